@@ -1,0 +1,243 @@
+//! Progress, policy and journal in one: observation in, verdict out.
+//!
+//! The source's machine holds a [`Controller`]; where someone else is the sender, as QEMU is, the
+//! controller is used alone. It turns observations into the [`Progress`] record, asks the policy at the
+//! three moments, skips ticks at which the answer cannot change, and writes everything to the
+//! [`Journal`]. It never acts: whoever asked obeys the verdict.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Journal;
+use crate::layout::PageSize;
+use crate::policy::{BandwidthWindow, Decision, Policy, Verdict};
+use crate::progress::{Capabilities, Moment, Progress};
+use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp, duration};
+
+/// What was harvested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Harvested {
+    /// Pages found dirty, whether or not they were still pending.
+    pub dirtied: Pages,
+    /// Pages that were pending before.
+    pub left_over: Pages,
+    /// Pages pending now.
+    pub pending: Pages,
+}
+
+/// What was sent since the last such record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Transmitted {
+    /// Pages handed to the transport, zero pages among them.
+    pub pages: Pages,
+    /// Zero pages among them.
+    pub zero: Pages,
+    /// Bytes handed to the transport.
+    pub bytes: ByteCount,
+    /// Pages still pending that are meant for this round.
+    pub pending: Pages,
+    /// Pages that were left out of this round because they were dirty again ("peek"); the next
+    /// harvest will find them.
+    pub skipped: Pages,
+}
+
+/// Why a controller cannot work with a policy on a ground.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("policy `{policy}` needs `{capability}`, which this ground does not offer")]
+pub struct Unsupported {
+    /// The policy.
+    pub policy: String,
+    /// What it needs.
+    pub capability: &'static str,
+}
+
+/// Observation in, verdict out.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    policy: Box<dyn Policy>,
+    progress: Progress,
+    window: Window,
+    last_harvest: Timestamp,
+    /// The standing answer to ticks of this round, and whether it may be reused.
+    standing: Option<Verdict>,
+    skipping: bool,
+    journal: Journal,
+}
+
+/// Bytes since a moment: the running bandwidth window.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Timestamp,
+    bytes: ByteCount,
+}
+
+impl Controller {
+    /// A controller at the start of a migration.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] if the policy needs what the ground does not offer.
+    pub fn new(
+        policy: Box<dyn Policy>,
+        page_size: PageSize,
+        memory: Pages,
+        capabilities: Capabilities,
+    ) -> Result<Self, Unsupported> {
+        if let Some(capability) = policy.needs().missing_from(capabilities) {
+            return Err(Unsupported { policy: policy.name().to_owned(), capability });
+        }
+        Ok(Self {
+            policy,
+            progress: Progress::at_start(page_size, memory, capabilities),
+            window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
+            last_harvest: Timestamp::ZERO,
+            standing: None,
+            skipping: true,
+            journal: Journal::recording(),
+        })
+    }
+
+    /// The same, asking the policy at every tick even where its `until` says that nothing can change.
+    #[must_use]
+    pub fn asking_every_tick(mut self) -> Self {
+        self.skipping = false;
+        self
+    }
+
+    /// The same without a journal: for runs by the million.
+    #[must_use]
+    pub fn without_journal(mut self) -> Self {
+        self.journal = Journal::off();
+        self
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &dyn Policy {
+        &*self.policy
+    }
+
+    /// What is known now.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// What was observed and decided.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(crate) fn journal_mut(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    /// The memory is about to be sent for the first time: the bulk round starts.
+    pub fn bulk_round(&mut self, now: Timestamp) -> Verdict {
+        self.window = Window { since: now, bytes: ByteCount(0) };
+        self.last_harvest = now;
+        self.progress.now = now;
+        self.progress.round_started = now;
+        self.ask(Moment::RoundStart)
+    }
+
+    /// The dirty log was harvested: a round starts.
+    pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
+        let since = now.since(self.last_harvest);
+        self.last_harvest = now;
+        let progress = &mut self.progress;
+        progress.now = now;
+        progress.round += 1;
+        progress.round_started = now;
+        progress.dirtied = harvested.dirtied;
+        progress.left_over = harvested.left_over;
+        progress.pending = harvested.pending;
+        progress.dirty_rate = PageRate::measured(harvested.dirtied, since);
+        progress.round_sent = ByteCount(0);
+        progress.round_sent_pages = Pages(0);
+        if self.policy.cadence().bandwidth == BandwidthWindow::Round {
+            self.window = Window { since: now, bytes: ByteCount(0) };
+        }
+        self.ask(Moment::RoundStart)
+    }
+
+    /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
+    /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
+    pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
+        self.account(now, sent);
+        if sent.pending.0 == 0 {
+            return None;
+        }
+        if let Some(standing) = &self.standing
+            && self.skipping
+            && !standing.until.reached(&self.progress)
+        {
+            return Some(standing.clone());
+        }
+        Some(self.ask(Moment::Tick))
+    }
+
+    /// Everything of the round is sent (and acknowledged, where the source waits for that).
+    pub fn round_ended(&mut self, now: Timestamp) -> Verdict {
+        self.progress.now = now;
+        if self.policy.cadence().bandwidth == BandwidthWindow::Round {
+            self.close_window(now);
+        }
+        self.ask(Moment::RoundEnd)
+    }
+
+    /// Pages were sent after the policy's last word: counted, not judged.
+    pub fn account(&mut self, now: Timestamp, sent: Transmitted) {
+        let progress = &mut self.progress;
+        progress.now = now;
+        progress.pending = sent.pending;
+        progress.sent = progress.sent.saturating_add(sent.bytes);
+        progress.sent_pages = progress.sent_pages.saturating_add(sent.pages);
+        progress.round_sent = progress.round_sent.saturating_add(sent.bytes);
+        progress.round_sent_pages = progress.round_sent_pages.saturating_add(sent.pages);
+        self.window.bytes = self.window.bytes.saturating_add(sent.bytes);
+        if let BandwidthWindow::Time(length) = self.policy.cadence().bandwidth
+            && now.since(self.window.since) >= length
+        {
+            self.close_window(now);
+        }
+    }
+
+    /// A part of the downtime that does not depend on what is pending was seen.
+    pub fn fixed_cost(&mut self, cost: Duration) {
+        self.progress.fixed_costs += cost;
+    }
+
+    fn close_window(&mut self, now: Timestamp) {
+        let Window { since, bytes } = self.window;
+        // A window in which nothing passed says that the link is dead, not that nothing is known; the
+        // smallest bandwidth there is says so.
+        let length = now.since(since);
+        if !length.is_zero() {
+            self.progress.bandwidth =
+                Some(Bandwidth::measured(bytes, length).unwrap_or(Bandwidth::SLOWEST));
+        }
+        self.window = Window { since: now, bytes: ByteCount(0) };
+    }
+
+    fn ask(&mut self, moment: Moment) -> Verdict {
+        let verdict = self.policy.decide(moment, &self.progress);
+        if let Some(throttle) = verdict.adjust.throttle {
+            self.progress.throttle = throttle;
+        }
+        // Only "go on" can be repeated unasked, and adjustments are made once.
+        let repeatable = verdict.decision == Decision::Continue;
+        self.standing = repeatable.then(|| Verdict {
+            adjust: crate::policy::Adjustments::default(),
+            ..verdict.clone()
+        });
+        self.journal.decided(moment, &self.progress, &verdict);
+        verdict
+    }
+
+    /// The throttle was lifted by cleaning up.
+    pub(crate) fn unthrottled(&mut self) {
+        self.progress.throttle = CpuShare::NONE;
+    }
+}

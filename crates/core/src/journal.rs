@@ -1,0 +1,133 @@
+//! What happened and what was decided, so that a run can be explained and replayed.
+//!
+//! The source's machine writes every event it took, the controller every decision with the whole
+//! record it was made on. Feeding the events to a fresh machine gives the same journal, byte for byte
+//! ([`Source::replay`](crate::machine::Source::replay)); asking a fresh policy with the recorded
+//! progress gives the same verdicts ([`Journal::replay_decisions`]). A journal reads no clock: all
+//! times in it are the events' own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::SourceEvent;
+use crate::policy::{Policy, Verdict};
+use crate::progress::{Moment, Progress};
+use crate::units::Timestamp;
+
+/// One line of a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant)] // Decisions are most of the lines; a box each would cost more.
+pub enum Entry {
+    /// The machine took an event.
+    Event {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        event: SourceEvent,
+    },
+    /// The policy was asked.
+    Decision {
+        /// At which moment.
+        moment: Moment,
+        /// What it was shown.
+        progress: Progress,
+        /// What it answered.
+        verdict: Verdict,
+    },
+}
+
+/// Events and decisions in the order in which they came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Journal {
+    /// Version of this format; [`Journal::SCHEMA`].
+    schema: u32,
+    #[serde(skip, default = "yes")]
+    recording: bool,
+    entries: Vec<Entry>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Journal {
+    /// The version of the format that this code writes.
+    pub const SCHEMA: u32 = 1;
+
+    /// An empty journal that records.
+    pub const fn recording() -> Self {
+        Self { schema: Self::SCHEMA, recording: true, entries: Vec::new() }
+    }
+
+    /// A journal that stays empty.
+    pub const fn off() -> Self {
+        Self { schema: Self::SCHEMA, recording: false, entries: Vec::new() }
+    }
+
+    /// Its lines.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The decisions alone.
+    pub fn decisions(&self) -> impl Iterator<Item = (Moment, &Progress, &Verdict)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Decision { moment, progress, verdict } => Some((*moment, progress, verdict)),
+            Entry::Event { .. } => None,
+        })
+    }
+
+    pub(crate) fn event(&mut self, at: Timestamp, event: &SourceEvent) {
+        if self.recording {
+            self.entries.push(Entry::Event { at, event: event.clone() });
+        }
+    }
+
+    pub(crate) fn decided(&mut self, moment: Moment, progress: &Progress, verdict: &Verdict) {
+        if self.recording {
+            self.entries.push(Entry::Decision {
+                moment,
+                progress: progress.clone(),
+                verdict: verdict.clone(),
+            });
+        }
+    }
+
+    /// Shows a fresh policy what the recorded one was shown, and compares the verdicts.
+    ///
+    /// # Errors
+    ///
+    /// [`Diverged`] at the first verdict that differs.
+    pub fn replay_decisions(&self, policy: &mut dyn Policy) -> Result<(), Diverged> {
+        for (index, (moment, progress, verdict)) in self.decisions().enumerate() {
+            let now = policy.decide(moment, progress);
+            if now != *verdict {
+                return Err(Diverged {
+                    index,
+                    at: progress.now,
+                    recorded: Box::new(verdict.clone()),
+                    replayed: Box::new(now),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A replayed policy decided otherwise.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "decision {index}, at {at}, was {:?} because {}; replayed it is {:?} because {}",
+    recorded.decision, recorded.reason, replayed.decision, replayed.reason
+)]
+pub struct Diverged {
+    /// Which decision of the journal, from 0.
+    pub index: usize,
+    /// When it was made.
+    pub at: Timestamp,
+    /// What the journal holds.
+    pub recorded: Box<Verdict>,
+    /// What the policy says now.
+    pub replayed: Box<Verdict>,
+}

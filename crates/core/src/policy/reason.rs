@@ -1,0 +1,184 @@
+//! Why a policy decided as it did: the rule, what it compared and by how much it held or failed.
+//!
+//! Made on every decision, so it is cheap (no allocation) and turned into words only when printed.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Share};
+
+/// A number with its unit, as it stood in a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Quantity {
+    /// Pages.
+    Pages(Pages),
+    /// Bytes.
+    Bytes(ByteCount),
+    /// Bytes a second.
+    Bandwidth(Bandwidth),
+    /// Pages a second.
+    PageRate(PageRate),
+    /// A length of time.
+    Duration(#[serde(with = "crate::units::duration")] Duration),
+    /// A number of rounds, polls, retries.
+    Count(u64),
+    /// A share of CPU taken away.
+    CpuShare(CpuShare),
+    /// A share.
+    Share(Share),
+    /// Not known yet.
+    Unknown,
+}
+
+impl Quantity {
+    /// The plain number, for margins; none if it is not known.
+    pub fn as_f64(self) -> Option<f64> {
+        Some(match self {
+            Self::Pages(x) => x.0 as f64,
+            Self::Bytes(x) => x.0 as f64,
+            Self::Bandwidth(x) => x.bytes_per_second() as f64,
+            Self::PageRate(x) => x.per_second(),
+            Self::Duration(x) => x.as_secs_f64(),
+            Self::Count(x) => x as f64,
+            Self::CpuShare(x) => x.as_f64(),
+            Self::Share(x) => x.as_f64(),
+            Self::Unknown => return None,
+        })
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pages(x) => write!(f, "{} pages", x.0),
+            Self::Bytes(x) => write!(f, "{}", x.human()),
+            Self::Bandwidth(x) => write!(f, "{}", x.human()),
+            Self::PageRate(x) => write!(f, "{:.0} pages/s", x.per_second()),
+            Self::Duration(x) => write!(f, "{}", crate::units::duration::human(*x)),
+            Self::Count(x) => write!(f, "{x}"),
+            Self::CpuShare(x) => write!(f, "{:.0} %", x.as_f64() * 100.0),
+            Self::Share(x) => write!(f, "{:.1} %", x.as_f64() * 100.0),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// How the two sides of a rule stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relation {
+    /// `<`
+    Below,
+    /// `<=`
+    AtMost,
+    /// `>=`
+    AtLeast,
+    /// `>`
+    Above,
+    /// `==`
+    Equal,
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Below => "<",
+            Self::AtMost => "<=",
+            Self::AtLeast => ">=",
+            Self::Above => ">",
+            Self::Equal => "=",
+        })
+    }
+}
+
+/// A further number that went into a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Input {
+    /// What it is.
+    pub name: Cow<'static, str>,
+    /// Its value.
+    pub value: Quantity,
+}
+
+/// The rule that decided: `left relation right` is true.
+///
+/// Prints as `pending 35.1 MiB >= limit 19.2 MiB (by 83 %; bandwidth 64 MiB/s, downtime-limit 300 ms)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reason {
+    /// What was compared.
+    pub left: Input,
+    /// How it stands to the right.
+    pub relation: Relation,
+    /// What it was compared with.
+    pub right: Input,
+    /// From what the right side follows, at most two.
+    #[serde(skip_serializing_if = "none_given", default)]
+    pub inputs: [Option<Input>; 2],
+}
+
+fn none_given(inputs: &[Option<Input>; 2]) -> bool {
+    inputs.iter().all(Option::is_none)
+}
+
+impl Reason {
+    /// `left relation right`.
+    pub const fn new(
+        left: (&'static str, Quantity),
+        relation: Relation,
+        right: (&'static str, Quantity),
+    ) -> Self {
+        Self {
+            left: Input { name: Cow::Borrowed(left.0), value: left.1 },
+            relation,
+            right: Input { name: Cow::Borrowed(right.0), value: right.1 },
+            inputs: [None, None],
+        }
+    }
+
+    /// The same, naming one more number that went into it. A third is ignored.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: Quantity) -> Self {
+        if let Some(free) = self.inputs.iter_mut().find(|input| input.is_none()) {
+            *free = Some(Input { name: Cow::Borrowed(name), value });
+        }
+        self
+    }
+
+    /// By which share of the right side the rule held; none if one side is unknown or the right is zero.
+    pub fn margin(&self) -> Option<f64> {
+        let (left, right) = (self.left.value.as_f64()?, self.right.value.as_f64()?);
+        (right != 0.0).then(|| ((left - right) / right).abs())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {} {} {}",
+            self.left.name, self.left.value, self.relation, self.right.name, self.right.value
+        )?;
+        let mut separator = " (";
+        if self.relation != Relation::Equal
+            && let Some(margin) = self.margin()
+        {
+            write!(f, "{separator}by {:.0} %", margin * 100.0)?;
+            separator = "; ";
+        }
+        for input in self.inputs.iter().flatten() {
+            write!(f, "{separator}{} {}", input.name, input.value)?;
+            separator = ", ";
+        }
+        if separator != " (" {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}

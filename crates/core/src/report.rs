@@ -1,0 +1,203 @@
+//! What a migration came to: rounds, the downtime ledger, totals, the outcome and why.
+//!
+//! One record feeds the log, the tables and the charts. The source's machine fills it in; a ground that
+//! knows more (a simulator sees both sides' clocks) may say more beside it, never other numbers under
+//! the same names.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Decision, Reason};
+use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp, duration};
+
+/// How a migration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The guest runs at the destination and the source has released it.
+    Completed,
+    /// The destination would not take the guest; it runs at the source.
+    Refused,
+    /// The policy gave up; the guest runs at the source.
+    Aborted,
+    /// Somebody cancelled; the guest runs at the source.
+    Cancelled,
+    /// The peer was lost, or a step failed, before the commit point; the guest runs at the source.
+    Failed,
+    /// The time limit of the run was reached; the guest runs at the source.
+    TimedOut,
+    /// The peer was lost after *go* was sent: the guest is paused at the source until the destination
+    /// answers or is fenced.
+    InDoubt,
+    /// The destination gave the guest up after *go*, or could not resume it; nobody runs it.
+    GuestLost,
+}
+
+impl Outcome {
+    /// The stable name in results.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::Aborted => "aborted",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+            Self::InDoubt => "in-doubt",
+            Self::GuestLost => "guest-lost",
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A pass over memory: what lies between two harvests, or the last one, sent while the guest is paused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RoundReport {
+    /// 0 is the bulk round.
+    pub round: u32,
+    /// Sent while the guest was paused.
+    pub paused: bool,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    #[serde(with = "duration")]
+    pub length: Duration,
+    /// Pages that the harvest at its beginning found dirty; all memory in round 0.
+    pub dirtied: Pages,
+    /// Pages left over from the round before.
+    pub left_over: Pages,
+    /// Pages pending when it began.
+    pub pending: Pages,
+    /// Pages sent, zero pages among them.
+    pub sent_pages: Pages,
+    /// Zero pages sent.
+    pub zero_pages: Pages,
+    /// Bytes sent.
+    pub sent: ByteCount,
+    /// Pages dirtied over the time since the harvest before; none in round 0.
+    pub dirty_rate: Option<PageRate>,
+    /// Rate of sending over the whole round.
+    pub bandwidth: Option<Bandwidth>,
+    /// The throttle in force at its end.
+    pub throttle: CpuShare,
+    /// The last decision in it, and why; none in a round that no policy ended.
+    pub decision: Option<Decided>,
+}
+
+/// A decision and its reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Decided {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub decision: Decision,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The downtime, split into its parts; they follow one another and add up to it.
+///
+/// Durations at the destination are told by the destination (no common clock is needed). `commit`, the
+/// way of *go*, is half of what lies between sending *go* and hearing *running*, less the time the
+/// destination needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Ledger {
+    /// Stopping the vCPUs and draining device I/O.
+    #[serde(with = "duration")]
+    pub pause: Duration,
+    /// The last harvest.
+    #[serde(with = "duration")]
+    pub harvest: Duration,
+    /// Handing the last pages to the transport.
+    #[serde(with = "duration")]
+    pub last_pages: Duration,
+    /// Saving the CPU and device state.
+    #[serde(with = "duration")]
+    pub save: Duration,
+    /// What was still on its way, the state itself, and the way of *ready*.
+    #[serde(with = "duration")]
+    pub transfer: Duration,
+    /// Restoring the state at the destination.
+    #[serde(with = "duration")]
+    pub restore: Duration,
+    /// Writing *go* to stable storage, its way, and writing *running*.
+    #[serde(with = "duration")]
+    pub commit: Duration,
+    /// Resuming the vCPUs at the destination.
+    #[serde(with = "duration")]
+    pub resume: Duration,
+}
+
+impl Ledger {
+    /// The parts with their names, in the order of time.
+    pub fn parts(&self) -> [(&'static str, Duration); 8] {
+        [
+            ("pause", self.pause),
+            ("harvest", self.harvest),
+            ("last-pages", self.last_pages),
+            ("save", self.save),
+            ("transfer", self.transfer),
+            ("restore", self.restore),
+            ("commit", self.commit),
+            ("resume", self.resume),
+        ]
+    }
+
+    /// The downtime: from the last instruction at the source to the first at the destination.
+    pub fn total(&self) -> Duration {
+        self.parts().iter().map(|(_, part)| *part).sum()
+    }
+
+    /// The part that the source alone sees: until it has handed everything to the transport. This is
+    /// what QEMU reports as its downtime.
+    pub fn at_source(&self) -> Duration {
+        self.pause + self.harvest + self.last_pages + self.save
+    }
+}
+
+/// What a migration came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in words.
+    pub why: String,
+    /// It completed, and not because the policy ran into a bound of its own.
+    pub converged: bool,
+    /// From the configuration's sending to the end of cleaning up.
+    #[serde(with = "duration")]
+    pub total: Duration,
+    /// The downtime ledger; zero if the guest was never handed over.
+    pub downtime: Ledger,
+    /// Time for which a guest that stayed at the source was paused in vain.
+    #[serde(with = "duration")]
+    pub paused_in_vain: Duration,
+    /// Bytes handed to the transport.
+    pub sent: ByteCount,
+    /// Pages handed to the transport, zero pages among them.
+    pub sent_pages: Pages,
+    /// Guest memory.
+    pub memory: ByteCount,
+    /// Passes over memory, the bulk round and the paused one among them.
+    pub rounds: Vec<RoundReport>,
+    /// Steps of cleaning up that failed; empty in a sound migration.
+    pub clean_up_failures: Vec<String>,
+}
+
+impl Report {
+    /// Bytes sent over guest memory; 1 is every page once.
+    pub fn amplification(&self) -> f64 {
+        if self.memory.0 == 0 { 0.0 } else { self.sent.0 as f64 / self.memory.0 as f64 }
+    }
+}
