@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::layout::PageSize;
 use crate::policy::{BandwidthWindow, Decision, Policy, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
-use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp, duration};
+use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
 
 /// What was harvested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +129,11 @@ impl Controller {
         &self.journal
     }
 
+    /// The journal, when nothing more is wanted of the controller.
+    pub fn into_journal(self) -> Journal {
+        self.journal
+    }
+
     pub(crate) fn journal_mut(&mut self) -> &mut Journal {
         &mut self.journal
     }
@@ -204,9 +209,9 @@ impl Controller {
         }
     }
 
-    /// A part of the downtime that does not depend on what is pending was seen.
+    /// What a switchover is known to cost whatever is pending: so far, the last harvest's time.
     pub fn fixed_cost(&mut self, cost: Duration) {
-        self.progress.fixed_costs += cost;
+        self.progress.fixed_costs = cost;
     }
 
     fn close_window(&mut self, now: Timestamp) {

@@ -433,3 +433,6 @@ impl RamLayout {
         self.address_of(page).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! What migrating a virtual machine means, as pure code: no I/O, no clock, no threads, no `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod controller;
 pub mod dirty;
+pub mod journal;
 pub mod layout;
+pub mod machine;
 pub mod policy;
 pub mod progress;
+pub mod report;
 pub mod units;

@@ -16,6 +16,8 @@ use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp, d
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Outcome {
+    /// It has not ended.
+    InProgress,
     /// The guest runs at the destination and the source has released it.
     Completed,
     /// The destination would not take the guest; it runs at the source.
@@ -39,6 +41,7 @@ impl Outcome {
     /// The stable name in results.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::InProgress => "in-progress",
             Self::Completed => "completed",
             Self::Refused => "refused",
             Self::Aborted => "aborted",
@@ -130,10 +133,10 @@ pub struct Ledger {
     /// Restoring the state at the destination.
     #[serde(with = "duration")]
     pub restore: Duration,
-    /// Writing *go* to stable storage, its way, and writing *running*.
+    /// Writing *go* to stable storage, and its way.
     #[serde(with = "duration")]
     pub commit: Duration,
-    /// Resuming the vCPUs at the destination.
+    /// Writing *running* to stable storage and resuming the vCPUs at the destination.
     #[serde(with = "duration")]
     pub resume: Duration,
 }

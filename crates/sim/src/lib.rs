@@ -1,1 +1,17 @@
-//! stub
+//! Live migrations in virtual time.
+//!
+//! The core's own machines on both sides, a guest model, two hosts and a link between them, driven by a
+//! queue of events. *Exact* fidelity: which pages were written and sent is known page by page. The same
+//! setup and seed give the same run, on any number of threads. Nothing here reads a clock.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod guest;
+mod link;
+mod migration;
+mod queue;
+mod sender;
+mod witness;
+
+pub use crate::guest::Disruption;
+pub use crate::migration::{CAPABILITIES, GuestAt, Run, Setup, SimError, simulate};

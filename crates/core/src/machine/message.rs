@@ -83,6 +83,27 @@ impl Message {
         Self::Handoff { message, took: Duration::ZERO }
     }
 
+    /// Its name, for messages to people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Configure(_) => "message configure",
+            Self::Accept => "message accept",
+            Self::Refuse { .. } => "message refuse",
+            Self::RoundEnd { .. } => "message round-end",
+            Self::Acknowledge { .. } => "message acknowledge",
+            Self::State(_) => "message state",
+            Self::Handoff { message, .. } => match message {
+                HandoffMessage::Ready => "message ready",
+                HandoffMessage::Go => "message go",
+                HandoffMessage::Running => "message running",
+                HandoffMessage::Cancel => "message cancel",
+                HandoffMessage::Withdraw => "message withdraw",
+                HandoffMessage::Ask => "message ask",
+                HandoffMessage::Answer(_) => "message answer",
+            },
+        }
+    }
+
     /// Bytes of state or text that it carries, without framing: what a simulator charges for it.
     pub fn payload(&self) -> ByteCount {
         ByteCount(match self {

@@ -32,6 +32,12 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// The name of the preset, or of the policy's own.
     fn name(&self) -> &str;
 
+    /// Its parameters by name, as texts that [`presets::build`] reads back: with the name they say in a
+    /// journal which policy it was. A policy that is no preset may leave them out.
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// How it wants to be called and measured.
     fn cadence(&self) -> Cadence;
 

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A transfer rate in bytes per second; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +40,8 @@ impl Bandwidth {
     ///
     /// `None` if no time passed, or less than one byte per second was seen: no rate is known then.
     pub fn measured(bytes: ByteCount, time: Duration) -> Option<Self> {
-        let rate = (u128::from(bytes.0) * NANOS_PER_SECOND).checked_div(time.as_nanos())?;
+        let rate =
+            (u128::from(bytes.0) * u128::from(NANOS_PER_SECOND)).checked_div(time.as_nanos())?;
         Self::new(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 
@@ -61,18 +62,27 @@ impl Bandwidth {
     /// Rounding up keeps every downtime estimate pessimistic. Saturates after 584 years.
     #[inline]
     pub fn time_to_send(self, bytes: ByteCount) -> Duration {
-        let nanos = (u128::from(bytes.0) * NANOS_PER_SECOND).div_ceil(u128::from(self.0.get()));
+        // Below 18 GB, as nearly always, 64 bits do; 128-bit division is a slow library call.
+        if let Some(product) = bytes.0.checked_mul(NANOS_PER_SECOND) {
+            return Duration::from_nanos(product.div_ceil(self.0.get()));
+        }
+        let product = u128::from(bytes.0) * u128::from(NANOS_PER_SECOND);
+        let nanos = product.div_ceil(u128::from(self.0.get()));
         u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
     }
 
     /// Bytes sent in `time` at this rate, rounded down; saturates.
     #[inline]
     pub fn bytes_in(self, time: Duration) -> ByteCount {
-        // At most 2^94 nanoseconds times 2^64: seconds and their rest apart stay within 128 bits.
-        let rate = u128::from(self.0.get());
-        let whole = u128::from(time.as_secs()) * rate;
-        let rest = u128::from(time.subsec_nanos()) * rate / NANOS_PER_SECOND;
-        ByteCount(u64::try_from(whole.saturating_add(rest)).unwrap_or(u64::MAX))
+        let rate = self.0.get();
+        let whole = time.as_secs().saturating_mul(rate);
+        let nanos = u64::from(time.subsec_nanos());
+        let rest = match rate.checked_mul(nanos) {
+            Some(product) => product / NANOS_PER_SECOND,
+            // Less than `rate`, so it fits.
+            None => (u128::from(rate) * u128::from(nanos) / u128::from(NANOS_PER_SECOND)) as u64,
+        };
+        ByteCount(whole.saturating_add(rest))
     }
 
     /// The sum of two rates; saturates.

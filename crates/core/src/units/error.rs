@@ -36,9 +36,9 @@ impl Quantity {
             Self::Duration | Self::Timestamp => {
                 "`300ms`, `1.5s`, `10min` or `1h` (ns, us, ms, s, min, h, d)"
             }
-            Self::Pages => "a whole number such as `1024` or `1024 pages`",
+            Self::Pages => "`1024` or `1024 pages`",
             Self::PageRate => "`20000` or `20000 pages/s`",
-            Self::Share => "a share from 0 to 1 such as `0.3` or `30%`",
+            Self::Share => "`0.3` or `30%` (0 to 1, 0% to 100%)",
             Self::VcpuSeconds => "`1.5` or `1.5 vcpu-s`",
         }
     }
@@ -60,14 +60,14 @@ impl Quantity {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Bytes => "size in bytes",
+            Self::Bytes => "size",
             Self::Bandwidth => "bandwidth",
             Self::Duration => "duration",
             Self::Timestamp => "timestamp",
             Self::Pages => "number of pages",
             Self::PageRate => "page rate",
             Self::Share => "share",
-            Self::VcpuSeconds => "amount of vcpu-seconds",
+            Self::VcpuSeconds => "loss in vcpu-seconds",
         })
     }
 }
@@ -77,13 +77,13 @@ impl fmt::Display for Quantity {
 #[non_exhaustive]
 pub enum UnitError {
     /// Nothing but space.
-    #[error("empty {quantity}: accepted is {}", .quantity.accepted())]
+    #[error("empty; write a {quantity} like {}", .quantity.accepted())]
     Empty {
         /// What was expected.
         quantity: Quantity,
     },
     /// The text does not begin with a number.
-    #[error("`{text}` does not begin with a number: as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` does not begin with a number; write a {quantity} like {}", .quantity.accepted())]
     NoNumber {
         /// What was expected.
         quantity: Quantity,
@@ -91,7 +91,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A number alone, where the unit decides what it means.
-    #[error("`{text}` has no unit: as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` has no unit; write a {quantity} like {}", .quantity.accepted())]
     MissingUnit {
         /// What was expected.
         quantity: Quantity,
@@ -99,7 +99,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A unit that this quantity does not have.
-    #[error("`{text}` has the unknown unit `{unit}`: as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` has the unknown unit `{unit}`; write a {quantity} like {}", .quantity.accepted())]
     UnknownUnit {
         /// What was expected.
         quantity: Quantity,
@@ -110,8 +110,8 @@ pub enum UnitError {
     },
     /// A unit with a small `b`, which people use for bits and for bytes.
     #[error(
-        "`{text}` could mean bits or bytes (`{unit}`): bytes have a capital `B`, bits are spelled `bit`; \
-         as {quantity}, accepted is {}", .quantity.accepted()
+        "`{unit}` in `{text}` could mean bits or bytes: bytes have a capital `B`, bits are spelled `bit`; \
+         write a {quantity} like {}", .quantity.accepted()
     )]
     BitsOrBytes {
         /// What was expected.
@@ -122,7 +122,7 @@ pub enum UnitError {
         unit: Box<str>,
     },
     /// Below zero.
-    #[error("`{text}` is negative: as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` is negative; write a {quantity} like {}", .quantity.accepted())]
     Negative {
         /// What was expected.
         quantity: Quantity,
@@ -130,7 +130,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// Infinite, or not a number.
-    #[error("`{text}` is not a finite number: as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` is not a finite number; write a {quantity} like {}", .quantity.accepted())]
     NotFinite {
         /// What was expected.
         quantity: Quantity,
@@ -146,7 +146,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// Not zero, but so small that it would be rounded to zero.
-    #[error("`{text}` is too small: it would be rounded to zero; as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` would be rounded to zero; write a {quantity} like {}", .quantity.accepted())]
     TooSmall {
         /// What was expected.
         quantity: Quantity,
@@ -154,7 +154,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A fraction of what only comes whole.
-    #[error("`{text}` is not a whole number: as {quantity}, accepted is {}", .quantity.accepted())]
+    #[error("`{text}` is not a whole number; write a {quantity} like {}", .quantity.accepted())]
     NotWhole {
         /// What was expected.
         quantity: Quantity,
@@ -162,7 +162,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// Zero where something must flow.
-    #[error("`{text}` is zero: as {quantity}, accepted is more than zero, such as {}", .quantity.accepted())]
+    #[error("`{text}` is zero and must be more; write a {quantity} like {}", .quantity.accepted())]
     Zero {
         /// What was expected.
         quantity: Quantity,
@@ -170,7 +170,7 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A share of more than the whole.
-    #[error("`{text}` is more than the whole: accepted is {}", .quantity.accepted())]
+    #[error("`{text}` is more than the whole; write a {quantity} like {}", .quantity.accepted())]
     MoreThanOne {
         /// What was expected.
         quantity: Quantity,

@@ -2,6 +2,7 @@
 
 use super::error::{Quantity, UnitError, excerpt};
 use super::number::Written;
+use super::pages::Pages;
 use super::text::{Described, not_negative, number_serde};
 use std::fmt;
 use std::str::FromStr;
@@ -41,6 +42,9 @@ fn read(text: &str) -> Result<f64, UnitError> {
 ///
 /// Moving digits instead of multiplying keeps the text exact: 0.07 is `7%`, not `7.000000000000001%`.
 fn percent(value: f64) -> String {
+    if value == 0.0 {
+        return "0%".to_owned();
+    }
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent = exponent.parse::<i32>().unwrap_or(0) + 2;
@@ -170,14 +174,14 @@ share! {
 
 impl Share {
     /// `part` of `whole`, at most 1; `None` if the whole is nothing.
-    pub fn measured(part: u64, whole: u64) -> Option<Self> {
-        (whole != 0).then(|| Self::clamped(part as f64 / whole as f64))
+    pub fn measured(part: Pages, whole: Pages) -> Option<Self> {
+        (!whole.is_zero()).then(|| Self::clamped(part.as_f64() / whole.as_f64()))
     }
 
-    /// This share of `count`, rounded to the nearest.
+    /// This share of `pages`, rounded to the nearest page.
     #[inline]
-    pub fn of(self, count: u64) -> u64 {
-        // Both factors are within range, and a float that does not fit becomes u64::MAX.
-        ((count as f64 * self.0).round() as u64).min(count)
+    pub fn of(self, pages: Pages) -> Pages {
+        // A float that does not fit becomes u64::MAX; rounding to a float may exceed the whole.
+        Pages((pages.as_f64() * self.0).round() as u64).min(pages)
     }
 }

@@ -12,7 +12,7 @@ pub(super) trait Described {
 }
 
 fn expecting<T: Described>(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "a {} as {}", T::QUANTITY, T::QUANTITY.accepted())
+    write!(f, "a {} like {}", T::QUANTITY, T::QUANTITY.accepted())
 }
 
 /// Checks that `value` is finite and not negative; minus zero becomes zero.

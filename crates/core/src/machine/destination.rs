@@ -1,0 +1,330 @@
+//! The destination's machine: builds the replica, fills it, and runs it when told.
+//!
+//! Sans-IO like the source's. It answers *ready* only when everything is restored, runs the guest only
+//! after *go*, and after *ready* keeps the paused replica until somebody says what to do with it.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::handoff::{
+    self, DestinationHandoff, Effect, Effects, Fence, HandoffMessage, Notice, StableRecord,
+};
+use super::message::{Configuration, Message, Section};
+use super::phase::{DestinationEventKind, DestinationPhase};
+use super::{Failure, MachineError};
+use crate::units::Timestamp;
+
+/// What the destination's driver does next, in the order in which it is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DestinationAction {
+    /// Send this.
+    Send(Message),
+    /// Check that the guest can be taken, build the replica and reserve its memory; answer with
+    /// `Built` or `Refused`.
+    Build(Configuration),
+    /// Restore the state into the replica and verify it; answer with `Restored` or `Failed`.
+    Restore(Vec<Section>),
+    /// Write this to stable storage; answer with `Persisted` or `NotPersisted`.
+    Persist(StableRecord),
+    /// Run the guest; answer with `Resumed`.
+    Resume,
+    /// Free the replica, as far as it was built. Not answered.
+    DropReplica,
+    /// This side has nothing left to do by itself; it still answers a source that asks.
+    Done(DestinationOutcome),
+}
+
+/// How it ended at the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DestinationOutcome {
+    /// The guest runs here.
+    Running,
+    /// There is no replica.
+    Gone,
+    /// The right to run is here, but the guest's memory is not: it is to be started from its disks.
+    GuestLost,
+}
+
+/// What happened at the destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DestinationEvent {
+    /// The source said this. Pages that were sent before it are in the replica.
+    Received(Message),
+    /// The replica is built.
+    Built,
+    /// The guest can't be taken.
+    Refused {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// The state is restored and verified.
+    Restored,
+    /// The record is in stable storage.
+    Persisted,
+    /// The record could not be written, and no restart can find it.
+    NotPersisted,
+    /// The guest runs.
+    Resumed,
+    /// Somebody here does not want the guest.
+    Withdraw,
+    /// A step that was asked for failed, or the peer broke the protocol.
+    Failed(Failure),
+    /// There is a connection again.
+    Connected,
+    /// The connection is lost.
+    Disconnected,
+    /// Somebody guarantees that the source is out of the game.
+    Fenced(Fence),
+    /// Somebody gives up a replica whose source does not come back.
+    Discard,
+}
+
+/// The destination's side of one migration.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    phase: DestinationPhase,
+    handoff: DestinationHandoff,
+    actions: VecDeque<DestinationAction>,
+    restoring_since: Timestamp,
+    go_at: Timestamp,
+}
+
+impl Default for Destination {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Destination {
+    /// A destination that nobody has asked for anything.
+    pub fn new() -> Self {
+        Self {
+            phase: DestinationPhase::Listening,
+            handoff: DestinationHandoff::new(),
+            actions: VecDeque::new(),
+            restoring_since: Timestamp::ZERO,
+            go_at: Timestamp::ZERO,
+        }
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> DestinationPhase {
+        self.phase
+    }
+
+    /// Who may run the guest, as far as this side knows.
+    pub fn handoff(&self) -> &DestinationHandoff {
+        &self.handoff
+    }
+
+    /// What to do now; none when the next event is awaited.
+    pub fn poll(&mut self) -> Option<DestinationAction> {
+        self.actions.pop_front()
+    }
+
+    /// Takes an event. Times are this side's own; they need not agree with the source's.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError`] if it does not fit the phase. The machine is then unchanged.
+    pub fn handle(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
+        let before = self.phase;
+        let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
+        let kind = event.kind().ok_or_else(misfit)?;
+        let allowed = before.after(kind);
+        if allowed.is_empty() {
+            return Err(misfit());
+        }
+        let handoff_event = self.handoff_event(&event);
+        if let Some(event) = handoff_event {
+            let mut trial = self.handoff;
+            trial.handle(event)?;
+        }
+        self.take(now, event);
+        if let Some(event) = handoff_event {
+            let effects = self.handoff.handle(event)?;
+            self.carry_out(now, effects);
+        }
+        debug_assert!(
+            allowed.contains(&self.phase),
+            "{before:?} --{kind:?}--> {:?} is not in the table",
+            self.phase
+        );
+        Ok(())
+    }
+
+    /// What the handoff is told of an event.
+    fn handoff_event(&self, event: &DestinationEvent) -> Option<handoff::DestinationEvent> {
+        use handoff::DestinationEvent as H;
+        let gone = self.phase == DestinationPhase::Gone;
+        Some(match event {
+            DestinationEvent::Received(Message::Handoff { message, .. }) => H::Received(*message),
+            DestinationEvent::Restored if !gone => H::Verified,
+            DestinationEvent::Persisted => H::Persisted,
+            DestinationEvent::NotPersisted => H::NotPersisted,
+            DestinationEvent::Resumed => H::Resumed,
+            DestinationEvent::Refused { .. } | DestinationEvent::Withdraw | DestinationEvent::Failed(_)
+                if !gone =>
+            {
+                H::Withdraw
+            }
+            DestinationEvent::Connected => H::Connected,
+            DestinationEvent::Disconnected => H::Disconnected,
+            DestinationEvent::Fenced(fence) => H::Fenced(*fence),
+            DestinationEvent::Discard => H::Discard,
+            _ => return None,
+        })
+    }
+
+    /// What an event means besides the handoff.
+    fn take(&mut self, now: Timestamp, event: DestinationEvent) {
+        use DestinationPhase as P;
+        match event {
+            DestinationEvent::Received(Message::Configure(configuration)) => {
+                self.phase = P::Building;
+                self.actions.push_back(DestinationAction::Build(configuration));
+            }
+            DestinationEvent::Built if self.phase == P::Building => {
+                self.phase = P::Loading;
+                self.actions.push_back(DestinationAction::Send(Message::Accept));
+            }
+            DestinationEvent::Refused { reason } if self.phase == P::Building => {
+                self.actions.push_back(DestinationAction::Send(Message::Refuse { reason }));
+            }
+            DestinationEvent::Received(Message::RoundEnd { round }) if self.phase == P::Loading => {
+                self.actions.push_back(DestinationAction::Send(Message::Acknowledge { round }));
+            }
+            DestinationEvent::Received(Message::State(sections)) if self.phase == P::Loading => {
+                self.phase = P::Restoring;
+                self.restoring_since = now;
+                self.actions.push_back(DestinationAction::Restore(sections));
+            }
+            DestinationEvent::Received(Message::Handoff { message: HandoffMessage::Go, .. })
+                if self.phase == P::Prepared =>
+            {
+                self.go_at = now;
+            }
+            // Back to where *go* or a fence found it; the handoff says which.
+            DestinationEvent::NotPersisted => self.phase = P::Prepared,
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self, now: Timestamp, effects: Effects) {
+        use DestinationPhase as P;
+        let refused = matches!(
+            self.actions.back(),
+            Some(DestinationAction::Send(Message::Refuse { .. }))
+        );
+        let mut lost = false;
+        for effect in effects {
+            match effect {
+                Effect::Persist(record) => {
+                    self.phase = P::Committing;
+                    self.actions.push_back(DestinationAction::Persist(record));
+                }
+                // A refusal says it already, with its reason.
+                Effect::Send(HandoffMessage::Withdraw) if refused => {}
+                Effect::Send(message) => self.say(now, message),
+                Effect::ResumeGuest => {
+                    self.phase = P::Resuming;
+                    self.actions.push_back(DestinationAction::Resume);
+                }
+                Effect::DropReplica => self.actions.push_back(DestinationAction::DropReplica),
+                Effect::Report(Notice::GuestLost) => lost = true,
+                Effect::Report(Notice::InDoubt) | Effect::Erase | Effect::ReleaseGuest => {}
+            }
+        }
+        self.follow_the_handoff(lost);
+    }
+
+    fn say(&mut self, now: Timestamp, message: HandoffMessage) {
+        let took = match message {
+            HandoffMessage::Ready => now.since(self.restoring_since),
+            HandoffMessage::Running if self.phase == DestinationPhase::Resuming => now.since(self.go_at),
+            _ => std::time::Duration::ZERO,
+        };
+        self.actions.push_back(DestinationAction::Send(Message::Handoff { message, took }));
+    }
+
+    /// The phase that goes with what the handoff holds now.
+    fn follow_the_handoff(&mut self, lost: bool) {
+        use DestinationPhase as P;
+        use handoff::{Held, Right};
+        let settled = match (self.handoff.right(), self.handoff.held()) {
+            (Right::Mine, Held::Paused) => P::Resuming,
+            (Right::Mine, _) => P::Running,
+            (Right::Undecided, _) if self.phase == P::Committing => P::Committing,
+            (Right::Undecided, _) => P::Prepared,
+            (Right::Theirs, _) if self.handoff.is_settled() => P::Gone,
+            (Right::Theirs, _) => self.phase,
+        };
+        let ended = settled != self.phase && matches!(settled, P::Running | P::Gone);
+        self.phase = settled;
+        if ended {
+            self.actions.push_back(DestinationAction::Done(match settled {
+                P::Running if lost => DestinationOutcome::GuestLost,
+                P::Running => DestinationOutcome::Running,
+                _ => DestinationOutcome::Gone,
+            }));
+        }
+    }
+}
+
+impl DestinationEvent {
+    /// Its name, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Received(message) => message.name(),
+            Self::Built => "built",
+            Self::Refused { .. } => "refused",
+            Self::Restored => "restored",
+            Self::Persisted => "persisted",
+            Self::NotPersisted => "not-persisted",
+            Self::Resumed => "resumed",
+            Self::Withdraw => "withdraw",
+            Self::Failed(_) => "failed",
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::Fenced(_) => "fenced",
+            Self::Discard => "discard",
+        }
+    }
+
+    /// Its kind; none for a message that no destination is ever sent.
+    pub fn kind(&self) -> Option<DestinationEventKind> {
+        use DestinationEventKind as K;
+        Some(match self {
+            Self::Received(Message::Configure(_)) => K::Configure,
+            Self::Received(Message::RoundEnd { .. }) => K::RoundEnd,
+            Self::Received(Message::State(_)) => K::State,
+            Self::Received(Message::Handoff { message, .. }) => match message {
+                HandoffMessage::Go => K::Go,
+                HandoffMessage::Cancel => K::Cancelled,
+                HandoffMessage::Ask => K::Asked,
+                _ => return None,
+            },
+            Self::Received(Message::Accept | Message::Refuse { .. } | Message::Acknowledge { .. }) => {
+                return None;
+            }
+            Self::Built => K::Built,
+            Self::Refused { .. } => K::Refused,
+            Self::Restored => K::Restored,
+            Self::Persisted => K::Persisted,
+            Self::NotPersisted => K::NotPersisted,
+            Self::Resumed => K::Resumed,
+            Self::Withdraw => K::Withdraw,
+            Self::Failed(_) => K::Failed,
+            Self::Connected => K::Connected,
+            Self::Disconnected => K::Disconnected,
+            Self::Fenced(_) => K::Fenced,
+            Self::Discard => K::Discard,
+        })
+    }
+}

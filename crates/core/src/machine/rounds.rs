@@ -1,0 +1,83 @@
+//! The list of rounds as it grows during a migration.
+
+use crate::controller::{Harvested, Transmitted};
+use crate::policy::Verdict;
+use crate::report::{Decided, RoundReport};
+use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
+
+/// Rounds so far; the last may be open.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rounds {
+    closed: Vec<RoundReport>,
+    open: Option<RoundReport>,
+}
+
+impl Rounds {
+    /// A live round starts.
+    pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+        self.close(now);
+        self.open = Some(RoundReport {
+            round: self.closed.len() as u32,
+            paused: false,
+            started: now,
+            length: std::time::Duration::ZERO,
+            dirtied: harvested.dirtied,
+            left_over: harvested.left_over,
+            pending: harvested.pending,
+            sent_pages: Pages(0),
+            zero_pages: Pages(0),
+            sent: ByteCount(0),
+            dirty_rate: rate,
+            bandwidth: None,
+            throttle: CpuShare::NONE,
+            decision: None,
+        });
+    }
+
+    /// The last round starts, with the guest paused. A live round in which nothing was sent was no
+    /// pass over memory: what its harvest found is sent now.
+    pub(super) fn pause(&mut self, now: Timestamp, harvested: Harvested) {
+        let unsent = self.closed.pop_if(|round| round.sent_pages == Pages(0));
+        self.begin(now, harvested, None);
+        if let (Some(open), Some(unsent)) = (&mut self.open, unsent) {
+            open.dirtied = unsent.dirtied.saturating_add(harvested.dirtied);
+            open.left_over = unsent.left_over;
+            open.dirty_rate = unsent.dirty_rate;
+            open.throttle = unsent.throttle;
+            open.decision = unsent.decision;
+        }
+        if let Some(open) = &mut self.open {
+            open.paused = true;
+        }
+    }
+
+    pub(super) fn sent(&mut self, sent: Transmitted) {
+        if let Some(open) = &mut self.open {
+            open.sent_pages = open.sent_pages.saturating_add(sent.pages);
+            open.zero_pages = open.zero_pages.saturating_add(sent.zero);
+            open.sent = open.sent.saturating_add(sent.bytes);
+        }
+    }
+
+    pub(super) fn decided(&mut self, now: Timestamp, throttle: CpuShare, verdict: &Verdict) {
+        if let Some(open) = &mut self.open {
+            open.throttle = throttle;
+            let (decision, reason) = (verdict.decision, verdict.reason.clone());
+            open.decision = Some(Decided { at: now, decision, reason });
+        }
+    }
+
+    /// The open round, if there is one, ends.
+    pub(super) fn close(&mut self, now: Timestamp) {
+        if let Some(mut open) = self.open.take() {
+            open.length = now.since(open.started);
+            open.bandwidth = Bandwidth::measured(open.sent, open.length);
+            self.closed.push(open);
+        }
+    }
+
+    /// All rounds in which something was sent, and the paused one. An open round is given as it stands.
+    pub(super) fn finished(&self) -> Vec<RoundReport> {
+        self.closed.iter().chain(&self.open).cloned().collect()
+    }
+}

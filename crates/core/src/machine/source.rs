@@ -1,0 +1,699 @@
+//! The source's machine: sends memory until the policy is content, then hands the guest over.
+//!
+//! Sans-IO: the driver passes in events with their times and carries out the actions that
+//! [`Source::poll`] gives, in order. The same machine runs under the simulator and the live driver. It
+//! reads no clock and never decides who may run the guest: that is
+//! [`SourceHandoff`](super::handoff::SourceHandoff)'s.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::event::{CancelReason, Failure, SourceAction, SourceEvent, Step, Transmit};
+use super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right, SourceHandoff, Standing};
+use super::message::{Configuration, Message};
+use super::phase::SourcePhase;
+use super::rounds::Rounds;
+use super::stopwatch::Stopwatch;
+use super::{MachineError, Replay};
+use crate::controller::{Controller, Harvested, Transmitted};
+use crate::dirty::{Backlog, Gate};
+use crate::journal::{Entry, Journal};
+use crate::policy::{Decision, Gate as GateRule, SwitchoverWhen, Verdict};
+use crate::progress::Moment;
+use crate::report::{Outcome, Report};
+use crate::units::{CpuShare, Pages, Timestamp};
+
+/// How long the source waits for an answer, unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The source's side of one migration.
+///
+/// # Calls
+///
+/// [`handle`](Self::handle) takes what happened, [`poll`](Self::poll) gives what is to be done now; poll
+/// until it is empty after every event. Times passed in never go back. An event that does not fit the
+/// phase is an error and changes nothing. [`report`](Self::report) may be asked for at any time.
+///
+/// # Promise
+///
+/// Every end but a commit leaves the guest running here, tracking off and the throttle gone.
+#[derive(Clone, Debug)]
+pub struct Source {
+    phase: SourcePhase,
+    configuration: Configuration,
+    controller: Controller,
+    backlog: Backlog,
+    handoff: SourceHandoff,
+    duties: Duties,
+    patience: Duration,
+    deadline: Option<Timestamp>,
+    /// The policy wants to switch over when this round is sent.
+    last_round: bool,
+    /// When the harvest in progress was asked for.
+    harvest_asked: Timestamp,
+    /// The backlog's closed gate, and the round whose acknowledgement opens it.
+    awaited: Option<(Gate, u32)>,
+    rounds: Rounds,
+    stopwatch: Stopwatch,
+    ending: Option<Ending>,
+    clean_up_failures: Vec<String>,
+    actions: VecDeque<SourceAction>,
+    replaying: bool,
+}
+
+/// What must be undone, however the migration ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Duties {
+    tracking: bool,
+    resuming: bool,
+}
+
+/// How it ended, as soon as that is known.
+#[derive(Clone, Debug)]
+struct Ending {
+    outcome: Outcome,
+    why: String,
+    forced: bool,
+    at: Option<Timestamp>,
+}
+
+impl Source {
+    /// A source that has done nothing yet.
+    pub fn new(configuration: Configuration, controller: Controller) -> Self {
+        let backlog = Backlog::new(&configuration.layout);
+        Self {
+            phase: SourcePhase::Idle,
+            configuration,
+            controller,
+            backlog,
+            handoff: SourceHandoff::new(),
+            duties: Duties::default(),
+            patience: PATIENCE,
+            deadline: None,
+            last_round: false,
+            harvest_asked: Timestamp::ZERO,
+            awaited: None,
+            rounds: Rounds::default(),
+            stopwatch: Stopwatch::default(),
+            ending: None,
+            clean_up_failures: Vec::new(),
+            actions: VecDeque::new(),
+            replaying: false,
+        }
+    }
+
+    /// The same, waiting this long for an answer before the destination counts as lost.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> SourcePhase {
+        self.phase
+    }
+
+    /// What is pending and in flight; the driver sends from it and harvests into it.
+    pub fn backlog_mut(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    /// What is pending and in flight.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Statistics, policy and journal.
+    pub fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// Who may run the guest, as far as this side knows.
+    pub fn handoff(&self) -> &SourceHandoff {
+        &self.handoff
+    }
+
+    /// What to do now; none when the next event is awaited.
+    pub fn poll(&mut self) -> Option<SourceAction> {
+        self.actions.pop_front()
+    }
+
+    /// Takes an event.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError`] if it does not fit the phase or contradicts what is known. The machine is then
+    /// unchanged.
+    pub fn handle(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        let before = self.phase;
+        let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
+        let kind = event.kind().ok_or_else(misfit)?;
+        let allowed = before.after(kind);
+        if allowed.is_empty() {
+            return Err(misfit());
+        }
+        self.check(&event)?;
+        self.controller.journal_mut().event(now, &event);
+        self.take(now, event)?;
+        debug_assert!(
+            allowed.contains(&self.phase),
+            "{before:?} --{kind:?}--> {:?} is not in the table",
+            self.phase
+        );
+        Ok(())
+    }
+
+    /// What the phase alone can't tell: whether the handoff would take the event, and whether its
+    /// numbers can be true. Nothing is changed.
+    fn check(&self, event: &SourceEvent) -> Result<(), MachineError> {
+        if let Some(event) = self.handoff_event(event) {
+            let mut trial = self.handoff;
+            trial.handle(event)?;
+        }
+        let claimed = match event {
+            SourceEvent::Harvested(harvested) => harvested.pending,
+            SourceEvent::Transmitted(sent) if self.phase == SourcePhase::SendingLast => sent.pending,
+            SourceEvent::Transmitted(sent) => sent.pending.saturating_add(sent.skipped),
+            _ => return Ok(()),
+        };
+        let pending = self.backlog.pending();
+        // A replay has no pages, and a driver that was called off may stop anywhere.
+        if self.replaying || self.phase == SourcePhase::Returning || claimed == pending {
+            return Ok(());
+        }
+        Err(MachineError::Miscounted { claimed, pending })
+    }
+
+    /// What the handoff is told of an event.
+    fn handoff_event(&self, event: &SourceEvent) -> Option<handoff::SourceEvent> {
+        use handoff::SourceEvent as H;
+        Some(match event {
+            SourceEvent::Persisted => H::Persisted,
+            SourceEvent::NotPersisted => H::NotPersisted,
+            SourceEvent::Connected => H::Connected,
+            SourceEvent::Disconnected => H::Disconnected,
+            SourceEvent::Fenced(fence) => H::Fenced(*fence),
+            SourceEvent::Cancel(_) if self.phase != SourcePhase::Idle => H::Cancel,
+            // A destination that refuses has built nothing: the same as having withdrawn.
+            SourceEvent::Received(Message::Refuse { .. }) if self.phase == SourcePhase::Connecting => {
+                H::Received(HandoffMessage::Withdraw)
+            }
+            SourceEvent::Received(Message::Handoff { message, .. }) => H::Received(*message),
+            SourceEvent::Failed(_) if self.handoff.may_cancel() => H::Cancel,
+            _ => return None,
+        })
+    }
+
+    fn take(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        use SourcePhase as P;
+        let handoff_event = self.handoff_event(&event);
+        match event {
+            SourceEvent::Start => self.start(now),
+            SourceEvent::Received(message) => self.received(now, message)?,
+            SourceEvent::TrackingStarted if self.phase == P::StartingTracking => {
+                let memory = self.controller.progress().memory;
+                self.rounds.begin(now, Harvested { dirtied: memory, left_over: Pages(0), pending: memory }, None);
+                let verdict = self.controller.bulk_round(now);
+                self.obey(now, Moment::RoundStart, &verdict);
+            }
+            SourceEvent::Transmitted(sent) if self.phase == P::Sending => self.transmitted(now, sent),
+            SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
+                self.controller.account(now, sent);
+                self.rounds.sent(sent);
+                if sent.pending == Pages(0) {
+                    self.save(now);
+                } else {
+                    self.actions.push_back(SourceAction::Transmit(Transmit { slice: None, last: true }));
+                }
+            }
+            SourceEvent::Harvested(harvested) if self.phase == P::Harvesting => {
+                self.controller.fixed_cost(now.since(self.harvest_asked));
+                let verdict = self.controller.harvested(now, harvested);
+                let rate = self.controller.progress().dirty_rate;
+                self.rounds.begin(now, harvested, rate);
+                self.obey(now, Moment::RoundStart, &verdict);
+            }
+            SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
+                self.stopwatch.harvested = now;
+                self.rounds.pause(now, harvested);
+                if harvested.pending == Pages(0) {
+                    self.save(now);
+                } else {
+                    self.phase = P::SendingLast;
+                    self.actions.push_back(SourceAction::Transmit(Transmit { slice: None, last: true }));
+                }
+            }
+            SourceEvent::Paused if self.phase == P::Pausing => {
+                self.stopwatch.paused = now;
+                self.phase = P::LastHarvest;
+                self.actions.push_back(SourceAction::Harvest);
+            }
+            SourceEvent::Saved(sections) if self.phase == P::Saving => {
+                self.stopwatch.saved = now;
+                self.phase = P::AwaitingReady;
+                self.actions.push_back(SourceAction::Send(Message::State(sections)));
+                self.await_answer(now);
+            }
+            SourceEvent::NotPersisted => {
+                self.end(Outcome::Failed, "*go* could not be written to stable storage");
+            }
+            SourceEvent::Disconnected if self.handoff.may_cancel() => {
+                self.end(Outcome::Failed, "the connection was lost");
+            }
+            SourceEvent::Fenced(_) => self.end(Outcome::Failed, "the destination was fenced"),
+            SourceEvent::Wake => return self.woken(now),
+            SourceEvent::Cancel(reason) => self.cancel(now, reason),
+            SourceEvent::Failed(failure) => self.failed(now, &failure),
+            SourceEvent::Resumed => {
+                self.duties.resuming = false;
+                self.stopwatch.resumed_here = Some(now);
+                self.settle(now);
+            }
+            SourceEvent::TrackingStopped => {
+                self.duties.tracking = false;
+                self.settle(now);
+            }
+            // Answers to what was asked before it was in vain.
+            SourceEvent::TrackingStarted
+            | SourceEvent::Transmitted(_)
+            | SourceEvent::Harvested(_)
+            | SourceEvent::Paused
+            | SourceEvent::Saved(_)
+            | SourceEvent::Persisted
+            | SourceEvent::Connected
+            | SourceEvent::Disconnected => {}
+        }
+        if let Some(event) = handoff_event {
+            self.tell_handoff(now, event)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, now: Timestamp) {
+        self.stopwatch.started = now;
+        self.phase = SourcePhase::Connecting;
+        let configuration = self.configuration.clone();
+        self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
+        self.await_answer(now);
+    }
+
+    fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
+        match message {
+            Message::Accept if self.phase == SourcePhase::Connecting => {
+                self.deadline = None;
+                self.phase = SourcePhase::StartingTracking;
+                self.duties.tracking = true;
+                self.actions.push_back(SourceAction::StartTracking);
+            }
+            Message::Refuse { reason } if self.phase == SourcePhase::Connecting => {
+                self.end(Outcome::Refused, &format!("the destination refused: {reason}"));
+            }
+            Message::Acknowledge { round } => self.acknowledged(now, round)?,
+            Message::Handoff { message, took } => match (message, self.phase) {
+                (HandoffMessage::Ready, SourcePhase::AwaitingReady) => {
+                    self.stopwatch.ready(now, took);
+                    self.deadline = None;
+                    self.everything_arrived()?;
+                }
+                (
+                    HandoffMessage::Running | HandoffMessage::Answer(Standing::Running),
+                    SourcePhase::AwaitingRunning,
+                ) => self.stopwatch.running(now, took),
+                (HandoffMessage::Withdraw, _) => {
+                    self.end(Outcome::Failed, "the destination withdrew");
+                }
+                _ => {}
+            },
+            // Crossed our cancel.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn transmitted(&mut self, now: Timestamp, sent: Transmitted) {
+        self.rounds.sent(sent);
+        if self.last_round {
+            self.controller.account(now, sent);
+            if sent.pending == Pages(0) { self.round_sent(now) } else { self.transmit() }
+            return;
+        }
+        match self.controller.transmitted(now, sent) {
+            Some(verdict) => self.obey(now, Moment::Tick, &verdict),
+            None => self.round_sent(now),
+        }
+    }
+
+    /// Everything of this round is with the transport.
+    fn round_sent(&mut self, now: Timestamp) {
+        if self.controller.policy().cadence().gate == GateRule::Wait {
+            self.close_round();
+            self.phase = SourcePhase::Gating;
+            self.await_answer(now);
+        } else {
+            self.round_ended(now);
+        }
+    }
+
+    /// Everything of this round is sent, and acknowledged if the policy waits for that.
+    fn round_ended(&mut self, now: Timestamp) {
+        if self.last_round {
+            self.pause(now);
+        } else {
+            let verdict = self.controller.round_ended(now);
+            self.obey(now, Moment::RoundEnd, &verdict);
+        }
+    }
+
+    fn acknowledged(&mut self, now: Timestamp, round: u32) -> Result<(), MachineError> {
+        if let Some((gate, awaited)) = self.awaited
+            && round >= awaited
+        {
+            self.backlog.acknowledge(gate)?;
+            self.awaited = None;
+        }
+        if self.phase == SourcePhase::Gating && round >= self.controller.progress().round {
+            self.deadline = None;
+            self.round_ended(now);
+        }
+        Ok(())
+    }
+
+    /// *Ready* says that the destination has everything.
+    fn everything_arrived(&mut self) -> Result<(), MachineError> {
+        if let Some((gate, _)) = self.awaited.take() {
+            self.backlog.acknowledge(gate)?;
+        }
+        let gate = self.backlog.close_gate()?;
+        self.backlog.acknowledge(gate)?;
+        Ok(())
+    }
+
+    /// Does what the policy decided.
+    fn obey(&mut self, now: Timestamp, moment: Moment, verdict: &Verdict) {
+        if let Some(throttle) = verdict.adjust.throttle {
+            self.actions.push_back(SourceAction::Throttle(throttle));
+        }
+        if let Some(limit) = verdict.adjust.rate_limit {
+            self.actions.push_back(SourceAction::Limit(limit));
+        }
+        self.rounds.decided(now, self.controller.progress().throttle, verdict);
+        match verdict.decision {
+            Decision::Continue => match moment {
+                Moment::RoundEnd => self.harvest(now),
+                Moment::RoundStart if self.controller.progress().pending == Pages(0) => {
+                    self.round_ended_empty(now);
+                }
+                Moment::RoundStart | Moment::Tick => self.transmit(),
+            },
+            Decision::Harvest => self.harvest(now),
+            Decision::Switchover { when, forced } => {
+                self.end_with(Outcome::Completed, &verdict.reason.to_string(), forced);
+                let later = when == SwitchoverWhen::AfterRound
+                    && moment != Moment::RoundEnd
+                    && self.controller.progress().pending > Pages(0);
+                if later {
+                    self.last_round = true;
+                    self.transmit();
+                } else {
+                    self.pause(now);
+                }
+            }
+            Decision::Abort => self.give_up(now, Outcome::Aborted, &verdict.reason.to_string()),
+            Decision::PostCopy | Decision::Pause => {
+                let why = format!("this engine can't do `{:?}`, which the policy decided", verdict.decision);
+                self.give_up(now, Outcome::Failed, &why);
+            }
+        }
+    }
+
+    /// A round in which nothing was to be sent is over at once.
+    fn round_ended_empty(&mut self, now: Timestamp) {
+        let verdict = self.controller.round_ended(now);
+        self.obey(now, Moment::RoundEnd, &verdict);
+    }
+
+    fn transmit(&mut self) {
+        self.phase = SourcePhase::Sending;
+        let slice = if self.last_round { None } else { self.controller.policy().cadence().tick };
+        self.actions.push_back(SourceAction::Transmit(Transmit { slice, last: false }));
+    }
+
+    fn harvest(&mut self, now: Timestamp) {
+        if self.controller.policy().cadence().gate == GateRule::Pipelined {
+            self.close_round();
+        }
+        self.rounds.close(now);
+        self.harvest_asked = now;
+        self.phase = SourcePhase::Harvesting;
+        self.actions.push_back(SourceAction::Harvest);
+    }
+
+    /// Tells the destination that a round is sent. If the gate before is still closed, this round's
+    /// pages stay in flight with the next round's: later than need be, never too early.
+    fn close_round(&mut self) {
+        let round = self.controller.progress().round;
+        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        if self.awaited.is_none()
+            && let Ok(gate) = self.backlog.close_gate()
+        {
+            self.awaited = Some((gate, round));
+        }
+    }
+
+    fn pause(&mut self, now: Timestamp) {
+        // Cannot fail: `Sending` with a running guest is the only state in which a policy is asked.
+        let paused = self.handoff.handle(handoff::SourceEvent::Pause);
+        debug_assert!(paused.is_ok());
+        self.stopwatch.pause_asked = now;
+        self.rounds.close(now);
+        self.phase = SourcePhase::Pausing;
+        self.actions.push_back(SourceAction::Pause);
+    }
+
+    fn save(&mut self, now: Timestamp) {
+        self.stopwatch.pages_sent = now;
+        self.rounds.close(now);
+        self.phase = SourcePhase::Saving;
+        let round = self.controller.progress().round + 1;
+        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        self.actions.push_back(SourceAction::SaveState);
+    }
+
+    /// Passes an event to the handoff and does what it says.
+    fn tell_handoff(&mut self, now: Timestamp, event: handoff::SourceEvent) -> Result<(), MachineError> {
+        let effects = self.handoff.handle(event)?;
+        self.carry_out(now, effects);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, now: Timestamp, effects: Effects) {
+        let mut lost = false;
+        for effect in effects {
+            match effect {
+                Effect::Persist(record) => {
+                    self.phase = SourcePhase::Committing;
+                    self.actions.push_back(SourceAction::Persist(record));
+                }
+                Effect::Erase => self.actions.push_back(SourceAction::Erase),
+                Effect::Send(message) => {
+                    if message == HandoffMessage::Go {
+                        self.stopwatch.go(now);
+                    }
+                    if matches!(message, HandoffMessage::Go | HandoffMessage::Ask) {
+                        self.phase = SourcePhase::AwaitingRunning;
+                        self.await_answer(now);
+                    }
+                    self.actions.push_back(SourceAction::Send(Message::handoff(message)));
+                }
+                Effect::ResumeGuest => {
+                    self.duties.resuming = true;
+                    self.actions.push_back(SourceAction::Resume);
+                }
+                Effect::ReleaseGuest => self.actions.push_back(SourceAction::Release),
+                Effect::Report(Notice::InDoubt) => {
+                    self.phase = SourcePhase::InDoubt;
+                    self.deadline = None;
+                    self.actions.push_back(SourceAction::Reconnect);
+                }
+                Effect::Report(Notice::GuestLost) => lost = true,
+                // Only destinations have replicas.
+                Effect::DropReplica => {}
+            }
+        }
+        self.follow_the_right(now, lost);
+    }
+
+    /// Where the right to run is now decides which way the migration ends.
+    fn follow_the_right(&mut self, now: Timestamp, lost: bool) {
+        use SourcePhase as P;
+        if matches!(self.phase, P::Idle | P::Returning | P::Releasing | P::Done) {
+            return;
+        }
+        match self.handoff.right() {
+            Right::Theirs => {
+                self.deadline = None;
+                self.phase = P::Releasing;
+                self.clean_up(now);
+            }
+            Right::Mine if !self.handoff.may_cancel() => {
+                if lost {
+                    self.end(Outcome::GuestLost, "the right to run is here, the guest's memory is not");
+                } else {
+                    self.end(Outcome::Failed, "the destination has no replica");
+                }
+                self.deadline = None;
+                self.phase = P::Returning;
+                if !self.handoff.is_settled() && !self.handoff.is_connected() {
+                    self.actions.push_back(SourceAction::Reconnect);
+                }
+                self.clean_up(now);
+            }
+            Right::Mine | Right::Undecided => {}
+        }
+    }
+
+    /// Undoes, in the reverse order of doing, what was set up for the migration.
+    fn clean_up(&mut self, now: Timestamp) {
+        if self.controller.progress().throttle != CpuShare::NONE {
+            self.controller.unthrottled();
+            self.actions.push_back(SourceAction::Throttle(CpuShare::NONE));
+        }
+        if self.duties.tracking {
+            self.actions.push_back(SourceAction::StopTracking);
+        }
+        self.rounds.close(now);
+        self.settle(now);
+    }
+
+    /// Done as soon as nothing is left to be undone.
+    fn settle(&mut self, now: Timestamp) {
+        if self.duties.tracking || self.duties.resuming {
+            return;
+        }
+        if let Some(ending) = &mut self.ending {
+            ending.at = Some(now);
+        }
+        self.phase = SourcePhase::Done;
+        self.actions.push_back(SourceAction::Done);
+    }
+
+    fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: &str) {
+        self.end(outcome, why);
+        // Cannot fail: policies are asked only while the guest is ours.
+        let kept = self.tell_handoff(now, handoff::SourceEvent::Cancel);
+        debug_assert!(kept.is_ok());
+    }
+
+    fn cancel(&mut self, now: Timestamp, reason: CancelReason) {
+        let (outcome, why) = match reason {
+            CancelReason::Requested => (Outcome::Cancelled, "cancelled on request"),
+            CancelReason::TimeLimit => (Outcome::TimedOut, "the time limit was reached"),
+        };
+        self.end(outcome, why);
+        if self.phase == SourcePhase::Idle {
+            self.settle(now);
+        }
+    }
+
+    fn failed(&mut self, now: Timestamp, failure: &Failure) {
+        if self.handoff.may_cancel() {
+            self.end(Outcome::Failed, &failure.to_string());
+            return;
+        }
+        // Cleaning up goes on without the step that failed, and says so.
+        match failure.step {
+            Step::Resume => self.duties.resuming = false,
+            Step::StopTracking | Step::StartTracking => self.duties.tracking = false,
+            _ => {}
+        }
+        self.clean_up_failures.push(failure.to_string());
+        self.settle(now);
+    }
+
+    fn await_answer(&mut self, now: Timestamp) {
+        let deadline = now.saturating_add(self.patience);
+        self.deadline = Some(deadline);
+        self.actions.push_back(SourceAction::Wake(deadline));
+    }
+
+    fn woken(&mut self, now: Timestamp) -> Result<(), MachineError> {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.deadline = None;
+            if self.handoff.may_cancel() {
+                self.end(Outcome::Failed, "the destination did not answer in time");
+            }
+            self.tell_handoff(now, handoff::SourceEvent::Disconnected)?;
+        }
+        Ok(())
+    }
+
+    /// The first word on how it ended stays, but completing is only a hope until the commit.
+    fn end(&mut self, outcome: Outcome, why: &str) {
+        self.end_with(outcome, why, false);
+    }
+
+    fn end_with(&mut self, outcome: Outcome, why: &str, forced: bool) {
+        let open = self.ending.as_ref().is_none_or(|ending| ending.outcome == Outcome::Completed);
+        if open && self.phase != SourcePhase::Done && self.phase != SourcePhase::Returning {
+            self.ending = Some(Ending { outcome, why: why.to_owned(), forced, at: None });
+        }
+    }
+
+    /// What the migration came to, as far as it is known at `now`.
+    pub fn report(&self, now: Timestamp) -> Report {
+        let completed = self.handoff.right() == Right::Theirs;
+        let (outcome, why) = match (&self.ending, self.handoff.right()) {
+            (_, Right::Undecided) if self.handoff.in_doubt() => {
+                (Outcome::InDoubt, "only the destination knows whether it runs the guest, and it was lost")
+            }
+            (Some(ending), _) if completed || ending.outcome != Outcome::Completed => {
+                (ending.outcome, ending.why.as_str())
+            }
+            _ => (Outcome::InProgress, "the migration has not ended"),
+        };
+        let ending = self.ending.as_ref();
+        let progress = self.controller.progress();
+        let end = ending.and_then(|ending| ending.at).unwrap_or(now);
+        Report {
+            outcome,
+            why: why.to_owned(),
+            converged: completed && ending.is_some_and(|ending| !ending.forced),
+            total: end.since(self.stopwatch.started),
+            downtime: if completed { self.stopwatch.ledger() } else { crate::report::Ledger::default() },
+            paused_in_vain: if completed || self.handoff.held() == Held::Nothing {
+                Duration::ZERO
+            } else {
+                self.stopwatch.paused_in_vain(end)
+            },
+            sent: progress.sent,
+            sent_pages: progress.sent_pages,
+            memory: progress.memory.bytes(progress.page_size),
+            rounds: self.rounds.finished(),
+            clean_up_failures: self.clean_up_failures.clone(),
+        }
+    }
+
+    /// Events and decisions, when nothing more is wanted of the machine.
+    pub fn into_journal(self) -> Journal {
+        self.controller.into_journal()
+    }
+
+    /// Feeds the events of `journal` to a fresh machine and gives the journal that it writes: the
+    /// same, byte for byte, if policy and machine are the same.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError`] at the first event that the machine does not take.
+    pub fn replay(configuration: Configuration, controller: Controller, journal: &Journal) -> Replay {
+        let mut source = Self::new(configuration, controller);
+        source.replaying = true;
+        for entry in journal.entries() {
+            if let Entry::Event { at, event } = entry {
+                source.handle(*at, event.clone())?;
+                source.actions.clear();
+            }
+        }
+        Ok(source.controller.journal().clone())
+    }
+}

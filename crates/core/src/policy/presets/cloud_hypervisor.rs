@@ -1,0 +1,169 @@
+//! `cloud-hypervisor`: its pre-copy loop (C2, C3, C4).
+//!
+//! ```text
+//! at the start of a round, with its dirty table:
+//!     estimate = table's bytes / bandwidth of the round before (that round only)
+//!     empty, or estimate <= 300 ms: stop; the table is not sent live
+//!     3600 s have passed: give up, or stop all the same
+//! send the table, wait for its acknowledgement
+//! ```
+//!
+//! Nothing is looked at inside a round, so with a round of an hour the timeout comes an hour late.
+
+use std::time::Duration;
+
+use super::parameters::Given;
+use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
+use crate::policy::{
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen,
+    Until, Verdict,
+};
+use crate::progress::{Moment, Progress};
+use crate::units::duration;
+
+/// Stops when the remainder is estimated to fit the downtime limit; bounded in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudHypervisor {
+    /// The switchover comes when the estimated downtime is at most this.
+    pub downtime_limit: Duration,
+    /// Time after which, at the next start of a round, `timeout_strategy` applies.
+    pub timeout: Duration,
+    /// What happens then.
+    pub timeout_strategy: TimeoutStrategy,
+}
+
+/// What happens when the time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimeoutStrategy {
+    /// The migration fails, the guest stays.
+    Cancel,
+    /// The guest is paused and handed over, whatever is left.
+    Ignore,
+}
+
+impl TimeoutStrategy {
+    /// The word for it in scenario files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
+pub(super) const INFO: PresetInfo = PresetInfo {
+    name: "cloud-hypervisor",
+    summary: "Cloud Hypervisor: stops when a round starts with what fits the downtime limit at the last \
+              round's bandwidth; bounded in time.",
+    approximate: None,
+    sources: &[
+        Source { tag: "C2", what: "cloud-hypervisor vmm/src/lib.rs", version: "ae44c297" },
+        Source {
+            tag: "C3",
+            what: "cloud-hypervisor vm-migration/src/{protocol,context,lib}.rs",
+            version: "ae44c297",
+        },
+        Source {
+            tag: "C4",
+            what: "cloud-hypervisor vmm/src/api/mod.rs, vmm/src/memory_manager.rs",
+            version: "ae44c297",
+        },
+    ],
+    parameters: &[
+        ParameterInfo {
+            name: "downtime-limit",
+            kind: ParameterKind::Duration { most: Duration::MAX },
+            default: "300ms",
+            doc: "The switchover comes when the remainder is estimated to take at most this.",
+            source: "C4",
+        },
+        ParameterInfo {
+            name: "timeout",
+            kind: ParameterKind::Duration { most: Duration::MAX },
+            default: "1h",
+            doc: "Time after which, at the next start of a round, the timeout strategy applies.",
+            source: "C4",
+        },
+        ParameterInfo {
+            name: "timeout-strategy",
+            kind: ParameterKind::Choice(&["cancel", "ignore"]),
+            default: "cancel",
+            doc: "When the time is up: cancel the migration, or ignore the downtime limit and hand over.",
+            source: "C4",
+        },
+    ],
+    build,
+};
+
+fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
+    Ok(Box::new(CloudHypervisor {
+        downtime_limit: given.duration("downtime-limit")?,
+        timeout: given.duration("timeout")?,
+        timeout_strategy: if given.choice("timeout-strategy")? == TimeoutStrategy::Ignore.as_str() {
+            TimeoutStrategy::Ignore
+        } else {
+            TimeoutStrategy::Cancel
+        },
+    }))
+}
+
+impl Policy for CloudHypervisor {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("downtime-limit", duration::format(self.downtime_limit)),
+            ("timeout", duration::format(self.timeout)),
+            ("timeout-strategy", self.timeout_strategy.as_str().to_owned()),
+        ]
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Wait }
+    }
+
+    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
+        const ESTIMATE: &str = "estimated downtime";
+        let limit = ("downtime-limit", Quantity::Duration(self.downtime_limit));
+        if moment != Moment::RoundStart {
+            return Verdict::new(Decision::Continue, unknown_above(ESTIMATE, limit))
+                .holding(Until::ROUND_END);
+        }
+        let pending = progress.pending_bytes();
+        let estimate = if pending.is_zero() {
+            Some(Duration::ZERO)
+        } else {
+            progress.bandwidth.map(|bandwidth| bandwidth.time_to_send(pending))
+        };
+        // An unknown estimate is above every limit.
+        let small = estimate.is_some_and(|estimate| estimate <= self.downtime_limit);
+        let bandwidth = progress.bandwidth.map_or(Quantity::Unknown, Quantity::Bandwidth);
+        let relation = if small { Relation::AtMost } else { Relation::Above };
+        let estimated = (ESTIMATE, estimate.map_or(Quantity::Unknown, Quantity::Duration));
+        let rule = Reason::new(estimated, relation, limit)
+            .with("pending", Quantity::Bytes(pending))
+            .with("bandwidth", bandwidth);
+        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
+        if small {
+            return Verdict::new(switchover(false), rule);
+        }
+        if progress.elapsed() >= self.timeout {
+            let elapsed = ("elapsed", Quantity::Duration(progress.elapsed()));
+            let timeout = ("timeout", Quantity::Duration(self.timeout));
+            let reason = Reason::new(elapsed, Relation::AtLeast, timeout)
+                .with(estimated.0, estimated.1)
+                .with(limit.0, limit.1);
+            return match self.timeout_strategy {
+                TimeoutStrategy::Cancel => Verdict::new(Decision::Abort, reason),
+                TimeoutStrategy::Ignore => Verdict::new(switchover(true), reason),
+            };
+        }
+        Verdict::new(Decision::Continue, rule).holding(Until::ROUND_END)
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,96 @@
+//! `fixed-rounds`: so many live passes, then the switchover. Ours; the plainest policy there is, and
+//! the baseline that the others are measured against.
+
+use super::parameters::Given;
+use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, unknown_above};
+use crate::policy::{
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen,
+    Until, Verdict,
+};
+use crate::progress::{Moment, Progress};
+use crate::units::Pages;
+
+/// So many live passes, then the switchover; earlier if hardly anything is left.
+///
+/// Decides at the start of a round only: `rounds = 3` sends three times while the guest runs, harvests
+/// once more, and stops. `rounds = 0` copies nothing live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedRounds {
+    /// Live passes over memory, the bulk round counted.
+    pub rounds: u32,
+    /// The switchover comes earlier, as converged, when no more than this is pending.
+    pub stop_below: Pages,
+}
+
+pub(super) const INFO: PresetInfo = PresetInfo {
+    name: "fixed-rounds",
+    summary: "A fixed number of live passes, then the switchover, whatever is left.",
+    approximate: None,
+    sources: &[],
+    parameters: &[
+        ParameterInfo {
+            name: "rounds",
+            kind: ParameterKind::Count,
+            default: "5",
+            doc: "Live passes over memory, the bulk round counted; 0 pauses the guest at once.",
+            source: "ours",
+        },
+        ParameterInfo {
+            name: "stop-below",
+            kind: ParameterKind::Pages,
+            default: "0",
+            doc: "Switches over earlier, as converged, when a round starts with no more than this.",
+            source: "ours",
+        },
+    ],
+    build,
+};
+
+fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
+    Ok(Box::new(FixedRounds {
+        rounds: given.count("rounds")?,
+        stop_below: given.pages("stop-below")?,
+    }))
+}
+
+impl Policy for FixedRounds {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![("rounds", self.rounds.to_string()), ("stop-below", self.stop_below.0.to_string())]
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Pipelined }
+    }
+
+    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
+        let stop_below = ("stop-below", Quantity::Pages(self.stop_below));
+        if moment != Moment::RoundStart {
+            return Verdict::new(Decision::Continue, unknown_above("remaining", stop_below))
+                .holding(Until::ROUND_END);
+        }
+        let pending = ("pending", Quantity::Pages(progress.pending));
+        let sent = ("rounds sent", Quantity::Count(progress.round.into()));
+        let rounds = ("rounds", Quantity::Count(self.rounds.into()));
+        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
+        if progress.pending <= self.stop_below {
+            return Verdict::new(
+                switchover(false),
+                Reason::new(pending, Relation::AtMost, stop_below),
+            );
+        }
+        if progress.round >= self.rounds {
+            let reason = Reason::new(sent, Relation::AtLeast, rounds).with(pending.0, pending.1);
+            return Verdict::new(switchover(true), reason);
+        }
+        let reason = Reason::new(sent, Relation::Below, rounds).with(pending.0, pending.1);
+        Verdict::new(Decision::Continue, reason).holding(Until::ROUND_END)
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
+    }
+}

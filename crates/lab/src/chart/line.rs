@@ -1,0 +1,185 @@
+//! Lines over an axis, one a series.
+
+use super::Size;
+use super::axis::{axis_title, draw_ticks_below, draw_ticks_left, draw_titles, is_narrow, widest};
+use super::scale::{Scale, ScaleKind, usable};
+use super::style;
+use super::svg::{Anchor, Area, Canvas, Svg, fitted, text_width};
+use super::unit::Unit;
+
+/// One axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineAxis {
+    /// What it shows, without the unit.
+    pub label: String,
+    /// What its numbers mean.
+    pub unit: Unit,
+    /// How its distances grow.
+    pub kind: ScaleKind,
+    /// Values that the axis must cover besides those of the lines, so that charts can share it.
+    pub cover: Vec<f64>,
+}
+
+/// One point of a line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dot {
+    /// Where it lies.
+    pub x: f64,
+    /// Its value; without one the line has a gap here.
+    pub y: Option<f64>,
+    /// Drawn open, where the value means less: the chart's text says what.
+    pub hollow: bool,
+    /// Shown when the pointer rests on it.
+    pub tooltip: String,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Which colour and mark; `None` is a dashed grey line without marks, for theory and limits.
+    pub style: Option<usize>,
+    /// In the order they are joined.
+    pub points: Vec<Dot>,
+}
+
+/// A line chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineChart {
+    /// Above the plot; may be empty.
+    pub title: String,
+    /// What a screen reader says.
+    pub description: String,
+    /// From left to right.
+    pub x: LineAxis,
+    /// From bottom to top.
+    pub y: LineAxis,
+    /// The lines, drawn in this order.
+    pub series: Vec<Series>,
+    /// Draw the legend above the plot.
+    pub legend: bool,
+    /// Natural size.
+    pub size: Size,
+}
+
+/// The sign of a series for a legend in a page's text.
+pub fn swatch(style: Option<usize>) -> String {
+    let mut svg = Svg::new(26.0, 12.0);
+    draw_sign(&mut svg, style, (0.0, 6.0));
+    let drawn = svg.finish(Canvas::Page, "");
+    // Beside its name the sign says nothing more to a screen reader.
+    drawn.replacen("class=\"chart\" role=\"img\" aria-label=\"\"", "class=\"chart sign\" aria-hidden=\"true\"", 1)
+}
+
+fn draw_sign(svg: &mut Svg, style: Option<usize>, (x, y): (f64, f64)) {
+    let class = style.map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
+    svg.line((x + 1.0, y), (x + 25.0, y), &class);
+    if let Some(style) = style {
+        svg.mark(style, (x + 13.0, y), false, "");
+    }
+}
+
+impl LineChart {
+    /// The drawing.
+    pub fn render(&self, canvas: Canvas) -> String {
+        let width = self.size.width;
+        let legend = self.legend_places();
+        let legend_rows = legend.last().map_or(0, |(_, row, _)| row + 1);
+        let title_room = if self.title.is_empty() { 8.0 } else { 38.0 };
+        let top = title_room + legend_rows as f64 * 18.0 + if legend_rows > 0 { 8.0 } else { 0.0 };
+        // A legend of many rows makes the chart taller, not the plot smaller.
+        let extra = (legend_rows.saturating_sub(2)) as f64 * 18.0;
+        let height = (self.size.height + extra - top - 42.0).max(40.0);
+        let mut svg = Svg::new(width, top + height + 42.0);
+
+        let y_scale = self.scale(&self.y, true, (top + height, top + 4.0));
+        let y_ticks = y_scale.ticks(self.y.unit, (height / 34.0) as usize);
+        let short = is_narrow(width) || widest(&y_ticks, false) > 90.0;
+        let left = 30.0 + widest(&y_ticks, short);
+        let plot = Area::new(left, top, (width - left - 16.0).max(20.0), height);
+        let x_scale = self.scale(&self.x, false, (plot.left + 6.0, plot.right() - 6.0));
+        let x_ticks = x_scale.ticks(self.x.unit, (plot.width / 62.0) as usize);
+
+        if !self.title.is_empty() {
+            svg.text((12.0, 23.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 24.0));
+        }
+        for tick in &y_ticks {
+            let y = y_scale.place(tick.value);
+            svg.line((plot.left, y), (plot.right(), y), "grid");
+        }
+        svg.line((plot.left, plot.bottom()), (plot.right(), plot.bottom()), "edge");
+        let x_short =
+            draw_ticks_below(&mut svg, &x_ticks, |value| x_scale.place(value), plot.bottom(), (0.0, width));
+        draw_ticks_left(&mut svg, &y_ticks, |value| y_scale.place(value), plot.left, short);
+        let x_title = axis_title(&self.x.label, self.x.unit.base(), x_short);
+        draw_titles(&mut svg, plot, &x_title, &axis_title(&self.y.label, self.y.unit.base(), short));
+        for ((x, row, name), series) in legend.iter().zip(&self.series) {
+            let y = title_room + *row as f64 * 18.0 + 8.0;
+            draw_sign(&mut svg, series.style, (*x, y));
+            svg.text((x + 32.0, y + 4.0), Anchor::Start, "small name", name);
+        }
+        for series in &self.series {
+            draw_series(&mut svg, series, &x_scale, &y_scale);
+        }
+        svg.finish(canvas, &self.description)
+    }
+
+    /// Where each name of the legend goes: left end, row, the name as it fits.
+    fn legend_places(&self) -> Vec<(f64, usize, String)> {
+        if !self.legend {
+            return Vec::new();
+        }
+        let (mut x, mut row) = (12.0, 0);
+        let room = self.size.width - 24.0;
+        let mut places = Vec::new();
+        for series in &self.series {
+            let name = fitted(&series.name, 11.0, room - 40.0);
+            let width = 32.0 + text_width(&name, 11.0) + 16.0;
+            if x > 12.0 && x + width > room {
+                (x, row) = (12.0, row + 1);
+            }
+            places.push((x, row, name));
+            x += width;
+        }
+        places
+    }
+
+    fn scale(&self, axis: &LineAxis, vertical: bool, pixels: (f64, f64)) -> Scale {
+        let points = self.series.iter().flat_map(|series| &series.points);
+        let values = points.filter_map(|point| if vertical { point.y } else { point.y.map(|_| point.x) });
+        let mut values: Vec<f64> = values.chain(axis.cover.iter().copied()).collect();
+        if vertical && axis.kind == ScaleKind::Linear {
+            // Heights are compared, so they start at nothing.
+            values.push(0.0);
+        }
+        Scale::covering(axis.kind, values, pixels)
+    }
+}
+
+fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
+    let mut strokes: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+    let mut marks = Vec::new();
+    for point in &series.points {
+        let place = match (usable(point.x), point.y.and_then(usable)) {
+            (Some(at), Some(value)) => (x.place(at), y.place(value)),
+            _ => {
+                strokes.push(Vec::new());
+                continue;
+            }
+        };
+        if let Some(stroke) = strokes.last_mut() {
+            stroke.push(place);
+        }
+        marks.push((place, point));
+    }
+    let class = series
+        .style
+        .map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
+    svg.path(&strokes, &class, false);
+    for (place, point) in marks {
+        if let Some(style) = series.style {
+            svg.mark(style, place, point.hollow, &point.tooltip);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A small SVG writer: the shapes the charts use, nothing else.
+//!
+//! Text is escaped here and nowhere else, and a coordinate that is not finite becomes 0, so no value can
+//! break the document. Colours come from classes (see `style`), so that one chart reads well on a
+//! white file and on a dark page.
+
+use std::fmt::{self, Write as _};
+
+use super::style;
+
+/// Where a chart will be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canvas {
+    /// Inside an HTML page which carries [`page_css`](super::page_css): no background, no style of its own.
+    Page,
+    /// A file of its own: white background, light colours, style included.
+    Standalone,
+}
+
+/// `text` with the characters escaped that mean something in HTML, SVG and their attributes.
+///
+/// Control characters that XML forbids are left out.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\t' => out.push(character),
+            '\u{fffe}' | '\u{ffff}' => {}
+            other if other.is_control() => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A colour as red, green, blue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rgb(pub u8, pub u8, pub u8);
+
+impl fmt::Display for Rgb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:02x}{:02x}{:02x}", self.0, self.1, self.2)
+    }
+}
+
+/// A rectangle in the chart's pixels, y downwards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Area {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
+}
+
+impl Area {
+    pub(super) const fn new(left: f64, top: f64, width: f64, height: f64) -> Self {
+        Self { left, top, width, height }
+    }
+
+    pub(super) fn right(self) -> f64 {
+        self.left + self.width
+    }
+
+    pub(super) fn bottom(self) -> f64 {
+        self.top + self.height
+    }
+}
+
+/// Which end of a text its position names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// The shape of a point; differs between series, so that colour is never the only sign.
+const SHAPES: usize = 4;
+
+/// A coordinate as text: one decimal, no trailing zero, 0 for what is not finite.
+struct Number(f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if self.0.is_finite() { self.0.clamp(-1e5, 1e5) } else { 0.0 };
+        let tenths = (value * 10.0).round() as i64;
+        match (tenths / 10, tenths % 10) {
+            (whole, 0) => write!(f, "{whole}"),
+            (0, rest) if rest < 0 => write!(f, "-0.{}", -rest),
+            (whole, rest) => write!(f, "{whole}.{}", rest.abs()),
+        }
+    }
+}
+
+/// A drawing in the making.
+#[derive(Debug)]
+pub(super) struct Svg {
+    body: String,
+    width: f64,
+    height: f64,
+}
+
+impl Svg {
+    pub(super) const fn new(width: f64, height: f64) -> Self {
+        Self { body: String::new(), width, height }
+    }
+
+    fn put(&mut self, parts: fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = self.body.write_fmt(parts);
+    }
+
+    /// Ends an element: with a tooltip if there is one.
+    fn close(&mut self, element: &str, tooltip: &str) {
+        if tooltip.is_empty() {
+            self.body.push_str("/>");
+        } else {
+            self.put(format_args!("><title>{}</title></{element}>", escape(tooltip)));
+        }
+    }
+
+    pub(super) fn rect(&mut self, area: Area, class: &str, tooltip: &str) {
+        self.rect_start(area);
+        self.put(format_args!(" class=\"{class}\""));
+        self.close("rect", tooltip);
+    }
+
+    pub(super) fn filled(&mut self, area: Area, fill: Rgb, tooltip: &str) {
+        self.rect_start(area);
+        self.put(format_args!(" fill=\"{fill}\""));
+        self.close("rect", tooltip);
+    }
+
+    fn rect_start(&mut self, area: Area) {
+        self.put(format_args!(
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"",
+            Number(area.left),
+            Number(area.top),
+            Number(area.width.max(0.0)),
+            Number(area.height.max(0.0)),
+        ));
+    }
+
+    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
+        self.path(&[vec![from, to]], class, false);
+    }
+
+    /// One path of several strokes; `closed` joins the ends of each.
+    pub(super) fn path(&mut self, strokes: &[Vec<(f64, f64)>], class: &str, closed: bool) {
+        let mut drawn = false;
+        for stroke in strokes.iter().filter(|stroke| stroke.len() > 1) {
+            self.body.push_str(if drawn { "" } else { "<path d=\"" });
+            drawn = true;
+            for (at, (x, y)) in stroke.iter().enumerate() {
+                let step = if at == 0 { 'M' } else { 'L' };
+                self.put(format_args!("{step}{} {}", Number(*x), Number(*y)));
+            }
+            self.body.push_str(if closed { "Z" } else { "" });
+        }
+        if drawn {
+            self.put(format_args!("\" class=\"{class}\"/>"));
+        }
+    }
+
+    /// The mark of a series at a point.
+    pub(super) fn mark(&mut self, style: usize, (x, y): (f64, f64), hollow: bool, tooltip: &str) {
+        let class = if hollow { "mark hollow" } else { "mark" };
+        let series = style::series_class(style);
+        let (x, y) = (Number(x), Number(y));
+        let shape = match style % SHAPES {
+            0 => "m-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0Z",
+            1 => "m-3.2-3.2h6.4v6.4h-6.4Z",
+            2 => "m0-4.4l4.2 7.4h-8.4Z",
+            _ => "m0-4.6l4.6 4.6l-4.6 4.6l-4.6-4.6Z",
+        };
+        self.put(format_args!("<path d=\"M{x} {y}{shape}\" class=\"{class} {series}\""));
+        self.close("path", tooltip);
+    }
+
+    pub(super) fn text(&mut self, at: (f64, f64), anchor: Anchor, class: &str, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "",
+            Anchor::Middle => " text-anchor=\"middle\"",
+            Anchor::End => " text-anchor=\"end\"",
+        };
+        self.put(format_args!(
+            "<text x=\"{}\" y=\"{}\"{anchor} class=\"{class}\">{}</text>",
+            Number(at.0),
+            Number(at.1),
+            escape(text),
+        ));
+    }
+
+    /// Text that reads upwards, centred at a point.
+    pub(super) fn text_upwards(&mut self, (x, y): (f64, f64), class: &str, text: &str) {
+        let (x, y) = (Number(x), Number(y));
+        self.put(format_args!(
+            "<text transform=\"translate({x} {y}) rotate(-90)\" text-anchor=\"middle\" class=\"{class}\">{}</text>",
+            escape(text),
+        ));
+    }
+
+    pub(super) fn open_group(&mut self, class: &str) {
+        self.put(format_args!("<g class=\"{class}\">"));
+    }
+
+    pub(super) fn close_group(&mut self) {
+        self.body.push_str("</g>");
+    }
+
+    /// The document. `label` is what a screen reader says.
+    pub(super) fn finish(self, canvas: Canvas, label: &str) -> String {
+        let (width, height) = (Number(self.width), Number(self.height));
+        let label = escape(label);
+        let head = format!("viewBox=\"0 0 {width} {height}\" class=\"chart\" role=\"img\" aria-label=\"{label}\"");
+        match canvas {
+            Canvas::Page => format!("<svg {head} style=\"--w:{width}px\">{}</svg>", self.body),
+            Canvas::Standalone => format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+                 <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {head}>\
+                 <style>{}</style><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>{}</svg>\n",
+                style::standalone_css(),
+                self.body,
+            ),
+        }
+    }
+}
+
+/// An upper estimate of how wide `text` is at a font size, in pixels.
+///
+/// The reader's font is not known; the figures are those of a wide one (`DejaVu Sans`), so that what fits
+/// here fits everywhere.
+pub(super) fn text_width(text: &str, size: f64) -> f64 {
+    let ems: f64 = text
+        .chars()
+        .map(|character| match character {
+            'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ':' | ';' | '|' | '!' | ' ' | '\'' | '(' | ')' => 0.40,
+            'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.98,
+            'A'..='Z' => 0.76,
+            wide if wide as u32 >= 0x1100 => 1.1,
+            _ => 0.64,
+        })
+        .sum();
+    ems * size
+}
+
+/// `text`, shortened with an ellipsis until it fits.
+pub(super) fn fitted(text: &str, size: f64, room: f64) -> String {
+    if text_width(text, size) <= room {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    for character in text.chars() {
+        short.push(character);
+        if text_width(&short, size) + text_width("…", size) > room {
+            short.pop();
+            break;
+        }
+    }
+    short.push('…');
+    short
+}

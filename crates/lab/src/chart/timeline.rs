@@ -1,0 +1,316 @@
+//! One migration from start to end: pending pages over time, rounds, throttle, the downtime and its parts.
+//!
+//! For `simulate --plot FILE.svg`.
+
+use super::axis::{draw_ticks_below, draw_ticks_left, widest};
+use super::scale::{Scale, ScaleKind, usable};
+use super::style::series_class;
+use super::svg::{Anchor, Area, Canvas, Svg, fitted, text_width};
+use super::unit::Unit;
+
+/// One pass over memory, as it was recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TimelineRound {
+    /// 0 is the bulk round.
+    pub round: u32,
+    /// Sent while the guest was paused.
+    pub paused: bool,
+    /// Since the start of the migration, milliseconds.
+    pub started_ms: f64,
+    /// Milliseconds.
+    pub length_ms: f64,
+    /// Pages that the harvest at its beginning found dirty.
+    pub dirtied_pages: f64,
+    /// Pages pending when it began.
+    pub pending_pages: f64,
+    /// Pages sent.
+    pub sent_pages: f64,
+    /// Share of CPU taken away at its end, 0 to 1.
+    pub throttle: f64,
+    /// The last decision in it.
+    pub decision: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// The timeline of one migration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeline {
+    /// Above the chart: what was moved, by which policy.
+    pub title: String,
+    /// Below the title: how it ended, in a sentence.
+    pub subtitle: String,
+    /// In order.
+    pub rounds: Vec<TimelineRound>,
+    /// Total migration time, milliseconds.
+    pub total_ms: f64,
+    /// When the guest was paused, milliseconds since the start; `None` if it never was.
+    pub paused_at_ms: Option<f64>,
+    /// How long the guest was away, milliseconds.
+    pub downtime_ms: f64,
+    /// The downtime's parts, `(name, milliseconds)`; those of nothing are left out.
+    pub ledger: Vec<(String, f64)>,
+}
+
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 104.0;
+const RIGHT: f64 = 24.0;
+/// More bars than this could not be told apart: neighbouring rounds then share one.
+const MOST_BARS: usize = 72;
+/// More rounds than this are thinned out in the curve.
+const MOST_STEPS: usize = 1500;
+
+fn number(value: f64) -> f64 {
+    usable(value).unwrap_or(0.0).max(0.0)
+}
+
+impl Timeline {
+    /// The drawing.
+    pub fn render(&self, canvas: Canvas) -> String {
+        let throttled = self.rounds.iter().any(|round| number(round.throttle) > 0.0);
+        let ledger: Vec<(&str, f64)> =
+            self.ledger.iter().map(|(name, part)| (name.as_str(), number(*part))).filter(|part| part.1 > 0.0).collect();
+        let plot_width = WIDTH - LEFT - RIGHT;
+        let pending = Area::new(LEFT, 104.0, plot_width, 200.0);
+        let mut bottom = pending.bottom() + 44.0;
+        let throttle = throttled.then(|| Area::new(LEFT, bottom + 24.0, plot_width, 60.0));
+        bottom = throttle.map_or(bottom, |area| area.bottom() + 20.0);
+        let rounds = Area::new(LEFT, bottom + 40.0, plot_width, 150.0);
+        bottom = rounds.bottom() + 46.0;
+        let parts = (!ledger.is_empty()).then(|| Area::new(LEFT, bottom + 30.0, plot_width, 22.0));
+        let key_rows = parts.map_or(0, |area| ledger_rows(&ledger, area));
+        bottom = parts.map_or(bottom, |area| area.bottom() + 12.0 + key_rows as f64 * 20.0);
+
+        let mut svg = Svg::new(WIDTH, bottom + 8.0);
+        svg.text((24.0, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, WIDTH - 48.0));
+        svg.text((24.0, 52.0), Anchor::Start, "sub", &fitted(&self.subtitle, 12.0, WIDTH - 48.0));
+        let time = self.time_scale(pending);
+        self.draw_pending(&mut svg, pending, &time, throttle);
+        if let Some(area) = throttle {
+            self.draw_throttle(&mut svg, area, &time);
+        }
+        self.draw_rounds(&mut svg, rounds);
+        if let Some(area) = parts {
+            draw_ledger(&mut svg, area, &ledger, number(self.downtime_ms));
+        }
+        svg.finish(canvas, &format!("{}: {}", self.title, self.subtitle))
+    }
+
+    fn time_scale(&self, area: Area) -> Scale {
+        let ends = self.rounds.iter().map(|round| number(round.started_ms) + number(round.length_ms));
+        let times = ends.chain([0.0, number(self.total_ms)]);
+        Scale::covering(ScaleKind::Linear, times, (area.left, area.right()))
+    }
+
+    /// From when to when the guest was paused, in pixels.
+    fn pause(&self, time: &Scale) -> Option<(f64, f64)> {
+        let start = usable(self.paused_at_ms?)?;
+        let (from, to) = (time.place(start), time.place(start + number(self.downtime_ms)));
+        // A pause too short to see is drawn three pixels wide.
+        Some((from.min(time.place(f64::MAX) - 3.0), to.max(from + 3.0).min(time.place(f64::MAX))))
+    }
+
+    fn draw_pending(&self, svg: &mut Svg, area: Area, time: &Scale, below: Option<Area>) {
+        let most = self.rounds.iter().map(|round| number(round.pending_pages)).chain([0.0]);
+        let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
+        let ticks = pages.ticks(Unit::Pages, 5);
+        if let Some((from, to)) = self.pause(time) {
+            let length = Unit::Milliseconds.format(number(self.downtime_ms));
+            svg.rect(Area::new(from, area.top - 6.0, to - from, area.height + 6.0), "pause", &format!("downtime {length}"));
+            if let Some(below) = below {
+                svg.rect(Area::new(from, below.top, to - from, below.height), "pause", "");
+            }
+        }
+        for tick in &ticks {
+            let y = pages.place(tick.value);
+            svg.line((area.left, y), (area.right(), y), "grid");
+        }
+        self.draw_curve(svg, area, time, &pages);
+        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
+        draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, widest(&ticks, false) > LEFT - 34.0);
+        svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pending pages");
+        let times = time.ticks(Unit::Milliseconds, 9);
+        draw_ticks_below(svg, &times, |value| time.place(value), area.bottom(), (0.0, WIDTH));
+        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
+        self.draw_decisions(svg, area, time);
+    }
+
+    fn draw_curve(&self, svg: &mut Svg, area: Area, time: &Scale, pages: &Scale) {
+        let stride = self.rounds.len().div_ceil(MOST_STEPS).max(1);
+        let mut points = Vec::new();
+        for round in self.rounds.iter().step_by(stride) {
+            let (start, pending) = (number(round.started_ms), number(round.pending_pages));
+            points.push((time.place(start), pages.place(pending)));
+            let left = (pending - number(round.sent_pages)).max(0.0);
+            points.push((time.place(start + number(round.length_ms)), pages.place(left)));
+        }
+        let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
+        let mut shade = vec![(first.0, area.bottom())];
+        shade.extend(&points);
+        shade.push((last.0, area.bottom()));
+        svg.path(&[shade], "shade s0", true);
+        svg.path(&[points], "curve s0", false);
+    }
+
+    /// Where the decision changed: a mark with its reason, and a label if there is room for it.
+    fn draw_decisions(&self, svg: &mut Svg, area: Area, time: &Scale) {
+        let y = area.top - 14.0;
+        let mut marks: Vec<(f64, &TimelineRound, &str)> = Vec::new();
+        for round in &self.rounds {
+            let Some(decision) = round.decision.as_deref() else { continue };
+            if marks.last().is_some_and(|(_, _, before)| *before == decision) {
+                continue;
+            }
+            marks.push((time.place(number(round.started_ms) + number(round.length_ms)), round, decision));
+        }
+        // The last decision is the one to read, so labels are placed from the end.
+        let mut free = WIDTH - 4.0;
+        for (x, round, decision) in marks.iter().rev().take(400) {
+            let style = usize::from(*decision != "continue");
+            let reason = round.reason.as_deref().unwrap_or("");
+            let tooltip = format!("round {}: {decision}\n{reason}", round.round);
+            svg.line((*x, y), (*x, area.bottom()), "decided");
+            svg.mark(style * 3, (*x, y), false, &tooltip);
+            let width = text_width(decision, 11.0);
+            let middle = x.min(WIDTH - 6.0 - width / 2.0).max(6.0 + width / 2.0);
+            if middle + width / 2.0 <= free {
+                svg.text((middle, y - 9.0), Anchor::Middle, "small name", decision);
+                free = middle - width / 2.0 - 10.0;
+            }
+        }
+    }
+
+    fn draw_throttle(&self, svg: &mut Svg, area: Area, time: &Scale) {
+        let share = Scale::covering(ScaleKind::Linear, [0.0, 1.0], (area.bottom(), area.top));
+        let ticks = share.ticks(Unit::Share, 2);
+        let mut points = vec![(time.place(0.0), share.place(0.0))];
+        let stride = self.rounds.len().div_ceil(MOST_STEPS).max(1);
+        for round in self.rounds.iter().step_by(stride) {
+            let end = time.place(number(round.started_ms) + number(round.length_ms));
+            let before = points.last().map_or(area.bottom(), |point| point.1);
+            points.push((end, before));
+            points.push((end, share.place(number(round.throttle))));
+        }
+        let mut shade = points.clone();
+        shade.push((points.last().map_or(area.left, |point| point.0), area.bottom()));
+        svg.path(&[shade], "shade s1", true);
+        svg.path(&[points], "curve s1", false);
+        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
+        draw_ticks_left(svg, &ticks, |value| share.place(value), area.left, false);
+        svg.text((area.left, area.top - 8.0), Anchor::Start, "small name", "CPU taken away by the throttle");
+    }
+
+    fn draw_rounds(&self, svg: &mut Svg, area: Area) {
+        let per_bar = self.rounds.len().div_ceil(MOST_BARS).max(1);
+        let bars: Vec<&[TimelineRound]> = self.rounds.chunks(per_bar).collect();
+        let mean = |rounds: &[TimelineRound], of: fn(&TimelineRound) -> f64| {
+            rounds.iter().map(|round| number(of(round))).sum::<f64>() / rounds.len() as f64
+        };
+        let heights: Vec<(f64, f64)> = bars
+            .iter()
+            .map(|bar| (mean(bar, |round| round.sent_pages), mean(bar, |round| round.dirtied_pages)))
+            .collect();
+        let most = heights.iter().map(|(sent, dirtied)| sent.max(*dirtied)).chain([0.0]);
+        let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
+        let ticks = pages.ticks(Unit::Pages, 4);
+        for tick in &ticks {
+            let y = pages.place(tick.value);
+            svg.line((area.left, y), (area.right(), y), "grid");
+        }
+        let slot = area.width / bars.len().max(1) as f64;
+        let width = (slot * 0.38).min(34.0);
+        let mut free = 0.0;
+        for (at, (bar, (sent, dirtied))) in bars.iter().zip(&heights).enumerate() {
+            let middle = area.left + slot * (at as f64 + 0.5);
+            let (name, tooltip) = describe(bar, *sent, *dirtied);
+            if bar.iter().any(|round| round.paused) {
+                let wide = (width * 2.0 + 6.0).min(slot);
+                svg.rect(Area::new(middle - wide / 2.0, area.top, wide, area.height), "pause", &tooltip);
+            }
+            for (style, left, value) in [(0, middle - width, *sent), (1, middle + 0.5, *dirtied)] {
+                let top = if value > 0.0 { pages.place(value).min(area.bottom() - 1.0) } else { area.bottom() };
+                let body = Area::new(left, top, width - 0.5, area.bottom() - top);
+                svg.rect(body, &format!("bar {}", series_class(style)), &tooltip);
+            }
+            let half = text_width(&name, 11.0) / 2.0;
+            if middle - half > free {
+                svg.text((middle, area.bottom() + 16.0), Anchor::Middle, "small", &name);
+                free = middle + half + 6.0;
+            }
+        }
+        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
+        draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, widest(&ticks, false) > LEFT - 34.0);
+        svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pages");
+        let title = if per_bar > 1 { format!("round (a bar is the mean of {per_bar})") } else { "round".to_owned() };
+        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", &title);
+        draw_key(svg, area);
+    }
+}
+
+fn draw_key(svg: &mut Svg, area: Area) {
+    let mut x = area.left;
+    let key = [("bar s0", "sent in the round"), ("bar s1", "found dirty at its start"), ("pause", "guest paused")];
+    for (class, name) in key {
+        svg.rect(Area::new(x, area.top - 24.0, 12.0, 12.0), class, "");
+        svg.text((x + 18.0, area.top - 14.0), Anchor::Start, "small name", name);
+        x += 18.0 + text_width(name, 11.0) + 20.0;
+    }
+}
+
+fn describe(bar: &[TimelineRound], sent: f64, dirtied: f64) -> (String, String) {
+    let (first, last) = (bar.first().map_or(0, |round| round.round), bar.last().map_or(0, |round| round.round));
+    let pages = |value: f64| Unit::Pages.format(value);
+    let length: f64 = bar.iter().map(|round| number(round.length_ms)).sum();
+    let length = Unit::Milliseconds.format(length);
+    if first == last {
+        let text = format!("round {first}, {length}\nsent {}\nfound dirty {}", pages(sent), pages(dirtied));
+        (first.to_string(), text)
+    } else {
+        let text = format!(
+            "rounds {first} to {last}, {length} in all\nmean sent {}\nmean found dirty {}",
+            pages(sent),
+            pages(dirtied)
+        );
+        (format!("{first}–{last}"), text)
+    }
+}
+
+/// The legend's rows: for each part its row and left end.
+fn ledger_places(parts: &[(&str, f64)], area: Area) -> Vec<(usize, f64, String)> {
+    let (mut x, mut row) = (area.left, 0);
+    parts
+        .iter()
+        .map(|(name, part)| {
+            let text = fitted(&format!("{name} {}", Unit::Milliseconds.format(*part)), 11.0, area.width - 20.0);
+            let width = 18.0 + text_width(&text, 11.0) + 18.0;
+            if x > area.left && x + width > area.right() {
+                (x, row) = (area.left, row + 1);
+            }
+            let place = (row, x, text);
+            x += width;
+            place
+        })
+        .collect()
+}
+
+fn ledger_rows(parts: &[(&str, f64)], area: Area) -> usize {
+    ledger_places(parts, area).last().map_or(0, |(row, _, _)| row + 1)
+}
+
+fn draw_ledger(svg: &mut Svg, area: Area, parts: &[(&str, f64)], downtime: f64) {
+    let text = format!("downtime {} and its parts", Unit::Milliseconds.format(downtime));
+    svg.text((area.left, area.top - 9.0), Anchor::Start, "small strong", &text);
+    let total: f64 = parts.iter().map(|part| part.1).sum();
+    let mut x = area.left;
+    for (at, ((name, part), (row, left, text))) in parts.iter().zip(ledger_places(parts, area)).enumerate() {
+        let width = area.width * part / total;
+        let class = format!("bar {}", series_class(at));
+        let tooltip = format!("{name}: {}", Unit::Milliseconds.format(*part));
+        // A hair of space keeps neighbours apart.
+        svg.rect(Area::new(x, area.top, (width - 1.0).max(0.6), area.height), &class, &tooltip);
+        x += width;
+        let y = area.bottom() + 12.0 + row as f64 * 20.0;
+        svg.rect(Area::new(left, y, 12.0, 12.0), &class, "");
+        svg.text((left + 18.0, y + 10.0), Anchor::Start, "small name", &text);
+    }
+}

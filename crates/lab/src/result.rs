@@ -1,0 +1,208 @@
+//! Results as they are printed and stored: one record a migration, one a round. Field names are stable.
+//!
+//! Made from a [`Run`](whimbrel_sim::Run) of any ground; read by tables, charts and whoever opens the
+//! files. Nothing is computed here that the report does not already hold.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use whimbrel_core::policy::{Decision, SwitchoverWhen};
+use whimbrel_core::report::{Ledger, RoundReport};
+use whimbrel_sim::Run;
+
+/// The version of these records.
+pub const SCHEMA: u32 = 1;
+
+/// One migration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MigrationRecord {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// How it ended: `completed`, `aborted`, `timed-out`, ….
+    pub outcome: &'static str,
+    /// It completed, and not because the policy ran into a bound of its own.
+    pub converged: bool,
+    /// Why it ended so, in words.
+    pub why: String,
+    /// The seed that repeats it.
+    pub seed: u64,
+    /// Total migration time, milliseconds.
+    pub total_ms: f64,
+    /// From the last instruction at the source to the first at the destination, milliseconds.
+    pub downtime_ms: f64,
+    /// Bytes handed to the transport.
+    pub sent_bytes: u64,
+    /// Passes over memory, the bulk round and the paused one counted.
+    pub rounds: usize,
+    /// Bytes sent over guest memory.
+    pub amplification: f64,
+    /// What the guest lost to throttle, pause and tracking faults, vCPU-seconds.
+    pub disruption_vcpu_s: f64,
+    /// The same by cause.
+    pub disruption: DisruptionRecord,
+    /// The downtime by parts.
+    pub downtime: LedgerRecord,
+    /// Pages that were sent again though their content had not changed.
+    pub unchanged_pages: u64,
+    /// The rounds; left out where only totals are wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub round: Vec<RoundRecord>,
+}
+
+/// What the guest lost, by cause, vCPU-seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct DisruptionRecord {
+    /// Throttling.
+    pub throttle_vcpu_s: f64,
+    /// Paused.
+    pub pause_vcpu_s: f64,
+    /// First writes to pages that were write-protected for tracking.
+    pub tracking_faults_vcpu_s: f64,
+}
+
+/// The downtime ledger, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[allow(missing_docs)] // Documented at `whimbrel_core::report::Ledger`.
+pub struct LedgerRecord {
+    pub pause_ms: f64,
+    pub harvest_ms: f64,
+    pub last_pages_ms: f64,
+    pub save_ms: f64,
+    pub transfer_ms: f64,
+    pub restore_ms: f64,
+    pub commit_ms: f64,
+    pub resume_ms: f64,
+}
+
+/// One pass over memory.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoundRecord {
+    /// 0 is the bulk round.
+    pub round: u32,
+    /// Sent while the guest was paused.
+    pub paused: bool,
+    /// Since the start of the migration, milliseconds.
+    pub started_ms: f64,
+    /// Milliseconds.
+    pub length_ms: f64,
+    /// Pages that the harvest at its beginning found dirty.
+    pub dirtied_pages: u64,
+    /// Pages left over from the round before.
+    pub left_over_pages: u64,
+    /// Pages pending when it began.
+    pub pending_pages: u64,
+    /// Pages sent, zero pages among them.
+    pub sent_pages: u64,
+    /// Zero pages sent.
+    pub zero_pages: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Pages a second over the time since the harvest before.
+    pub dirty_pages_per_s: Option<f64>,
+    /// Bytes a second over the whole round.
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// Share of CPU taken away at its end.
+    pub throttle: f64,
+    /// The last decision in it.
+    pub decision: Option<&'static str>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Milliseconds, to a nanosecond.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e6
+}
+
+/// The stable name of a decision.
+pub const fn decision_name(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Continue => "continue",
+        Decision::Harvest => "harvest",
+        Decision::Switchover { when: SwitchoverWhen::Now, forced: false } => "switchover",
+        Decision::Switchover { when: SwitchoverWhen::Now, forced: true } => "switchover-forced",
+        Decision::Switchover { when: SwitchoverWhen::AfterRound, forced: false } => "switchover-after-round",
+        Decision::Switchover { when: SwitchoverWhen::AfterRound, forced: true } => {
+            "switchover-after-round-forced"
+        }
+        Decision::PostCopy => "post-copy",
+        Decision::Pause => "pause",
+        Decision::Abort => "abort",
+        _ => "unknown",
+    }
+}
+
+impl MigrationRecord {
+    /// The record of a run.
+    pub fn of(run: &Run, seed: u64) -> Self {
+        let report = &run.report;
+        let lost = &run.disruption;
+        Self {
+            schema: SCHEMA,
+            outcome: report.outcome.as_str(),
+            converged: report.converged,
+            why: report.why.clone(),
+            seed,
+            total_ms: milliseconds(report.total),
+            downtime_ms: milliseconds(report.downtime.total()),
+            sent_bytes: report.sent.0,
+            rounds: report.rounds.len(),
+            amplification: report.amplification(),
+            disruption_vcpu_s: lost.total().0,
+            disruption: DisruptionRecord {
+                throttle_vcpu_s: lost.throttle.0,
+                pause_vcpu_s: lost.pause.0,
+                tracking_faults_vcpu_s: lost.tracking_faults.0,
+            },
+            downtime: LedgerRecord::of(&report.downtime),
+            unchanged_pages: run.unchanged_pages.0,
+            round: report.rounds.iter().map(RoundRecord::of).collect(),
+        }
+    }
+
+    /// The same without its rounds.
+    #[must_use]
+    pub fn totals_only(mut self) -> Self {
+        self.round = Vec::new();
+        self
+    }
+}
+
+impl LedgerRecord {
+    /// The record of a ledger.
+    pub fn of(ledger: &Ledger) -> Self {
+        Self {
+            pause_ms: milliseconds(ledger.pause),
+            harvest_ms: milliseconds(ledger.harvest),
+            last_pages_ms: milliseconds(ledger.last_pages),
+            save_ms: milliseconds(ledger.save),
+            transfer_ms: milliseconds(ledger.transfer),
+            restore_ms: milliseconds(ledger.restore),
+            commit_ms: milliseconds(ledger.commit),
+            resume_ms: milliseconds(ledger.resume),
+        }
+    }
+}
+
+impl RoundRecord {
+    /// The record of a round.
+    pub fn of(round: &RoundReport) -> Self {
+        Self {
+            round: round.round,
+            paused: round.paused,
+            started_ms: round.started.as_nanos() as f64 / 1e6,
+            length_ms: milliseconds(round.length),
+            dirtied_pages: round.dirtied.0,
+            left_over_pages: round.left_over.0,
+            pending_pages: round.pending.0,
+            sent_pages: round.sent_pages.0,
+            zero_pages: round.zero_pages.0,
+            sent_bytes: round.sent.0,
+            dirty_pages_per_s: round.dirty_rate.map(|rate| rate.per_second()),
+            bandwidth_bytes_per_s: round.bandwidth.map(|bandwidth| bandwidth.bytes_per_second()),
+            throttle: round.throttle.as_f64(),
+            decision: round.decision.as_ref().map(|decided| decision_name(decided.decision)),
+            reason: round.decision.as_ref().map(|decided| decided.reason.to_string()),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Every key that a scenario may have: its type, default, meaning and the source of the default.
+//!
+//! One table serves the check of scenarios, the nearest-key suggestions and `docs/scenarios.md`. The
+//! defaults are not repeated here: they are read from the configurations' own `Default`, and a test
+//! holds this table against the fields of the configurations.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use serde_json::Value as Json;
+use whimbrel_sim::config::{PhaseConfig, WriterConfig};
+
+use super::Setup;
+use super::kind::Kind;
+
+/// A key of a scenario.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Key {
+    /// The dotted key; `N` stands for a position in a list, counted from 0.
+    pub name: &'static str,
+    /// What may be written.
+    pub kind: Kind,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Whether `none` may be written, and is the default.
+    pub optional: bool,
+    /// What it is.
+    pub meaning: &'static str,
+    /// Where the default comes from.
+    pub source: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, meaning: &'static str, source: &'static str) -> Key {
+    Key { name, kind, required: false, optional: false, meaning, source }
+}
+
+const fn optional(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    Key { name, kind, required: false, optional: true, meaning, source: "" }
+}
+
+const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    Key { name, kind, required: true, optional: false, meaning, source: "" }
+}
+
+use Kind::{Bandwidth, Bytes, Choice, Count, Duration, Flag, Number, PageSize, Preset, Rate, Share};
+
+const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
+                                   reference runs, 3 ms from stop to resume";
+
+/// All keys, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    key("guest.memory", Bytes, "guest memory, a whole number of pages", "assumed: a small cloud instance"),
+    key("guest.page-size", PageSize, "the unit that is tracked and sent", "what KVM tracks and QEMU sends on x86-64"),
+    key("guest.vcpus", Count(0, u32::MAX as u64), "vCPUs; a writer is one thread and uses at most one of them", "as in the reference runs"),
+    key("guest.zero-pages", Share, "share of memory that was never written, outside all working sets", "the worst case: all memory was used"),
+    key("guest.zero-placement", Choice(&["spread", "end"]), "where the zero pages are: in groups of 64 all over memory outside the working sets, or at its end", "assumed"),
+    key("guest.unchanged-pages", Share, "of the pages that are written, the share whose content is the same afterwards", "the worst case"),
+    key("guest.state", Bytes, "size of the CPU and device state", "assumed, from QEMU's `pc` machine: some KiB of registers for a vCPU, the rest display and disk controllers"),
+    key("guest.writers.N.pattern", Choice(&["uniform", "sequential", "hot-cold", "zipf", "idle"]), "which pages of its working set it writes: any, one after another, mostly a hot part, the i-th hottest in proportion to `i^-exponent`, none", "the textbook model"),
+    key("guest.writers.N.working-set", Bytes, "how much memory it writes to, a whole number of pages; an idle writer has none", "assumed"),
+    optional("guest.writers.N.offset", Bytes, "where its working set begins; none: behind that of the writer before it"),
+    key("guest.writers.N.rate", Rate, "page writes a second that it wants to make", "assumed: 39 MiB/s of 4 KiB pages, a third of 1 Gbit/s"),
+    key("guest.writers.N.hot-pages", Share, "`hot-cold`: share of the working set that is hot, its beginning", "as in the reference runs"),
+    key("guest.writers.N.hot-writes", Share, "`hot-cold`: share of the writes that go to the hot pages", "as in the reference runs"),
+    key("guest.writers.N.exponent", Number, "`zipf`: the exponent", "the constant of the YCSB benchmark, also used in the reference runs"),
+    key("guest.writers.N.start", Duration, "when it begins, from the start of the migration", "with the migration"),
+    optional("guest.writers.N.end", Duration, "when it ends; none: never"),
+    required("guest.writers.N.phases.N.length", Duration, "how long the phase lasts; phases repeat from `start` on and replace `rate`; at least 1 ms"),
+    required("guest.writers.N.phases.N.rate", Rate, "page writes a second in the phase"),
+    key("guest.writers.N.write-cost", Duration, "CPU time of one write with all that the program does between two writes; bounds its rate and decides what a throttle does to it", "assumed: a few cache misses"),
+    key("guest.writers.N.catch-up", Duration, "the longest time of missed work that it catches up after it was held up", "the rule of the guest program in the reference runs"),
+    key("link.bandwidth", Bandwidth, "what the link carries in one direction, headers of the network included (see `payload`)", "assumed: the classic management network"),
+    key("link.round-trip", Duration, "there and back", "assumed: two hosts in one data centre"),
+    key("link.payload", Share, "share of the bandwidth left to the migration's own bytes", "`bandwidth` is what TCP delivers; for the rate of a wire take 0.949 with frames of 1,500 bytes, 0.991 with 9,000"),
+    key("link.buffer", Bytes, "bytes that the source can hand over before the link has carried them", "measured: about 3.2 MiB of autotuned TCP buffers in the reference runs"),
+    key("link.page-overhead", Bytes, "bytes of the stream before each page", "QEMU's page header"),
+    key("link.zero-page-size", Bytes, "bytes of the stream for a zero page", "QEMU's page header and the fill byte"),
+    key("link.message-overhead", Bytes, "bytes of the stream around each message", "assumed"),
+    required("link.changes.N.at", Duration, "when the bandwidth changes, from the start of the migration; changes in the order of time"),
+    required("link.changes.N.bandwidth", Bandwidth, "what the link carries from then on"),
+    required("link.outages.N.at", Duration, "when an outage begins; outages in the order of time and apart"),
+    required("link.outages.N.length", Duration, "how long nothing passes; nothing is lost either"),
+    optional("link.lost-at", Duration, "when the connection is lost for good; none: never"),
+    key("host.page-cost", Duration, "CPU time to find, read and hand over a page to the socket", "assumed: copying 4 KiB at 16 GB/s, so that the link is what binds; one stream of QEMU 7.2 needs about 2us (measured, 1.7 to 2.0 GiB/s)"),
+    key("host.zero-page-cost", Duration, "CPU time to find out that a page is zero and to send its marker", "assumed: reading without copying"),
+    key("host.harvest-cost", Duration, "fetching and clearing the dirty log, for each GiB of guest memory", "measured on Linux 6.18: 0.8 to 1.0 ms for 1 GiB with 2,000 scattered dirty pages; Cloud Hypervisor's developers report 10 ms for a busy guest"),
+    key("host.start-tracking-cost", Duration, "starting to track, for each GiB of guest memory", "measured on Linux 6.18: 1 to 2.5 ms; Linux commit 3c9bd400 reports 3.6 ms for KVM"),
+    key("host.tracking-fault", Duration, "what the first write to a page after a harvest costs the vCPU that makes it", "measured on Linux 6.18: 2.5 to 7 us"),
+    key("host.send-batch", Count(1, 1_000_000), "pages between two looks at the clock while sending", "QEMU's `ram.c`"),
+    key("host.skip-redirtied", Flag, "leave out pages that were dirtied again since the last harvest (the \"peek\" of Xen and Clark)", "QEMU sends them"),
+    key("host.pause", Duration, "stopping the vCPUs and draining device I/O", ASSUMED_MILLISECOND),
+    key("host.save-state", Duration, "saving the CPU and device state", ASSUMED_MILLISECOND),
+    key("host.restore-state", Duration, "restoring it at the destination", ASSUMED_MILLISECOND),
+    key("host.resume", Duration, "resuming the vCPUs at the destination", ASSUMED_MILLISECOND),
+    key("host.announce", Duration, "from the first instruction at the destination until the network knows the guest's new place", "not counted unless asked for"),
+    key("host.persist", Duration, "writing one record to stable storage", "assumed: a flushed write to an NVMe drive"),
+    key("policy.preset", Preset, "the convergence policy; the other keys of this table are the preset's parameters, see `whimbrel policies`", "the most widely used hypervisor"),
+    key("run.seed", Count(0, u64::MAX), "seed of every random choice; run number i of `repeat`, counted from 0, has the seed `seed + i`", "the same seed gives the same result"),
+    key("run.repeat", Count(1, 1_000_000), "runs of each cell of a sweep", "one run"),
+    key("run.time-limit", Duration, "virtual time after which a migration that did not end is given up", "far beyond any migration that someone waits for"),
+    key("run.fidelity", Choice(&["exact", "fluid"]), "how finely the guest is simulated; `fluid` comes later and is refused until then", "page by page"),
+];
+
+/// What stands at a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Slot {
+    /// One value.
+    Leaf(&'static Key),
+    /// A table of keys.
+    Table,
+    /// A list of tables.
+    List,
+    /// A parameter of the policy, which only the preset knows.
+    Parameter,
+    /// The table of the sweep; its keys are dotted keys themselves.
+    Sweep,
+}
+
+/// What stands at `path`; none if nothing does.
+pub(super) fn slot(path: &[&str]) -> Option<Slot> {
+    match path {
+        [] => return Some(Slot::Table),
+        ["sweep"] => return Some(Slot::Sweep),
+        ["policy", name] if *name != "preset" => return Some(Slot::Parameter),
+        _ => {}
+    }
+    KEYS.iter().find_map(|key| {
+        let mut pattern = key.name.split('.');
+        for segment in path {
+            let expected = pattern.next()?;
+            let position = expected == "N" && is_position(segment);
+            if !position && (expected == "N" || expected != *segment) {
+                return None;
+            }
+        }
+        Some(match pattern.next() {
+            None => Slot::Leaf(key),
+            Some("N") => Slot::List,
+            Some(_) => Slot::Table,
+        })
+    })
+}
+
+/// Whether `segment` is a position in a list, written in the one usual way.
+pub(super) fn is_position(segment: &str) -> bool {
+    segment.parse::<u32>().is_ok_and(|number| number.to_string() == segment)
+}
+
+/// The names of the keys that must be given inside the table at `path`.
+pub(super) fn required_in(path: &[&str]) -> impl Iterator<Item = &'static str> {
+    let generic = generic(path);
+    KEYS.iter().filter(|key| key.required).filter_map(move |key| {
+        let (table, name) = key.name.rsplit_once('.')?;
+        (table == generic).then_some(name)
+    })
+}
+
+/// The path with `N` for positions.
+fn generic(path: &[&str]) -> String {
+    let segments: Vec<_> = path.iter().map(|s| if is_position(s) { "N" } else { s }).collect();
+    segments.join(".")
+}
+
+/// The known key nearest to `path`, with the positions of `path` where both have one.
+pub(super) fn nearest(path: &[&str]) -> Option<String> {
+    let given = generic(path);
+    let last = path.last().copied().unwrap_or_default();
+    let tables = ["guest", "guest.writers", "link", "link.changes", "link.outages", "host", "policy", "run", "sweep"];
+    let (best, distance) = KEYS
+        .iter()
+        .map(|key| key.name)
+        .chain(tables)
+        .map(|name| {
+            // The right name in the wrong table is near too.
+            let own = name.rsplit('.').next().unwrap_or_default();
+            let moved = (own.len() > 2).then(|| edits(last, own) + 1).unwrap_or(usize::MAX);
+            (name, edits(&given, name).min(moved))
+        })
+        .min_by_key(|(_, distance)| *distance)?;
+    // Far off it would only confuse.
+    let bound = 2.max(last.chars().count() / 3);
+    (distance <= bound).then(|| with_positions(best, path))
+}
+
+/// `name` with the first positions of `path` for its `N`s.
+fn with_positions(name: &str, path: &[&str]) -> String {
+    let mut positions = path.iter().filter(|segment| is_position(segment));
+    let segments: Vec<_> = name
+        .split('.')
+        .map(|segment| if segment == "N" { positions.next().copied().unwrap_or("0") } else { segment })
+        .collect();
+    segments.join(".")
+}
+
+/// The nearest of `names` to `given`, if one is near.
+pub(super) fn nearest_of<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let (name, distance) =
+        names.into_iter().map(|name| (name, edits(given, name))).min_by_key(|(_, distance)| *distance)?;
+    (distance <= 2.max(given.chars().count() / 3)).then(|| name.to_owned())
+}
+
+/// How many characters must be changed, added, dropped or swapped with their neighbour to get from
+/// one text to the other; of long texts only the beginning is compared.
+fn edits(one: &str, other: &str) -> usize {
+    const MOST: usize = 80;
+    let letters = |text: &str| -> Vec<char> {
+        text.chars().take(MOST).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let (one, other) = (letters(one), letters(other));
+    let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
+    for i in 0..=one.len() {
+        for j in 0..=other.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let same = one[i - 1] == other[j - 1];
+                let mut least =
+                    (rows[i - 1][j - 1] + usize::from(!same)).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                    least = least.min(rows[i - 2][j - 2] + 1);
+                }
+                least
+            };
+        }
+    }
+    rows[one.len()][other.len()]
+}
+
+impl Key {
+    /// The default as written in a scenario; none if it must be given or is `none`.
+    pub fn default_text(&self) -> Option<String> {
+        static DEFAULTS: OnceLock<Json> = OnceLock::new();
+        let defaults = DEFAULTS.get_or_init(|| {
+            let mut setup = Setup::default();
+            let phase = PhaseConfig { length: std::time::Duration::ZERO, rate: 0.0 };
+            setup.guest.writers = vec![WriterConfig { phases: vec![phase], ..WriterConfig::default() }];
+            serde_json::to_value(setup).unwrap_or_default()
+        });
+        if self.required || self.optional {
+            return None;
+        }
+        let mut at = defaults;
+        for segment in self.name.split('.') {
+            at = if segment == "N" { at.get(0)? } else { at.get(segment)? };
+        }
+        Some(match at {
+            Json::String(text) => format!("\"{text}\""),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// The table of keys as Markdown, for `docs/scenarios.md`.
+pub fn table() -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let (name, _) = key.name.split_once('.').unwrap_or((key.name, ""));
+        if name != section {
+            section = name;
+            let _ = write!(text, "\n### `[{section}]`\n\n");
+            text.push_str("| key | written as | default | meaning | source of the default |\n|---|---|---|---|---|\n");
+        }
+        let default = if key.required {
+            "must be given".to_owned()
+        } else {
+            key.default_text().map_or_else(|| "none".to_owned(), |text| format!("`{text}`"))
+        };
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {default} | {} | {} |",
+            key.name,
+            key.kind.word(),
+            key.meaning,
+            key.source
+        );
+    }
+    text
+}

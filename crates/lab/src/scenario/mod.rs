@@ -1,0 +1,314 @@
+//! Scenarios: what is migrated, over what, by which policy and how often, as TOML.
+//!
+//! The command line loads a scenario from a file or takes a built-in one, applies overrides and asks
+//! for the [`Setup`] of one migration or for the [`Grid`] of a sweep. Nothing is run here, and no text
+//! may make it panic: every fault is a [`ScenarioError`] that names the place, the key, the value and
+//! what is accepted.
+//!
+//! ```
+//! use whimbrel_lab::scenario::Scenario;
+//!
+//! let mut scenario = Scenario::parse("[link]\nbandwidth = \"10Gbit/s\"", "example.toml")?;
+//! scenario.apply_overrides(&["guest.writers.0.rate=5000"])?;
+//! assert_eq!(scenario.setup().guest.writers.len(), 1);
+//!
+//! let error = Scenario::parse("[link]\nbandwith = \"10Gbit/s\"", "example.toml").unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "example.toml:2: unknown key `link.bandwith`; did you mean `link.bandwidth`?"
+//! );
+//! # Ok::<(), whimbrel_lab::scenario::ScenarioError>(())
+//! ```
+
+mod document;
+mod error;
+pub mod keys;
+mod kind;
+mod overrides;
+mod policy;
+mod resolve;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use whimbrel_core::units::duration;
+use whimbrel_sim::config::{GuestConfig, HostConfig, LinkConfig};
+
+use self::document::{Document, quoted};
+use self::error::MAX_FILE;
+pub use self::error::{Place, ScenarioError};
+pub use self::kind::{AxisUnit, Kind};
+pub use self::policy::PolicySpec;
+pub use self::sweep::{Axis, AxisValue, Cell, Coordinate, Grid, MAX_RUNS};
+
+/// Everything that one migration is made of. [`Setup::default`] is the empty scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Setup {
+    /// The guest.
+    pub guest: GuestConfig,
+    /// The link.
+    pub link: LinkConfig,
+    /// The hosts.
+    pub host: HostConfig,
+    /// The policy.
+    pub policy: PolicySpec,
+    /// How it is run.
+    pub run: RunConfig,
+}
+
+/// How a scenario is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of every random choice. Default 0: the same seed gives the same result.
+    pub seed: u64,
+    /// Runs of each cell of a sweep. Default 1.
+    pub repeat: u32,
+    /// Virtual time after which a migration that did not end is given up. Default 1h.
+    #[serde(with = "duration")]
+    pub time_limit: Duration,
+    /// How finely the guest is simulated. Default `exact`.
+    pub fidelity: Fidelity,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self { seed: 0, repeat: 1, time_limit: Duration::from_secs(3_600), fidelity: Fidelity::Exact }
+    }
+}
+
+impl RunConfig {
+    /// The seed of run number `repetition`, counted from 0: `seed + repetition`, wrapping around.
+    ///
+    /// Nothing else is mixed in, so any run of a sweep can be repeated alone with its cell's overrides
+    /// and this seed. Cells share seeds on purpose: neighbours differ by what was swept, not by luck.
+    pub fn seed_of(&self, repetition: u32) -> u64 {
+        self.seed.wrapping_add(repetition.into())
+    }
+}
+
+/// How finely a guest is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Fidelity {
+    /// Every page.
+    #[default]
+    Exact,
+    /// Expected counts of pages; refused until it exists.
+    Fluid,
+}
+
+/// A scenario that was read and checked.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    document: Document,
+    setup: Setup,
+    axes: Vec<Axis>,
+    /// The policies that run: those swept, or the one given.
+    presets: Vec<String>,
+}
+
+/// What [`Scenario::builtin`] knows: name and text.
+const BUILTIN: &[(&str, &str)] = &[
+    ("default", include_str!("../../../../scenarios/default.toml")),
+    ("sweep", include_str!("../../../../scenarios/sweep.toml")),
+];
+
+impl Scenario {
+    /// Reads a scenario from a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is not TOML in UTF-8, or describes nothing that can exist.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let fail = |source| ScenarioError::Read { file: file.clone(), source };
+        let handle = File::open(path).map_err(fail)?;
+        if handle.metadata().map_err(fail)?.is_dir() {
+            return Err(ScenarioError::Directory { file });
+        }
+        let mut bytes = Vec::new();
+        handle.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(ScenarioError::TooLarge { file });
+        }
+        Self::parse_bytes(&bytes, &file)
+    }
+
+    /// Reads a scenario from TOML; `name` is what messages call the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scenario::load`].
+    pub fn parse(text: &str, name: &str) -> Result<Self, ScenarioError> {
+        Self::resolve(Document::parse(text, name)?)
+    }
+
+    fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ScenarioError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+            ScenarioError::NotText { at: Place::Line(name.into(), line) }
+        })?;
+        // Some editors begin UTF-8 files with this mark.
+        Self::parse(text.strip_prefix('\u{feff}').unwrap_or(text), name)
+    }
+
+    /// A scenario that is part of the program: `default` (one migration) or `sweep` (the main job).
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name.
+    pub fn builtin(name: &str) -> Result<Self, ScenarioError> {
+        let Some((_, text)) = BUILTIN.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = BUILTIN.iter().map(|(name, _)| format!("`{name}`")).collect();
+            return Err(ScenarioError::NoBuiltin { name: name.to_owned(), known: known.join(", ") });
+        };
+        Self::parse(text, &format!("scenarios/{name}.toml"))
+    }
+
+    /// Applies overrides, each `KEY=VALUE`, in their order; afterwards the scenario is checked anew.
+    ///
+    /// A value is TOML where it can be read as such and plain text elsewhere. Setting the position
+    /// behind the last of a list adds an entry. Setting a swept key ends its sweep. Nothing changes if
+    /// one is refused.
+    ///
+    /// # Errors
+    ///
+    /// Names the override that is wrong.
+    pub fn apply_overrides<S: AsRef<str>>(&mut self, overrides: &[S]) -> Result<(), ScenarioError> {
+        let mut document = self.document.clone();
+        for text in overrides {
+            document.apply(text.as_ref())?;
+        }
+        *self = Self::resolve(document)?;
+        Ok(())
+    }
+
+    fn resolve(mut document: Document) -> Result<Self, ScenarioError> {
+        let (axes, presets) = sweep::axes(&document)?;
+        let setup = resolve::resolve(&document, &presets)?;
+        // Parameters of a preset that was replaced have done their service.
+        if let Some(table) = document.root.table_mut("policy", &Place::File(document.file.clone())) {
+            table.entries.retain(|entry| entry.key == "preset" || !policy::is_left_over(&entry.key, &presets));
+        }
+        Ok(Self { document, setup, axes, presets })
+    }
+
+    /// The scenario's file, as messages name it.
+    pub fn name(&self) -> &str {
+        &self.document.file
+    }
+
+    /// One migration: the scenario without its sweep.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// What is swept, in the order in which it was written.
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    /// The cells of the sweep, each checked; a single one if nothing is swept.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many or one describes nothing that can exist.
+    pub fn grid(&self) -> Result<Grid, ScenarioError> {
+        Grid::new(self)
+    }
+
+    /// The scenario as TOML, defaults written out: with it, what was run can be run again, even by a
+    /// version whose defaults differ.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in [
+            ("guest", section(&self.setup.guest)),
+            ("link", section(&self.setup.link)),
+            ("host", section(&self.setup.host)),
+        ] {
+            let _ = write!(text, "[{name}]\n{value}\n");
+        }
+        let _ = writeln!(text, "[policy]\npreset = {}", document::Value::Text(self.setup.policy.preset.clone()));
+        if let Some(document::Value::Table(table)) = self.document.root.get("policy").map(|node| &node.value) {
+            for entry in table.entries.iter().filter(|entry| entry.key != "preset") {
+                let _ = writeln!(text, "{} = {}", quoted(&entry.key), entry.node.value);
+            }
+        }
+        let _ = write!(text, "\n[run]\n{}", section(&self.setup.run));
+        if !self.document.sweep.is_empty() {
+            text.push_str("\n[sweep]\n");
+        }
+        for axis in &self.document.sweep {
+            let _ = writeln!(text, "\"{}\" = {}", axis.key, axis.node.value);
+        }
+        text
+    }
+}
+
+/// The entries of a table, lists of tables in one line each.
+fn section<T: Serialize>(config: &T) -> String {
+    let mut text = String::new();
+    if let Ok(serde_json::Value::Object(map)) = serde_json::to_value(config) {
+        for (key, value) in &map {
+            if !value.is_null() {
+                let _ = writeln!(text, "{key} = {}", inline(value));
+            }
+        }
+    }
+    text
+}
+
+/// A value of a configuration as TOML in one line.
+fn inline(value: &serde_json::Value) -> String {
+    use serde_json::Value as Json;
+    match value {
+        Json::Array(list) => {
+            let items: Vec<_> = list.iter().map(inline).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Json::Object(map) => {
+            let present = map.iter().filter(|(_, value)| !value.is_null());
+            let items: Vec<_> = present.map(|(key, value)| format!("{key} = {}", inline(value))).collect();
+            format!("{{ {} }}", items.join(", "))
+        }
+        Json::String(text) => document::Value::Text(text.clone()).to_string(),
+        Json::Number(number) if number.is_f64() => {
+            document::Value::Float(number.as_f64().unwrap_or_default()).to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Reads arbitrary bytes as a scenario, and as an override of the default one. Meant for fuzzing: it
+/// must return, whatever the bytes are.
+pub fn check(data: &[u8]) {
+    if let Ok(scenario) = Scenario::parse_bytes(data, "fuzz.toml") {
+        let printed = scenario.to_toml();
+        let again = Scenario::parse(&printed, "printed.toml");
+        assert!(
+            again.is_ok_and(|again| again.setup == scenario.setup && again.to_toml() == printed),
+            "a printed scenario must read as itself:\n{printed}"
+        );
+        // A grid may be large, and large ones are not what is looked for here.
+        let cells = scenario.axes.iter().map(|axis| axis.values.len() as u64).fold(1, u64::saturating_mul);
+        if cells <= 64 {
+            let _ = scenario.grid();
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(mut scenario) = Scenario::builtin("default")
+    {
+        let _ = scenario.apply_overrides(&text.lines().collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,556 @@
+//! Checks that a configuration describes something that can exist and be simulated.
+//!
+//! Called by whoever built the configuration, before the simulator is. Stops at the first fault and
+//! names it by the key under which scenario files know it.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::time::Duration;
+
+use whimbrel_core::units::{ByteCount, Share, duration};
+
+use super::{GuestConfig, HostConfig, LinkConfig, Pattern, PhaseConfig, WriterConfig};
+
+/// A value that no simulation can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` cannot be {value}: accepted is {accepted}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// Where it stands, such as `guest.writers.0.rate`.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// What is accepted there.
+    pub accepted: String,
+}
+
+impl ConfigError {
+    /// `key` holds `value`, accepted is `accepted`.
+    pub fn new(key: impl Into<String>, value: impl Display, accepted: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.to_string(),
+            accepted: accepted.into(),
+        }
+    }
+}
+
+/// The most pages a guest may have: 2³², which is 16 TiB of 4 KiB pages and 512 MiB for each set of pages.
+const MAX_PAGES: u64 = 1 << 32;
+/// The most vCPUs, four times as many as KVM takes.
+const MAX_VCPUS: u32 = 16_384;
+/// The most writers, phases, changes and outages: far more than anyone writes by hand.
+const MAX_ITEMS: usize = 10_000;
+/// The longest a fixed cost may take.
+const MAX_COST: Duration = Duration::from_secs(3_600);
+/// The latest moment that may be named; far below the end of [`whimbrel_core::units::Timestamp`].
+const MAX_TIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// The most page writes a second: a hundred times what a memory bus can do.
+const MAX_RATE: f64 = 1e12;
+/// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
+const MAX_EXPONENT: f64 = 20.0;
+/// The most that a buffer, the device state or an overhead may take.
+const MAX_BYTES: ByteCount = ByteCount::gib(1_024);
+
+fn check(
+    holds: bool,
+    key: &str,
+    value: impl Display,
+    accepted: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::new(key, value, accepted()))
+    }
+}
+
+/// `value` is at most `limit`.
+fn within(key: &str, value: Duration, limit: Duration) -> Result<(), ConfigError> {
+    check(value <= limit, key, duration::format(value), || {
+        format!("at most {}", duration::format(limit))
+    })
+}
+
+fn at_most(key: &str, value: ByteCount) -> Result<(), ConfigError> {
+    check(value <= MAX_BYTES, key, value, || {
+        format!("at most {MAX_BYTES}")
+    })
+}
+
+fn few(key: &str, count: usize, what: &str) -> Result<(), ConfigError> {
+    check(
+        count <= MAX_ITEMS,
+        key,
+        format!("a list of {count} {what}"),
+        || format!("at most {MAX_ITEMS} of them"),
+    )
+}
+
+fn rate(key: &str, value: f64) -> Result<(), ConfigError> {
+    check((0.0..=MAX_RATE).contains(&value), key, value, || {
+        format!("page writes a second from 0 to {MAX_RATE:e}")
+    })
+}
+
+impl GuestConfig {
+    /// Checks the guest, keys as in scenario files (`guest.…`).
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be, with what is accepted.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let (memory, page) = (self.memory.0, self.page_size.bytes().0);
+        check(
+            memory > 0 && memory.is_multiple_of(page),
+            "guest.memory",
+            self.memory,
+            || {
+                format!(
+                    "a whole number of pages of {}, at least one",
+                    self.page_size
+                )
+            },
+        )?;
+        check(
+            memory / page <= MAX_PAGES,
+            "guest.memory",
+            self.memory,
+            || {
+                let most = ByteCount(MAX_PAGES.saturating_mul(page));
+                format!(
+                    "at most {most} with pages of {} (2^32 pages)",
+                    self.page_size
+                )
+            },
+        )?;
+        check(
+            (1..=MAX_VCPUS).contains(&self.vcpus),
+            "guest.vcpus",
+            self.vcpus,
+            || format!("a whole number from 1 to {MAX_VCPUS}"),
+        )?;
+        at_most("guest.state", self.state)?;
+        few("guest.writers", self.writers.len(), "writers")?;
+        for (index, writer) in self.writers.iter().enumerate() {
+            writer.validate(&format!("guest.writers.{index}"))?;
+        }
+        self.validate_extents()
+    }
+
+    /// The working set of each writer as a range of page numbers, in the order of the writers: where
+    /// it says itself, else behind the one before it. That of an idle writer is empty.
+    ///
+    /// Meant for a configuration that was validated; of any other, the ranges may lie outside memory.
+    pub fn working_sets(&self) -> Vec<Range<u64>> {
+        let page = self.page_size.bytes().0;
+        let mut behind = 0;
+        let mut sets = Vec::with_capacity(self.writers.len());
+        for writer in &self.writers {
+            let start = writer.offset.map_or(behind, |offset| offset.0 / page);
+            let pages = if writer.pattern == Pattern::Idle {
+                0
+            } else {
+                writer.working_set.0 / page
+            };
+            behind = start.saturating_add(pages);
+            sets.push(start..behind);
+        }
+        sets
+    }
+
+    /// How many pages at least one writer writes to.
+    pub fn written_pages(&self) -> u64 {
+        let mut sets = self.working_sets();
+        sets.sort_unstable_by_key(|set| set.start);
+        let (mut total, mut covered) = (0_u64, 0_u64);
+        for set in sets {
+            total = total.saturating_add(set.end.saturating_sub(set.start.max(covered)));
+            covered = covered.max(set.end);
+        }
+        total
+    }
+
+    fn validate_extents(&self) -> Result<(), ConfigError> {
+        let page = self.page_size.bytes().0;
+        let pages = self.memory.0 / page;
+        let whole = || format!("a whole number of pages of {}", self.page_size);
+        for (index, writer) in self.writers.iter().enumerate() {
+            let key = format!("guest.writers.{index}");
+            let idle = writer.pattern == Pattern::Idle;
+            let size = writer.working_set;
+            check(
+                idle || (size.0 > 0 && size.0.is_multiple_of(page)),
+                &format!("{key}.working-set"),
+                size,
+                || format!("{}, at least one", whole()),
+            )?;
+            if let Some(offset) = writer.offset {
+                check(
+                    offset.0.is_multiple_of(page),
+                    &format!("{key}.offset"),
+                    offset,
+                    whole,
+                )?;
+            }
+        }
+        for (index, set) in self.working_sets().into_iter().enumerate() {
+            let writer = &self.writers[index];
+            // Blame the offset if there is one that lies outside on its own.
+            let start = ByteCount(set.start.saturating_mul(page));
+            if let Some(offset) = writer.offset {
+                check(
+                    set.start <= pages,
+                    &format!("guest.writers.{index}.offset"),
+                    offset,
+                    || format!("less than guest.memory ({})", self.memory),
+                )?;
+            }
+            check(
+                set.end <= pages,
+                &format!("guest.writers.{index}.working-set"),
+                writer.working_set,
+                || {
+                    let room = ByteCount(self.memory.0.saturating_sub(start.0));
+                    format!(
+                        "at most {room}, which is what guest.memory ({}) has from {start} on",
+                        self.memory
+                    )
+                },
+            )?;
+        }
+        let free = (pages - self.written_pages().min(pages)) as f64 / pages as f64;
+        // A hair of room for shares that were rounded when they were written down.
+        check(
+            self.zero_pages.as_f64() <= free + 1e-9,
+            "guest.zero-pages",
+            self.zero_pages.as_f64(),
+            || format!("at most {free:.6}, the share of memory outside all working sets"),
+        )
+    }
+}
+
+impl WriterConfig {
+    /// Checks what can be checked without knowing the guest; `key` is where it stands, such as
+    /// `guest.writers.0`.
+    fn validate(&self, key: &str) -> Result<(), ConfigError> {
+        rate(&format!("{key}.rate"), self.rate)?;
+        if self.pattern == Pattern::HotCold {
+            self.validate_hot(key)?;
+        }
+        check(
+            (0.0..=MAX_EXPONENT).contains(&self.exponent),
+            &format!("{key}.exponent"),
+            self.exponent,
+            || format!("a number from 0 to {MAX_EXPONENT}"),
+        )?;
+        within(&format!("{key}.start"), self.start, MAX_TIME)?;
+        if let Some(end) = self.end {
+            let key = format!("{key}.end");
+            within(&key, end, MAX_TIME)?;
+            check(end >= self.start, &key, duration::format(end), || {
+                format!(
+                    "no earlier than its start ({})",
+                    duration::format(self.start)
+                )
+            })?;
+        }
+        few(&format!("{key}.phases"), self.phases.len(), "phases")?;
+        for (index, phase) in self.phases.iter().enumerate() {
+            phase.validate(&format!("{key}.phases.{index}"))?;
+        }
+        within(&format!("{key}.write-cost"), self.write_cost, MAX_COST)?;
+        within(&format!("{key}.catch-up"), self.catch_up, MAX_COST)
+    }
+
+    /// Writes to a part of no size are impossible, whichever part it is.
+    fn validate_hot(&self, key: &str) -> Result<(), ConfigError> {
+        let (pages, writes) = (self.hot_pages, self.hot_writes);
+        check(
+            pages > Share::ZERO || writes == Share::ZERO,
+            &format!("{key}.hot-pages"),
+            pages.as_f64(),
+            || format!("more than 0, as hot-writes is {}", writes.as_f64()),
+        )?;
+        check(
+            pages < Share::ONE || writes == Share::ONE,
+            &format!("{key}.hot-pages"),
+            pages.as_f64(),
+            || format!("less than 1, as hot-writes is {}", writes.as_f64()),
+        )
+    }
+}
+
+impl PhaseConfig {
+    fn validate(&self, key: &str) -> Result<(), ConfigError> {
+        let length = format!("{key}.length");
+        check(
+            self.length >= SHORTEST_PHASE,
+            &length,
+            duration::format(self.length),
+            || format!("at least {}", duration::format(SHORTEST_PHASE)),
+        )?;
+        within(&length, self.length, MAX_TIME)?;
+        rate(&format!("{key}.rate"), self.rate)
+    }
+}
+
+/// The shortest phase; shorter ones are a rate of their own, and would cost time at every change.
+const SHORTEST_PHASE: Duration = Duration::from_millis(1);
+
+impl HostConfig {
+    /// Checks the hosts, keys as in scenario files (`host.…`).
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be, with what is accepted.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let costs = [
+            ("page-cost", self.page_cost),
+            ("zero-page-cost", self.zero_page_cost),
+            ("harvest-cost", self.harvest_cost),
+            ("start-tracking-cost", self.start_tracking_cost),
+            ("tracking-fault", self.tracking_fault),
+            ("pause", self.pause),
+            ("save-state", self.save_state),
+            ("restore-state", self.restore_state),
+            ("resume", self.resume),
+            ("announce", self.announce),
+            ("persist", self.persist),
+        ];
+        for (key, cost) in costs {
+            within(&format!("host.{key}"), cost, MAX_COST)?;
+        }
+        check(
+            (1..=1_000_000).contains(&self.send_batch),
+            "host.send-batch",
+            self.send_batch,
+            || "a whole number from 1 to 1000000".to_owned(),
+        )
+    }
+}
+
+impl LinkConfig {
+    /// Checks the link, keys as in scenario files (`link.…`).
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be, with what is accepted.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        within("link.round-trip", self.round_trip, MAX_COST)?;
+        check(
+            self.payload > Share::ZERO,
+            "link.payload",
+            self.payload.as_f64(),
+            || "a share above 0, up to 1".to_owned(),
+        )?;
+        check(
+            self.buffer >= SMALLEST_BUFFER,
+            "link.buffer",
+            self.buffer,
+            || format!("at least {SMALLEST_BUFFER}"),
+        )?;
+        at_most("link.buffer", self.buffer)?;
+        at_most("link.page-overhead", self.page_overhead)?;
+        at_most("link.zero-page-size", self.zero_page_size)?;
+        at_most("link.message-overhead", self.message_overhead)?;
+        self.validate_changes()?;
+        self.validate_outages()?;
+        self.lost_at
+            .map_or(Ok(()), |at| within("link.lost-at", at, MAX_TIME))
+    }
+
+    fn validate_changes(&self) -> Result<(), ConfigError> {
+        few("link.changes", self.changes.len(), "changes")?;
+        let mut before = None;
+        for (index, change) in self.changes.iter().enumerate() {
+            let key = format!("link.changes.{index}.at");
+            within(&key, change.at, MAX_TIME)?;
+            if let Some(before) = before {
+                check(
+                    change.at > before,
+                    &key,
+                    duration::format(change.at),
+                    || {
+                        format!(
+                            "later than the change before it ({})",
+                            duration::format(before)
+                        )
+                    },
+                )?;
+            }
+            before = Some(change.at);
+        }
+        Ok(())
+    }
+
+    fn validate_outages(&self) -> Result<(), ConfigError> {
+        few("link.outages", self.outages.len(), "outages")?;
+        let mut over = None;
+        for (index, outage) in self.outages.iter().enumerate() {
+            let key = format!("link.outages.{index}");
+            within(&format!("{key}.at"), outage.at, MAX_TIME)?;
+            within(&format!("{key}.length"), outage.length, MAX_TIME)?;
+            check(
+                !outage.length.is_zero(),
+                &format!("{key}.length"),
+                "0s",
+                || "more than 0s".to_owned(),
+            )?;
+            if let Some(over) = over {
+                check(
+                    outage.at > over,
+                    &format!("{key}.at"),
+                    duration::format(outage.at),
+                    || {
+                        format!(
+                            "later than the end of the outage before it ({})",
+                            duration::format(over)
+                        )
+                    },
+                )?;
+            }
+            over = Some(outage.at.saturating_add(outage.length));
+        }
+        Ok(())
+    }
+}
+
+/// The smallest buffer: less than a page would never let one pass.
+const SMALLEST_BUFFER: ByteCount = ByteCount::kib(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BandwidthChange, Outage};
+    use whimbrel_core::units::Bandwidth;
+
+    fn guest(change: impl FnOnce(&mut GuestConfig)) -> Result<(), String> {
+        let mut guest = GuestConfig::default();
+        guest.writers = vec![WriterConfig::default()];
+        change(&mut guest);
+        guest.validate().map_err(|error| error.to_string())
+    }
+
+    fn link(change: impl FnOnce(&mut LinkConfig)) -> Result<(), String> {
+        let mut link = LinkConfig::default();
+        change(&mut link);
+        link.validate().map_err(|error| error.to_string())
+    }
+
+    fn refused(text: &str) -> Result<(), String> {
+        Err(text.to_owned())
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(guest(|_| {}), Ok(()));
+        assert_eq!(link(|_| {}), Ok(()));
+        assert_eq!(HostConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_guest_that_cannot_be_is_refused_by_name() {
+        assert_eq!(
+            guest(|g| g.memory = ByteCount(0)),
+            refused(
+                "`guest.memory` cannot be 0B: accepted is a whole number of pages of 4KiB, at least one"
+            )
+        );
+        assert_eq!(
+            guest(|g| g.memory = ByteCount::gib(1 << 20)),
+            refused(
+                "`guest.memory` cannot be 1PiB: accepted is at most 16TiB with pages of 4KiB (2^32 pages)"
+            )
+        );
+        assert_eq!(
+            guest(|g| g.vcpus = 0),
+            refused("`guest.vcpus` cannot be 0: accepted is a whole number from 1 to 16384")
+        );
+        assert_eq!(
+            guest(|g| g.memory = ByteCount::mib(256)),
+            refused(
+                "`guest.writers.0.working-set` cannot be 512MiB: accepted is at most 256MiB, which is what \
+                 guest.memory (256MiB) has from 0B on"
+            )
+        );
+        assert_eq!(
+            guest(|g| g.zero_pages = Share::percent(90)),
+            refused(
+                "`guest.zero-pages` cannot be 0.9: accepted is at most 0.875000, the share of memory outside all \
+                 working sets"
+            )
+        );
+        assert_eq!(
+            guest(|g| g.writers[0].rate = f64::NAN),
+            refused(
+                "`guest.writers.0.rate` cannot be NaN: accepted is page writes a second from 0 to 1e12"
+            )
+        );
+        assert_eq!(
+            guest(|g| {
+                g.writers[0].pattern = Pattern::HotCold;
+                g.writers[0].hot_pages = Share::ZERO;
+            }),
+            refused(
+                "`guest.writers.0.hot-pages` cannot be 0: accepted is more than 0, as hot-writes is 0.9"
+            )
+        );
+    }
+
+    #[test]
+    fn working_sets_lie_behind_each_other_unless_they_say_where() {
+        let writer = |mib, offset: Option<u64>| WriterConfig {
+            working_set: ByteCount::mib(mib),
+            offset: offset.map(ByteCount::mib),
+            ..WriterConfig::default()
+        };
+        let mut config = GuestConfig::default();
+        config.writers = vec![
+            writer(1, None),
+            writer(2, None),
+            writer(1, Some(2)),
+            writer(1, None),
+        ];
+        assert_eq!(
+            config.working_sets(),
+            [0..256, 256..768, 512..768, 768..1024]
+        );
+        assert_eq!(config.written_pages(), 1024);
+        config.writers[1].pattern = Pattern::Idle;
+        assert_eq!(
+            config.working_sets(),
+            [0..256, 256..256, 512..768, 768..1024]
+        );
+        assert_eq!(config.written_pages(), 768);
+    }
+
+    #[test]
+    fn a_link_whose_events_are_out_of_order_is_refused() {
+        let second = Duration::from_secs;
+        let change = |at| BandwidthChange {
+            at: second(at),
+            bandwidth: Bandwidth::SLOWEST,
+        };
+        assert_eq!(
+            link(|l| l.changes = vec![change(5), change(5)]),
+            refused(
+                "`link.changes.1.at` cannot be 5s: accepted is later than the change before it (5s)"
+            )
+        );
+        let outage = |at, length| Outage {
+            at: second(at),
+            length: second(length),
+        };
+        assert_eq!(
+            link(|l| l.outages = vec![outage(5, 2), outage(6, 1)]),
+            refused(
+                "`link.outages.1.at` cannot be 6s: accepted is later than the end of the outage before it (7s)"
+            )
+        );
+        assert_eq!(
+            link(|l| l.payload = Share::ZERO),
+            refused("`link.payload` cannot be 0: accepted is a share above 0, up to 1")
+        );
+    }
+}

@@ -1,0 +1,456 @@
+//! One migration in virtual time: the core's two machines, a guest, two hosts and a link.
+//!
+//! Carries out what the machines ask for, at the cost that the configuration names, and reports back
+//! when it is done. It decides nothing: what is sent and when the guest is paused is the machines' and
+//! the policy's affair, so that a run here takes the same steps as a live one.
+
+use std::time::Duration;
+
+use whimbrel_core::controller::{Controller, Harvested, Unsupported};
+use whimbrel_core::journal::Journal;
+use whimbrel_core::layout::RamLayout;
+use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
+use whimbrel_core::machine::{
+    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError,
+    Source, SourceAction, SourceEvent, SourcePhase, Transmit,
+};
+use whimbrel_core::policy::Policy;
+use whimbrel_core::progress::Capabilities;
+use whimbrel_core::report::Report;
+use whimbrel_core::units::{CpuShare, Pages, Timestamp};
+
+use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig};
+use crate::guest::{Detail, Disruption, Guest, ZeroPages};
+use crate::link::{Link, timestamp};
+use crate::queue::Queue;
+use crate::random::Streams;
+use crate::sender::{Parts, Sender};
+use crate::witness::Witness;
+
+/// What this ground can do.
+pub const CAPABILITIES: Capabilities =
+    Capabilities { throttle: true, post_copy: false, harvest_on_demand: true, pause: false };
+
+/// A migration to simulate.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The guest.
+    pub guest: GuestConfig,
+    /// Where its zero pages are, if that is known better than the guest's configuration says.
+    pub zero_pages: Option<ZeroPages>,
+    /// The hosts.
+    pub host: HostConfig,
+    /// The link.
+    pub link: LinkConfig,
+    /// The policy, as it is before the migration.
+    pub policy: Box<dyn Policy>,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Virtual time after which the migration is cancelled.
+    pub time_limit: Duration,
+    /// Whether events and decisions are recorded.
+    pub journal: bool,
+    /// Whether the policy is asked at every tick, also where its answer can't have changed.
+    pub every_tick: bool,
+    /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
+    pub witness: bool,
+}
+
+impl Setup {
+    /// A setup with default hosts and link.
+    pub fn new(guest: GuestConfig, policy: Box<dyn Policy>) -> Self {
+        Self {
+            guest,
+            zero_pages: None,
+            host: HostConfig::default(),
+            link: LinkConfig::default(),
+            policy,
+            seed: 0,
+            time_limit: Duration::from_secs(3600),
+            journal: true,
+            every_tick: false,
+            witness: false,
+        }
+    }
+}
+
+/// What a simulated migration came to.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The source's report.
+    pub report: Report,
+    /// What the guest lost.
+    pub disruption: Disruption,
+    /// Pages found dirty whose content had not changed.
+    pub unchanged_pages: Pages,
+    /// When the source had handed over its last byte; QEMU calls itself done then.
+    pub handed_over: Option<Timestamp>,
+    /// From the pause to the first instruction at the destination, by the simulator's own clock.
+    pub silence: Option<Duration>,
+    /// Events and decisions, if they were recorded.
+    pub journal: Journal,
+    /// Whether anything of the migration was left at the source: tracking or a throttle.
+    pub clean: bool,
+    /// Where the guest runs at the end.
+    pub guest_at: GuestAt,
+    /// With a witness: whether the destination's copy was the guest's memory at the pause.
+    pub copy_exact: Option<bool>,
+}
+
+/// Where the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestAt {
+    /// At the source.
+    Source,
+    /// At the destination.
+    Destination,
+    /// Nowhere: paused, in doubt.
+    Nowhere,
+    /// At both: never, unless whimbrel is broken.
+    Both,
+}
+
+/// Why a migration could not be simulated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimError {
+    /// The configuration is not possible.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The policy needs what the simulator does not offer.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// A machine did not take an event: a bug of whimbrel.
+    #[error("internal error: {0}")]
+    Machine(#[from] MachineError),
+}
+
+/// Simulates a migration from its start to its end.
+///
+/// # Errors
+///
+/// [`SimError`] if it can't be simulated. A migration that fails is a [`Run`].
+pub fn simulate(setup: &Setup) -> Result<Run, SimError> {
+    let mut migration = Migration::new(setup)?;
+    migration.run()?;
+    Ok(migration.into_run())
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Source(SourceEvent),
+    Destination(DestinationEvent),
+    /// A message arrives, if the connection that it was sent on still stands.
+    Arrives { at: Side, connection: u32, message: Message },
+    /// The connection is lost for good.
+    Lost,
+    TimeLimit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Source,
+    Destination,
+}
+
+/// A migration in progress.
+#[derive(Clone, Debug)]
+struct Migration<'a> {
+    setup: &'a Setup,
+    queue: Queue<Event>,
+    source: Source,
+    destination: Destination,
+    guest: Guest,
+    link: Link,
+    sender: Sender,
+    witness: Option<Witness>,
+    memory_gib: f64,
+    /// The number of the present connection; none if it is lost for good.
+    connection: Option<u32>,
+    tracking: bool,
+    throttled: bool,
+    paused_at: Option<Timestamp>,
+    handed_over: Option<Timestamp>,
+    runs_here: bool,
+    runs_there: Option<Timestamp>,
+    copy_exact: Option<bool>,
+    now: Timestamp,
+}
+
+impl<'a> Migration<'a> {
+    fn new(setup: &'a Setup) -> Result<Self, SimError> {
+        setup.guest.validate()?;
+        setup.host.validate()?;
+        setup.link.validate()?;
+        let detail = match (setup.witness, setup.host.skip_redirtied) {
+            (true, _) => Detail::Versions,
+            (false, true) => Detail::Words,
+            (false, false) => Detail::Rounds,
+        };
+        let streams = Streams::new(setup.seed);
+        let guest = Guest::new(&setup.guest, setup.zero_pages.as_ref(), &setup.host, streams, detail)?;
+        let layout: RamLayout = guest.layout().clone();
+        let page_size = layout.page_size();
+        let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
+        if !setup.journal {
+            controller = controller.without_journal();
+        }
+        if setup.every_tick {
+            controller = controller.asking_every_tick();
+        }
+        let numbers = layout.numbers();
+        let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
+        let configuration = Configuration {
+            id: MigrationId(setup.seed),
+            name: "guest".into(),
+            layout,
+            vcpus: setup.guest.vcpus,
+        };
+        let mut queue = Queue::new();
+        queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
+        queue.push(Timestamp::ZERO.saturating_add(setup.time_limit), Event::TimeLimit);
+        if let Some(lost_at) = setup.link.lost_at {
+            queue.push(Timestamp::ZERO.saturating_add(lost_at), Event::Lost);
+        }
+        Ok(Self {
+            setup,
+            queue,
+            source: Source::new(configuration, controller),
+            destination: Destination::new(),
+            guest,
+            link: Link::new(&setup.link, streams.unit("link")),
+            sender: Sender::new(&setup.host, &setup.link, page_size.bytes()),
+            witness: setup.witness.then(|| Witness::new(numbers)),
+            memory_gib,
+            connection: Some(0),
+            tracking: false,
+            throttled: false,
+            paused_at: None,
+            handed_over: None,
+            runs_here: true,
+            runs_there: None,
+            copy_exact: None,
+            now: Timestamp::ZERO,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), SimError> {
+        while let Some((at, event)) = self.queue.pop() {
+            if self.is_over() {
+                break;
+            }
+            self.now = at;
+            if !self.happens(event)? {
+                break;
+            }
+            while let Some(action) = self.source.poll() {
+                self.act_at_source(action);
+            }
+            while let Some(action) = self.destination.poll() {
+                self.act_at_destination(action);
+            }
+        }
+        Ok(())
+    }
+
+    /// Neither side will do anything more.
+    fn is_over(&self) -> bool {
+        self.source.phase() == SourcePhase::Done
+            && matches!(
+                self.destination.phase(),
+                DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone
+            )
+    }
+
+    /// Tells the machines; false if the run ends here.
+    fn happens(&mut self, event: Event) -> Result<bool, MachineError> {
+        let now = self.now;
+        match event {
+            Event::Source(event) => self.source.handle(now, event)?,
+            Event::Destination(event) => self.destination.handle(now, event)?,
+            Event::Arrives { connection, .. } if self.connection != Some(connection) => {}
+            Event::Arrives { at: Side::Source, message, .. } => {
+                self.source.handle(now, SourceEvent::Received(message))?;
+            }
+            Event::Arrives { at: Side::Destination, message, .. } => {
+                self.destination.handle(now, DestinationEvent::Received(message))?;
+            }
+            Event::Lost => {
+                if self.connection.take().is_some() {
+                    self.source.handle(now, SourceEvent::Disconnected)?;
+                    self.destination.handle(now, DestinationEvent::Disconnected)?;
+                }
+            }
+            // Once *go* is being written there is no way back: the run ends as it stands.
+            Event::TimeLimit if !self.source.handoff().may_cancel() => return Ok(false),
+            Event::TimeLimit => {
+                self.source.handle(now, SourceEvent::Cancel(CancelReason::TimeLimit))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn act_at_source(&mut self, action: SourceAction) {
+        let host = &self.setup.host;
+        let now = self.now;
+        match action {
+            SourceAction::Send(message) => self.send_forward(message),
+            SourceAction::StartTracking => {
+                let ready = now.saturating_add(host.start_tracking_cost.mul_f64(self.memory_gib));
+                self.guest.start_tracking(ready);
+                self.tracking = true;
+                self.sender.begin(nanos(ready));
+                self.later(ready, SourceEvent::TrackingStarted);
+            }
+            SourceAction::StopTracking => {
+                self.guest.stop_tracking(now);
+                self.tracking = false;
+                self.later(now, SourceEvent::TrackingStopped);
+            }
+            SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Harvest => self.harvest(),
+            SourceAction::Throttle(share) => {
+                self.guest.set_throttle(now, share);
+                self.throttled = share != CpuShare::NONE;
+            }
+            SourceAction::Limit(limit) => self.sender.limit(limit),
+            SourceAction::Pause => {
+                self.guest.pause(now);
+                self.paused_at = Some(now);
+                self.runs_here = false;
+                self.later(now.saturating_add(host.pause), SourceEvent::Paused);
+            }
+            SourceAction::SaveState => {
+                self.copy_exact = self.witness.as_ref().map(|witness| witness.differs(&self.guest).is_none());
+                // The state's bytes are charged when it is sent; nobody looks into them here.
+                let section = Section { kind: "simulated".into(), version: 1, bytes: Vec::new() };
+                self.later(now.saturating_add(host.save_state), SourceEvent::Saved(vec![section]));
+            }
+            SourceAction::Resume => {
+                let resumed = now.saturating_add(host.resume);
+                self.guest.resume(resumed);
+                self.runs_here = true;
+                self.later(resumed, SourceEvent::Resumed);
+            }
+            SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), SourceEvent::Persisted),
+            SourceAction::Wake(at) => self.later(at, SourceEvent::Wake),
+            SourceAction::Reconnect => self.reconnect(),
+            _ => {}
+        }
+    }
+
+    fn act_at_destination(&mut self, action: DestinationAction) {
+        let host = &self.setup.host;
+        let now = self.now;
+        match action {
+            DestinationAction::Send(message) => {
+                let bytes = (message.payload() + self.setup.link.message_overhead).as_f64();
+                let arrival = timestamp(self.link.back(nanos(now), bytes)).saturating_add(self.one_way());
+                self.arrival(arrival, Side::Source, message);
+            }
+            DestinationAction::Build(_) => self.queue.push(now, Event::Destination(DestinationEvent::Built)),
+            DestinationAction::Restore(_) => {
+                let restored = now.saturating_add(host.restore_state);
+                self.queue.push(restored, Event::Destination(DestinationEvent::Restored));
+            }
+            DestinationAction::Persist(_) => {
+                let persisted = now.saturating_add(host.persist);
+                self.queue.push(persisted, Event::Destination(DestinationEvent::Persisted));
+            }
+            DestinationAction::Resume => {
+                let resumed = now.saturating_add(host.resume);
+                self.runs_there = Some(resumed);
+                self.queue.push(resumed, Event::Destination(DestinationEvent::Resumed));
+            }
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let bulk = self.source.controller().progress().round == 0;
+        let parts = Parts {
+            backlog: self.source.backlog_mut(),
+            guest: &mut self.guest,
+            link: &mut self.link,
+            witness: self.witness.as_mut(),
+        };
+        let (end, sent) = self.sender.send(nanos(self.now), transmit, bulk, parts);
+        self.later(timestamp(end), SourceEvent::Transmitted(sent));
+    }
+
+    fn harvest(&mut self) {
+        let done = self.now.saturating_add(self.setup.host.harvest_cost.mul_f64(self.memory_gib));
+        let backlog = self.source.backlog_mut();
+        let left_over = backlog.pending();
+        self.guest.harvest(done, |word, mask| {
+            backlog.mark_dirty_word(word, mask);
+        });
+        let dirtied = backlog.finish_harvest().dirty;
+        let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
+        self.sender.begin_round();
+        self.later(done, SourceEvent::Harvested(harvested));
+    }
+
+    fn send_forward(&mut self, message: Message) {
+        let mut bytes = (message.payload() + self.setup.link.message_overhead).as_f64();
+        let state = matches!(message, Message::State(_));
+        if state {
+            bytes += self.setup.guest.state.as_f64();
+        }
+        let accepted = self.link.push(nanos(self.now), bytes);
+        if state {
+            self.handed_over = Some(timestamp(accepted));
+        }
+        let arrival = timestamp(self.link.drained()).saturating_add(self.one_way());
+        self.arrival(arrival, Side::Destination, message);
+    }
+
+    fn arrival(&mut self, when: Timestamp, at: Side, message: Message) {
+        if let Some(connection) = self.connection {
+            self.queue.push(when, Event::Arrives { at, connection, message });
+        }
+    }
+
+    /// A new connection, if the link can carry one: the old one's messages are lost.
+    fn reconnect(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            *connection += 1;
+            let made = self.now.saturating_add(self.setup.link.round_trip);
+            self.queue.push(self.now, Event::Destination(DestinationEvent::Disconnected));
+            self.queue.push(made, Event::Destination(DestinationEvent::Connected));
+            self.queue.push(made, Event::Source(SourceEvent::Connected));
+        }
+    }
+
+    fn one_way(&self) -> Duration {
+        self.setup.link.round_trip / 2
+    }
+
+    fn later(&mut self, at: Timestamp, event: SourceEvent) {
+        self.queue.push(at, Event::Source(event));
+    }
+
+    fn into_run(self) -> Run {
+        let guest_at = match (self.runs_here, self.runs_there.is_some()) {
+            (true, false) => GuestAt::Source,
+            (false, true) => GuestAt::Destination,
+            (false, false) => GuestAt::Nowhere,
+            (true, true) => GuestAt::Both,
+        };
+        Run {
+            report: self.source.report(self.now),
+            disruption: self.guest.disruption(self.runs_there.unwrap_or(self.now)),
+            unchanged_pages: self.guest.unchanged_pages(),
+            handed_over: self.handed_over,
+            silence: self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here)),
+            clean: !self.tracking && !self.throttled,
+            guest_at,
+            copy_exact: self.copy_exact,
+            journal: self.source.into_journal(),
+        }
+    }
+}
+
+fn nanos(at: Timestamp) -> f64 {
+    at.as_nanos() as f64
+}

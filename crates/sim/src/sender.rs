@@ -1,0 +1,234 @@
+//! Sending pages at the source: what a slice of sending takes, costs and leaves.
+//!
+//! Walks the backlog word by word (64 pages), which is about a send batch, so that a slice costs what
+//! it sends and not what it could have sent.
+
+use whimbrel_core::controller::Transmitted;
+use whimbrel_core::dirty::{Backlog, Take};
+use whimbrel_core::machine::Transmit;
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::units::{ByteCount, Pages};
+
+use crate::config::{HostConfig, LinkConfig};
+use crate::guest::Guest;
+use crate::link::{Link, Nanos, timestamp};
+use crate::witness::Witness;
+
+/// The window of the rate limiter, as QEMU's (`BUFFER_DELAY` in `migration/migration.h`).
+const LIMIT_WINDOW: Nanos = 100e6;
+
+/// The sending half of the source host.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    page_bytes: f64,
+    zero_bytes: f64,
+    page_cost: Nanos,
+    zero_cost: Nanos,
+    batch: u32,
+    skip_redirtied: bool,
+    /// Time that the destination needs for a page it has memory for, and for one it has not.
+    receive: [Nanos; 2],
+    limiter: Limiter,
+    /// Pages left out of this round so far.
+    skipped: u64,
+}
+
+/// At most a window's share of bytes in a window of 100 ms; then a rest until it ends.
+#[derive(Clone, Debug)]
+struct Limiter {
+    quota: f64,
+    used: f64,
+    since: Nanos,
+}
+
+impl Sender {
+    pub(crate) fn new(host: &HostConfig, link: &LinkConfig, page_size: u64) -> Self {
+        let page = page_size as f64;
+        // Costs are given for pages of 4 KiB and go with the bytes.
+        let scale = page / 4096.0;
+        let nanos = |duration: std::time::Duration| duration.as_nanos() as f64 * scale;
+        Self {
+            page_bytes: page + link.page_overhead.as_f64(),
+            zero_bytes: link.zero_page_size.as_f64(),
+            page_cost: nanos(host.page_cost),
+            zero_cost: nanos(host.zero_page_cost),
+            batch: host.send_batch,
+            skip_redirtied: host.skip_redirtied,
+            receive: [nanos(host.receive_cost), nanos(host.first_touch_cost)],
+            limiter: Limiter { quota: f64::INFINITY, used: 0.0, since: 0.0 },
+            skipped: 0,
+        }
+    }
+
+    /// Obeys a limit from now on.
+    pub(crate) fn limit(&mut self, limit: RateLimit) {
+        self.limiter.quota = match limit {
+            RateLimit::Unlimited => f64::INFINITY,
+            RateLimit::AtMost(rate) => rate.as_f64() * LIMIT_WINDOW / 1e9,
+        };
+    }
+
+    /// Starts the limiter's first window.
+    pub(crate) fn begin(&mut self, now: Nanos) {
+        self.limiter.since = now;
+        self.limiter.used = 0.0;
+    }
+
+    /// Sends what `transmit` asks for; gives what was sent and the time at which it was.
+    pub(crate) fn send(
+        &mut self,
+        now: Nanos,
+        transmit: Transmit,
+        bulk: bool,
+        mut parts: Parts<'_>,
+    ) -> (Nanos, Transmitted) {
+        let mut slice = Slice {
+            sender: self,
+            clock: now,
+            end: transmit.slice.map_or(f64::INFINITY, |slice| now + slice.as_nanos() as f64),
+            unlooked: 0,
+            receive: usize::from(bulk),
+            sent: Transmitted::default(),
+            bytes: 0.0,
+            skipping: !transmit.last,
+        };
+        let taken = parts.backlog.take_with(|block| {
+            slice.visit(block.word, block.mask, parts.guest, parts.link, parts.witness.as_deref_mut())
+        });
+        let Slice { clock, mut sent, bytes, .. } = slice;
+        let clock = self.limiter.rest(clock);
+        sent.bytes = ByteCount(bytes as u64);
+        let pending = parts.backlog.pending();
+        // A full circle has shown every page; before, what was skipped is not meant for this round.
+        let at_least = u64::from(taken.stopped);
+        sent.skipped = if taken.stopped {
+            Pages(self.skipped.min(pending.0.saturating_sub(at_least)))
+        } else {
+            pending
+        };
+        sent.pending = pending.saturating_sub(sent.skipped);
+        (clock, sent)
+    }
+
+    /// A round begins: nothing is skipped in it yet.
+    pub(crate) fn begin_round(&mut self) {
+        self.skipped = 0;
+    }
+}
+
+/// What sending works on.
+pub(crate) struct Parts<'a> {
+    pub(crate) backlog: &'a mut Backlog,
+    pub(crate) guest: &'a mut Guest,
+    pub(crate) link: &'a mut Link,
+    pub(crate) witness: Option<&'a mut Witness>,
+}
+
+/// One slice of sending in progress.
+struct Slice<'a> {
+    sender: &'a mut Sender,
+    clock: Nanos,
+    end: Nanos,
+    /// Pages since the last look at the clock.
+    unlooked: u32,
+    /// Which of the receiver's costs holds.
+    receive: usize,
+    sent: Transmitted,
+    bytes: f64,
+    /// Pages that are dirty again are left out, if the host does that at all.
+    skipping: bool,
+}
+
+impl Slice<'_> {
+    /// Sends the pages of `mask` that are to be sent, and says whether to go on.
+    #[inline]
+    fn visit(
+        &mut self,
+        word: usize,
+        mask: u64,
+        guest: &mut Guest,
+        link: &mut Link,
+        witness: Option<&mut Witness>,
+    ) -> Take {
+        let mut mask = mask;
+        if self.sender.limiter.used > self.sender.limiter.quota {
+            return Take::Stop(0);
+        }
+        if self.sender.skip_redirtied && self.skipping {
+            let again = mask & guest.dirtied_mask(word, timestamp(self.clock));
+            self.sender.skipped += u64::from(again.count_ones());
+            mask &= !again;
+        }
+        let zero = guest.zero_mask(word);
+        let within = self.sender.within_quota(mask, zero);
+        if let Some(witness) = witness {
+            witness.sent(word, within, guest, timestamp(self.clock));
+        }
+        self.hand_over(within, zero, link);
+        if within != mask || (self.unlooked >= self.sender.batch && self.looks_at_the_clock()) {
+            return Take::Stop(within);
+        }
+        Take::Continue(mask)
+    }
+
+    /// Pays for the pages of `mask`.
+    #[inline]
+    fn hand_over(&mut self, mask: u64, zero: u64, link: &mut Link) {
+        let sender = &mut *self.sender;
+        let (pages, zeros) = (mask.count_ones(), (mask & zero).count_ones());
+        let full = f64::from(pages - zeros);
+        let bytes = sender.bytes_of(pages, zeros);
+        self.clock += full * sender.page_cost + f64::from(zeros) * sender.zero_cost;
+        if full > 0.0 {
+            link.receive_at(bytes / (full * sender.receive[self.receive]));
+        }
+        self.clock = link.push(self.clock, bytes);
+        self.bytes += bytes;
+        sender.limiter.used += bytes;
+        self.sent.pages.0 += u64::from(pages);
+        self.sent.zero.0 += u64::from(zeros);
+        self.unlooked += pages;
+    }
+
+    /// Whether the slice is over.
+    fn looks_at_the_clock(&mut self) -> bool {
+        self.unlooked = 0;
+        self.clock >= self.end
+    }
+}
+
+impl Sender {
+    fn bytes_of(&self, pages: u32, zeros: u32) -> f64 {
+        f64::from(pages - zeros) * self.page_bytes + f64::from(zeros) * self.zero_bytes
+    }
+
+    /// The pages of `mask`, lowest first, up to the one that uses the window's quota up.
+    #[inline]
+    fn within_quota(&self, mask: u64, zero: u64) -> u64 {
+        let Limiter { quota, used, .. } = self.limiter;
+        if used + self.bytes_of(mask.count_ones(), (mask & zero).count_ones()) <= quota {
+            return mask;
+        }
+        let (mut left, mut used) = (mask, used);
+        while left != 0 && used <= quota {
+            let page = left & left.wrapping_neg();
+            used += if page & zero == 0 { self.page_bytes } else { self.zero_bytes };
+            left ^= page;
+        }
+        mask & !left
+    }
+}
+
+impl Limiter {
+    /// The end of the rest that is due at `now`.
+    fn rest(&mut self, now: Nanos) -> Nanos {
+        let end = self.since + LIMIT_WINDOW;
+        if now < end && self.used <= self.quota {
+            return now;
+        }
+        let now = now.max(end);
+        self.since = now;
+        self.used = 0.0;
+        now
+    }
+}

@@ -1,0 +1,45 @@
+//! Proof that the copy is the original: the version of each page that the destination holds.
+//!
+//! Only tests ask for it. The guest counts a version for every page that it writes in an interval; the
+//! witness notes, for every page sent, the version that was sent. At the pause both must agree.
+
+use whimbrel_core::layout::PageNumber;
+use whimbrel_core::units::Timestamp;
+
+use crate::guest::Guest;
+
+/// The destination's memory, as versions.
+#[derive(Clone, Debug)]
+pub(crate) struct Witness {
+    /// By page number; none: never sent.
+    held: Vec<Option<u32>>,
+}
+
+impl Witness {
+    pub(crate) fn new(numbers: u64) -> Self {
+        Self { held: vec![None; numbers as usize] }
+    }
+
+    /// The pages of `mask` are read at `now` and sent: what was written before goes with them.
+    pub(crate) fn sent(&mut self, word: usize, mask: u64, guest: &mut Guest, now: Timestamp) {
+        guest.dirtied_mask(word, now);
+        let mut left = mask;
+        while left != 0 {
+            let page = word * 64 + left.trailing_zeros() as usize;
+            if let Some(held) = self.held.get_mut(page) {
+                *held = Some(guest.version(PageNumber(page as u64)));
+            }
+            left &= left - 1;
+        }
+    }
+
+    /// The first page of the guest whose version here is not the guest's own.
+    pub(crate) fn differs(&self, guest: &Guest) -> Option<PageNumber> {
+        guest
+            .layout()
+            .runs()
+            .flat_map(|run| run.range())
+            .map(PageNumber)
+            .find(|page| self.held.get(page.0 as usize).copied().flatten() != Some(guest.version(*page)))
+    }
+}
