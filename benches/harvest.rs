@@ -42,8 +42,11 @@ enum Dirt {
 }
 
 impl Dirt {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Clean, "clean"), (Self::Clusters, "0.1% in clusters"), (Self::Half, "half")];
+    const ALL: [(Self, &str); 3] = [
+        (Self::Clean, "clean"),
+        (Self::Clusters, "0.1% in clusters"),
+        (Self::Half, "half"),
+    ];
 
     /// The words that are dirty, each with its pages.
     fn each_word(self, mut visit: impl FnMut(u64, u64)) {
@@ -66,7 +69,10 @@ impl Dirt {
             while left != 0 {
                 let first = left.trailing_zeros();
                 let count = (left >> first).trailing_ones();
-                let run = PageRun { first: PageNumber(word * 64 + u64::from(first)), count: Pages(u64::from(count)) };
+                let run = PageRun {
+                    first: PageNumber(word * 64 + u64::from(first)),
+                    count: Pages(u64::from(count)),
+                };
                 bitmap.mark_run(run).expect("in range");
                 left &= !(u64::MAX >> (64 - count) << first);
             }
@@ -75,7 +81,9 @@ impl Dirt {
 
     fn mark_vm_memory(self, bitmap: &AtomicBitmap) {
         self.each_word(|word, mask| {
-            (0..64).filter(|bit| mask >> bit & 1 != 0).for_each(|bit| bitmap.set_bit(word as usize * 64 + bit));
+            (0..64)
+                .filter(|bit| mask >> bit & 1 != 0)
+                .for_each(|bit| bitmap.set_bit(word as usize * 64 + bit));
         });
     }
 }
@@ -104,7 +112,10 @@ fn read_and_write(words: &[AtomicU64]) -> u64 {
 
 fn harvest(c: &mut Criterion) {
     let mut group = c.benchmark_group("harvest 1TiB");
-    group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(1));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_secs(1));
     for (dirt, name) in Dirt::ALL {
         let bitmap = DirtyBitmap::new(PAGES);
         let mut found = PageSet::new(PAGES);
@@ -121,7 +132,11 @@ fn harvest(c: &mut Criterion) {
                     dirt.mark(&bitmap);
                 };
                 timed(times, prepare, || {
-                    black_box(bitmap.harvest_into(&mut found.borrow_mut()).expect("same guest"));
+                    black_box(
+                        bitmap
+                            .harvest_into(&mut found.borrow_mut())
+                            .expect("same guest"),
+                    );
                 })
             });
         });
@@ -129,9 +144,13 @@ fn harvest(c: &mut Criterion) {
         let rival = AtomicBitmap::new(PAGES as usize * PAGE.get(), PAGE);
         group.bench_function(BenchmarkId::new("vm-memory get_and_reset", name), |b| {
             b.iter_custom(|times| {
-                timed(times, || dirt.mark_vm_memory(&rival), || {
-                    black_box(rival.get_and_reset());
-                })
+                timed(
+                    times,
+                    || dirt.mark_vm_memory(&rival),
+                    || {
+                        black_box(rival.get_and_reset());
+                    },
+                )
             });
         });
     }
@@ -139,15 +158,26 @@ fn harvest(c: &mut Criterion) {
     let fill = || {
         Dirt::Half.each_word(|word, mask| words[word as usize].store(mask, Ordering::Relaxed));
     };
-    group.bench_function(BenchmarkId::new("read and write the bitmap once", "half"), |b| {
-        b.iter_custom(|times| timed(times, fill, || {
-            black_box(read_and_write(&words));
-        }));
-    });
+    group.bench_function(
+        BenchmarkId::new("read and write the bitmap once", "half"),
+        |b| {
+            b.iter_custom(|times| {
+                timed(times, fill, || {
+                    black_box(read_and_write(&words));
+                })
+            });
+        },
+    );
     group.bench_function(BenchmarkId::new("exchange every word", "half"), |b| {
-        b.iter_custom(|times| timed(times, fill, || {
-            black_box(words.iter().fold(0, |sum, word| sum ^ word.swap(0, Ordering::Acquire)));
-        }));
+        b.iter_custom(|times| {
+            timed(times, fill, || {
+                black_box(
+                    words
+                        .iter()
+                        .fold(0, |sum, word| sum ^ word.swap(0, Ordering::Acquire)),
+                );
+            })
+        });
     });
     group.finish();
 }
@@ -165,7 +195,9 @@ fn mark(c: &mut Criterion) {
         };
         let mut bench = |what: &str, mark: &dyn Fn(u64)| {
             let mut random = XorShift(1);
-            group.bench_function(BenchmarkId::new(what, name), |b| b.iter(|| each(&mut random, mark)));
+            group.bench_function(BenchmarkId::new(what, name), |b| {
+                b.iter(|| each(&mut random, mark))
+            });
         };
         bench("bare fetch_or", &|page| {
             if let Some(word) = bare.get((page / 64) as usize) {
@@ -208,7 +240,11 @@ fn backlog(c: &mut Criterion) {
                 });
             };
             timed(times, prepare, || {
-                black_box(backlog.borrow_mut().take_with(|block| Take::Continue(block.mask)));
+                black_box(
+                    backlog
+                        .borrow_mut()
+                        .take_with(|block| Take::Continue(block.mask)),
+                );
             })
         });
     });

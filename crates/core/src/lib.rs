@@ -3,6 +3,8 @@
 
 pub mod controller;
 pub mod dirty;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod journal;
 pub mod layout;
 pub mod machine;

@@ -124,7 +124,10 @@ pub struct Backlog {
 impl Backlog {
     /// The start of an attempt: every page of `layout` is pending.
     pub fn new(layout: &RamLayout) -> Self {
-        let edges = layout.runs().map(PageRun::end).filter(|end| !end.0.is_multiple_of(WORD_PAGES));
+        let edges = layout
+            .runs()
+            .map(PageRun::end)
+            .filter(|end| !end.0.is_multiple_of(WORD_PAGES));
         Self {
             pending: PageSet::full_from(layout),
             sending: None,
@@ -134,7 +137,12 @@ impl Backlog {
             cursor: 0,
             harvest: Harvested::default(),
             edges: edges
-                .map(|end| ((end.0 / WORD_PAGES) as usize, !(u64::MAX << (end.0 % WORD_PAGES))))
+                .map(|end| {
+                    (
+                        (end.0 / WORD_PAGES) as usize,
+                        !(u64::MAX << (end.0 % WORD_PAGES)),
+                    )
+                })
                 .collect(),
             borders: layout.runs().skip(1).map(|run| run.first.0).collect(),
         }
@@ -156,7 +164,9 @@ impl Backlog {
     /// nothing.
     #[inline]
     pub fn in_flight(&self) -> Pages {
-        self.open_sets().map(PageSet::count).fold(Pages(0), |sum, count| Pages(sum.0 + count.0))
+        self.open_sets()
+            .map(PageSet::count)
+            .fold(Pages(0), |sum, count| Pages(sum.0 + count.0))
     }
 
     /// Whether nothing is pending and nothing in flight: the other side has all that was harvested.
@@ -216,7 +226,11 @@ impl Backlog {
         let newly_pending = u64::from(new.count_ones());
         self.harvest.newly_pending.0 += newly_pending;
         // Most dirty words are new as a whole.
-        self.harvest.dirty.0 += if new == mask { newly_pending } else { u64::from(mask.count_ones()) };
+        self.harvest.dirty.0 += if new == mask {
+            newly_pending
+        } else {
+            u64::from(mask.count_ones())
+        };
         new
     }
 
@@ -242,7 +256,10 @@ impl Backlog {
         }
         let dirty = found.count();
         let newly_pending = found.drain_into(&mut self.pending)?;
-        Ok(Harvested { dirty, newly_pending })
+        Ok(Harvested {
+            dirty,
+            newly_pending,
+        })
     }
 
     /// Lends `fetch` an empty set to put dirty pages in, and makes them pending.
@@ -327,7 +344,11 @@ impl Backlog {
         // In flight first: should the run not fit there, which it does, it is still pending.
         sending.insert_run(run).ok()?;
         self.pending.remove_run(run);
-        self.cursor = if run.end().0 >= numbers { 0 } else { run.end().0 };
+        self.cursor = if run.end().0 >= numbers {
+            0
+        } else {
+            run.end().0
+        };
         Some(run)
     }
 
@@ -340,7 +361,10 @@ impl Backlog {
     /// [`GateError::StillOpen`] if the gate before is not acknowledged yet; nothing is changed.
     pub fn close_gate(&mut self) -> Result<Gate, GateError> {
         if let Some(open) = self.awaited() {
-            return Err(GateError::StillOpen { open, closing: self.gate });
+            return Err(GateError::StillOpen {
+                open,
+                closing: self.gate,
+            });
         }
         let closed = self.gate;
         self.awaiting = Some((closed, self.sending.take()));
@@ -459,7 +483,11 @@ impl Scan<'_> {
                 Take::Stop(pages) => {
                     *taken = pages & mask;
                     let behind = WORD_PAGES - u64::from(taken.leading_zeros());
-                    let skip = if *taken == 0 { u64::from(mask.trailing_zeros()) } else { behind };
+                    let skip = if *taken == 0 {
+                        u64::from(mask.trailing_zeros())
+                    } else {
+                        behind
+                    };
                     stopped = Some(block.first().0 + skip);
                     self.result.stopped = true;
                     break;
@@ -505,7 +533,11 @@ fn part_of(range: &Range<u64>, word: usize) -> u64 {
     let first = word as u64 * WORD_PAGES;
     let from = range.start.saturating_sub(first);
     let to = range.end.saturating_sub(first).min(WORD_PAGES);
-    if from >= to { 0 } else { super::page_set::bits(from, to) }
+    if from >= to {
+        0
+    } else {
+        super::page_set::bits(from, to)
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -114,7 +114,10 @@ impl DirtyBitmap {
     #[inline]
     pub fn mark(&self, page: PageNumber) -> Result<(), RangeError> {
         if page.0 >= self.numbers {
-            return Err(RangeError::BeyondEnd { page, numbers: self.numbers });
+            return Err(RangeError::BeyondEnd {
+                page,
+                numbers: self.numbers,
+            });
         }
         self.mark_word((page.0 / WORD_PAGES) as usize, 1 << (page.0 % WORD_PAGES));
         Ok(())
@@ -157,17 +160,24 @@ impl DirtyBitmap {
 
     /// Moves all marks into `out` and says how many pages are new there.
     ///
-    /// Costs what is dirty, and an exchange of each of 8,192 summary words a tebibyte in pages of 4 KiB. Pages already in `out` stay.
+    /// Costs what is dirty, and an exchange on each summary word: 8,192 for 1 TiB in pages of 4 KiB.
+    /// Pages already in `out` stay.
     ///
     /// # Errors
     ///
     /// [`RangeError::OtherGuest`] if `out` is over another number of pages; no mark is touched.
     pub fn harvest_into(&self, out: &mut PageSet) -> Result<Pages, RangeError> {
         if out.numbers() != self.numbers {
-            return Err(RangeError::OtherGuest { left: out.numbers(), right: self.numbers });
+            return Err(RangeError::OtherGuest {
+                left: out.numbers(),
+                right: self.numbers,
+            });
         }
         // The lock guards no data that a panic could leave half changed.
-        let _alone = self.harvesting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self
+            .harvesting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let before = out.count();
         // Only harvesters store it, and the lock orders them.
         let epoch = self.epoch.load(Ordering::Relaxed);

@@ -98,7 +98,10 @@ pub(super) const fn bits(from: u64, to: u64) -> u64 {
 pub(super) fn check_run(run: PageRun, numbers: u64) -> Result<(), RangeError> {
     match run.first.0.checked_add(run.count.0) {
         Some(end) if end <= numbers => Ok(()),
-        _ => Err(RangeError::BeyondEnd { page: PageNumber(run.first.0.max(numbers)), numbers }),
+        _ => Err(RangeError::BeyondEnd {
+            page: PageNumber(run.first.0.max(numbers)),
+            numbers,
+        }),
     }
 }
 
@@ -109,7 +112,10 @@ pub(super) fn each_word_of(run: PageRun, mut visit: impl FnMut(usize, u64)) {
     while at < end {
         let word_end = ((at / WORD_PAGES + 1) * WORD_PAGES).min(end);
         let word = at / WORD_PAGES;
-        visit(word as usize, bits(at % WORD_PAGES, word_end - word * WORD_PAGES));
+        visit(
+            word as usize,
+            bits(at % WORD_PAGES, word_end - word * WORD_PAGES),
+        );
         at = word_end;
     }
 }
@@ -120,7 +126,12 @@ impl PageSet {
         let lines = numbers.div_ceil(LINE_PAGES) as usize;
         // From a vector of zeroes, which the system hands out untouched; `repeat` would write them.
         let bits = BitVec::from_vec(vec![0; lines * LINE_WORDS]);
-        Self { bits, summary: vec![0; lines.div_ceil(64)], numbers, count: 0 }
+        Self {
+            bits,
+            summary: vec![0; lines.div_ceil(64)],
+            numbers,
+            count: 0,
+        }
     }
 
     /// All pages of `layout`; padding between regions is not in the set.
@@ -179,7 +190,11 @@ impl PageSet {
     #[inline]
     pub(super) fn valid_bits(&self, index: usize) -> u64 {
         let left = self.numbers.saturating_sub(index as u64 * WORD_PAGES);
-        if left >= WORD_PAGES { u64::MAX } else { !(u64::MAX << left) }
+        if left >= WORD_PAGES {
+            u64::MAX
+        } else {
+            !(u64::MAX << left)
+        }
     }
 
     /// Whether `page` is in the set; a page beyond the end is not.
@@ -197,7 +212,10 @@ impl PageSet {
     #[inline]
     pub fn insert(&mut self, page: PageNumber) -> Result<bool, RangeError> {
         if page.0 >= self.numbers {
-            return Err(RangeError::BeyondEnd { page, numbers: self.numbers });
+            return Err(RangeError::BeyondEnd {
+                page,
+                numbers: self.numbers,
+            });
         }
         Ok(self.or_word((page.0 / WORD_PAGES) as usize, 1 << (page.0 % WORD_PAGES)) != 0)
     }
@@ -215,25 +233,36 @@ impl PageSet {
     /// Adds a run that is in range.
     fn fill_run(&mut self, run: PageRun) -> Pages {
         let before = self.count;
-        let end = run.end().0;
-        let head = PageRun { count: Pages(run.first.0.next_multiple_of(LINE_PAGES).min(end) - run.first.0), ..run };
-        each_word_of(head, |word, mask| {
-            self.or_word(word, mask);
-        });
-        let mut at = head.end().0;
+        let (first, end) = (run.first.0, run.end().0);
+        // Whole lines at once; what is before and behind them, word by word.
+        let lines = first.div_ceil(LINE_PAGES)..(end / LINE_PAGES).max(first.div_ceil(LINE_PAGES));
+        let (from, to) = (lines.start * LINE_PAGES, lines.end * LINE_PAGES);
+        for part in [first..from.min(end), to.min(end)..end] {
+            let count = Pages(part.end - part.start);
+            each_word_of(
+                PageRun {
+                    first: PageNumber(part.start),
+                    count,
+                },
+                |word, mask| {
+                    self.or_word(word, mask);
+                },
+            );
+        }
         let parts = self.parts();
-        while at + LINE_PAGES <= end {
-            let line = (at / LINE_PAGES) as usize;
+        for line in lines {
+            let line = line as usize;
             let (word, bit) = (line / 64, 1 << (line % 64));
-            let held = if parts.summary[word] & bit == 0 { 0 } else { line_count(&parts.lines[line]) };
-            *parts.count += LINE_PAGES - held;
+            let clean = parts.summary[word] & bit == 0;
+            *parts.count += LINE_PAGES
+                - if clean {
+                    0
+                } else {
+                    line_count(&parts.lines[line])
+                };
             parts.summary[word] |= bit;
             parts.lines[line] = [u64::MAX; LINE_WORDS];
-            at += LINE_PAGES;
         }
-        each_word_of(PageRun { first: PageNumber(at), count: Pages(end - at) }, |word, mask| {
-            self.or_word(word, mask);
-        });
         Pages(self.count - before)
     }
 
@@ -249,9 +278,15 @@ impl PageSet {
         let before = self.count;
         let first = run.first.0.min(self.numbers);
         let count = Pages(run.end().0.min(self.numbers) - first);
-        each_word_of(PageRun { first: PageNumber(first), count }, |word, mask| {
-            self.clear_mask(word, mask);
-        });
+        each_word_of(
+            PageRun {
+                first: PageNumber(first),
+                count,
+            },
+            |word, mask| {
+                self.clear_mask(word, mask);
+            },
+        );
         Pages(before - self.count)
     }
 
@@ -261,9 +296,15 @@ impl PageSet {
     /// of theirs, caught in debug builds and ignored in others.
     #[inline]
     pub fn or_word(&mut self, index: usize, mask: u64) -> u64 {
-        debug_assert_eq!(mask & !self.valid_bits(index), 0, "pages beyond the end in word {index}");
+        debug_assert_eq!(
+            mask & !self.valid_bits(index),
+            0,
+            "pages beyond the end in word {index}"
+        );
         let mask = mask & self.valid_bits(index);
-        let Some(word) = self.bits.as_raw_mut_slice().get_mut(index) else { return 0 };
+        let Some(word) = self.bits.as_raw_mut_slice().get_mut(index) else {
+            return 0;
+        };
         let new = mask & !*word;
         if new != 0 {
             *word |= new;
@@ -279,8 +320,13 @@ impl PageSet {
     /// A word beyond the end has none; asking is a bug, caught in debug builds.
     #[inline]
     pub fn clear_mask(&mut self, index: usize, mask: u64) -> u64 {
-        debug_assert!((index as u64) * WORD_PAGES < self.numbers, "word {index} is beyond the end");
-        let Some(word) = self.bits.as_raw_mut_slice().get_mut(index) else { return 0 };
+        debug_assert!(
+            (index as u64) * WORD_PAGES < self.numbers,
+            "word {index} is beyond the end"
+        );
+        let Some(word) = self.bits.as_raw_mut_slice().get_mut(index) else {
+            return 0;
+        };
         let gone = mask & *word;
         *word ^= gone;
         self.count -= u64::from(gone.count_ones());
@@ -304,7 +350,11 @@ impl PageSet {
         if self.count == 0 {
             return;
         }
-        let Parts { lines, summary, count } = self.parts();
+        let Parts {
+            lines,
+            summary,
+            count,
+        } = self.parts();
         for (index, summary) in summary.iter_mut().enumerate() {
             match std::mem::take(summary) {
                 // One call to clear 4 KiB instead of 64.
@@ -319,7 +369,10 @@ impl PageSet {
         if self.numbers == other.numbers {
             Ok(())
         } else {
-            Err(RangeError::OtherGuest { left: self.numbers, right: other.numbers })
+            Err(RangeError::OtherGuest {
+                left: self.numbers,
+                right: other.numbers,
+            })
         }
     }
 
@@ -332,7 +385,11 @@ impl PageSet {
         self.same_guest(other)?;
         let before = self.count;
         let theirs = other.lines();
-        let Parts { lines, summary, count } = self.parts();
+        let Parts {
+            lines,
+            summary,
+            count,
+        } = self.parts();
         for (index, (mine, &marked)) in summary.iter_mut().zip(&other.summary).enumerate() {
             let had = std::mem::replace(mine, *mine | marked);
             each_line(index, marked, |line| {
@@ -356,7 +413,11 @@ impl PageSet {
         self.same_guest(other)?;
         let before = self.count;
         let theirs = other.lines();
-        let Parts { lines, summary, count } = self.parts();
+        let Parts {
+            lines,
+            summary,
+            count,
+        } = self.parts();
         for (index, (mine, &marked)) in summary.iter_mut().zip(&other.summary).enumerate() {
             each_line(index, *mine & marked, |line| {
                 *count -= line_count(&lines[line]);
@@ -396,9 +457,13 @@ impl PageSet {
             return None;
         }
         let words = self.bits.as_raw_slice();
-        let (word, line) = ((from.0 / WORD_PAGES) as usize, (from.0 / LINE_PAGES) as usize);
+        let (word, line) = (
+            (from.0 / WORD_PAGES) as usize,
+            (from.0 / LINE_PAGES) as usize,
+        );
         let found = |word: usize, bits: u64| {
-            (bits != 0).then(|| PageNumber(word as u64 * WORD_PAGES + u64::from(bits.trailing_zeros())))
+            (bits != 0)
+                .then(|| PageNumber(word as u64 * WORD_PAGES + u64::from(bits.trailing_zeros())))
         };
         if let Some(page) = found(word, words[word] & (u64::MAX << (from.0 % WORD_PAGES))) {
             return Some(page);
@@ -439,7 +504,10 @@ impl PageSet {
                 break;
             }
         }
-        Some(PageRun { first, count: Pages(end.min(limit) - first.0) })
+        Some(PageRun {
+            first,
+            count: Pages(end.min(limit) - first.0),
+        })
     }
 
     /// The pages of the set in order.
@@ -506,7 +574,9 @@ pub(super) fn or_line(to: &mut Line, from: &Line) -> u64 {
 impl fmt::Debug for PageSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PageSet({} of {}: ", self.count, self.numbers)?;
-        f.debug_list().entries(self.runs().take(16).map(PageRun::range)).finish()?;
+        f.debug_list()
+            .entries(self.runs().take(16).map(PageRun::range))
+            .finish()?;
         f.write_str(")")
     }
 }

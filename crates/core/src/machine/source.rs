@@ -679,21 +679,20 @@ impl Source {
         self.controller.into_journal()
     }
 
-    /// Feeds the events of `journal` to a fresh machine and gives the journal that it writes: the
-    /// same, byte for byte, if policy and machine are the same.
+    /// Feeds the events of `journal` to this machine, which must be as new, and gives the journal that
+    /// it writes: the same, byte for byte, if machine, policy and settings are the same.
     ///
     /// # Errors
     ///
     /// [`MachineError`] at the first event that the machine does not take.
-    pub fn replay(configuration: Configuration, controller: Controller, journal: &Journal) -> Replay {
-        let mut source = Self::new(configuration, controller);
-        source.replaying = true;
+    pub fn replay(mut self, journal: &Journal) -> Replay {
+        self.replaying = true;
         for entry in journal.entries() {
             if let Entry::Event { at, event } = entry {
-                source.handle(*at, event.clone())?;
-                source.actions.clear();
+                self.handle(*at, event.clone())?;
+                self.actions.clear();
             }
         }
-        Ok(source.controller.journal().clone())
+        Ok(self.into_journal())
     }
 }

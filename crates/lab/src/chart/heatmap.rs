@@ -133,11 +133,12 @@ impl HeatMap {
         };
         let (x_scale, y_scale) =
             (x_scale.over((plot.left, plot.right())), y_scale.over((plot.bottom(), plot.top)));
-        let (low, high) = y_scale.range();
+        let (x_range, y_range) = (x_scale.range(), y_scale.range());
+        let within = |range: (f64, f64), value: f64| usable(value).is_some_and(|value| value >= range.0 && value <= range.1);
         let points: Vec<(f64, f64)> = reference
             .points
             .iter()
-            .filter(|(x, y)| usable(*x).is_some() && usable(*y).is_some_and(|y| y >= low && y <= high))
+            .filter(|(x, y)| within(x_range, *x) && within(y_range, *y))
             .map(|(x, y)| (x_scale.place(*x), y_scale.place(*y)))
             .collect();
         let strokes = [points];

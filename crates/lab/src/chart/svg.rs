@@ -205,14 +205,6 @@ impl Svg {
         ));
     }
 
-    pub(super) fn open_group(&mut self, class: &str) {
-        self.put(format_args!("<g class=\"{class}\">"));
-    }
-
-    pub(super) fn close_group(&mut self) {
-        self.body.push_str("</g>");
-    }
-
     /// The document. `label` is what a screen reader says.
     pub(super) fn finish(self, canvas: Canvas, label: &str) -> String {
         let (width, height) = (Number(self.width), Number(self.height));

@@ -152,25 +152,30 @@ impl Timeline {
         svg.path(&[points], "curve s0", false);
     }
 
-    /// Where the decision changed: a mark with its reason, and a label if there is room for it.
+    /// A mark where a decision was taken, with its reason; a label where it was not to go on.
     fn draw_decisions(&self, svg: &mut Svg, area: Area, time: &Scale) {
         let y = area.top - 14.0;
-        let mut marks: Vec<(f64, &TimelineRound, &str)> = Vec::new();
-        for round in &self.rounds {
-            let Some(decision) = round.decision.as_deref() else { continue };
-            if marks.last().is_some_and(|(_, _, before)| *before == decision) {
+        let decided = self.rounds.iter().filter(|round| !round.paused);
+        let decided = decided.filter_map(|round| round.decision.as_deref().map(|decision| (round, decision)));
+        // The last decision is the one to read, so labels are placed from the end.
+        let mut marks: Vec<(&TimelineRound, &str)> = decided.collect();
+        marks.reverse();
+        let (mut free, mut last_mark) = (WIDTH - 4.0, f64::INFINITY);
+        for (round, decision) in marks {
+            let x = time.place(number(round.started_ms) + number(round.length_ms));
+            let goes_on = decision == "continue";
+            // Of many rounds that go on, those are marked that can be told apart.
+            if (goes_on && x > last_mark - 9.0) || x > last_mark - 0.5 {
                 continue;
             }
-            marks.push((time.place(number(round.started_ms) + number(round.length_ms)), round, decision));
-        }
-        // The last decision is the one to read, so labels are placed from the end.
-        let mut free = WIDTH - 4.0;
-        for (x, round, decision) in marks.iter().rev().take(400) {
-            let style = usize::from(*decision != "continue");
-            let reason = round.reason.as_deref().unwrap_or("");
-            let tooltip = format!("round {}: {decision}\n{reason}", round.round);
-            svg.line((*x, y), (*x, area.bottom()), "decided");
-            svg.mark(style * 3, (*x, y), false, &tooltip);
+            last_mark = x;
+            let tooltip = format!("round {}: {decision}\n{}", round.round, round.reason.as_deref().unwrap_or(""));
+            if goes_on {
+                svg.mark(4, (x, y), true, &tooltip);
+                continue;
+            }
+            svg.line((x, y), (x, area.bottom()), "decided");
+            svg.mark(3, (x, y), false, &tooltip);
             let width = text_width(decision, 11.0);
             let middle = x.min(WIDTH - 6.0 - width / 2.0).max(6.0 + width / 2.0);
             if middle + width / 2.0 <= free {

@@ -1,1 +1,101 @@
-//! x
+//! The report of a sweep: one HTML file that says what was found, shows it, and how to run it again.
+//!
+//! Called with the rows of a finished (or interrupted) sweep; gives the page as a string. It reads no file, no
+//! clock and no result type, and it must never fail, nor need a network or a script to be read.
+//!
+//! The page is put together in code and not by a template engine: nearly all of it is tables and figures
+//! that follow from the data, the fixed frame is a few lines, and every text goes through one
+//! escaping function.
+
+mod figures;
+mod findings;
+mod frontier;
+mod grid;
+mod page;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::chart::{GridValues, Unit};
+
+/// The version of the page's structure, in `<meta name="whimbrel-report-schema">`.
+pub const SCHEMA: u32 = 1;
+
+/// All that a report is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReportInput {
+    /// The heading.
+    pub title: String,
+    /// The command that runs the sweep again, as one types it.
+    pub command: String,
+    /// The whole scenario, TOML.
+    pub scenario_toml: String,
+    /// The version of whimbrel.
+    pub version: String,
+    /// What was the same in all runs, `(name, value)`: the guest, the link, the seed, ….
+    /// Nothing of the machine that ran it or of when it did, so that the same sweep gives the same file.
+    pub facts: Vec<(String, String)>,
+    /// What was varied.
+    pub axes: Vec<Axis>,
+    /// The results, in any order; missing ones are shown as not run.
+    pub cells: Vec<Cell>,
+    /// Which of the axes holds the policies; `None` if there was only one.
+    pub policy_axis: Option<usize>,
+    /// The guest's page size in bytes, for the line where the dirty rate equals the bandwidth.
+    pub page_bytes: Option<u64>,
+}
+
+/// One thing that was varied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// The key in the scenario.
+    pub key: String,
+    /// In words: `dirty rate`.
+    pub label: String,
+    /// Its values, in the order that [`Cell::coords`] counts them.
+    pub values: GridValues,
+}
+
+/// The runs at one point of the grid, summed up. A value that is absent or not finite is missing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cell {
+    /// For each axis, which of its values.
+    pub coords: Vec<usize>,
+    /// How many runs; a cell without runs counts as not run.
+    pub runs: u32,
+    /// Share of the runs that converged, 0 to 1.
+    pub converged: f64,
+    /// How the runs ended, `(outcome, how many)`.
+    pub outcomes: Vec<(String, u32)>,
+    /// Median total migration time over the runs that completed, milliseconds.
+    pub total_ms: Option<f64>,
+    /// Median downtime over the runs that completed, milliseconds.
+    pub downtime_ms: Option<f64>,
+    /// 90th percentile of the downtime over the runs that completed, milliseconds.
+    pub downtime_p90_ms: Option<f64>,
+    /// Median of the bytes sent, over all runs.
+    pub sent_bytes: Option<f64>,
+    /// Median of the passes over memory, over all runs.
+    pub rounds: Option<f64>,
+    /// Median of what the guest lost, over all runs, vCPU-seconds.
+    pub disruption_vcpu_s: Option<f64>,
+}
+
+/// The page. The same input gives the same bytes.
+pub fn render(input: &ReportInput) -> String {
+    let grid = grid::Grid::new(input);
+    let found = findings::Findings::of(&grid);
+    let mut body = String::new();
+    body.push_str(&page::header(input, &grid, &found));
+    body.push_str(&findings::section(&grid, &found));
+    body.push_str(&frontier::section(&grid));
+    body.push_str(&figures::maps(&grid));
+    body.push_str(&figures::curves(&grid));
+    body.push_str(&figures::lines(&grid));
+    body.push_str(&figures::bars(&grid));
+    body.push_str(&tables::section(&grid));
+    body.push_str(&page::run_again(input));
+    body.push_str(&page::words(&grid));
+    page::frame(input, &body)
+}

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use whimbrel_core::policy::presets::PresetError;
 use whimbrel_sim::config::ConfigError;
 
 /// Where a value of a scenario was written.
@@ -122,20 +123,16 @@ pub enum ScenarioError {
         /// Which one it is, and what is accepted.
         fault: ConfigError,
     },
-    /// A preset that does not exist.
-    #[error("{at}: unknown policy preset `{name}`{}: there are {known}", suggest(.nearest))]
-    UnknownPreset {
+    /// A preset that does not exist, or a value that a preset does not take.
+    #[error("{at}: {fault}")]
+    Preset {
         /// Where.
         at: Place,
-        /// The name.
-        name: String,
-        /// The nearest known one, if one is near.
-        nearest: Option<String>,
-        /// Those that exist.
-        known: String,
+        /// What is wrong, and what is accepted.
+        fault: PresetError,
     },
-    /// A parameter that the preset does not have.
-    #[error("{at}: policy preset `{preset}` has no parameter `{name}`{}: it has {known}", suggest(.nearest))]
+    /// A parameter that no preset that runs has.
+    #[error("{at}: preset `{preset}` has no parameter `{name}`{} has {known}", then(.nearest))]
     UnknownParameter {
         /// Where.
         at: Place,
@@ -148,18 +145,10 @@ pub enum ScenarioError {
         /// Those that exist.
         known: String,
     },
-    /// A parameter whose value the preset refuses.
-    #[error("{at}: policy preset `{preset}`: {message}")]
-    Policy {
-        /// Where.
-        at: Place,
-        /// The preset.
-        preset: String,
-        /// What the preset says.
-        message: String,
-    },
     /// A sweep that makes too many runs.
-    #[error("{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}")]
+    #[error(
+        "{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}"
+    )]
     TooManyRuns {
         /// The scenario.
         at: Place,
@@ -184,13 +173,26 @@ pub enum ScenarioError {
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
 fn suggest(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
+    nearest.as_ref().map_or_else(String::new, |nearest| {
+        format!("; did you mean `{nearest}`?")
+    })
+}
+
+/// The same with the beginning of a further part.
+fn then(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(_) => format!("{} It", suggest(nearest)),
+        None => "; it".to_owned(),
+    }
 }
 
 /// `text` in one line of at most `most` characters, so that a hostile file cannot fill a terminal.
 pub(super) fn excerpt(text: &str, most: usize) -> String {
-    let mut line: String =
-        text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = text
+        .chars()
+        .take(most)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if text.chars().nth(most).is_some() {
         line.push('…');
     }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use serde_json::Value as Json;
+use whimbrel_core::policy::presets::nearest_name;
 use whimbrel_sim::config::{PhaseConfig, WriterConfig};
 
 use super::Setup;
@@ -32,23 +33,47 @@ pub struct Key {
 }
 
 const fn key(name: &'static str, kind: Kind, meaning: &'static str, source: &'static str) -> Key {
-    Key { name, kind, required: false, optional: false, meaning, source }
+    Key {
+        name,
+        kind,
+        required: false,
+        optional: false,
+        meaning,
+        source,
+    }
 }
 
 const fn optional(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
-    Key { name, kind, required: false, optional: true, meaning, source: "" }
+    Key {
+        name,
+        kind,
+        required: false,
+        optional: true,
+        meaning,
+        source: "",
+    }
 }
 
 const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
-    Key { name, kind, required: true, optional: false, meaning, source: "" }
+    Key {
+        name,
+        kind,
+        required: true,
+        optional: false,
+        meaning,
+        source: "",
+    }
 }
 
-use Kind::{Bandwidth, Bytes, Choice, Count, Duration, Flag, Number, PageSize, Preset, Rate, Share};
+use Kind::{
+    Bandwidth, Bytes, Choice, Count, Duration, Flag, Number, PageSize, Preset, Rate, Share,
+};
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
                                    reference runs, 3 ms from stop to resume";
 
 /// All keys, in the order of the documentation.
+#[rustfmt::skip] // One line a key.
 pub const KEYS: &[Key] = &[
     key("guest.memory", Bytes, "guest memory, a whole number of pages", "assumed: a small cloud instance"),
     key("guest.page-size", PageSize, "the unit that is tracked and sent", "what KVM tracks and QEMU sends on x86-64"),
@@ -144,43 +169,55 @@ pub(super) fn slot(path: &[&str]) -> Option<Slot> {
 
 /// Whether `segment` is a position in a list, written in the one usual way.
 pub(super) fn is_position(segment: &str) -> bool {
-    segment.parse::<u32>().is_ok_and(|number| number.to_string() == segment)
+    segment
+        .parse::<u32>()
+        .is_ok_and(|number| number.to_string() == segment)
 }
 
 /// The names of the keys that must be given inside the table at `path`.
 pub(super) fn required_in(path: &[&str]) -> impl Iterator<Item = &'static str> {
     let generic = generic(path);
-    KEYS.iter().filter(|key| key.required).filter_map(move |key| {
-        let (table, name) = key.name.rsplit_once('.')?;
-        (table == generic).then_some(name)
-    })
+    KEYS.iter()
+        .filter(|key| key.required)
+        .filter_map(move |key| {
+            let (table, name) = key.name.rsplit_once('.')?;
+            (table == generic).then_some(name)
+        })
 }
 
 /// The path with `N` for positions.
 fn generic(path: &[&str]) -> String {
-    let segments: Vec<_> = path.iter().map(|s| if is_position(s) { "N" } else { s }).collect();
+    let segments: Vec<_> = path
+        .iter()
+        .map(|s| if is_position(s) { "N" } else { s })
+        .collect();
     segments.join(".")
 }
 
 /// The known key nearest to `path`, with the positions of `path` where both have one.
 pub(super) fn nearest(path: &[&str]) -> Option<String> {
-    let given = generic(path);
+    const TABLES: [&str; 9] = [
+        "guest",
+        "guest.writers",
+        "link",
+        "link.changes",
+        "link.outages",
+        "host",
+        "policy",
+        "run",
+        "sweep",
+    ];
+    let own = |name: &'static str| name.rsplit('.').next().unwrap_or_default();
     let last = path.last().copied().unwrap_or_default();
-    let tables = ["guest", "guest.writers", "link", "link.changes", "link.outages", "host", "policy", "run", "sweep"];
-    let (best, distance) = KEYS
-        .iter()
-        .map(|key| key.name)
-        .chain(tables)
-        .map(|name| {
-            // The right name in the wrong table is near too.
-            let own = name.rsplit('.').next().unwrap_or_default();
-            let moved = (own.len() > 2).then(|| edits(last, own) + 1).unwrap_or(usize::MAX);
-            (name, edits(&given, name).min(moved))
-        })
-        .min_by_key(|(_, distance)| *distance)?;
-    // Far off it would only confuse.
-    let bound = 2.max(last.chars().count() / 3);
-    (distance <= bound).then(|| with_positions(best, path))
+    let names = || KEYS.iter().map(|key| key.name).chain(TABLES);
+    // The right name in the wrong table; else a slip; else both.
+    let name = names().find(|name| own(name) == last);
+    let name = name.or_else(|| nearest_name(&generic(path), names()));
+    let name = name.or_else(|| {
+        let near = nearest_name(last, names().map(own))?;
+        names().find(|name| own(name) == near)
+    })?;
+    Some(with_positions(name, path))
 }
 
 /// `name` with the first positions of `path` for its `N`s.
@@ -188,43 +225,15 @@ fn with_positions(name: &str, path: &[&str]) -> String {
     let mut positions = path.iter().filter(|segment| is_position(segment));
     let segments: Vec<_> = name
         .split('.')
-        .map(|segment| if segment == "N" { positions.next().copied().unwrap_or("0") } else { segment })
+        .map(|segment| {
+            if segment == "N" {
+                positions.next().copied().unwrap_or("0")
+            } else {
+                segment
+            }
+        })
         .collect();
     segments.join(".")
-}
-
-/// The nearest of `names` to `given`, if one is near.
-pub(super) fn nearest_of<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let (name, distance) =
-        names.into_iter().map(|name| (name, edits(given, name))).min_by_key(|(_, distance)| *distance)?;
-    (distance <= 2.max(given.chars().count() / 3)).then(|| name.to_owned())
-}
-
-/// How many characters must be changed, added, dropped or swapped with their neighbour to get from
-/// one text to the other; of long texts only the beginning is compared.
-fn edits(one: &str, other: &str) -> usize {
-    const MOST: usize = 80;
-    let letters = |text: &str| -> Vec<char> {
-        text.chars().take(MOST).map(|c| c.to_ascii_lowercase()).collect()
-    };
-    let (one, other) = (letters(one), letters(other));
-    let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
-    for i in 0..=one.len() {
-        for j in 0..=other.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let same = one[i - 1] == other[j - 1];
-                let mut least =
-                    (rows[i - 1][j - 1] + usize::from(!same)).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
-                    least = least.min(rows[i - 2][j - 2] + 1);
-                }
-                least
-            };
-        }
-    }
-    rows[one.len()][other.len()]
 }
 
 impl Key {
@@ -233,8 +242,14 @@ impl Key {
         static DEFAULTS: OnceLock<Json> = OnceLock::new();
         let defaults = DEFAULTS.get_or_init(|| {
             let mut setup = Setup::default();
-            let phase = PhaseConfig { length: std::time::Duration::ZERO, rate: 0.0 };
-            setup.guest.writers = vec![WriterConfig { phases: vec![phase], ..WriterConfig::default() }];
+            let phase = PhaseConfig {
+                length: std::time::Duration::ZERO,
+                rate: 0.0,
+            };
+            setup.guest.writers = vec![WriterConfig {
+                phases: vec![phase],
+                ..WriterConfig::default()
+            }];
             serde_json::to_value(setup).unwrap_or_default()
         });
         if self.required || self.optional {
@@ -242,7 +257,11 @@ impl Key {
         }
         let mut at = defaults;
         for segment in self.name.split('.') {
-            at = if segment == "N" { at.get(0)? } else { at.get(segment)? };
+            at = if segment == "N" {
+                at.get(0)?
+            } else {
+                at.get(segment)?
+            };
         }
         Some(match at {
             Json::String(text) => format!("\"{text}\""),
@@ -265,7 +284,8 @@ pub fn table() -> String {
         let default = if key.required {
             "must be given".to_owned()
         } else {
-            key.default_text().map_or_else(|| "none".to_owned(), |text| format!("`{text}`"))
+            key.default_text()
+                .map_or_else(|| "none".to_owned(), |text| format!("`{text}`"))
         };
         let _ = writeln!(
             text,

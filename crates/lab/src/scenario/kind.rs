@@ -122,13 +122,27 @@ impl Kind {
     ///
     /// The error is a phrase with the value and what is accepted.
     pub(super) fn read(self, value: &Value) -> Result<Json, String> {
-        let refuse = || format!("{} is not accepted, but {}", value.describe(), self.accepted());
+        let refuse = || {
+            format!(
+                "{} is not accepted; write {}",
+                value.describe(),
+                self.accepted()
+            )
+        };
         match (self, value) {
-            (Self::Bytes, _) => self.unit_text(value, |text| Ok(text.parse::<ByteCount>()?.to_string())),
-            (Self::Bandwidth, _) => self.unit_text(value, |text| Ok(text.parse::<Bandwidth>()?.to_string())),
-            (Self::Duration, _) => self.unit_text(value, |text| Ok(duration::format(duration::parse(text)?))),
+            (Self::Bytes, _) => {
+                self.unit_text(value, |text| Ok(text.parse::<ByteCount>()?.to_string()))
+            }
+            (Self::Bandwidth, _) => {
+                self.unit_text(value, |text| Ok(text.parse::<Bandwidth>()?.to_string()))
+            }
+            (Self::Duration, _) => {
+                self.unit_text(value, |text| Ok(duration::format(duration::parse(text)?)))
+            }
             (Self::PageSize, Value::Text(text)) => {
-                let size = text.parse::<PageSize>().map_err(|error| error.to_string())?;
+                let size = text
+                    .parse::<PageSize>()
+                    .map_err(|error| error.to_string())?;
                 Ok(Json::from(size.to_string()))
             }
             (Self::Share, Value::Text(text)) => {
@@ -141,7 +155,9 @@ impl Kind {
                 Ok(Json::from(share.as_f64()))
             }
             (Self::Rate, Value::Text(text)) => {
-                let rate = text.parse::<PageRate>().map_err(|error| error.to_string())?;
+                let rate = text
+                    .parse::<PageRate>()
+                    .map_err(|error| error.to_string())?;
                 Ok(Json::from(rate.per_second()))
             }
             (Self::Rate, _) => {
@@ -150,11 +166,16 @@ impl Kind {
                 Ok(Json::from(rate.per_second()))
             }
             (Self::Number, _) => {
-                let number = value.as_number().filter(|number| number.is_finite()).ok_or_else(refuse)?;
+                let number = value
+                    .as_number()
+                    .filter(|number| number.is_finite())
+                    .ok_or_else(refuse)?;
                 Ok(Json::from(number))
             }
             (Self::Count(least, most), Value::Integer(number)) => {
-                let count = u64::try_from(*number).ok().filter(|n| (least..=most).contains(n));
+                let count = u64::try_from(*number)
+                    .ok()
+                    .filter(|n| (least..=most).contains(n));
                 count.map(Json::from).ok_or_else(refuse)
             }
             (Self::Flag, Value::Flag(flag)) => Ok(Json::from(*flag)),
@@ -177,21 +198,33 @@ impl Kind {
             Value::Text(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
-            _ => return Err(format!("{} is not accepted, but {}", value.describe(), self.accepted())),
+            _ => {
+                return Err(format!(
+                    "{} is not accepted; write {}",
+                    value.describe(),
+                    self.accepted()
+                ));
+            }
         };
-        read(&text).map(Json::from).map_err(|error| error.to_string())
+        read(&text)
+            .map(Json::from)
+            .map_err(|error| error.to_string())
     }
 
     /// The value as a number in [`Kind::unit`]; none if it has none or cannot be read.
     pub(super) fn number(self, value: &Value) -> Option<f64> {
         match (self, value) {
-            (Self::Bytes, Value::Text(text)) => text.parse::<ByteCount>().ok().map(ByteCount::as_f64),
-            (Self::PageSize, Value::Text(text)) => {
-                text.parse::<PageSize>().ok().map(|size| size.bytes().as_f64())
+            (Self::Bytes, Value::Text(text)) => {
+                text.parse::<ByteCount>().ok().map(ByteCount::as_f64)
             }
-            (Self::Bandwidth, Value::Text(text)) => {
-                text.parse::<Bandwidth>().ok().map(|rate| rate.as_f64() * 8.0)
-            }
+            (Self::PageSize, Value::Text(text)) => text
+                .parse::<PageSize>()
+                .ok()
+                .map(|size| size.bytes().as_f64()),
+            (Self::Bandwidth, Value::Text(text)) => text
+                .parse::<Bandwidth>()
+                .ok()
+                .map(|rate| rate.as_f64() * 8.0),
             (Self::Duration, Value::Text(text)) => {
                 duration::parse(text).ok().map(|time| time.as_secs_f64())
             }
@@ -215,7 +248,9 @@ impl Kind {
                 let steps = (number / step as f64).round() as u64;
                 Value::Text(ByteCount(steps.saturating_mul(step)).to_string())
             }
-            Self::Bandwidth => Value::Text(Bandwidth::new((rounded / 8.0).round() as u64)?.to_string()),
+            Self::Bandwidth => {
+                Value::Text(Bandwidth::new((rounded / 8.0).round() as u64)?.to_string())
+            }
             Self::Duration => {
                 let nanos = (rounded * 1e9).round() as u64;
                 Value::Text(duration::format(std::time::Duration::from_nanos(nanos)))
@@ -224,17 +259,6 @@ impl Kind {
             Self::Share | Self::Rate | Self::Number => Value::Float(rounded),
             _ => return None,
         })
-    }
-
-    /// The kind of a policy's parameter, told from how it is written.
-    pub(super) fn guess(value: &Value) -> Option<Self> {
-        match value {
-            Value::Integer(_) | Value::Float(_) => Some(Self::Number),
-            Value::Text(_) => [Self::Duration, Self::Bandwidth, Self::Bytes, Self::Share]
-                .into_iter()
-                .find(|kind| kind.number(value).is_some()),
-            _ => None,
-        }
     }
 }
 

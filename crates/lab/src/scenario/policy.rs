@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use whimbrel_core::policy::Policy;
+use whimbrel_core::policy::presets::{self, ParameterKind, PresetError};
+
 use super::document::{Document, Table, Value};
-use super::error::{Place, ScenarioError};
-use super::keys::nearest_of;
+use super::error::{Place, ScenarioError, excerpt};
+use super::kind::Kind;
 
 /// A preset and the parameters given for it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -19,55 +22,46 @@ pub struct PolicySpec {
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self { preset: DEFAULT.to_owned(), parameters: BTreeMap::new() }
+        Self {
+            preset: DEFAULT.to_owned(),
+            parameters: BTreeMap::new(),
+        }
     }
 }
 
 const DEFAULT: &str = "qemu-default";
 
-mod registry {
-    //! Stand-in until the core's registry exists.
-    use std::collections::BTreeMap;
-    pub(super) const PRESETS: &[(&str, &[&str])] = &[
-        ("fixed-rounds", &["rounds"]),
-        ("qemu-default", &["downtime-limit"]),
-        ("xen-5", &["rounds", "threshold"]),
-        ("cloud-hypervisor", &["downtime-limit", "timeout"]),
-        ("hyperv-5", &["threshold"]),
-        ("hyperv-10", &["threshold"]),
-    ];
-    pub(super) fn check(_: &str, _: &BTreeMap<String, String>) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-fn names() -> impl Iterator<Item = &'static str> {
-    registry::PRESETS.iter().map(|(name, _)| *name)
-}
-
-fn parameters(preset: &str) -> impl Iterator<Item = &'static str> {
-    registry::PRESETS.iter().filter(move |(name, _)| *name == preset).flat_map(|(_, names)| names.iter().copied())
-}
-
 fn knows(preset: &str, parameter: &str) -> bool {
-    parameters(preset).any(|name| name == parameter)
-}
-
-fn list(names: impl Iterator<Item = &'static str>) -> String {
-    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    presets::find(preset).is_some_and(|preset| preset.parameter(parameter).is_some())
 }
 
 /// Whether there is such a preset.
 pub(super) fn check_preset(name: &str, at: &Place) -> Result<(), ScenarioError> {
-    if names().any(|known| known == name) {
+    if presets::find(name).is_some() {
         return Ok(());
     }
-    Err(ScenarioError::UnknownPreset {
+    let fault = PresetError::UnknownPreset {
+        preset: name.to_owned(),
+        nearest: presets::nearest(name),
+    };
+    Err(ScenarioError::Preset {
         at: at.clone(),
-        name: super::error::excerpt(name, 48),
-        nearest: nearest_of(name, names()),
-        known: list(names()),
+        fault,
+    })
+}
+
+/// What a parameter takes, as far as its values are numbers; by the first of `effective` that knows it.
+pub(super) fn parameter_kind(name: &str, effective: &[String]) -> Option<Kind> {
+    let found = effective
+        .iter()
+        .find_map(|preset| presets::find(preset)?.parameter(name))?;
+    Some(match found.kind {
+        ParameterKind::Duration { .. } => Kind::Duration,
+        ParameterKind::Pages => Kind::Count(0, u64::MAX),
+        ParameterKind::Count => Kind::Count(0, u32::MAX.into()),
+        ParameterKind::Bytes => Kind::Bytes,
+        ParameterKind::OptionalBandwidth { .. } => Kind::Bandwidth,
+        _ => return None,
     })
 }
 
@@ -77,7 +71,10 @@ impl PolicySpec {
     ///
     /// A parameter is passed to the presets that know it. One that no effective preset knows is an
     /// error, unless it stands in the file beside a preset that knows it and that was replaced since.
-    pub(super) fn resolve(document: &Document, effective: &[String]) -> Result<Self, ScenarioError> {
+    pub(super) fn resolve(
+        document: &Document,
+        effective: &[String],
+    ) -> Result<Self, ScenarioError> {
         let empty = Table::default();
         let table = match document.root.get("policy").map(|node| &node.value) {
             Some(Value::Table(table)) => table,
@@ -85,37 +82,57 @@ impl PolicySpec {
         };
         let preset = preset(document);
         check_preset(&preset, &document.place("policy.preset"))?;
-        let mut spec = Self { preset, parameters: BTreeMap::new() };
+        let mut spec = Self {
+            preset,
+            parameters: BTreeMap::new(),
+        };
         for entry in table.entries.iter().filter(|entry| entry.key != "preset") {
             check_parameter(document, &entry.key, &entry.at, effective)?;
-            let value = entry.node.value.as_plain().ok_or_else(|| ScenarioError::Value {
-                at: entry.node.at.clone(),
-                key: format!("policy.{}", entry.key),
-                message: format!("{} is not accepted, but a text or a number", entry.node.value.describe()),
-            })?;
+            let value = entry
+                .node
+                .value
+                .as_plain()
+                .ok_or_else(|| ScenarioError::Value {
+                    at: entry.node.at.clone(),
+                    key: format!("policy.{}", entry.key),
+                    message: format!(
+                        "{} is not accepted; write a text or a number",
+                        entry.node.value.describe()
+                    ),
+                })?;
             if knows(&spec.preset, &entry.key) {
                 spec.parameters.insert(entry.key.clone(), value);
             }
         }
-        registry::check(&spec.preset, &spec.parameters).map_err(|message| ScenarioError::Policy {
-            at: spec.blame(document, &message),
-            preset: spec.preset.clone(),
-            message,
+        spec.build().map_err(|fault| {
+            let key = match &fault {
+                PresetError::InvalidValue { parameter, .. } => parameter,
+                _ => "preset",
+            };
+            ScenarioError::Preset {
+                at: document.place(&format!("policy.{key}")),
+                fault,
+            }
         })?;
         Ok(spec)
     }
 
-    /// The place of the parameter that the message names, or of the preset.
-    fn blame(&self, document: &Document, message: &str) -> Place {
-        let named = self.parameters.keys().find(|name| message.contains(name.as_str()));
-        let key = named.map_or_else(|| "policy.preset".to_owned(), |name| format!("policy.{name}"));
-        document.place(&key)
+    /// The policy itself, at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// None for one of a scenario, which was checked; of one made by hand, what the preset refuses.
+    pub fn build(&self) -> Result<Box<dyn Policy>, PresetError> {
+        presets::build(&self.preset, &self.parameters)
     }
 }
 
 /// The document's own preset.
 pub(super) fn preset(document: &Document) -> String {
-    let written = document.root.find(&["policy", "preset"]).and_then(|node| node.value.as_plain());
+    let written = document
+        .root
+        .find(&["policy", "preset"])
+        .and_then(|node| node.value.as_plain());
     written.unwrap_or_else(|| DEFAULT.to_owned())
 }
 
@@ -131,20 +148,35 @@ pub(super) fn check_parameter(
     if effective.iter().any(|preset| knows(preset, name)) || (in_file && replaced()) {
         return Ok(());
     }
-    let known = || effective.iter().flat_map(|preset| parameters(preset));
-    let mut names: Vec<_> = known().collect();
+    let known = effective.iter().filter_map(|preset| presets::find(preset));
+    let mut names: Vec<_> = known
+        .flat_map(|preset| preset.parameters)
+        .map(|known| known.name)
+        .collect();
     names.sort_unstable();
     names.dedup();
     Err(ScenarioError::UnknownParameter {
         at: at.clone(),
         preset: effective.join("`, `"),
-        name: super::error::excerpt(name, 48),
-        nearest: nearest_of(name, names.iter().copied()),
-        known: list(names.into_iter()),
+        name: excerpt(name, 48),
+        nearest: presets::nearest_name(name, names.iter().copied())
+            // Who writes the beginning of a name means it.
+            .or_else(|| {
+                names
+                    .iter()
+                    .copied()
+                    .find(|known| !name.is_empty() && known.starts_with(name))
+            })
+            .map(str::to_owned),
+        known: if names.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", names.join("`, `"))
+        },
     })
 }
 
-/// The parameters in the file that no preset knows any more, because the preset was replaced.
+/// Whether no preset that runs knows the parameter any more, because the file's preset was replaced.
 pub(super) fn is_left_over(name: &str, effective: &[String]) -> bool {
     !effective.iter().any(|preset| knows(preset, name))
 }

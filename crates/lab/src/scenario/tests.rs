@@ -20,7 +20,11 @@ fn refused(text: &str) -> String {
 
 /// The messages of a refused override of the default scenario.
 fn refused_override(overrides: &[&str]) -> String {
-    Scenario::builtin("default").unwrap().apply_overrides(overrides).unwrap_err().to_string()
+    Scenario::builtin("default")
+        .unwrap()
+        .apply_overrides(overrides)
+        .unwrap_err()
+        .to_string()
 }
 
 fn with(text: &str, overrides: &[&str]) -> Scenario {
@@ -92,40 +96,86 @@ fn the_scenario_of_the_documentation_reads_as_written() {
     let grid = scenario.grid().unwrap();
     assert_eq!((grid.cells(), grid.repeat(), grid.runs()), (150, 10, 1500));
     let keys: Vec<_> = grid.axes().iter().map(|axis| &*axis.key).collect();
-    assert_eq!(keys, ["link.bandwidth", "guest.writers.0.rate", "policy.preset"]);
-    let rates: Vec<_> = grid.axes()[1].values.iter().map(|value| value.text.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["link.bandwidth", "guest.writers.0.rate", "policy.preset"]
+    );
+    let rates: Vec<_> = grid.axes()[1]
+        .values
+        .iter()
+        .map(|value| value.text.as_str())
+        .collect();
     assert_eq!(rates[..4], ["100", "146.8", "215.4", "316.2"]);
     assert_eq!(rates[24], "1000000");
     assert_eq!(grid.axes()[0].values[0].number, Some(1e8));
     assert_eq!(grid.axes()[0].unit.label(), "bit/s");
-    assert!(grid.axes()[0].logarithmic && grid.axes()[1].logarithmic && !grid.axes()[2].logarithmic);
+    assert!(
+        grid.axes()[0].logarithmic && grid.axes()[1].logarithmic && !grid.axes()[2].logarithmic
+    );
 
     // The last axis runs fastest.
     let cell = grid.cell(3).unwrap();
     assert_eq!(
         cell.overrides(),
-        ["link.bandwidth=100Mbit/s", "guest.writers.0.rate=146.8", "policy.preset=xen-5"]
+        [
+            "link.bandwidth=100Mbit/s",
+            "guest.writers.0.rate=146.8",
+            "policy.preset=xen-5"
+        ]
     );
-    assert_eq!(cell.setup.link.bandwidth, Bandwidth::new(12_500_000).unwrap());
-    assert!(cell.setup.policy.parameters.is_empty(), "xen-5 has no downtime limit");
+    assert_eq!(
+        cell.setup.link.bandwidth,
+        Bandwidth::new(12_500_000).unwrap()
+    );
+    assert!(
+        cell.setup.policy.parameters.is_empty(),
+        "xen-5 has no downtime limit"
+    );
 }
 
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
     for (text, message) in [
-        ("[guest]\nmemroy = \"4GiB\"", "a.toml:2: unknown key `guest.memroy`; did you mean `guest.memory`?"),
-        ("[guest]\npage_size = \"4KiB\"", "a.toml:2: unknown key `guest.page_size`; did you mean `guest.page-size`?"),
-        ("memory = \"4GiB\"", "a.toml:1: unknown key `memory`; did you mean `guest.memory`?"),
-        ("[gest]\n", "a.toml:1: unknown key `gest`; did you mean `guest`?"),
-        ("\n\n[[guest.writer]]\n", "a.toml:3: unknown key `guest.writer`; did you mean `guest.writers`?"),
+        (
+            "[guest]\nmemroy = \"4GiB\"",
+            "a.toml:2: unknown key `guest.memroy`; did you mean `guest.memory`?",
+        ),
+        (
+            "[guest]\npage_size = \"4KiB\"",
+            "a.toml:2: unknown key `guest.page_size`; did you mean `guest.page-size`?",
+        ),
+        (
+            "memory = \"4GiB\"",
+            "a.toml:1: unknown key `memory`; did you mean `guest.memory`?",
+        ),
+        (
+            "[gest]\n",
+            "a.toml:1: unknown key `gest`; did you mean `guest`?",
+        ),
+        (
+            "\n\n[[guest.writer]]\n",
+            "a.toml:3: unknown key `guest.writer`; did you mean `guest.writers`?",
+        ),
         (
             "[[guest.writers]]\n[[guest.writers]]\nrat = 1",
             "a.toml:3: unknown key `guest.writers.1.rat`; did you mean `guest.writers.1.rate`?",
         ),
-        ("[host]\nbandwidth = \"1Gbit/s\"", "a.toml:2: unknown key `host.bandwidth`; did you mean `link.bandwidth`?"),
-        ("[run]\nsomething-else-entirely = 1", "a.toml:2: unknown key `run.something-else-entirely`"),
-        ("\"guest.memory\" = \"4GiB\"", "a.toml:1: unknown key `\"guest.memory\"`; did you mean `guest.memory`?"),
-        ("[sweep]\n\"link.bandwith\" = [1]", "a.toml:2: unknown key `link.bandwith`; did you mean `link.bandwidth`?"),
+        (
+            "[host]\nbandwidth = \"1Gbit/s\"",
+            "a.toml:2: unknown key `host.bandwidth`; did you mean `link.bandwidth`?",
+        ),
+        (
+            "[run]\nsomething-else-entirely = 1",
+            "a.toml:2: unknown key `run.something-else-entirely`",
+        ),
+        (
+            "\"guest.memory\" = \"4GiB\"",
+            "a.toml:1: unknown key `\"guest.memory\"`; did you mean `guest.memory`?",
+        ),
+        (
+            "[sweep]\n\"link.bandwith\" = [1]",
+            "a.toml:2: unknown key `link.bandwith`; did you mean `link.bandwidth`?",
+        ),
     ] {
         assert_eq!(refused(text), message);
     }
@@ -136,12 +186,12 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
     for (text, message) in [
         (
             "[link]\nbandwidth = 5",
-            "a.toml:2: `link.bandwidth`: `5` has no unit: as bandwidth, accepted is `1Gbit/s`, `1Gbit`, \
+            "a.toml:2: `link.bandwidth`: `5` has no unit; write a bandwidth like `1Gbit/s`, `1Gbit`, \
              `125MB/s` or `64MiB/s` (bit/s or B/s with k to E or Ki to Ei)",
         ),
         (
             "[guest]\nmemory = true",
-            "a.toml:2: `guest.memory`: `true` is not accepted, but `4GiB`, `512MiB`, `1.5GB` or `4096B` (KiB to EiB, \
+            "a.toml:2: `guest.memory`: `true` is not accepted; write `4GiB`, `512MiB`, `1.5GB` or `4096B` (KiB to EiB, \
              kB to EB, B)",
         ),
         (
@@ -150,22 +200,40 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         ),
         (
             "[guest]\nvcpus = 1.5",
-            "a.toml:2: `guest.vcpus`: `1.5` is not accepted, but a whole number from 0 to 4294967295",
+            "a.toml:2: `guest.vcpus`: `1.5` is not accepted; write a whole number from 0 to 4294967295",
         ),
-        ("[guest]\nvcpus = 0", "a.toml:2: `guest.vcpus` cannot be 0: accepted is a whole number from 1 to 16384"),
+        (
+            "[guest]\nvcpus = 0",
+            "a.toml:2: `guest.vcpus` cannot be 0: accepted is a whole number from 1 to 16384",
+        ),
         (
             "[[guest.writers]]\npattern = \"randm\"",
-            "a.toml:2: `guest.writers.0.pattern`: `randm` is not accepted, but `uniform`, `sequential`, `hot-cold`, \
+            "a.toml:2: `guest.writers.0.pattern`: `randm` is not accepted; write `uniform`, `sequential`, `hot-cold`, \
              `zipf`, `idle`",
         ),
-        ("[guest]\nwriters = 3", "a.toml:2: `guest.writers`: `3` is not accepted, but a list of tables"),
-        ("[guest]\nwriters = [\n  3\n]", "a.toml:3: `guest.writers.0`: `3` is not accepted, but a table"),
-        ("guest = 3", "a.toml:1: `guest`: `3` is not accepted, but a table"),
-        ("[[guest.writers]]\nphases = [{ rate = 1 }]", "a.toml:2: `guest.writers.0.phases.0.length` is missing"),
-        ("[run]\nseed = -1", "a.toml:2: `run.seed`: `-1` is not accepted, but a whole number from 0 to 18446744073709551615"),
+        (
+            "[guest]\nwriters = 3",
+            "a.toml:2: `guest.writers`: `3` is not accepted; write a list of tables",
+        ),
+        (
+            "[guest]\nwriters = [\n  3\n]",
+            "a.toml:3: `guest.writers.0`: `3` is not accepted; write a table",
+        ),
+        (
+            "guest = 3",
+            "a.toml:1: `guest`: `3` is not accepted; write a table",
+        ),
+        (
+            "[[guest.writers]]\nphases = [{ rate = 1 }]",
+            "a.toml:2: `guest.writers.0.phases.0.length` is missing",
+        ),
+        (
+            "[run]\nseed = -1",
+            "a.toml:2: `run.seed`: `-1` is not accepted; write a whole number from 0 to 18446744073709551615",
+        ),
         (
             "[run]\nseed = 1979-05-27",
-            "a.toml:2: `run.seed`: the date or time `1979-05-27` is not accepted, but a whole number from 0 to \
+            "a.toml:2: `run.seed`: the date or time `1979-05-27` is not accepted; write a whole number from 0 to \
              18446744073709551615",
         ),
         (
@@ -183,8 +251,8 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         ),
         (
             "[policy]\npreset = \"qemu\"",
-            "a.toml:2: unknown policy preset `qemu`: there are `fixed-rounds`, `qemu-default`, `xen-5`, \
-             `cloud-hypervisor`, `hyperv-5`, `hyperv-10`",
+            "a.toml:2: unknown preset `qemu`; known are fixed-rounds, qemu-default, xen-5, cloud-hypervisor, \
+             hyperv-5, hyperv-10",
         ),
     ] {
         assert_eq!(refused(text), message);
@@ -194,7 +262,10 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
 #[test]
 fn what_is_not_toml_is_named_with_its_line() {
     for (text, message) in [
-        ("[guest]\nvcpus = 1\nvcpus = 2\n", "a.toml:3: duplicate key: `vcpus`"),
+        (
+            "[guest]\nvcpus = 1\nvcpus = 2\n",
+            "a.toml:3: duplicate key: `vcpus`",
+        ),
         ("[guest]\nvcpus = \n", "a.toml:2: "),
         ("[guest\n", "a.toml:1: "),
     ] {
@@ -204,7 +275,9 @@ fn what_is_not_toml_is_named_with_its_line() {
     }
     let bytes = b"[guest]\nvcpus = 1 # \xff";
     assert_eq!(
-        Scenario::parse_bytes(bytes, "a.toml").unwrap_err().to_string(),
+        Scenario::parse_bytes(bytes, "a.toml")
+            .unwrap_err()
+            .to_string(),
         "a.toml:2: not UTF-8 text; a scenario is a TOML file"
     );
 }
@@ -268,8 +341,8 @@ fn a_wrong_override_is_named() {
         ),
         (
             vec!["link.bandwidth=5Mb"],
-            "--set link.bandwidth=5Mb: `link.bandwidth`: `5Mb` could mean bits or bytes (`Mb`): bytes have a capital \
-             `B`, bits are spelled `bit`; as bandwidth, accepted is `1Gbit/s`, `1Gbit`, `125MB/s` or `64MiB/s` (bit/s \
+            "--set link.bandwidth=5Mb: `link.bandwidth`: `Mb` in `5Mb` could mean bits or bytes: bytes have a capital \
+             `B`, bits are spelled `bit`; write a bandwidth like `1Gbit/s`, `1Gbit`, `125MB/s` or `64MiB/s` (bit/s \
              or B/s with k to E or Ki to Ei)",
         ),
         (
@@ -289,16 +362,23 @@ fn a_wrong_override_is_named() {
             vec!["run.seed="],
             "--set run.seed=: there is no value behind `=`; accepted is KEY=VALUE, such as link.bandwidth=1Gbit/s",
         ),
-        (vec!["guest=4"], "--set guest=4: `guest`: `4` is not accepted, but a table"),
-        (vec!["link.outages.0.at=1s"], "--set link.outages.0.at=1s: `link.outages.0.length` is missing"),
+        (
+            vec!["guest=4"],
+            "--set guest=4: `guest`: `4` is not accepted; write a table",
+        ),
+        (
+            vec!["link.outages.0.at=1s"],
+            "--set link.outages.0.at=1s: `link.outages.0.length` is missing",
+        ),
         (
             vec!["policy.downtime=1s"],
-            "--set policy.downtime=1s: policy preset `qemu-default` has no parameter `downtime`: it has `downtime-limit`",
+            "--set policy.downtime=1s: preset `qemu-default` has no parameter `downtime`; did you mean `downtime-limit`? It \
+             has `downtime-limit`, `max-bandwidth`, `switchover-bandwidth`",
         ),
         (
             vec!["policy.preset=xen-5", "policy.downtime-limit=1s"],
-            "--set policy.downtime-limit=1s: policy preset `xen-5` has no parameter `downtime-limit`: it has `rounds`, \
-             `threshold`",
+            "--set policy.downtime-limit=1s: preset `xen-5` has no parameter `downtime-limit`; it has `max-iterations`, \
+             `min-dirty`",
         ),
         (
             vec!["guest.memory=512MiB"],
@@ -317,7 +397,11 @@ fn a_wrong_override_is_named() {
 fn a_refused_override_changes_nothing() {
     let mut scenario = Scenario::builtin("default").unwrap();
     let before = scenario.to_toml();
-    assert!(scenario.apply_overrides(&["run.seed=5", "run.sed=5"]).is_err());
+    assert!(
+        scenario
+            .apply_overrides(&["run.seed=5", "run.sed=5"])
+            .is_err()
+    );
     assert_eq!(scenario.to_toml(), before);
 }
 
@@ -330,7 +414,7 @@ fn parameters_of_a_replaced_preset_are_left_behind() {
     // But what no preset in sight knows is a mistake.
     assert_eq!(
         refused("[policy]\npreset = \"xen-5\"\ndowntime-limit = \"1s\""),
-        "a.toml:3: policy preset `xen-5` has no parameter `downtime-limit`: it has `rounds`, `threshold`"
+        "a.toml:3: preset `xen-5` has no parameter `downtime-limit`; it has `max-iterations`, `min-dirty`"
     );
 }
 
@@ -338,17 +422,28 @@ fn parameters_of_a_replaced_preset_are_left_behind() {
 fn a_swept_preset_gets_the_parameters_that_it_knows() {
     let grid = parse(BOTH).grid().unwrap();
     assert_eq!(grid.cells(), 6);
-    assert_eq!(grid.cell(0).unwrap().setup.policy.parameters["downtime-limit"], "300ms");
+    assert_eq!(
+        grid.cell(0).unwrap().setup.policy.parameters["downtime-limit"],
+        "300ms"
+    );
     assert!(grid.cell(3).unwrap().setup.policy.parameters.is_empty());
-    let swept = with(BOTH, &["sweep.policy.downtime-limit={ from = \"30ms\", to = \"3s\", steps = 3, scale = \"log\" }"]);
+    let swept = with(
+        BOTH,
+        &[
+            "sweep.policy.downtime-limit={ from = \"30ms\", to = \"3s\", steps = 3, scale = \"log\" }",
+        ],
+    );
     let grid = swept.grid().unwrap();
     assert_eq!(grid.cells(), 18);
-    assert_eq!(grid.cell(1).unwrap().setup.policy.parameters["downtime-limit"], "300ms");
+    assert_eq!(
+        grid.cell(1).unwrap().setup.policy.parameters["downtime-limit"],
+        "300ms"
+    );
     assert_eq!(grid.axes()[2].unit.label(), "s");
     assert_eq!(
         refused(&format!("{BOTH}\n\"policy.patience\" = [1]\n")),
-        "a.toml:12: sweep value 1: policy preset `qemu-default`, `xen-5` has no parameter `patience`: it has \
-         `downtime-limit`, `rounds`, `threshold`"
+        "a.toml:12: sweep value 1: preset `qemu-default`, `xen-5` has no parameter `patience`; it has \
+         `downtime-limit`, `max-bandwidth`, `max-iterations`, `min-dirty`, `switchover-bandwidth`"
     );
 }
 
@@ -357,7 +452,13 @@ fn setting_a_swept_key_ends_its_sweep() {
     let scenario = with(BOTH, &["policy.preset=xen-5"]);
     assert_eq!(scenario.grid().unwrap().cells(), 3);
     assert_eq!(with(BOTH, &["sweep={}"]).grid().unwrap().cells(), 1);
-    assert_eq!(with(BOTH, &["sweep.link.bandwidth=[\"1Gbit/s\"]"]).grid().unwrap().cells(), 2);
+    assert_eq!(
+        with(BOTH, &["sweep.link.bandwidth=[\"1Gbit/s\"]"])
+            .grid()
+            .unwrap()
+            .cells(),
+        2
+    );
 }
 
 #[test]
@@ -377,7 +478,7 @@ fn a_wrong_sweep_is_named() {
     for (sweep, message) in [
         (
             "\"link.bandwidth\" = [\"1Gbit/s\", \"fast\"]",
-            "a.toml:2: sweep value 2: `link.bandwidth`: `fast` does not begin with a number: as bandwidth, accepted is \
+            "a.toml:2: sweep value 2: `link.bandwidth`: `fast` does not begin with a number; write a bandwidth like \
              `1Gbit/s`, `1Gbit`, `125MB/s` or `64MiB/s` (bit/s or B/s with k to E or Ki to Ei)",
         ),
         (
@@ -387,21 +488,24 @@ fn a_wrong_sweep_is_named() {
         ),
         (
             "\"link.bandwidth\" = \"1Gbit/s\"",
-            "a.toml:2: `sweep.\"link.bandwidth\"`: `1Gbit/s` is not accepted, but a list of values or a range { from = …, \
+            "a.toml:2: `sweep.\"link.bandwidth\"`: `1Gbit/s` is not accepted; write a list of values or a range { from = …, \
              to = …, steps = …, scale = \"log\" }",
         ),
         (
             "\"guest.vcpus\" = { from = 1, too = 4, steps = 4 }",
             "a.toml:2: unknown key `sweep.\"guest.vcpus\".too`; did you mean `sweep.\"guest.vcpus\".to`?",
         ),
-        ("\"guest.vcpus\" = { from = 1, steps = 4 }", "a.toml:2: `sweep.\"guest.vcpus\".to` is missing"),
+        (
+            "\"guest.vcpus\" = { from = 1, steps = 4 }",
+            "a.toml:2: `sweep.\"guest.vcpus\".to` is missing",
+        ),
         (
             "\"guest.vcpus\" = { from = 1, to = 4, steps = 9 }",
             "a.toml:2: `sweep.\"guest.vcpus\"`: 9 steps are too many: a value comes twice",
         ),
         (
             "\"guest.vcpus\" = { from = 1, to = 4, steps = 1 }",
-            "a.toml:2: `sweep.\"guest.vcpus\".steps`: `1` is not accepted, but a whole number from 2 to 100000",
+            "a.toml:2: `sweep.\"guest.vcpus\".steps`: `1` is not accepted; write a whole number from 2 to 100000",
         ),
         (
             "\"link.round-trip\" = { from = \"0s\", to = \"1s\", steps = 3, scale = \"log\" }",
@@ -409,18 +513,23 @@ fn a_wrong_sweep_is_named() {
         ),
         (
             "\"host.skip-redirtied\" = { from = 0, to = 1, steps = 2 }",
-            "a.toml:2: `sweep.\"host.skip-redirtied\".from`: `0` is not accepted, but `true` or `false`",
+            "a.toml:2: `sweep.\"host.skip-redirtied\".from`: `0` is not accepted; write `true` or `false`",
         ),
-        ("\"guest.writers.0.rate\" = [1]", "a.toml:2: `sweep.\"guest.writers.0.rate\"`: the scenario has no `guest.writers.0`"),
+        (
+            "\"guest.writers.0.rate\" = [1]",
+            "a.toml:2: `sweep.\"guest.writers.0.rate\"`: the scenario has no `guest.writers.0`",
+        ),
         (
             "\"run.repeat\" = [1]",
             "a.toml:2: `sweep.\"run.repeat\"`: the number of runs is the same in every cell: set run.repeat",
         ),
-        ("\"guest\" = [1]", "a.toml:2: `sweep.\"guest\"`: it is a table or a list; swept keys hold one value each"),
+        (
+            "\"guest\" = [1]",
+            "a.toml:2: `sweep.\"guest\"`: it is a table or a list; swept keys hold one value each",
+        ),
         (
             "\"policy.preset\" = [\"qemu-default\", \"xen-4\"]",
-            "a.toml:2: sweep value 2: unknown policy preset `xen-4`; did you mean `xen-5`?: there are `fixed-rounds`, \
-             `qemu-default`, `xen-5`, `cloud-hypervisor`, `hyperv-5`, `hyperv-10`",
+            "a.toml:2: sweep value 2: unknown preset `xen-4`; did you mean `xen-5`?",
         ),
         (
             "\"guest.vcpus\" = [1]\nguest.vcpus = [2]",
@@ -435,7 +544,10 @@ fn a_wrong_sweep_is_named() {
 fn a_cell_that_cannot_be_is_found_before_anything_runs() {
     let text = "[[guest.writers]]\n[sweep]\n\"guest.memory\" = [\"1GiB\", \"256MiB\"]\n\"run.seed\" = [1, 2]";
     let error = parse(text).grid().unwrap_err();
-    assert_eq!(error.to_string(), "cell 2 of the sweep (guest.memory=256MiB, run.seed=1)");
+    assert_eq!(
+        error.to_string(),
+        "cell 2 of the sweep (guest.memory=256MiB, run.seed=1)"
+    );
     assert_eq!(
         error.source().unwrap().to_string(),
         "a.toml:1: `guest.writers.0.working-set` cannot be 512MiB: accepted is at most 256MiB, which is what \
@@ -445,7 +557,8 @@ fn a_cell_that_cannot_be_is_found_before_anything_runs() {
 
 #[test]
 fn a_sweep_of_too_many_runs_is_refused() {
-    let text = "[run]\nrepeat = 1000\n[sweep]\n\"run.seed\" = { from = 1, to = 100000, steps = 100000 }";
+    let text =
+        "[run]\nrepeat = 1000\n[sweep]\n\"run.seed\" = { from = 1, to = 100000, steps = 100000 }";
     assert_eq!(
         parse(text).grid().unwrap_err().to_string(),
         "a.toml: the sweep makes 100000000 runs (cells times run.repeat): accepted are at most 10000000"
@@ -464,13 +577,27 @@ fn the_table_of_keys_has_every_field_and_no_other() {
     let mut fields = Vec::new();
     leaves("", &setup, &mut fields);
     fields.retain(|field| !field.starts_with("policy.parameters"));
-    let mut known: Vec<_> = keys::KEYS.iter().filter(|key| !key.required).map(|key| key.name.to_owned()).collect();
+    let mut known: Vec<_> = keys::KEYS
+        .iter()
+        .filter(|key| !key.required)
+        .map(|key| key.name.to_owned())
+        .collect();
     fields.sort();
     known.sort();
     assert_eq!(known, fields);
     for key in keys::KEYS {
-        assert_eq!(key.default_text().is_none(), key.required || key.optional, "{}", key.name);
-        assert_eq!(key.source.is_empty(), key.required || key.optional, "{}", key.name);
+        assert_eq!(
+            key.default_text().is_none(),
+            key.required || key.optional,
+            "{}",
+            key.name
+        );
+        assert_eq!(
+            key.source.is_empty(),
+            key.required || key.optional,
+            "{}",
+            key.name
+        );
     }
     // Those that must be given, as the structures demand them.
     for key in keys::KEYS.iter().filter(|key| key.required) {
@@ -482,7 +609,13 @@ fn the_table_of_keys_has_every_field_and_no_other() {
 }
 
 fn leaves(prefix: &str, value: &serde_json::Value, found: &mut Vec<String>) {
-    let dotted = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+    let dotted = |name: &str| {
+        if prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{prefix}.{name}")
+        }
+    };
     match value {
         serde_json::Value::Object(map) => {
             for (name, value) in map {
@@ -521,7 +654,12 @@ fn every_scenario_of_the_repository_is_valid() {
         let path = entry.unwrap().path();
         let scenario = Scenario::load(&path).unwrap();
         scenario.grid().unwrap();
-        assert_eq!(*parse(&scenario.to_toml()).setup(), *scenario.setup(), "{}", path.display());
+        assert_eq!(
+            *parse(&scenario.to_toml()).setup(),
+            *scenario.setup(),
+            "{}",
+            path.display()
+        );
         count += 1;
     }
     assert!(count >= 6);
@@ -548,21 +686,52 @@ fn any_key() -> impl Strategy<Value = String> {
     let known = prop::sample::select(keys::KEYS).prop_map(|key| key.name.to_owned());
     let place = prop_oneof![Just(""), Just("sweep."), Just("policy.")];
     let last = prop_oneof![3 => known, 1 => "[a-z0-9.\"' -]{0,20}".prop_map(|text| text)];
-    (place, last, 0_u32..3).prop_map(|(place, key, n)| format!("{place}{}", key.replace('N', &n.to_string())))
+    (place, last, 0_u32..3)
+        .prop_map(|(place, key, n)| format!("{place}{}", key.replace('N', &n.to_string())))
 }
 
 /// A value, often one that some key takes.
 fn any_value() -> impl Strategy<Value = String> {
     let plain = prop_oneof![
-        prop::sample::select(&[
-            "4GiB", "1MiB", "0B", "1Gbit/s", "1bit/s", "0s", "10ms", "1h", "0.5", "10%", "0", "1", "7", "20000", "1e300",
-            "-1", "nan", "inf", "true", "none", "zipf", "hot-cold", "uniform", "xen-5", "exact", "1979-05-27",
-            "9223372036854775807", "18446744073709551616", "0x10",
-        ][..])
+        prop::sample::select(
+            &[
+                "4GiB",
+                "1MiB",
+                "0B",
+                "1Gbit/s",
+                "1bit/s",
+                "0s",
+                "10ms",
+                "1h",
+                "0.5",
+                "10%",
+                "0",
+                "1",
+                "7",
+                "20000",
+                "1e300",
+                "-1",
+                "nan",
+                "inf",
+                "true",
+                "none",
+                "zipf",
+                "hot-cold",
+                "uniform",
+                "xen-5",
+                "exact",
+                "1979-05-27",
+                "9223372036854775807",
+                "18446744073709551616",
+                "0x10",
+            ][..]
+        )
         .prop_map(str::to_owned),
         "\\PC{0,12}".prop_map(|text| text),
     ];
-    let quoted = plain.clone().prop_map(|text| toml::Value::String(text).to_string());
+    let quoted = plain
+        .clone()
+        .prop_map(|text| toml::Value::String(text).to_string());
     let item = prop_oneof![plain, quoted];
     prop_oneof![
         4 => item.clone(),

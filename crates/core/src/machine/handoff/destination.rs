@@ -5,7 +5,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord, Standing,
+    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord,
+    Standing,
 };
 
 /// What happens to the destination's half.
@@ -73,13 +74,17 @@ impl Default for DestinationHandoff {
 impl DestinationHandoff {
     /// The start of a migration: connected, with a replica being built.
     pub fn new() -> Self {
-        Self { state: State::Building, connected: true }
+        Self {
+            state: State::Building,
+            connected: true,
+        }
     }
 
     /// The destination after a crash or restart of its host, with what stable storage says.
     ///
     /// The replica or guest is lost. Without a record it never ran; with one it may have, so the
-    /// right stays here and the guest is to be started from its disks.
+    /// right stays here and the guest is to be started from its disks ([`Right::Mine`] with
+    /// [`Held::Nothing`] says so; no effect does).
     ///
     /// # Errors
     ///
@@ -90,7 +95,10 @@ impl DestinationHandoff {
             Some(StableRecord::Running) => State::Running { alive: false },
             Some(record @ StableRecord::Go) => return Err(HandoffError::ForeignRecord { record }),
         };
-        Ok(Self { state, connected: false })
+        Ok(Self {
+            state,
+            connected: false,
+        })
     }
 
     /// What this side knows about the right to run.
@@ -197,7 +205,10 @@ impl DestinationHandoff {
             (DestinationEvent::Discard, State::Prepared) if !self.connected => {
                 Ok(self.drop_replica(None))
             }
-            (event, _) => Err(HandoffError::Destination { event, state: self.state() }),
+            (event, _) => Err(HandoffError::Destination {
+                event,
+                state: self.state(),
+            }),
         }
     }
 
@@ -207,9 +218,10 @@ impl DestinationHandoff {
             // Nothing was promised, and the source resumes when it loses us here.
             State::Building => self.drop_replica(None),
             State::Prepared => Effects::one(Effect::Report(Notice::InDoubt)),
-            State::WritingRunning { .. } | State::Resuming | State::Running { .. } | State::Gone => {
-                Effects::NONE
-            }
+            State::WritingRunning { .. }
+            | State::Resuming
+            | State::Running { .. }
+            | State::Gone => Effects::NONE,
         }
     }
 
@@ -232,7 +244,10 @@ impl DestinationHandoff {
             // can say these.
             _ => {
                 let event = DestinationEvent::Received(message);
-                return Err(HandoffError::Destination { event, state: self.state() });
+                return Err(HandoffError::Destination {
+                    event,
+                    state: self.state(),
+                });
             }
         })
     }
@@ -254,7 +269,10 @@ impl DestinationHandoff {
 
     fn drop_replica(&mut self, say: Option<HandoffMessage>) -> Effects {
         self.state = State::Gone;
-        Effects::of([Some(Effect::DropReplica), say.and_then(|message| self.send(message))])
+        Effects::of([
+            Some(Effect::DropReplica),
+            say.and_then(|message| self.send(message)),
+        ])
     }
 
     fn send(self, message: HandoffMessage) -> Option<Effect> {
@@ -262,7 +280,8 @@ impl DestinationHandoff {
     }
 
     fn send_or_doubt(self, standing: Standing) -> Effect {
-        self.send(HandoffMessage::Answer(standing)).unwrap_or(Effect::Report(Notice::InDoubt))
+        self.send(HandoffMessage::Answer(standing))
+            .unwrap_or(Effect::Report(Notice::InDoubt))
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! * in every world, that at most one side runs the guest, that at most one side holds the right,
 //!   and that nobody runs without it;
-//! * in every step, the rules of the protocol (see [`World::carry_out`]) and that no machine refuses
+//! * in every step, the rules of the protocol (see `act.rs`) and that no machine refuses
 //!   an event that the other side caused;
 //! * that progress alone never goes round in circles, so that it always comes to an end; and at each
 //!   end, that exactly one side runs the guest and the other has let it go, with nothing lost that
@@ -17,8 +17,8 @@
 //! So that the search is known to look, each rule is broken once ([`Broken`]), and the search must
 //! then find the harm that the rule prevents: with the rules themselves not checked, only harm.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+mod act;
+mod search;
 
 use super::destination::State as DestinationState;
 use super::source::State as SourceState;
@@ -61,7 +61,9 @@ struct Budget {
     source_crashes: u8,
     destination_crashes: u8,
     failed_writes: u8,
-    /// Hosts that die for ever, followed by a fence.
+    /// Messages that arrive twice.
+    repeats: u8,
+    /// Hosts that die for ever; whoever is left in doubt is then told by a fence.
     kills: u8,
 }
 
@@ -79,6 +81,10 @@ struct World {
 
 /// What happened, as far as a check needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are independent of each other"
+)]
 struct Past {
     /// The destination was told *go*, or to take over.
     told_to_run: bool,
@@ -109,9 +115,11 @@ enum Step {
     Withdraw,
     /// The connection is lost, and this side sees it first.
     Lose(Side),
-    /// `written`: whether a write in progress had happened.
+    /// With whether a write in progress had happened.
     Crash(Side, Wrote),
     FailWrite(Side),
+    /// The next message to this side arrives, and will arrive again.
+    Repeat(Side),
     Kill(Side),
     Discard,
 }
@@ -140,24 +148,6 @@ enum Broken {
     NeverAsksAgain,
 }
 
-impl Broken {
-    const ALL: [Self; 13] = [
-        Self::GoSentBeforeWritten,
-        Self::RunsBeforeWritten,
-        Self::DropsWhenDisconnected,
-        Self::ResumesWhenDisconnectedAfterGo,
-        Self::CancelsAfterGo,
-        Self::ReleasesWhenGoIsSent,
-        Self::ErasesGoWhenReleased,
-        Self::ForgetsGoAtRestart,
-        Self::ForgetsRunningAtRestart,
-        Self::PreparedAnswersGone,
-        Self::LostCancelIsNotRepeated,
-        Self::ResumesOldMemoryAfterFence,
-        Self::NeverAsksAgain,
-    ];
-}
-
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Violation {
@@ -183,7 +173,11 @@ enum Violation {
 type Check = Result<(), Violation>;
 
 fn rule(holds: bool, name: &'static str) -> Check {
-    if holds { Ok(()) } else { Err(Violation::Rule(name)) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Violation::Rule(name))
+    }
 }
 
 fn harm(happened: bool, what: Violation) -> Check {
@@ -192,7 +186,13 @@ fn harm(happened: bool, what: Violation) -> Check {
 
 impl<M> Host<M> {
     fn new(machine: M, running: bool) -> Self {
-        Self { machine: Some(machine), dead: false, stable: None, writing: None, running }
+        Self {
+            machine: Some(machine),
+            dead: false,
+            stable: None,
+            writing: None,
+            running,
+        }
     }
 
     fn crash(&mut self, wrote: Wrote) {
@@ -254,10 +254,14 @@ impl World {
 
     fn connected(&self, side: Side) -> bool {
         match side {
-            Side::Source => self.source.machine.is_some_and(|machine| machine.is_connected()),
-            Side::Destination => {
-                self.destination.machine.is_some_and(|machine| machine.is_connected())
-            }
+            Side::Source => self
+                .source
+                .machine
+                .is_some_and(|machine| machine.is_connected()),
+            Side::Destination => self
+                .destination
+                .machine
+                .is_some_and(|machine| machine.is_connected()),
         }
     }
 
@@ -281,7 +285,9 @@ impl World {
             _ if self.dead(side) => Right::Theirs,
             Side::Source => {
                 let machine = self.source.machine;
-                machine.unwrap_or_else(|| SourceHandoff::restarted(self.source.stable).unwrap()).right()
+                machine
+                    .unwrap_or_else(|| SourceHandoff::restarted(self.source.stable).unwrap())
+                    .right()
             }
             Side::Destination => {
                 let machine = self.destination.machine;
@@ -293,10 +299,14 @@ impl World {
 
     fn held(&self, side: Side) -> Held {
         match side {
-            Side::Source => self.source.machine.map_or(Held::Nothing, |machine| machine.held()),
-            Side::Destination => {
-                self.destination.machine.map_or(Held::Nothing, |machine| machine.held())
-            }
+            Side::Source => self
+                .source
+                .machine
+                .map_or(Held::Nothing, |machine| machine.held()),
+            Side::Destination => self
+                .destination
+                .machine
+                .map_or(Held::Nothing, |machine| machine.held()),
         }
     }
 
@@ -316,8 +326,14 @@ impl World {
 
     fn in_doubt(&self, side: Side) -> bool {
         match side {
-            Side::Source => self.source.machine.is_some_and(|machine| machine.in_doubt()),
-            Side::Destination => self.destination.machine.is_some_and(|machine| machine.in_doubt()),
+            Side::Source => self
+                .source
+                .machine
+                .is_some_and(|machine| machine.in_doubt()),
+            Side::Destination => self
+                .destination
+                .machine
+                .is_some_and(|machine| machine.in_doubt()),
         }
     }
 
@@ -326,7 +342,10 @@ impl World {
     fn progress(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.held(Side::Source) == Held::Running
-            && self.source.machine.is_some_and(|machine| machine.may_cancel())
+            && self
+                .source
+                .machine
+                .is_some_and(|machine| machine.may_cancel())
         {
             steps.push(Step::Pause);
         }
@@ -370,7 +389,10 @@ impl World {
     /// The fences that may be told to `side`: only those whose guarantee is true.
     fn fences(&self, side: Side, steps: &mut Vec<Step>) {
         let destination_gone = side == Side::Destination
-            && self.destination.machine.is_some_and(|machine| machine.state == DestinationState::Gone)
+            && self
+                .destination
+                .machine
+                .is_some_and(|machine| machine.state == DestinationState::Gone)
             && !self.connected(side);
         if !self.dead(side.other()) || !(self.in_doubt(side) || destination_gone) {
             return;
@@ -388,7 +410,8 @@ impl World {
     fn choices(&self, search: Search) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(machine) = self.source.machine {
-            let too_late = search.is(Broken::CancelsAfterGo) && machine.state == SourceState::Committed;
+            let too_late =
+                search.is(Broken::CancelsAfterGo) && machine.state == SourceState::Committed;
             if machine.may_cancel() || too_late {
                 steps.push(Step::Cancel);
             }
@@ -401,7 +424,8 @@ impl World {
                 steps.push(Step::Discard);
             }
         }
-        if self.left.losses > 0 && self.connected(Side::Source) && self.connected(Side::Destination) {
+        if self.left.losses > 0 && self.connected(Side::Source) && self.connected(Side::Destination)
+        {
             steps.extend([Step::Lose(Side::Source), Step::Lose(Side::Destination)]);
         }
         for side in [Side::Source, Side::Destination] {
@@ -418,376 +442,36 @@ impl World {
             if self.left.failed_writes > 0 && matches!(self.writing(side), Some(Write::Record(_))) {
                 steps.push(Step::FailWrite(side));
             }
-            // A host dies for ever while the other side is in doubt, up or down at that moment.
-            if self.left.kills > 0 && !self.dead(side) && self.in_doubt(side.other()) {
+            if self.left.kills > 0 {
                 steps.push(Step::Kill(side));
+            }
+            if self.left.repeats > 0 && self.repeatable(side) {
+                steps.push(Step::Repeat(side));
             }
         }
         steps
     }
 
-    // ---- doing it --------------------------------------------------------------------------
-
-    fn take(&mut self, step: Step, search: Search) -> Check {
-        match step {
-            Step::Pause => self.pause(search),
-            Step::Deliver(Side::Source) => {
-                let message = self.to_source.remove(0);
-                self.tell_source(SourceEvent::Received(message), search)
-            }
-            Step::Deliver(Side::Destination) => self.deliver_to_destination(search),
-            Step::Written(side) => self.written(side, search),
-            Step::Verify => self.tell_destination(DestinationEvent::Verified, search),
-            Step::Resumed => self.tell_destination(DestinationEvent::Resumed, search),
-            Step::Notice(side) => self.disconnect(side, search),
-            Step::Connect => {
-                // The destination has nothing to say, so the order does not matter to it.
-                self.tell_destination(DestinationEvent::Connected, search)?;
-                self.tell_source(SourceEvent::Connected, search)
-            }
-            Step::Restart(side) => {
-                self.restart(side, search);
-                Ok(())
-            }
-            Step::StartFromDisk(side) => {
-                self.start_from_disk(side);
-                Ok(())
-            }
-            Step::Fence(side, fence) => self.fence(side, fence, search),
-            Step::Cancel => self.cancel(search),
-            Step::Withdraw => self.tell_destination(DestinationEvent::Withdraw, search),
-            Step::Lose(side) => {
-                self.left.losses -= 1;
-                self.disconnect(side, search)
-            }
-            Step::Crash(side, wrote) => {
-                match side {
-                    Side::Source => self.left.source_crashes -= 1,
-                    Side::Destination => self.left.destination_crashes -= 1,
-                }
-                self.crash(side, wrote);
-                Ok(())
-            }
-            Step::FailWrite(side) => {
-                self.left.failed_writes -= 1;
-                match side {
-                    Side::Source => {
-                        self.source.writing = None;
-                        self.tell_source(SourceEvent::NotPersisted, search)
-                    }
-                    Side::Destination => {
-                        self.destination.writing = None;
-                        self.tell_destination(DestinationEvent::NotPersisted, search)
-                    }
-                }
-            }
-            Step::Kill(side) => {
-                self.left.kills -= 1;
-                self.crash(side, Wrote::No);
-                match side {
-                    Side::Source => self.source.dead = true,
-                    Side::Destination => self.destination.dead = true,
-                }
-                Ok(())
-            }
-            Step::Discard => {
-                self.past.discarded = true;
-                self.tell_destination(DestinationEvent::Discard, search)
-            }
-        }
-    }
-
-    fn pause(&mut self, search: Search) -> Check {
-        self.tell_source(SourceEvent::Pause, search)?;
-        self.source.running = false;
-        if self.connected(Side::Destination) {
-            self.to_destination.push(Parcel::LastState);
-        }
-        Ok(())
-    }
-
-    fn deliver_to_destination(&mut self, search: Search) -> Check {
-        match self.to_destination.remove(0) {
-            Parcel::LastState => {
-                self.state_arrived = true;
-                Ok(())
-            }
-            Parcel::Message(message) => {
-                self.past.told_to_run |= message == HandoffMessage::Go;
-                self.tell_destination(DestinationEvent::Received(message), search)
-            }
-        }
-    }
-
-    fn written(&mut self, side: Side, search: Search) -> Check {
+    /// Whether the next message to `side` is one that must be harmless when it comes twice. *Ready*
+    /// is not: it is said once in a migration, so a second one is refused.
+    fn repeatable(&self, side: Side) -> bool {
         match side {
-            Side::Source => {
-                let record = matches!(self.source.writing, Some(Write::Record(_)));
-                self.source.finish_write();
-                if record && !search.is(Broken::GoSentBeforeWritten) {
-                    self.tell_source(SourceEvent::Persisted, search)?;
-                }
-            }
-            Side::Destination => {
-                self.destination.finish_write();
-                if !search.is(Broken::RunsBeforeWritten) {
-                    self.tell_destination(DestinationEvent::Persisted, search)?;
-                }
-            }
+            Side::Source => self
+                .to_source
+                .first()
+                .is_some_and(|m| *m != HandoffMessage::Ready),
+            Side::Destination => matches!(self.to_destination.first(), Some(Parcel::Message(_))),
         }
-        Ok(())
-    }
-
-    fn restart(&mut self, side: Side, search: Search) {
-        match side {
-            Side::Source => {
-                let record = self.source.stable.filter(|_| !search.is(Broken::ForgetsGoAtRestart));
-                self.source.machine = Some(SourceHandoff::restarted(record).unwrap());
-            }
-            Side::Destination => {
-                let forgets = search.is(Broken::ForgetsRunningAtRestart);
-                let record = self.destination.stable.filter(|_| !forgets);
-                self.destination.machine = Some(DestinationHandoff::restarted(record).unwrap());
-            }
-        }
-    }
-
-    fn start_from_disk(&mut self, side: Side) {
-        match side {
-            Side::Source => {
-                self.source.running = true;
-                self.past.source_ran_again = true;
-            }
-            Side::Destination => {
-                self.destination.running = true;
-                self.past.destination_ran = true;
-            }
-        }
-    }
-
-    fn crash(&mut self, side: Side, wrote: Wrote) {
-        match side {
-            Side::Source => {
-                let held = self.held(side) == Held::Paused;
-                self.source.crash(wrote);
-                self.past.lost_after_go |= held && self.source.stable == Some(StableRecord::Go);
-                self.to_source.clear();
-            }
-            Side::Destination => {
-                self.destination.crash(wrote);
-                self.state_arrived = false;
-                self.to_destination.clear();
-            }
-        }
-    }
-
-    fn fence(&mut self, side: Side, fence: Fence, search: Search) -> Check {
-        let wrongly = search.is(Broken::ResumesOldMemoryAfterFence);
-        let fence = if wrongly { Fence::NeverRan } else { fence };
-        match side {
-            Side::Source => self.tell_source(SourceEvent::Fenced(fence), search),
-            Side::Destination => {
-                self.past.told_to_run = true;
-                self.tell_destination(DestinationEvent::Fenced(fence), search)
-            }
-        }
-    }
-
-    fn cancel(&mut self, search: Search) -> Check {
-        self.past.cancelled = true;
-        if let Some(machine) = &mut self.source.machine
-            && machine.state == SourceState::Committed
-        {
-            // Only a broken source gets here.
-            machine.state = SourceState::Sending;
-        }
-        self.tell_source(SourceEvent::Cancel, search)
-    }
-
-    /// One side sees that the connection is lost. What was under way to it is gone; what it had sent
-    /// may still arrive, until the other side sees it too.
-    fn disconnect(&mut self, side: Side, search: Search) -> Check {
-        match side {
-            Side::Source => {
-                self.to_source.clear();
-                self.tell_source(SourceEvent::Disconnected, search)?;
-                let committed = |machine: SourceHandoff| machine.state == SourceState::Committed;
-                let resumes = search.is(Broken::ResumesWhenDisconnectedAfterGo)
-                    && self.source.machine.is_some_and(committed);
-                if resumes {
-                    let machine = self.source.machine.as_mut().unwrap();
-                    machine.connected = true;
-                    let gone = HandoffMessage::Answer(Standing::Gone);
-                    self.tell_source(SourceEvent::Received(gone), search)?;
-                    self.source.machine.as_mut().unwrap().connected = false;
-                }
-            }
-            Side::Destination => {
-                self.to_destination.clear();
-                self.tell_destination(DestinationEvent::Disconnected, search)?;
-                if search.is(Broken::DropsWhenDisconnected)
-                    && self.in_doubt(Side::Destination)
-                {
-                    self.tell_destination(DestinationEvent::Discard, search)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_source(&mut self, event: SourceEvent, search: Search) -> Check {
-        let machine = self.source.machine.as_mut().expect("told while up");
-        let before = *machine;
-        let effects = match machine.handle(event) {
-            Ok(effects) => effects,
-            Err(error) => {
-                assert_eq!(*machine, before, "a refused event changed the source");
-                return search.tolerate(Err(Violation::Refused(error)));
-            }
-        };
-        if search.is(Broken::LostCancelIsNotRepeated)
-            && let SourceState::Kept { told } = &mut machine.state
-        {
-            *told = true;
-        }
-        for effect in effects {
-            self.carry_out_at_source(effect, event, search)?;
-        }
-        Ok(())
-    }
-
-    fn tell_destination(&mut self, event: DestinationEvent, search: Search) -> Check {
-        let machine = self.destination.machine.as_mut().expect("told while up");
-        let before = *machine;
-        let effects = match machine.handle(event) {
-            Ok(effects) => effects,
-            Err(error) => {
-                assert_eq!(*machine, before, "a refused event changed the destination");
-                return search.tolerate(Err(Violation::Refused(error)));
-            }
-        };
-        for effect in effects {
-            self.carry_out_at_destination(effect, event, before, search)?;
-        }
-        Ok(())
-    }
-
-    fn carry_out_at_source(&mut self, effect: Effect, event: SourceEvent, search: Search) -> Check {
-        let answered = matches!(
-            event,
-            SourceEvent::Received(HandoffMessage::Answer(Standing::Gone)) | SourceEvent::Fenced(_)
-        );
-        match effect {
-            Effect::Persist(record) => {
-                self.source.write(Write::Record(record), search)?;
-                if search.is(Broken::GoSentBeforeWritten) {
-                    self.tell_source(SourceEvent::Persisted, search)?;
-                }
-            }
-            Effect::Erase => {
-                let rule = rule(answered, "the record of go is erased only after an answer or a fence");
-                search.tolerate(rule)?;
-                self.source.write(Write::Erase, search)?;
-            }
-            Effect::Send(message) => self.send_to_destination(message, search)?,
-            Effect::ResumeGuest => {
-                harm(self.past.destination_ran, Violation::OldMemoryResumed)?;
-                let go = self.source.stable == Some(StableRecord::Go);
-                let rule = rule(!go || answered, "after go only an answer or a fence resumes");
-                search.tolerate(rule)?;
-                self.source.running = true;
-                self.past.source_ran_again = true;
-            }
-            Effect::ReleaseGuest => {
-                let fenced = matches!(event, SourceEvent::Fenced(_));
-                let theirs = fenced || self.right(Side::Destination) == Right::Mine;
-                search.tolerate(rule(theirs, "released while the destination might not run"))?;
-                if search.is(Broken::ErasesGoWhenReleased) && !fenced {
-                    self.source.write(Write::Erase, search)?;
-                }
-            }
-            Effect::DropReplica => return Err(Violation::Rule("the source has no replica")),
-            Effect::Report(_) => {}
-        }
-        Ok(())
-    }
-
-    fn send_to_destination(&mut self, message: HandoffMessage, search: Search) -> Check {
-        if search.is(Broken::NeverAsksAgain) && message == HandoffMessage::Ask {
-            return Ok(());
-        }
-        let go = message == HandoffMessage::Go;
-        let written = self.source.stable == Some(StableRecord::Go);
-        search.tolerate(rule(!go || written, "go is sent only once it is written"))?;
-        search.tolerate(rule(self.connected(Side::Source), "sent without a connection"))?;
-        if self.connected(Side::Destination) {
-            self.to_destination.push(Parcel::Message(message));
-        }
-        if go && search.is(Broken::ReleasesWhenGoIsSent) {
-            self.source.machine.as_mut().unwrap().held = Held::Nothing;
-        }
-        Ok(())
-    }
-
-    fn carry_out_at_destination(
-        &mut self,
-        effect: Effect,
-        event: DestinationEvent,
-        before: DestinationHandoff,
-        search: Search,
-    ) -> Check {
-        match effect {
-            Effect::Persist(record) => {
-                let told = rule(self.past.told_to_run, "takes the right only when told");
-                search.tolerate(told)?;
-                self.destination.write(Write::Record(record), search)?;
-                if search.is(Broken::RunsBeforeWritten) {
-                    self.tell_destination(DestinationEvent::Persisted, search)?;
-                }
-            }
-            Effect::Send(message) => self.send_to_source(message, search)?,
-            Effect::ResumeGuest => {
-                harm(self.past.source_ran_again, Violation::OldMemoryResumed)?;
-                let written = self.destination.stable == Some(StableRecord::Running);
-                search.tolerate(rule(self.past.told_to_run, "runs only when told"))?;
-                search.tolerate(rule(written, "runs only once running is written"))?;
-                self.destination.running = true;
-                self.past.destination_ran = true;
-            }
-            Effect::DropReplica => {
-                let told = matches!(
-                    event,
-                    DestinationEvent::Received(HandoffMessage::Cancel)
-                        | DestinationEvent::Discard
-                        | DestinationEvent::Fenced(Fence::MayHaveRun)
-                );
-                let promised = before.held() != Held::Nothing;
-                search.tolerate(rule(!promised || told, "after ready the replica is kept"))?;
-            }
-            Effect::Erase | Effect::ReleaseGuest => {
-                return Err(Violation::Rule("not for a destination"));
-            }
-            Effect::Report(_) => {}
-        }
-        Ok(())
-    }
-
-    fn send_to_source(&mut self, message: HandoffMessage, search: Search) -> Check {
-        search.tolerate(rule(self.connected(Side::Destination), "sent without a connection"))?;
-        let lies = search.is(Broken::PreparedAnswersGone)
-            && message == HandoffMessage::Answer(Standing::Prepared);
-        let message = if lies { HandoffMessage::Answer(Standing::Gone) } else { message };
-        if self.connected(Side::Source) {
-            self.to_source.push(message);
-        }
-        Ok(())
     }
 
     // ---- what must hold --------------------------------------------------------------------
 
     fn check(&self) -> Check {
         let sides = [Side::Source, Side::Destination];
-        harm(sides.iter().all(|&side| self.running(side)), Violation::BothRun)?;
+        harm(
+            sides.iter().all(|&side| self.running(side)),
+            Violation::BothRun,
+        )?;
         let mine = |side: &Side| self.right(*side) == Right::Mine;
         harm(sides.iter().all(mine), Violation::BothHoldTheRight)?;
         for side in sides {
@@ -801,17 +485,40 @@ impl World {
     fn check_end(&self, start: Budget) -> Check {
         let sides = [Side::Source, Side::Destination];
         for side in sides {
-            harm(self.right(side) == Right::Undecided, Violation::StillUndecided)?;
+            harm(
+                self.right(side) == Right::Undecided,
+                Violation::StillUndecided,
+            )?;
         }
-        let Some(owner) = sides.into_iter().find(|&side| self.right(side) == Right::Mine) else {
-            return Err(Violation::NobodyOwns);
+        let Some(owner) = sides
+            .into_iter()
+            .find(|&side| self.right(side) == Right::Mine)
+        else {
+            // The one way to end without an owner: the guest moved, and then its new host died.
+            let released = self
+                .source
+                .machine
+                .is_some_and(|m| m.state == SourceState::Released);
+            return harm(!(released && self.destination.dead), Violation::NobodyOwns);
         };
         harm(!self.running(owner), Violation::OwnerDoesNotRun)?;
-        harm(self.held(owner.other()) != Held::Nothing, Violation::MemoryNotReleased)?;
-        let settled = self.source.machine.is_none_or(|machine| machine.is_settled())
-            && self.destination.machine.is_none_or(|machine| machine.is_settled());
+        harm(
+            self.held(owner.other()) != Held::Nothing,
+            Violation::MemoryNotReleased,
+        )?;
+        let settled = self
+            .source
+            .machine
+            .is_none_or(|machine| machine.is_settled())
+            && self
+                .destination
+                .machine
+                .is_none_or(|machine| machine.is_settled());
         // A source whose peer is dead for good stays ready to tell it.
-        harm(!settled && !self.dead(Side::Destination), Violation::NotSettled)?;
+        harm(
+            !settled && !self.dead(Side::Destination),
+            Violation::NotSettled,
+        )?;
 
         let alive = self.held(owner) == Held::Running;
         let source_crashed = self.left.source_crashes < start.source_crashes;
@@ -825,7 +532,10 @@ impl World {
             Violation::LostThoughPrepared,
         )?;
         let kept = owner == Side::Source || self.source.dead;
-        harm(self.past.cancelled && !kept, Violation::CancelDidNotKeepTheGuest)
+        harm(
+            self.past.cancelled && !kept,
+            Violation::CancelDidNotKeepTheGuest,
+        )
     }
 }
 
@@ -836,140 +546,4 @@ impl Side {
             Self::Destination => Self::Source,
         }
     }
-}
-
-/// What a search saw.
-#[derive(Debug, Default)]
-struct Seen {
-    worlds: usize,
-    steps: usize,
-    ends: usize,
-    ends_at_source: usize,
-    ends_at_destination: usize,
-    ends_without_memory: usize,
-}
-
-#[derive(Debug)]
-struct Found {
-    violation: Violation,
-    path: Vec<Step>,
-}
-
-/// Visits every world, nearest first, so that a violation comes with its shortest story.
-fn explore(start: Budget, broken: Option<Broken>) -> Result<Seen, Found> {
-    let search = Search { broken };
-    let mut index = BTreeMap::from([(World::new(start), 0_usize)]);
-    let mut worlds = vec![World::new(start)];
-    // By which step, from which world each was first reached; and where progress leads.
-    let mut came_from: Vec<Option<(usize, Step)>> = vec![None];
-    let mut onward: Vec<Vec<usize>> = Vec::new();
-    let mut seen = Seen::default();
-    let mut at = 0;
-    while let Some(world) = worlds.get(at).cloned() {
-        let found = |violation, last: Option<Step>| {
-            let mut path: Vec<Step> = last.into_iter().collect();
-            let mut back = at;
-            while let Some((from, step)) = came_from[back] {
-                path.push(step);
-                back = from;
-            }
-            path.reverse();
-            Found { violation, path }
-        };
-        world.check().map_err(|violation| found(violation, None))?;
-        let progress = world.progress();
-        if progress.is_empty() {
-            world.check_end(start).map_err(|violation| found(violation, None))?;
-            seen.count_end(&world);
-        }
-        let count = progress.len();
-        let mut next = Vec::with_capacity(count);
-        for (n, step) in progress.into_iter().chain(world.choices(search)).enumerate() {
-            let mut after = world.clone();
-            let taken = after.take(step, search);
-            taken.map_err(|violation| found(violation, Some(step)))?;
-            next.push((n < count, step, after));
-        }
-        let mut targets = Vec::with_capacity(count);
-        for (is_progress, step, after) in next {
-            seen.steps += 1;
-            let target = match index.entry(after) {
-                Entry::Occupied(entry) => *entry.get(),
-                Entry::Vacant(entry) => {
-                    worlds.push(entry.key().clone());
-                    came_from.push(Some((at, step)));
-                    *entry.insert(worlds.len() - 1)
-                }
-            };
-            if is_progress {
-                targets.push(target);
-            }
-        }
-        onward.push(targets);
-        at += 1;
-    }
-    seen.worlds = worlds.len();
-    if has_circle(&onward) {
-        return Err(Found { violation: Violation::Circle, path: Vec::new() });
-    }
-    Ok(seen)
-}
-
-/// Whether progress can go on for ever (Kahn's algorithm: what is left over lies on a circle).
-fn has_circle(onward: &[Vec<usize>]) -> bool {
-    let mut into = vec![0_usize; onward.len()];
-    for &target in onward.iter().flatten() {
-        into[target] += 1;
-    }
-    let mut free: Vec<usize> = (0..onward.len()).filter(|&world| into[world] == 0).collect();
-    let mut removed = 0;
-    while let Some(world) = free.pop() {
-        removed += 1;
-        for &target in &onward[world] {
-            into[target] -= 1;
-            if into[target] == 0 {
-                free.push(target);
-            }
-        }
-    }
-    removed < onward.len()
-}
-
-impl Seen {
-    fn count_end(&mut self, world: &World) {
-        self.ends += 1;
-        let at_source = world.right(Side::Source) == Right::Mine;
-        let owner = if at_source { Side::Source } else { Side::Destination };
-        self.ends_at_source += usize::from(at_source);
-        self.ends_at_destination += usize::from(!at_source);
-        self.ends_without_memory += usize::from(world.held(owner) == Held::Nothing);
-    }
-}
-
-const NOTHING_FAILS: Budget =
-    Budget { losses: 0, source_crashes: 0, destination_crashes: 0, failed_writes: 0, kills: 0 };
-
-const MUCH_FAILS: Budget =
-    Budget { losses: 2, source_crashes: 1, destination_crashes: 1, failed_writes: 1, kills: 1 };
-
-#[test]
-fn one_side_runs_the_guest_whatever_fails() {
-    let seen = explore(MUCH_FAILS, None).unwrap_or_else(|found| panic!("{found:#?}"));
-    eprintln!("{seen:?}");
-}
-
-#[test]
-fn the_search_finds_each_broken_rule() {
-    for broken in Broken::ALL {
-        match explore(MUCH_FAILS, Some(broken)) {
-            Ok(seen) => panic!("{broken:?} does no harm: {seen:?}"),
-            Err(found) => eprintln!("{broken:?}: {:?} by {:?}", found.violation, found.path),
-        }
-    }
-}
-
-#[test]
-fn without_failures_the_guest_arrives() {
-    let seen = explore(NOTHING_FAILS, None).unwrap_or_else(|found| panic!("{found:#?}"));
-    eprintln!("{seen:?}");
 }

@@ -5,7 +5,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord, Standing,
+    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord,
+    Standing,
 };
 
 /// What happens to the source's half.
@@ -67,13 +68,18 @@ impl Default for SourceHandoff {
 impl SourceHandoff {
     /// The start of a migration: connected, with the guest running here.
     pub fn new() -> Self {
-        Self { state: State::Sending, connected: true, held: Held::Running }
+        Self {
+            state: State::Sending,
+            connected: true,
+            held: Held::Running,
+        }
     }
 
     /// The source after a crash or restart of its host, with what stable storage says.
     ///
-    /// The guest's memory is lost. Without a record *go* was never sent: the right is here. With one,
-    /// only the destination knows.
+    /// The guest's memory is lost. Without a record *go* was never sent: the right is here, and the
+    /// guest is to be started from its disks ([`Right::Mine`] with [`Held::Nothing`] says so; no
+    /// effect does). With one, only the destination knows.
     ///
     /// # Errors
     ///
@@ -86,7 +92,11 @@ impl SourceHandoff {
                 return Err(HandoffError::ForeignRecord { record });
             }
         };
-        Ok(Self { state, connected: false, held: Held::Nothing })
+        Ok(Self {
+            state,
+            connected: false,
+            held: Held::Nothing,
+        })
     }
 
     /// What this side knows about the right to run.
@@ -155,7 +165,10 @@ impl SourceHandoff {
             SourceEvent::Cancel if self.state == State::Sending => Ok(self.keep()),
             SourceEvent::Persisted if self.state == State::WritingGo => Ok(self.persisted()),
             SourceEvent::NotPersisted if self.state == State::WritingGo => Ok(self.keep()),
-            event => Err(HandoffError::Source { event, state: self.state() }),
+            event => Err(HandoffError::Source {
+                event,
+                state: self.state(),
+            }),
         }
     }
 
@@ -223,7 +236,10 @@ impl SourceHandoff {
             | (State::Released, Running | Answer(Standing::Running)) => Effects::NONE,
             _ => {
                 let event = SourceEvent::Received(message);
-                return Err(HandoffError::Source { event, state: self.state() });
+                return Err(HandoffError::Source {
+                    event,
+                    state: self.state(),
+                });
             }
         })
     }
@@ -234,7 +250,11 @@ impl SourceHandoff {
             Fence::NeverRan => Effects::of([Some(Effect::Erase), self.resume_or_report()]),
             Fence::MayHaveRun => {
                 let release = self.release();
-                Effects::of([Some(Effect::Erase), release, Some(Effect::Report(Notice::GuestLost))])
+                Effects::of([
+                    Some(Effect::Erase),
+                    release,
+                    Some(Effect::Report(Notice::GuestLost)),
+                ])
             }
         }
     }
@@ -244,7 +264,11 @@ impl SourceHandoff {
     fn keep(&mut self) -> Effects {
         self.state = State::Kept { told: false };
         let resume = self.resume();
-        Effects::of([resume, self.connected.then_some(Effect::Send(HandoffMessage::Cancel))])
+        Effects::of([
+            resume,
+            self.connected
+                .then_some(Effect::Send(HandoffMessage::Cancel)),
+        ])
     }
 
     fn resume(&mut self) -> Option<Effect> {

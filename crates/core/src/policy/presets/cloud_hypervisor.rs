@@ -57,7 +57,11 @@ pub(super) const INFO: PresetInfo = PresetInfo {
               round's bandwidth; bounded in time.",
     approximate: None,
     sources: &[
-        Source { tag: "C2", what: "cloud-hypervisor vmm/src/lib.rs", version: "ae44c297" },
+        Source {
+            tag: "C2",
+            what: "cloud-hypervisor vmm/src/lib.rs",
+            version: "ae44c297",
+        },
         Source {
             tag: "C3",
             what: "cloud-hypervisor vm-migration/src/{protocol,context,lib}.rs",
@@ -72,14 +76,14 @@ pub(super) const INFO: PresetInfo = PresetInfo {
     parameters: &[
         ParameterInfo {
             name: "downtime-limit",
-            kind: ParameterKind::Duration { most: Duration::MAX },
+            kind: ParameterKind::Duration { most: None },
             default: "300ms",
             doc: "The switchover comes when the remainder is estimated to take at most this.",
             source: "C4",
         },
         ParameterInfo {
             name: "timeout",
-            kind: ParameterKind::Duration { most: Duration::MAX },
+            kind: ParameterKind::Duration { most: None },
             default: "1h",
             doc: "Time after which, at the next start of a round, the timeout strategy applies.",
             source: "C4",
@@ -116,12 +120,19 @@ impl Policy for CloudHypervisor {
         vec![
             ("downtime-limit", duration::format(self.downtime_limit)),
             ("timeout", duration::format(self.timeout)),
-            ("timeout-strategy", self.timeout_strategy.as_str().to_owned()),
+            (
+                "timeout-strategy",
+                self.timeout_strategy.as_str().to_owned(),
+            ),
         ]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Wait }
+        Cadence {
+            tick: None,
+            bandwidth: BandwidthWindow::Round,
+            gate: Gate::Wait,
+        }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -135,17 +146,31 @@ impl Policy for CloudHypervisor {
         let estimate = if pending.is_zero() {
             Some(Duration::ZERO)
         } else {
-            progress.bandwidth.map(|bandwidth| bandwidth.time_to_send(pending))
+            progress
+                .bandwidth
+                .map(|bandwidth| bandwidth.time_to_send(pending))
         };
         // An unknown estimate is above every limit.
         let small = estimate.is_some_and(|estimate| estimate <= self.downtime_limit);
-        let bandwidth = progress.bandwidth.map_or(Quantity::Unknown, Quantity::Bandwidth);
-        let relation = if small { Relation::AtMost } else { Relation::Above };
-        let estimated = (ESTIMATE, estimate.map_or(Quantity::Unknown, Quantity::Duration));
+        let bandwidth = progress
+            .bandwidth
+            .map_or(Quantity::Unknown, Quantity::Bandwidth);
+        let relation = if small {
+            Relation::AtMost
+        } else {
+            Relation::Above
+        };
+        let estimated = (
+            ESTIMATE,
+            estimate.map_or(Quantity::Unknown, Quantity::Duration),
+        );
         let rule = Reason::new(estimated, relation, limit)
             .with("pending", Quantity::Bytes(pending))
             .with("bandwidth", bandwidth);
-        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
+        let switchover = |forced| Decision::Switchover {
+            when: SwitchoverWhen::Now,
+            forced,
+        };
         if small {
             return Verdict::new(switchover(false), rule);
         }
@@ -165,5 +190,115 @@ impl Policy for CloudHypervisor {
 
     fn boxed_clone(&self) -> Box<dyn Policy> {
         Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Situation, answer, steps};
+    use super::*;
+
+    const CANCEL: CloudHypervisor = CloudHypervisor {
+        downtime_limit: Duration::from_millis(300),
+        timeout: Duration::from_secs(3600),
+        timeout_strategy: TimeoutStrategy::Cancel,
+    };
+
+    const fn stop(forced: bool) -> Decision {
+        Decision::Switchover {
+            when: SwitchoverWhen::Now,
+            forced,
+        }
+    }
+
+    fn start(round: u32, pending: u64) -> Situation {
+        Situation::new("start", Moment::RoundStart, round, pending)
+    }
+
+    fn decision(situation: &Situation) -> Decision {
+        answer(&mut CANCEL.clone(), situation).decision
+    }
+
+    #[test]
+    fn an_estimate_equal_to_the_limit_fits() {
+        // 30,000 pages of 4 KiB in exactly 300 ms.
+        let exact = "409600000B/s";
+        assert_eq!(decision(&start(3, 30_000).at(exact)), stop(false));
+        assert_eq!(decision(&start(3, 30_001).at(exact)), Decision::Continue);
+    }
+
+    #[test]
+    fn the_table_that_fits_is_not_sent_live() {
+        // `Now`, not `AfterRound`.
+        assert_eq!(decision(&start(3, 10).at("1Gbit/s")), stop(false));
+    }
+
+    #[test]
+    fn without_a_bandwidth_there_is_no_estimate_and_the_round_is_sent() {
+        assert_eq!(decision(&start(0, 1)), Decision::Continue);
+        assert_eq!(decision(&start(0, 0)), stop(false));
+    }
+
+    #[test]
+    fn only_the_bandwidth_of_the_last_round_counts() {
+        assert_eq!(CANCEL.cadence().bandwidth, BandwidthWindow::Round);
+        assert_eq!(CANCEL.cadence().gate, Gate::Wait);
+        let rounds = [
+            start(1, 30_000).at("100Mbit/s"),
+            start(2, 30_000).at("1Gbit/s"),
+            // One fast round is enough.
+            start(3, 30_000).at("10Gbit/s"),
+        ];
+        let decisions: Vec<_> = steps(&mut CANCEL.clone(), &rounds)
+            .iter()
+            .map(|step| step.verdict.decision)
+            .collect();
+        assert_eq!(
+            decisions,
+            [Decision::Continue, Decision::Continue, stop(false)]
+        );
+    }
+
+    #[test]
+    fn a_round_of_an_hour_makes_the_timeout_an_hour_late() {
+        let late = [
+            start(4, 1 << 20).at("1Gbit/s").after("3599s"),
+            Situation::new("inside", Moment::Tick, 4, 1 << 19)
+                .at("1Gbit/s")
+                .after("3600s"),
+            Situation::new("end", Moment::RoundEnd, 4, 0)
+                .at("1Gbit/s")
+                .after("7199s"),
+            start(5, 1 << 20).at("1Gbit/s").after("7199s"),
+        ];
+        let steps = steps(&mut CANCEL.clone(), &late);
+        let decisions: Vec<_> = steps.iter().map(|step| step.verdict.decision).collect();
+        let goes_on = Decision::Continue;
+        assert_eq!(decisions, [goes_on, goes_on, goes_on, Decision::Abort]);
+    }
+
+    #[test]
+    fn the_timeout_includes_its_last_moment() {
+        let busy = || start(9, 1 << 20).at("1Gbit/s");
+        assert_eq!(decision(&busy().after("3599.999s")), Decision::Continue);
+        assert_eq!(decision(&busy().after("3600s")), Decision::Abort);
+    }
+
+    #[test]
+    fn ignoring_the_timeout_hands_over_unconverged() {
+        let mut policy = CloudHypervisor {
+            timeout_strategy: TimeoutStrategy::Ignore,
+            ..CANCEL
+        };
+        let late = start(9, 1 << 20).at("1Gbit/s").after("1h");
+        assert_eq!(answer(&mut policy, &late).decision, stop(true));
+    }
+
+    #[test]
+    fn what_fits_is_handed_over_even_after_the_timeout() {
+        assert_eq!(
+            decision(&start(9, 10).at("1Gbit/s").after("2h")),
+            stop(false)
+        );
     }
 }

@@ -59,11 +59,18 @@ impl Policy for FixedRounds {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("rounds", self.rounds.to_string()), ("stop-below", self.stop_below.0.to_string())]
+        vec![
+            ("rounds", self.rounds.to_string()),
+            ("stop-below", self.stop_below.0.to_string()),
+        ]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Pipelined }
+        Cadence {
+            tick: None,
+            bandwidth: BandwidthWindow::Round,
+            gate: Gate::Pipelined,
+        }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -75,7 +82,10 @@ impl Policy for FixedRounds {
         let pending = ("pending", Quantity::Pages(progress.pending));
         let sent = ("rounds sent", Quantity::Count(progress.round.into()));
         let rounds = ("rounds", Quantity::Count(self.rounds.into()));
-        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
+        let switchover = |forced| Decision::Switchover {
+            when: SwitchoverWhen::Now,
+            forced,
+        };
         if progress.pending <= self.stop_below {
             return Verdict::new(
                 switchover(false),
@@ -92,5 +102,68 @@ impl Policy for FixedRounds {
 
     fn boxed_clone(&self) -> Box<dyn Policy> {
         Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Situation, answer};
+    use super::*;
+
+    fn start(rounds: u32, stop_below: u64, round: u32, pending: u64) -> Decision {
+        let mut policy = FixedRounds {
+            rounds,
+            stop_below: Pages(stop_below),
+        };
+        answer(
+            &mut policy,
+            &Situation::new("start", Moment::RoundStart, round, pending),
+        )
+        .decision
+    }
+
+    const CONVERGED: Decision = Decision::Switchover {
+        when: SwitchoverWhen::Now,
+        forced: false,
+    };
+    const FORCED: Decision = Decision::Switchover {
+        when: SwitchoverWhen::Now,
+        forced: true,
+    };
+
+    #[test]
+    fn sends_so_many_times_live_then_stops_by_force() {
+        for rounds in [1, 3, 30] {
+            for round in 0..rounds {
+                assert_eq!(start(rounds, 0, round, 1_000), Decision::Continue);
+            }
+            assert_eq!(start(rounds, 0, rounds, 1_000), FORCED);
+        }
+    }
+
+    #[test]
+    fn no_rounds_is_stop_and_copy() {
+        assert_eq!(start(0, 0, 0, 1 << 20), FORCED);
+    }
+
+    #[test]
+    fn a_small_remainder_has_converged_even_at_the_last_round() {
+        assert_eq!(start(3, 0, 1, 0), CONVERGED);
+        assert_eq!(start(3, 0, 1, 1), Decision::Continue);
+        assert_eq!(start(3, 64, 1, 64), CONVERGED);
+        assert_eq!(start(3, 64, 1, 65), Decision::Continue);
+        assert_eq!(start(3, 64, 3, 64), CONVERGED);
+    }
+
+    #[test]
+    fn decides_only_when_a_round_starts() {
+        for moment in [Moment::Tick, Moment::RoundEnd] {
+            let mut policy = FixedRounds {
+                rounds: 3,
+                stop_below: Pages(0),
+            };
+            let verdict = answer(&mut policy, &Situation::new("later", moment, 7, 0));
+            assert_eq!(verdict.decision, Decision::Continue);
+        }
     }
 }

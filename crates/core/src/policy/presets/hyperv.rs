@@ -129,7 +129,11 @@ impl Policy for HyperV {
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Pipelined }
+        Cadence {
+            tick: None,
+            bandwidth: BandwidthWindow::Round,
+            gate: Gate::Pipelined,
+        }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -141,12 +145,19 @@ impl Policy for HyperV {
         let remaining = ("remaining", Quantity::Bytes(progress.pending_bytes()));
         let sent = ("passes sent", Quantity::Count(progress.round.into()));
         let passes = ("passes", Quantity::Count(self.passes.into()));
-        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
+        let switchover = |forced| Decision::Switchover {
+            when: SwitchoverWhen::Now,
+            forced,
+        };
         if progress.pending_bytes() <= self.small_remainder {
-            return Verdict::new(switchover(false), Reason::new(remaining, Relation::AtMost, small));
+            return Verdict::new(
+                switchover(false),
+                Reason::new(remaining, Relation::AtMost, small),
+            );
         }
         if progress.round >= self.passes {
-            let reason = Reason::new(sent, Relation::AtLeast, passes).with(remaining.0, remaining.1);
+            let reason =
+                Reason::new(sent, Relation::AtLeast, passes).with(remaining.0, remaining.1);
             return Verdict::new(switchover(true), reason);
         }
         let reason = Reason::new(remaining, Relation::Above, small)
@@ -157,5 +168,75 @@ impl Policy for HyperV {
 
     fn boxed_clone(&self) -> Box<dyn Policy> {
         Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::testing::{Guest, Situation, answer, curve};
+    use super::*;
+    use crate::units::Pages;
+
+    fn sends_before_blackout(preset: &PresetInfo) -> (u32, Decision) {
+        let busy = Guest {
+            name: "busy",
+            memory: Pages(1 << 18),
+            working_set: Pages(1 << 17),
+            rate: 1_000_000,
+            link: "1Gbit/s".parse().expect("a bandwidth"),
+        };
+        let mut policy = preset.build(&BTreeMap::new()).expect("defaults");
+        let steps = curve(&mut *policy, busy, 100);
+        let last = steps.last().expect("asked at least once");
+        (last.situation.progress.round, last.verdict.decision)
+    }
+
+    #[test]
+    fn a_busy_guest_is_suspended_after_5_or_10_passes() {
+        let forced = Decision::Switchover {
+            when: SwitchoverWhen::Now,
+            forced: true,
+        };
+        assert_eq!(sends_before_blackout(&INFO_5), (5, forced));
+        assert_eq!(sends_before_blackout(&INFO_10), (10, forced));
+    }
+
+    #[test]
+    fn a_small_remainder_ends_pre_copy_earlier_and_is_not_sent_live() {
+        let mut policy = HyperV {
+            release: Release::R2012,
+            passes: 5,
+            small_remainder: ByteCount::mib(1),
+        };
+        let mut at = |pending| {
+            answer(
+                &mut policy,
+                &Situation::new("start", Moment::RoundStart, 2, pending),
+            )
+            .decision
+        };
+        let converged = Decision::Switchover {
+            when: SwitchoverWhen::Now,
+            forced: false,
+        };
+        assert_eq!(at(256), converged);
+        assert_eq!(at(257), Decision::Continue);
+    }
+
+    #[test]
+    fn neither_time_nor_bandwidth_counts() {
+        let mut policy = HyperV {
+            release: Release::R2012,
+            passes: 5,
+            small_remainder: ByteCount::mib(1),
+        };
+        let plain = Situation::new("start", Moment::RoundStart, 2, 5_000);
+        let fast_and_late = plain.clone().at("400Gbit/s").after("30h");
+        assert_eq!(
+            answer(&mut policy, &plain),
+            answer(&mut policy, &fast_and_late)
+        );
     }
 }

@@ -82,7 +82,9 @@ impl PresetInfo {
 
 impl fmt::Debug for PresetInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PresetInfo").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("PresetInfo")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,9 +136,10 @@ pub fn build(
 ) -> Result<Box<dyn Policy>, PresetError> {
     match find(name) {
         Some(preset) => preset.build(parameters),
-        None => {
-            Err(PresetError::UnknownPreset { preset: name.to_owned(), nearest: nearest(name) })
-        }
+        None => Err(PresetError::UnknownPreset {
+            preset: name.to_owned(),
+            nearest: nearest(name),
+        }),
     }
 }
 

@@ -32,8 +32,8 @@ pub struct ParameterInfo {
 pub enum ParameterKind {
     /// A length of time.
     Duration {
-        /// The longest that is accepted.
-        most: Duration,
+        /// The longest that is accepted; none: any.
+        most: Option<Duration>,
     },
     /// A number of pages.
     Pages,
@@ -75,13 +75,17 @@ impl ParameterKind {
         match self {
             Self::Duration { most } => {
                 let accepted = Quantity::Duration.accepted();
-                format!("a duration such as {accepted}, at most {}", duration::format(most))
+                let most = most.map(|most| format!(", at most {}", duration::format(most)));
+                format!("a duration such as {accepted}{}", most.unwrap_or_default())
             }
             Self::Pages => format!("a number of pages such as {}", Quantity::Pages.accepted()),
             Self::Bytes => format!("a size such as {}", Quantity::Bytes.accepted()),
             Self::Count => format!("a whole number from 0 to {}", u32::MAX),
             Self::OptionalBandwidth { none } => {
-                format!("a bandwidth such as {}, or `{none}`", Quantity::Bandwidth.accepted())
+                format!(
+                    "a bandwidth such as {}, or `{none}`",
+                    Quantity::Bandwidth.accepted()
+                )
             }
             Self::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -100,7 +104,7 @@ impl ParameterKind {
         Ok(match self {
             Self::Duration { most } => {
                 let value = duration::parse(text)?;
-                if value > most {
+                if most.is_some_and(|most| value > most) {
                     return Err(None);
                 }
                 Value::Duration(value)
@@ -153,7 +157,10 @@ pub enum PresetError {
         known: Vec<&'static str>,
     },
     /// The parameter does not take this value.
-    #[error("preset `{preset}`: `{parameter}` cannot be `{}`: expected {accepted}", short(value))]
+    #[error(
+        "preset `{preset}`: `{parameter}` cannot be `{}`: expected {accepted}",
+        short(value)
+    )]
     InvalidValue {
         /// The preset.
         preset: &'static str,
@@ -172,7 +179,11 @@ pub enum PresetError {
 /// No more of a text than fits into a message on one line.
 fn short(text: &str) -> String {
     const MOST: usize = 60;
-    let mut cut: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut cut: String = text
+        .chars()
+        .take(MOST)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if text.chars().nth(MOST).is_some() {
         cut.push('…');
     }
@@ -231,30 +242,69 @@ impl<'a> Given<'a> {
             accepted: info.kind.describe(),
             reason,
         };
-        info.kind.parse(text).map_err(refused).and_then(|value| pick(value).ok_or_else(|| refused(None)))
+        info.kind
+            .parse(text)
+            .map_err(refused)
+            .and_then(|value| pick(value).ok_or_else(|| refused(None)))
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Duration, PresetError> {
-        self.value(name, |value| if let Value::Duration(x) = value { Some(x) } else { None })
+        self.value(name, |value| {
+            if let Value::Duration(x) = value {
+                Some(x)
+            } else {
+                None
+            }
+        })
     }
 
     pub(super) fn pages(&self, name: &str) -> Result<Pages, PresetError> {
-        self.value(name, |value| if let Value::Pages(x) = value { Some(x) } else { None })
+        self.value(name, |value| {
+            if let Value::Pages(x) = value {
+                Some(x)
+            } else {
+                None
+            }
+        })
     }
 
     pub(super) fn bytes(&self, name: &str) -> Result<ByteCount, PresetError> {
-        self.value(name, |value| if let Value::Bytes(x) = value { Some(x) } else { None })
+        self.value(name, |value| {
+            if let Value::Bytes(x) = value {
+                Some(x)
+            } else {
+                None
+            }
+        })
     }
 
     pub(super) fn count(&self, name: &str) -> Result<u32, PresetError> {
-        self.value(name, |value| if let Value::Count(x) = value { Some(x) } else { None })
+        self.value(name, |value| {
+            if let Value::Count(x) = value {
+                Some(x)
+            } else {
+                None
+            }
+        })
     }
 
     pub(super) fn optional_bandwidth(&self, name: &str) -> Result<Option<Bandwidth>, PresetError> {
-        self.value(name, |value| if let Value::OptionalBandwidth(x) = value { Some(x) } else { None })
+        self.value(name, |value| {
+            if let Value::OptionalBandwidth(x) = value {
+                Some(x)
+            } else {
+                None
+            }
+        })
     }
 
     pub(super) fn choice(&self, name: &str) -> Result<&'static str, PresetError> {
-        self.value(name, |value| if let Value::Choice(x) = value { Some(x) } else { None })
+        self.value(name, |value| {
+            if let Value::Choice(x) = value {
+                Some(x)
+            } else {
+                None
+            }
+        })
     }
 }

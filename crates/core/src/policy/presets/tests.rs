@@ -1,0 +1,426 @@
+//! What all presets promise, and the register.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::testing::{Guest, curve, print};
+use super::*;
+use crate::layout::PageSize;
+use crate::policy::{Decision, Verdict};
+use crate::progress::{Capabilities, Moment, Progress};
+use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
+
+fn given(parameters: &[(&str, &str)]) -> BTreeMap<String, String> {
+    parameters
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn texts(policy: &dyn Policy) -> BTreeMap<String, String> {
+    policy
+        .parameters()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+#[test]
+fn every_preset_builds_from_its_defaults_and_says_them_again() {
+    for preset in presets() {
+        let policy = build(preset.name, &BTreeMap::new()).expect("defaults are accepted");
+        assert_eq!(policy.name(), preset.name);
+        let said: Vec<_> = policy
+            .parameters()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        let known: Vec<_> = preset.parameters.iter().map(|known| known.name).collect();
+        assert_eq!(said, known, "{}", preset.name);
+        for (name, text) in policy.parameters() {
+            let info = preset.parameter(name).expect("listed");
+            assert_eq!(
+                info.kind.parse(&text),
+                info.kind.parse(info.default),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_presets_are_those_of_the_field_in_order() {
+    let names: Vec<_> = presets().iter().map(|preset| preset.name).collect();
+    let field = [
+        "fixed-rounds",
+        "qemu-default",
+        "xen-5",
+        "cloud-hypervisor",
+        "hyperv-5",
+        "hyperv-10",
+    ];
+    assert_eq!(names, field);
+}
+
+#[test]
+fn only_presets_without_a_public_rule_are_marked_approximate() {
+    for preset in presets() {
+        assert_eq!(
+            preset.approximate.is_some(),
+            preset.name.starts_with("hyperv"),
+            "{preset:?}"
+        );
+    }
+}
+
+#[test]
+fn every_parameter_names_a_source_that_its_preset_lists() {
+    for preset in presets() {
+        for parameter in preset.parameters {
+            let listed = preset
+                .sources
+                .iter()
+                .any(|source| source.tag == parameter.source);
+            assert!(
+                listed || parameter.source == "ours",
+                "{}: {parameter:?}",
+                preset.name
+            );
+            assert!(!parameter.doc.is_empty() && !parameter.kind.describe().is_empty());
+        }
+    }
+}
+
+#[test]
+fn only_qemu_needs_a_harvest_on_demand() {
+    for preset in presets() {
+        let needs = preset.build(&BTreeMap::new()).expect("defaults").needs();
+        let harvest_on_demand = preset.name == "qemu-default";
+        assert_eq!(
+            needs,
+            Capabilities {
+                harvest_on_demand,
+                ..Capabilities::default()
+            }
+        );
+    }
+}
+
+#[test]
+fn wrong_names_and_values_are_refused_with_what_is_accepted() {
+    let refusals = [
+        ("qemu", &[][..]),
+        ("xen_5", &[]),
+        ("hyperv-50", &[]),
+        ("something-else", &[]),
+        ("", &[]),
+        ("qemu-default", &[("downtime-limt", "300ms")]),
+        ("qemu-default", &[("rounds", "5")]),
+        ("qemu-default", &[("downtime-limit", "300")]),
+        ("qemu-default", &[("downtime-limit", "2001s")]),
+        ("qemu-default", &[("switchover-bandwidth", "unlimited")]),
+        ("qemu-default", &[("max-bandwidth", "0bit/s")]),
+        ("xen-5", &[("max-iterations", "-1")]),
+        ("xen-5", &[("min-dirty", "200KiB")]),
+        ("fixed-rounds", &[("rounds", "4294967296")]),
+        ("cloud-hypervisor", &[("timeout-strategy", "Abort")]),
+        ("hyperv-5", &[("small-remainder", "1024")]),
+        ("hyperv-10", &[("passes", "")]),
+    ];
+    let mut printed = String::new();
+    for (name, parameters) in refusals {
+        let error = build(name, &given(parameters)).expect_err(name);
+        printed += &format!("{error}\n");
+        if let Some(cause) = std::error::Error::source(&error) {
+            printed += &format!("    {cause}\n");
+        }
+    }
+    insta::assert_snapshot!("refusals", printed);
+}
+
+#[test]
+fn a_refusal_quotes_no_more_than_a_line_of_a_hostile_text() {
+    let long = "x\n".repeat(100_000);
+    for error in [
+        build(&long, &BTreeMap::new()),
+        build("xen-5", &given(&[(&long, "1")])),
+        build("xen-5", &given(&[("min-dirty", &long)])),
+    ] {
+        let text = error.expect_err("refused").to_string();
+        assert!(text.len() < 300 && !text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
+fn the_nearest_name_is_the_one_meant() {
+    assert_eq!(nearest("qemu-defualt"), Some("qemu-default"));
+    assert_eq!(nearest("Hyperv_10"), Some("hyperv-10"));
+    assert_eq!(nearest("cloudhypervisor"), Some("cloud-hypervisor"));
+    assert_eq!(nearest("xen"), Some("xen-5"));
+    assert_eq!(nearest("kubevirt-stall"), None);
+    assert_eq!(nearest(""), None);
+    assert_eq!(edits("kitten", "sitting"), 3);
+}
+
+/// Three guests of 1 GiB over 1 Gbit/s: about 30,500 pages a second.
+fn guests() -> [Guest; 3] {
+    let link = "1Gbit/s".parse().expect("a bandwidth");
+    let guest = |name, working_set, rate| Guest {
+        name,
+        memory: Pages(1 << 18),
+        working_set: Pages(working_set),
+        rate,
+        link,
+    };
+    [
+        guest("converging guest", 1 << 16, 8_000),
+        guest("non-converging guest", 1 << 16, 100_000),
+        guest("idle guest", 16, 2),
+    ]
+}
+
+/// Each preset as a curve: what it decides on three guests, and why.
+#[test]
+fn presets_decide_on_known_guests_as_they_always_did() {
+    for preset in presets() {
+        let mut printed = String::new();
+        for guest in guests() {
+            let mut policy = preset.build(&BTreeMap::new()).expect("defaults");
+            let steps = curve(&mut *policy, guest, 12);
+            printed += &format!("{}\n{}\n", guest.name, print(&steps));
+        }
+        insta::assert_snapshot!(preset.name, printed);
+    }
+}
+
+prop_compose! {
+    fn any_duration()(nanos in prop_oneof![0..10_000_000_000u64, any::<u64>()]) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+}
+
+fn any_bandwidth() -> impl Strategy<Value = Bandwidth> {
+    prop_oneof![1..10_000u64, 1_000_000..1_000_000_000u64, 1..=u64::MAX]
+        .prop_map(|rate| Bandwidth::new(rate).expect("not zero"))
+}
+
+fn any_count() -> impl Strategy<Value = u32> {
+    prop_oneof![0..20u32, any::<u32>()]
+}
+
+fn any_pages() -> impl Strategy<Value = Pages> {
+    prop_oneof![0..200u64, 0..2_000_000u64, any::<u64>()].prop_map(Pages)
+}
+
+fn any_qemu() -> impl Strategy<Value = QemuDefault> {
+    let limit = prop_oneof![Just(0), 0..2_000_000_000u64, 0..=2_000_000_000_000u64];
+    (
+        limit,
+        prop::option::of(any_bandwidth()),
+        prop::option::of(any_bandwidth()),
+    )
+        .prop_map(|(limit, switchover_bandwidth, max_bandwidth)| QemuDefault {
+            downtime_limit: Duration::from_nanos(limit),
+            switchover_bandwidth,
+            max_bandwidth,
+        })
+}
+
+fn any_cloud_hypervisor() -> impl Strategy<Value = CloudHypervisor> {
+    (any_duration(), any_duration(), any::<bool>()).prop_map(|(downtime_limit, timeout, cancel)| {
+        CloudHypervisor {
+            downtime_limit,
+            timeout,
+            timeout_strategy: if cancel {
+                TimeoutStrategy::Cancel
+            } else {
+                TimeoutStrategy::Ignore
+            },
+        }
+    })
+}
+
+fn any_policy() -> impl Strategy<Value = Box<dyn Policy>> {
+    fn boxed(policy: impl Policy + 'static) -> Box<dyn Policy> {
+        Box::new(policy)
+    }
+    prop_oneof![
+        (any_count(), any_pages())
+            .prop_map(|(rounds, stop_below)| boxed(FixedRounds { rounds, stop_below })),
+        any_qemu().prop_map(boxed),
+        (any_count(), any_pages()).prop_map(|(max_iterations, min_dirty)| boxed(Xen5 {
+            max_iterations,
+            min_dirty
+        })),
+        any_cloud_hypervisor().prop_map(boxed),
+        (any::<bool>(), any_count(), any::<u64>()).prop_map(|(old, passes, small)| boxed(HyperV {
+            release: if old { Release::R2008 } else { Release::R2012 },
+            passes,
+            small_remainder: ByteCount(small),
+        })),
+    ]
+}
+
+fn any_moment() -> impl Strategy<Value = Moment> {
+    prop_oneof![
+        Just(Moment::Tick),
+        Just(Moment::RoundStart),
+        Just(Moment::RoundEnd)
+    ]
+}
+
+fn any_page_size() -> impl Strategy<Value = PageSize> {
+    prop::sample::select(&PageSize::ALL[..])
+}
+
+prop_compose! {
+    fn any_progress()(
+        page_size in any_page_size(),
+        times in (any::<u64>(), any::<u64>(), any_duration()),
+        round in any_count(),
+        pages in (any_pages(), any_pages(), any_pages(), any_pages()),
+        bytes in (any::<u64>(), any::<u64>()),
+        bandwidth in prop::option::of(any_bandwidth()),
+        rate in prop::option::of(0.0..1e30f64),
+        throttle in 0.0..=1.0f64,
+    ) -> Progress {
+        let mut progress = Progress::at_start(page_size, pages.0, Capabilities::default());
+        progress.now = Timestamp::from_nanos(times.0);
+        progress.round_started = Timestamp::from_nanos(times.1);
+        progress.fixed_costs = times.2;
+        progress.round = round;
+        progress.pending = pages.1;
+        progress.left_over = pages.2;
+        progress.dirtied = pages.3;
+        progress.sent = ByteCount(bytes.0);
+        progress.round_sent = ByteCount(bytes.1);
+        progress.bandwidth = bandwidth;
+        progress.dirty_rate = rate.map(|rate| PageRate::new(rate).expect("finite"));
+        progress.throttle = CpuShare::new(throttle).expect("a share");
+        progress
+    }
+}
+
+/// Pending pages of a round, falling from tick to tick, each with a bandwidth.
+fn any_round() -> impl Strategy<Value = Vec<(u64, u64)>> {
+    // Page counts near what 0 to 2 s at 1 to 1000 MB/s leave pending, so that thresholds are crossed.
+    prop::collection::vec((0..300_000u64, 1_000_000..1_000_000_000u64), 1..40).prop_map(
+        |mut ticks| {
+            ticks.sort_by_key(|&(pending, _)| std::cmp::Reverse(pending));
+            ticks
+        },
+    )
+}
+
+/// The bandwidth of a tick wanders rather than jumps, or nothing would ever be skipped.
+fn wandering(before: Option<Bandwidth>, drawn: u64) -> Option<Bandwidth> {
+    let drawn = match before {
+        Some(before) if drawn % 8 != 0 => before.bytes_per_second() / 10 * (5 + drawn % 12) + 1,
+        _ => drawn,
+    };
+    Bandwidth::new(drawn)
+}
+
+/// The answers to the same questions, asking every time and asking only where `until` says so.
+fn ask_both(
+    policy: &dyn Policy,
+    page_size: PageSize,
+    rounds: &[Vec<(u64, u64)>],
+    measured_from: usize,
+) -> (Vec<Decision>, Vec<Decision>, usize) {
+    let (mut always, mut seldom) = (policy.boxed_clone(), policy.boxed_clone());
+    let (mut every, mut kept, mut skipped) = (Vec::new(), Vec::new(), 0);
+    let mut progress = Progress::at_start(page_size, Pages(300_000), Capabilities::default());
+    let mut seen = 0;
+    for (round, ticks) in rounds.iter().enumerate() {
+        progress.round = round as u32;
+        progress.pending = Pages(ticks[0].0);
+        every.push(always.decide(Moment::RoundStart, &progress).decision);
+        let mut standing: Verdict = seldom.decide(Moment::RoundStart, &progress);
+        kept.push(standing.decision);
+        for &(pending, drawn) in ticks {
+            if standing.decision != Decision::Continue {
+                break;
+            }
+            seen += 1;
+            progress.now = progress.now.saturating_add(Duration::from_millis(50));
+            progress.pending = Pages(pending);
+            if seen > measured_from {
+                progress.bandwidth = wandering(progress.bandwidth, drawn);
+            }
+            every.push(always.decide(Moment::Tick, &progress).decision);
+            if standing.until.reached(&progress) {
+                standing = seldom.decide(Moment::Tick, &progress);
+            } else {
+                skipped += 1;
+            }
+            kept.push(standing.decision);
+        }
+    }
+    (every, kept, skipped)
+}
+
+#[test]
+fn until_lets_most_ticks_of_a_steady_round_be_skipped() {
+    let ticks: Vec<_> = (0..200)
+        .map(|tick| (300_000 - tick * 1_000, 1_000_000))
+        .collect();
+    let policy = build("qemu-default", &BTreeMap::new()).expect("defaults");
+    let (every, kept, skipped) = ask_both(&*policy, PageSize::Kib4, &[ticks], 2);
+    assert_eq!(every, kept);
+    assert!(skipped > 150, "{skipped} skipped");
+}
+
+proptest! {
+    /// Whatever the numbers, every preset answers, gives a reason that prints, and answers the same
+    /// again: a decision follows from what was shown.
+    #[test]
+    fn any_progress_gets_an_answer_and_always_the_same(
+        policy in any_policy(),
+        questions in prop::collection::vec((any_moment(), any_progress()), 1..12),
+    ) {
+        let mut policy = policy;
+        for (moment, progress) in questions {
+            let mut fork = policy.clone();
+            let verdict = policy.decide(moment, &progress);
+            prop_assert_eq!(&fork.decide(moment, &progress), &verdict);
+            prop_assert!(!verdict.reason.to_string().is_empty());
+            verdict.until.reached(&progress);
+        }
+    }
+
+    /// Whatever the parameters, a policy says them so that the same policy is built from them.
+    #[test]
+    fn parameters_said_are_parameters_read(policy in any_policy()) {
+        let again = build(policy.name(), &texts(&*policy)).expect("its own parameters");
+        prop_assert_eq!(format!("{again:?}"), format!("{policy:?}"));
+    }
+
+    /// Texts that are no values are refused, never a panic.
+    #[test]
+    fn any_text_is_a_value_or_refused(text in ".{0,20}", number in "-?[0-9.]{0,25}[a-zA-Z/]{0,6}") {
+        for preset in presets() {
+            for parameter in preset.parameters {
+                for text in [&text, &number] {
+                    let result = preset.build(&given(&[(parameter.name, text)]));
+                    prop_assert_eq!(result.is_ok(), parameter.kind.parse(text).is_ok());
+                }
+            }
+        }
+    }
+
+    /// Asking only when `until` is reached decides the same, at every tick, as asking every time.
+    #[test]
+    fn skipping_to_until_decides_the_same_as_ticking(
+        policy in prop_oneof![any_policy(), any_qemu().prop_map(|q| Box::new(q) as Box<dyn Policy>)],
+        huge in any::<bool>(),
+        rounds in prop::collection::vec(any_round(), 1..4),
+        measured_from in 0..4usize,
+    ) {
+        let page_size = if huge { PageSize::Mib2 } else { PageSize::Kib4 };
+        let (every, kept, _) = ask_both(&*policy, page_size, &rounds, measured_from);
+        prop_assert_eq!(every, kept);
+    }
+}

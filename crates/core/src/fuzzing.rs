@@ -1,0 +1,572 @@
+//! Test support: a tiny world around both machines, driven by bytes.
+//!
+//! Used by the fuzz target `machines`, by property tests and by the tests that replay the corpus; not
+//! part of the interface. Every byte is a choice: deliver this, lose that, write there, fail here. After
+//! each step and at the end the promises of the engine are asserted, so a panic is a finding.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::controller::{Controller, Harvested, Transmitted};
+use crate::dirty::{PageSet, Take};
+use crate::layout::{PageNumber, PageSize, RamLayout};
+use crate::machine::handoff::{Fence, StableRecord};
+use crate::machine::message::{Configuration, Message, MigrationId, Section};
+use crate::machine::{
+    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Source,
+    SourceAction, SourceEvent, SourcePhase, Step, Transmit,
+};
+use crate::policy::{
+    Adjustments, BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation,
+    SwitchoverWhen, Verdict,
+};
+use crate::progress::{Capabilities, Moment, Progress};
+use crate::units::{ByteCount, CpuShare, Pages, Timestamp};
+
+const PAGES: usize = 200;
+
+/// Drives both machines by `data` and asserts what the engine promises.
+///
+/// # Panics
+///
+/// If a promise is broken.
+pub fn check_machines(data: &[u8]) {
+    let mut choices = Choices { data, at: 0 };
+    let mut world = World::new(choices.next(), choices.next());
+    while let Some(choice) = choices.next_if_any() {
+        world.step(choice, &mut choices);
+        world.assert_always();
+    }
+    world.calm_down();
+    world.assert_at_the_end();
+}
+
+struct Choices<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl Choices<'_> {
+    fn next_if_any(&mut self) -> Option<u8> {
+        let byte = self.data.get(self.at).copied();
+        self.at += 1;
+        byte
+    }
+
+    fn next(&mut self) -> u8 {
+        self.next_if_any().unwrap_or(0)
+    }
+}
+
+/// What is on its way to the destination.
+enum Wire {
+    Message(Message),
+    Page(usize, u32),
+}
+
+#[allow(clippy::struct_excessive_bools)] // Facts about a world, each true or not.
+struct World {
+    source: Source,
+    destination: Destination,
+    now: Timestamp,
+    memory: Vec<u32>,
+    copy: Vec<u32>,
+    at_pause: Option<Vec<u32>>,
+    log: PageSet,
+    tracking: bool,
+    throttle: CpuShare,
+    runs_here: bool,
+    runs_there: bool,
+    ran_there: bool,
+    connected: bool,
+    wants_connection: bool,
+    wake: Option<Timestamp>,
+    forward: VecDeque<Wire>,
+    back: VecDeque<Message>,
+    due_here: VecDeque<SourceEvent>,
+    due_there: VecDeque<DestinationEvent>,
+    /// Pages a slice of sending takes.
+    slice: u64,
+    seed: u8,
+}
+
+impl World {
+    fn new(seed: u8, slice: u8) -> Self {
+        let source = source(seed);
+        Self {
+            log: PageSet::new(layout(PAGES).numbers()),
+            source,
+            destination: Destination::new(),
+            now: Timestamp::ZERO,
+            memory: vec![0; PAGES],
+            copy: vec![u32::MAX; PAGES],
+            at_pause: None,
+            tracking: false,
+            throttle: CpuShare::NONE,
+            runs_here: true,
+            runs_there: false,
+            ran_there: false,
+            connected: true,
+            wants_connection: false,
+            wake: None,
+            forward: VecDeque::new(),
+            back: VecDeque::new(),
+            due_here: VecDeque::from([SourceEvent::Start]),
+            due_there: VecDeque::new(),
+            slice: u64::from(slice) + 1,
+            seed,
+        }
+    }
+
+    fn step(&mut self, choice: u8, choices: &mut Choices<'_>) {
+        self.now = self.now.saturating_add(Duration::from_millis(1));
+        match choice % 24 {
+            0..=6 => self.answer_here(),
+            7..=9 => self.answer_there(),
+            10..=13 => self.deliver_forward(),
+            14..=16 => self.deliver_back(),
+            17..=18 => self.write(choices.next(), choices.next()),
+            19 => match choices.next() % 4 {
+                0 => self.disconnect(),
+                1 => self.fail_here(),
+                2 => self.fail_there(),
+                _ => self.connect(),
+            },
+            20 => match choices.next() % 4 {
+                0 => self.here(SourceEvent::Cancel(CancelReason::Requested)),
+                1 => self.there(DestinationEvent::Withdraw),
+                _ => {}
+            },
+            21 => {
+                if choices.next().is_multiple_of(4) {
+                    self.now = self.now.saturating_add(Duration::from_secs(2));
+                    self.here(SourceEvent::Wake);
+                }
+            }
+            22 => self.nonsense(choices.next()),
+            _ => {}
+        }
+        self.obey();
+    }
+
+    /// Passes an event to the source. One that does not fit must change nothing.
+    fn here(&mut self, event: SourceEvent) {
+        let before = (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
+        if self.source.handle(self.now, event).is_err() {
+            let after = (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
+            assert_eq!(before, after, "an event that was refused changed the source");
+        }
+    }
+
+    fn there(&mut self, event: DestinationEvent) {
+        let before = (self.destination.phase(), *self.destination.handoff());
+        if self.destination.handle(self.now, event).is_err() {
+            let after = (self.destination.phase(), *self.destination.handoff());
+            assert_eq!(before, after, "an event that was refused changed the destination");
+        }
+    }
+
+    fn answer_here(&mut self) {
+        if let Some(event) = self.due_here.pop_front() {
+            self.here(event);
+        }
+    }
+
+    fn answer_there(&mut self) {
+        if let Some(event) = self.due_there.pop_front() {
+            self.there(event);
+        }
+    }
+
+    fn deliver_forward(&mut self) {
+        match self.forward.pop_front() {
+            Some(Wire::Page(page, version)) => self.copy[page] = version,
+            Some(Wire::Message(message)) => self.there(DestinationEvent::Received(message)),
+            None => {}
+        }
+    }
+
+    fn deliver_back(&mut self) {
+        if let Some(message) = self.back.pop_front() {
+            self.here(SourceEvent::Received(message));
+        }
+    }
+
+    /// The guest writes, wherever it runs.
+    fn write(&mut self, first: u8, count: u8) {
+        if !self.runs_here {
+            return;
+        }
+        for page in usize::from(first)..usize::from(first) + usize::from(count % 16) {
+            let page = page % PAGES;
+            self.memory[page] += 1;
+            if self.tracking && self.log.insert(PageNumber(page as u64)).is_err() {
+                panic!("page {page} is not in the log");
+            }
+        }
+    }
+
+    fn disconnect(&mut self) {
+        if self.connected {
+            self.connected = false;
+            self.forward.clear();
+            self.back.clear();
+            self.here(SourceEvent::Disconnected);
+            self.there(DestinationEvent::Disconnected);
+        }
+    }
+
+    fn connect(&mut self) {
+        if !self.connected && self.wants_connection {
+            self.connected = true;
+            self.wants_connection = false;
+            self.there(DestinationEvent::Connected);
+            self.here(SourceEvent::Connected);
+        }
+    }
+
+    /// The next answer is a failure instead.
+    fn fail_here(&mut self) {
+        let step = match self.due_here.front() {
+            Some(SourceEvent::TrackingStarted) => Step::StartTracking,
+            Some(SourceEvent::Transmitted(_)) => Step::Transmit,
+            Some(SourceEvent::Harvested(_)) => Step::Harvest,
+            Some(SourceEvent::Paused) => Step::Pause,
+            Some(SourceEvent::Saved(_)) => Step::SaveState,
+            Some(SourceEvent::Persisted) => {
+                self.due_here.pop_front();
+                self.here(SourceEvent::NotPersisted);
+                return;
+            }
+            _ => return,
+        };
+        self.due_here.pop_front();
+        self.here(SourceEvent::Failed(Failure { step, detail: "made to fail".into() }));
+    }
+
+    fn fail_there(&mut self) {
+        let event = match self.due_there.front() {
+            Some(DestinationEvent::Built) => DestinationEvent::Refused { reason: "no room".into() },
+            Some(DestinationEvent::Restored) => DestinationEvent::Failed(Failure {
+                step: Step::Protocol,
+                detail: "made to fail".into(),
+            }),
+            Some(DestinationEvent::Persisted) => DestinationEvent::NotPersisted,
+            _ => return,
+        };
+        self.due_there.pop_front();
+        self.there(event);
+    }
+
+    /// Events out of turn: what does not fit is refused, and then nothing has changed.
+    fn nonsense(&mut self, choice: u8) {
+        match choice % 12 {
+            0 => self.here(SourceEvent::Start),
+            1 => self.here(SourceEvent::Paused),
+            2 => self.here(SourceEvent::Harvested(Harvested { pending: Pages(1), ..Harvested::default() })),
+            3 => self.here(SourceEvent::Transmitted(Transmitted { pending: Pages(7), ..Transmitted::default() })),
+            4 => self.here(SourceEvent::Received(Message::State(Vec::new()))),
+            5 => self.here(SourceEvent::Received(Message::Configure(Configuration {
+                id: MigrationId(2),
+                name: String::new(),
+                layout: layout(1),
+                vcpus: 0,
+            }))),
+            6 => self.there(DestinationEvent::Received(Message::Accept)),
+            7 => self.there(DestinationEvent::Persisted),
+            8 => self.there(DestinationEvent::Resumed),
+            9 => self.here(SourceEvent::Fenced(Fence::NeverRan).filter(false)),
+            10 => self.there(DestinationEvent::Discard.filter(false)),
+            _ => self.here(SourceEvent::Wake),
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Some(action) = self.source.poll() {
+            self.obey_here(action);
+        }
+        while let Some(action) = self.destination.poll() {
+            self.obey_there(action);
+        }
+    }
+
+    fn obey_here(&mut self, action: SourceAction) {
+        match action {
+            SourceAction::Send(message) if self.connected => self.forward.push_back(Wire::Message(message)),
+            SourceAction::StartTracking => {
+                self.tracking = true;
+                self.due_here.push_back(SourceEvent::TrackingStarted);
+            }
+            SourceAction::StopTracking => {
+                self.tracking = false;
+                self.due_here.push_back(SourceEvent::TrackingStopped);
+            }
+            SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Harvest => {
+                let backlog = self.source.backlog_mut();
+                let left_over = backlog.pending();
+                let found = backlog.harvested(&mut self.log);
+                let dirtied = found.map(|found| found.dirty).unwrap_or_default();
+                let pending = backlog.pending();
+                self.due_here.push_back(SourceEvent::Harvested(Harvested { dirtied, left_over, pending }));
+            }
+            SourceAction::Wake(at) => self.wake = Some(at),
+            SourceAction::Throttle(share) => self.throttle = share,
+            SourceAction::Pause => {
+                self.runs_here = false;
+                self.at_pause = Some(self.memory.clone());
+                self.due_here.push_back(SourceEvent::Paused);
+            }
+            SourceAction::SaveState => {
+                let section = Section { kind: "cpu".into(), version: 1, bytes: vec![self.seed] };
+                self.due_here.push_back(SourceEvent::Saved(vec![section]));
+            }
+            SourceAction::Resume => {
+                self.runs_here = true;
+                self.due_here.push_back(SourceEvent::Resumed);
+            }
+            SourceAction::Persist(record) => {
+                assert_eq!(record, StableRecord::Go);
+                self.due_here.push_back(SourceEvent::Persisted);
+            }
+            SourceAction::Reconnect => {
+                if self.connected {
+                    // Closed by the source: the other side sees it.
+                    self.connected = false;
+                    self.forward.clear();
+                    self.back.clear();
+                    self.there(DestinationEvent::Disconnected);
+                }
+                self.wants_connection = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let most = if transmit.slice.is_some() { self.slice } else { u64::MAX };
+        let mut sent = Vec::new();
+        let taken = self.source.backlog_mut().take_with(|block| {
+            let mut mask = block.mask;
+            let mut chosen = 0;
+            while mask != 0 && (sent.len() as u64) < most {
+                let bit = mask & mask.wrapping_neg();
+                sent.push(block.word * 64 + bit.trailing_zeros() as usize);
+                chosen |= bit;
+                mask ^= bit;
+            }
+            if mask == 0 { Take::Continue(chosen) } else { Take::Stop(chosen) }
+        });
+        assert_eq!(taken.taken.0, sent.len() as u64);
+        if self.connected {
+            self.forward.extend(sent.iter().map(|&page| Wire::Page(page, self.memory[page])));
+        }
+        let pending = self.source.backlog().pending();
+        self.due_here.push_back(SourceEvent::Transmitted(Transmitted {
+            pages: taken.taken,
+            zero: Pages(0),
+            bytes: ByteCount(taken.taken.0 * 4096),
+            pending,
+            skipped: Pages(0),
+        }));
+    }
+
+    fn obey_there(&mut self, action: DestinationAction) {
+        match action {
+            DestinationAction::Send(message) if self.connected => self.back.push_back(message),
+            DestinationAction::Build(_) => self.due_there.push_back(DestinationEvent::Built),
+            DestinationAction::Restore(sections) => {
+                assert!(sections.iter().all(|section| section.bytes == [self.seed]));
+                self.due_there.push_back(DestinationEvent::Restored);
+            }
+            DestinationAction::Persist(record) => {
+                assert_eq!(record, StableRecord::Running);
+                self.due_there.push_back(DestinationEvent::Persisted);
+            }
+            DestinationAction::Resume => {
+                assert_eq!(Some(&self.copy), self.at_pause.as_ref(), "the copy is not the memory at the pause");
+                self.runs_there = true;
+                self.ran_there = true;
+                self.due_there.push_back(DestinationEvent::Resumed);
+            }
+            DestinationAction::DropReplica => assert!(!self.runs_there, "a running guest was dropped"),
+            _ => {}
+        }
+    }
+
+    fn assert_always(&self) {
+        assert!(!(self.runs_here && self.runs_there), "the guest runs on both sides");
+    }
+
+    /// No more faults: whatever is due happens, connections come back.
+    fn calm_down(&mut self) {
+        for _ in 0..20_000 {
+            if self.due_here.is_empty()
+                && self.due_there.is_empty()
+                && self.forward.is_empty()
+                && self.back.is_empty()
+            {
+                if !self.connected && self.wants_connection {
+                    self.connect();
+                    self.obey();
+                    continue;
+                }
+                let Some(wake) = self.wake.take() else { return };
+                self.now = self.now.max(wake);
+                self.here(SourceEvent::Wake);
+                self.obey();
+                continue;
+            }
+            self.now = self.now.saturating_add(Duration::from_millis(1));
+            self.answer_here();
+            self.answer_there();
+            self.deliver_forward();
+            self.deliver_back();
+            self.obey();
+            self.assert_always();
+        }
+        panic!("the migration never ends: {:?}, {:?}", self.source.phase(), self.destination.phase());
+    }
+
+    fn assert_at_the_end(&self) {
+        let (here, there) = (self.source.phase(), self.destination.phase());
+        if here == SourcePhase::Idle {
+            return;
+        }
+        assert_eq!(here, SourcePhase::Done, "the source is stuck; the destination is {there:?}");
+        assert!(!self.tracking, "tracking was left on");
+        assert_eq!(self.throttle, CpuShare::NONE, "a throttle was left");
+        assert!(self.runs_here != self.runs_there, "the guest runs on neither side");
+        assert!(
+            !self.runs_here || there != DestinationPhase::Prepared || !self.connected,
+            "a replica was left at the destination"
+        );
+        let report = self.source.report(self.now);
+        assert_eq!(report.outcome == crate::report::Outcome::Completed, self.runs_there, "{}", report.why);
+        let replayed = source(self.seed).replay(self.source.controller().journal());
+        assert_eq!(replayed.as_ref(), Ok(self.source.controller().journal()), "the replay differs");
+    }
+}
+
+trait Maybe: Sized {
+    /// Events that need a guarantee nobody gives here are never passed in; a wake-up stands for them.
+    fn filter(self, given: bool) -> Self;
+}
+
+impl Maybe for SourceEvent {
+    fn filter(self, given: bool) -> Self {
+        if given { self } else { Self::Wake }
+    }
+}
+
+impl Maybe for DestinationEvent {
+    fn filter(self, given: bool) -> Self {
+        if given { self } else { Self::Received(Message::Accept) }
+    }
+}
+
+fn layout(pages: usize) -> RamLayout {
+    match RamLayout::contiguous(ByteCount(4096 * pages as u64), PageSize::Kib4) {
+        Ok(layout) => layout,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A source that has done nothing yet.
+fn source(seed: u8) -> Source {
+    let configuration =
+        Configuration { id: MigrationId(1), name: "tiny".into(), layout: layout(PAGES), vcpus: 1 };
+    Source::new(configuration, controller(seed)).with_patience(Duration::from_secs(1))
+}
+
+fn controller(seed: u8) -> Controller {
+    let capabilities =
+        Capabilities { throttle: true, harvest_on_demand: true, ..Capabilities::default() };
+    let policy = Box::new(Whim { seed: u64::from(seed) });
+    match Controller::new(policy, PageSize::Kib4, Pages(PAGES as u64), capabilities) {
+        Ok(controller) => controller,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A policy that decides by a hash of what it sees: anything, but repeatably so.
+#[derive(Clone, Debug)]
+struct Whim {
+    seed: u64,
+}
+
+impl Policy for Whim {
+    fn name(&self) -> &'static str {
+        "whim"
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence {
+            tick: (!self.seed.is_multiple_of(3)).then_some(Duration::from_millis(5)),
+            bandwidth: if self.seed.is_multiple_of(2) {
+                BandwidthWindow::Round
+            } else {
+                BandwidthWindow::Time(Duration::from_millis(3))
+            },
+            gate: if self.seed.is_multiple_of(5) { Gate::Wait } else { Gate::Pipelined },
+        }
+    }
+
+    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
+        let mut hash = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for part in [moment as u64, u64::from(progress.round), progress.pending.0, progress.now.as_nanos()] {
+            hash = (hash ^ part).wrapping_mul(0xd134_2543_de82_ef95).rotate_left(23);
+        }
+        let late = progress.round > 12;
+        let when = if hash & 64 == 0 { SwitchoverWhen::Now } else { SwitchoverWhen::AfterRound };
+        let decision = match hash % 32 {
+            _ if late => Decision::Switchover { when, forced: true },
+            0 | 1 => Decision::Switchover { when, forced: false },
+            2..=5 => Decision::Harvest,
+            6 => Decision::Abort,
+            _ => Decision::Continue,
+        };
+        let reason = Reason::new(
+            ("hash", Quantity::Count(hash % 32)),
+            Relation::Equal,
+            ("hash", Quantity::Count(hash % 32)),
+        );
+        let throttle = (hash & 0x300 == 0).then(|| CpuShare::percent((hash >> 10 & 63) as u8));
+        Verdict::new(decision, reason).adjusting(Adjustments { throttle, ..Adjustments::default() })
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// One side runs the guest, with the memory it had at the pause, and nothing is left behind,
+        /// whatever is lost, fails or is cancelled, and whenever; and the journal replays.
+        #[test]
+        fn every_end_is_sound(data in prop::collection::vec(any::<u8>(), 0..600)) {
+            check_machines(&data);
+        }
+    }
+
+    #[test]
+    fn an_undisturbed_migration_completes() {
+        let mut completed = 0;
+        for seed in 0..64 {
+            let mut world = World::new(seed, 9);
+            world.obey();
+            world.calm_down();
+            world.assert_at_the_end();
+            completed += u32::from(world.ran_there);
+        }
+        assert!(completed > 30, "only {completed} of 64 completed");
+    }
+}

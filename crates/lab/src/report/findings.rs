@@ -1,0 +1,246 @@
+//! What the sweep found, in sentences and one table.
+
+use super::frontier::{Lost, direction, frontier};
+use super::grid::{Grid, Group, Metric, converges, median, value_text};
+use super::page::{section as page_section, table};
+use super::{Cell, tables};
+use crate::chart::{Unit, escape};
+
+/// What was found for one group.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Finding {
+    pub(super) group: Group,
+    /// Cells that were run.
+    pub(super) cells: usize,
+    /// Of these, cells where at least half of the runs converged.
+    pub(super) converging: usize,
+    /// Medians over the cells in which every group converges.
+    pub(super) total_ms: Option<f64>,
+    pub(super) downtime_ms: Option<f64>,
+    pub(super) downtime_p90_ms: Option<f64>,
+    pub(super) disruption_vcpu_s: Option<f64>,
+}
+
+impl Finding {
+    pub(super) fn share(&self) -> f64 {
+        self.converging as f64 / self.cells.max(1) as f64
+    }
+}
+
+/// What was found, over the whole sweep.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Findings {
+    /// In the order of the axis; groups without a single run left out.
+    pub(super) groups: Vec<Finding>,
+    /// How many cells a group has in which every group converges.
+    pub(super) common: usize,
+}
+
+/// A cell's place without its group.
+fn place(grid: &Grid<'_>, cell: &Cell) -> Vec<usize> {
+    let coords = cell.coords.iter().enumerate();
+    coords.filter(|(at, _)| Some(*at) != grid.series).map(|(_, place)| *place).collect()
+}
+
+impl Findings {
+    pub(super) fn of(grid: &Grid<'_>) -> Self {
+        let mut cells: Vec<(Group, Vec<&Cell>)> =
+            grid.groups().into_iter().map(|group| (group, Vec::new())).collect();
+        for cell in grid.all() {
+            cells[grid.group_of(cell)].1.push(cell);
+        }
+        cells.retain(|(_, cells)| !cells.is_empty());
+        let holds = cells.iter().map(|(_, cells)| {
+            let places = cells.iter().filter(|cell| converges(cell)).map(|cell| place(grid, cell));
+            places.collect::<std::collections::BTreeSet<_>>()
+        });
+        // Policies that converge in more cells do so in harder ones; only common cells compare.
+        let common = holds.reduce(|all, next| all.intersection(&next).cloned().collect()).unwrap_or_default();
+        let groups = cells.into_iter().map(|(group, cells)| {
+            let shared: Vec<&&Cell> = cells.iter().filter(|cell| common.contains(&place(grid, cell))).collect();
+            let middle = |of: fn(&Cell) -> Option<f64>| median(shared.iter().filter_map(|cell| of(cell)));
+            Finding {
+                group,
+                cells: cells.len(),
+                converging: cells.iter().filter(|cell| converges(cell)).count(),
+                total_ms: middle(|cell| Metric::Total.of(cell)),
+                downtime_ms: middle(|cell| Metric::Downtime.of(cell)),
+                downtime_p90_ms: middle(|cell| cell.downtime_p90_ms),
+                disruption_vcpu_s: middle(|cell| Metric::Disruption.of(cell)),
+            }
+        });
+        Self { groups: groups.collect(), common: common.len() }
+    }
+
+    /// The findings in sentences, the most important first.
+    pub(super) fn sentences(&self, grid: &Grid<'_>) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if self.groups.is_empty() {
+            return vec!["No cell of this sweep was run.".to_owned()];
+        }
+        sentences.push(self.convergence());
+        sentences.extend(frontier_sentence(grid));
+        sentences.extend(self.downtime());
+        sentences
+    }
+
+    fn convergence(&self) -> String {
+        let by_share = |best: bool| {
+            let order = |a: &&Finding, b: &&Finding| a.share().total_cmp(&b.share());
+            if best { self.groups.iter().rev().max_by(order) } else { self.groups.iter().min_by(order) }
+        };
+        let share = |finding: &Finding| whole_percent(finding.share());
+        match (by_share(true), by_share(false)) {
+            (Some(best), _) if self.groups.len() == 1 => {
+                format!("{} in {} of {} cells.", subject(&best.group), share(best), best.cells)
+            }
+            (Some(best), Some(least)) if best.converging == least.converging && best.cells == least.cells => {
+                format!("All {} converge in {} of {} cells.", self.groups.len(), share(best), best.cells)
+            }
+            (Some(best), Some(least)) => format!(
+                "{} converges most often, in {} of its {} cells; {} least often, in {}.",
+                best.group.name,
+                share(best),
+                best.cells,
+                least.group.name,
+                share(least),
+            ),
+            _ => String::new(),
+        }
+    }
+
+    fn downtime(&self) -> Option<String> {
+        if self.groups.len() < 2 {
+            let only = self.groups.first()?;
+            let downtime = Unit::Milliseconds.format(only.downtime_ms?);
+            let total = Unit::Milliseconds.format(only.total_ms?);
+            return Some(format!("Where it converges, the median migration takes {total} with {downtime} of downtime."));
+        }
+        let with = || self.groups.iter().filter_map(|finding| finding.downtime_ms.map(|value| (value, &finding.group.name)));
+        let least = with().min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let most = with().max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let text = |value| Unit::Milliseconds.format(value);
+        let where_all = format!("Where all of them converge ({} cells each)", self.common);
+        if text(least.0) == text(most.0) {
+            return Some(format!("{where_all}, the median downtime is {} for each.", text(least.0)));
+        }
+        Some(format!(
+            "{where_all}, the median downtime is least with {} ({}) and greatest with {} ({}).",
+            least.1,
+            text(least.0),
+            most.1,
+            text(most.0),
+        ))
+    }
+}
+
+fn subject(group: &Group) -> String {
+    if group.name.is_empty() { "The migration converges".to_owned() } else { format!("{} converges", group.name) }
+}
+
+/// In whole per cent; not 0 or 100 unless it is exactly that.
+fn whole_percent(share: f64) -> String {
+    let percent = (share * 100.0).round();
+    if share > 0.0 && percent < 1.0 {
+        "less than 1 %".to_owned()
+    } else if share < 1.0 && percent > 99.0 {
+        "more than 99 %".to_owned()
+    } else {
+        format!("{percent} %")
+    }
+}
+
+/// Where convergence is lost at the middle of the x axis.
+fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
+    let (x, y) = (grid.axis(grid.x)?, grid.axis(grid.y)?);
+    let order = grid.ascending(grid.x);
+    let middle = *order.get(order.len().checked_sub(1)? / 2)?;
+    let way = direction(grid);
+    let mut lost: Vec<(f64, usize, String)> = Vec::new();
+    for group in grid.groups() {
+        let points = frontier(grid, group.index, way);
+        let point = points.iter().find(|point| point.x == middle)?;
+        if let Point { last: Some(at), open: false, .. } = *point {
+            lost.push((grid.numbers(grid.y)[at], at, group.name));
+        }
+    }
+    lost.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (first, last) = (lost.first()?, lost.last()?);
+    let beyond = if way == Lost::Upwards { "above" } else { "below" };
+    let of = |name: &str| if name.is_empty() { String::new() } else { format!(" ({name})") };
+    let mut text = format!("At {}, convergence is lost {beyond} ", value_text(x, middle));
+    if first.1 == last.1 {
+        let who = if lost.len() > 1 { " whatever the policy".to_owned() } else { of(&first.2) };
+        text.push_str(&format!("{}{who}", value_text(y, first.1)));
+    } else {
+        text.push_str(&format!(
+            "{}{} to {}{}",
+            value_text(y, first.1),
+            of(&first.2),
+            value_text(y, last.1),
+            of(&last.2)
+        ));
+    }
+    if let Some(rate) = grid.line_rate(grid.numbers(grid.x)[middle]) {
+        text.push_str(&format!("; the link carries {}", Unit::PageRate.format(rate)));
+    }
+    text.push('.');
+    Some(text)
+}
+
+use super::frontier::Point;
+
+/// The table of findings.
+pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
+    if found.groups.is_empty() {
+        return String::new();
+    }
+    let head: Vec<String> = [
+        grid.group_word(),
+        "converges in",
+        "",
+        "median total time",
+        "median downtime",
+        "90th percentile of downtime",
+        "median lost guest time",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let rows: Vec<Vec<String>> = found
+        .groups
+        .iter()
+        .map(|finding| {
+            let share = finding.share();
+            let meter = format!(
+                "<span class=\"meter s{}\"><i style=\"width:{:.1}%\"></i></span>",
+                finding.group.index % 8,
+                share * 100.0
+            );
+            let time = |value| tables::optional(Unit::Milliseconds, value);
+            vec![
+                escape(if finding.group.name.is_empty() { "all runs" } else { &finding.group.name }),
+                format!("{} <small>{} of {}</small>", whole_percent(share), finding.converging, finding.cells),
+                meter,
+                time(finding.total_ms),
+                time(finding.downtime_ms),
+                time(finding.downtime_p90_ms),
+                tables::optional(Unit::VcpuSeconds, finding.disruption_vcpu_s),
+            ]
+        })
+        .collect();
+    let mut intro = "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
+    if found.groups.len() > 1 {
+        intro.push_str(&format!(
+            " The medians are over the {} cells in which every {} converges, so that all are judged on the same guests.",
+            found.common,
+            grid.group_word()
+        ));
+    } else {
+        intro.push_str(" The medians are over the cells that converge.");
+    }
+    if let Some(note) = grid.fixed_note() {
+        intro.push(' ');
+        intro.push_str(&note);
+    }
+    page_section("findings", "At a glance", &intro, &table("Findings", &head, &rows, 1))
+}

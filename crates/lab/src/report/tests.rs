@@ -1,0 +1,233 @@
+//! Promises of the report: it stands alone, it escapes, it bears missing values, and what it says follows from the data.
+
+use proptest::prelude::*;
+
+use super::frontier::{Lost, direction, frontier};
+use super::grid::Grid;
+use super::*;
+
+fn numbers(key: &str, unit: Unit, values: &[f64]) -> Axis {
+    Axis { key: key.to_owned(), label: key.to_owned(), values: GridValues::Numbers { unit, values: values.to_vec() } }
+}
+
+fn names(key: &str, values: &[&str]) -> Axis {
+    let values = values.iter().map(|name| (*name).to_owned()).collect();
+    Axis { key: key.to_owned(), label: key.to_owned(), values: GridValues::Names(values) }
+}
+
+/// A full grid over `axes`, with `fill` called for each place.
+fn sweep(axes: Vec<Axis>, policy_axis: Option<usize>, fill: impl Fn(&[usize], &mut Cell)) -> ReportInput {
+    let mut places = vec![Vec::new()];
+    for axis in &axes {
+        let count = grid::axis_len(axis);
+        places = places.iter().flat_map(|place: &Vec<usize>| (0..count).map(move |at| [place.as_slice(), &[at]].concat())).collect();
+    }
+    let cells = places.into_iter().map(|coords| {
+        let mut cell = Cell {
+            runs: 10,
+            converged: 1.0,
+            outcomes: vec![("completed".to_owned(), 10)],
+            total_ms: Some(40_000.0),
+            downtime_ms: Some(120.0),
+            downtime_p90_ms: Some(200.0),
+            sent_bytes: Some(5e9),
+            rounds: Some(4.0),
+            disruption_vcpu_s: Some(0.4),
+            ..Cell::default()
+        };
+        fill(&coords, &mut cell);
+        cell.coords = coords;
+        cell
+    });
+    ReportInput {
+        title: "A sweep".to_owned(),
+        command: "whimbrel sweep".to_owned(),
+        scenario_toml: "[guest]\nmemory = \"4GiB\"\n".to_owned(),
+        version: "0.1.0".to_owned(),
+        facts: vec![("Guest".to_owned(), "4 GiB".to_owned())],
+        cells: cells.collect(),
+        axes,
+        policy_axis,
+        page_bytes: Some(4096),
+    }
+}
+
+/// Two policies; the first converges up to rate 2, the second up to rate 1 (counted), whatever the bandwidth.
+fn two_policies() -> ReportInput {
+    let axes = vec![
+        numbers("rate", Unit::PageRate, &[100.0, 1000.0, 10_000.0, 100_000.0]),
+        names("policy", &["patient", "hasty"]),
+        numbers("bandwidth", Unit::Bandwidth, &[12.5e6, 125e6]),
+    ];
+    sweep(axes, Some(1), |at, cell| {
+        if at[0] > 2 - at[1] {
+            cell.converged = 0.0;
+            cell.total_ms = None;
+        }
+    })
+}
+
+#[test]
+fn the_frontier_is_the_last_rate_before_convergence_is_lost() {
+    let mut input = two_policies();
+    let last = |input: &ReportInput, group: usize| {
+        let grid = Grid::new(input);
+        assert_eq!(direction(&grid), Lost::Upwards);
+        frontier(&grid, group, Lost::Upwards).iter().map(|point| (point.last, point.open, point.again)).collect::<Vec<_>>()
+    };
+    assert_eq!(last(&input, 0), [(Some(2), false, false); 2]);
+    assert_eq!(last(&input, 1), [(Some(1), false, false); 2]);
+    // At the first bandwidth: the lowest rate fails, so there is none, though higher ones converge.
+    for cell in &mut input.cells {
+        if cell.coords == [0, 0, 0] {
+            cell.converged = 0.4;
+        }
+        if cell.coords == [3, 0, 1] {
+            cell.converged = 0.5;
+        }
+    }
+    assert_eq!(last(&input, 0), [(None, false, true), (Some(3), true, false)]);
+}
+
+#[test]
+fn a_limit_loses_convergence_downwards() {
+    let axes = vec![
+        numbers("bandwidth", Unit::Bandwidth, &[1e6, 1e7]),
+        numbers("limit", Unit::Milliseconds, &[10.0, 100.0, 1000.0, 10_000.0]),
+    ];
+    let input = sweep(axes, None, |at, cell| cell.converged = if at[1] >= 1 { 1.0 } else { 0.0 });
+    let grid = Grid::new(&input);
+    assert_eq!(direction(&grid), Lost::Downwards);
+    assert_eq!(frontier(&grid, 0, Lost::Downwards)[0].last, Some(1));
+    assert!(render(&input).contains("convergence is lost below 100 ms"));
+}
+
+#[test]
+fn the_findings_follow_from_the_cells() {
+    let page = render(&two_policies());
+    assert!(page.contains("patient converges most often, in 75 % of its 8 cells; hasty least often, in 50 %."), "{page}");
+    // 12.5 MB/s in pages of 4096 bytes.
+    assert!(page.contains(
+        "At 100 Mbit/s, convergence is lost above 1 k pages/s (hasty) to 10 k pages/s (patient); the link carries 3.05 k pages/s."
+    ));
+    assert!(page.contains("The medians are over the 4 cells in which every policy converges"));
+}
+
+#[test]
+fn bandwidth_lies_below_and_the_dirty_rate_beside() {
+    let input = two_policies();
+    let grid = Grid::new(&input);
+    assert_eq!((grid.x, grid.y, grid.series), (Some(2), Some(0), Some(1)));
+}
+
+#[test]
+fn the_page_needs_no_network_and_no_script() {
+    let page = render(&two_policies());
+    for foreign in ["http", "src=", "href=", "url(", "@import", "<script", "<link"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    assert!(page.contains("<meta name=\"whimbrel-report-schema\" content=\"1\">"));
+    assert_eq!(page, render(&two_policies()), "same input, same bytes");
+}
+
+#[test]
+fn text_from_the_scenario_is_escaped() {
+    let nasty = "<img src=x onerror=\"1\"> & 'q'";
+    let mut input = two_policies();
+    input.axes[1] = names(nasty, &[nasty, "hasty"]);
+    for text in [&mut input.title, &mut input.command, &mut input.scenario_toml, &mut input.version] {
+        nasty.clone_into(text);
+    }
+    input.facts.push((nasty.to_owned(), nasty.to_owned()));
+    input.cells[0].outcomes.push((nasty.to_owned(), 1));
+    for at in 0..input.axes.len() {
+        nasty.clone_into(&mut input.axes[at].label);
+    }
+    let page = render(&input);
+    assert!(!page.contains("<img"));
+    assert!(!page.contains("& '"));
+    assert!(page.contains("&lt;img src=x onerror=&quot;1&quot;&gt; &amp; &#39;q&#39;"));
+}
+
+#[test]
+fn cells_that_were_not_run_are_said_to_be_missing() {
+    let mut input = two_policies();
+    assert!(!render(&input).contains("not complete"));
+    input.cells.pop();
+    let page = render(&input);
+    assert!(page.contains("15 of 16 cells"));
+    assert!(page.contains("not complete"));
+    assert!(page.contains("<title>not run</title>"));
+}
+
+#[test]
+fn an_empty_sweep_says_so() {
+    let mut input = two_policies();
+    input.cells.clear();
+    assert!(render(&input).contains("No cell of this sweep was run."));
+    assert!(render(&ReportInput::default()).contains("No cell of this sweep was run."));
+}
+
+#[test]
+fn a_single_cell_is_shown_as_bars() {
+    let page = render(&sweep(Vec::new(), None, |_, _| {}));
+    assert!(page.contains("The migration converges in 100 % of 1 cells."));
+    assert!(page.contains("id=\"bars\""));
+    assert!(!page.contains("id=\"maps\""));
+}
+
+#[test]
+fn one_axis_gives_lines_and_none_gives_bars() {
+    let policies = || names("policy", &["a", "b"]);
+    let page = render(&sweep(vec![policies(), numbers("rate", Unit::PageRate, &[1.0, 2.0, 3.0])], Some(0), |_, _| {}));
+    assert!(page.contains("id=\"curves\"") && !page.contains("id=\"maps\"") && !page.contains("id=\"bars\""));
+    let page = render(&sweep(vec![policies(), names("pattern", &["uniform", "zipf"])], Some(0), |_, _| {}));
+    assert!(page.contains("id=\"bars\"") && page.contains("a · zipf") && !page.contains("id=\"curves\""));
+}
+
+#[test]
+fn further_axes_are_held_and_named() {
+    let axes = vec![
+        numbers("bandwidth", Unit::Bandwidth, &[1e6, 1e7]),
+        numbers("rate", Unit::PageRate, &[10.0, 100.0]),
+        numbers("limit", Unit::Milliseconds, &[100.0, 200.0, 300.0]),
+        names("policy", &["a", "b"]),
+        names("pattern", &["uniform", "zipf"]),
+    ];
+    let page = render(&sweep(axes, Some(3), |_, _| {}));
+    assert!(page.contains("The figures hold limit at 200 ms, pattern at uniform;"));
+}
+
+#[test]
+fn panels_take_both_ends_of_a_long_axis() {
+    let order: Vec<usize> = (0..12).collect();
+    assert_eq!(figures::panel_places(&order), [0, 4, 7, 11]);
+    assert_eq!(figures::panel_places(&order[..3]), [0, 1, 2]);
+}
+
+proptest! {
+    /// Whatever the numbers and however odd the places, a page comes out.
+    #[test]
+    fn no_number_breaks_the_page(
+        xs in prop::collection::vec(prop::num::f64::ANY, 0..4),
+        ys in prop::collection::vec(prop::num::f64::ANY, 0..4),
+        cells in prop::collection::vec(
+            (prop::collection::vec(0usize..4, 0..4), prop::collection::vec(prop::option::of(prop::num::f64::ANY), 6), prop::num::f64::ANY, 0u32..3),
+            0..30,
+        ),
+        policy_axis in prop::option::of(0usize..5),
+        page_bytes in prop::option::of(prop::num::u64::ANY),
+    ) {
+        let axes = vec![numbers("b", Unit::Bandwidth, &xs), numbers("r", Unit::PageRate, &ys), names("p", &["one", "two"])];
+        let cells = cells.into_iter().map(|(coords, values, converged, runs)| Cell {
+            coords, runs, converged,
+            outcomes: vec![("completed".to_owned(), runs)],
+            total_ms: values[0], downtime_ms: values[1], downtime_p90_ms: values[2],
+            sent_bytes: values[3], rounds: values[4], disruption_vcpu_s: values[5],
+        });
+        let input = ReportInput { axes, cells: cells.collect(), policy_axis, page_bytes, ..ReportInput::default() };
+        let page = render(&input);
+        prop_assert!(page.ends_with("</html>\n"));
+        prop_assert!(!page.contains("NaN"));
+    }
+}

@@ -1,0 +1,465 @@
+//! The exact guest: which pages its writers dirty, at a cost of pages and rounds instead of writes.
+//!
+//! The simulator's world owns a [`Guest`], tells it what happens to it (tracking, throttle, pause) and
+//! harvests its dirty log. It never decides anything about the migration and never reads a clock: every
+//! call carries the time.
+//!
+//! # Why drawing pages is the same as playing writes
+//!
+//! The writes of a writer are a Poisson process: in any interval their number is Poisson with the mean
+//! that [`pace`](self) gives, and each goes to a page chosen independently, to page i with the chance
+//! `w_i`. By the splitting property of Poisson processes the numbers of writes to the single pages are
+//! then Poisson with means `x_i = n·w_i`, *independent of each other* and of every other interval. Page i
+//! is dirty if its number is not zero: with the chance `1 − exp(−x_i)`, independent of all other pages.
+//! Drawing 64 independent bits for each word has therefore *exactly* the distribution of playing every
+//! write, in the joint distribution over all pages and all rounds and not only in the mean. (Only Zipf's
+//! law takes a short cut, whose error is bounded in the module `zipf`.)
+//!
+//! The same independence allows to draw in pieces: whether a page is dirtied between a and b, and
+//! between b and c, are independent events, and their union has the chance `1 − exp(−(x_ab + x_bc))`. So
+//! a word that is looked at in the middle of a round has the same law as one that is not.
+//!
+//! Where the model differs from a real program:
+//!
+//! - A program with a timer makes an even number of writes, not a Poisson one. The mean number of dirty
+//!   pages is the same to within a page; its variance is slightly smaller, by `n·(mean of fresh)²`:
+//!   with n writes on N pages it is `N·e^−x·(1 − e^−x·(1 + x))`, x = n/N, in place of
+//!   `N·e^−x·(1 − e^−x)`.
+//! - `sequential` writers are deterministic and have no variance at all.
+//! - Pauses, throttle and tracking faults change the mean of the process, as `pace` describes; the
+//!   feedback of chance on the speed (more first writes than expected cost more faults) is left out.
+//! - Two writers on the same page both pay for its first write in their own CPU time.
+//!
+//! # Streams
+//!
+//! `guest.writer.N.pages` (where hot words lie), `guest.writer.N.writes` (what is dirtied) and
+//! `guest.unchanged`, each derived from the run's seed by [`stream`].
+
+mod mask;
+mod pace;
+mod rng;
+mod shape;
+mod writer;
+mod zero;
+mod zipf;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
+use whimbrel_core::units::{CpuShare, Pages, Share, Timestamp, VcpuSeconds};
+
+pub use self::rng::{Generator, stream};
+
+use self::mask::Sampler;
+use self::pace::Held;
+use self::writer::Writer;
+use self::zero::ZeroPages;
+use crate::config::{ConfigError, GuestConfig, ZeroPlacement};
+
+/// How closely the guest is looked at between two harvests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Not at all: pages are drawn at the harvest only.
+    #[default]
+    Rounds,
+    /// [`Guest::dirtied_mask`] tells of single words at any time. Takes 8 bytes for each word of a working
+    /// set and writer, and a bit a page.
+    Words,
+    /// As `Words`, and [`Guest::version`] counts the changes of every page. Takes 4 bytes a page: for tests.
+    Versions,
+}
+
+/// What a harvest found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Harvest {
+    /// Pages dirtied since the harvest before, each counted once.
+    pub dirty: Pages,
+    /// Those of them that hold the same as before.
+    pub unchanged: Pages,
+}
+
+/// What the guest lost to the migration, in seconds of vCPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lost {
+    /// To the throttle: its share, all vCPUs, the time.
+    pub throttle: VcpuSeconds,
+    /// To standing still.
+    pub pause: VcpuSeconds,
+    /// To the faults of first writes after a harvest, up to the last harvest.
+    pub tracking_faults: VcpuSeconds,
+}
+
+/// The guest. See the [module](self).
+///
+/// Times must not run backwards; a call with an earlier time counts as one at the latest time seen.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    layout: RamLayout,
+    vcpus: u32,
+    zero: ZeroPages,
+    writers: Vec<Writer>,
+    unchanged: (Share, Sampler),
+    detail: Detail,
+    /// The words of all working sets together.
+    words: Range<usize>,
+    /// Pages drawn and not harvested yet, a word each from `words.start` on. Empty where the harvest can
+    /// do without: working sets apart and [`Detail::Rounds`].
+    found: Vec<u64>,
+    /// Changes of each page; empty unless [`Detail::Versions`].
+    versions: Vec<u32>,
+    clock: u64,
+    held: Held,
+    tracking: bool,
+    /// When throttle or pause last changed, and vCPU nanoseconds lost up to then.
+    lost_since: u64,
+    lost: [f64; 2],
+    faults: f64,
+}
+
+/// Divides `vcpus` among writers that want these parts of one each: nobody gets more than a whole one or,
+/// where there are too few, more than it wants while another lacks.
+fn divide(vcpus: u32, wants: &[f64]) -> Vec<f64> {
+    let total = f64::from(vcpus);
+    if wants.len() <= vcpus as usize || wants.iter().sum::<f64>() <= total {
+        return vec![1.0; wants.len()];
+    }
+    let mut order: Vec<usize> = (0..wants.len()).collect();
+    order.sort_by(|&one, &other| wants[one].total_cmp(&wants[other]));
+    let mut parts = vec![0.0; wants.len()];
+    let (mut left, mut waiting) = (total, wants.len());
+    for index in order {
+        parts[index] = wants[index].min(left / waiting as f64);
+        left -= parts[index];
+        waiting -= 1;
+    }
+    parts
+}
+
+/// Whether any two sets have a page in common.
+fn overlap(sets: &[Range<u64>]) -> bool {
+    let mut sets: Vec<_> = sets.iter().filter(|set| !set.is_empty()).collect();
+    sets.sort_unstable_by_key(|set| set.start);
+    sets.windows(2).any(|pair| pair[0].end > pair[1].start)
+}
+
+impl Guest {
+    /// The guest that `config` describes, at time zero, running, not tracked.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is not valid.
+    pub fn new(config: &GuestConfig, seed: u64) -> Result<Self, ConfigError> {
+        Self::build(config, seed, |pages, sets| {
+            let free = pages - config.written_pages().min(pages);
+            let count = config.zero_pages.of(Pages(pages)).0.min(free);
+            Ok(match config.zero_placement {
+                ZeroPlacement::Spread => ZeroPages::spread(pages, sets, count),
+                ZeroPlacement::End => ZeroPages::at_end(pages, sets, count),
+            })
+        })
+    }
+
+    /// The same with these zero pages in place of those of the configuration: for hosts whose guests were
+    /// measured.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is not valid, or a run is outside memory or within a working set.
+    pub fn with_zero_runs(config: &GuestConfig, seed: u64, runs: &[PageRun]) -> Result<Self, ConfigError> {
+        Self::build(config, seed, |pages, sets| ZeroPages::exactly(pages, sets, runs))
+    }
+
+    fn build(
+        config: &GuestConfig,
+        seed: u64,
+        zero: impl FnOnce(u64, &[Range<u64>]) -> Result<ZeroPages, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let layout = RamLayout::contiguous(config.memory, config.page_size).map_err(|error: LayoutError| {
+            ConfigError::new("guest.memory", format!("{} ({error})", config.memory), "memory that can be numbered")
+        })?;
+        let sets = config.working_sets();
+        let zero = zero(layout.pages().0, &sets)?;
+        let mut writers: Vec<Writer> = config
+            .writers
+            .iter()
+            .zip(&sets)
+            .enumerate()
+            .filter_map(|(index, (writer, set))| {
+                let named = |what| stream(seed, &format!("guest.writer.{index}.{what}"));
+                Writer::new(writer, set, named("pages"), named("writes"))
+            })
+            .collect();
+        let wants: Vec<f64> = writers.iter().map(Writer::appetite).collect();
+        for (writer, cpu) in writers.iter_mut().zip(divide(config.vcpus, &wants)) {
+            writer.set_cpu(cpu);
+        }
+        let words = writers.iter().map(Writer::words).reduce(|one, other| {
+            one.start.min(other.start)..one.end.max(other.end)
+        });
+        let words = words.unwrap_or(0..0);
+        Ok(Self {
+            found: if overlap(&sets) { vec![0; words.len()] } else { Vec::new() },
+            layout,
+            vcpus: config.vcpus,
+            zero,
+            writers,
+            unchanged: (config.unchanged_pages, Sampler::new(stream(seed, "guest.unchanged"))),
+            detail: Detail::Rounds,
+            words,
+            versions: Vec::new(),
+            clock: 0,
+            held: Held { paused: false, throttle: 0.0, fault: 0.0 },
+            tracking: false,
+            lost_since: 0,
+            lost: [0.0; 2],
+            faults: 0.0,
+        })
+    }
+
+    /// The guest, to be looked at this closely. Meant to be called before tracking starts; versions count
+    /// from here on.
+    #[must_use]
+    pub fn with_detail(mut self, detail: Detail) -> Self {
+        self.detail = detail;
+        if detail >= Detail::Words {
+            self.found.resize(self.words.len(), 0);
+            self.writers.iter_mut().for_each(Writer::keep_words);
+        }
+        if detail == Detail::Versions {
+            self.versions = vec![0; self.layout.numbers() as usize];
+        }
+        self
+    }
+
+    /// Its memory.
+    pub fn layout(&self) -> &RamLayout {
+        &self.layout
+    }
+
+    /// How closely it is looked at.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
+    /// How many zero pages it has.
+    pub fn zero_pages(&self) -> Pages {
+        self.zero.count()
+    }
+
+    /// The zero pages of word `word`, lowest page number in the lowest bit; none beyond the end.
+    #[inline]
+    pub fn zero_mask(&self, word: usize) -> u64 {
+        self.zero.mask(word)
+    }
+
+    /// The latest time that it was told.
+    pub fn clock(&self) -> Timestamp {
+        Timestamp::from_nanos(self.clock)
+    }
+
+    /// Lets time pass. Every other call with a time does so too; how often it is called changes nothing.
+    #[inline]
+    pub fn advance(&mut self, now: Timestamp) {
+        self.clock = self.clock.max(now.as_nanos());
+    }
+
+    /// Lets time pass and settles all accounts, because something changes now.
+    fn change(&mut self, now: Timestamp) {
+        self.advance(now);
+        let time = (self.clock - self.lost_since) as f64 * f64::from(self.vcpus);
+        if self.held.paused {
+            self.lost[1] += time;
+        } else {
+            self.lost[0] += time * self.held.throttle;
+        }
+        self.lost_since = self.clock;
+        for writer in &mut self.writers {
+            writer.change(self.clock, self.held);
+        }
+    }
+
+    /// Takes this share of all vCPUs away from `now` on.
+    pub fn set_throttle(&mut self, now: Timestamp, share: CpuShare) {
+        self.change(now);
+        self.held.throttle = share.as_f64();
+    }
+
+    /// The share that is taken away.
+    pub fn throttle(&self) -> CpuShare {
+        CpuShare::clamped(self.held.throttle)
+    }
+
+    /// Stops it. Writes that it would have made meanwhile are not made later: its clock stands still too.
+    pub fn pause(&mut self, now: Timestamp) {
+        self.change(now);
+        self.held.paused = true;
+    }
+
+    /// Lets it run again, here or at the destination.
+    pub fn resume(&mut self, now: Timestamp) {
+        self.change(now);
+        self.held.paused = false;
+    }
+
+    /// Whether it stands still.
+    pub fn is_paused(&self) -> bool {
+        self.held.paused
+    }
+
+    /// Starts the dirty log, clean at `now`. `fault` is what the first write to a page after a harvest
+    /// costs the vCPU that makes it.
+    ///
+    /// Started again while it runs, the log is clean too: what it held is forgotten.
+    pub fn start_tracking(&mut self, now: Timestamp, fault: Duration) {
+        self.change(now);
+        self.tracking = true;
+        self.held.fault = fault.as_secs_f64();
+        self.forget();
+    }
+
+    /// Stops the dirty log and drops what it holds.
+    ///
+    /// First writes since the last harvest cost their faults; as nobody looks at these pages any more,
+    /// [`Lost::tracking_faults`] counts the expected number of them.
+    pub fn stop_tracking(&mut self, now: Timestamp) {
+        if self.tracking {
+            let expected = self.expected_dirty(now);
+            self.change(now);
+            self.faults += expected * self.held.fault;
+        }
+        self.tracking = false;
+        self.held.fault = 0.0;
+        self.forget();
+    }
+
+    /// Whether the dirty log is on.
+    pub fn is_tracking(&self) -> bool {
+        self.tracking
+    }
+
+    fn forget(&mut self) {
+        self.found.fill(0);
+        self.writers.iter_mut().for_each(Writer::clean);
+    }
+
+    /// Fetches the dirty log and clears it: calls `sink` with each word that has dirty pages and their bits.
+    ///
+    /// A word at the edge of two classes of pages may come twice, with different pages; no page comes
+    /// twice. Nothing is found while tracking is off.
+    pub fn harvest(&mut self, now: Timestamp, mut sink: impl FnMut(usize, u64)) -> Harvest {
+        if !self.tracking {
+            self.advance(now);
+            return Harvest::default();
+        }
+        self.change(now);
+        let mut dirty = 0;
+        let mut count = |word: usize, mask: u64| {
+            dirty += u64::from(mask.count_ones());
+            sink(word, mask);
+        };
+        if self.found.is_empty() {
+            for writer in &mut self.writers {
+                writer.draw(&mut count);
+            }
+        } else {
+            let (found, versions, start) = (&mut self.found, &mut self.versions, self.words.start);
+            for writer in &mut self.writers {
+                writer.draw(&mut |word, mask| {
+                    found[word - start] |= mask;
+                    bump(versions, word, mask);
+                });
+            }
+            for (index, mask) in found.iter_mut().enumerate() {
+                if *mask != 0 {
+                    count(start + index, std::mem::take(mask));
+                }
+            }
+        }
+        self.writers.iter_mut().for_each(Writer::clean);
+        self.faults += dirty as f64 * self.held.fault;
+        let (share, sampler) = &mut self.unchanged;
+        let unchanged = sampler.binomial(dirty, share.as_f64());
+        Harvest { dirty: Pages(dirty), unchanged: Pages(unchanged) }
+    }
+
+    /// The pages of word `word` that were dirtied since the last harvest, as of `now`.
+    ///
+    /// Draws what is not drawn yet and keeps it for the next harvest. Nothing with [`Detail::Rounds`] or
+    /// while tracking is off.
+    pub fn dirtied_mask(&mut self, word: usize, now: Timestamp) -> u64 {
+        self.advance(now);
+        if self.detail < Detail::Words || !self.tracking || !self.words.contains(&word) {
+            return 0;
+        }
+        let index = word - self.words.start;
+        for writer in &mut self.writers {
+            if writer.words().contains(&word) {
+                let writes = writer.writes(self.clock, self.held);
+                let mask = writer.draw_word(word, writes);
+                self.found[index] |= mask;
+                bump(&mut self.versions, word, mask);
+            }
+        }
+        self.found[index]
+    }
+
+    /// How often `page` was found changed when it was drawn: its content, for tests.
+    ///
+    /// As of the last [`Guest::dirtied_mask`] of its word or the last harvest, whichever was later. Zero
+    /// unless [`Detail::Versions`], and for pages that do not exist.
+    pub fn version(&self, page: PageNumber) -> u64 {
+        usize::try_from(page.0).ok().and_then(|page| self.versions.get(page)).map_or(0, |&version| u64::from(version))
+    }
+
+    /// How many pages are expected to be dirty at `now`, since the last harvest; pages that several writers
+    /// write to count for each of them. Draws nothing.
+    pub fn expected_dirty(&mut self, now: Timestamp) -> f64 {
+        self.advance(now);
+        let (clock, held) = (self.clock, self.held);
+        let expected = self.writers.iter_mut().map(|writer| {
+            let writes = writer.writes(clock, held);
+            writer.expected(writes)
+        });
+        if self.tracking { expected.sum() } else { 0.0 }
+    }
+
+    /// How many page writes all writers made up to `now`, on average.
+    pub fn writes(&mut self, now: Timestamp) -> f64 {
+        self.advance(now);
+        self.writers.iter_mut().map(|writer| writer.writes(self.clock, self.held)).sum()
+    }
+
+    /// What it lost up to the latest time that it was told.
+    pub fn lost(&self) -> Lost {
+        let mut nanos = self.lost;
+        let open = (self.clock - self.lost_since) as f64 * f64::from(self.vcpus);
+        if self.held.paused {
+            nanos[1] += open;
+        } else {
+            nanos[0] += open * self.held.throttle;
+        }
+        // Sums of finite, non-negative terms.
+        let seconds = |value: f64| VcpuSeconds::new(value).unwrap_or(VcpuSeconds::ZERO);
+        Lost {
+            throttle: seconds(nanos[0] * 1e-9),
+            pause: seconds(nanos[1] * 1e-9),
+            tracking_faults: seconds(self.faults),
+        }
+    }
+}
+
+/// Counts a change of each page of `mask`; nothing is counted if there are no versions.
+fn bump(versions: &mut [u32], word: usize, mask: u64) {
+    if versions.is_empty() {
+        return;
+    }
+    let mut rest = mask;
+    while rest != 0 {
+        if let Some(version) = versions.get_mut(word * 64 + rest.trailing_zeros() as usize) {
+            *version = version.wrapping_add(1);
+        }
+        rest &= rest - 1;
+    }
+}

@@ -1,0 +1,159 @@
+//! Which pages a writer writes, and how often each in comparison with the others.
+//!
+//! A shape divides a working set into classes of pages that get the same share of the writes. The writer
+//! gives it two counts of writes, before and after; the shape draws the pages dirtied in between. It knows
+//! neither time nor rates.
+
+use std::ops::Range;
+
+use super::mask::{Law, Sampler, each_word};
+use super::rng::Generator;
+use super::zipf::Zipf;
+use crate::config::{Pattern, WriterConfig};
+use whimbrel_core::units::{Pages, Share};
+
+/// Neighbouring pages of one class.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Band {
+    pub(super) pages: Range<u64>,
+    /// Share of the writes that each page gets.
+    pub(super) weight: f64,
+}
+
+/// How the writes are spread over the working set.
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    /// Uniform and hot-cold.
+    Bands(Vec<Band>),
+    /// Sequential: write number k, from 0 on, goes to page k modulo the length.
+    Cycle(Range<u64>),
+    /// Scattered hot words.
+    Zipf(Zipf),
+}
+
+/// The bands of a hot and a cold part; the hot one has at least one page, and so has the cold one.
+fn hot_cold(set: &Range<u64>, hot_pages: Share, hot_writes: Share) -> Vec<Band> {
+    let pages = set.end - set.start;
+    let hot = if hot_pages == Share::ZERO {
+        0
+    } else if hot_pages == Share::ONE || pages == 1 {
+        pages
+    } else {
+        hot_pages.of(Pages(pages)).0.clamp(1, pages - 1)
+    };
+    let edge = set.start + hot;
+    let parts = [(set.start..edge, hot_writes.as_f64()), (edge..set.end, 1.0 - hot_writes.as_f64())];
+    let whole = if hot == pages { 1.0 } else { 0.0 };
+    parts
+        .into_iter()
+        .filter(|(part, _)| !part.is_empty())
+        .map(|(part, share)| Band { weight: share.max(whole) / (part.end - part.start) as f64, pages: part })
+        .collect()
+}
+
+/// The pages of `set` that writes number `from..to` go to: at most two runs.
+fn cycle_runs(set: &Range<u64>, from: f64, to: f64) -> [Range<u64>; 2] {
+    let length = set.end - set.start;
+    let (from, to) = (from as u64, to as u64);
+    let count = to.saturating_sub(from);
+    if count >= length {
+        return [set.clone(), set.end..set.end];
+    }
+    let first = set.start + from % length;
+    let end = first + count;
+    if end <= set.end {
+        [first..end, set.end..set.end]
+    } else {
+        [set.start..end - length, first..set.end]
+    }
+}
+
+impl Shape {
+    /// The shape of a writer with the working set `set`; `None` if it never writes.
+    pub(super) fn new(config: &WriterConfig, set: &Range<u64>, rng: &mut Generator) -> Option<Self> {
+        if set.is_empty() {
+            return None;
+        }
+        let pages = (set.end - set.start) as f64;
+        match config.pattern {
+            Pattern::Idle => None,
+            Pattern::Uniform => Some(Self::Bands(vec![Band { pages: set.clone(), weight: 1.0 / pages }])),
+            Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
+            Pattern::Sequential => Some(Self::Cycle(set.clone())),
+            Pattern::Zipf => Some(Self::Zipf(Zipf::new(set.clone(), config.exponent, rng))),
+        }
+    }
+
+    /// Draws the pages dirtied between two counts of writes.
+    pub(super) fn draw(&self, from: f64, to: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) {
+        match self {
+            Self::Bands(bands) => {
+                for band in bands {
+                    let law = Law::of_exposure((to - from) * band.weight);
+                    sampler.pages(band.pages.start, band.pages.end, law, sink);
+                }
+            }
+            Self::Cycle(set) => {
+                for run in cycle_runs(set, from, to) {
+                    each_word(run.start, run.end, sink);
+                }
+            }
+            Self::Zipf(zipf) => zipf.draw(to - from, sampler, sink),
+        }
+    }
+
+    /// The same for the pages of one word.
+    pub(super) fn draw_word(&self, word: usize, from: f64, to: f64, sampler: &mut Sampler) -> u64 {
+        match self {
+            Self::Bands(bands) => bands.iter().fold(0, |mask, band| {
+                let lanes = lanes(&band.pages, word);
+                if lanes == 0 {
+                    return mask;
+                }
+                mask | sampler.word(Law::of_exposure((to - from) * band.weight)) & lanes
+            }),
+            Self::Cycle(set) => {
+                cycle_runs(set, from, to).iter().fold(0, |mask, run| mask | lanes(run, word))
+            }
+            Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
+        }
+    }
+
+    /// How many pages are expected to be clean still after `writes` of them from a clean start.
+    pub(super) fn untouched(&self, writes: f64) -> f64 {
+        match self {
+            Self::Bands(bands) => bands.iter().map(|band| {
+                (band.pages.end - band.pages.start) as f64 * (-writes * band.weight).exp()
+            }).sum(),
+            Self::Cycle(set) => ((set.end - set.start) as f64 - writes).max(0.0),
+            Self::Zipf(zipf) => {
+                zipf.groups().iter().map(|group| group.pages * (-writes * group.weight).exp()).sum()
+            }
+        }
+    }
+
+    /// The chance that the next write goes to a clean page: how fast [`Shape::untouched`] falls.
+    pub(super) fn fresh(&self, writes: f64) -> f64 {
+        match self {
+            Self::Bands(bands) => bands.iter().map(|band| {
+                let share = (band.pages.end - band.pages.start) as f64 * band.weight;
+                share * (-writes * band.weight).exp()
+            }).sum(),
+            Self::Cycle(set) => f64::from(u8::from(writes < (set.end - set.start) as f64)),
+            Self::Zipf(zipf) => zipf.groups().iter().map(|group| {
+                group.pages * group.weight * (-writes * group.weight).exp()
+            }).sum(),
+        }
+    }
+}
+
+/// The bits that a run of pages has in word `word`.
+#[inline]
+fn lanes(run: &Range<u64>, word: usize) -> u64 {
+    let first = word as u64 * 64;
+    let (from, to) = (run.start.max(first), run.end.min(first + 64));
+    if from >= to {
+        return 0;
+    }
+    u64::MAX << (from - first) & u64::MAX >> (64 - (to - first))
+}

@@ -1,0 +1,144 @@
+//! One thread of the guest: its pages, its pace, and what of its writing was drawn already.
+//!
+//! Owned by the guest, which tells it the time, what holds it up and when the log was harvested.
+//!
+//! Asking where it stands changes nothing that matters: the count of writes is computed from the last
+//! *change* (of its rate, the throttle, the pause, the harvest), never from the last question, so a
+//! simulation that ticks more often gets the same numbers to the last bit.
+
+use std::ops::Range;
+
+use super::mask::Sampler;
+use super::pace::{Ability, Done, Held, Wish};
+use super::rng::Generator;
+use super::shape::Shape;
+use crate::config::WriterConfig;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    shape: Shape,
+    wish: Wish,
+    ability: Ability,
+    sampler: Sampler,
+    /// The last change, in nanoseconds, and where it stood then.
+    changed: u64,
+    done: Done,
+    /// The last question and its answer.
+    asked: (u64, f64),
+    /// Writes at the last harvest.
+    harvested: f64,
+    /// Words of the working set.
+    words: Range<usize>,
+    /// Writes up to which each word was drawn; less than `harvested` means: up to there. Empty unless
+    /// single words are asked for.
+    drawn: Vec<f64>,
+}
+
+impl Writer {
+    /// A writer on the pages of `set`; `None` if it never writes.
+    pub(super) fn new(config: &WriterConfig, set: &Range<u64>, mut layout: Generator, writes: Generator) -> Option<Self> {
+        let shape = Shape::new(config, set, &mut layout)?;
+        Some(Self {
+            shape,
+            wish: Wish::new(config),
+            ability: Ability {
+                write_cost: config.write_cost.as_secs_f64(),
+                catch_up: config.catch_up.as_secs_f64(),
+                cpu: 1.0,
+            },
+            sampler: Sampler::new(writes),
+            changed: 0,
+            done: Done::default(),
+            asked: (0, 0.0),
+            harvested: 0.0,
+            words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
+            drawn: Vec::new(),
+        })
+    }
+
+    pub(super) fn words(&self) -> Range<usize> {
+        self.words.clone()
+    }
+
+    /// The part of a vCPU that it would use at its highest rate, at most all of it.
+    pub(super) fn appetite(&self) -> f64 {
+        (self.wish.peak() * self.ability.write_cost).min(1.0)
+    }
+
+    pub(super) fn set_cpu(&mut self, cpu: f64) {
+        self.ability.cpu = cpu;
+    }
+
+    /// From now on [`Writer::draw_word`] will be called.
+    pub(super) fn keep_words(&mut self) {
+        self.drawn = vec![self.harvested; self.words.len()];
+    }
+
+    /// Where it stands at `now`. Steps over changes of its own rate for good.
+    fn at(&mut self, now: u64, held: Held) -> Done {
+        loop {
+            let (rate, until) = self.wish.at(self.changed);
+            let to = until.min(now);
+            let time = to.saturating_sub(self.changed) as f64 * 1e-9;
+            let done = self.ability.pass(&self.shape, self.done, self.harvested, rate, held, time);
+            if until > now {
+                return done;
+            }
+            (self.changed, self.done) = (until, done);
+        }
+    }
+
+    /// How many writes it made up to `now`, on average.
+    pub(super) fn writes(&mut self, now: u64, held: Held) -> f64 {
+        if self.asked.0 != now {
+            self.asked = (now, self.at(now, held).writes);
+        }
+        self.asked.1
+    }
+
+    /// Something will hold it up in another way from `now` on.
+    pub(super) fn change(&mut self, now: u64, held: Held) {
+        self.done = self.at(now, held);
+        self.changed = now;
+        self.asked = (now, self.done.writes);
+    }
+
+    /// Forgets what was written so far: the log is clean at the moment of the last [`Writer::change`].
+    pub(super) fn clean(&mut self) {
+        self.harvested = self.done.writes;
+    }
+
+    /// Draws the pages dirtied since the last harvest, up to the last [`Writer::change`].
+    pub(super) fn draw(&mut self, sink: &mut impl FnMut(usize, u64)) {
+        let to = self.done.writes;
+        if self.drawn.is_empty() {
+            self.shape.draw(self.harvested, to, &mut self.sampler, sink);
+            return;
+        }
+        for word in self.words.clone() {
+            let mask = self.draw_word(word, to);
+            if mask != 0 {
+                sink(word, mask);
+            }
+        }
+    }
+
+    /// Draws the pages of `word` dirtied since they were last drawn or harvested, up to `to` writes.
+    pub(super) fn draw_word(&mut self, word: usize, to: f64) -> u64 {
+        let Some(drawn) = self.drawn.get_mut(word.wrapping_sub(self.words.start)) else {
+            return 0;
+        };
+        let from = drawn.max(self.harvested);
+        if to <= from {
+            return 0;
+        }
+        *drawn = to;
+        self.shape.draw_word(word, from, to, &mut self.sampler)
+    }
+
+    /// Pages expected to be dirty after `writes`, from the last harvest on.
+    pub(super) fn expected(&self, writes: f64) -> f64 {
+        self.shape.untouched(0.0) - self.shape.untouched(writes - self.harvested)
+    }
+}
