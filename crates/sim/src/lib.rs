@@ -13,5 +13,5 @@ mod queue;
 mod sender;
 mod witness;
 
-pub use crate::guest::Disruption;
+pub use crate::guest::Lost;
 pub use crate::migration::{CAPABILITIES, GuestAt, Run, Setup, SimError, simulate};

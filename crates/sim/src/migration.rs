@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use rand_core::Rng as _;
 use whimbrel_core::controller::{Controller, Harvested, Unsupported};
 use whimbrel_core::journal::Journal;
-use whimbrel_core::layout::RamLayout;
+use whimbrel_core::layout::{PageRun, RamLayout};
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
 use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError,
@@ -20,10 +21,9 @@ use whimbrel_core::report::Report;
 use whimbrel_core::units::{CpuShare, Pages, Timestamp};
 
 use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig};
-use crate::guest::{Detail, Disruption, Guest, ZeroPages};
+use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};
 use crate::queue::Queue;
-use crate::random::Streams;
 use crate::sender::{Parts, Sender};
 use crate::witness::Witness;
 
@@ -37,7 +37,7 @@ pub struct Setup {
     /// The guest.
     pub guest: GuestConfig,
     /// Where its zero pages are, if that is known better than the guest's configuration says.
-    pub zero_pages: Option<ZeroPages>,
+    pub zero_runs: Option<Vec<PageRun>>,
     /// The hosts.
     pub host: HostConfig,
     /// The link.
@@ -61,7 +61,7 @@ impl Setup {
     pub fn new(guest: GuestConfig, policy: Box<dyn Policy>) -> Self {
         Self {
             guest,
-            zero_pages: None,
+            zero_runs: None,
             host: HostConfig::default(),
             link: LinkConfig::default(),
             policy,
@@ -80,7 +80,7 @@ pub struct Run {
     /// The source's report.
     pub report: Report,
     /// What the guest lost.
-    pub disruption: Disruption,
+    pub disruption: Lost,
     /// Pages found dirty whose content had not changed.
     pub unchanged_pages: Pages,
     /// When the source had handed over its last byte; QEMU calls itself done then.
@@ -174,6 +174,7 @@ struct Migration<'a> {
     runs_here: bool,
     runs_there: Option<Timestamp>,
     copy_exact: Option<bool>,
+    unchanged: Pages,
     now: Timestamp,
 }
 
@@ -187,8 +188,11 @@ impl<'a> Migration<'a> {
             (false, true) => Detail::Words,
             (false, false) => Detail::Rounds,
         };
-        let streams = Streams::new(setup.seed);
-        let guest = Guest::new(&setup.guest, setup.zero_pages.as_ref(), &setup.host, streams, detail)?;
+        let guest = match &setup.zero_runs {
+            Some(runs) => Guest::with_zero_runs(&setup.guest, setup.seed, runs)?,
+            None => Guest::new(&setup.guest, setup.seed)?,
+        };
+        let guest = guest.with_detail(detail);
         let layout: RamLayout = guest.layout().clone();
         let page_size = layout.page_size();
         let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
@@ -218,8 +222,8 @@ impl<'a> Migration<'a> {
             source: Source::new(configuration, controller),
             destination: Destination::new(),
             guest,
-            link: Link::new(&setup.link, streams.unit("link")),
-            sender: Sender::new(&setup.host, &setup.link, page_size.bytes()),
+            link: Link::new(&setup.link, unit(&mut stream(setup.seed, "link"))),
+            sender: Sender::new(&setup.host, &setup.link, page_size.bytes().0),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,
             connection: Some(0),
@@ -230,6 +234,7 @@ impl<'a> Migration<'a> {
             runs_here: true,
             runs_there: None,
             copy_exact: None,
+            unchanged: Pages(0),
             now: Timestamp::ZERO,
         })
     }
@@ -297,7 +302,7 @@ impl<'a> Migration<'a> {
             SourceAction::Send(message) => self.send_forward(message),
             SourceAction::StartTracking => {
                 let ready = now.saturating_add(host.start_tracking_cost.mul_f64(self.memory_gib));
-                self.guest.start_tracking(ready);
+                self.guest.start_tracking(ready, host.tracking_fault);
                 self.tracking = true;
                 self.sender.begin(nanos(ready));
                 self.later(ready, SourceEvent::TrackingStarted);
@@ -382,11 +387,12 @@ impl<'a> Migration<'a> {
         let done = self.now.saturating_add(self.setup.host.harvest_cost.mul_f64(self.memory_gib));
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
-        self.guest.harvest(done, |word, mask| {
+        let found = self.guest.harvest(done, |word, mask| {
             backlog.mark_dirty_word(word, mask);
         });
-        let dirtied = backlog.finish_harvest().dirty;
-        let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
+        backlog.finish_harvest();
+        self.unchanged = self.unchanged.saturating_add(found.unchanged);
+        let harvested = Harvested { dirtied: found.dirty, left_over, pending: backlog.pending() };
         self.sender.begin_round();
         self.later(done, SourceEvent::Harvested(harvested));
     }
@@ -430,7 +436,10 @@ impl<'a> Migration<'a> {
         self.queue.push(at, Event::Source(event));
     }
 
-    fn into_run(self) -> Run {
+    fn into_run(mut self) -> Run {
+        // A guest that was handed over lost nothing more once it ran there.
+        self.guest.advance(self.runs_there.unwrap_or(self.now));
+        let disruption = self.guest.lost();
         let guest_at = match (self.runs_here, self.runs_there.is_some()) {
             (true, false) => GuestAt::Source,
             (false, true) => GuestAt::Destination,
@@ -439,8 +448,8 @@ impl<'a> Migration<'a> {
         };
         Run {
             report: self.source.report(self.now),
-            disruption: self.guest.disruption(self.runs_there.unwrap_or(self.now)),
-            unchanged_pages: self.guest.unchanged_pages(),
+            disruption,
+            unchanged_pages: self.unchanged,
             handed_over: self.handed_over,
             silence: self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here)),
             clean: !self.tracking && !self.throttled,
@@ -449,6 +458,11 @@ impl<'a> Migration<'a> {
             journal: self.source.into_journal(),
         }
     }
+}
+
+/// A number from 0 to 1.
+fn unit(generator: &mut Generator) -> f64 {
+    (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 fn nanos(at: Timestamp) -> f64 {

@@ -12,7 +12,7 @@ use crate::guest::Guest;
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     /// By page number; none: never sent.
-    held: Vec<Option<u32>>,
+    held: Vec<Option<u64>>,
 }
 
 impl Witness {

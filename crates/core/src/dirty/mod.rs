@@ -19,4 +19,4 @@ mod primitive;
 
 pub use backlog::{Backlog, Block, Gate, GateError, Harvested, Take, Taken};
 pub use dirty_bitmap::DirtyBitmap;
-pub use page_set::{PageSet, RangeError, WORD_PAGES};
+pub use page_set::{LINE_WORDS, Line, PageSet, RangeError, WORD_PAGES};

@@ -8,20 +8,19 @@ use crate::layout::{PageNumber, PageRun, RamLayout};
 use crate::units::Pages;
 use bitvec::order::Lsb0;
 use bitvec::slice::BitSlice;
-use bitvec::vec::BitVec;
 use std::fmt;
 
 /// Pages in one word of a set.
 pub const WORD_PAGES: u64 = u64::BITS as u64;
 
 /// Words under one bit of the summary: a cache line.
-pub(super) const LINE_WORDS: usize = 8;
+pub const LINE_WORDS: usize = 8;
 
 /// Pages under one bit of the summary.
 pub(super) const LINE_PAGES: u64 = WORD_PAGES * LINE_WORDS as u64;
 
 /// The words under one bit of the summary.
-pub(super) type Line = [u64; LINE_WORDS];
+pub type Line = [u64; LINE_WORDS];
 
 /// Pages that a set, a bitmap or a backlog has no room for. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,8 +51,9 @@ pub enum RangeError {
 /// zeroes and so not resident before it is used. The count is kept, not counted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PageSet {
-    /// Whole lines; bits from `numbers` on are zero.
-    bits: BitVec<u64, Lsb0>,
+    /// Whole lines; bits from `numbers` on are zero. Owned as words and viewed as bits: asking a
+    /// `BitVec` for its words on each call costs more than the rest of [`PageSet::or_word`].
+    words: Vec<u64>,
     /// Bit `i` is set exactly if line `i` has a set bit.
     summary: Vec<u64>,
     numbers: u64,
@@ -124,10 +124,9 @@ impl PageSet {
     /// An empty set over `numbers` page numbers ([`RamLayout::numbers`]).
     pub fn new(numbers: u64) -> Self {
         let lines = numbers.div_ceil(LINE_PAGES) as usize;
-        // From a vector of zeroes, which the system hands out untouched; `repeat` would write them.
-        let bits = BitVec::from_vec(vec![0; lines * LINE_WORDS]);
         Self {
-            bits,
+            // Zeroes come from the system untouched.
+            words: vec![0; lines * LINE_WORDS],
             summary: vec![0; lines.div_ceil(64)],
             numbers,
             count: 0,
@@ -164,23 +163,23 @@ impl PageSet {
     /// The raw words: page `p` is bit `p % 64` of word `p / 64`. Bits beyond the end are zero.
     #[inline]
     pub fn words(&self) -> &[u64] {
-        &self.bits.as_raw_slice()[..self.numbers.div_ceil(WORD_PAGES) as usize]
+        &self.words[..self.numbers.div_ceil(WORD_PAGES) as usize]
     }
 
     /// The set as bitvec sees it, for what is not on a hot path.
     pub fn as_bits(&self) -> &BitSlice<u64, Lsb0> {
-        &self.bits[..self.numbers as usize]
+        &BitSlice::from_slice(&self.words)[..self.numbers as usize]
     }
 
     #[inline]
     fn lines(&self) -> &[Line] {
-        self.bits.as_raw_slice().as_chunks().0
+        self.words.as_chunks().0
     }
 
     #[inline]
     pub(super) fn parts(&mut self) -> Parts<'_> {
         Parts {
-            lines: self.bits.as_raw_mut_slice().as_chunks_mut().0,
+            lines: self.words.as_chunks_mut().0,
             summary: &mut self.summary,
             count: &mut self.count,
         }
@@ -200,7 +199,7 @@ impl PageSet {
     /// Whether `page` is in the set; a page beyond the end is not.
     #[inline]
     pub fn contains(&self, page: PageNumber) -> bool {
-        let word = self.bits.as_raw_slice().get((page.0 / WORD_PAGES) as usize);
+        let word = self.words.get((page.0 / WORD_PAGES) as usize);
         word.is_some_and(|word| word >> (page.0 % WORD_PAGES) & 1 != 0)
     }
 
@@ -301,18 +300,53 @@ impl PageSet {
             0,
             "pages beyond the end in word {index}"
         );
-        let mask = mask & self.valid_bits(index);
-        let Some(word) = self.bits.as_raw_mut_slice().get_mut(index) else {
+        let whole = index < (self.numbers / WORD_PAGES) as usize;
+        let mask = if whole {
+            mask
+        } else {
+            mask & self.valid_bits(index)
+        };
+        let Some(word) = self.words.get_mut(index) else {
             return 0;
         };
         let new = mask & !*word;
         if new != 0 {
             *word |= new;
             self.count += u64::from(new.count_ones());
-            let line = index / LINE_WORDS;
-            self.summary[line / 64] |= 1 << (line % 64);
+            let (line, bit) = (index / LINE_WORDS, 1 << (index / LINE_WORDS % 64));
+            // A branch that is nearly always taken costs less than a chain of stores to one word.
+            if self.summary[line / 64] & bit == 0 {
+                self.summary[line / 64] |= bit;
+            }
         }
         new
+    }
+
+    /// Adds the pages of eight words, those of line `index`, and returns how many are new.
+    ///
+    /// Faster than [`PageSet::or_word`] for each. Pages beyond the end are a bug of the caller and are
+    /// ignored; a line beyond the end is caught in debug builds.
+    #[inline]
+    pub fn or_line(&mut self, index: usize, pages: &Line) -> Pages {
+        let first = index * LINE_WORDS;
+        let whole = first + LINE_WORDS <= (self.numbers / WORD_PAGES) as usize;
+        let inside = |offset: usize| pages[offset] & self.valid_bits(first + offset);
+        let pages = if whole {
+            *pages
+        } else {
+            std::array::from_fn(inside)
+        };
+        let parts = self.parts();
+        let Some(line) = parts.lines.get_mut(index) else {
+            debug_assert!(false, "line {index} is beyond the end");
+            return Pages(0);
+        };
+        let new = or_line(line, &pages);
+        *parts.count += new;
+        if new != 0 {
+            parts.summary[index / 64] |= 1 << (index % 64);
+        }
+        Pages(new)
     }
 
     /// Takes the pages of `mask` out of word `index` and returns those that were in the set.
@@ -324,7 +358,7 @@ impl PageSet {
             (index as u64) * WORD_PAGES < self.numbers,
             "word {index} is beyond the end"
         );
-        let Some(word) = self.bits.as_raw_mut_slice().get_mut(index) else {
+        let Some(word) = self.words.get_mut(index) else {
             return 0;
         };
         let gone = mask & *word;
@@ -456,7 +490,7 @@ impl PageSet {
         if from.0 >= self.numbers {
             return None;
         }
-        let words = self.bits.as_raw_slice();
+        let words = &self.words[..];
         let (word, line) = (
             (from.0 / WORD_PAGES) as usize,
             (from.0 / LINE_PAGES) as usize,
@@ -493,7 +527,7 @@ impl PageSet {
             return None;
         }
         let first = self.next_page(from)?;
-        let words = self.bits.as_raw_slice();
+        let words = &self.words[..];
         let limit = first.0.saturating_add(most.0).min(self.numbers);
         let mut end = first.0;
         while end < limit {
@@ -518,7 +552,7 @@ impl PageSet {
             if left.1 == 0 {
                 let page = self.next_page(PageNumber(next))?;
                 let word = page.0 / WORD_PAGES;
-                left = (word * WORD_PAGES, self.bits.as_raw_slice()[word as usize]);
+                left = (word * WORD_PAGES, self.words[word as usize]);
                 next = left.0 + WORD_PAGES;
             }
             let page = left.0 + u64::from(left.1.trailing_zeros());

@@ -4,7 +4,7 @@ use super::Size;
 use super::axis::{axis_title, draw_ticks_below, draw_ticks_left, draw_titles, is_narrow, widest};
 use super::scale::{Scale, ScaleKind, usable};
 use super::style;
-use super::svg::{Anchor, Area, Canvas, Svg, fitted, text_width};
+use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted, text_width};
 use super::unit::Unit;
 
 /// One axis.
@@ -69,14 +69,21 @@ pub fn swatch(style: Option<usize>) -> String {
     draw_sign(&mut svg, style, (0.0, 6.0));
     let drawn = svg.finish(Canvas::Page, "");
     // Beside its name the sign says nothing more to a screen reader.
-    drawn.replacen("class=\"chart\" role=\"img\" aria-label=\"\"", "class=\"chart sign\" aria-hidden=\"true\"", 1)
+    drawn.replacen(
+        "class=\"chart\" role=\"img\" aria-label=\"\"",
+        "class=\"chart sign\" aria-hidden=\"true\"",
+        1,
+    )
 }
 
 fn draw_sign(svg: &mut Svg, style: Option<usize>, (x, y): (f64, f64)) {
-    let class = style.map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
+    let class = style.map_or_else(
+        || "reference".to_owned(),
+        |style| format!("curve {}", style::series_class(style)),
+    );
     svg.line((x + 1.0, y), (x + 25.0, y), &class);
     if let Some(style) = style {
-        svg.mark(style, (x + 13.0, y), false, "");
+        svg.mark(style, (x + 13.0, y), Mark::Full, "");
     }
 }
 
@@ -99,21 +106,47 @@ impl LineChart {
         let left = 30.0 + widest(&y_ticks, short);
         let plot = Area::new(left, top, (width - left - 16.0).max(20.0), height);
         let x_scale = self.scale(&self.x, false, (plot.left + 6.0, plot.right() - 6.0));
-        let x_ticks = x_scale.ticks(self.x.unit, (plot.width / 62.0) as usize);
+        let each = if is_narrow(width) { 36.0 } else { 72.0 };
+        let x_ticks = x_scale.ticks(self.x.unit, (plot.width / each) as usize);
 
         if !self.title.is_empty() {
-            svg.text((12.0, 23.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 24.0));
+            svg.text(
+                (12.0, 23.0),
+                Anchor::Start,
+                "title",
+                &fitted(&self.title, 15.5, width - 24.0),
+            );
         }
         for tick in &y_ticks {
             let y = y_scale.place(tick.value);
             svg.line((plot.left, y), (plot.right(), y), "grid");
         }
-        svg.line((plot.left, plot.bottom()), (plot.right(), plot.bottom()), "edge");
-        let x_short =
-            draw_ticks_below(&mut svg, &x_ticks, |value| x_scale.place(value), plot.bottom(), (0.0, width));
-        draw_ticks_left(&mut svg, &y_ticks, |value| y_scale.place(value), plot.left, short);
+        svg.line(
+            (plot.left, plot.bottom()),
+            (plot.right(), plot.bottom()),
+            "edge",
+        );
+        let x_short = draw_ticks_below(
+            &mut svg,
+            &x_ticks,
+            |value| x_scale.place(value),
+            plot.bottom(),
+            (0.0, width),
+        );
+        draw_ticks_left(
+            &mut svg,
+            &y_ticks,
+            |value| y_scale.place(value),
+            plot.left,
+            short,
+        );
         let x_title = axis_title(&self.x.label, self.x.unit.base(), x_short);
-        draw_titles(&mut svg, plot, &x_title, &axis_title(&self.y.label, self.y.unit.base(), short));
+        draw_titles(
+            &mut svg,
+            plot,
+            &x_title,
+            &axis_title(&self.y.label, self.y.unit.base(), short),
+        );
         for ((x, row, name), series) in legend.iter().zip(&self.series) {
             let y = title_room + *row as f64 * 18.0 + 8.0;
             draw_sign(&mut svg, series.style, (*x, y));
@@ -147,7 +180,13 @@ impl LineChart {
 
     fn scale(&self, axis: &LineAxis, vertical: bool, pixels: (f64, f64)) -> Scale {
         let points = self.series.iter().flat_map(|series| &series.points);
-        let values = points.filter_map(|point| if vertical { point.y } else { point.y.map(|_| point.x) });
+        let values = points.filter_map(|point| {
+            if vertical {
+                point.y
+            } else {
+                point.y.map(|_| point.x)
+            }
+        });
         let mut values: Vec<f64> = values.chain(axis.cover.iter().copied()).collect();
         if vertical && axis.kind == ScaleKind::Linear {
             // Heights are compared, so they start at nothing.
@@ -161,25 +200,41 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
     let mut strokes: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
     let mut marks = Vec::new();
     for point in &series.points {
-        let place = match (usable(point.x), point.y.and_then(usable)) {
-            (Some(at), Some(value)) => (x.place(at), y.place(value)),
-            _ => {
-                strokes.push(Vec::new());
-                continue;
-            }
+        let (Some(at), Some(value)) = (usable(point.x), point.y.and_then(usable)) else {
+            strokes.push(Vec::new());
+            continue;
         };
+        let place = (x.place(at), y.place(value));
         if let Some(stroke) = strokes.last_mut() {
             stroke.push(place);
         }
         marks.push((place, point));
     }
-    let class = series
-        .style
-        .map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
+    let class = series.style.map_or_else(
+        || "reference".to_owned(),
+        |style| format!("curve {}", style::series_class(style)),
+    );
     svg.path(&strokes, &class, false);
+    let small = crowded(&marks);
     for (place, point) in marks {
+        let mark = match (small, point.hollow) {
+            (false, false) => Mark::Full,
+            (false, true) => Mark::Open,
+            (true, false) => Mark::SmallFull,
+            (true, true) => Mark::SmallOpen,
+        };
         if let Some(style) = series.style {
-            svg.mark(style, place, point.hollow, &point.tooltip);
+            svg.mark(style, place, mark, &point.tooltip);
         }
+    }
+}
+
+/// Whether the points lie so close that large marks would run together.
+fn crowded(marks: &[((f64, f64), &Dot)]) -> bool {
+    match (marks.first(), marks.last()) {
+        (Some((first, _)), Some((last, _))) if marks.len() > 1 => {
+            (last.0 - first.0).abs() / (marks.len() - 1) as f64 <= 12.0
+        }
+        _ => false,
     }
 }

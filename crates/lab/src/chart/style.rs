@@ -35,6 +35,7 @@ const CHART_CSS: &str = "\
 .chart text.name{fill:var(--ink)}\
 .chart text.small{font-size:11px}\
 .chart text.strong{fill:var(--ink);font-weight:600}\
+.chart rect{shape-rendering:crispEdges}\
 .chart .grid{stroke:var(--grid);fill:none}\
 .chart .edge{stroke:var(--edge);fill:none}\
 .chart .void{fill:var(--void)}\
@@ -46,6 +47,7 @@ const CHART_CSS: &str = "\
 .chart .reference{stroke:var(--soft);stroke-width:1.5;stroke-dasharray:6 4;fill:none}\
 .chart .pause{fill:var(--pause)}\
 .chart .curve{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round;stroke:var(--c)}\
+.chart .thin{stroke-width:.7}\
 .chart .mark{stroke:var(--c);fill:var(--c);stroke-width:1.5}\
 .chart .hollow{fill:var(--paper)}\
 .chart .shade{fill:var(--c);opacity:.16}\
@@ -63,7 +65,9 @@ pub fn page_css() -> String {
             .map(|(name, light, night)| format!("--{name}:{};", if dark { night } else { light }))
             .collect::<String>()
     };
-    let series: String = (0..SERIES).map(|style| format!(".s{style}{{--c:var(--s{style})}}")).collect();
+    let series: String = (0..SERIES)
+        .map(|style| format!(".s{style}{{--c:var(--s{style})}}"))
+        .collect();
     format!(
         ":root{{{}}}@media screen and (prefers-color-scheme:dark){{:root{{{}}}}}{series}{CHART_CSS}",
         list(false),
@@ -106,7 +110,11 @@ mod tests {
     #[test]
     fn every_colour_of_the_rules_is_defined() {
         let css = page_css();
-        for used in css.split("var(--").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for used in css
+            .split("var(--")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             assert!(css.contains(&format!("--{used}:")), "{used}");
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! For `simulate --plot FILE.svg`.
 
-use super::axis::{draw_ticks_below, draw_ticks_left, widest};
+use super::axis::{draw_ticks_below, draw_ticks_left};
 use super::scale::{Scale, ScaleKind, usable};
 use super::style::series_class;
-use super::svg::{Anchor, Area, Canvas, Svg, fitted, text_width};
+use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted, text_width};
 use super::unit::Unit;
 
 /// One pass over memory, as it was recorded.
@@ -68,8 +68,12 @@ impl Timeline {
     /// The drawing.
     pub fn render(&self, canvas: Canvas) -> String {
         let throttled = self.rounds.iter().any(|round| number(round.throttle) > 0.0);
-        let ledger: Vec<(&str, f64)> =
-            self.ledger.iter().map(|(name, part)| (name.as_str(), number(*part))).filter(|part| part.1 > 0.0).collect();
+        let ledger: Vec<(&str, f64)> = self
+            .ledger
+            .iter()
+            .map(|(name, part)| (name.as_str(), number(*part)))
+            .filter(|part| part.1 > 0.0)
+            .collect();
         let plot_width = WIDTH - LEFT - RIGHT;
         let pending = Area::new(LEFT, 104.0, plot_width, 200.0);
         let mut bottom = pending.bottom() + 44.0;
@@ -82,8 +86,18 @@ impl Timeline {
         bottom = parts.map_or(bottom, |area| area.bottom() + 12.0 + key_rows as f64 * 20.0);
 
         let mut svg = Svg::new(WIDTH, bottom + 8.0);
-        svg.text((24.0, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, WIDTH - 48.0));
-        svg.text((24.0, 52.0), Anchor::Start, "sub", &fitted(&self.subtitle, 12.0, WIDTH - 48.0));
+        svg.text(
+            (24.0, 32.0),
+            Anchor::Start,
+            "title",
+            &fitted(&self.title, 15.5, WIDTH - 48.0),
+        );
+        svg.text(
+            (24.0, 52.0),
+            Anchor::Start,
+            "sub",
+            &fitted(&self.subtitle, 12.0, WIDTH - 48.0),
+        );
         let time = self.time_scale(pending);
         self.draw_pending(&mut svg, pending, &time, throttle);
         if let Some(area) = throttle {
@@ -97,7 +111,10 @@ impl Timeline {
     }
 
     fn time_scale(&self, area: Area) -> Scale {
-        let ends = self.rounds.iter().map(|round| number(round.started_ms) + number(round.length_ms));
+        let ends = self
+            .rounds
+            .iter()
+            .map(|round| number(round.started_ms) + number(round.length_ms));
         let times = ends.chain([0.0, number(self.total_ms)]);
         Scale::covering(ScaleKind::Linear, times, (area.left, area.right()))
     }
@@ -105,20 +122,38 @@ impl Timeline {
     /// From when to when the guest was paused, in pixels.
     fn pause(&self, time: &Scale) -> Option<(f64, f64)> {
         let start = usable(self.paused_at_ms?)?;
-        let (from, to) = (time.place(start), time.place(start + number(self.downtime_ms)));
+        let (from, to) = (
+            time.place(start),
+            time.place(start + number(self.downtime_ms)),
+        );
         // A pause too short to see is drawn three pixels wide.
-        Some((from.min(time.place(f64::MAX) - 3.0), to.max(from + 3.0).min(time.place(f64::MAX))))
+        Some((
+            from.min(time.place(f64::MAX) - 3.0),
+            to.max(from + 3.0).min(time.place(f64::MAX)),
+        ))
     }
 
     fn draw_pending(&self, svg: &mut Svg, area: Area, time: &Scale, below: Option<Area>) {
-        let most = self.rounds.iter().map(|round| number(round.pending_pages)).chain([0.0]);
+        let most = self
+            .rounds
+            .iter()
+            .map(|round| number(round.pending_pages))
+            .chain([0.0]);
         let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
         let ticks = pages.ticks(Unit::Pages, 5);
         if let Some((from, to)) = self.pause(time) {
             let length = Unit::Milliseconds.format(number(self.downtime_ms));
-            svg.rect(Area::new(from, area.top - 6.0, to - from, area.height + 6.0), "pause", &format!("downtime {length}"));
+            svg.rect(
+                Area::new(from, area.top - 6.0, to - from, area.height + 6.0),
+                "pause",
+                &format!("downtime {length}"),
+            );
             if let Some(below) = below {
-                svg.rect(Area::new(from, below.top, to - from, below.height), "pause", "");
+                svg.rect(
+                    Area::new(from, below.top, to - from, below.height),
+                    "pause",
+                    "",
+                );
             }
         }
         for tick in &ticks {
@@ -126,12 +161,31 @@ impl Timeline {
             svg.line((area.left, y), (area.right(), y), "grid");
         }
         self.draw_curve(svg, area, time, &pages);
-        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
-        draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, widest(&ticks, false) > LEFT - 34.0);
-        svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pending pages");
+        svg.line(
+            (area.left, area.bottom()),
+            (area.right(), area.bottom()),
+            "edge",
+        );
+        draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, true);
+        svg.text_upwards(
+            (18.0, area.top + area.height / 2.0),
+            "small name",
+            "pending pages",
+        );
         let times = time.ticks(Unit::Milliseconds, 9);
-        draw_ticks_below(svg, &times, |value| time.place(value), area.bottom(), (0.0, WIDTH));
-        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
+        draw_ticks_below(
+            svg,
+            &times,
+            |value| time.place(value),
+            area.bottom(),
+            (0.0, WIDTH),
+        );
+        svg.text(
+            (area.right(), area.bottom() + 34.0),
+            Anchor::End,
+            "small name",
+            "time since the start",
+        );
         self.draw_decisions(svg, area, time);
     }
 
@@ -142,21 +196,32 @@ impl Timeline {
             let (start, pending) = (number(round.started_ms), number(round.pending_pages));
             points.push((time.place(start), pages.place(pending)));
             let left = (pending - number(round.sent_pages)).max(0.0);
-            points.push((time.place(start + number(round.length_ms)), pages.place(left)));
+            points.push((
+                time.place(start + number(round.length_ms)),
+                pages.place(left),
+            ));
         }
-        let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
+        let (Some(first), Some(last)) = (points.first(), points.last()) else {
+            return;
+        };
         let mut shade = vec![(first.0, area.bottom())];
         shade.extend(&points);
         shade.push((last.0, area.bottom()));
         svg.path(&[shade], "shade s0", true);
-        svg.path(&[points], "curve s0", false);
+        let class = if self.rounds.len() > 150 {
+            "curve thin s0"
+        } else {
+            "curve s0"
+        };
+        svg.path(&[points], class, false);
     }
 
     /// A mark where a decision was taken, with its reason; a label where it was not to go on.
     fn draw_decisions(&self, svg: &mut Svg, area: Area, time: &Scale) {
         let y = area.top - 14.0;
         let decided = self.rounds.iter().filter(|round| !round.paused);
-        let decided = decided.filter_map(|round| round.decision.as_deref().map(|decision| (round, decision)));
+        let decided =
+            decided.filter_map(|round| round.decision.as_deref().map(|decision| (round, decision)));
         // The last decision is the one to read, so labels are placed from the end.
         let mut marks: Vec<(&TimelineRound, &str)> = decided.collect();
         marks.reverse();
@@ -169,13 +234,17 @@ impl Timeline {
                 continue;
             }
             last_mark = x;
-            let tooltip = format!("round {}: {decision}\n{}", round.round, round.reason.as_deref().unwrap_or(""));
+            let tooltip = format!(
+                "round {}: {decision}\n{}",
+                round.round,
+                round.reason.as_deref().unwrap_or("")
+            );
             if goes_on {
-                svg.mark(4, (x, y), true, &tooltip);
+                svg.mark(4, (x, y), Mark::Open, &tooltip);
                 continue;
             }
             svg.line((x, y), (x, area.bottom()), "decided");
-            svg.mark(3, (x, y), false, &tooltip);
+            svg.mark(3, (x, y), Mark::Full, &tooltip);
             let width = text_width(decision, 11.0);
             let middle = x.min(WIDTH - 6.0 - width / 2.0).max(6.0 + width / 2.0);
             if middle + width / 2.0 <= free {
@@ -197,78 +266,140 @@ impl Timeline {
             points.push((end, share.place(number(round.throttle))));
         }
         let mut shade = points.clone();
-        shade.push((points.last().map_or(area.left, |point| point.0), area.bottom()));
+        shade.push((
+            points.last().map_or(area.left, |point| point.0),
+            area.bottom(),
+        ));
         svg.path(&[shade], "shade s1", true);
         svg.path(&[points], "curve s1", false);
-        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
+        svg.line(
+            (area.left, area.bottom()),
+            (area.right(), area.bottom()),
+            "edge",
+        );
         draw_ticks_left(svg, &ticks, |value| share.place(value), area.left, false);
-        svg.text((area.left, area.top - 8.0), Anchor::Start, "small name", "CPU taken away by the throttle");
+        svg.text(
+            (area.left, area.top - 8.0),
+            Anchor::Start,
+            "small name",
+            "CPU taken away by the throttle",
+        );
     }
 
     fn draw_rounds(&self, svg: &mut Svg, area: Area) {
         let per_bar = self.rounds.len().div_ceil(MOST_BARS).max(1);
-        let bars: Vec<&[TimelineRound]> = self.rounds.chunks(per_bar).collect();
+        let slots: Vec<&[TimelineRound]> = self.rounds.chunks(per_bar).collect();
         let mean = |rounds: &[TimelineRound], of: fn(&TimelineRound) -> f64| {
             rounds.iter().map(|round| number(of(round))).sum::<f64>() / rounds.len() as f64
         };
-        let heights: Vec<(f64, f64)> = bars
+        let heights: Vec<(f64, f64)> = slots
             .iter()
-            .map(|bar| (mean(bar, |round| round.sent_pages), mean(bar, |round| round.dirtied_pages)))
+            .map(|bar| {
+                (
+                    mean(bar, |round| round.sent_pages),
+                    mean(bar, |round| round.dirtied_pages),
+                )
+            })
             .collect();
-        let most = heights.iter().map(|(sent, dirtied)| sent.max(*dirtied)).chain([0.0]);
+        let most = heights
+            .iter()
+            .map(|(sent, dirtied)| sent.max(*dirtied))
+            .chain([0.0]);
         let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
         let ticks = pages.ticks(Unit::Pages, 4);
         for tick in &ticks {
             let y = pages.place(tick.value);
             svg.line((area.left, y), (area.right(), y), "grid");
         }
-        let slot = area.width / bars.len().max(1) as f64;
+        let slot = area.width / slots.len().max(1) as f64;
         let width = (slot * 0.38).min(34.0);
         let mut free = 0.0;
-        for (at, (bar, (sent, dirtied))) in bars.iter().zip(&heights).enumerate() {
+        for (at, (bar, (sent, dirtied))) in slots.iter().zip(&heights).enumerate() {
             let middle = area.left + slot * (at as f64 + 0.5);
             let (name, tooltip) = describe(bar, *sent, *dirtied);
             if bar.iter().any(|round| round.paused) {
                 let wide = (width * 2.0 + 6.0).min(slot);
-                svg.rect(Area::new(middle - wide / 2.0, area.top, wide, area.height), "pause", &tooltip);
+                svg.rect(
+                    Area::new(middle - wide / 2.0, area.top, wide, area.height),
+                    "pause",
+                    &tooltip,
+                );
             }
             for (style, left, value) in [(0, middle - width, *sent), (1, middle + 0.5, *dirtied)] {
-                let top = if value > 0.0 { pages.place(value).min(area.bottom() - 1.0) } else { area.bottom() };
+                let top = if value > 0.0 {
+                    pages.place(value).min(area.bottom() - 1.0)
+                } else {
+                    area.bottom()
+                };
                 let body = Area::new(left, top, width - 0.5, area.bottom() - top);
                 svg.rect(body, &format!("bar {}", series_class(style)), &tooltip);
             }
             let half = text_width(&name, 11.0) / 2.0;
-            if middle - half > free {
-                svg.text((middle, area.bottom() + 16.0), Anchor::Middle, "small", &name);
+            if middle - half > free && middle + half < WIDTH - 4.0 {
+                svg.text(
+                    (middle, area.bottom() + 16.0),
+                    Anchor::Middle,
+                    "small",
+                    &name,
+                );
                 free = middle + half + 6.0;
             }
         }
-        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
-        draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, widest(&ticks, false) > LEFT - 34.0);
+        svg.line(
+            (area.left, area.bottom()),
+            (area.right(), area.bottom()),
+            "edge",
+        );
+        draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, true);
         svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pages");
-        let title = if per_bar > 1 { format!("round (a bar is the mean of {per_bar})") } else { "round".to_owned() };
-        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", &title);
-        draw_key(svg, area);
+        let title = if per_bar > 1 {
+            format!("first round of each bar (a bar is the mean of {per_bar})")
+        } else {
+            "round".to_owned()
+        };
+        svg.text(
+            (area.right(), area.bottom() + 34.0),
+            Anchor::End,
+            "small name",
+            &title,
+        );
+        draw_key(svg, area, self.rounds.iter().any(|round| round.paused));
     }
 }
 
-fn draw_key(svg: &mut Svg, area: Area) {
+fn draw_key(svg: &mut Svg, area: Area, paused: bool) {
     let mut x = area.left;
-    let key = [("bar s0", "sent in the round"), ("bar s1", "found dirty at its start"), ("pause", "guest paused")];
-    for (class, name) in key {
+    let key = [
+        ("bar s0", "sent in the round"),
+        ("bar s1", "found dirty at its start"),
+        ("pause", "guest paused"),
+    ];
+    for (class, name) in key.into_iter().take(if paused { 3 } else { 2 }) {
         svg.rect(Area::new(x, area.top - 24.0, 12.0, 12.0), class, "");
-        svg.text((x + 18.0, area.top - 14.0), Anchor::Start, "small name", name);
+        svg.text(
+            (x + 18.0, area.top - 14.0),
+            Anchor::Start,
+            "small name",
+            name,
+        );
         x += 18.0 + text_width(name, 11.0) + 20.0;
     }
 }
 
 fn describe(bar: &[TimelineRound], sent: f64, dirtied: f64) -> (String, String) {
-    let (first, last) = (bar.first().map_or(0, |round| round.round), bar.last().map_or(0, |round| round.round));
+    let (first, last) = (
+        bar.first().map_or(0, |round| round.round),
+        bar.last().map_or(0, |round| round.round),
+    );
     let pages = |value: f64| Unit::Pages.format(value);
     let length: f64 = bar.iter().map(|round| number(round.length_ms)).sum();
     let length = Unit::Milliseconds.format(length);
     if first == last {
-        let text = format!("round {first}, {length}\nsent {}\nfound dirty {}", pages(sent), pages(dirtied));
+        let text = format!(
+            "round {first}, {length}\nsent {}\nfound dirty {}",
+            pages(sent),
+            pages(dirtied)
+        );
         (first.to_string(), text)
     } else {
         let text = format!(
@@ -276,7 +407,7 @@ fn describe(bar: &[TimelineRound], sent: f64, dirtied: f64) -> (String, String) 
             pages(sent),
             pages(dirtied)
         );
-        (format!("{first}–{last}"), text)
+        (first.to_string(), text)
     }
 }
 
@@ -286,7 +417,11 @@ fn ledger_places(parts: &[(&str, f64)], area: Area) -> Vec<(usize, f64, String)>
     parts
         .iter()
         .map(|(name, part)| {
-            let text = fitted(&format!("{name} {}", Unit::Milliseconds.format(*part)), 11.0, area.width - 20.0);
+            let text = fitted(
+                &format!("{name} {}", Unit::Milliseconds.format(*part)),
+                11.0,
+                area.width - 20.0,
+            );
             let width = 18.0 + text_width(&text, 11.0) + 18.0;
             if x > area.left && x + width > area.right() {
                 (x, row) = (area.left, row + 1);
@@ -299,20 +434,36 @@ fn ledger_places(parts: &[(&str, f64)], area: Area) -> Vec<(usize, f64, String)>
 }
 
 fn ledger_rows(parts: &[(&str, f64)], area: Area) -> usize {
-    ledger_places(parts, area).last().map_or(0, |(row, _, _)| row + 1)
+    ledger_places(parts, area)
+        .last()
+        .map_or(0, |(row, _, _)| row + 1)
 }
 
 fn draw_ledger(svg: &mut Svg, area: Area, parts: &[(&str, f64)], downtime: f64) {
-    let text = format!("downtime {} and its parts", Unit::Milliseconds.format(downtime));
-    svg.text((area.left, area.top - 9.0), Anchor::Start, "small strong", &text);
+    let text = format!(
+        "downtime {} and its parts",
+        Unit::Milliseconds.format(downtime)
+    );
+    svg.text(
+        (area.left, area.top - 9.0),
+        Anchor::Start,
+        "small strong",
+        &text,
+    );
     let total: f64 = parts.iter().map(|part| part.1).sum();
     let mut x = area.left;
-    for (at, ((name, part), (row, left, text))) in parts.iter().zip(ledger_places(parts, area)).enumerate() {
+    for (at, ((name, part), (row, left, text))) in
+        parts.iter().zip(ledger_places(parts, area)).enumerate()
+    {
         let width = area.width * part / total;
         let class = format!("bar {}", series_class(at));
         let tooltip = format!("{name}: {}", Unit::Milliseconds.format(*part));
         // A hair of space keeps neighbours apart.
-        svg.rect(Area::new(x, area.top, (width - 1.0).max(0.6), area.height), &class, &tooltip);
+        svg.rect(
+            Area::new(x, area.top, (width - 1.0).max(0.6), area.height),
+            &class,
+            &tooltip,
+        );
         x += width;
         let y = area.bottom() + 12.0 + row as f64 * 20.0;
         svg.rect(Area::new(left, y, 12.0, 12.0), &class, "");

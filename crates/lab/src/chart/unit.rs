@@ -85,11 +85,19 @@ fn duration(milliseconds: f64) -> String {
 /// `value` as so many of a large and so many of a small unit; a part of zero is left out.
 fn parts(value: f64, per: f64, large: &str, small: &str) -> String {
     let (whole, rest) = ((value / per).trunc(), (value % per).abs());
-    if rest == 0.0 { format!("{whole} {large}") } else { format!("{whole} {large} {rest} {small}") }
+    if rest == 0.0 {
+        format!("{whole} {large}")
+    } else {
+        format!("{whole} {large} {rest} {small}")
+    }
 }
 
 fn joined(number: &str, unit: &str) -> String {
-    if unit.is_empty() { number.to_owned() } else { format!("{number} {unit}") }
+    if unit.is_empty() {
+        number.to_owned()
+    } else {
+        format!("{number} {unit}")
+    }
 }
 
 const PREFIXES: [&str; 6] = ["", "k", "M", "G", "T", "P"];
@@ -116,7 +124,14 @@ impl Unit {
         let (number, name) = match self {
             Self::Bandwidth => prefixed(value * 8.0, 1e3, &PREFIXES),
             Self::Number | Self::PageRate | Self::Pages => prefixed(value, 1e3, &PREFIXES),
-            Self::VcpuSeconds => (if value.abs() >= 1e6 { format!("{value:.1e}") } else { three_figures(value) }, String::new()),
+            Self::VcpuSeconds => (
+                if value.abs() >= 1e6 {
+                    format!("{value:.1e}")
+                } else {
+                    three_figures(value)
+                },
+                String::new(),
+            ),
             Self::Bytes => prefixed(value, 1024.0, &BYTES),
             Self::Share => (three_figures(value * 100.0), "%".to_owned()),
             Self::Milliseconds => return duration(value),

@@ -1,6 +1,6 @@
 //! What the sweep found, in sentences and one table.
 
-use super::frontier::{Lost, direction, frontier};
+use super::frontier::{Lost, Point, direction, frontier};
 use super::grid::{Grid, Group, Metric, converges, median, value_text};
 use super::page::{section as page_section, table};
 use super::{Cell, tables};
@@ -39,26 +39,41 @@ pub(super) struct Findings {
 /// A cell's place without its group.
 fn place(grid: &Grid<'_>, cell: &Cell) -> Vec<usize> {
     let coords = cell.coords.iter().enumerate();
-    coords.filter(|(at, _)| Some(*at) != grid.series).map(|(_, place)| *place).collect()
+    coords
+        .filter(|(at, _)| Some(*at) != grid.series)
+        .map(|(_, place)| *place)
+        .collect()
 }
 
 impl Findings {
     pub(super) fn of(grid: &Grid<'_>) -> Self {
-        let mut cells: Vec<(Group, Vec<&Cell>)> =
-            grid.groups().into_iter().map(|group| (group, Vec::new())).collect();
+        let mut cells: Vec<(Group, Vec<&Cell>)> = grid
+            .groups()
+            .into_iter()
+            .map(|group| (group, Vec::new()))
+            .collect();
         for cell in grid.all() {
             cells[grid.group_of(cell)].1.push(cell);
         }
         cells.retain(|(_, cells)| !cells.is_empty());
         let holds = cells.iter().map(|(_, cells)| {
-            let places = cells.iter().filter(|cell| converges(cell)).map(|cell| place(grid, cell));
+            let places = cells
+                .iter()
+                .filter(|cell| converges(cell))
+                .map(|cell| place(grid, cell));
             places.collect::<std::collections::BTreeSet<_>>()
         });
         // Policies that converge in more cells do so in harder ones; only common cells compare.
-        let common = holds.reduce(|all, next| all.intersection(&next).cloned().collect()).unwrap_or_default();
+        let common = holds
+            .reduce(|all, next| all.intersection(&next).cloned().collect())
+            .unwrap_or_default();
         let groups = cells.into_iter().map(|(group, cells)| {
-            let shared: Vec<&&Cell> = cells.iter().filter(|cell| common.contains(&place(grid, cell))).collect();
-            let middle = |of: fn(&Cell) -> Option<f64>| median(shared.iter().filter_map(|cell| of(cell)));
+            let shared: Vec<&&Cell> = cells
+                .iter()
+                .filter(|cell| common.contains(&place(grid, cell)))
+                .collect();
+            let middle =
+                |of: fn(&Cell) -> Option<f64>| median(shared.iter().filter_map(|cell| of(cell)));
             Finding {
                 group,
                 cells: cells.len(),
@@ -69,7 +84,10 @@ impl Findings {
                 disruption_vcpu_s: middle(|cell| Metric::Disruption.of(cell)),
             }
         });
-        Self { groups: groups.collect(), common: common.len() }
+        Self {
+            groups: groups.collect(),
+            common: common.len(),
+        }
     }
 
     /// The findings in sentences, the most important first.
@@ -87,24 +105,52 @@ impl Findings {
     fn convergence(&self) -> String {
         let by_share = |best: bool| {
             let order = |a: &&Finding, b: &&Finding| a.share().total_cmp(&b.share());
-            if best { self.groups.iter().rev().max_by(order) } else { self.groups.iter().min_by(order) }
+            if best {
+                self.groups.iter().rev().max_by(order)
+            } else {
+                self.groups.iter().min_by(order)
+            }
         };
         let share = |finding: &Finding| whole_percent(finding.share());
         match (by_share(true), by_share(false)) {
             (Some(best), _) if self.groups.len() == 1 => {
-                format!("{} in {} of {} cells.", subject(&best.group), share(best), best.cells)
+                format!(
+                    "{} in {} of {}.",
+                    subject(&best.group),
+                    share(best),
+                    counted(best.cells)
+                )
             }
-            (Some(best), Some(least)) if best.converging == least.converging && best.cells == least.cells => {
-                format!("All {} converge in {} of {} cells.", self.groups.len(), share(best), best.cells)
+            (Some(best), Some(least))
+                if best.converging == least.converging && best.cells == least.cells =>
+            {
+                format!(
+                    "All {} converge in {} of {}.",
+                    self.groups.len(),
+                    share(best),
+                    counted(best.cells)
+                )
             }
-            (Some(best), Some(least)) => format!(
-                "{} converges most often, in {} of its {} cells; {} least often, in {}.",
-                best.group.name,
-                share(best),
-                best.cells,
-                least.group.name,
-                share(least),
-            ),
+            (Some(best), Some(least)) => {
+                let like = |one: &Finding| {
+                    let alike = self
+                        .groups
+                        .iter()
+                        .filter(|other| share(other) == share(one));
+                    alike
+                        .map(|finding| finding.group.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                };
+                format!(
+                    "Migrations converge most often with {} ({} of {}) and least often with {} ({}).",
+                    like(best),
+                    share(best),
+                    counted(best.cells),
+                    like(least),
+                    share(least),
+                )
+            }
             _ => String::new(),
         }
     }
@@ -114,28 +160,58 @@ impl Findings {
             let only = self.groups.first()?;
             let downtime = Unit::Milliseconds.format(only.downtime_ms?);
             let total = Unit::Milliseconds.format(only.total_ms?);
-            return Some(format!("Where it converges, the median migration takes {total} with {downtime} of downtime."));
+            return Some(format!(
+                "Where it converges, the median migration takes {total} with {downtime} of downtime."
+            ));
         }
-        let with = || self.groups.iter().filter_map(|finding| finding.downtime_ms.map(|value| (value, &finding.group.name)));
+        let with = || {
+            self.groups.iter().filter_map(|finding| {
+                finding
+                    .downtime_ms
+                    .map(|value| (value, &finding.group.name))
+            })
+        };
         let least = with().min_by(|a, b| a.0.total_cmp(&b.0))?;
         let most = with().max_by(|a, b| a.0.total_cmp(&b.0))?;
         let text = |value| Unit::Milliseconds.format(value);
-        let where_all = format!("Where all of them converge ({} cells each)", self.common);
+        let like = |value| {
+            let alike = with().filter(|other| text(other.0) == text(value));
+            alike
+                .map(|(_, name)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let where_all = format!("Where all of them converge ({} each)", counted(self.common));
         if text(least.0) == text(most.0) {
-            return Some(format!("{where_all}, the median downtime is {} for each.", text(least.0)));
+            return Some(format!(
+                "{where_all}, the median downtime is {} for each.",
+                text(least.0)
+            ));
         }
         Some(format!(
             "{where_all}, the median downtime is least with {} ({}) and greatest with {} ({}).",
-            least.1,
+            like(least.0),
             text(least.0),
-            most.1,
+            like(most.0),
             text(most.0),
         ))
     }
 }
 
+fn counted(cells: usize) -> String {
+    if cells == 1 {
+        "1 cell".to_owned()
+    } else {
+        format!("{cells} cells")
+    }
+}
+
 fn subject(group: &Group) -> String {
-    if group.name.is_empty() { "The migration converges".to_owned() } else { format!("{} converges", group.name) }
+    if group.name.is_empty() {
+        "The migration converges".to_owned()
+    } else {
+        format!("{} converges", group.name)
+    }
 }
 
 /// In whole per cent; not 0 or 100 unless it is exactly that.
@@ -156,39 +232,63 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
     let order = grid.ascending(grid.x);
     let middle = *order.get(order.len().checked_sub(1)? / 2)?;
     let way = direction(grid);
-    let mut lost: Vec<(f64, usize, String)> = Vec::new();
-    for group in grid.groups() {
+    let (mut lost, mut never, mut always) = (Vec::new(), Vec::new(), Vec::new());
+    let groups = grid.groups();
+    for group in &groups {
         let points = frontier(grid, group.index, way);
-        let point = points.iter().find(|point| point.x == middle)?;
-        if let Point { last: Some(at), open: false, .. } = *point {
-            lost.push((grid.numbers(grid.y)[at], at, group.name));
+        match points.iter().find(|point| point.x == middle) {
+            Some(Point { open: true, .. }) => never.push(group.name.as_str()),
+            Some(Point { last: Some(at), .. }) => lost.push((*at, group.name.as_str())),
+            Some(_) => always.push(group.name.as_str()),
+            None => {}
         }
     }
-    lost.sort_by(|a, b| a.0.total_cmp(&b.0));
+    lost.sort_by(|a, b| grid.numbers(grid.y)[a.0].total_cmp(&grid.numbers(grid.y)[b.0]));
     let (first, last) = (lost.first()?, lost.last()?);
-    let beyond = if way == Lost::Upwards { "above" } else { "below" };
-    let of = |name: &str| if name.is_empty() { String::new() } else { format!(" ({name})") };
-    let mut text = format!("At {}, convergence is lost {beyond} ", value_text(x, middle));
-    if first.1 == last.1 {
-        let who = if lost.len() > 1 { " whatever the policy".to_owned() } else { of(&first.2) };
-        text.push_str(&format!("{}{who}", value_text(y, first.1)));
+    let beyond = if way == Lost::Upwards {
+        "above"
     } else {
+        "below"
+    };
+    let told = |(place, name): &(usize, &str)| {
+        let name = if name.is_empty() {
+            String::new()
+        } else {
+            format!(" ({name})")
+        };
+        format!("{}{name}", value_text(y, *place))
+    };
+    let mut text = format!(
+        "At {}, convergence is lost {beyond} ",
+        value_text(x, middle)
+    );
+    if first.0 != last.0 {
+        text.push_str(&format!("{} to {}", told(first), told(last)));
+    } else if lost.len() == groups.len() && lost.len() > 1 {
         text.push_str(&format!(
-            "{}{} to {}{}",
-            value_text(y, first.1),
-            of(&first.2),
-            value_text(y, last.1),
-            of(&last.2)
+            "{} whatever the {}",
+            value_text(y, first.0),
+            grid.group_word()
         ));
+    } else {
+        let names: Vec<&str> = lost.iter().map(|(_, name)| *name).collect();
+        text.push_str(&told(&(first.0, &names.join(", "))));
     }
     if let Some(rate) = grid.line_rate(grid.numbers(grid.x)[middle]) {
-        text.push_str(&format!("; the link carries {}", Unit::PageRate.format(rate)));
+        text.push_str(&format!(
+            "; the link carries {}",
+            Unit::PageRate.format(rate)
+        ));
     }
     text.push('.');
+    if !never.is_empty() {
+        text.push_str(&format!(" Not lost anywhere there: {}.", never.join(", ")));
+    }
+    if !always.is_empty() {
+        text.push_str(&format!(" Never reached there: {}.", always.join(", ")));
+    }
     Some(text)
 }
-
-use super::frontier::Point;
 
 /// The table of findings.
 pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
@@ -218,8 +318,17 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
             );
             let time = |value| tables::optional(Unit::Milliseconds, value);
             vec![
-                escape(if finding.group.name.is_empty() { "all runs" } else { &finding.group.name }),
-                format!("{} <small>{} of {}</small>", whole_percent(share), finding.converging, finding.cells),
+                escape(if finding.group.name.is_empty() {
+                    "all runs"
+                } else {
+                    &finding.group.name
+                }),
+                format!(
+                    "{} <small>{} of {}</small>",
+                    whole_percent(share),
+                    finding.converging,
+                    finding.cells
+                ),
                 meter,
                 time(finding.total_ms),
                 time(finding.downtime_ms),
@@ -228,11 +337,12 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
             ]
         })
         .collect();
-    let mut intro = "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
+    let mut intro =
+        "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
     if found.groups.len() > 1 {
         intro.push_str(&format!(
-            " The medians are over the {} cells in which every {} converges, so that all are judged on the same guests.",
-            found.common,
+            " The medians are over the {} in which every {} converges, so that all are judged on the same guests.",
+            counted(found.common),
             grid.group_word()
         ));
     } else {
@@ -242,5 +352,10 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
         intro.push(' ');
         intro.push_str(&note);
     }
-    page_section("findings", "At a glance", &intro, &table("Findings", &head, &rows, 1))
+    page_section(
+        "findings",
+        "At a glance",
+        &intro,
+        &table("Findings", &head, &rows, 1),
+    )
 }

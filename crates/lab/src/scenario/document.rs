@@ -301,7 +301,7 @@ fn flatten(prefix: &str, table: Table, found: &mut Vec<Entry>) {
 fn parse(text: &str, file: &Arc<str>) -> Result<Table, ScenarioError> {
     let reader = Reader {
         file,
-        lines: Lines::new(text),
+        lines: Lines::new(text.as_bytes()),
     };
     match DeTable::parse(text) {
         Ok(table) => reader.table(table.get_ref()),
@@ -407,21 +407,21 @@ fn convert_table(
 }
 
 /// Turns offsets into line numbers.
-struct Lines {
+pub(super) struct Lines {
     /// Offset at which each line but the first begins.
     starts: Vec<usize>,
 }
 
 impl Lines {
-    fn new(text: &str) -> Self {
-        let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    pub(super) fn new(text: &[u8]) -> Self {
+        let starts = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
         Self {
             starts: starts.map(|(offset, _)| offset + 1).collect(),
         }
     }
 
     /// The line of an offset, counted from 1.
-    fn of(&self, offset: usize) -> usize {
+    pub(super) fn of(&self, offset: usize) -> usize {
         self.starts.partition_point(|start| *start <= offset) + 1
     }
 }

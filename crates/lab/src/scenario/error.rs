@@ -88,7 +88,7 @@ pub enum ScenarioError {
         message: String,
     },
     /// A key that scenarios do not have.
-    #[error("{at}: unknown key `{key}`{}", suggest(.nearest))]
+    #[error("{at}: unknown key `{key}`{}", suggest(.nearest.as_deref()))]
     UnknownKey {
         /// Where.
         at: Place,
@@ -129,10 +129,10 @@ pub enum ScenarioError {
         /// Where.
         at: Place,
         /// What is wrong, and what is accepted.
-        fault: PresetError,
+        fault: Box<PresetError>,
     },
     /// A parameter that no preset that runs has.
-    #[error("{at}: preset `{preset}` has no parameter `{name}`{} has {known}", then(.nearest))]
+    #[error("{at}: preset `{preset}` has no parameter `{name}`; {hint}")]
     UnknownParameter {
         /// Where.
         at: Place,
@@ -140,10 +140,8 @@ pub enum ScenarioError {
         preset: String,
         /// The parameter.
         name: String,
-        /// The nearest known one, if one is near.
-        nearest: Option<String>,
-        /// Those that exist.
-        known: String,
+        /// The nearest known one, and all that there are.
+        hint: String,
     },
     /// A sweep that makes too many runs.
     #[error(
@@ -172,18 +170,10 @@ pub enum ScenarioError {
 /// The largest file that is read: far more than any scenario needs.
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
-fn suggest(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |nearest| {
+fn suggest(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| {
         format!("; did you mean `{nearest}`?")
     })
-}
-
-/// The same with the beginning of a further part.
-fn then(nearest: &Option<String>) -> String {
-    match nearest {
-        Some(_) => format!("{} It", suggest(nearest)),
-        None => "; it".to_owned(),
-    }
 }
 
 /// `text` in one line of at most `most` characters, so that a hostile file cannot fill a terminal.

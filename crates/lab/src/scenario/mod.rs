@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_core::units::duration;
 use whimbrel_sim::config::{GuestConfig, HostConfig, LinkConfig};
 
-use self::document::{Document, quoted};
+use self::document::{Document, Lines, quoted};
 use self::error::MAX_FILE;
 pub use self::error::{Place, ScenarioError};
 pub use self::kind::{AxisUnit, Kind};
@@ -84,7 +84,7 @@ impl Default for RunConfig {
         Self {
             seed: 0,
             repeat: 1,
-            time_limit: Duration::from_secs(3_600),
+            time_limit: Duration::from_hours(1),
             fidelity: Fidelity::Exact,
         }
     }
@@ -170,11 +170,7 @@ impl Scenario {
 
     fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ScenarioError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            let line = bytes[..error.valid_up_to()]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
+            let line = Lines::new(bytes).of(error.valid_up_to());
             ScenarioError::NotText {
                 at: Place::Line(name.into(), line),
             }
@@ -336,6 +332,10 @@ fn inline(value: &serde_json::Value) -> String {
 
 /// Reads arbitrary bytes as a scenario, and as an override of the default one. Meant for fuzzing: it
 /// must return, whatever the bytes are.
+///
+/// # Panics
+///
+/// If a scenario that was read does not read as itself when it is printed, which is a fault of ours.
 pub fn check(data: &[u8]) {
     if let Ok(scenario) = Scenario::parse_bytes(data, "fuzz.toml") {
         let printed = scenario.to_toml();

@@ -44,6 +44,7 @@ pub(super) fn check_preset(name: &str, at: &Place) -> Result<(), ScenarioError> 
         preset: name.to_owned(),
         nearest: presets::nearest(name),
     };
+    let fault = Box::new(fault);
     Err(ScenarioError::Preset {
         at: at.clone(),
         fault,
@@ -111,7 +112,7 @@ impl PolicySpec {
             };
             ScenarioError::Preset {
                 at: document.place(&format!("policy.{key}")),
-                fault,
+                fault: Box::new(fault),
             }
         })?;
         Ok(spec)
@@ -155,24 +156,29 @@ pub(super) fn check_parameter(
         .collect();
     names.sort_unstable();
     names.dedup();
+    let known = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", names.join("`, `"))
+    };
+    let nearest = presets::nearest_name(name, names.iter().copied())
+        // Who writes the beginning of a name means it.
+        .or_else(|| {
+            names
+                .iter()
+                .copied()
+                .find(|known| !name.is_empty() && known.starts_with(name))
+        });
+    let hint = match nearest {
+        Some(nearest) => format!("did you mean `{nearest}`? It has {known}"),
+        None => format!("it has {known}"),
+    };
+    let preset = effective.join("`, `");
     Err(ScenarioError::UnknownParameter {
         at: at.clone(),
-        preset: effective.join("`, `"),
+        preset,
         name: excerpt(name, 48),
-        nearest: presets::nearest_name(name, names.iter().copied())
-            // Who writes the beginning of a name means it.
-            .or_else(|| {
-                names
-                    .iter()
-                    .copied()
-                    .find(|known| !name.is_empty() && known.starts_with(name))
-            })
-            .map(str::to_owned),
-        known: if names.is_empty() {
-            "none".to_owned()
-        } else {
-            format!("`{}`", names.join("`, `"))
-        },
+        hint,
     })
 }
 

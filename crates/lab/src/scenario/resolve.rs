@@ -56,7 +56,7 @@ fn validate_run(run: &RunConfig) -> Result<(), ConfigError> {
 }
 
 /// The longest virtual time, a year.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+const LONGEST: std::time::Duration = std::time::Duration::from_hours(365 * 24);
 
 fn section<T: DeserializeOwned + Default>(
     document: &Document,

@@ -229,25 +229,24 @@ pub(super) fn axes(document: &Document) -> Result<(Vec<Axis>, Vec<String>), Scen
     Ok((axes, presets))
 }
 
-fn axis(document: &Document, entry: &Entry, presets: &[String]) -> Result<Axis, ScenarioError> {
+/// The kind of a swept key, which must exist; none if its values are words.
+fn swept_kind(
+    document: &Document,
+    entry: &Entry,
+    presets: &[String],
+    refuse: &impl Fn(String) -> ScenarioError,
+) -> Result<Option<Kind>, ScenarioError> {
     let path: Vec<_> = entry.key.split('.').collect();
-    let refuse = |message: String| ScenarioError::Value {
-        at: entry.node.at.clone(),
-        key: excerpt(&format!("sweep.\"{}\"", entry.key), 120),
-        message,
-    };
     let kind = match slot(&path) {
         Some(Slot::Leaf(key)) if key.name == "run.repeat" => {
-            return Err(refuse(
-                "the number of runs is the same in every cell: set run.repeat".to_owned(),
-            ));
+            let message = "the number of runs is the same in every cell: set run.repeat";
+            return Err(refuse(message.to_owned()));
         }
         Some(Slot::Leaf(key)) => Some(key.kind),
         Some(Slot::Parameter) => path.last().and_then(|name| parameter_kind(name, presets)),
         Some(_) => {
-            return Err(refuse(
-                "it is a table or a list; swept keys hold one value each".to_owned(),
-            ));
+            let message = "it is a table or a list; swept keys hold one value each";
+            return Err(refuse(message.to_owned()));
         }
         None => {
             return Err(ScenarioError::UnknownKey {
@@ -257,14 +256,21 @@ fn axis(document: &Document, entry: &Entry, presets: &[String]) -> Result<Axis, 
             });
         }
     };
-    if let Some(position) = path.iter().rposition(|segment| is_position(segment))
-        && document.root.find(&path[..=position]).is_none()
-    {
-        return Err(refuse(format!(
-            "the scenario has no `{}`",
-            path[..=position].join(".")
-        )));
+    let position = path.iter().rposition(|segment| is_position(segment));
+    let missing = position.map(|position| &path[..=position]);
+    match missing.filter(|path| document.root.find(path).is_none()) {
+        Some(path) => Err(refuse(format!("the scenario has no `{}`", path.join(".")))),
+        None => Ok(kind),
     }
+}
+
+fn axis(document: &Document, entry: &Entry, presets: &[String]) -> Result<Axis, ScenarioError> {
+    let refuse = |message: String| ScenarioError::Value {
+        at: entry.node.at.clone(),
+        key: excerpt(&format!("sweep.\"{}\"", entry.key), 120),
+        message,
+    };
+    let kind = swept_kind(document, entry, presets, &refuse)?;
     let (values, kind, scale) = match &entry.node.value {
         Value::List(nodes) => {
             let values: Vec<_> = nodes.iter().map(|node| node.value.clone()).collect();
@@ -284,8 +290,7 @@ fn axis(document: &Document, entry: &Entry, presets: &[String]) -> Result<Axis, 
     if values.is_empty() {
         return Err(refuse(format!("the list is empty: accepted is {ACCEPTED}")));
     }
-    let known = matches!(slot(&path), Some(Slot::Leaf(_)));
-    finish(entry, values, kind, known, scale)
+    finish(entry, values, kind, scale)
 }
 
 const ACCEPTED: &str =
@@ -296,10 +301,14 @@ fn finish(
     entry: &Entry,
     values: Vec<Value>,
     kind: Option<Kind>,
-    known: bool,
     scale: Option<Scale>,
 ) -> Result<Axis, ScenarioError> {
-    let optional = matches!(slot(&entry.key.split('.').collect::<Vec<_>>()), Some(Slot::Leaf(key)) if key.optional);
+    let path: Vec<_> = entry.key.split('.').collect();
+    // What a policy's parameter takes is for the preset to say, in each cell.
+    let (known, optional) = match slot(&path) {
+        Some(Slot::Leaf(key)) => (true, key.optional),
+        _ => (false, false),
+    };
     let mut checked = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
         let refuse = |message: String| ScenarioError::Value {
@@ -452,7 +461,7 @@ impl Range {
         values.push(to);
         if values
             .windows(2)
-            .any(|pair| number(&pair[0]) == number(&pair[1]))
+            .any(|pair| number(&pair[0]).total_cmp(&number(&pair[1])).is_eq())
         {
             return Err(refuse(format!(
                 "{steps} steps are too many: a value comes twice"

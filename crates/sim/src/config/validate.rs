@@ -42,9 +42,9 @@ const MAX_VCPUS: u32 = 16_384;
 /// The most writers, phases, changes and outages: far more than anyone writes by hand.
 const MAX_ITEMS: usize = 10_000;
 /// The longest a fixed cost may take.
-const MAX_COST: Duration = Duration::from_secs(3_600);
+const MAX_COST: Duration = Duration::from_hours(1);
 /// The latest moment that may be named; far below the end of [`whimbrel_core::units::Timestamp`].
-const MAX_TIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+const MAX_TIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// The most page writes a second: a hundred times what a memory bus can do.
 const MAX_RATE: f64 = 1e12;
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
@@ -308,6 +308,8 @@ impl HostConfig {
         let costs = [
             ("page-cost", self.page_cost),
             ("zero-page-cost", self.zero_page_cost),
+            ("receive-cost", self.receive_cost),
+            ("first-touch-cost", self.first_touch_cost),
             ("harvest-cost", self.harvest_cost),
             ("start-tracking-cost", self.start_tracking_cost),
             ("tracking-fault", self.tracking_fault),
@@ -426,8 +428,10 @@ mod tests {
     use whimbrel_core::units::Bandwidth;
 
     fn guest(change: impl FnOnce(&mut GuestConfig)) -> Result<(), String> {
-        let mut guest = GuestConfig::default();
-        guest.writers = vec![WriterConfig::default()];
+        let mut guest = GuestConfig {
+            writers: vec![WriterConfig::default()],
+            ..GuestConfig::default()
+        };
         change(&mut guest);
         guest.validate().map_err(|error| error.to_string())
     }
@@ -505,13 +509,16 @@ mod tests {
             offset: offset.map(ByteCount::mib),
             ..WriterConfig::default()
         };
-        let mut config = GuestConfig::default();
-        config.writers = vec![
+        let writers = vec![
             writer(1, None),
             writer(2, None),
             writer(1, Some(2)),
             writer(1, None),
         ];
+        let mut config = GuestConfig {
+            writers,
+            ..GuestConfig::default()
+        };
         assert_eq!(
             config.working_sets(),
             [0..256, 256..768, 512..768, 768..1024]

@@ -54,7 +54,7 @@ pub use self::rng::{Generator, stream};
 use self::mask::Sampler;
 use self::pace::Held;
 use self::writer::Writer;
-use self::zero::ZeroPages;
+use self::zero::ZeroMap;
 use crate::config::{ConfigError, GuestConfig, ZeroPlacement};
 
 /// How closely the guest is looked at between two harvests.
@@ -90,6 +90,19 @@ pub struct Lost {
     pub tracking_faults: VcpuSeconds,
 }
 
+impl Lost {
+    /// All together.
+    pub fn total(self) -> VcpuSeconds {
+        let parts = [self.throttle, self.pause, self.tracking_faults];
+        seconds(parts.iter().map(|part| part.as_f64()).sum())
+    }
+}
+
+/// A sum of finite terms that are not negative.
+fn seconds(value: f64) -> VcpuSeconds {
+    VcpuSeconds::new(value).unwrap_or(VcpuSeconds::ZERO)
+}
+
 /// The guest. See the [module](self).
 ///
 /// Times must not run backwards; a call with an earlier time counts as one at the latest time seen.
@@ -97,7 +110,7 @@ pub struct Lost {
 pub struct Guest {
     layout: RamLayout,
     vcpus: u32,
-    zero: ZeroPages,
+    zero: ZeroMap,
     writers: Vec<Writer>,
     unchanged: (Share, Sampler),
     detail: Detail,
@@ -114,6 +127,7 @@ pub struct Guest {
     /// When throttle or pause last changed, and vCPU nanoseconds lost up to then.
     lost_since: u64,
     lost: [f64; 2],
+    /// CPU seconds of first writes after a harvest, all that were counted.
     faults: f64,
 }
 
@@ -150,37 +164,32 @@ impl Guest {
     ///
     /// If the configuration is not valid.
     pub fn new(config: &GuestConfig, seed: u64) -> Result<Self, ConfigError> {
-        Self::build(config, seed, |pages, sets| {
-            let free = pages - config.written_pages().min(pages);
-            let count = config.zero_pages.of(Pages(pages)).0.min(free);
-            Ok(match config.zero_placement {
-                ZeroPlacement::Spread => ZeroPages::spread(pages, sets, count),
-                ZeroPlacement::End => ZeroPages::at_end(pages, sets, count),
-            })
-        })
+        Self::build(config, seed, None)
     }
 
     /// The same with these zero pages in place of those of the configuration: for hosts whose guests were
-    /// measured.
+    /// measured. Runs in any order, exact to the page.
     ///
     /// # Errors
     ///
-    /// If the configuration is not valid, or a run is outside memory or within a working set.
+    /// If the configuration is not valid, or a run is outside memory or touches a working set.
     pub fn with_zero_runs(config: &GuestConfig, seed: u64, runs: &[PageRun]) -> Result<Self, ConfigError> {
-        Self::build(config, seed, |pages, sets| ZeroPages::exactly(pages, sets, runs))
+        Self::build(config, seed, Some(runs))
     }
 
-    fn build(
-        config: &GuestConfig,
-        seed: u64,
-        zero: impl FnOnce(u64, &[Range<u64>]) -> Result<ZeroPages, ConfigError>,
-    ) -> Result<Self, ConfigError> {
+    fn build(config: &GuestConfig, seed: u64, zero: Option<&[PageRun]>) -> Result<Self, ConfigError> {
         config.validate()?;
         let layout = RamLayout::contiguous(config.memory, config.page_size).map_err(|error: LayoutError| {
             ConfigError::new("guest.memory", format!("{} ({error})", config.memory), "memory that can be numbered")
         })?;
         let sets = config.working_sets();
-        let zero = zero(layout.pages().0, &sets)?;
+        let pages = layout.pages().0;
+        let share = || config.zero_pages.of(Pages(pages)).0.min(pages - config.written_pages().min(pages));
+        let zero = match (zero, config.zero_placement) {
+            (Some(zero), _) => ZeroMap::exactly(pages, &sets, zero)?,
+            (None, ZeroPlacement::Spread) => ZeroMap::spread(pages, &sets, share()),
+            (None, ZeroPlacement::End) => ZeroMap::at_end(pages, &sets, share()),
+        };
         let mut writers: Vec<Writer> = config
             .writers
             .iter()
@@ -218,8 +227,8 @@ impl Guest {
         })
     }
 
-    /// The guest, to be looked at this closely. Meant to be called before tracking starts; versions count
-    /// from here on.
+    /// The same, to be looked at this closely. To be called before tracking starts; versions count from
+    /// here on.
     #[must_use]
     pub fn with_detail(mut self, detail: Detail) -> Self {
         self.detail = detail;
@@ -308,8 +317,8 @@ impl Guest {
         self.held.paused
     }
 
-    /// Starts the dirty log, clean at `now`. `fault` is what the first write to a page after a harvest
-    /// costs the vCPU that makes it.
+    /// Starts the dirty log, clean at `now`. From now on the first write to a page after a harvest costs
+    /// the vCPU that makes it `fault`.
     ///
     /// Started again while it runs, the log is clean too: what it held is forgotten.
     pub fn start_tracking(&mut self, now: Timestamp, fault: Duration) {
@@ -410,7 +419,8 @@ impl Guest {
     /// As of the last [`Guest::dirtied_mask`] of its word or the last harvest, whichever was later. Zero
     /// unless [`Detail::Versions`], and for pages that do not exist.
     pub fn version(&self, page: PageNumber) -> u64 {
-        usize::try_from(page.0).ok().and_then(|page| self.versions.get(page)).map_or(0, |&version| u64::from(version))
+        let version = usize::try_from(page.0).ok().and_then(|page| self.versions.get(page));
+        version.map_or(0, |&version| u64::from(version))
     }
 
     /// How many pages are expected to be dirty at `now`, since the last harvest; pages that several writers
@@ -440,8 +450,6 @@ impl Guest {
         } else {
             nanos[0] += open * self.held.throttle;
         }
-        // Sums of finite, non-negative terms.
-        let seconds = |value: f64| VcpuSeconds::new(value).unwrap_or(VcpuSeconds::ZERO);
         Lost {
             throttle: seconds(nanos[0] * 1e-9),
             pause: seconds(nanos[1] * 1e-9),

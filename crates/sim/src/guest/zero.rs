@@ -12,9 +12,9 @@ use whimbrel_core::units::Pages;
 use super::mask::each_word;
 use crate::config::ConfigError;
 
-/// The zero pages of a guest.
+/// The zero pages of a guest, to look up.
 #[derive(Clone, Debug)]
-pub(super) struct ZeroPages {
+pub(super) struct ZeroMap {
     /// A bit for each word all of whose pages are zero.
     whole: Vec<u64>,
     /// Words that are zero in part, in order.
@@ -45,7 +45,7 @@ fn whole_words(run: &Range<u64>) -> Range<u64> {
     first..(run.end / 64).max(first)
 }
 
-impl ZeroPages {
+impl ZeroMap {
     fn none(pages: u64) -> Self {
         let words = pages.div_ceil(64);
         Self {
@@ -206,11 +206,11 @@ mod tests {
     use super::*;
     use whimbrel_core::layout::PageNumber;
 
-    fn counted(zero: &ZeroPages, pages: u64) -> u64 {
+    fn counted(zero: &ZeroMap, pages: u64) -> u64 {
         (0..pages.div_ceil(64) as usize).map(|word| u64::from(zero.mask(word).count_ones())).sum()
     }
 
-    fn listed(zero: &ZeroPages, pages: u64) -> Vec<u64> {
+    fn listed(zero: &ZeroMap, pages: u64) -> Vec<u64> {
         (0..pages).filter(|&page| zero.mask((page / 64) as usize) >> (page % 64) & 1 != 0).collect()
     }
 
@@ -220,7 +220,7 @@ mod tests {
             for sets in [vec![], vec![0..pages / 3], vec![pages / 7..pages / 2, pages / 3..pages - pages / 9]] {
                 let free: u64 = free_runs(pages, &sets).iter().map(|run| run.end - run.start).sum();
                 for count in [0, free / 5, free / 2, free] {
-                    for zero in [ZeroPages::spread(pages, &sets, count), ZeroPages::at_end(pages, &sets, count)] {
+                    for zero in [ZeroMap::spread(pages, &sets, count), ZeroMap::at_end(pages, &sets, count)] {
                         let list = listed(&zero, pages);
                         assert_eq!(list.len() as u64, count, "{pages} pages, sets {sets:?}");
                         assert_eq!((zero.count().0, counted(&zero, pages)), (count, count));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn spread_groups_are_evenly_far_apart() {
-        let zero = ZeroPages::spread(64 * 1000, &[], 64 * 300);
+        let zero = ZeroMap::spread(64 * 1000, &[], 64 * 300);
         let words: Vec<usize> = (0..1000).filter(|&word| zero.mask(word) == u64::MAX).collect();
         assert_eq!(words.len(), 300);
         assert!(words.windows(2).all(|pair| (3..=4).contains(&(pair[1] - pair[0]))));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn zero_pages_at_the_end_are_the_last_ones() {
-        let zero = ZeroPages::at_end(1000, &[900..1000], 150);
+        let zero = ZeroMap::at_end(1000, &[900..1000], 150);
         assert_eq!(listed(&zero, 1000), (750..900).collect::<Vec<_>>());
     }
 
@@ -249,10 +249,10 @@ mod tests {
     fn explicit_runs_are_kept_to_the_page() {
         let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
         let runs = [run(200, 3), run(10, 60), run(65, 10), run(75, 5), run(0, 0)];
-        let zero = ZeroPages::exactly(1000, &[300..400], &runs).unwrap();
+        let zero = ZeroMap::exactly(1000, &[300..400], &runs).unwrap();
         assert_eq!(listed(&zero, 1000), (10..80).chain(200..203).collect::<Vec<_>>());
         for bad in [run(990, 11), run(299, 2), run(350, 1), run(399, 2), run(u64::MAX, 9)] {
-            assert!(ZeroPages::exactly(1000, &[300..400], &[bad]).is_err(), "{bad:?}");
+            assert!(ZeroMap::exactly(1000, &[300..400], &[bad]).is_err(), "{bad:?}");
         }
     }
 }

@@ -400,6 +400,21 @@ fn a_scan_goes_on_where_it_stopped_unless_rewound() {
 }
 
 #[test]
+fn a_line_is_marked_as_its_words_are() {
+    let (mut by_line, mut by_word) = (Backlog::new(&layout()), Backlog::new(&layout()));
+    drain_all(&mut by_line);
+    drain_all(&mut by_word);
+    for pages in [[5; 8], [0, 7, 0, u64::MAX, 0, 0, 1, 5]] {
+        let new: u32 = (0..8)
+            .map(|word| by_word.mark_dirty_word(8 + word, pages[word]).count_ones())
+            .sum();
+        assert_eq!(by_line.mark_dirty_line(1, &pages).0, u64::from(new));
+    }
+    assert_eq!(by_line.finish_harvest(), by_word.finish_harvest());
+    assert_eq!(by_line, by_word);
+}
+
+#[test]
 fn marks_of_a_bitmap_become_pending() {
     let mut backlog = Backlog::new(&layout());
     drain_all(&mut backlog);

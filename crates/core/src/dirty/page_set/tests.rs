@@ -33,7 +33,7 @@ fn check(set: &PageSet, model: &BTreeSet<u64>) {
         assert_eq!(marked, *line != [0; LINE_WORDS], "summary of line {index}");
     }
     assert!(
-        set.bits[set.numbers as usize..].not_any(),
+        BitSlice::<u64, Lsb0>::from_slice(&set.words)[set.numbers as usize..].not_any(),
         "tail bits are zero"
     );
 }
@@ -48,6 +48,7 @@ enum Op {
     Remove(u64),
     RemoveRun(u64, u64),
     Or(usize, u64),
+    OrLine(usize, Line),
     ClearMask(usize, u64),
     TakeWord(usize),
     TakeNext(u64, u64),
@@ -74,6 +75,7 @@ fn op() -> impl Strategy<Value = Op> {
         page().prop_map(Op::Remove),
         (page(), count()).prop_map(|(page, count)| Op::RemoveRun(page, count)),
         (word(), any::<u64>()).prop_map(|(word, mask)| Op::Or(word, mask)),
+        (word(), any::<Line>()).prop_map(|(word, mask)| Op::OrLine(word / LINE_WORDS, mask)),
         (word(), any::<u64>()).prop_map(|(word, mask)| Op::ClearMask(word, mask)),
         word().prop_map(Op::TakeWord),
         (page(), count()).prop_map(|(page, count)| Op::TakeNext(page, count)),
@@ -107,6 +109,14 @@ fn words_agree(set: &mut PageSet, model: &mut BTreeSet<u64>, op: &Op) {
             let new: BTreeSet<u64> = pages.difference(model).copied().collect();
             assert_eq!(pages_of(word, set.or_word(word, mask)), new);
             model.extend(new);
+        }
+        Op::OrLine(line, masks) => {
+            let before = model.len() as u64;
+            for (offset, mask) in masks.into_iter().enumerate() {
+                let word = line * LINE_WORDS + offset;
+                model.extend(pages_of(word, mask & set.valid_bits(word)));
+            }
+            assert_eq!(set.or_line(line, &masks).0, model.len() as u64 - before);
         }
         Op::ClearMask(word, mask) => {
             let gone: BTreeSet<u64> = pages_of(word, mask).intersection(model).copied().collect();

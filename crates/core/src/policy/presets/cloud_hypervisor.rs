@@ -200,7 +200,7 @@ mod tests {
 
     const CANCEL: CloudHypervisor = CloudHypervisor {
         downtime_limit: Duration::from_millis(300),
-        timeout: Duration::from_secs(3600),
+        timeout: Duration::from_hours(1),
         timeout_strategy: TimeoutStrategy::Cancel,
     };
 

@@ -144,7 +144,7 @@ pub fn build(
 }
 
 /// The candidate that `word` most likely means: the one with the fewest edits, if those are few
-/// for its length. Case and the choice between `-` and `_` do not count. The first of equals wins.
+/// for its length or `word` is how it begins. Case and the choice between `-` and `_` do not count. The first of equals wins.
 pub fn nearest_name<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -159,8 +159,9 @@ pub fn nearest_name<'a>(
         .into_iter()
         .map(|candidate| (edits(&word, &plain(candidate)), candidate))
         .filter(|&(edits, candidate)| {
-            edits <= 2.max(candidate.chars().count() / 3)
-                && edits < candidate.chars().count().max(word.chars().count())
+            let length = candidate.chars().count();
+            let begun = word.len() >= 3 && plain(candidate).starts_with(&word);
+            begun || edits <= 2.max(length / 3) && edits < length.max(word.chars().count())
         })
         .min_by_key(|&(edits, _)| edits)
         .map(|(_, candidate)| candidate)

@@ -44,7 +44,7 @@ const SLICE: Duration = Duration::from_millis(50);
 /// The window of the bandwidth (`BUFFER_DELAY`).
 const WINDOW: Duration = Duration::from_millis(100);
 /// The longest downtime limit that QEMU accepts.
-const LONGEST_LIMIT: Duration = Duration::from_millis(2_000_000);
+const LONGEST_LIMIT: Duration = Duration::from_secs(2_000);
 /// The words for an optional bandwidth that is not given.
 const MEASURED: &str = "measured";
 const UNLIMITED: &str = "unlimited";

@@ -222,10 +222,27 @@ impl<'a> Run<'a> {
     }
 }
 
-/// One line a step: when, what was decided, and why.
+/// One line a step: when, what was decided, and why; under the name of the situation.
+///
+/// Of ticks in a row that go on for the same reason only the first is written.
 pub(super) fn print(steps: &[Step]) -> String {
     let mut out = String::new();
-    for Step { situation, verdict } in steps {
+    let mut before: Option<&Step> = None;
+    for step in steps {
+        let Step { situation, verdict } = step;
+        if before.is_none_or(|before| before.situation.name != situation.name) {
+            writeln!(out, "{}", situation.name).expect("a String takes everything");
+        }
+        let repeats = before.is_some_and(|before| {
+            before.situation.moment == Moment::Tick
+                && situation.moment == Moment::Tick
+                && verdict.decision == Decision::Continue
+                && before.verdict.reason.right == verdict.reason.right
+        });
+        before = Some(step);
+        if repeats {
+            continue;
+        }
         let moment = match situation.moment {
             Moment::Tick => "tick",
             Moment::RoundStart => "start",
@@ -246,7 +263,7 @@ pub(super) fn print(steps: &[Step]) -> String {
         };
         writeln!(
             out,
-            "{:>9}  round {} {moment:<5}  {decision}{adjust}: {}",
+            "{:>9}  round {:<2} {moment:<5}  {decision}{adjust}: {}",
             format!("{:.3}s", progress.now.as_secs_f64()),
             progress.round,
             verdict.reason

@@ -1,6 +1,7 @@
 //! What all presets promise, and the register.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -132,9 +133,9 @@ fn wrong_names_and_values_are_refused_with_what_is_accepted() {
     let mut printed = String::new();
     for (name, parameters) in refusals {
         let error = build(name, &given(parameters)).expect_err(name);
-        printed += &format!("{error}\n");
+        writeln!(printed, "{error}").expect("a String takes everything");
         if let Some(cause) = std::error::Error::source(&error) {
-            printed += &format!("    {cause}\n");
+            writeln!(printed, "    {cause}").expect("a String takes everything");
         }
     }
     insta::assert_snapshot!("refusals", printed);
@@ -159,6 +160,7 @@ fn the_nearest_name_is_the_one_meant() {
     assert_eq!(nearest("Hyperv_10"), Some("hyperv-10"));
     assert_eq!(nearest("cloudhypervisor"), Some("cloud-hypervisor"));
     assert_eq!(nearest("xen"), Some("xen-5"));
+    assert_eq!(nearest("qemu"), Some("qemu-default"));
     assert_eq!(nearest("kubevirt-stall"), None);
     assert_eq!(nearest(""), None);
     assert_eq!(edits("kitten", "sitting"), 3);
@@ -189,7 +191,7 @@ fn presets_decide_on_known_guests_as_they_always_did() {
         for guest in guests() {
             let mut policy = preset.build(&BTreeMap::new()).expect("defaults");
             let steps = curve(&mut *policy, guest, 12);
-            printed += &format!("{}\n{}\n", guest.name, print(&steps));
+            printed += &print(&steps);
         }
         insta::assert_snapshot!(preset.name, printed);
     }
@@ -317,7 +319,9 @@ fn any_round() -> impl Strategy<Value = Vec<(u64, u64)>> {
 /// The bandwidth of a tick wanders rather than jumps, or nothing would ever be skipped.
 fn wandering(before: Option<Bandwidth>, drawn: u64) -> Option<Bandwidth> {
     let drawn = match before {
-        Some(before) if drawn % 8 != 0 => before.bytes_per_second() / 10 * (5 + drawn % 12) + 1,
+        Some(before) if !drawn.is_multiple_of(8) => {
+            before.bytes_per_second() / 10 * (5 + drawn % 12) + 1
+        }
         _ => drawn,
     };
     Bandwidth::new(drawn)
