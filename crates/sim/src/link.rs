@@ -20,6 +20,9 @@ use crate::config::LinkConfig;
 /// The share of the buffer at which a blocked writer is woken.
 const WAKE_AT: f64 = 2.0 / 3.0;
 
+/// What TCP hands to the device at once, and frees at once when it has left: 64 KiB (`GSO_MAX_SIZE`).
+const SEGMENT: f64 = 65_536.0;
+
 /// A time as the simulator computes with it: nanoseconds since the migration began. Exact to less than
 /// a nanosecond for weeks.
 pub(crate) type Nanos = f64;
@@ -46,8 +49,8 @@ pub(crate) struct Link {
     current: usize,
     /// Bytes that fit before the sender blocks.
     buffer: f64,
-    /// At which share of the buffer the next blocked writer is woken.
-    wake_at: f64,
+    /// At how many bytes in the queue a blocked writer is woken: the next one, and those after it.
+    wake_at: [f64; 2],
     /// Bytes in the queue at `updated`.
     queued: f64,
     updated: Nanos,
@@ -69,11 +72,15 @@ impl Link {
             let at = outage.at.as_nanos() as f64;
             interrupt(&mut schedule, at, at + outage.length.as_nanos() as f64);
         }
+        let buffer = config.buffer.as_f64().max(1.0);
+        // Whole segments leave the queue, so the level is passed by a part of one.
+        let level = buffer * WAKE_AT;
+        let wake_at = if buffer < 8.0 * SEGMENT { level } else { (level / SEGMENT).floor() * SEGMENT };
         Self {
             schedule,
             current: 0,
-            buffer: config.buffer.as_f64().max(1.0),
-            wake_at: WAKE_AT + phase * (1.0 - WAKE_AT),
+            buffer,
+            wake_at: [wake_at + phase * (buffer - wake_at), wake_at],
             queued: 0.0,
             updated: 0.0,
             receiver: f64::INFINITY,
@@ -104,14 +111,14 @@ impl Link {
         let mut waiting = self.queued - self.buffer;
         self.queued = self.buffer;
         while waiting > 0.0 {
-            let room = self.buffer * (1.0 - self.wake_at);
-            now = self.time_to_carry(now, room);
+            let [wake_at, later] = self.wake_at;
+            self.wake_at = [later; 2];
+            now = self.time_to_carry(now, self.buffer - wake_at);
             self.carry_until(now);
-            // The rest of the quantum, even where rounding left a little more in the queue.
-            let quantum = waiting.min(room.max(1.0));
-            self.queued = (self.buffer - room).max(0.0) + quantum;
+            // At least a byte, so that the tiniest buffer comes to an end.
+            let quantum = waiting.min((self.buffer - wake_at).max(1.0));
+            self.queued = wake_at + quantum;
             waiting -= quantum;
-            self.wake_at = WAKE_AT;
         }
         now
     }

@@ -210,6 +210,7 @@ impl<'a> Migration<'a> {
             layout,
             vcpus: setup.guest.vcpus,
         };
+        let chance = |component| unit(&mut stream(setup.seed, component));
         let mut queue = Queue::new();
         queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
         queue.push(Timestamp::ZERO.saturating_add(setup.time_limit), Event::TimeLimit);
@@ -222,8 +223,8 @@ impl<'a> Migration<'a> {
             source: Source::new(configuration, controller),
             destination: Destination::new(),
             guest,
-            link: Link::new(&setup.link, unit(&mut stream(setup.seed, "link"))),
-            sender: Sender::new(&setup.host, &setup.link, page_size.bytes().0),
+            link: Link::new(&setup.link, chance("link")),
+            sender: Sender::new(&setup.host, &setup.link, page_size.bytes().0, chance("sender")),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,
             connection: Some(0),
@@ -372,14 +373,13 @@ impl<'a> Migration<'a> {
     }
 
     fn transmit(&mut self, transmit: Transmit) {
-        let bulk = self.source.controller().progress().round == 0;
         let parts = Parts {
             backlog: self.source.backlog_mut(),
             guest: &mut self.guest,
             link: &mut self.link,
             witness: self.witness.as_mut(),
         };
-        let (end, sent) = self.sender.send(nanos(self.now), transmit, bulk, parts);
+        let (end, sent) = self.sender.send(nanos(self.now), transmit, parts);
         self.later(timestamp(end), SourceEvent::Transmitted(sent));
     }
 

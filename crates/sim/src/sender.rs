@@ -31,6 +31,11 @@ pub(crate) struct Sender {
     limiter: Limiter,
     /// Pages left out of this round so far.
     skipped: u64,
+    /// Words that the scan has passed at least once: the destination has touched their memory. The scan
+    /// starts at the first word and goes round, so this is all of them from the first wrap on.
+    touched: usize,
+    /// The part (0 to 1) of the first slice that has passed when the first page leaves.
+    begun: f64,
 }
 
 /// At most a window's share of bytes in a window of 100 ms; then a rest until it ends.
@@ -42,7 +47,9 @@ struct Limiter {
 }
 
 impl Sender {
-    pub(crate) fn new(host: &HostConfig, link: &LinkConfig, page_size: u64) -> Self {
+    /// `begun` (0 to 1) is the part of the first slice that has passed when the first page leaves: where
+    /// in its loop a sender is then depends on its threads' start, and so on chance.
+    pub(crate) fn new(host: &HostConfig, link: &LinkConfig, page_size: u64, begun: f64) -> Self {
         let page = page_size as f64;
         // Costs are given for pages of 4 KiB and go with the bytes.
         let scale = page / 4096.0;
@@ -57,6 +64,8 @@ impl Sender {
             receive: [nanos(host.receive_cost), nanos(host.first_touch_cost)],
             limiter: Limiter { quota: f64::INFINITY, used: 0.0, since: 0.0 },
             skipped: 0,
+            touched: 0,
+            begun,
         }
     }
 
@@ -79,15 +88,15 @@ impl Sender {
         &mut self,
         now: Nanos,
         transmit: Transmit,
-        bulk: bool,
         mut parts: Parts<'_>,
     ) -> (Nanos, Transmitted) {
+        let left = 1.0 - std::mem::take(&mut self.begun);
+        let end = transmit.slice.map_or(f64::INFINITY, |slice| now + left * slice.as_nanos() as f64);
         let mut slice = Slice {
             sender: self,
             clock: now,
-            end: transmit.slice.map_or(f64::INFINITY, |slice| now + slice.as_nanos() as f64),
+            end,
             unlooked: 0,
-            receive: usize::from(bulk),
             sent: Transmitted::default(),
             bytes: 0.0,
             skipping: !transmit.last,
@@ -131,8 +140,6 @@ struct Slice<'a> {
     end: Nanos,
     /// Pages since the last look at the clock.
     unlooked: u32,
-    /// Which of the receiver's costs holds.
-    receive: usize,
     sent: Transmitted,
     bytes: f64,
     /// Pages that are dirty again are left out, if the host does that at all.
@@ -164,7 +171,9 @@ impl Slice<'_> {
         if let Some(witness) = witness {
             witness.sent(word, within, guest, timestamp(self.clock));
         }
-        self.hand_over(within, zero, link);
+        let first = word >= self.sender.touched;
+        self.sender.touched = self.sender.touched.max(word + 1);
+        self.hand_over(within, zero, first, link);
         if within != mask || (self.unlooked >= self.sender.batch && self.looks_at_the_clock()) {
             return Take::Stop(within);
         }
@@ -173,14 +182,14 @@ impl Slice<'_> {
 
     /// Pays for the pages of `mask`.
     #[inline]
-    fn hand_over(&mut self, mask: u64, zero: u64, link: &mut Link) {
+    fn hand_over(&mut self, mask: u64, zero: u64, first: bool, link: &mut Link) {
         let sender = &mut *self.sender;
         let (pages, zeros) = (mask.count_ones(), (mask & zero).count_ones());
         let full = f64::from(pages - zeros);
         let bytes = sender.bytes_of(pages, zeros);
         self.clock += full * sender.page_cost + f64::from(zeros) * sender.zero_cost;
         if full > 0.0 {
-            link.receive_at(bytes / (full * sender.receive[self.receive]));
+            link.receive_at(bytes / (full * sender.receive[usize::from(first)]));
         }
         self.clock = link.push(self.clock, bytes);
         self.bytes += bytes;

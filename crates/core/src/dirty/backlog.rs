@@ -5,9 +5,8 @@
 //! back; nothing here drops a page for any other reason, whatever the order of calls.
 
 use super::dirty_bitmap::DirtyBitmap;
-use super::page_set::{
-    LINE_WORDS, Line, PageSet, Parts, RangeError, WORD_PAGES, line_count, or_line,
-};
+use super::page_set::{PageSet, Parts, RangeError};
+use super::words::{LINE_WORDS, Line, WORD_PAGES, bits, line_count, or_line};
 use crate::layout::{PageNumber, PageRun, RamLayout};
 use crate::units::Pages;
 use std::fmt;
@@ -553,11 +552,7 @@ fn part_of(range: &Range<u64>, word: usize) -> u64 {
     let first = word as u64 * WORD_PAGES;
     let from = range.start.saturating_sub(first);
     let to = range.end.saturating_sub(first).min(WORD_PAGES);
-    if from >= to {
-        0
-    } else {
-        super::page_set::bits(from, to)
-    }
+    if from >= to { 0 } else { bits(from, to) }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -35,11 +35,11 @@
 //! summary's bit is set: it may be another marker's, whose own summary bit is still to come, or one the
 //! harvester has just exchanged away. loom shows each of these lose a page.
 
-use super::page_set::{
-    LINE_PAGES, LINE_WORDS, PageSet, RangeError, WORD_PAGES, check_run, each_bit, each_word_of,
-    line_count,
-};
+use super::page_set::{PageSet, RangeError, check_run};
 use super::primitive::{AtomicU64, Mutex, Ordering};
+use super::words::{
+    LINE_PAGES, LINE_WORDS, Line, WORD_PAGES, each_bit, each_word_of, line_count, or_line,
+};
 use crate::layout::{PageNumber, PageRun};
 use crate::units::Pages;
 use std::sync::PoisonError;
@@ -199,7 +199,7 @@ impl DirtyBitmap {
                 // A late marker's summary bit may stand for a line that is clean.
                 let any = new.iter().fold(0, |any, word| any | word) != 0;
                 found |= u64::from(any) << bit;
-                *parts.count += add_line(&mut parts.lines[line], new, had >> bit & 1 == 0);
+                *parts.count += add_line(&mut parts.lines[line], &new, had >> bit & 1 == 0);
             });
             parts.summary[index] |= found;
         }
@@ -209,7 +209,7 @@ impl DirtyBitmap {
 
 /// Takes the marks of a line whose markers have turned to the other side, or will mark again.
 #[inline]
-fn empty(line: &AtomicLine) -> [u64; LINE_WORDS] {
+fn empty(line: &AtomicLine) -> Line {
     // Acquire pairs with the release of the marker's word: whoever sees the bit sees the bytes.
     let words = std::array::from_fn(|word| line.0[word].load(Ordering::Acquire));
     for word in &line.0 {
@@ -221,17 +221,13 @@ fn empty(line: &AtomicLine) -> [u64; LINE_WORDS] {
 
 /// Adds `new` to a line of a set, which is known to be `clean` or not; returns how many pages are new.
 #[inline]
-fn add_line(line: &mut [u64; LINE_WORDS], mut new: [u64; LINE_WORDS], clean: bool) -> u64 {
+fn add_line(line: &mut Line, new: &Line, clean: bool) -> u64 {
     if clean {
-        *line = new;
+        *line = *new;
+        line_count(new)
     } else {
-        for (word, new) in line.iter_mut().zip(&mut new) {
-            let found = *new;
-            *new &= !*word;
-            *word |= found;
-        }
+        or_line(line, new)
     }
-    line_count(&new)
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ mod backlog;
 mod dirty_bitmap;
 mod page_set;
 mod primitive;
+mod words;
 
 pub use backlog::{Backlog, Block, Gate, GateError, Harvested, Take, Taken};
 pub use dirty_bitmap::DirtyBitmap;
-pub use page_set::{LINE_WORDS, Line, PageSet, RangeError, WORD_PAGES};
+pub use page_set::{PageSet, RangeError};
+pub use words::{LINE_WORDS, Line, WORD_PAGES};

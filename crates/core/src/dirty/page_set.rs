@@ -4,23 +4,14 @@
 //! through a few functions here that keep the count, the summary and the bits in step. It must never
 //! forget a page quietly: what does not fit is an error.
 
+use super::words::{
+    LINE_PAGES, LINE_WORDS, Line, WORD_PAGES, each_line, each_word_of, line_count, or_line,
+};
 use crate::layout::{PageNumber, PageRun, RamLayout};
 use crate::units::Pages;
 use bitvec::order::Lsb0;
 use bitvec::slice::BitSlice;
 use std::fmt;
-
-/// Pages in one word of a set.
-pub const WORD_PAGES: u64 = u64::BITS as u64;
-
-/// Words under one bit of the summary: a cache line.
-pub const LINE_WORDS: usize = 8;
-
-/// Pages under one bit of the summary.
-pub(super) const LINE_PAGES: u64 = WORD_PAGES * LINE_WORDS as u64;
-
-/// The words under one bit of the summary.
-pub type Line = [u64; LINE_WORDS];
 
 /// Pages that a set, a bitmap or a backlog has no room for. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,33 +58,6 @@ pub(super) struct Parts<'a> {
     pub(super) count: &'a mut u64,
 }
 
-/// The bits of `mask` from the lowest on, as indices.
-#[inline]
-pub(super) fn each_bit(mut mask: u64, mut visit: impl FnMut(usize)) {
-    while mask != 0 {
-        visit(mask.trailing_zeros() as usize);
-        mask &= mask - 1;
-    }
-}
-
-/// The lines named by the word at `index` of a summary.
-#[inline]
-fn each_line(index: usize, summary: u64, mut visit: impl FnMut(usize)) {
-    each_bit(summary, |bit| visit(index * 64 + bit));
-}
-
-/// The pages in a line. Written so that it is done several words at a time.
-#[inline]
-pub(super) fn line_count(line: &Line) -> u64 {
-    line.iter().map(|word| u64::from(word.count_ones())).sum()
-}
-
-/// The bits `from..to` of a word; `from < to <= 64`.
-#[inline]
-pub(super) const fn bits(from: u64, to: u64) -> u64 {
-    (u64::MAX << from) & (u64::MAX >> (WORD_PAGES - to))
-}
-
 /// Checks a run against the page numbers of a guest.
 pub(super) fn check_run(run: PageRun, numbers: u64) -> Result<(), RangeError> {
     match run.first.0.checked_add(run.count.0) {
@@ -102,21 +66,6 @@ pub(super) fn check_run(run: PageRun, numbers: u64) -> Result<(), RangeError> {
             page: PageNumber(run.first.0.max(numbers)),
             numbers,
         }),
-    }
-}
-
-/// The words a run touches, with the bits it has in each.
-#[inline]
-pub(super) fn each_word_of(run: PageRun, mut visit: impl FnMut(usize, u64)) {
-    let (mut at, end) = (run.first.0, run.end().0);
-    while at < end {
-        let word_end = ((at / WORD_PAGES + 1) * WORD_PAGES).min(end);
-        let word = at / WORD_PAGES;
-        visit(
-            word as usize,
-            bits(at % WORD_PAGES, word_end - word * WORD_PAGES),
-        );
-        at = word_end;
     }
 }
 
@@ -592,17 +541,6 @@ impl PageSet {
         }
         Ok(Pages(most.0 - left))
     }
-}
-
-/// Adds `from` to `to` and returns how many pages are new.
-#[inline]
-pub(super) fn or_line(to: &mut Line, from: &Line) -> u64 {
-    let mut new = [0; LINE_WORDS];
-    for ((new, to), from) in new.iter_mut().zip(to).zip(from) {
-        *new = from & !*to;
-        *to |= from;
-    }
-    line_count(&new)
 }
 
 impl fmt::Debug for PageSet {

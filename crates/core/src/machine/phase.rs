@@ -230,9 +230,9 @@ impl SourcePhase {
 
             // What was asked for before it was known to be in vain still answers.
             (
-                P::Returning,
+                P::Returning | P::Releasing | P::Done,
                 E::TrackingStarted | E::Transmitted | E::Harvested | E::Paused | E::Saved,
-            ) => &[P::Returning],
+            ) => self.stay(),
             (P::Returning, E::Resumed | E::TrackingStopped | E::Failed) => &[P::Returning, P::Done],
             (P::Releasing, E::TrackingStopped | E::Failed) => &[P::Releasing, P::Done],
             // A destination that could not be told yet is told to drop the replica, and says so.

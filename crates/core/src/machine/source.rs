@@ -179,7 +179,8 @@ impl Source {
         };
         let pending = self.backlog.pending();
         // A replay has no pages, and a driver that was called off may stop anywhere.
-        if self.replaying || self.phase == SourcePhase::Returning || claimed == pending {
+        let called_off = matches!(self.phase, SourcePhase::Returning | SourcePhase::Done);
+        if self.replaying || called_off || claimed == pending {
             return Ok(());
         }
         Err(MachineError::Miscounted { claimed, pending })

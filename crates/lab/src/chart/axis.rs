@@ -129,11 +129,11 @@ fn numeric_bands(unit: Unit, values: &[f64], room: usize) -> Option<Bands> {
     );
     edges.push(sorted[last] + (sorted[last] - sorted[last - 1]) / 2.0);
     let (low, high) = (edges[0], edges[last + 1]);
-    let least = edges
+    let narrowest = edges
         .windows(2)
         .map(|pair| (pair[1] - pair[0]) / (high - low))
         .fold(1.0, f64::min);
-    if least.is_nan() || least < 0.2 / sorted.len() as f64 {
+    if narrowest.is_nan() || narrowest < 0.2 / sorted.len() as f64 {
         return None;
     }
     let mut spans = vec![(0.0, 0.0); numbers.len()];
@@ -177,7 +177,8 @@ fn clear_of_each_other<'a>(
         let half = text_width(label, SMALL) / 2.0;
         // A label at the rim moves inwards, as long as it still covers its tick.
         let middle = place.max(limits.0 + half).min(limits.1 - half);
-        let shown = middle - half >= end && (middle - place).abs() <= half;
+        // The slack is for what rounding takes from a label at the rim.
+        let shown = middle - half >= end - 0.1 && (middle - place).abs() <= half;
         shown.then(|| {
             end = middle + half + 8.0;
             middle
@@ -215,7 +216,7 @@ pub(super) fn draw_ticks_below(
         svg.line((x, y), (x, y + 4.0), "edge");
         if let Some(middle) = middle {
             let label = if short { &tick.short } else { &tick.label };
-            svg.text((middle, y + 16.0), Anchor::Middle, "small", label);
+            svg.text((middle, y + 17.0), Anchor::Middle, "small", label);
         }
     }
     short

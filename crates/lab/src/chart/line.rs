@@ -106,7 +106,7 @@ impl LineChart {
         let left = 30.0 + widest(&y_ticks, short);
         let plot = Area::new(left, top, (width - left - 16.0).max(20.0), height);
         let x_scale = self.scale(&self.x, false, (plot.left + 6.0, plot.right() - 6.0));
-        let each = if is_narrow(width) { 36.0 } else { 72.0 };
+        let each = if is_narrow(width) { 36.0 } else { 84.0 };
         let x_ticks = x_scale.ticks(self.x.unit, (plot.width / each) as usize);
 
         if !self.title.is_empty() {
@@ -131,7 +131,7 @@ impl LineChart {
             &x_ticks,
             |value| x_scale.place(value),
             plot.bottom(),
-            (0.0, width),
+            (plot.left - 12.0, width),
         );
         draw_ticks_left(
             &mut svg,
@@ -147,15 +147,19 @@ impl LineChart {
             &x_title,
             &axis_title(&self.y.label, self.y.unit.base(), short),
         );
-        for ((x, row, name), series) in legend.iter().zip(&self.series) {
-            let y = title_room + *row as f64 * 18.0 + 8.0;
-            draw_sign(&mut svg, series.style, (*x, y));
-            svg.text((x + 32.0, y + 4.0), Anchor::Start, "small name", name);
-        }
+        self.draw_legend(&mut svg, &legend, title_room + 8.0);
         for series in &self.series {
             draw_series(&mut svg, series, &x_scale, &y_scale);
         }
         svg.finish(canvas, &self.description)
+    }
+
+    fn draw_legend(&self, svg: &mut Svg, places: &[(f64, usize, String)], top: f64) {
+        for ((x, row, name), series) in places.iter().zip(&self.series) {
+            let y = top + *row as f64 * 18.0;
+            draw_sign(svg, series.style, (*x, y));
+            svg.text((x + 32.0, y + 4.0), Anchor::Start, "small name", name);
+        }
     }
 
     /// Where each name of the legend goes: left end, row, the name as it fits.

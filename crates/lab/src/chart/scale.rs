@@ -315,78 +315,49 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn ticks_are_round_in_the_unit_people_read() {
-        use ScaleKind::{Linear, Log};
-        let cases: [(ScaleKind, f64, f64, Unit, usize, &[&str]); 7] = [
-            (
-                Log,
-                12.5e6,
-                1250e6,
-                Unit::Bandwidth,
-                4,
-                &["100 Mbit/s", "1 Gbit/s", "10 Gbit/s"],
-            ),
-            (
-                Log,
-                100.0,
-                1e6,
-                Unit::PageRate,
-                5,
-                &[
-                    "100 pages/s",
-                    "1 k pages/s",
-                    "10 k pages/s",
-                    "100 k pages/s",
-                    "1 M pages/s",
-                ],
-            ),
-            (
-                Log,
-                500.0,
-                3.6e6,
-                Unit::Milliseconds,
-                6,
-                &["1 s", "10 s", "1 min", "10 min", "1 h"],
-            ),
-            (
-                Linear,
-                0.0,
-                600_000.0,
-                Unit::Milliseconds,
-                6,
-                &["0 s", "2 min", "4 min", "6 min", "8 min", "10 min"],
-            ),
-            (
-                Linear,
-                0.0,
-                1.0,
-                Unit::Share,
-                4,
-                &["0 %", "25 %", "50 %", "75 %", "100 %"],
-            ),
-            (
-                Linear,
-                0.0,
-                12.0 * 1_073_741_824.0,
-                Unit::Bytes,
-                6,
-                &[
-                    "0 B", "2 GiB", "4 GiB", "6 GiB", "8 GiB", "10 GiB", "12 GiB",
-                ],
-            ),
-            (
-                Log,
-                1024.0,
-                1_048_576.0,
-                Unit::Bytes,
-                3,
-                &["1 KiB", "32 KiB", "1 MiB"],
-            ),
-        ];
-        for (kind, low, high, unit, room, expected) in cases {
-            assert_eq!(labels(kind, low, high, unit, room), expected);
+    /// Each line: from, to, how many ticks, and the ticks, joined by `, `.
+    fn check(kind: ScaleKind, unit: Unit, cases: &[(f64, f64, usize, &str)]) {
+        for (low, high, room, expected) in cases {
+            assert_eq!(labels(kind, *low, *high, unit, *room).join(", "), *expected);
         }
+    }
+
+    #[test]
+    fn logarithmic_ticks_are_round_in_the_unit_people_read() {
+        let log = |unit, cases| check(ScaleKind::Log, unit, cases);
+        log(
+            Unit::Bandwidth,
+            &[(12.5e6, 1250e6, 4, "100 Mbit/s, 1 Gbit/s, 10 Gbit/s")],
+        );
+        log(
+            Unit::PageRate,
+            &[(100.0, 1e4, 3, "100 pages/s, 1 k pages/s, 10 k pages/s")],
+        );
+        log(
+            Unit::Milliseconds,
+            &[(500.0, 3.6e6, 6, "1 s, 10 s, 1 min, 10 min, 1 h")],
+        );
+        log(
+            Unit::Bytes,
+            &[(1024.0, 1_048_576.0, 3, "1 KiB, 32 KiB, 1 MiB")],
+        );
+    }
+
+    #[test]
+    fn linear_ticks_are_round_in_the_unit_people_read() {
+        const GIB: f64 = 1_073_741_824.0;
+        let linear = |unit, cases| check(ScaleKind::Linear, unit, cases);
+        let times = [
+            (0.0, 600_000.0, 6, "0 s, 2 min, 4 min, 6 min, 8 min, 10 min"),
+            (0.0, 1000.0, 5, "0 s, 200 ms, 400 ms, 600 ms, 800 ms, 1 s"),
+            (0.0, 118_000.0, 4, "0 s, 30 s, 1 min, 90 s"),
+        ];
+        linear(Unit::Milliseconds, &times);
+        linear(
+            Unit::Share,
+            &[(0.0, 1.0, 4, "0 %, 25 %, 50 %, 75 %, 100 %")],
+        );
+        linear(Unit::Bytes, &[(0.0, 12.0 * GIB, 4, "0 B, 5 GiB, 10 GiB")]);
     }
 
     #[test]

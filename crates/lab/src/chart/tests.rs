@@ -28,7 +28,7 @@ fn assert_well_formed(svg: &str) {
     assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
 }
 
-fn heat_map(xs: Vec<f64>, ys: GridValues, values: &[f64], text: &str) -> HeatMap {
+fn heat_map(xs: &[f64], ys: GridValues, values: &[f64], text: &str) -> HeatMap {
     let cells = values
         .iter()
         .map(|value| HeatCell {
@@ -44,7 +44,7 @@ fn heat_map(xs: Vec<f64>, ys: GridValues, values: &[f64], text: &str) -> HeatMap
             label: text.to_owned(),
             values: GridValues::Numbers {
                 unit: Unit::Bandwidth,
-                values: xs.clone(),
+                values: xs.to_vec(),
             },
         },
         y: GridAxis {
@@ -150,13 +150,8 @@ fn all_with(text: &str) -> Vec<String> {
         .into_iter()
         .flat_map(|canvas| {
             [
-                heat_map(
-                    vec![1e6, 1e7, 1e8],
-                    names.clone(),
-                    &[1.0, 2.0, f64::NAN],
-                    text,
-                )
-                .render(canvas),
+                heat_map(&[1e6, 1e7, 1e8], names.clone(), &[1.0, 2.0, f64::NAN], text)
+                    .render(canvas),
                 line_chart(&[(1.0, 2.0), (2.0, 1.0)], ScaleKind::Log, text).render(canvas),
                 timeline(&[(0.0, 50.0, 9.0), (50.0, 50.0, 4.0)], text).render(canvas),
                 bars.render(canvas),
@@ -194,7 +189,7 @@ fn a_file_stands_alone_and_a_page_chart_brings_no_style() {
 #[test]
 fn cells_without_a_value_are_hatched() {
     let names = GridValues::Names(vec!["a".to_owned()]);
-    let svg = heat_map(vec![1.0, 10.0, 100.0], names, &[5.0, f64::NAN], "t").render(Canvas::Page);
+    let svg = heat_map(&[1.0, 10.0, 100.0], names, &[5.0, f64::NAN], "t").render(Canvas::Page);
     assert_eq!(
         svg.matches("class=\"void\"").count(),
         2,
@@ -246,7 +241,7 @@ proptest! {
     ) {
         let kind = if log { ScaleKind::Log } else { ScaleKind::Linear };
         let ys = GridValues::Numbers { unit: Unit::PageRate, values: ys };
-        assert_well_formed(&heat_map(xs, ys, &values, "t").render(Canvas::Page));
+        assert_well_formed(&heat_map(&xs, ys, &values, "t").render(Canvas::Page));
         assert_well_formed(&line_chart(&points, kind, "t").render(Canvas::Standalone));
         let mut drawn = timeline(&rounds, "t");
         drawn.paused_at_ms = Some(pause);

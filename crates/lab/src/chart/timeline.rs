@@ -255,15 +255,15 @@ impl Timeline {
     }
 
     fn draw_throttle(&self, svg: &mut Svg, area: Area, time: &Scale) {
-        let share = Scale::covering(ScaleKind::Linear, [0.0, 1.0], (area.bottom(), area.top));
-        let ticks = share.ticks(Unit::Share, 2);
-        let mut points = vec![(time.place(0.0), share.place(0.0))];
+        let scale = Scale::covering(ScaleKind::Linear, [0.0, 1.0], (area.bottom(), area.top));
+        let ticks = scale.ticks(Unit::Share, 2);
+        let mut points = vec![(time.place(0.0), scale.place(0.0))];
         let stride = self.rounds.len().div_ceil(MOST_STEPS).max(1);
         for round in self.rounds.iter().step_by(stride) {
             let end = time.place(number(round.started_ms) + number(round.length_ms));
             let before = points.last().map_or(area.bottom(), |point| point.1);
             points.push((end, before));
-            points.push((end, share.place(number(round.throttle))));
+            points.push((end, scale.place(number(round.throttle))));
         }
         let mut shade = points.clone();
         shade.push((
@@ -277,7 +277,7 @@ impl Timeline {
             (area.right(), area.bottom()),
             "edge",
         );
-        draw_ticks_left(svg, &ticks, |value| share.place(value), area.left, false);
+        draw_ticks_left(svg, &ticks, |value| scale.place(value), area.left, false);
         svg.text(
             (area.left, area.top - 8.0),
             Anchor::Start,
@@ -311,40 +311,7 @@ impl Timeline {
             let y = pages.place(tick.value);
             svg.line((area.left, y), (area.right(), y), "grid");
         }
-        let slot = area.width / slots.len().max(1) as f64;
-        let width = (slot * 0.38).min(34.0);
-        let mut free = 0.0;
-        for (at, (bar, (sent, dirtied))) in slots.iter().zip(&heights).enumerate() {
-            let middle = area.left + slot * (at as f64 + 0.5);
-            let (name, tooltip) = describe(bar, *sent, *dirtied);
-            if bar.iter().any(|round| round.paused) {
-                let wide = (width * 2.0 + 6.0).min(slot);
-                svg.rect(
-                    Area::new(middle - wide / 2.0, area.top, wide, area.height),
-                    "pause",
-                    &tooltip,
-                );
-            }
-            for (style, left, value) in [(0, middle - width, *sent), (1, middle + 0.5, *dirtied)] {
-                let top = if value > 0.0 {
-                    pages.place(value).min(area.bottom() - 1.0)
-                } else {
-                    area.bottom()
-                };
-                let body = Area::new(left, top, width - 0.5, area.bottom() - top);
-                svg.rect(body, &format!("bar {}", series_class(style)), &tooltip);
-            }
-            let half = text_width(&name, 11.0) / 2.0;
-            if middle - half > free && middle + half < WIDTH - 4.0 {
-                svg.text(
-                    (middle, area.bottom() + 16.0),
-                    Anchor::Middle,
-                    "small",
-                    &name,
-                );
-                free = middle + half + 6.0;
-            }
-        }
+        draw_bars(svg, area, &slots, &heights, &pages);
         svg.line(
             (area.left, area.bottom()),
             (area.right(), area.bottom()),
@@ -364,6 +331,50 @@ impl Timeline {
             &title,
         );
         draw_key(svg, area, self.rounds.iter().any(|round| round.paused));
+    }
+}
+
+/// The bars of the rounds: for each slot what was sent and what was found dirty.
+fn draw_bars(
+    svg: &mut Svg,
+    area: Area,
+    slots: &[&[TimelineRound]],
+    heights: &[(f64, f64)],
+    pages: &Scale,
+) {
+    let slot = area.width / slots.len().max(1) as f64;
+    let width = (slot * 0.38).min(34.0);
+    let mut free = 0.0;
+    for (at, (bar, (sent, dirtied))) in slots.iter().zip(heights).enumerate() {
+        let middle = area.left + slot * (at as f64 + 0.5);
+        let (name, tooltip) = describe(bar, *sent, *dirtied);
+        if bar.iter().any(|round| round.paused) {
+            let wide = (width * 2.0 + 6.0).min(slot);
+            svg.rect(
+                Area::new(middle - wide / 2.0, area.top, wide, area.height),
+                "pause",
+                &tooltip,
+            );
+        }
+        for (style, left, value) in [(0, middle - width, *sent), (1, middle + 0.5, *dirtied)] {
+            let top = if value > 0.0 {
+                pages.place(value).min(area.bottom() - 1.0)
+            } else {
+                area.bottom()
+            };
+            let body = Area::new(left, top, width - 0.5, area.bottom() - top);
+            svg.rect(body, &format!("bar {}", series_class(style)), &tooltip);
+        }
+        let half = text_width(&name, 11.0) / 2.0;
+        if middle - half > free && middle + half < WIDTH - 4.0 {
+            svg.text(
+                (middle, area.bottom() + 16.0),
+                Anchor::Middle,
+                "small",
+                &name,
+            );
+            free = middle + half + 6.0;
+        }
     }
 }
 

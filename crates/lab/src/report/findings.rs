@@ -244,7 +244,7 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
         }
     }
     lost.sort_by(|a, b| grid.numbers(grid.y)[a.0].total_cmp(&grid.numbers(grid.y)[b.0]));
-    let (first, last) = (lost.first()?, lost.last()?);
+    let (least, most) = (lost.first()?, lost.last()?);
     let beyond = if way == Lost::Upwards {
         "above"
     } else {
@@ -262,17 +262,17 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
         "At {}, convergence is lost {beyond} ",
         value_text(x, middle)
     );
-    if first.0 != last.0 {
-        text.push_str(&format!("{} to {}", told(first), told(last)));
+    if least.0 != most.0 {
+        text.push_str(&format!("{} to {}", told(least), told(most)));
     } else if lost.len() == groups.len() && lost.len() > 1 {
         text.push_str(&format!(
             "{} whatever the {}",
-            value_text(y, first.0),
+            value_text(y, least.0),
             grid.group_word()
         ));
     } else {
         let names: Vec<&str> = lost.iter().map(|(_, name)| *name).collect();
-        text.push_str(&told(&(first.0, &names.join(", "))));
+        text.push_str(&told(&(least.0, &names.join(", "))));
     }
     if let Some(rate) = grid.line_rate(grid.numbers(grid.x)[middle]) {
         text.push_str(&format!(
@@ -288,6 +288,35 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
         text.push_str(&format!(" Never reached there: {}.", always.join(", ")));
     }
     Some(text)
+}
+
+/// A row of the table of findings.
+fn row(finding: &Finding) -> Vec<String> {
+    let share = finding.share();
+    let name = match finding.group.name.as_str() {
+        "" => "all runs",
+        name => name,
+    };
+    let meter = format!(
+        "<span class=\"meter s{}\"><i style=\"width:{:.1}%\"></i></span>",
+        finding.group.index % 8,
+        share * 100.0
+    );
+    let time = |value| tables::optional(Unit::Milliseconds, value);
+    vec![
+        escape(name),
+        format!(
+            "{} <small>{} of {}</small>",
+            whole_percent(share),
+            finding.converging,
+            finding.cells
+        ),
+        meter,
+        time(finding.total_ms),
+        time(finding.downtime_ms),
+        time(finding.downtime_p90_ms),
+        tables::optional(Unit::VcpuSeconds, finding.disruption_vcpu_s),
+    ]
 }
 
 /// The table of findings.
@@ -306,37 +335,7 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
     ]
     .map(str::to_owned)
     .to_vec();
-    let rows: Vec<Vec<String>> = found
-        .groups
-        .iter()
-        .map(|finding| {
-            let share = finding.share();
-            let meter = format!(
-                "<span class=\"meter s{}\"><i style=\"width:{:.1}%\"></i></span>",
-                finding.group.index % 8,
-                share * 100.0
-            );
-            let time = |value| tables::optional(Unit::Milliseconds, value);
-            vec![
-                escape(if finding.group.name.is_empty() {
-                    "all runs"
-                } else {
-                    &finding.group.name
-                }),
-                format!(
-                    "{} <small>{} of {}</small>",
-                    whole_percent(share),
-                    finding.converging,
-                    finding.cells
-                ),
-                meter,
-                time(finding.total_ms),
-                time(finding.downtime_ms),
-                time(finding.downtime_p90_ms),
-                tables::optional(Unit::VcpuSeconds, finding.disruption_vcpu_s),
-            ]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = found.groups.iter().map(row).collect();
     let mut intro =
         "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
     if found.groups.len() > 1 {

@@ -224,6 +224,23 @@ fn tooltip(grid: &Grid<'_>, name: &str, point: Point) -> String {
     )
 }
 
+/// A point of the frontier in the table.
+fn point_text(point: Option<&Point>, way: Lost, value: impl Fn(usize) -> String) -> String {
+    let Some(point) = point else {
+        return "not run".to_owned();
+    };
+    let Some(last) = point.last else {
+        return "none".to_owned();
+    };
+    let sign = match (point.open, way) {
+        (false, _) => "",
+        (true, Lost::Upwards) => "≥ ",
+        (true, Lost::Downwards) => "≤ ",
+    };
+    let star = if point.again { " *" } else { "" };
+    format!("{sign}{}{star}", value(last))
+}
+
 /// The same as a table: a row a place on the x axis, a column a group.
 fn numbers(grid: &Grid<'_>, way: Lost, caption: &str) -> String {
     let (Some(x), Some(y)) = (grid.axis(grid.x), grid.axis(grid.y)) else {
@@ -251,28 +268,9 @@ fn numbers(grid: &Grid<'_>, way: Lost, caption: &str) -> String {
     for place in grid.ascending(grid.x) {
         let mut row = vec![escape(&value_text(x, place))];
         for points in &frontiers {
-            let text = match points.iter().find(|point| point.x == place) {
-                None => "not run".to_owned(),
-                Some(Point { last: None, .. }) => "none".to_owned(),
-                Some(Point {
-                    last: Some(at),
-                    open,
-                    again: back,
-                    ..
-                }) => {
-                    again |= *back;
-                    let sign = match (*open, way) {
-                        (false, _) => "",
-                        (true, Lost::Upwards) => "≥ ",
-                        (true, Lost::Downwards) => "≤ ",
-                    };
-                    format!(
-                        "{sign}{}{}",
-                        value_text(y, *at),
-                        if *back { " *" } else { "" }
-                    )
-                }
-            };
+            let point = points.iter().find(|point| point.x == place);
+            again |= point.is_some_and(|point| point.last.is_some() && point.again);
+            let text = point_text(point, way, |at| value_text(y, at));
             row.push(escape(&text));
         }
         if theory {

@@ -248,9 +248,7 @@ impl Kind {
                 let steps = (number / step as f64).round() as u64;
                 Value::Text(ByteCount(steps.saturating_mul(step)).to_string())
             }
-            Self::Bandwidth => {
-                Value::Text(Bandwidth::new((rounded / 8.0).round() as u64)?.to_string())
-            }
+            Self::Bandwidth => Value::Text(bits_per_second(rounded)),
             Self::Duration => {
                 let nanos = (rounded * 1e9).round() as u64;
                 Value::Text(duration::format(std::time::Duration::from_nanos(nanos)))
@@ -265,4 +263,17 @@ impl Kind {
 /// `number` with four significant decimal figures.
 fn significant(number: f64) -> f64 {
     format!("{number:.3e}").parse().unwrap_or(number)
+}
+
+/// A rate in bits a second as links are sold: `512.5Mbit/s`.
+fn bits_per_second(bits: f64) -> String {
+    let units = [
+        (1e12, "Tbit/s"),
+        (1e9, "Gbit/s"),
+        (1e6, "Mbit/s"),
+        (1e3, "kbit/s"),
+    ];
+    let unit = units.into_iter().find(|(factor, _)| bits >= *factor);
+    let (factor, name) = unit.unwrap_or((1.0, "bit/s"));
+    format!("{}{name}", significant(bits / factor))
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::row::{At, policy_of};
+use super::row::{At, Names};
 use super::{Finished, PolicySummary};
 use crate::result::{MigrationRecord, SCHEMA};
-use crate::scenario::Grid;
 
 /// The value below or at which the share `share` of `sorted` lies: the nearest-rank percentile, always
 /// one of the values. None of none.
@@ -160,19 +159,28 @@ impl Values {
 }
 
 /// Sums up runs that arrive in the order of their cells.
-pub(super) struct Tally {
-    repeat: u32,
+pub(super) struct Tally<'a> {
+    names: &'a Names<'a>,
+    planned: u64,
+    runs: u64,
     cells: Vec<CellRecord>,
+    policies: Vec<PolicyTally>,
     /// The cell in progress.
     cell: u64,
     values: Vec<Values>,
-    /// Of each cell's runs, what the summary by policy needs.
-    times: Vec<(u64, bool, Option<(f64, f64)>)>,
 }
 
-impl Tally {
-    pub(super) fn new(repeat: u32) -> Self {
-        Self { repeat, cells: Vec::new(), cell: 0, values: Vec::new(), times: Vec::new() }
+struct PolicyTally {
+    policy: String,
+    runs: usize,
+    converged: usize,
+    /// Total time and downtime of the runs that completed.
+    completed: Vec<(f64, f64)>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(names: &'a Names<'a>, planned: u64) -> Self {
+        Self { names, planned, runs: 0, cells: Vec::new(), policies: Vec::new(), cell: 0, values: Vec::new() }
     }
 
     pub(super) fn add(&mut self, cell: u64, values: &[Values]) {
@@ -181,48 +189,51 @@ impl Tally {
             self.cell = cell;
         }
         self.values.extend_from_slice(values);
-        self.times.extend(values.iter().map(|value| {
-            (cell, value.converged, value.completed().then_some((value.total_ms, value.downtime_ms)))
-        }));
     }
 
     fn close(&mut self) {
-        if !self.values.is_empty() {
-            self.cells.push(CellRecord::of(self.cell, &self.values));
-            self.values.clear();
+        if self.values.is_empty() {
+            return;
         }
+        self.runs += self.values.len() as u64;
+        let tally = policy_tally(&mut self.policies, self.names.policy(self.cell));
+        tally.runs += self.values.len();
+        tally.converged += self.values.iter().filter(|value| value.converged).count();
+        let completed = self.values.iter().filter(|value| value.completed());
+        tally.completed.extend(completed.map(|value| (value.total_ms, value.downtime_ms)));
+        self.cells.push(CellRecord::of(self.cell, &self.values));
+        self.values.clear();
     }
 
-    pub(super) fn finish(mut self, grid: &Grid) -> Finished {
+    pub(super) fn finish(mut self) -> Finished {
         self.close();
         Finished {
-            runs: self.times.len() as u64,
-            planned: grid.cells() * u64::from(self.repeat),
-            policies: summaries(grid, &self.times),
+            runs: self.runs,
+            planned: self.planned,
             cells: self.cells,
+            policies: self.policies.into_iter().map(PolicyTally::summary).collect(),
         }
     }
 }
 
-fn summaries(grid: &Grid, times: &[(u64, bool, Option<(f64, f64)>)]) -> Vec<PolicySummary> {
-    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-    for (index, (cell, ..)) in times.iter().enumerate() {
-        let name = policy_of(grid, *cell);
-        match groups.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, members)) => members.push(index),
-            None => groups.push((name.to_owned(), vec![index])),
+fn policy_tally<'a>(policies: &'a mut Vec<PolicyTally>, name: &str) -> &'a mut PolicyTally {
+    let known = policies.iter().position(|tally| tally.policy == name);
+    let index = known.unwrap_or_else(|| {
+        policies.push(PolicyTally { policy: name.to_owned(), runs: 0, converged: 0, completed: Vec::new() });
+        policies.len() - 1
+    });
+    &mut policies[index]
+}
+
+impl PolicyTally {
+    fn summary(self) -> PolicySummary {
+        PolicySummary {
+            policy: self.policy,
+            runs: self.runs as u64,
+            converged: share(self.converged, self.runs),
+            completed: share(self.completed.len(), self.runs),
+            total_ms: Spread::of(self.completed.iter().map(|times| times.0)).median,
+            downtime_ms: Spread::of(self.completed.iter().map(|times| times.1)).median,
         }
     }
-    let summary = |(policy, members): (String, Vec<usize>)| {
-        let completed = || members.iter().filter_map(|index| times[*index].2);
-        PolicySummary {
-            policy,
-            runs: members.len() as u64,
-            converged: share(members.iter().filter(|index| times[**index].1).count(), members.len()),
-            completed: share(completed().count(), members.len()),
-            total_ms: Spread::of(completed().map(|(total, _)| total)).median,
-            downtime_ms: Spread::of(completed().map(|(_, downtime)| downtime)).median,
-        }
-    };
-    groups.into_iter().map(summary).collect()
 }

@@ -25,7 +25,7 @@ pub use self::files::{Published, ResultDir};
 pub use self::row::Format;
 use self::cell::{Tally, Values};
 use self::order::InOrder;
-use self::row::{Row, Rows};
+use self::row::{Names, Row, Rows};
 use crate::output::OutputError;
 use crate::result::MigrationRecord;
 use crate::scenario::{Cell, Grid, ScenarioError, Setup};
@@ -161,8 +161,9 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build()?;
     let per_cell = u64::from(grid.repeat().div_ceil(BATCH));
     let order = InOrder::new(grid.cells() * per_cell, WINDOW);
+    let names = Names::of(grid)?;
     let maker = Maker { grid, options, format: results.format(), rounds: results.wants_rounds() };
-    let mut tally = Tally::new(grid.repeat());
+    let mut tally = Tally::new(&names, grid.runs());
     pool.in_place_scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|_| {
@@ -177,10 +178,10 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
             let batch = batch?;
             results.add(&batch.rows)?;
             tally.add(batch.cell, &batch.values);
-            Ok(())
+            Ok::<(), SweepError>(())
         })
     })?;
-    Ok(tally.finish(grid))
+    Ok(tally.finish())
 }
 
 /// Makes batches of runs.
@@ -204,7 +205,7 @@ impl Maker<'_> {
             simulation.seed = seed;
             let record = self.record(&cell, &simulation)?;
             batch.values.push(Values::of(&record));
-            batch.rows.add(self.format, self.rounds, &Row::of(&cell, repetition, record));
+            batch.rows.add(self.format, Row::of(&cell, repetition, record));
             (self.options.after_run)();
         }
         Ok(batch)

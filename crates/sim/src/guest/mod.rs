@@ -364,14 +364,9 @@ impl Guest {
         }
         self.change(now);
         let mut dirty = 0;
-        let mut count = |word: usize, mask: u64| {
-            dirty += u64::from(mask.count_ones());
-            sink(word, mask);
-        };
         if self.found.is_empty() {
-            for writer in &mut self.writers {
-                writer.draw(&mut count);
-            }
+            // Working sets are apart: no page comes twice.
+            dirty = self.writers.iter_mut().map(|writer| writer.draw(&mut sink)).sum();
         } else {
             let (found, versions, start) = (&mut self.found, &mut self.versions, self.words.start);
             for writer in &mut self.writers {
@@ -380,9 +375,10 @@ impl Guest {
                     bump(versions, word, mask);
                 });
             }
-            for (index, mask) in found.iter_mut().enumerate() {
+            for (word, mask) in (start..).zip(found) {
                 if *mask != 0 {
-                    count(start + index, std::mem::take(mask));
+                    dirty += u64::from(mask.count_ones());
+                    sink(word, std::mem::take(mask));
                 }
             }
         }

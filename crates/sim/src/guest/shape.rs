@@ -84,20 +84,17 @@ impl Shape {
         }
     }
 
-    /// Draws the pages dirtied between two counts of writes.
-    pub(super) fn draw(&self, from: f64, to: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) {
+    /// Draws the pages dirtied between two counts of writes; says how many.
+    pub(super) fn draw(&self, from: f64, to: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) -> u64 {
         match self {
-            Self::Bands(bands) => {
-                for band in bands {
-                    let law = Law::of_exposure((to - from) * band.weight);
-                    sampler.pages(band.pages.start, band.pages.end, law, sink);
-                }
-            }
-            Self::Cycle(set) => {
-                for run in cycle_runs(set, from, to) {
-                    each_word(run.start, run.end, sink);
-                }
-            }
+            Self::Bands(bands) => bands.iter().map(|band| {
+                let law = Law::of_exposure((to - from) * band.weight);
+                sampler.pages(band.pages.start, band.pages.end, law, sink)
+            }).sum(),
+            Self::Cycle(set) => cycle_runs(set, from, to).into_iter().map(|run| {
+                each_word(run.start, run.end, sink);
+                run.end - run.start
+            }).sum(),
             Self::Zipf(zipf) => zipf.draw(to - from, sampler, sink),
         }
     }

@@ -109,19 +109,21 @@ impl Writer {
         self.harvested = self.done.writes;
     }
 
-    /// Draws the pages dirtied since the last harvest, up to the last [`Writer::change`].
-    pub(super) fn draw(&mut self, sink: &mut impl FnMut(usize, u64)) {
+    /// Draws the pages dirtied since the last harvest, up to the last [`Writer::change`]; says how many.
+    pub(super) fn draw(&mut self, sink: &mut impl FnMut(usize, u64)) -> u64 {
         let to = self.done.writes;
         if self.drawn.is_empty() {
-            self.shape.draw(self.harvested, to, &mut self.sampler, sink);
-            return;
+            return self.shape.draw(self.harvested, to, &mut self.sampler, sink);
         }
+        let mut count = 0;
         for word in self.words.clone() {
             let mask = self.draw_word(word, to);
             if mask != 0 {
+                count += u64::from(mask.count_ones());
                 sink(word, mask);
             }
         }
+        count
     }
 
     /// Draws the pages of `word` dirtied since they were last drawn or harvested, up to `to` writes.

@@ -106,16 +106,19 @@ impl ZeroMap {
         if count.div_ceil(64) > words {
             return Self::crowded(pages, &free, count);
         }
-        let groups = count.div_ceil(64);
         let mut zero = Self::none(pages);
         zero.count = count;
-        let (mut seen, mut made) = (0_u128, 0);
+        // As for a line: each free word adds `groups`, and one is taken for every `words` of the sum.
+        let (groups, mut sum, mut left) = (count.div_ceil(64), 0, count);
         for word in free.iter().flat_map(whole_words) {
-            seen += 1;
-            // The k-th free word is taken when k * groups / words passes a whole number.
-            if seen * u128::from(groups) / u128::from(words) > made {
-                made += 1;
-                let lanes = (count - 64 * (made as u64 - 1)).min(64);
+            if left == 0 {
+                break;
+            }
+            sum += groups;
+            if sum >= words {
+                sum -= words;
+                let lanes = left.min(64);
+                left -= lanes;
                 zero.add(word as usize, u64::MAX >> (64 - lanes));
             }
         }
@@ -159,8 +162,8 @@ impl ZeroMap {
             let value = format!("the zero pages {} to {}", run.start, run.end.saturating_sub(1));
             Err(ConfigError::new("guest.zero-pages", value, accepted))
         };
-        let mut sorted: Vec<Range<u64>> = runs.iter().map(|run| run.range()).collect();
-        sorted.retain(|run| !run.is_empty());
+        let mut sorted: Vec<Range<u64>> =
+            runs.iter().filter(|run| run.count > Pages::ZERO).map(|run| run.range()).collect();
         sorted.sort_unstable_by_key(|run| run.start);
         let free = free_runs(pages, sets);
         let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());

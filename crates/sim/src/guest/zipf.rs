@@ -169,8 +169,9 @@ impl Zipf {
         &self.groups
     }
 
-    /// Draws the pages that `writes` dirty.
-    pub(super) fn draw(&self, writes: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) {
+    /// Draws the pages that `writes` dirty; says how many.
+    pub(super) fn draw(&self, writes: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) -> u64 {
+        let mut count = 0;
         let laws: Vec<Law> =
             self.weights.iter().map(|weight| Law::of_exposure(writes * weight)).collect();
         let first_word = (self.set.start / 64) as usize;
@@ -182,9 +183,11 @@ impl Zipf {
                 by_page(&self.hottest[usize::from(class & !BY_PAGE)], writes, sampler)
             };
             if mask != 0 {
+                count += u64::from(mask.count_ones());
                 sink(word, mask);
             }
         });
+        count
     }
 
     /// The same for one word.

@@ -39,8 +39,9 @@ pub struct QemuDefault {
     pub max_bandwidth: Option<Bandwidth>,
 }
 
-/// The longest slice of sending between two looks at what is pending (`MAX_WAIT`).
-const SLICE: Duration = Duration::from_millis(50);
+/// The longest slice of sending between two looks at what is pending. QEMU stops when more than 50 ms
+/// (`MAX_WAIT`) have passed and counts whole milliseconds, so 51 have.
+const SLICE: Duration = Duration::from_millis(51);
 /// The window of the bandwidth (`BUFFER_DELAY`).
 const WINDOW: Duration = Duration::from_millis(100);
 /// The longest downtime limit that QEMU accepts.

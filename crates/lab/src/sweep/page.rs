@@ -1,0 +1,138 @@
+//! What the report page of a sweep is made of.
+
+use whimbrel_core::policy::presets;
+use whimbrel_core::units::duration;
+
+use super::Finished;
+use super::row::{Format, Names};
+use crate::report::{Axis, Cell, GridValues, ReportInput, Unit, render as render_page};
+use crate::scenario::{self, AxisUnit, Grid, Scenario, Setup};
+
+/// The page. Nothing of it depends on the machine, the threads or the directory.
+pub(super) fn render(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+    rounds: bool,
+    format: Format,
+) -> String {
+    let setup = scenario.setup();
+    let mut command = "whimbrel sweep scenario.toml --out again".to_owned();
+    if format == Format::Csv {
+        command.push_str(" --format csv");
+    }
+    if rounds {
+        command.push_str(" --rounds");
+    }
+    let swept = |key: &str| grid.axes().iter().any(|axis| &*axis.key == key);
+    // The line where the dirty rate equals the bandwidth is right for one writer only.
+    let comparable = setup.guest.writers.len() == 1 && !swept("guest.page-size");
+    render_page(&ReportInput {
+        title: title(grid),
+        command,
+        scenario_toml: scenario.to_toml(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        facts: facts(setup, grid, finished),
+        axes: grid.axes().iter().map(|axis| page_axis(axis, setup)).collect(),
+        cells: cells(names, finished),
+        policy_axis: names.policy_axis(),
+        page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
+    })
+}
+
+fn title(grid: &Grid) -> String {
+    let has = |key: &str| grid.axes().iter().any(|axis| axis.key.contains(key));
+    if has("link.bandwidth") && has(".rate") {
+        "Live migration over bandwidth and dirty rate".to_owned()
+    } else {
+        "Live migration: a sweep".to_owned()
+    }
+}
+
+fn cells(names: &Names<'_>, finished: &Finished) -> Vec<Cell> {
+    let cell = |cell: &super::CellRecord| Cell {
+        coords: names.positions(cell.cell),
+        runs: cell.runs,
+        converged: cell.converged,
+        outcomes: cell.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        total_ms: cell.total_ms.median,
+        downtime_ms: cell.downtime_ms.median,
+        downtime_p90_ms: cell.downtime_ms.p90,
+        sent_bytes: cell.sent_bytes.median,
+        rounds: cell.rounds.median,
+        disruption_vcpu_s: cell.disruption_vcpu_s.median,
+    };
+    finished.cells.iter().map(cell).collect()
+}
+
+fn page_axis(axis: &scenario::Axis, setup: &Setup) -> Axis {
+    // Charts count bytes a second and milliseconds.
+    let (unit, factor) = match axis.unit {
+        AxisUnit::Bytes => (Unit::Bytes, 1.0),
+        AxisUnit::BitsPerSecond => (Unit::Bandwidth, 0.125),
+        AxisUnit::Seconds => (Unit::Milliseconds, 1e3),
+        AxisUnit::PagesPerSecond => (Unit::PageRate, 1.0),
+        AxisUnit::None => (Unit::Number, 1.0),
+    };
+    let numbers: Option<Vec<f64>> = axis.values.iter().map(|value| Some(value.number? * factor)).collect();
+    let values = match numbers {
+        Some(values) => GridValues::Numbers { unit, values },
+        None => GridValues::Names(axis.values.iter().map(|value| value.text.clone()).collect()),
+    };
+    Axis { key: axis.key.to_string(), label: label(&axis.key, setup), values }
+}
+
+/// A key in words.
+fn label(key: &str, setup: &Setup) -> String {
+    match key.split('.').collect::<Vec<_>>()[..] {
+        ["policy", "preset"] => "policy".to_owned(),
+        ["link", "bandwidth"] => "bandwidth".to_owned(),
+        ["guest", "writers", _, "rate"] if setup.guest.writers.len() == 1 => "dirty rate".to_owned(),
+        ["guest", "writers", number, what] => match number.parse::<u32>() {
+            Ok(number) => format!("{} of writer {}", what.replace('-', " "), number.saturating_add(1)),
+            Err(_) => key.to_owned(),
+        },
+        [_, what] => what.replace('-', " "),
+        _ => key.to_owned(),
+    }
+}
+
+fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String)> {
+    let swept = |key: &str| grid.axes().iter().any(|axis| &*axis.key == key);
+    let mut facts: Vec<(String, String)> = Vec::new();
+    let mut fact = |key: &str, name: &str, value: String| {
+        if !swept(key) {
+            facts.push((name.to_owned(), value));
+        }
+    };
+    fact("guest.memory", "Guest memory", setup.guest.memory.human());
+    fact("guest.page-size", "Page size", setup.guest.page_size.to_string());
+    fact("guest.vcpus", "vCPUs", setup.guest.vcpus.to_string());
+    for (index, writer) in setup.guest.writers.iter().enumerate() {
+        let key = |name: &str| format!("guest.writers.{index}.{name}");
+        let one = setup.guest.writers.len() == 1;
+        let name = if one { "Writer".to_owned() } else { format!("Writer {}", index + 1) };
+        let mut text = crate::table::name_of(&writer.pattern);
+        if !swept(&key("working-set")) {
+            text.push_str(&format!(" over {}", writer.working_set.human()));
+        }
+        if !swept(&key("rate")) {
+            text.push_str(&format!(", {:.0} writes/s", writer.rate));
+        }
+        fact(&key("pattern"), &name, text);
+    }
+    fact("link.bandwidth", "Bandwidth", setup.link.bandwidth.human());
+    fact("link.round-trip", "Round trip", duration::human(setup.link.round_trip));
+    fact("policy.preset", "Policy", setup.policy.preset.clone());
+    fact("policy.downtime-limit", "Downtime limit", setup.policy.parameters.get("downtime-limit").cloned().unwrap_or_else(|| "the preset's".to_owned()));
+    fact("run.time-limit", "Time limit", duration::human(setup.run.time_limit));
+    fact("run.repeat", "Runs of a cell", setup.run.repeat.to_string());
+    fact("run.seed", "Seeds from", setup.run.seed.to_string());
+    for policy in &finished.policies {
+        if let Some(missing) = presets::find(&policy.policy).and_then(|preset| preset.approximate) {
+            facts.push((format!("{} is approximate", policy.policy), missing.to_owned()));
+        }
+    }
+    facts
+}

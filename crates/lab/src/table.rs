@@ -1,0 +1,347 @@
+//! Results as tables: text for people, CSV for programs.
+//!
+//! Made from records alone and printed by the command line. Text tables line their columns up and break
+//! only sentences, so that they read well in a narrow terminal; nothing here asks how wide it is.
+
+pub mod csv;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use whimbrel_core::policy::presets::{self, PresetInfo};
+use whimbrel_core::units::{ByteCount, duration};
+
+use crate::result::{MigrationRecord, RoundRecord};
+use crate::scenario::Setup;
+use crate::sweep::PolicySummary;
+
+/// On which side of its column a text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Columns of text, each as wide as its widest entry.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    align: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Columns {
+    /// Columns with these names; a row of names is the first row.
+    pub fn new(names: &[(&str, Align)]) -> Self {
+        Self {
+            align: names.iter().map(|(_, align)| *align).collect(),
+            rows: vec![names.iter().map(|(name, _)| (*name).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    /// Its lines, that of the names first, without spaces at their ends.
+    pub fn lines(&self) -> Vec<String> {
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.align.len()).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let mut line = String::new();
+            for ((text, width), align) in row.iter().zip(&widths).zip(&self.align) {
+                let gap = if line.is_empty() { "" } else { "  " };
+                let _ = match align {
+                    Align::Left => write!(line, "{gap}{text:<width$}"),
+                    Align::Right => write!(line, "{gap}{text:>width$}"),
+                };
+            }
+            line.trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
+    }
+}
+
+/// `text` broken between words into lines of at most `width` characters, each behind `indent`; a longer
+/// word has a line of its own.
+pub fn wrap(text: &str, indent: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            out.push('\n');
+            used = 0;
+        }
+        if used == 0 {
+            out.push_str(indent);
+            used = indent.chars().count() + length;
+        } else {
+            out.push(' ');
+            used += 1 + length;
+        }
+        out.push_str(word);
+    }
+    out.push('\n');
+    out
+}
+
+/// A length of time for people; a dash for none.
+pub fn milliseconds(value: Option<f64>) -> String {
+    let time = value.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
+    time.map_or_else(|| "-".to_owned(), duration::human)
+}
+
+/// A share in per cent; those that are nearly none or nearly all don't become so by rounding.
+pub fn per_cent(share: f64) -> String {
+    let text = format!("{:.1} %", share * 100.0);
+    match text.as_str() {
+        "0.0 %" if share > 0.0 => "< 0.1 %".to_owned(),
+        "100.0 %" if share < 1.0 => "> 99.9 %".to_owned(),
+        _ => text,
+    }
+}
+
+/// The name of a value in scenario files.
+pub(crate) fn name_of(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        other => format!("{other:?}"),
+    }
+}
+
+/// One migration: what was migrated, its rounds with the decision and its reason in each, the downtime
+/// ledger, what the guest lost and how it ended. Sentences are broken at `width` characters.
+pub fn migration(setup: &Setup, record: &MigrationRecord, width: usize) -> String {
+    let mut text = head(setup, record.seed, width);
+    text.push('\n');
+    text.push_str(&rounds(&record.round, width));
+    text.push('\n');
+    text.push_str(&ledger(record));
+    text.push('\n');
+    text.push_str(&totals(record, width));
+    text
+}
+
+fn head(setup: &Setup, seed: u64, width: usize) -> String {
+    let (guest, link) = (&setup.guest, &setup.link);
+    let mut text = String::new();
+    let mut say = |name: &str, value: &str| {
+        let lines = wrap(value, "          ", width);
+        let _ = write!(text, "{name:<10}{}", lines.trim_start());
+    };
+    let zero = match guest.zero_pages.as_f64() {
+        share if share > 0.0 => format!(", {:.0} % of them zero", share * 100.0),
+        _ => String::new(),
+    };
+    let vcpus = if guest.vcpus == 1 { "1 vCPU".to_owned() } else { format!("{} vCPUs", guest.vcpus) };
+    say("guest", &format!("{}, {vcpus}, pages of {}{zero}", guest.memory.human(), guest.page_size));
+    if guest.writers.is_empty() {
+        say("writer", "none");
+    }
+    for writer in &guest.writers {
+        let rate = if writer.phases.is_empty() {
+            format!("{} writes/s", writer.rate)
+        } else {
+            format!("{} phases", writer.phases.len())
+        };
+        say("writer", &format!("{} over {}, {rate}", name_of(&writer.pattern), writer.working_set.human()));
+    }
+    let changes = match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
+        0 => "",
+        _ => ", changing over time",
+    };
+    say("link", &format!("{}, round trip {}{changes}", link.bandwidth.human(), duration::human(link.round_trip)));
+    say("policy", &policy(setup));
+    if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate) {
+        say("", &format!("approximate: {missing}"));
+    }
+    say("seed", &seed.to_string());
+    text
+}
+
+fn policy(setup: &Setup) -> String {
+    let spec = &setup.policy;
+    let Some(preset) = presets::find(&spec.preset) else { return spec.preset.clone() };
+    let value = |name: &str, default: &str| spec.parameters.get(name).cloned().unwrap_or_else(|| default.to_owned());
+    let all: Vec<_> =
+        preset.parameters.iter().map(|known| format!("{} {}", known.name, value(known.name, known.default))).collect();
+    if all.is_empty() { spec.preset.clone() } else { format!("{}: {}", spec.preset, all.join(", ")) }
+}
+
+/// The rounds; below each the decision and its reason.
+fn rounds(rounds: &[RoundRecord], width: usize) -> String {
+    use Align::Right;
+    let names = ["round", "at", "length", "dirtied", "pending", "sent", "sent", "rate", "dirtied/s"];
+    let mut columns = Columns::new(&names.map(|name| (name, Right)));
+    let throttled = rounds.iter().any(|round| round.throttle > 0.0);
+    for round in rounds {
+        let rate = round.bandwidth_bytes_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{}/s", ByteCount(rate).human()));
+        columns.row(vec![
+            if round.paused { format!("{} paused", round.round) } else { round.round.to_string() },
+            milliseconds(Some(round.started_ms)),
+            milliseconds(Some(round.length_ms)),
+            round.dirtied_pages.to_string(),
+            round.pending_pages.to_string(),
+            round.sent_pages.to_string(),
+            ByteCount(round.sent_bytes).human(),
+            rate,
+            round.dirty_pages_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
+        ]);
+    }
+    let lines = columns.lines();
+    let mut text = String::new();
+    let _ = writeln!(text, "{}", lines[0]);
+    for (line, round) in lines[1..].iter().zip(rounds) {
+        let _ = writeln!(text, "{line}");
+        if let Some(decision) = round.decision {
+            let throttle = if throttled { format!(" [throttle {}]", per_cent(round.throttle)) } else { String::new() };
+            let reason = round.reason.as_deref().unwrap_or("no reason given");
+            text.push_str(&wrap(&format!("{decision}{throttle}: {reason}"), "       ", width));
+        }
+    }
+    text.push_str("dirtied, pending and the first sent: pages; sent while paused: the last copy\n");
+    text
+}
+
+fn ledger(record: &MigrationRecord) -> String {
+    let parts = &record.downtime;
+    let mut columns = Columns::new(&[("downtime", Align::Left), ("", Align::Right)]);
+    for (name, part) in [
+        ("  pause", parts.pause_ms),
+        ("  harvest", parts.harvest_ms),
+        ("  last pages", parts.last_pages_ms),
+        ("  save", parts.save_ms),
+        ("  transfer", parts.transfer_ms),
+        ("  restore", parts.restore_ms),
+        ("  commit", parts.commit_ms),
+        ("  resume", parts.resume_ms),
+        ("  in all", record.downtime_ms),
+    ] {
+        columns.row(vec![name.to_owned(), milliseconds(Some(part))]);
+    }
+    columns.lines().join("\n") + "\n"
+}
+
+fn totals(record: &MigrationRecord, width: usize) -> String {
+    let lost = &record.disruption;
+    let converged = if record.converged { "converged" } else { "not converged" };
+    let mut text = String::new();
+    let mut say = |name: &str, value: &str| {
+        let lines = wrap(value, "            ", width);
+        let _ = write!(text, "{name:<12}{}", lines.trim_start());
+    };
+    say("total time", &milliseconds(Some(record.total_ms)));
+    say("sent", &format!("{} ({:.2} x memory) in {} rounds", ByteCount(record.sent_bytes).human(), record.amplification, record.rounds));
+    say(
+        "guest lost",
+        &format!(
+            "{:.3} vCPU-s: throttle {:.3}, pause {:.3}, tracking faults {:.3}",
+            record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s, lost.tracking_faults_vcpu_s
+        ),
+    );
+    say("outcome", &format!("{}, {converged}", record.outcome));
+    if !record.why.is_empty() {
+        say("why", &record.why);
+    }
+    text
+}
+
+/// A sweep by policy.
+pub fn policies(policies: &[PolicySummary]) -> String {
+    use Align::{Left, Right};
+    let mut columns = Columns::new(&[
+        ("policy", Left),
+        ("runs", Right),
+        ("converged", Right),
+        ("completed", Right),
+        ("median total", Right),
+        ("median downtime", Right),
+    ]);
+    for policy in policies {
+        columns.row(vec![
+            policy.policy.clone(),
+            policy.runs.to_string(),
+            per_cent(policy.converged),
+            per_cent(policy.completed),
+            milliseconds(policy.total_ms),
+            milliseconds(policy.downtime_ms),
+        ]);
+    }
+    columns.lines().join("\n") + "\n"
+}
+
+/// A line for each preset.
+pub fn presets(presets: &[PresetInfo], width: usize) -> String {
+    let mut text = String::new();
+    for preset in presets {
+        let approximate = if preset.approximate.is_some() { " (approximate)" } else { "" };
+        let _ = writeln!(text, "{}{approximate}", preset.name);
+        text.push_str(&wrap(preset.summary, "    ", width));
+    }
+    text
+}
+
+/// All that is known about a preset.
+pub fn preset(preset: &PresetInfo, width: usize) -> String {
+    let mut text = format!("{}\n", preset.name);
+    text.push_str(&wrap(preset.summary, "  ", width));
+    if let Some(missing) = preset.approximate {
+        text.push_str("\nApproximate\n");
+        text.push_str(&wrap(missing, "  ", width));
+    }
+    text.push_str("\nParameters\n");
+    if preset.parameters.is_empty() {
+        text.push_str("  none\n");
+    }
+    for known in preset.parameters {
+        let _ = writeln!(text, "  {} = {}", known.name, known.default);
+        text.push_str(&wrap(known.doc, "      ", width));
+        text.push_str(&wrap(&format!("Accepts {}. Default from: {}.", known.kind, known.source), "      ", width));
+    }
+    text.push_str("\nSources\n");
+    if preset.sources.is_empty() {
+        text.push_str("  none: a policy of whimbrel's own\n");
+    }
+    for source in preset.sources {
+        text.push_str(&wrap(&format!("{}: {} ({})", source.tag, source.what, source.version), "  ", width));
+    }
+    text
+}
+
+/// What is known about a preset, as JSON with stable names.
+pub fn preset_json(preset: &PresetInfo) -> serde_json::Value {
+    let parameters: Vec<_> = preset
+        .parameters
+        .iter()
+        .map(|known| {
+            serde_json::json!({
+                "name": known.name,
+                "default": known.default,
+                "accepts": known.kind.describe(),
+                "doc": known.doc,
+                "source": known.source,
+            })
+        })
+        .collect();
+    let sources: Vec<_> = preset
+        .sources
+        .iter()
+        .map(|source| serde_json::json!({ "tag": source.tag, "what": source.what, "version": source.version }))
+        .collect();
+    serde_json::json!({
+        "name": preset.name,
+        "summary": preset.summary,
+        "approximate": preset.approximate,
+        "parameters": parameters,
+        "sources": sources,
+    })
+}
+
+#[cfg(test)]
+mod tests;

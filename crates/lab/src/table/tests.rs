@@ -1,0 +1,82 @@
+use super::*;
+use crate::result::{DisruptionRecord, LedgerRecord, SCHEMA};
+
+/// A record with every field given.
+pub(super) fn record() -> MigrationRecord {
+    let round = |round, paused| RoundRecord {
+        round,
+        paused,
+        started_ms: f64::from(round) * 1000.0,
+        length_ms: 1000.0,
+        dirtied_pages: 1000,
+        left_over_pages: 0,
+        pending_pages: 1000,
+        sent_pages: 1000,
+        zero_pages: 10,
+        sent_bytes: 4_104_000,
+        dirty_pages_per_s: Some(1000.0),
+        bandwidth_bytes_per_s: Some(4_104_000),
+        throttle: 0.0,
+        decision: Some("continue"),
+        reason: Some("pending 3.9 MiB >= threshold 1.2 MiB (by 233 %; bandwidth 32.8 Mbit/s, downtime-limit 300 ms)".into()),
+    };
+    MigrationRecord {
+        schema: SCHEMA,
+        outcome: "completed",
+        converged: true,
+        why: "the remainder was small enough".into(),
+        seed: 7,
+        total_ms: 3004.0,
+        downtime_ms: 1004.0,
+        sent_bytes: 12_312_000,
+        rounds: 3,
+        amplification: 3.0,
+        disruption_vcpu_s: 1.0,
+        disruption: DisruptionRecord::default(),
+        downtime: LedgerRecord::default(),
+        unchanged_pages: 0,
+        round: vec![round(0, false), round(1, false), round(2, true)],
+    }
+}
+
+#[test]
+fn sentences_are_broken_at_the_width_and_nothing_is_lost() {
+    let text = "pending 35.1 MiB >= threshold 19.2 MiB (by 83 %; bandwidth 64.0 MiB/s)";
+    for width in 20..90 {
+        let wrapped = wrap(text, "    ", width);
+        assert!(wrapped.lines().all(|line| line.chars().count() <= width), "{width}: {wrapped}");
+        assert_eq!(wrapped.split_whitespace().collect::<Vec<_>>(), text.split_whitespace().collect::<Vec<_>>());
+    }
+    assert_eq!(wrap("incomprehensibilities", "  ", 5), "  incomprehensibilities\n");
+}
+
+#[test]
+fn a_migration_fits_into_a_hundred_columns_and_names_what_matters() {
+    let text = migration(&Setup::default(), &record(), 100);
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    for word in ["2 paused", "continue: pending 3.9 MiB", "last pages", "completed, converged", "seed      7"] {
+        assert!(text.contains(word), "no `{word}` in\n{text}");
+    }
+}
+
+#[test]
+fn rounding_never_says_all_or_none_where_it_is_not_so() {
+    assert_eq!(per_cent(0.0), "0.0 %");
+    assert_eq!(per_cent(1.0), "100.0 %");
+    assert_eq!(per_cent(0.9999), "> 99.9 %");
+    assert_eq!(per_cent(0.0001), "< 0.1 %");
+    assert_eq!(per_cent(0.5), "50.0 %");
+}
+
+#[test]
+fn every_preset_is_told_with_its_parameters_and_sources() {
+    for known in presets::PRESETS {
+        let text = preset(known, 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for parameter in known.parameters {
+            assert!(text.contains(&format!("{} = {}", parameter.name, parameter.default)), "{text}");
+        }
+        assert!(text.contains("Approximate") == known.approximate.is_some());
+        assert_eq!(preset_json(known)["parameters"].as_array().map(Vec::len), Some(known.parameters.len()));
+    }
+}

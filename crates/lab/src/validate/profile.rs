@@ -1,0 +1,235 @@
+//! A host profile: what belongs to the host and the guest's kernel and not to a run.
+//!
+//! Nine scalars, each with a physical meaning, none indexed by a run's configuration. With a
+//! run's configuration they give everything that the simulator needs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use whimbrel_core::layout::PageRun;
+use whimbrel_core::layout::PageNumber;
+use whimbrel_core::policy::presets::{self, PresetError};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Share, duration};
+use whimbrel_sim::Setup;
+use whimbrel_sim::config::{GuestConfig, HostConfig, LinkConfig, Pattern, WriterConfig};
+
+use super::measured::Configuration;
+
+/// The profile of the runs in `reference/qemu/`, built in.
+pub const BUILTIN: (&str, &str) = ("tcg-7.2", include_str!("../../../../hosts/tcg-7.2.toml"));
+
+/// What belongs to the host and the guest's kernel.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HostProfile {
+    /// Non-zero memory that is not the workload's, without page structures and page tables.
+    pub kernel_memory: ByteCount,
+    /// How much of it lies above the last free memory.
+    pub kernel_memory_at_top: ByteCount,
+    /// Free memory below the workload, in the order of addresses.
+    pub free_below_workload: ByteCount,
+    /// The kernel's own recurring dirty set.
+    pub kernel_dirty: ByteCount,
+    /// Bytes that the sender can hand over before it blocks.
+    pub socket_buffer: ByteCount,
+    /// Speed of copying into the socket.
+    pub send_speed: Bandwidth,
+    /// Speed of taking pages whose memory is touched for the first time.
+    pub first_touch_speed: Bandwidth,
+    /// From the command to the first page.
+    #[serde(with = "duration")]
+    pub setup: Duration,
+    /// What a switchover costs with nothing to send: once at the source, once more at the destination.
+    #[serde(with = "duration")]
+    pub switchover: Duration,
+}
+
+/// A profile could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// Neither a built-in name nor a file that can be read.
+    #[error("no host profile `{name}`: built in is `{}`, and as a file it can't be read", BUILTIN.0)]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Why the file can't be read.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not a profile.
+    #[error("{}: not a host profile: {source}", path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<toml::de::Error>,
+    },
+    /// A run asks for what no guest can have.
+    #[error("run `{run}`: {what}")]
+    Impossible {
+        /// Which run.
+        run: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The preset.
+    #[error(transparent)]
+    Preset(#[from] PresetError),
+}
+
+/// Pages of 4 KiB.
+const PAGE: u64 = 4096;
+/// RAM blocks beside main memory (firmware, tables) of QEMU's machine `pc` without a display: pages, zero.
+const OTHER_BLOCKS: u64 = 130;
+/// Bytes of the kernel's `struct page`, one for each page.
+const PAGE_STRUCTURE: u64 = 64;
+/// Bytes of a page-table entry, one for each page of the workload.
+const PAGE_TABLE_ENTRY: u64 = 8;
+/// Payload of a loopback segment (MTU 65536), and what goes over the same queue beside it: Ethernet, IP
+/// and TCP headers, and half of an acknowledgement.
+const SEGMENT: (f64, f64) = (65_483.0, 66.0 + 33.0);
+/// How often the kernel rewrites each page of its recurring set; any rate far above that of rounds.
+const KERNEL_WRITES_PER_PAGE: f64 = 50.0;
+
+impl HostProfile {
+    /// The profile of this name, or from this file.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError`] if there is none, or it is not one.
+    pub fn load(name: &str) -> Result<Self, ProfileError> {
+        let (text, path) = if name == BUILTIN.0 {
+            (BUILTIN.1.to_owned(), PathBuf::from(format!("hosts/{name}.toml")))
+        } else {
+            let path = Path::new(name);
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ProfileError::Unknown { name: name.to_owned(), source })?;
+            (text, path.to_owned())
+        };
+        toml::from_str(&text).map_err(|source| ProfileError::Invalid { path, source: Box::new(source) })
+    }
+
+    /// The simulation of a run, from its configuration alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError`] if the configuration is not possible.
+    pub fn setup_for(&self, run: &Configuration, seed: u64) -> Result<Setup, ProfileError> {
+        let (guest, zero_runs) = self.guest(run)?;
+        let mut parameters = BTreeMap::from([("downtime-limit".to_owned(), format!("{}ms", run.dl))]);
+        if run.bw > 0.0 {
+            parameters.insert("max-bandwidth".to_owned(), format!("{}MiB/s", run.bw));
+        }
+        let mut setup = Setup::new(guest, presets::build("qemu-default", &parameters)?);
+        setup.zero_runs = Some(zero_runs);
+        setup.host = self.host(run);
+        setup.link = self.link(run)?;
+        setup.seed = seed;
+        setup.time_limit = Duration::from_secs_f64(run.timeout_s.clamp(0.0, 1e6));
+        setup.journal = false;
+        Ok(setup)
+    }
+
+    /// The order of addresses: kernel, free memory, workload, free memory, what early boot allocated
+    /// top-down (page structures, page tables, some of the kernel), other RAM blocks.
+    fn guest(&self, run: &Configuration) -> Result<(GuestConfig, Vec<PageRun>), ProfileError> {
+        let impossible = |what: &str| ProfileError::Impossible { run: run.name.clone(), what: what.to_owned() };
+        let ram = run.m * 256;
+        let workload = run.mem * 256;
+        let at_top = self.kernel_memory_at_top.0 / PAGE;
+        let low = (self.kernel_memory.0 / PAGE).saturating_sub(at_top);
+        let free_low = self.free_below_workload.0 / PAGE;
+        let top = at_top + ram * PAGE_STRUCTURE / PAGE + (workload * PAGE_TABLE_ENTRY).div_ceil(PAGE);
+        let begin = low + free_low;
+        let free_high = ram
+            .checked_sub(begin + workload + top)
+            .ok_or_else(|| impossible("workload and kernel do not fit into memory"))?;
+        let zero = |first: u64, count: u64| PageRun { first: PageNumber(first), count: Pages(count) };
+        let zero_runs = [
+            zero(low, free_low),
+            zero(begin + workload, free_high),
+            zero(ram, OTHER_BLOCKS),
+        ];
+        let (pattern, exponent) = match run.pattern.as_str() {
+            _ if run.rate <= 0.0 => (Pattern::Idle, run.theta),
+            "uniform" => (Pattern::Uniform, run.theta),
+            "seq" => (Pattern::Sequential, run.theta),
+            "hotcold" => (Pattern::HotCold, run.theta),
+            "zipf" => (Pattern::Zipf, run.theta),
+            _ => (Pattern::Idle, run.theta),
+        };
+        let share = |value: f64, name: &str| {
+            Share::new(value).map_err(|error| impossible(&format!("{name}: {error}")))
+        };
+        let kernel_dirty = self.kernel_dirty.0 / PAGE;
+        let writers = vec![
+            WriterConfig {
+                pattern,
+                working_set: ByteCount(run.wws.min(run.mem) << 20),
+                offset: Some(ByteCount(begin * PAGE)),
+                rate: run.rate,
+                hot_pages: share(run.hot_pages, "hot_pages")?,
+                hot_writes: share(run.hot_writes, "hot_writes")?,
+                exponent,
+                ..WriterConfig::default()
+            },
+            WriterConfig {
+                pattern: Pattern::Uniform,
+                working_set: ByteCount(kernel_dirty * PAGE),
+                offset: Some(ByteCount(1 << 20)),
+                rate: kernel_dirty as f64 * KERNEL_WRITES_PER_PAGE,
+                ..WriterConfig::default()
+            },
+        ];
+        let guest = GuestConfig {
+            memory: ByteCount((ram + OTHER_BLOCKS) * PAGE),
+            vcpus: 2,
+            state: ByteCount(0),
+            writers,
+            ..GuestConfig::default()
+        };
+        let zero_runs = zero_runs.into_iter().filter(|run| run.count > Pages(0)).collect();
+        Ok((guest, zero_runs))
+    }
+
+    fn host(&self, run: &Configuration) -> HostConfig {
+        let page = ByteCount(PAGE);
+        let touch = self.first_touch_speed.time_to_send(page);
+        HostConfig {
+            page_cost: self.send_speed.time_to_send(page),
+            receive_cost: Duration::ZERO,
+            first_touch_cost: if run.dst_prealloc { Duration::ZERO } else { touch },
+            harvest_cost: Duration::ZERO,
+            start_tracking_cost: Duration::ZERO,
+            tracking_fault: Duration::ZERO,
+            pause: Duration::ZERO,
+            save_state: self.switchover,
+            restore_state: Duration::ZERO,
+            resume: self.switchover,
+            persist: Duration::ZERO,
+            ..HostConfig::default()
+        }
+    }
+
+    fn link(&self, run: &Configuration) -> Result<LinkConfig, ProfileError> {
+        let impossible = |what: String| ProfileError::Impossible { run: run.name.clone(), what };
+        let (payload, beside) = SEGMENT;
+        let bandwidth = if run.link > 0.0 {
+            let bytes = run.link * (1u64 << 20) as f64;
+            Bandwidth::new(bytes as u64).ok_or_else(|| impossible(format!("link = {}", run.link)))?
+        } else {
+            // The free wire is bound by the two hosts' CPUs alone.
+            Bandwidth::FASTEST
+        };
+        Ok(LinkConfig {
+            bandwidth,
+            payload: Share::new(payload / (payload + beside)).unwrap_or(Share::ONE),
+            round_trip: Duration::ZERO,
+            buffer: self.socket_buffer,
+            ..LinkConfig::default()
+        })
+    }
+}

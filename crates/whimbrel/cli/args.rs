@@ -1,0 +1,159 @@
+//! The arguments as they are typed. Nothing is read or opened here.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
+/// before it touches a guest.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  whimbrel simulate                          one migration, round by round
+  whimbrel sweep                             the main job: a grid of migrations, and a report of it
+  whimbrel policies qemu-default             what a preset does, and where that is known from
+
+Exit codes:
+  0    done; a migration that does not converge is a result too
+  1    it could not be done: a file, the disk, an internal error
+  2    the command line or the scenario is wrong
+  130  ended by Ctrl-C; finished rows of a sweep were kept (143: by SIGTERM)";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Simulate(SimulateArgs),
+    Sweep(SweepArgs),
+    Policies(PoliciesArgs),
+}
+
+/// What both ways to run a scenario have in common.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ScenarioArgs {
+    /// Scenario file (TOML); without one a built-in scenario is run.
+    pub(super) scenario: Option<PathBuf>,
+    /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s or policy.preset=xen-5; may be
+    /// given many times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) overrides: Vec<String>,
+}
+
+/// Simulate one migration: rounds with each decision and its reason, the downtime, the totals.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel simulate
+  whimbrel simulate --set policy.preset=xen-5 --set guest.writers.0.rate=50000
+  whimbrel simulate scenario.toml --seed 7 --format json
+  whimbrel simulate --plot migration.svg
+
+A scenario with a [sweep] is run without it.")]
+pub(super) struct SimulateArgs {
+    #[command(flatten)]
+    pub(super) scenario: ScenarioArgs,
+    /// Seed of every random choice, in place of the scenario's; the same seed gives the same bytes out.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// A table to read, one JSON object, or the rounds as CSV.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) format: SimulateFormat,
+    /// Also draws the migration over time.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) plot: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum SimulateFormat {
+    /// Text with columns
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+    /// One line a round
+    Csv,
+}
+
+/// Run every cell of a scenario's grid on all cores; write tables and a report.
+///
+/// Writes into the output directory, each file whole or not at all: report.html (one file, opens without
+/// a network), cells (one row a cell: medians and percentiles), migrations (one row a migration) and
+/// scenario.toml (every default written out, to run it again). The rows are the same on any number of
+/// threads. Ctrl-C keeps the finished rows.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel sweep
+  whimbrel sweep scenario.toml --out results --jobs 4
+  whimbrel sweep --set run.repeat=20 --set policy.downtime-limit=100ms --format csv")]
+pub(super) struct SweepArgs {
+    #[command(flatten)]
+    pub(super) scenario: ScenarioArgs,
+    /// Directory of the results; made if it does not exist. Results of an earlier sweep are replaced.
+    #[arg(long, default_value = "whimbrel-sweep", value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Number of threads; without it, one a core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: Option<u16>,
+    /// JSON Lines or CSV.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) format: SweepFormat,
+    /// Also writes a table with one row a round; it can be large.
+    #[arg(long)]
+    pub(super) rounds: bool,
+    /// Overwrites files of these names even if no sweep wrote them.
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum SweepFormat {
+    /// One JSON object a line
+    #[default]
+    Jsonl,
+    /// Comma-separated values
+    Csv,
+}
+
+/// List the policy presets, or tell all about one: parameters, defaults, sources, what is approximate.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel policies
+  whimbrel policies xen-5
+  whimbrel policies --format json")]
+pub(super) struct PoliciesArgs {
+    /// One preset, such as qemu-default.
+    pub(super) name: Option<String>,
+    /// Text to read, or JSON.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) format: TextFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum TextFormat {
+    /// Text to read
+    #[default]
+    Table,
+    /// JSON
+    Json,
+}
+
+// Becomes a subcommand with the laboratory's `validate`.
+/// Predict measured migrations from their configuration alone; print measured beside predicted.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ValidateArgs {
+    /// Measured migrations (JSON Lines), as `reference/` describes them.
+    #[arg(required = true, value_name = "FILE.jsonl")]
+    pub(super) files: Vec<PathBuf>,
+    /// Text to read, or JSON.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) format: TextFormat,
+    /// Profile of the host that they were measured on: a built-in one, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) host: Option<String>,
+}

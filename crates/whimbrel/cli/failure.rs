@@ -1,0 +1,64 @@
+//! How a command can end other than well, and the exit code of each.
+
+use std::error::Error;
+use std::io;
+
+/// It could not be done: a file, the disk, a fault of whimbrel's own.
+pub(super) const FAILED: u8 = 1;
+/// The command line or the scenario is wrong.
+pub(super) const BAD_INPUT: u8 = 2;
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// What was asked for is wrong.
+    BadInput(anyhow::Error),
+    /// It could not be done.
+    Failed(anyhow::Error),
+    /// A signal ended it; what was finished is kept.
+    Interrupted {
+        /// 128 and the signal's number, as shells count.
+        code: u8,
+        /// What is kept.
+        message: String,
+    },
+    /// Whoever read the output has closed it.
+    ClosedPipe,
+}
+
+impl Failure {
+    pub(super) fn bad_input(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::BadInput(error.into())
+    }
+
+    pub(super) fn failed(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed(error.into())
+    }
+
+    /// Standard output could not be written.
+    pub(super) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
+            _ => Self::Failed(anyhow::Error::new(error).context("cannot write to standard output")),
+        }
+    }
+
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::ClosedPipe => 0,
+            Self::Failed(_) => FAILED,
+            Self::BadInput(_) => BAD_INPUT,
+            Self::Interrupted { code, .. } => *code,
+        }
+    }
+
+    /// What to tell; nothing if nobody needs to know.
+    pub(super) fn message(&self) -> Option<String> {
+        match self {
+            Self::ClosedPipe => None,
+            Self::Interrupted { message, .. } => Some(format!("interrupted: {message}")),
+            // With `#` the causes follow, each behind a colon.
+            Self::BadInput(error) | Self::Failed(error) => Some(format!("error: {error:#}")),
+        }
+    }
+}

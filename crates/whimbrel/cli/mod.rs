@@ -1,0 +1,70 @@
+//! The command line, in two stages: the arguments as they were typed ([`args`]), then a command with
+//! everything read, checked and opened, which is run.
+//!
+//! Every command returns its failure; here, and only here, failures become messages and exit codes. A
+//! reader that closes the pipe has seen enough: that is no failure.
+
+mod args;
+mod failure;
+mod interrupt;
+mod policies;
+mod simulate;
+mod sweep;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Args, Command};
+use self::failure::Failure;
+
+/// Reads the arguments, runs the command, tells how it ended.
+pub(crate) fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return told_by_clap(&error),
+    };
+    let result = match args.command {
+        Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(|ready| ready.run()),
+        Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
+        Command::Policies(args) => policies::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                tell(&message);
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Help and version go to standard output and are what was asked for; anything else is a bad command line.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no failure here either.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(failure::BAD_INPUT) } else { ExitCode::SUCCESS }
+}
+
+/// Prints to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
+}
+
+/// A line to standard error. If nobody can read that, there is nobody to tell.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// The width for sentences: that of the terminal, within reason; a fixed one for files and pipes, so that
+/// the same command gives the same bytes everywhere.
+fn width() -> usize {
+    let terminal = console::Term::stdout();
+    match terminal.size_checked() {
+        Some((_, columns)) if terminal.is_term() => usize::from(columns).clamp(60, 120),
+        _ => 100,
+    }
+}

@@ -1,0 +1,138 @@
+//! `whimbrel simulate`: one migration, told round by round.
+
+use serde::Serialize;
+use whimbrel_core::policy::presets;
+use whimbrel_lab::chart::{Canvas, Timeline, TimelineRound};
+use whimbrel_lab::output::WholeFile;
+use whimbrel_lab::result::MigrationRecord;
+use whimbrel_lab::scenario::{PolicySpec, Scenario, ScenarioError, Setup};
+use whimbrel_lab::{sweep, table};
+
+use super::args::{ScenarioArgs, SimulateArgs, SimulateFormat};
+use super::failure::Failure;
+use super::{print, tell, width};
+
+/// Reads the scenario that was asked for, or the built-in one of this name.
+pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, more: &[String]) -> Result<Scenario, Failure> {
+    let read = || -> Result<Scenario, ScenarioError> {
+        let mut scenario = match &args.scenario {
+            Some(file) => Scenario::load(file)?,
+            None => Scenario::builtin(builtin)?,
+        };
+        let overrides: Vec<&String> = args.overrides.iter().chain(more).collect();
+        if !overrides.is_empty() {
+            scenario.apply_overrides(&overrides)?;
+        }
+        Ok(scenario)
+    };
+    read().map_err(Failure::bad_input)
+}
+
+/// A migration that is ready to be run.
+pub(super) struct Simulation {
+    setup: Setup,
+    simulation: whimbrel_sim::Setup,
+    format: SimulateFormat,
+    plot: Option<WholeFile>,
+}
+
+/// The JSON of a migration: the record, and by which policy it was.
+#[derive(Serialize)]
+struct Told<'a> {
+    policy: &'a PolicySpec,
+    /// What the preset leaves out of the product whose name it bears.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_approximate: Option<&'static str>,
+    #[serde(flatten)]
+    record: &'a MigrationRecord,
+}
+
+impl Simulation {
+    /// Reads the scenario and opens the plot's file.
+    pub(super) fn ready(args: &SimulateArgs) -> Result<Self, Failure> {
+        let seed: Vec<String> = args.seed.iter().map(|seed| format!("run.seed={seed}")).collect();
+        let scenario = scenario(&args.scenario, "default", &seed)?;
+        if !scenario.axes().is_empty() {
+            tell("note: the scenario's [sweep] is left out; `whimbrel sweep` runs it");
+        }
+        let setup = scenario.setup().clone();
+        let simulation = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
+        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        Ok(Self { setup, simulation, format: args.format, plot })
+    }
+
+    /// Runs and tells it.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let run = whimbrel_sim::simulate(&self.simulation).map_err(Failure::failed)?;
+        let record = MigrationRecord::of(&run, self.simulation.seed);
+        if let Some(mut file) = self.plot {
+            let drawing = timeline(&self.setup, &record).render(Canvas::Standalone);
+            let written = file.write(&drawing).and_then(|()| file.finish()).and_then(|file| file.publish());
+            written.map_err(Failure::failed)?;
+        }
+        print(&match self.format {
+            SimulateFormat::Table => table::migration(&self.setup, &record, width()),
+            SimulateFormat::Csv => table::csv::rounds(&record),
+            SimulateFormat::Json => {
+                let policy_approximate =
+                    presets::find(&self.setup.policy.preset).and_then(|preset| preset.approximate);
+                let told = Told { policy: &self.setup.policy, policy_approximate, record: &record };
+                serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
+            }
+        })
+    }
+}
+
+/// What the chart draws of a migration.
+fn timeline(setup: &Setup, record: &MigrationRecord) -> Timeline {
+    let parts = &record.downtime;
+    let paused = record.round.iter().find(|round| round.paused);
+    let converged = if record.converged { "converged" } else { "not converged" };
+    Timeline {
+        title: format!(
+            "{} over {}, policy {}",
+            setup.guest.memory.human(),
+            setup.link.bandwidth.human(),
+            setup.policy.preset
+        ),
+        subtitle: format!(
+            "{}, {converged}: total {}, downtime {}; {}",
+            record.outcome,
+            table::milliseconds(Some(record.total_ms)),
+            table::milliseconds(Some(record.downtime_ms)),
+            record.why
+        ),
+        rounds: record
+            .round
+            .iter()
+            .map(|round| TimelineRound {
+                round: round.round,
+                paused: round.paused,
+                started_ms: round.started_ms,
+                length_ms: round.length_ms,
+                dirtied_pages: round.dirtied_pages as f64,
+                pending_pages: round.pending_pages as f64,
+                sent_pages: round.sent_pages as f64,
+                throttle: round.throttle,
+                decision: round.decision.map(str::to_owned),
+                reason: round.reason.clone(),
+            })
+            .collect(),
+        total_ms: record.total_ms,
+        // The last copy begins once the guest is paused and the dirty log is fetched.
+        paused_at_ms: paused.map(|round| (round.started_ms - parts.pause_ms - parts.harvest_ms).max(0.0)),
+        downtime_ms: record.downtime_ms,
+        ledger: [
+            ("pause", parts.pause_ms),
+            ("harvest", parts.harvest_ms),
+            ("last pages", parts.last_pages_ms),
+            ("save", parts.save_ms),
+            ("transfer", parts.transfer_ms),
+            ("restore", parts.restore_ms),
+            ("commit", parts.commit_ms),
+            ("resume", parts.resume_ms),
+        ]
+        .map(|(name, part)| (name.to_owned(), part))
+        .to_vec(),
+    }
+}

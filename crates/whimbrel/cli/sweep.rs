@@ -1,0 +1,119 @@
+//! `whimbrel sweep`: a grid of migrations, its tables and its report.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use whimbrel_core::units::duration;
+use whimbrel_lab::scenario::{Grid, Scenario};
+use whimbrel_lab::sweep::{Finished, Format, Options, Published, ResultDir, run};
+use whimbrel_lab::table;
+
+use super::args::{SweepArgs, SweepFormat};
+use super::failure::Failure;
+use super::interrupt::Interrupt;
+use super::print;
+use super::simulate::scenario;
+
+/// A sweep that is ready to be run: every cell checked, the directory writable.
+pub(super) struct Sweep {
+    scenario: Scenario,
+    grid: Grid,
+    results: ResultDir,
+    jobs: Option<NonZeroUsize>,
+    interrupt: Interrupt,
+}
+
+impl Sweep {
+    /// Reads the scenario, checks its cells, opens the directory.
+    pub(super) fn ready(args: &SweepArgs) -> Result<Self, Failure> {
+        let scenario = scenario(&args.scenario, "sweep", &[])?;
+        let grid = scenario.grid().map_err(Failure::bad_input)?;
+        let format = match args.format {
+            SweepFormat::Jsonl => Format::JsonLines,
+            SweepFormat::Csv => Format::Csv,
+        };
+        // Before the directory is made: from then on whoever interrupts finds it cleaned up.
+        let interrupt = Interrupt::listen().map_err(Failure::failed)?;
+        let results =
+            ResultDir::open(&args.out, &grid, format, args.rounds, args.force).map_err(Failure::failed)?;
+        let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
+        Ok(Self { scenario, grid, results, jobs, interrupt })
+    }
+
+    /// Runs all cells, writes the results, sums them up.
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        let bar = bar(self.grid.runs());
+        let started = Instant::now();
+        let after_run = || bar.inc(1);
+        let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_run: &after_run };
+        let finished = run(&self.grid, &options, &mut self.results);
+        bar.finish_and_clear();
+        let finished = finished.map_err(Failure::failed)?;
+        let took = started.elapsed();
+        // A signal that came when everything was done changes nothing.
+        let code = self.interrupt.exit_code().filter(|_| finished.runs < finished.planned);
+        if let Some(code) = code.filter(|_| finished.runs == 0) {
+            let message = format!("none of {} migrations was finished; nothing was written", finished.planned);
+            return Err(Failure::Interrupted { code, message });
+        }
+        let published =
+            self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+        let told = print(&summary(&finished, &published, took));
+        match code {
+            Some(code) => Err(Failure::Interrupted { code, message: kept(&finished, &published) }),
+            None => told,
+        }
+    }
+}
+
+/// Shown on a terminal only.
+fn bar(runs: u64) -> ProgressBar {
+    let bar = ProgressBar::new(runs);
+    // The template is checked by a test; without it the default one is drawn.
+    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
+
+fn summary(finished: &Finished, published: &Published, took: Duration) -> String {
+    let mut text = table::policies(&finished.policies);
+    let rate = finished.runs as f64 / took.as_secs_f64().max(1e-9);
+    text.push_str(&format!(
+        "\n{} migrations in {} cells, {}, {rate:.0} migrations/s\n",
+        finished.runs,
+        finished.cells.len(),
+        duration::human(took),
+    ));
+    if published.report.is_none() {
+        text.push_str("no report: there are more cells than a page can show\n");
+    }
+    for (index, file) in published.files.iter().enumerate() {
+        let name = if index == 0 { "results" } else { "" };
+        text.push_str(&format!("{name:<9}{}\n", file.display()));
+    }
+    text
+}
+
+fn kept(finished: &Finished, published: &Published) -> String {
+    let place = published.files.first().and_then(|file| file.parent()).unwrap_or(std::path::Path::new(""));
+    format!(
+        "{} of {} migrations were finished and are kept in {}",
+        finished.runs,
+        finished.planned,
+        place.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_bar_has_a_valid_template() {
+        ProgressStyle::with_template(TEMPLATE).expect("a template");
+    }
+}
