@@ -1,1 +1,11 @@
-fn main(){}
+//! The program as a user runs it: its commands, its files, its errors and its exit codes.
+//!
+//! Every test runs the real binary in a fresh directory of its own. What the numbers mean is tested
+//! where they are made; here it is tested that they arrive.
+
+mod bad_input;
+mod interrupt;
+mod output;
+mod run;
+mod simulate;
+mod sweep;

@@ -14,4 +14,4 @@ mod sender;
 mod witness;
 
 pub use crate::guest::Lost;
-pub use crate::migration::{CAPABILITIES, GuestAt, Run, Setup, SimError, simulate};
+pub use crate::migration::{CAPABILITIES, GuestAt, Run, Setup, SimError, replay, simulate};

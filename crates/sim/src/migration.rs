@@ -136,6 +136,36 @@ pub fn simulate(setup: &Setup) -> Result<Run, SimError> {
     Ok(migration.into_run())
 }
 
+/// Feeds the events of a run's journal to a fresh source and gives the journal that it writes: the same,
+/// byte for byte, if the setup is the one that the run was made with.
+///
+/// # Errors
+///
+/// [`SimError`] if the setup is not possible or the source does not take an event.
+pub fn replay(setup: &Setup, journal: &Journal) -> Result<Journal, SimError> {
+    let layout = Guest::new(&setup.guest, setup.seed)?.layout().clone();
+    Ok(source(setup, layout)?.replay(journal)?)
+}
+
+/// The source before the migration.
+fn source(setup: &Setup, layout: RamLayout) -> Result<Source, SimError> {
+    let mut controller =
+        Controller::new(setup.policy.clone(), layout.page_size(), layout.pages(), CAPABILITIES)?;
+    if !setup.journal {
+        controller = controller.without_journal();
+    }
+    if setup.every_tick {
+        controller = controller.asking_every_tick();
+    }
+    let configuration = Configuration {
+        id: MigrationId(setup.seed),
+        name: "guest".into(),
+        layout,
+        vcpus: setup.guest.vcpus,
+    };
+    Ok(Source::new(configuration, controller))
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Source(SourceEvent),
@@ -195,21 +225,9 @@ impl<'a> Migration<'a> {
         let guest = guest.with_detail(detail);
         let layout: RamLayout = guest.layout().clone();
         let page_size = layout.page_size();
-        let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
-        if !setup.journal {
-            controller = controller.without_journal();
-        }
-        if setup.every_tick {
-            controller = controller.asking_every_tick();
-        }
         let numbers = layout.numbers();
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
-        let configuration = Configuration {
-            id: MigrationId(setup.seed),
-            name: "guest".into(),
-            layout,
-            vcpus: setup.guest.vcpus,
-        };
+        let source = source(setup, layout)?;
         let chance = |component| unit(&mut stream(setup.seed, component));
         let mut queue = Queue::new();
         queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
@@ -220,7 +238,7 @@ impl<'a> Migration<'a> {
         Ok(Self {
             setup,
             queue,
-            source: Source::new(configuration, controller),
+            source,
             destination: Destination::new(),
             guest,
             link: Link::new(&setup.link, chance("link")),

@@ -1,0 +1,249 @@
+//! What must hold for any guest, policy, host and link.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use whimbrel_core::policy::presets;
+use whimbrel_core::report::Outcome;
+use whimbrel_core::units::{Bandwidth, ByteCount, Share};
+use whimbrel_sim::config::{
+    BandwidthChange, GuestConfig, HostConfig, LinkConfig, Outage, Pattern, PhaseConfig, WriterConfig,
+    ZeroPlacement,
+};
+use whimbrel_sim::{GuestAt, Run, Setup, replay, simulate};
+
+fn milliseconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    (0u32..=100).prop_map(|percent| Share::clamped(f64::from(percent) / 100.0))
+}
+
+prop_compose! {
+    fn writer()(
+        pattern in prop::sample::select(vec![
+            Pattern::Uniform, Pattern::Sequential, Pattern::HotCold, Pattern::Zipf, Pattern::Idle,
+        ]),
+        pages in 1u64..600,
+        rate in prop_oneof![Just(0.0), 1.0..100_000.0f64],
+        hot in ((1u32..90).prop_map(|percent| Share::clamped(f64::from(percent) / 100.0)), share()),
+        start in milliseconds(0..300),
+        phases in prop::collection::vec((1u64..200, 0.0..50_000.0f64), 0..3),
+        write_cost_us in 0u64..50,
+        catch_up in milliseconds(0..100),
+    ) -> WriterConfig {
+        WriterConfig {
+            pattern,
+            working_set: ByteCount(pages * 4096),
+            rate,
+            hot_pages: hot.0,
+            hot_writes: hot.1,
+            start,
+            phases: phases
+                .into_iter()
+                .map(|(ms, rate)| PhaseConfig { length: Duration::from_millis(ms), rate })
+                .collect(),
+            write_cost: Duration::from_micros(write_cost_us),
+            catch_up,
+            ..WriterConfig::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn guest()(
+        extra_pages in 0u64..1500,
+        vcpus in 1u32..5,
+        zero_pages in share(),
+        at_end in any::<bool>(),
+        unchanged_pages in share(),
+        state in 0u64..100_000,
+        writers in prop::collection::vec(writer(), 0..4),
+    ) -> GuestConfig {
+        let written: u64 = writers.iter().map(|writer| writer.working_set.0).sum();
+        let memory = written + (extra_pages + 1) * 4096;
+        let free = extra_pages as f64 * 4096.0 / memory as f64;
+        GuestConfig {
+            memory: ByteCount(memory),
+            vcpus,
+            zero_pages: Share::clamped(zero_pages.as_f64() * free),
+            zero_placement: if at_end { ZeroPlacement::End } else { ZeroPlacement::Spread },
+            unchanged_pages,
+            state: ByteCount(state),
+            writers,
+            ..GuestConfig::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn link()(
+        bandwidth in 1_000_000u64..500_000_000,
+        round_trip in milliseconds(0..50),
+        buffer in prop_oneof![Just(4_096u64), 4_096u64..5_000_000],
+        changes in prop::collection::vec((0u64..400, 1_000_000u64..500_000_000), 0..3),
+        outages in prop::collection::vec((1u64..300, 1u64..200), 0..3),
+        lost_at in prop::option::weighted(0.3, milliseconds(0..600)),
+    ) -> LinkConfig {
+        let (mut at, mut from) = (Duration::ZERO, Duration::ZERO);
+        LinkConfig {
+            bandwidth: Bandwidth::new(bandwidth).unwrap(),
+            round_trip,
+            buffer: ByteCount(buffer),
+            changes: changes
+                .into_iter()
+                .map(|(ms, rate)| {
+                    at += Duration::from_millis(ms + 1);
+                    BandwidthChange { at, bandwidth: Bandwidth::new(rate).unwrap() }
+                })
+                .collect(),
+            outages: outages
+                .into_iter()
+                .map(|(gap, length)| {
+                    let at = from + Duration::from_millis(gap);
+                    let length = Duration::from_millis(length);
+                    from = at + length;
+                    Outage { at, length }
+                })
+                .collect(),
+            lost_at,
+            ..LinkConfig::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn setup()(
+        guest in guest(),
+        link in link(),
+        policy in prop_oneof![
+            (1u64..400, prop::option::of(1_000_000u64..200_000_000)).prop_map(|(ms, cap)| {
+                let mut parameters = vec![("downtime-limit", format!("{ms}ms"))];
+                parameters.extend(cap.map(|cap| ("max-bandwidth", format!("{cap}B/s"))));
+                ("qemu-default", parameters)
+            }),
+            Just(("xen-5", vec![])),
+            Just(("hyperv-5", vec![])),
+            Just(("hyperv-10", vec![])),
+            (1u64..400).prop_map(|ms| ("cloud-hypervisor", vec![("downtime-limit", format!("{ms}ms"))])),
+            (0u64..6).prop_map(|rounds| ("fixed-rounds", vec![("rounds", rounds.to_string())])),
+        ],
+        skip_redirtied in any::<bool>(),
+        send_batch in 1u32..200,
+        seed in any::<u64>(),
+        time_limit in milliseconds(1..5_000),
+    ) -> Setup {
+        let (preset, parameters) = policy;
+        let parameters: BTreeMap<String, String> =
+            parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut setup = Setup::new(guest, presets::build(preset, &parameters).unwrap());
+        setup.host = HostConfig { skip_redirtied, send_batch, ..HostConfig::default() };
+        setup.link = link;
+        setup.seed = seed;
+        setup.time_limit = time_limit;
+        setup
+    }
+}
+
+/// Everything that a run tells, as text.
+fn told(run: &Run) -> String {
+    format!("{run:?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// What the destination holds when the state is saved is what the guest's memory was at the pause.
+    #[test]
+    fn the_copy_is_exact(setup in setup()) {
+        let run = simulate(&Setup { witness: true, ..setup }).unwrap();
+        prop_assert_ne!(run.copy_exact, Some(false));
+        if run.report.outcome == Outcome::Completed {
+            prop_assert_eq!(run.copy_exact, Some(true));
+        }
+    }
+
+    /// However it ends: no tracking, no throttle, one side that runs the guest, or a named doubt.
+    #[test]
+    fn every_end_is_clean(setup in setup()) {
+        let run = simulate(&setup).unwrap();
+        prop_assert!(run.report.clean_up_failures.is_empty());
+        match run.report.outcome {
+            Outcome::Completed => prop_assert_eq!(run.guest_at, GuestAt::Destination),
+            // Paused after *go*, until somebody tells; the destination may already run it.
+            Outcome::InDoubt => prop_assert!(run.guest_at != GuestAt::Source && run.guest_at != GuestAt::Both),
+            // The time limit can strike between *go* and *running*.
+            Outcome::InProgress => prop_assert_ne!(run.guest_at, GuestAt::Both),
+            _ => prop_assert_eq!(run.guest_at, GuestAt::Source),
+        }
+        if !matches!(run.report.outcome, Outcome::InDoubt | Outcome::InProgress) {
+            prop_assert!(run.clean, "{:?}", run.report);
+        }
+    }
+
+    /// The parts of the ledger add up to what the simulator's own clock says.
+    #[test]
+    fn the_ledger_adds_up_to_the_silence(setup in setup()) {
+        let steady = LinkConfig { changes: vec![], outages: vec![], lost_at: None, ..setup.link.clone() };
+        let run = simulate(&Setup { link: steady, ..setup }).unwrap();
+        if run.report.outcome == Outcome::Completed {
+            let (ledger, silence) = (run.report.downtime.total(), run.silence.unwrap());
+            // *Go* and *running* are of different sizes by nothing but rounding.
+            prop_assert!(ledger.abs_diff(silence) < Duration::from_micros(2), "{ledger:?} {silence:?}");
+        }
+    }
+
+    /// Same setup and seed, same run.
+    #[test]
+    fn the_same_seed_gives_the_same_run(setup in setup()) {
+        prop_assert_eq!(told(&simulate(&setup).unwrap()), told(&simulate(&setup).unwrap()));
+    }
+
+    /// Leaving out the ticks at which nothing can change changes nothing.
+    #[test]
+    fn skipping_ticks_decides_the_same_as_ticking(setup in setup()) {
+        let skipping = simulate(&setup).unwrap();
+        let ticking = simulate(&Setup { every_tick: true, ..setup }).unwrap();
+        let essence = |run: &Run| {
+            let mut report = run.report.clone();
+            // The reason of a decision to go on is that of the last tick that was asked.
+            for round in &mut report.rounds {
+                round.decision = None;
+            }
+            format!("{report:?} {:?} {:?}", run.silence, run.guest_at)
+        };
+        prop_assert_eq!(essence(&skipping), essence(&ticking));
+    }
+
+    /// Replaying the events gives the same journal, decisions and reasons included.
+    #[test]
+    fn a_journal_replays_to_itself(setup in setup()) {
+        let run = simulate(&setup).unwrap();
+        prop_assert_eq!(&replay(&setup, &run.journal).unwrap(), &run.journal);
+        let decided = run.journal.replay_decisions(&mut *setup.policy.clone());
+        prop_assert_eq!(decided, Ok(()));
+    }
+}
+
+#[test]
+fn most_random_setups_complete_or_every_promise_above_is_empty() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut completed, mut other) = (0, 0);
+    for _ in 0..200 {
+        let setup = setup().new_tree(&mut runner).unwrap().current();
+        match simulate(&setup).unwrap().report.outcome {
+            Outcome::Completed => completed += 1,
+            _ => other += 1,
+        }
+    }
+    assert!(completed > 60 && other > 20, "{completed} completed, {other} did not");
+}

@@ -1,0 +1,127 @@
+//! `whimbrel sweep`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::run::{Fresh, SMALL_SWEEP};
+
+fn swept() -> Fresh {
+    let fresh = Fresh::new();
+    fresh.write("sweep.toml", SMALL_SWEEP);
+    fresh
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+#[test]
+fn the_same_bytes_on_one_thread_and_on_many() {
+    let fresh = swept();
+    for (dir, jobs) in [("one", "1"), ("two", "2"), ("seven", "7")] {
+        fresh.ok(&["sweep", "sweep.toml", "--out", dir, "--jobs", jobs, "--rounds"]);
+    }
+    for file in ["migrations.jsonl", "rounds.jsonl", "cells.jsonl", "report.html", "scenario.toml"] {
+        let one = fresh.read(&format!("one/{file}"));
+        assert!(!one.is_empty(), "{file}");
+        assert!(one == fresh.read(&format!("two/{file}")), "{file} differs on two threads");
+        assert!(one == fresh.read(&format!("seven/{file}")), "{file} differs on seven threads");
+    }
+}
+
+#[test]
+fn every_run_has_a_row_with_its_place_its_seed_and_the_stable_names() {
+    let fresh = swept();
+    let told = fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--rounds"]);
+    assert!(told.contains("48 migrations in 16 cells"), "{told}");
+    assert!(told.contains("qemu-default") && told.contains("xen-5"), "{told}");
+    let migrations = rows(&fresh.read("results/migrations.jsonl"));
+    assert_eq!(migrations.len(), 48);
+    let mut rounds: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    for round in rows(&fresh.read("results/rounds.jsonl")) {
+        let key = ["cell", "repetition"].map(|name| round[name].as_u64().expect("a number"));
+        *rounds.entry((key[0], key[1])).or_default() += 1;
+    }
+    for (index, row) in migrations.iter().enumerate() {
+        let (cell, repetition) = (index as u64 / 3, index as u64 % 3);
+        assert_eq!((row["cell"].as_u64(), row["repetition"].as_u64()), (Some(cell), Some(repetition)));
+        assert_eq!(row["seed"].as_u64(), Some(repetition));
+        assert_eq!(row["policy"], row["axes"]["policy.preset"]);
+        assert!(row["axis_numbers"]["link.bandwidth"].is_number());
+        assert_eq!(row["rounds"].as_u64(), rounds.get(&(cell, repetition)).copied());
+        for name in ["outcome", "converged", "total_ms", "downtime_ms", "sent_bytes", "downtime", "disruption_vcpu_s"] {
+            assert!(!row[name].is_null(), "no {name} in {row}");
+        }
+    }
+    let cells = rows(&fresh.read("results/cells.jsonl"));
+    assert_eq!(cells.len(), 16);
+    assert!(cells.iter().all(|cell| cell["runs"] == 3));
+}
+
+#[test]
+fn csv_tables_have_the_same_numbers() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "json"]);
+    fresh.ok(&["sweep", "sweep.toml", "--out", "csv", "--format", "csv"]);
+    let csv = fresh.read("csv/migrations.csv");
+    let header: Vec<_> = csv.lines().next().expect("a header").split(',').collect();
+    // Before the first column that can hold a comma.
+    let column = header.iter().position(|name| *name == "outcome").expect("outcome");
+    let outcomes: Vec<_> = csv.lines().skip(1).filter_map(|line| line.split(',').nth(column)).collect();
+    let rows = rows(&fresh.read("json/migrations.jsonl"));
+    assert_eq!(outcomes, rows.iter().filter_map(|row| row["outcome"].as_str()).collect::<Vec<_>>());
+    let names = |dir: &str| fresh.names().into_iter().filter(|name| name.starts_with(dir)).count();
+    assert_eq!((names("csv/"), names("json/")), (4, 4));
+}
+
+#[test]
+fn the_report_is_one_file_that_needs_no_network() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results"]);
+    let page = fresh.read("results/report.html");
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    for address in ["http:", "https:", "src=", "@import", "<link", "<script"] {
+        assert!(!page.replace("http://www.w3.org/2000/svg", "").contains(address), "`{address}` in the report");
+    }
+    for word in ["whimbrel sweep scenario.toml", "qemu-default", "xen-5", "Mbit/s"] {
+        assert!(page.contains(word), "no `{word}` in the report");
+    }
+}
+
+#[test]
+fn the_scenario_beside_the_results_makes_them_again() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "first", "--set", "policy.downtime-limit=50ms"]);
+    fresh.ok(&["sweep", "first/scenario.toml", "--out", "again"]);
+    for file in ["migrations.jsonl", "cells.jsonl", "report.html", "scenario.toml"] {
+        assert!(fresh.read(&format!("first/{file}")) == fresh.read(&format!("again/{file}")), "{file}");
+    }
+}
+
+#[test]
+fn results_of_an_earlier_sweep_are_replaced_and_files_of_others_are_not() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--format", "csv"]);
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results"]);
+    let mut names = fresh.names();
+    names.retain(|name| name.starts_with("results/"));
+    assert_eq!(names, ["cells.jsonl", "migrations.jsonl", "report.html", "scenario.toml"].map(|name| format!("results/{name}")));
+
+    let fresh = Fresh::new();
+    fresh.write("scenario.toml", SMALL_SWEEP);
+    let ended = fresh.run(&["sweep", "scenario.toml", "--out", "."]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("`scenario.toml` was not written by a sweep"), "{}", ended.err);
+    assert_eq!(fresh.names(), ["scenario.toml"]);
+    assert_eq!(fresh.read("scenario.toml"), SMALL_SWEEP);
+    fresh.ok(&["sweep", "scenario.toml", "--out", ".", "--force"]);
+}
+
+#[test]
+fn without_a_terminal_there_is_no_progress_bar() {
+    let fresh = swept();
+    // `ok` refuses anything on standard error.
+    assert!(!fresh.ok(&["sweep", "sweep.toml"]).contains('\u{1b}'));
+    assert!(fresh.path("whimbrel-sweep/report.html").is_file());
+}
