@@ -42,11 +42,8 @@ enum Dirt {
 }
 
 impl Dirt {
-    const ALL: [(Self, &str); 3] = [
-        (Self::Clean, "clean"),
-        (Self::Clusters, "0.1% in clusters"),
-        (Self::Half, "half"),
-    ];
+    const ALL: [(Self, &str); 3] =
+        [(Self::Clean, "clean"), (Self::Clusters, "0.1% in clusters"), (Self::Half, "half")];
 
     /// The words that are dirty, each with its pages.
     fn each_word(self, mut visit: impl FnMut(u64, u64)) {
@@ -112,10 +109,7 @@ fn read_and_write(words: &[AtomicU64]) -> u64 {
 
 fn harvest(c: &mut Criterion) {
     let mut group = c.benchmark_group("harvest 1TiB");
-    group
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_secs(1));
+    group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(1));
     for (dirt, name) in Dirt::ALL {
         let bitmap = DirtyBitmap::new(PAGES);
         let mut found = PageSet::new(PAGES);
@@ -132,11 +126,7 @@ fn harvest(c: &mut Criterion) {
                     dirt.mark(&bitmap);
                 };
                 timed(times, prepare, || {
-                    black_box(
-                        bitmap
-                            .harvest_into(&mut found.borrow_mut())
-                            .expect("same guest"),
-                    );
+                    black_box(bitmap.harvest_into(&mut found.borrow_mut()).expect("same guest"));
                 })
             });
         });
@@ -158,24 +148,17 @@ fn harvest(c: &mut Criterion) {
     let fill = || {
         Dirt::Half.each_word(|word, mask| words[word as usize].store(mask, Ordering::Relaxed));
     };
-    group.bench_function(
-        BenchmarkId::new("read and write the bitmap once", "half"),
-        |b| {
-            b.iter_custom(|times| {
-                timed(times, fill, || {
-                    black_box(read_and_write(&words));
-                })
-            });
-        },
-    );
+    group.bench_function(BenchmarkId::new("read and write the bitmap once", "half"), |b| {
+        b.iter_custom(|times| {
+            timed(times, fill, || {
+                black_box(read_and_write(&words));
+            })
+        });
+    });
     group.bench_function(BenchmarkId::new("exchange every word", "half"), |b| {
         b.iter_custom(|times| {
             timed(times, fill, || {
-                black_box(
-                    words
-                        .iter()
-                        .fold(0, |sum, word| sum ^ word.swap(0, Ordering::Acquire)),
-                );
+                black_box(words.iter().fold(0, |sum, word| sum ^ word.swap(0, Ordering::Acquire)));
             })
         });
     });
@@ -195,9 +178,7 @@ fn mark(c: &mut Criterion) {
         };
         let mut bench = |what: &str, mark: &dyn Fn(u64)| {
             let mut random = XorShift(1);
-            group.bench_function(BenchmarkId::new(what, name), |b| {
-                b.iter(|| each(&mut random, mark))
-            });
+            group.bench_function(BenchmarkId::new(what, name), |b| b.iter(|| each(&mut random, mark)));
         };
         bench("bare fetch_or", &|page| {
             if let Some(word) = bare.get((page / 64) as usize) {
@@ -240,11 +221,7 @@ fn backlog(c: &mut Criterion) {
                 });
             };
             timed(times, prepare, || {
-                black_box(
-                    backlog
-                        .borrow_mut()
-                        .take_with(|block| Take::Continue(block.mask)),
-                );
+                black_box(backlog.borrow_mut().take_with(|block| Take::Continue(block.mask)));
             })
         });
     });

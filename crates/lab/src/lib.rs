@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod output;
 pub mod report;
 pub mod result;
 pub mod scenario;
+pub mod sweep;
+pub mod table;
 pub mod validate;

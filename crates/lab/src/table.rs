@@ -15,6 +15,7 @@ use whimbrel_core::units::{ByteCount, duration};
 use crate::result::{MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
+use crate::validate::Validation;
 
 /// On which side of its column a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,12 @@ impl Columns {
     /// Its lines, that of the names first, without spaces at their ends.
     pub fn lines(&self) -> Vec<String> {
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|text| text.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.align.len()).map(width).collect();
         let line = |row: &Vec<String>| {
@@ -139,8 +145,19 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
         share if share > 0.0 => format!(", {:.0} % of them zero", share * 100.0),
         _ => String::new(),
     };
-    let vcpus = if guest.vcpus == 1 { "1 vCPU".to_owned() } else { format!("{} vCPUs", guest.vcpus) };
-    say("guest", &format!("{}, {vcpus}, pages of {}{zero}", guest.memory.human(), guest.page_size));
+    let vcpus = if guest.vcpus == 1 {
+        "1 vCPU".to_owned()
+    } else {
+        format!("{} vCPUs", guest.vcpus)
+    };
+    say(
+        "guest",
+        &format!(
+            "{}, {vcpus}, pages of {}{zero}",
+            guest.memory.human(),
+            guest.page_size
+        ),
+    );
     if guest.writers.is_empty() {
         say("writer", "none");
     }
@@ -150,15 +167,31 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
         } else {
             format!("{} phases", writer.phases.len())
         };
-        say("writer", &format!("{} over {}, {rate}", name_of(&writer.pattern), writer.working_set.human()));
+        say(
+            "writer",
+            &format!(
+                "{} over {}, {rate}",
+                name_of(&writer.pattern),
+                writer.working_set.human()
+            ),
+        );
     }
-    let changes = match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
-        0 => "",
-        _ => ", changing over time",
-    };
-    say("link", &format!("{}, round trip {}{changes}", link.bandwidth.human(), duration::human(link.round_trip)));
+    let changes =
+        match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
+            0 => "",
+            _ => ", changing over time",
+        };
+    say(
+        "link",
+        &format!(
+            "{}, round trip {}{changes}",
+            link.bandwidth.human(),
+            duration::human(link.round_trip)
+        ),
+    );
     say("policy", &policy(setup));
-    if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate) {
+    if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate)
+    {
         say("", &format!("approximate: {missing}"));
     }
     say("seed", &seed.to_string());
@@ -167,23 +200,54 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
 
 fn policy(setup: &Setup) -> String {
     let spec = &setup.policy;
-    let Some(preset) = presets::find(&spec.preset) else { return spec.preset.clone() };
-    let value = |name: &str, default: &str| spec.parameters.get(name).cloned().unwrap_or_else(|| default.to_owned());
-    let all: Vec<_> =
-        preset.parameters.iter().map(|known| format!("{} {}", known.name, value(known.name, known.default))).collect();
-    if all.is_empty() { spec.preset.clone() } else { format!("{}: {}", spec.preset, all.join(", ")) }
+    let Some(preset) = presets::find(&spec.preset) else {
+        return spec.preset.clone();
+    };
+    let value = |name: &str, default: &str| {
+        spec.parameters
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| default.to_owned())
+    };
+    let all: Vec<_> = preset
+        .parameters
+        .iter()
+        .map(|known| format!("{} {}", known.name, value(known.name, known.default)))
+        .collect();
+    if all.is_empty() {
+        spec.preset.clone()
+    } else {
+        format!("{}: {}", spec.preset, all.join(", "))
+    }
 }
 
 /// The rounds; below each the decision and its reason.
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
-    let names = ["round", "at", "length", "dirtied", "pending", "sent", "sent", "rate", "dirtied/s"];
+    let names = [
+        "round",
+        "at",
+        "length",
+        "dirtied",
+        "pending",
+        "sent",
+        "sent",
+        "rate",
+        "dirtied/s",
+    ];
     let mut columns = Columns::new(&names.map(|name| (name, Right)));
     let throttled = rounds.iter().any(|round| round.throttle > 0.0);
     for round in rounds {
-        let rate = round.bandwidth_bytes_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{}/s", ByteCount(rate).human()));
+        let rate = round.bandwidth_bytes_per_s.map_or_else(
+            || "-".to_owned(),
+            |rate| format!("{}/s", ByteCount(rate).human()),
+        );
         columns.row(vec![
-            if round.paused { format!("{} paused", round.round) } else { round.round.to_string() },
+            if round.paused {
+                format!("{} paused", round.round)
+            } else {
+                round.round.to_string()
+            },
             milliseconds(Some(round.started_ms)),
             milliseconds(Some(round.length_ms)),
             round.dirtied_pages.to_string(),
@@ -191,7 +255,9 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
             round.sent_pages.to_string(),
             ByteCount(round.sent_bytes).human(),
             rate,
-            round.dirty_pages_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
+            round
+                .dirty_pages_per_s
+                .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
         ]);
     }
     let lines = columns.lines();
@@ -200,9 +266,17 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     for (line, round) in lines[1..].iter().zip(rounds) {
         let _ = writeln!(text, "{line}");
         if let Some(decision) = round.decision {
-            let throttle = if throttled { format!(" [throttle {}]", per_cent(round.throttle)) } else { String::new() };
+            let throttle = if throttled {
+                format!(" [throttle {}]", per_cent(round.throttle))
+            } else {
+                String::new()
+            };
             let reason = round.reason.as_deref().unwrap_or("no reason given");
-            text.push_str(&wrap(&format!("{decision}{throttle}: {reason}"), "       ", width));
+            text.push_str(&wrap(
+                &format!("{decision}{throttle}: {reason}"),
+                "       ",
+                width,
+            ));
         }
     }
     text.push_str("dirtied, pending and the first sent: pages; sent while paused: the last copy\n");
@@ -230,19 +304,34 @@ fn ledger(record: &MigrationRecord) -> String {
 
 fn totals(record: &MigrationRecord, width: usize) -> String {
     let lost = &record.disruption;
-    let converged = if record.converged { "converged" } else { "not converged" };
+    let converged = if record.converged {
+        "converged"
+    } else {
+        "not converged"
+    };
     let mut text = String::new();
     let mut say = |name: &str, value: &str| {
         let lines = wrap(value, "            ", width);
         let _ = write!(text, "{name:<12}{}", lines.trim_start());
     };
     say("total time", &milliseconds(Some(record.total_ms)));
-    say("sent", &format!("{} ({:.2} x memory) in {} rounds", ByteCount(record.sent_bytes).human(), record.amplification, record.rounds));
+    say(
+        "sent",
+        &format!(
+            "{} ({:.2} x memory) in {} rounds",
+            ByteCount(record.sent_bytes).human(),
+            record.amplification,
+            record.rounds
+        ),
+    );
     say(
         "guest lost",
         &format!(
             "{:.3} vCPU-s: throttle {:.3}, pause {:.3}, tracking faults {:.3}",
-            record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s, lost.tracking_faults_vcpu_s
+            record.disruption_vcpu_s,
+            lost.throttle_vcpu_s,
+            lost.pause_vcpu_s,
+            lost.tracking_faults_vcpu_s
         ),
     );
     say("outcome", &format!("{}, {converged}", record.outcome));
@@ -276,11 +365,77 @@ pub fn policies(policies: &[PolicySummary]) -> String {
     columns.lines().join("\n") + "\n"
 }
 
+/// Measured migrations beside their predictions, and how far off these are.
+pub fn validation(validation: &Validation, width: usize) -> String {
+    use Align::{Left, Right};
+    let mut columns = Columns::new(&[
+        ("run: measured > predicted", Left),
+        ("total", Right),
+        ("sent", Right),
+        ("downtime", Right),
+        ("silence", Right),
+        ("rounds", Right),
+        ("converged", Left),
+    ]);
+    let both = |measured: String, predicted: String| format!("{measured} > {predicted}");
+    let times = |measured, predicted| both(milliseconds(measured), milliseconds(predicted));
+    for run in &validation.per_run {
+        let (measured, predicted) = (&run.measured, &run.predicted);
+        let sent = |bytes: Option<f64>| {
+            bytes.map_or_else(|| "-".to_owned(), |bytes| ByteCount(bytes as u64).human())
+        };
+        let rounds =
+            |rounds: Option<u64>| rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string());
+        let verdict = |converged: bool| if converged { "yes" } else { "no" }.to_owned();
+        columns.row(vec![
+            run.name.clone(),
+            times(measured.total_ms, predicted.total_ms),
+            both(sent(measured.sent_bytes), sent(predicted.sent_bytes)),
+            times(measured.downtime_ms, predicted.downtime_ms),
+            times(measured.silence_ms, predicted.silence_ms),
+            both(rounds(measured.rounds), rounds(predicted.rounds)),
+            both(verdict(measured.converged), verdict(predicted.converged)),
+        ]);
+    }
+    let mut text = columns.lines().join("\n") + "\n\n";
+    let mut errors = Columns::new(&[("error, where both converged", Left), ("median", Right), ("p90", Right)]);
+    let found = &validation.errors;
+    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), per_cent);
+    for (name, spread) in [
+        ("  total time", found.total_time),
+        ("  sent bytes", found.sent_bytes),
+        ("  downtime", found.downtime),
+        ("  silence", found.silence),
+    ] {
+        errors.row(vec![name.to_owned(), share(spread.median), share(spread.p90)]);
+    }
+    text.push_str(&(errors.lines().join("\n") + "\n\n"));
+    let figures = [
+        ("downtime within 25 % or 20 ms", per_cent(validation.downtime_near)),
+        ("rounds exact", per_cent(validation.rounds_exact)),
+        ("rounds within 1 or 5 %", per_cent(validation.rounds_near)),
+        ("verdict wrong", validation.verdict_wrong.to_string()),
+        ("runs", validation.runs.to_string()),
+        ("skipped", validation.skipped.len().to_string()),
+    ];
+    for (name, value) in figures {
+        let _ = writeln!(text, "{name:<30}{value}");
+    }
+    for skipped in &validation.skipped {
+        text.push_str(&wrap(&format!("{}: {}", skipped.name, skipped.reason), "  ", width));
+    }
+    text
+}
+
 /// A line for each preset.
 pub fn presets(presets: &[PresetInfo], width: usize) -> String {
     let mut text = String::new();
     for preset in presets {
-        let approximate = if preset.approximate.is_some() { " (approximate)" } else { "" };
+        let approximate = if preset.approximate.is_some() {
+            " (approximate)"
+        } else {
+            ""
+        };
         let _ = writeln!(text, "{}{approximate}", preset.name);
         text.push_str(&wrap(preset.summary, "    ", width));
     }
@@ -302,14 +457,22 @@ pub fn preset(preset: &PresetInfo, width: usize) -> String {
     for known in preset.parameters {
         let _ = writeln!(text, "  {} = {}", known.name, known.default);
         text.push_str(&wrap(known.doc, "      ", width));
-        text.push_str(&wrap(&format!("Accepts {}. Default from: {}.", known.kind, known.source), "      ", width));
+        text.push_str(&wrap(
+            &format!("Accepts {}. Default from: {}.", known.kind, known.source),
+            "      ",
+            width,
+        ));
     }
     text.push_str("\nSources\n");
     if preset.sources.is_empty() {
         text.push_str("  none: a policy of whimbrel's own\n");
     }
     for source in preset.sources {
-        text.push_str(&wrap(&format!("{}: {} ({})", source.tag, source.what, source.version), "  ", width));
+        text.push_str(&wrap(
+            &format!("{}: {} ({})", source.tag, source.what, source.version),
+            "  ",
+            width,
+        ));
     }
     text
 }

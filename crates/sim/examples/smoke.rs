@@ -12,7 +12,7 @@ fn main() {
     println!("{:?} total {:?} down {:?} silence {:?} rounds {}", run.report.outcome, run.report.total, run.report.downtime, run.silence, run.report.rounds.len());
     for r in &run.report.rounds { println!("{} {:?} len {:?} dirtied {} left {} pending {} sent {} {:?}", r.round, r.paused, r.length, r.dirtied.0, r.left_over.0, r.pending.0, r.sent_pages.0, r.decision.as_ref().map(|d| format!("{:?} {}", d.decision, d.reason))); }
     let t = std::time::Instant::now();
-    let n = 1000;
+    let n: u64 = std::env::args().nth(1).map_or(1000, |a| a.parse().unwrap());
     for seed in 0..n { setup.seed = seed; std::hint::black_box(simulate(&setup).unwrap()); }
     println!("{:.0}/s", n as f64 / t.elapsed().as_secs_f64());
 }

@@ -56,6 +56,9 @@ pub(crate) struct Link {
     updated: Nanos,
     /// The destination takes no more than this, bytes a nanosecond.
     receiver: f64,
+    /// What is carried now, by wire and destination together, and until when that holds.
+    rate: f64,
+    until: Nanos,
 }
 
 impl Link {
@@ -76,7 +79,7 @@ impl Link {
         // Whole segments leave the queue, so the level is passed by a part of one.
         let level = buffer * WAKE_AT;
         let wake_at = if buffer < 8.0 * SEGMENT { level } else { (level / SEGMENT).floor() * SEGMENT };
-        Self {
+        let mut link = Self {
             schedule,
             current: 0,
             buffer,
@@ -84,13 +87,27 @@ impl Link {
             queued: 0.0,
             updated: 0.0,
             receiver: f64::INFINITY,
-        }
+            rate: 0.0,
+            until: 0.0,
+        };
+        link.enter(0);
+        link
+    }
+
+    /// The stretch in force is this one from now on.
+    fn enter(&mut self, stretch: usize) {
+        self.current = stretch;
+        self.rate = self.rate_of(stretch);
+        self.until = self.end_of(stretch);
     }
 
     /// The destination takes no more than `rate` bytes a nanosecond from now on.
     #[inline]
     pub(crate) fn receive_at(&mut self, rate: f64) {
-        self.receiver = rate;
+        if rate.to_bits() != self.receiver.to_bits() {
+            self.receiver = rate;
+            self.enter(self.current);
+        }
     }
 
     /// Hands over `bytes` at `now`; gives the time at which the last of them found room.
@@ -146,7 +163,7 @@ impl Link {
         ByteCount(self.queued as u64)
     }
 
-    fn rate(&self, stretch: usize) -> f64 {
+    fn rate_of(&self, stretch: usize) -> f64 {
         self.schedule.get(stretch).map_or(0.0, |stretch| stretch.rate).min(self.receiver)
     }
 
@@ -157,15 +174,17 @@ impl Link {
     /// Lets the wire carry until `now`.
     #[inline]
     fn carry_until(&mut self, now: Nanos) {
-        while now > self.updated {
-            let until = now.min(self.end_of(self.current));
-            let carried = self.rate(self.current) * (until - self.updated);
-            self.queued = (self.queued - carried).max(0.0);
-            self.updated = until;
-            if until < now {
-                self.current += 1;
-            }
+        while now > self.until {
+            self.carry(self.until);
+            self.enter(self.current + 1);
         }
+        self.carry(now.max(self.updated));
+    }
+
+    #[inline]
+    fn carry(&mut self, now: Nanos) {
+        self.queued = (self.queued - self.rate * (now - self.updated)).max(0.0);
+        self.updated = now;
     }
 
     /// When `bytes` will have been carried, from `from` (not before `updated`) on. Infinite if the wire
@@ -174,7 +193,7 @@ impl Link {
         let (mut at, mut left, mut stretch) = (from, bytes, self.current);
         while left > 0.0 {
             let end = self.end_of(stretch);
-            let rate = self.rate(stretch);
+            let rate = self.rate_of(stretch);
             let done = at + left / rate;
             if done <= end || end == f64::INFINITY {
                 return done;

@@ -26,8 +26,8 @@ pub(crate) struct Sender {
     zero_cost: Nanos,
     batch: u32,
     skip_redirtied: bool,
-    /// Time that the destination needs for a page it has memory for, and for one it has not.
-    receive: [Nanos; 2],
+    /// Bytes a nanosecond that the destination takes into memory it has, and into memory it has not.
+    receive: [f64; 2],
     limiter: Limiter,
     /// Pages left out of this round so far.
     skipped: u64,
@@ -61,7 +61,7 @@ impl Sender {
             zero_cost: nanos(host.zero_page_cost),
             batch: host.send_batch,
             skip_redirtied: host.skip_redirtied,
-            receive: [nanos(host.receive_cost), nanos(host.first_touch_cost)],
+            receive: [host.receive_cost, host.first_touch_cost].map(|cost| page / nanos(cost)),
             limiter: Limiter { quota: f64::INFINITY, used: 0.0, since: 0.0 },
             skipped: 0,
             touched: 0,
@@ -157,46 +157,48 @@ impl Slice<'_> {
         link: &mut Link,
         witness: Option<&mut Witness>,
     ) -> Take {
-        let mut mask = mask;
         if self.sender.limiter.used > self.sender.limiter.quota {
             return Take::Stop(0);
         }
+        let mut mask = mask;
         if self.sender.skip_redirtied && self.skipping {
             let again = mask & guest.dirtied_mask(word, timestamp(self.clock));
             self.sender.skipped += u64::from(again.count_ones());
             mask &= !again;
         }
-        let zero = guest.zero_mask(word);
-        let within = self.sender.within_quota(mask, zero);
+        let load = self.sender.load_of(mask, guest.zero_mask(word));
+        let load = if self.sender.limiter.used + load.bytes <= self.sender.limiter.quota {
+            load
+        } else {
+            self.sender.within_quota(mask, guest.zero_mask(word))
+        };
         if let Some(witness) = witness {
-            witness.sent(word, within, guest, timestamp(self.clock));
+            witness.sent(word, load.mask, guest, timestamp(self.clock));
         }
-        let first = word >= self.sender.touched;
-        self.sender.touched = self.sender.touched.max(word + 1);
-        self.hand_over(within, zero, first, link);
-        if within != mask || (self.unlooked >= self.sender.batch && self.looks_at_the_clock()) {
-            return Take::Stop(within);
+        self.hand_over(word, &load, link);
+        if load.mask != mask || (self.unlooked >= self.sender.batch && self.looks_at_the_clock()) {
+            return Take::Stop(load.mask);
         }
         Take::Continue(mask)
     }
 
-    /// Pays for the pages of `mask`.
+    /// Pays for the pages of a word.
     #[inline]
-    fn hand_over(&mut self, mask: u64, zero: u64, first: bool, link: &mut Link) {
+    fn hand_over(&mut self, word: usize, load: &Load, link: &mut Link) {
         let sender = &mut *self.sender;
-        let (pages, zeros) = (mask.count_ones(), (mask & zero).count_ones());
-        let full = f64::from(pages - zeros);
-        let bytes = sender.bytes_of(pages, zeros);
-        self.clock += full * sender.page_cost + f64::from(zeros) * sender.zero_cost;
-        if full > 0.0 {
-            link.receive_at(bytes / (full * sender.receive[usize::from(first)]));
+        let first = word >= sender.touched;
+        if first {
+            sender.touched = word + 1;
         }
-        self.clock = link.push(self.clock, bytes);
-        self.bytes += bytes;
-        sender.limiter.used += bytes;
-        self.sent.pages.0 += u64::from(pages);
-        self.sent.zero.0 += u64::from(zeros);
-        self.unlooked += pages;
+        if load.pages > load.zeros {
+            link.receive_at(sender.receive[usize::from(first)]);
+        }
+        self.clock = link.push(self.clock + load.cost, load.bytes);
+        self.bytes += load.bytes;
+        sender.limiter.used += load.bytes;
+        self.sent.pages.0 += u64::from(load.pages);
+        self.sent.zero.0 += u64::from(load.zeros);
+        self.unlooked += load.pages;
     }
 
     /// Whether the slice is over.
@@ -206,25 +208,41 @@ impl Slice<'_> {
     }
 }
 
+/// Pages of one word, and what sending them takes.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    mask: u64,
+    pages: u32,
+    zeros: u32,
+    bytes: f64,
+    cost: Nanos,
+}
+
 impl Sender {
-    fn bytes_of(&self, pages: u32, zeros: u32) -> f64 {
-        f64::from(pages - zeros) * self.page_bytes + f64::from(zeros) * self.zero_bytes
+    #[inline]
+    fn load_of(&self, mask: u64, zero: u64) -> Load {
+        let (pages, zeros) = (mask.count_ones(), (mask & zero).count_ones());
+        let (full, empty) = (f64::from(pages - zeros), f64::from(zeros));
+        Load {
+            mask,
+            pages,
+            zeros,
+            bytes: full * self.page_bytes + empty * self.zero_bytes,
+            cost: full * self.page_cost + empty * self.zero_cost,
+        }
     }
 
     /// The pages of `mask`, lowest first, up to the one that uses the window's quota up.
-    #[inline]
-    fn within_quota(&self, mask: u64, zero: u64) -> u64 {
-        let Limiter { quota, used, .. } = self.limiter;
-        if used + self.bytes_of(mask.count_ones(), (mask & zero).count_ones()) <= quota {
-            return mask;
-        }
-        let (mut left, mut used) = (mask, used);
+    #[cold]
+    fn within_quota(&self, mask: u64, zero: u64) -> Load {
+        let Limiter { quota, mut used, .. } = self.limiter;
+        let mut left = mask;
         while left != 0 && used <= quota {
             let page = left & left.wrapping_neg();
             used += if page & zero == 0 { self.page_bytes } else { self.zero_bytes };
             left ^= page;
         }
-        mask & !left
+        self.load_of(mask & !left, zero)
     }
 }
 

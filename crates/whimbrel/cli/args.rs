@@ -30,6 +30,7 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     Sweep(SweepArgs),
     Policies(PoliciesArgs),
+    Validate(ValidateArgs),
 }
 
 /// What both ways to run a scenario have in common.
@@ -143,9 +144,12 @@ pub(super) enum TextFormat {
     Json,
 }
 
-// Becomes a subcommand with the laboratory's `validate`.
 /// Predict measured migrations from their configuration alone; print measured beside predicted.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel validate reference/qemu/precopy.jsonl
+  whimbrel validate reference/qemu/*.jsonl --format json")]
 pub(super) struct ValidateArgs {
     /// Measured migrations (JSON Lines), as `reference/` describes them.
     #[arg(required = true, value_name = "FILE.jsonl")]

@@ -10,6 +10,7 @@ mod interrupt;
 mod policies;
 mod simulate;
 mod sweep;
+mod validate;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -26,9 +27,10 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return told_by_clap(&error),
     };
     let result = match args.command {
-        Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(|ready| ready.run()),
+        Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Policies(args) => policies::run(&args),
+        Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,13 +47,19 @@ pub(crate) fn main() -> ExitCode {
 fn told_by_clap(error: &clap::Error) -> ExitCode {
     // A closed pipe is no failure here either.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(failure::BAD_INPUT) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(failure::BAD_INPUT)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Prints to standard output.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Failure::output)
 }
 
 /// A line to standard error. If nobody can read that, there is nobody to tell.

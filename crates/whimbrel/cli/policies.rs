@@ -16,8 +16,10 @@ pub(super) fn run(args: &PoliciesArgs) -> Result<(), Failure> {
             (Some(preset), TextFormat::Table) => table::preset(preset, width()),
             (Some(preset), TextFormat::Json) => json(&table::preset_json(preset)),
             (None, _) => {
-                let unknown =
-                    presets::PresetError::UnknownPreset { preset: name.clone(), nearest: presets::nearest(name) };
+                let unknown = presets::PresetError::UnknownPreset {
+                    preset: name.clone(),
+                    nearest: presets::nearest(name),
+                };
                 return Err(Failure::bad_input(unknown));
             }
         },

@@ -1,5 +1,6 @@
 //! `whimbrel sweep`: a grid of migrations, its tables and its report.
 
+use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
@@ -35,10 +36,16 @@ impl Sweep {
         };
         // Before the directory is made: from then on whoever interrupts finds it cleaned up.
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
-        let results =
-            ResultDir::open(&args.out, &grid, format, args.rounds, args.force).map_err(Failure::failed)?;
+        let results = ResultDir::open(&args.out, &grid, format, args.rounds, args.force)
+            .map_err(Failure::failed)?;
         let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
-        Ok(Self { scenario, grid, results, jobs, interrupt })
+        Ok(Self {
+            scenario,
+            grid,
+            results,
+            jobs,
+            interrupt,
+        })
     }
 
     /// Runs all cells, writes the results, sums them up.
@@ -46,22 +53,37 @@ impl Sweep {
         let bar = bar(self.grid.runs());
         let started = Instant::now();
         let after_run = || bar.inc(1);
-        let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_run: &after_run };
+        let options = Options {
+            jobs: self.jobs,
+            stop: &self.interrupt.stop,
+            after_run: &after_run,
+        };
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();
         let finished = finished.map_err(Failure::failed)?;
         let took = started.elapsed();
         // A signal that came when everything was done changes nothing.
-        let code = self.interrupt.exit_code().filter(|_| finished.runs < finished.planned);
+        let code = self
+            .interrupt
+            .exit_code()
+            .filter(|_| finished.runs < finished.planned);
         if let Some(code) = code.filter(|_| finished.runs == 0) {
-            let message = format!("none of {} migrations was finished; nothing was written", finished.planned);
+            let message = format!(
+                "none of {} migrations was finished; nothing was written",
+                finished.planned
+            );
             return Err(Failure::Interrupted { code, message });
         }
-        let published =
-            self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+        let published = self
+            .results
+            .publish(&self.scenario, &self.grid, &finished)
+            .map_err(Failure::failed)?;
         let told = print(&summary(&finished, &published, took));
         match code {
-            Some(code) => Err(Failure::Interrupted { code, message: kept(&finished, &published) }),
+            Some(code) => Err(Failure::Interrupted {
+                code,
+                message: kept(&finished, &published),
+            }),
             None => told,
         }
     }
@@ -82,24 +104,29 @@ const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
 fn summary(finished: &Finished, published: &Published, took: Duration) -> String {
     let mut text = table::policies(&finished.policies);
     let rate = finished.runs as f64 / took.as_secs_f64().max(1e-9);
-    text.push_str(&format!(
-        "\n{} migrations in {} cells, {}, {rate:.0} migrations/s\n",
+    let _ = writeln!(
+        text,
+        "\n{} migrations in {} cells, {}, {rate:.0} migrations/s",
         finished.runs,
         finished.cells.len(),
         duration::human(took),
-    ));
+    );
     if published.report.is_none() {
         text.push_str("no report: there are more cells than a page can show\n");
     }
     for (index, file) in published.files.iter().enumerate() {
         let name = if index == 0 { "results" } else { "" };
-        text.push_str(&format!("{name:<9}{}\n", file.display()));
+        let _ = writeln!(text, "{name:<9}{}", file.display());
     }
     text
 }
 
 fn kept(finished: &Finished, published: &Published) -> String {
-    let place = published.files.first().and_then(|file| file.parent()).unwrap_or(std::path::Path::new(""));
+    let place = published
+        .files
+        .first()
+        .and_then(|file| file.parent())
+        .unwrap_or(std::path::Path::new(""));
     format!(
         "{} of {} migrations were finished and are kept in {}",
         finished.runs,

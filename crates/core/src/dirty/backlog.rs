@@ -125,10 +125,7 @@ pub struct Backlog {
 impl Backlog {
     /// The start of an attempt: every page of `layout` is pending.
     pub fn new(layout: &RamLayout) -> Self {
-        let edges = layout
-            .runs()
-            .map(PageRun::end)
-            .filter(|end| !end.0.is_multiple_of(WORD_PAGES));
+        let edges = layout.runs().map(PageRun::end).filter(|end| !end.0.is_multiple_of(WORD_PAGES));
         Self {
             pending: PageSet::full_from(layout),
             sending: None,
@@ -138,12 +135,7 @@ impl Backlog {
             cursor: 0,
             harvest: Harvested::default(),
             edges: edges
-                .map(|end| {
-                    (
-                        (end.0 / WORD_PAGES) as usize,
-                        !(u64::MAX << (end.0 % WORD_PAGES)),
-                    )
-                })
+                .map(|end| ((end.0 / WORD_PAGES) as usize, !(u64::MAX << (end.0 % WORD_PAGES))))
                 .collect(),
             borders: layout.runs().skip(1).map(|run| run.first.0).collect(),
         }
@@ -165,9 +157,7 @@ impl Backlog {
     /// nothing.
     #[inline]
     pub fn in_flight(&self) -> Pages {
-        self.open_sets()
-            .map(PageSet::count)
-            .fold(Pages(0), |sum, count| Pages(sum.0 + count.0))
+        self.open_sets().map(PageSet::count).fold(Pages(0), |sum, count| Pages(sum.0 + count.0))
     }
 
     /// Whether nothing is pending and nothing in flight: the other side has all that was harvested.
@@ -227,11 +217,7 @@ impl Backlog {
         let newly_pending = u64::from(new.count_ones());
         self.harvest.newly_pending.0 += newly_pending;
         // Most dirty words are new as a whole.
-        self.harvest.dirty.0 += if new == mask {
-            newly_pending
-        } else {
-            u64::from(mask.count_ones())
-        };
+        self.harvest.dirty.0 += if new == mask { newly_pending } else { u64::from(mask.count_ones()) };
         new
     }
 
@@ -259,20 +245,14 @@ impl Backlog {
     /// [`RangeError::OtherGuest`] if `found` is over another number of pages; nothing is changed.
     pub fn harvested(&mut self, found: &mut PageSet) -> Result<Harvested, RangeError> {
         if found.numbers() != self.pending.numbers() {
-            return Err(RangeError::OtherGuest {
-                left: self.pending.numbers(),
-                right: found.numbers(),
-            });
+            return Err(RangeError::OtherGuest { left: self.pending.numbers(), right: found.numbers() });
         }
         for &(word, pages) in &self.edges {
             found.clear_mask(word, !pages);
         }
         let dirty = found.count();
         let newly_pending = found.drain_into(&mut self.pending)?;
-        Ok(Harvested {
-            dirty,
-            newly_pending,
-        })
+        Ok(Harvested { dirty, newly_pending })
     }
 
     /// Lends `fetch` an empty set to put dirty pages in, and makes them pending.
@@ -317,14 +297,8 @@ impl Backlog {
             return result;
         }
         let numbers = self.pending.numbers();
-        let sending = self
-            .sending
-            .get_or_insert_with(|| Self::empty_set(&mut self.spare, numbers));
-        let mut scan = Scan {
-            pending: self.pending.parts(),
-            sending: sending.parts(),
-            result: &mut result,
-        };
+        let sending = self.sending.get_or_insert_with(|| Self::empty_set(&mut self.spare, numbers));
+        let mut scan = Scan { pending: self.pending.parts(), sending: sending.parts(), result: &mut result };
         let begin = self.cursor;
         for part in [begin..numbers, 0..begin] {
             if let Some(stopped_at) = scan.run(part, &mut visit) {
@@ -342,26 +316,17 @@ impl Backlog {
     /// `None` if nothing is pending or `most` is zero.
     pub fn take_run(&mut self, most: Pages) -> Option<PageRun> {
         let from = PageNumber(self.cursor);
-        let run = self
-            .pending
-            .next_run(from, most)
-            .or_else(|| self.pending.next_run(PageNumber(0), most))?;
+        let run = self.pending.next_run(from, most).or_else(|| self.pending.next_run(PageNumber(0), most))?;
         let border = self.borders.partition_point(|&first| first <= run.first.0);
         let limit = self.borders.get(border).copied().unwrap_or(u64::MAX);
         let count = Pages(run.count.0.min(limit - run.first.0));
         let run = PageRun { count, ..run };
         let numbers = self.pending.numbers();
-        let sending = self
-            .sending
-            .get_or_insert_with(|| Self::empty_set(&mut self.spare, numbers));
+        let sending = self.sending.get_or_insert_with(|| Self::empty_set(&mut self.spare, numbers));
         // In flight first: should the run not fit there, which it does, it is still pending.
         sending.insert_run(run).ok()?;
         self.pending.remove_run(run);
-        self.cursor = if run.end().0 >= numbers {
-            0
-        } else {
-            run.end().0
-        };
+        self.cursor = if run.end().0 >= numbers { 0 } else { run.end().0 };
         Some(run)
     }
 
@@ -374,10 +339,7 @@ impl Backlog {
     /// [`GateError::StillOpen`] if the gate before is not acknowledged yet; nothing is changed.
     pub fn close_gate(&mut self) -> Result<Gate, GateError> {
         if let Some(open) = self.awaited() {
-            return Err(GateError::StillOpen {
-                open,
-                closing: self.gate,
-            });
+            return Err(GateError::StillOpen { open, closing: self.gate });
         }
         let closed = self.gate;
         self.awaiting = Some((closed, self.sending.take()));
@@ -539,11 +501,7 @@ impl Scan<'_> {
 
 /// Where to go on after the last `pages` were taken from `block`.
 fn behind(block: Block, pages: u64) -> u64 {
-    let begin = if pages == 0 {
-        block.mask.trailing_zeros()
-    } else {
-        u64::BITS - pages.leading_zeros()
-    };
+    let begin = if pages == 0 { block.mask.trailing_zeros() } else { u64::BITS - pages.leading_zeros() };
     block.first().0 + u64::from(begin)
 }
 

@@ -41,9 +41,7 @@
 
 use super::page_set::{PageSet, RangeError, check_run};
 use super::primitive::{AtomicU64, Mutex, Ordering};
-use super::words::{
-    LINE_PAGES, LINE_WORDS, Line, WORD_PAGES, each_bit, each_word_of, line_count, or_line,
-};
+use super::words::{LINE_PAGES, LINE_WORDS, Line, WORD_PAGES, each_bit, each_word_of, line_count, or_line};
 use crate::layout::{PageNumber, PageRun};
 use crate::units::Pages;
 use std::sync::PoisonError;
@@ -118,10 +116,7 @@ impl DirtyBitmap {
     #[inline]
     pub fn mark(&self, page: PageNumber) -> Result<(), RangeError> {
         if page.0 >= self.numbers {
-            return Err(RangeError::BeyondEnd {
-                page,
-                numbers: self.numbers,
-            });
+            return Err(RangeError::BeyondEnd { page, numbers: self.numbers });
         }
         self.mark_word((page.0 / WORD_PAGES) as usize, 1 << (page.0 % WORD_PAGES));
         Ok(())
@@ -172,16 +167,10 @@ impl DirtyBitmap {
     /// [`RangeError::OtherGuest`] if `out` is over another number of pages; no mark is touched.
     pub fn harvest_into(&self, out: &mut PageSet) -> Result<Pages, RangeError> {
         if out.numbers() != self.numbers {
-            return Err(RangeError::OtherGuest {
-                left: out.numbers(),
-                right: self.numbers,
-            });
+            return Err(RangeError::OtherGuest { left: out.numbers(), right: self.numbers });
         }
         // The lock guards no data that a panic could leave half changed.
-        let _alone = self
-            .harvesting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.harvesting.lock().unwrap_or_else(PoisonError::into_inner);
         let before = out.count();
         // Only harvesters store it, and the lock orders them.
         let epoch = self.epoch.load(Ordering::Relaxed);

@@ -4,9 +4,7 @@
 //! through a few functions here that keep the count, the summary and the bits in step. It must never
 //! forget a page quietly: what does not fit is an error.
 
-use super::words::{
-    LINE_PAGES, LINE_WORDS, Line, WORD_PAGES, each_line, each_word_of, line_count, or_line,
-};
+use super::words::{LINE_PAGES, LINE_WORDS, Line, WORD_PAGES, each_line, each_word_of, line_count, or_line};
 use crate::layout::{PageNumber, PageRun, RamLayout};
 use crate::units::Pages;
 use bitvec::order::Lsb0;
@@ -62,10 +60,7 @@ pub(super) struct Parts<'a> {
 pub(super) fn check_run(run: PageRun, numbers: u64) -> Result<(), RangeError> {
     match run.first.0.checked_add(run.count.0) {
         Some(end) if end <= numbers => Ok(()),
-        _ => Err(RangeError::BeyondEnd {
-            page: PageNumber(run.first.0.max(numbers)),
-            numbers,
-        }),
+        _ => Err(RangeError::BeyondEnd { page: PageNumber(run.first.0.max(numbers)), numbers }),
     }
 }
 
@@ -127,22 +122,14 @@ impl PageSet {
 
     #[inline]
     pub(super) fn parts(&mut self) -> Parts<'_> {
-        Parts {
-            lines: self.words.as_chunks_mut().0,
-            summary: &mut self.summary,
-            count: &mut self.count,
-        }
+        Parts { lines: self.words.as_chunks_mut().0, summary: &mut self.summary, count: &mut self.count }
     }
 
     /// The bits of word `index` that are page numbers.
     #[inline]
     pub(super) fn valid_bits(&self, index: usize) -> u64 {
         let left = self.numbers.saturating_sub(index as u64 * WORD_PAGES);
-        if left >= WORD_PAGES {
-            u64::MAX
-        } else {
-            !(u64::MAX << left)
-        }
+        if left >= WORD_PAGES { u64::MAX } else { !(u64::MAX << left) }
     }
 
     /// Whether `page` is in the set; a page beyond the end is not.
@@ -160,10 +147,7 @@ impl PageSet {
     #[inline]
     pub fn insert(&mut self, page: PageNumber) -> Result<bool, RangeError> {
         if page.0 >= self.numbers {
-            return Err(RangeError::BeyondEnd {
-                page,
-                numbers: self.numbers,
-            });
+            return Err(RangeError::BeyondEnd { page, numbers: self.numbers });
         }
         Ok(self.or_word((page.0 / WORD_PAGES) as usize, 1 << (page.0 % WORD_PAGES)) != 0)
     }
@@ -187,27 +171,16 @@ impl PageSet {
         let (from, to) = (lines.start * LINE_PAGES, lines.end * LINE_PAGES);
         for part in [first..from.min(end), to.min(end)..end] {
             let count = Pages(part.end - part.start);
-            each_word_of(
-                PageRun {
-                    first: PageNumber(part.start),
-                    count,
-                },
-                |word, mask| {
-                    self.or_word(word, mask);
-                },
-            );
+            each_word_of(PageRun { first: PageNumber(part.start), count }, |word, mask| {
+                self.or_word(word, mask);
+            });
         }
         let parts = self.parts();
         for line in lines {
             let line = line as usize;
             let (word, bit) = (line / 64, 1 << (line % 64));
             let clean = parts.summary[word] & bit == 0;
-            *parts.count += LINE_PAGES
-                - if clean {
-                    0
-                } else {
-                    line_count(&parts.lines[line])
-                };
+            *parts.count += LINE_PAGES - if clean { 0 } else { line_count(&parts.lines[line]) };
             parts.summary[word] |= bit;
             parts.lines[line] = [u64::MAX; LINE_WORDS];
         }
@@ -226,15 +199,9 @@ impl PageSet {
         let before = self.count;
         let first = run.first.0.min(self.numbers);
         let count = Pages(run.end().0.min(self.numbers) - first);
-        each_word_of(
-            PageRun {
-                first: PageNumber(first),
-                count,
-            },
-            |word, mask| {
-                self.clear_mask(word, mask);
-            },
-        );
+        each_word_of(PageRun { first: PageNumber(first), count }, |word, mask| {
+            self.clear_mask(word, mask);
+        });
         Pages(before - self.count)
     }
 
@@ -244,17 +211,9 @@ impl PageSet {
     /// of theirs, caught in debug builds and ignored in others.
     #[inline]
     pub fn or_word(&mut self, index: usize, mask: u64) -> u64 {
-        debug_assert_eq!(
-            mask & !self.valid_bits(index),
-            0,
-            "pages beyond the end in word {index}"
-        );
+        debug_assert_eq!(mask & !self.valid_bits(index), 0, "pages beyond the end in word {index}");
         let whole = index < (self.numbers / WORD_PAGES) as usize;
-        let mask = if whole {
-            mask
-        } else {
-            mask & self.valid_bits(index)
-        };
+        let mask = if whole { mask } else { mask & self.valid_bits(index) };
         let Some(word) = self.words.get_mut(index) else {
             return 0;
         };
@@ -280,11 +239,7 @@ impl PageSet {
         let first = index * LINE_WORDS;
         let whole = first + LINE_WORDS <= (self.numbers / WORD_PAGES) as usize;
         let inside = |offset: usize| pages[offset] & self.valid_bits(first + offset);
-        let pages = if whole {
-            *pages
-        } else {
-            std::array::from_fn(inside)
-        };
+        let pages = if whole { *pages } else { std::array::from_fn(inside) };
         let parts = self.parts();
         let Some(line) = parts.lines.get_mut(index) else {
             debug_assert!(false, "line {index} is beyond the end");
@@ -303,10 +258,7 @@ impl PageSet {
     /// A word beyond the end has none; asking is a bug, caught in debug builds.
     #[inline]
     pub fn clear_mask(&mut self, index: usize, mask: u64) -> u64 {
-        debug_assert!(
-            (index as u64) * WORD_PAGES < self.numbers,
-            "word {index} is beyond the end"
-        );
+        debug_assert!((index as u64) * WORD_PAGES < self.numbers, "word {index} is beyond the end");
         let Some(word) = self.words.get_mut(index) else {
             return 0;
         };
@@ -333,11 +285,7 @@ impl PageSet {
         if self.count == 0 {
             return;
         }
-        let Parts {
-            lines,
-            summary,
-            count,
-        } = self.parts();
+        let Parts { lines, summary, count } = self.parts();
         for (index, summary) in summary.iter_mut().enumerate() {
             match std::mem::take(summary) {
                 // One call to clear 4 KiB instead of 64.
@@ -352,10 +300,7 @@ impl PageSet {
         if self.numbers == other.numbers {
             Ok(())
         } else {
-            Err(RangeError::OtherGuest {
-                left: self.numbers,
-                right: other.numbers,
-            })
+            Err(RangeError::OtherGuest { left: self.numbers, right: other.numbers })
         }
     }
 
@@ -368,11 +313,7 @@ impl PageSet {
         self.same_guest(other)?;
         let before = self.count;
         let theirs = other.lines();
-        let Parts {
-            lines,
-            summary,
-            count,
-        } = self.parts();
+        let Parts { lines, summary, count } = self.parts();
         for (index, (mine, &marked)) in summary.iter_mut().zip(&other.summary).enumerate() {
             let had = std::mem::replace(mine, *mine | marked);
             each_line(index, marked, |line| {
@@ -396,11 +337,7 @@ impl PageSet {
         self.same_guest(other)?;
         let before = self.count;
         let theirs = other.lines();
-        let Parts {
-            lines,
-            summary,
-            count,
-        } = self.parts();
+        let Parts { lines, summary, count } = self.parts();
         for (index, (mine, &marked)) in summary.iter_mut().zip(&other.summary).enumerate() {
             each_line(index, *mine & marked, |line| {
                 *count -= line_count(&lines[line]);
@@ -440,13 +377,9 @@ impl PageSet {
             return None;
         }
         let words = &self.words[..];
-        let (word, line) = (
-            (from.0 / WORD_PAGES) as usize,
-            (from.0 / LINE_PAGES) as usize,
-        );
+        let (word, line) = ((from.0 / WORD_PAGES) as usize, (from.0 / LINE_PAGES) as usize);
         let found = |word: usize, bits: u64| {
-            (bits != 0)
-                .then(|| PageNumber(word as u64 * WORD_PAGES + u64::from(bits.trailing_zeros())))
+            (bits != 0).then(|| PageNumber(word as u64 * WORD_PAGES + u64::from(bits.trailing_zeros())))
         };
         if let Some(page) = found(word, words[word] & (u64::MAX << (from.0 % WORD_PAGES))) {
             return Some(page);
@@ -487,10 +420,7 @@ impl PageSet {
                 break;
             }
         }
-        Some(PageRun {
-            first,
-            count: Pages(end.min(limit) - first.0),
-        })
+        Some(PageRun { first, count: Pages(end.min(limit) - first.0) })
     }
 
     /// The pages of the set in order.
@@ -525,12 +455,7 @@ impl PageSet {
     /// # Errors
     ///
     /// [`RangeError::OtherGuest`] if the sets differ in length; nothing is changed.
-    pub fn take_next(
-        &mut self,
-        from: PageNumber,
-        most: Pages,
-        into: &mut Self,
-    ) -> Result<Pages, RangeError> {
+    pub fn take_next(&mut self, from: PageNumber, most: Pages, into: &mut Self) -> Result<Pages, RangeError> {
         self.same_guest(into)?;
         let (mut left, mut at) = (most.0, from);
         while let Some(run) = self.next_run(at, Pages(left)) {
@@ -546,9 +471,7 @@ impl PageSet {
 impl fmt::Debug for PageSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PageSet({} of {}: ", self.count, self.numbers)?;
-        f.debug_list()
-            .entries(self.runs().take(16).map(PageRun::range))
-            .finish()?;
+        f.debug_list().entries(self.runs().take(16).map(PageRun::range)).finish()?;
         f.write_str(")")
     }
 }

@@ -48,10 +48,7 @@ pub(super) fn each_word_of(run: PageRun, mut visit: impl FnMut(usize, u64)) {
     while at < end {
         let word_end = ((at / WORD_PAGES + 1) * WORD_PAGES).min(end);
         let word = at / WORD_PAGES;
-        visit(
-            word as usize,
-            bits(at % WORD_PAGES, word_end - word * WORD_PAGES),
-        );
+        visit(word as usize, bits(at % WORD_PAGES, word_end - word * WORD_PAGES));
         at = word_end;
     }
 }

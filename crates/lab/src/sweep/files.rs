@@ -5,12 +5,19 @@ use std::path::{Path, PathBuf};
 
 use super::row::{Format, Names, Rows, cells_table, migrations_header, rounds_header};
 use super::{Finished, SweepError, page};
-use crate::output::{OutputError, WholeFile};
+use crate::output::{FinishedFile, OutputError, WholeFile};
 use crate::scenario::{Grid, Scenario};
 
 /// Every name that a sweep may write. Files of other names are left alone.
 const NAMES: [&str; 8] = [
-    "migrations.jsonl", "migrations.csv", "rounds.jsonl", "rounds.csv", "cells.jsonl", "cells.csv", "report.html", "scenario.toml",
+    "migrations.jsonl",
+    "migrations.csv",
+    "rounds.jsonl",
+    "rounds.csv",
+    "cells.jsonl",
+    "cells.csv",
+    "report.html",
+    "scenario.toml",
 ];
 
 /// How `scenario.toml` begins: by it a directory is known to hold a sweep's results.
@@ -49,7 +56,13 @@ impl ResultDir {
     ///
     /// If the place is no directory, cannot be written to, or holds files of other origin that would be
     /// overwritten, unless `force` is set.
-    pub fn open(path: &Path, grid: &Grid, format: Format, rounds: bool, force: bool) -> Result<Self, SweepError> {
+    pub fn open(
+        path: &Path,
+        grid: &Grid,
+        format: Format,
+        rounds: bool,
+        force: bool,
+    ) -> Result<Self, SweepError> {
         let made = MadeDirectories::make(path)?;
         if !force {
             check_origin(path)?;
@@ -60,8 +73,18 @@ impl ResultDir {
             Ok(file)
         };
         let migrations = Some(begin("migrations", migrations_header(format, grid))?);
-        let rounds = if rounds { Some(begin("rounds", rounds_header(format))?) } else { None };
-        Ok(Self { path: path.to_owned(), format, migrations, rounds, made })
+        let rounds = if rounds {
+            Some(begin("rounds", rounds_header(format))?)
+        } else {
+            None
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            format,
+            migrations,
+            rounds,
+            made,
+        })
     }
 
     /// How its tables are stored.
@@ -89,13 +112,25 @@ impl ResultDir {
     /// # Errors
     ///
     /// If something could not be written; nothing is in its place then.
-    pub fn publish(mut self, scenario: &Scenario, grid: &Grid, finished: &Finished) -> Result<Published, SweepError> {
+    pub fn publish(
+        mut self,
+        scenario: &Scenario,
+        grid: &Grid,
+        finished: &Finished,
+    ) -> Result<Published, SweepError> {
         let names = Names::of(grid)?;
         let toml = scenario_file(scenario);
         let mut files: Vec<WholeFile> = Vec::new();
         let with_page = grid.cells() <= MOST_CELLS_ON_A_PAGE;
         if with_page {
-            let page = page::render(scenario, grid, &names, finished, self.wants_rounds(), self.format);
+            let page = page::render(
+                scenario,
+                grid,
+                &names,
+                finished,
+                self.wants_rounds(),
+                self.format,
+            );
             files.push(self.file("report.html", &page)?);
         }
         let cells = cells_table(self.format, grid, &names, &finished.cells);
@@ -104,15 +139,24 @@ impl ResultDir {
         files.extend(self.rounds.take());
         files.push(self.file("scenario.toml", &toml)?);
         // All must be on the disk before the first one takes its place.
-        let complete = files.into_iter().map(WholeFile::finish).collect::<Result<Vec<_>, _>>()?;
+        let complete = files
+            .into_iter()
+            .map(WholeFile::finish)
+            .collect::<Result<Vec<_>, _>>()?;
         self.made.keep();
-        let files = complete.into_iter().map(|file| file.publish()).collect::<Result<Vec<_>, _>>()?;
+        let files = complete
+            .into_iter()
+            .map(FinishedFile::publish)
+            .collect::<Result<Vec<_>, _>>()?;
         for stale in NAMES.map(|name| self.path.join(name)) {
             if !files.contains(&stale) {
                 remove(&stale)?;
             }
         }
-        Ok(Published { report: files.first().filter(|_| with_page).cloned(), files })
+        Ok(Published {
+            report: files.first().filter(|_| with_page).cloned(),
+            files,
+        })
     }
 
     fn file(&self, name: &str, text: &str) -> Result<WholeFile, OutputError> {
@@ -124,9 +168,10 @@ impl ResultDir {
 
 fn remove(path: &Path) -> Result<(), OutputError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(OutputError::Write { path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(OutputError::Write {
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -142,9 +187,16 @@ fn scenario_file(scenario: &Scenario) -> String {
 
 /// Refuses to overwrite what no sweep wrote.
 fn check_origin(path: &Path) -> Result<(), SweepError> {
-    let ours = fs::read(path.join("scenario.toml")).is_ok_and(|text| text.starts_with(MARK.as_bytes()));
-    match NAMES.into_iter().find(|name| !ours && path.join(name).symlink_metadata().is_ok()) {
-        Some(name) => Err(SweepError::Foreign { path: path.to_owned(), name }),
+    let ours =
+        fs::read(path.join("scenario.toml")).is_ok_and(|text| text.starts_with(MARK.as_bytes()));
+    match NAMES
+        .into_iter()
+        .find(|name| !ours && path.join(name).symlink_metadata().is_ok())
+    {
+        Some(name) => Err(SweepError::Foreign {
+            path: path.to_owned(),
+            name,
+        }),
         None => Ok(()),
     }
 }
@@ -158,12 +210,21 @@ impl MadeDirectories {
     fn make(path: &Path) -> Result<Self, SweepError> {
         match fs::metadata(path) {
             Ok(there) if there.is_dir() => return Ok(Self(Vec::new())),
-            Ok(_) => return Err(SweepError::NotDirectory { path: path.to_owned() }),
+            Ok(_) => {
+                return Err(SweepError::NotDirectory {
+                    path: path.to_owned(),
+                });
+            }
             Err(_) => {}
         }
-        let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        let missing = path
+            .ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
         let made = Self(missing.map(Path::to_owned).collect());
-        fs::create_dir_all(path).map_err(|source| OutputError::Write { path: path.to_owned(), source })?;
+        fs::create_dir_all(path).map_err(|source| OutputError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(made)
     }
 

@@ -29,8 +29,20 @@ struct State<T> {
 impl<T> InOrder<T> {
     /// Numbers from 0 to below `total`.
     pub(super) fn new(total: u64, window: u64) -> Self {
-        let state = State { next_taken: 0, next_consumed: 0, made: BTreeMap::new(), in_work: 0, closed: total == 0 };
-        Self { state: Mutex::new(state), made: Condvar::new(), room: Condvar::new(), total, window }
+        let state = State {
+            next_taken: 0,
+            next_consumed: 0,
+            made: BTreeMap::new(),
+            in_work: 0,
+            closed: total == 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            made: Condvar::new(),
+            room: Condvar::new(),
+            total,
+            window,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -59,9 +71,15 @@ impl<T> InOrder<T> {
                 let number = state.next_taken;
                 state.next_taken += 1;
                 state.in_work += 1;
-                return Some(Taken { order: self, number });
+                return Some(Taken {
+                    order: self,
+                    number,
+                });
             }
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -103,7 +121,10 @@ impl<T> InOrder<T> {
                 state.next_consumed = number + 1;
                 return Some(thing);
             }
-            state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .made
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -138,14 +159,24 @@ impl<T> Drop for Taken<'_, T> {
 mod tests {
     use super::*;
 
-    fn consumed(total: u64, window: u64, workers: usize, make: impl Fn(u64) -> Option<u64> + Sync) -> Vec<u64> {
+    fn consumed(
+        total: u64,
+        window: u64,
+        workers: usize,
+        make: impl Fn(u64) -> Option<u64> + Sync,
+    ) -> Vec<u64> {
         let order = InOrder::new(total, window);
         let mut seen = Vec::new();
         std::thread::scope(|scope| {
             for _ in 0..workers {
                 scope.spawn(|| order.work(&make));
             }
-            order.consume(|thing| { seen.push(thing); Ok::<(), ()>(()) }).expect("no error");
+            order
+                .consume(|thing| {
+                    seen.push(thing);
+                    Ok::<(), ()>(())
+                })
+                .expect("no error");
         });
         seen
     }
@@ -160,7 +191,11 @@ mod tests {
                     }
                     Some(number)
                 });
-                assert_eq!(seen, (0..500).collect::<Vec<_>>(), "{workers} workers, window {window}");
+                assert_eq!(
+                    seen,
+                    (0..500).collect::<Vec<_>>(),
+                    "{workers} workers, window {window}"
+                );
             }
         }
     }
@@ -192,8 +227,16 @@ mod tests {
         let mut seen = 0;
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             std::thread::scope(|scope| {
-                scope.spawn(|| order.work(|number| if number == 5 { panic!("on purpose") } else { Some(number) }));
-                let _ = order.consume(|_| { seen += 1; Ok::<(), ()>(()) });
+                scope.spawn(|| {
+                    order.work(|number| {
+                        assert!(number != 5, "on purpose");
+                        Some(number)
+                    })
+                });
+                let _ = order.consume(|_| {
+                    seen += 1;
+                    Ok::<(), ()>(())
+                });
             });
         }));
         assert!(result.is_err());

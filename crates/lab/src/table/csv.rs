@@ -6,18 +6,48 @@ use crate::result::{MigrationRecord, RoundRecord};
 
 /// The columns of a migration.
 pub const MIGRATION: &[&str] = &[
-    "schema", "outcome", "converged", "why", "seed", "total_ms", "downtime_ms", "sent_bytes", "rounds",
-    "amplification", "disruption_vcpu_s", "disruption.throttle_vcpu_s", "disruption.pause_vcpu_s",
-    "disruption.tracking_faults_vcpu_s", "downtime.pause_ms", "downtime.harvest_ms", "downtime.last_pages_ms",
-    "downtime.save_ms", "downtime.transfer_ms", "downtime.restore_ms", "downtime.commit_ms",
-    "downtime.resume_ms", "unchanged_pages",
+    "schema",
+    "outcome",
+    "converged",
+    "why",
+    "seed",
+    "total_ms",
+    "downtime_ms",
+    "sent_bytes",
+    "rounds",
+    "amplification",
+    "disruption_vcpu_s",
+    "disruption.throttle_vcpu_s",
+    "disruption.pause_vcpu_s",
+    "disruption.tracking_faults_vcpu_s",
+    "downtime.pause_ms",
+    "downtime.harvest_ms",
+    "downtime.last_pages_ms",
+    "downtime.save_ms",
+    "downtime.transfer_ms",
+    "downtime.restore_ms",
+    "downtime.commit_ms",
+    "downtime.resume_ms",
+    "unchanged_pages",
 ];
 
 /// The columns of a round.
 pub const ROUND: &[&str] = &[
-    "round", "paused", "started_ms", "length_ms", "dirtied_pages", "left_over_pages", "pending_pages",
-    "sent_pages", "zero_pages", "sent_bytes", "dirty_pages_per_s", "bandwidth_bytes_per_s", "throttle",
-    "decision", "reason",
+    "round",
+    "paused",
+    "started_ms",
+    "length_ms",
+    "dirtied_pages",
+    "left_over_pages",
+    "pending_pages",
+    "sent_pages",
+    "zero_pages",
+    "sent_bytes",
+    "dirty_pages_per_s",
+    "bandwidth_bytes_per_s",
+    "throttle",
+    "decision",
+    "reason",
 ];
 
 /// The fields of a migration, as [`MIGRATION`] names them.
@@ -126,10 +156,26 @@ mod tests {
         let record = record();
         let mut json = BTreeSet::new();
         names(&serde_json::to_value(&record).expect("JSON"), "", &mut json);
-        assert_eq!(MIGRATION.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), json);
+        assert_eq!(
+            MIGRATION
+                .iter()
+                .map(ToString::to_string)
+                .collect::<BTreeSet<_>>(),
+            json
+        );
         let mut json = BTreeSet::new();
-        names(&serde_json::to_value(&record.round[0]).expect("JSON"), "", &mut json);
-        assert_eq!(ROUND.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), json);
+        names(
+            &serde_json::to_value(&record.round[0]).expect("JSON"),
+            "",
+            &mut json,
+        );
+        assert_eq!(
+            ROUND
+                .iter()
+                .map(ToString::to_string)
+                .collect::<BTreeSet<_>>(),
+            json
+        );
         assert_eq!(migration(&record).len(), MIGRATION.len());
         assert_eq!(round(&record.round[0]).len(), ROUND.len());
     }

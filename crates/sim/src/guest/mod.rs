@@ -39,6 +39,8 @@ mod mask;
 mod pace;
 mod rng;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod writer;
 mod zero;
 mod zipf;
@@ -179,9 +181,14 @@ impl Guest {
 
     fn build(config: &GuestConfig, seed: u64, zero: Option<&[PageRun]>) -> Result<Self, ConfigError> {
         config.validate()?;
-        let layout = RamLayout::contiguous(config.memory, config.page_size).map_err(|error: LayoutError| {
-            ConfigError::new("guest.memory", format!("{} ({error})", config.memory), "memory that can be numbered")
-        })?;
+        let layout =
+            RamLayout::contiguous(config.memory, config.page_size).map_err(|error: LayoutError| {
+                ConfigError::new(
+                    "guest.memory",
+                    format!("{} ({error})", config.memory),
+                    "memory that can be numbered",
+                )
+            })?;
         let sets = config.working_sets();
         let pages = layout.pages().0;
         let share = || config.zero_pages.of(Pages(pages)).0.min(pages - config.written_pages().min(pages));
@@ -204,9 +211,10 @@ impl Guest {
         for (writer, cpu) in writers.iter_mut().zip(divide(config.vcpus, &wants)) {
             writer.set_cpu(cpu);
         }
-        let words = writers.iter().map(Writer::words).reduce(|one, other| {
-            one.start.min(other.start)..one.end.max(other.end)
-        });
+        let words = writers
+            .iter()
+            .map(Writer::words)
+            .reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
         let words = words.unwrap_or(0..0);
         Ok(Self {
             found: if overlap(&sets) { vec![0; words.len()] } else { Vec::new() },

@@ -4,8 +4,8 @@
 //! part's name. Adding a part therefore shifts no other, and a golden run stays what it was. Nothing here
 //! may depend on the machine, the time or the order in which streams are made.
 
-use rand_core::SeedableRng;
 pub(super) use rand_core::Rng;
+use rand_core::SeedableRng;
 
 /// The generator of all simulations: xoshiro256++ of Blackman and Vigna (2019), 256 bits of state.
 ///
@@ -16,7 +16,7 @@ pub type Generator = rand_xoshiro::Xoshiro256PlusPlus;
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of `SplitMix64` (Steele, Lea and Flood 2014): a bijection that spreads every bit.
-pub(super) fn spread(value: u64) -> u64 {
+fn spread(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

@@ -61,11 +61,7 @@ fn cycle_runs(set: &Range<u64>, from: f64, to: f64) -> [Range<u64>; 2] {
     }
     let first = set.start + from % length;
     let end = first + count;
-    if end <= set.end {
-        [first..end, set.end..set.end]
-    } else {
-        [set.start..end - length, first..set.end]
-    }
+    if end <= set.end { [first..end, set.end..set.end] } else { [set.start..end - length, first..set.end] }
 }
 
 impl Shape {
@@ -85,16 +81,28 @@ impl Shape {
     }
 
     /// Draws the pages dirtied between two counts of writes; says how many.
-    pub(super) fn draw(&self, from: f64, to: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) -> u64 {
+    pub(super) fn draw(
+        &self,
+        from: f64,
+        to: f64,
+        sampler: &mut Sampler,
+        sink: &mut impl FnMut(usize, u64),
+    ) -> u64 {
         match self {
-            Self::Bands(bands) => bands.iter().map(|band| {
-                let law = Law::of_exposure((to - from) * band.weight);
-                sampler.pages(band.pages.start, band.pages.end, law, sink)
-            }).sum(),
-            Self::Cycle(set) => cycle_runs(set, from, to).into_iter().map(|run| {
-                each_word(run.start, run.end, sink);
-                run.end - run.start
-            }).sum(),
+            Self::Bands(bands) => bands
+                .iter()
+                .map(|band| {
+                    let law = Law::of_exposure((to - from) * band.weight);
+                    sampler.pages(band.pages.start, band.pages.end, law, sink)
+                })
+                .sum(),
+            Self::Cycle(set) => cycle_runs(set, from, to)
+                .into_iter()
+                .map(|run| {
+                    each_word(run.start, run.end, sink);
+                    run.end - run.start
+                })
+                .sum(),
             Self::Zipf(zipf) => zipf.draw(to - from, sampler, sink),
         }
     }
@@ -109,9 +117,7 @@ impl Shape {
                 }
                 mask | sampler.word(Law::of_exposure((to - from) * band.weight)) & lanes
             }),
-            Self::Cycle(set) => {
-                cycle_runs(set, from, to).iter().fold(0, |mask, run| mask | lanes(run, word))
-            }
+            Self::Cycle(set) => cycle_runs(set, from, to).iter().fold(0, |mask, run| mask | lanes(run, word)),
             Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
         }
     }
@@ -119,9 +125,10 @@ impl Shape {
     /// How many pages are expected to be clean still after `writes` of them from a clean start.
     pub(super) fn untouched(&self, writes: f64) -> f64 {
         match self {
-            Self::Bands(bands) => bands.iter().map(|band| {
-                (band.pages.end - band.pages.start) as f64 * (-writes * band.weight).exp()
-            }).sum(),
+            Self::Bands(bands) => bands
+                .iter()
+                .map(|band| (band.pages.end - band.pages.start) as f64 * (-writes * band.weight).exp())
+                .sum(),
             Self::Cycle(set) => ((set.end - set.start) as f64 - writes).max(0.0),
             Self::Zipf(zipf) => {
                 zipf.groups().iter().map(|group| group.pages * (-writes * group.weight).exp()).sum()
@@ -132,14 +139,19 @@ impl Shape {
     /// The chance that the next write goes to a clean page: how fast [`Shape::untouched`] falls.
     pub(super) fn fresh(&self, writes: f64) -> f64 {
         match self {
-            Self::Bands(bands) => bands.iter().map(|band| {
-                let share = (band.pages.end - band.pages.start) as f64 * band.weight;
-                share * (-writes * band.weight).exp()
-            }).sum(),
+            Self::Bands(bands) => bands
+                .iter()
+                .map(|band| {
+                    let share = (band.pages.end - band.pages.start) as f64 * band.weight;
+                    share * (-writes * band.weight).exp()
+                })
+                .sum(),
             Self::Cycle(set) => f64::from(u8::from(writes < (set.end - set.start) as f64)),
-            Self::Zipf(zipf) => zipf.groups().iter().map(|group| {
-                group.pages * group.weight * (-writes * group.weight).exp()
-            }).sum(),
+            Self::Zipf(zipf) => zipf
+                .groups()
+                .iter()
+                .map(|group| group.pages * group.weight * (-writes * group.weight).exp())
+                .sum(),
         }
     }
 }

@@ -37,7 +37,12 @@ pub(super) struct Writer {
 
 impl Writer {
     /// A writer on the pages of `set`; `None` if it never writes.
-    pub(super) fn new(config: &WriterConfig, set: &Range<u64>, mut layout: Generator, writes: Generator) -> Option<Self> {
+    pub(super) fn new(
+        config: &WriterConfig,
+        set: &Range<u64>,
+        mut layout: Generator,
+        writes: Generator,
+    ) -> Option<Self> {
         let shape = Shape::new(config, set, &mut layout)?;
         Some(Self {
             shape,

@@ -48,11 +48,7 @@ fn whole_words(run: &Range<u64>) -> Range<u64> {
 impl ZeroMap {
     fn none(pages: u64) -> Self {
         let words = pages.div_ceil(64);
-        Self {
-            whole: vec![0; words.div_ceil(64) as usize],
-            partial: Vec::new(),
-            count: 0,
-        }
+        Self { whole: vec![0; words.div_ceil(64) as usize], partial: Vec::new(), count: 0 }
     }
 
     /// Adds runs that are in order and do not touch each other's pages.
@@ -135,7 +131,7 @@ impl ZeroMap {
                 let mut mask = mask;
                 if mask != u64::MAX {
                     while u64::from(mask.count_ones()) > edges {
-                        mask ^= 1 << (63 - mask.leading_zeros());
+                        mask ^= 1 << mask.ilog2();
                     }
                     edges -= u64::from(mask.count_ones());
                 }
@@ -153,11 +149,7 @@ impl ZeroMap {
     /// # Errors
     ///
     /// If a run lies outside memory or touches a working set.
-    pub(super) fn exactly(
-        pages: u64,
-        sets: &[Range<u64>],
-        runs: &[PageRun],
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn exactly(pages: u64, sets: &[Range<u64>], runs: &[PageRun]) -> Result<Self, ConfigError> {
         let refuse = |run: &Range<u64>, accepted: &str| {
             let value = format!("the zero pages {} to {}", run.start, run.end.saturating_sub(1));
             Err(ConfigError::new("guest.zero-pages", value, accepted))
@@ -193,9 +185,7 @@ impl ZeroMap {
         if self.partial.is_empty() {
             return 0;
         }
-        self.partial
-            .binary_search_by_key(&index, |&(word, _)| word)
-            .map_or(0, |found| self.partial[found].1)
+        self.partial.binary_search_by_key(&index, |&(word, _)| word).map_or(0, |found| self.partial[found].1)
     }
 
     /// How many there are.
@@ -205,6 +195,7 @@ impl ZeroMap {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // Lists of ranges, one long.
 mod tests {
     use super::*;
     use whimbrel_core::layout::PageNumber;
@@ -220,7 +211,8 @@ mod tests {
     #[test]
     fn there_are_as_many_zero_pages_as_asked_and_none_in_a_working_set() {
         for pages in [1, 63, 64, 65, 1000, 4096, 10_000] {
-            for sets in [vec![], vec![0..pages / 3], vec![pages / 7..pages / 2, pages / 3..pages - pages / 9]] {
+            for sets in [vec![], vec![0..pages / 3], vec![pages / 7..pages / 2, pages / 3..pages - pages / 9]]
+            {
                 let free: u64 = free_runs(pages, &sets).iter().map(|run| run.end - run.start).sum();
                 for count in [0, free / 5, free / 2, free] {
                     for zero in [ZeroMap::spread(pages, &sets, count), ZeroMap::at_end(pages, &sets, count)] {

@@ -52,9 +52,8 @@ pub(super) struct Zipf {
 ///
 /// Beyond [`EXACT_RANKS`] by the midpoint rule with its first correction; relative error below 10⁻¹².
 fn rank_sum(first: u64, last: u64, exponent: f64) -> f64 {
-    let direct = |first: u64, last: u64| -> f64 {
-        (first..=last).map(|rank| (rank as f64).powf(-exponent)).sum()
-    };
+    let direct =
+        |first: u64, last: u64| -> f64 { (first..=last).map(|rank| (rank as f64).powf(-exponent)).sum() };
     if last <= EXACT_RANKS {
         return direct(first, last);
     }
@@ -103,13 +102,8 @@ impl Zipf {
         for group in &mut groups {
             group.weight /= total;
         }
-        let mut zipf = Self {
-            set,
-            class_of: vec![0; words as usize],
-            weights: Vec::new(),
-            hottest: Vec::new(),
-            groups,
-        };
+        let mut zipf =
+            Self { set, class_of: vec![0; words as usize], weights: Vec::new(), hottest: Vec::new(), groups };
         zipf.deal(&order, exponent, total, rng);
         zipf
     }
@@ -146,9 +140,8 @@ impl Zipf {
         if let Some(weight) = self.weights.last_mut()
             && !class.is_empty()
         {
-            *weight = rank_sum(class.start, class.end - 1, exponent)
-                / (class.end - class.start) as f64
-                / total;
+            *weight =
+                rank_sum(class.start, class.end - 1, exponent) / (class.end - class.start) as f64 / total;
         }
     }
 
@@ -172,8 +165,7 @@ impl Zipf {
     /// Draws the pages that `writes` dirty; says how many.
     pub(super) fn draw(&self, writes: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) -> u64 {
         let mut count = 0;
-        let laws: Vec<Law> =
-            self.weights.iter().map(|weight| Law::of_exposure(writes * weight)).collect();
+        let laws: Vec<Law> = self.weights.iter().map(|weight| Law::of_exposure(writes * weight)).collect();
         let first_word = (self.set.start / 64) as usize;
         each_word(self.set.start, self.set.end, &mut |word, lanes| {
             let class = self.class_of[word - first_word];

@@ -6,15 +6,8 @@ use std::collections::BTreeSet;
 
 /// Two regions, the first of which does not fill its last word.
 fn layout() -> RamLayout {
-    let region = |start: u64, pages: u64| Region {
-        start: Gpa(start << 30),
-        len: ByteCount(pages * 4096),
-    };
-    RamLayout::new(
-        PageSize::Kib4,
-        vec![region(0, 1100), region(4, 640), region(8, 33)],
-    )
-    .unwrap()
+    let region = |start: u64, pages: u64| Region { start: Gpa(start << 30), len: ByteCount(pages * 4096) };
+    RamLayout::new(PageSize::Kib4, vec![region(0, 1100), region(4, 640), region(8, 33)]).unwrap()
 }
 
 fn drain_all(backlog: &mut Backlog) -> Pages {
@@ -78,10 +71,7 @@ impl World {
         let newly = pages.difference(&self.pending).count() as u64;
         self.pending.extend(pages);
         self.arrived.retain(|page| !pages.contains(page));
-        Harvested {
-            dirty: Pages(pages.len() as u64),
-            newly_pending: Pages(newly),
-        }
+        Harvested { dirty: Pages(pages.len() as u64), newly_pending: Pages(newly) }
     }
 
     fn took(&mut self, page: u64) {
@@ -99,20 +89,14 @@ impl World {
                     }
                 };
                 // Padding may be marked by mistake; it must not become pending.
-                let real = pages
-                    .iter()
-                    .copied()
-                    .filter(|&page| self.layout.contains(PageNumber(page)));
+                let real = pages.iter().copied().filter(|&page| self.layout.contains(PageNumber(page)));
                 let expected = self.dirtied(&real.collect());
                 assert_eq!(self.backlog.harvest_with(put), Ok(((), expected)));
             }
             Op::DirtyWord(word, mask) => {
-                let pages = (0..64)
-                    .filter(|bit| mask >> bit & 1 != 0)
-                    .map(|bit| *word as u64 * 64 + bit);
-                let pages: BTreeSet<u64> = pages
-                    .filter(|&page| self.layout.contains(PageNumber(page)))
-                    .collect();
+                let pages = (0..64).filter(|bit| mask >> bit & 1 != 0).map(|bit| *word as u64 * 64 + bit);
+                let pages: BTreeSet<u64> =
+                    pages.filter(|&page| self.layout.contains(PageNumber(page))).collect();
                 let mask = pages.iter().fold(0, |mask, page| mask | 1 << (page % 64));
                 let expected = self.dirtied(&pages);
                 self.backlog.mark_dirty_word(*word, mask);
@@ -146,26 +130,23 @@ impl World {
                     Take::Continue(filter)
                 });
                 assert_eq!(result.taken, Pages(taken.len() as u64));
-                assert!(
-                    result.stopped || shown == pending,
-                    "a pass shows all that is pending"
-                );
+                assert!(result.stopped || shown == pending, "a pass shows all that is pending");
                 for page in taken {
                     self.took(page);
                 }
             }
-            Op::TakeRun(most) => {
-                match self.backlog.take_run(Pages(most)) {
-                    Some(run) => {
-                        assert!(run.count.0 <= most && run.count.0 > 0);
-                        assert!(self.layout.runs().any(|region| {
-                            region.contains(run.first) && run.end() <= region.end()
-                        }));
-                        run.range().for_each(|page| self.took(page));
-                    }
-                    None => assert!(most == 0 || self.pending.is_empty()),
+            Op::TakeRun(most) => match self.backlog.take_run(Pages(most)) {
+                Some(run) => {
+                    assert!(run.count.0 <= most && run.count.0 > 0);
+                    assert!(
+                        self.layout
+                            .runs()
+                            .any(|region| { region.contains(run.first) && run.end() <= region.end() })
+                    );
+                    run.range().for_each(|page| self.took(page));
                 }
-            }
+                None => assert!(most == 0 || self.pending.is_empty()),
+            },
             _ => {}
         }
     }
@@ -184,24 +165,15 @@ impl World {
             },
             Op::Acknowledge => {
                 if let Some((gate, pages)) = self.awaiting.take() {
-                    assert_eq!(
-                        self.backlog.acknowledge(gate),
-                        Ok(Pages(pages.len() as u64))
-                    );
-                    self.arrived.extend(
-                        pages
-                            .difference(&self.pending)
-                            .filter(|page| !self.sending.contains(page)),
-                    );
+                    assert_eq!(self.backlog.acknowledge(gate), Ok(Pages(pages.len() as u64)));
+                    self.arrived
+                        .extend(pages.difference(&self.pending).filter(|page| !self.sending.contains(page)));
                 }
             }
             Op::WrongAcknowledge(gate) => {
                 let awaited = self.awaiting.as_ref().map(|&(gate, _)| gate);
                 if awaited != Some(Gate(gate)) {
-                    let error = GateError::NotAwaited {
-                        got: Gate(gate),
-                        awaited,
-                    };
+                    let error = GateError::NotAwaited { got: Gate(gate), awaited };
                     assert_eq!(self.backlog.acknowledge(Gate(gate)), Err(error));
                 }
             }
@@ -220,19 +192,11 @@ impl World {
     }
 
     fn check(&self) {
-        let pages: BTreeSet<u64> = self
-            .backlog
-            .pending_pages()
-            .pages()
-            .map(|page| page.0)
-            .collect();
+        let pages: BTreeSet<u64> = self.backlog.pending_pages().pages().map(|page| page.0).collect();
         assert_eq!(pages, self.pending);
         assert_eq!(self.backlog.pending().0, self.pending.len() as u64);
         let awaiting = self.awaiting.as_ref().map_or(0, |(_, pages)| pages.len());
-        assert_eq!(
-            self.backlog.in_flight().0,
-            (self.sending.len() + awaiting) as u64
-        );
+        assert_eq!(self.backlog.in_flight().0, (self.sending.len() + awaiting) as u64);
         assert_eq!(
             self.backlog.is_settled(),
             self.pending.is_empty() && self.backlog.in_flight() == Pages(0)
@@ -332,25 +296,13 @@ fn a_lost_connection_puts_everything_in_flight_back() {
     backlog.mark_dirty_word(1, u64::MAX);
     drain_all(&mut backlog);
     assert_eq!(backlog.put_back(), layout().pages());
-    assert_eq!(
-        (backlog.pending(), backlog.in_flight()),
-        (layout().pages(), Pages(0))
-    );
-    let late = GateError::NotAwaited {
-        got: lost,
-        awaited: None,
-    };
+    assert_eq!((backlog.pending(), backlog.in_flight()), (layout().pages(), Pages(0)));
+    let late = GateError::NotAwaited { got: lost, awaited: None };
     assert_eq!(backlog.acknowledge(lost), Err(late));
     drain_all(&mut backlog);
     let next = backlog.close_gate().unwrap();
     assert!(next > lost);
-    assert_eq!(
-        backlog.acknowledge(lost),
-        Err(GateError::NotAwaited {
-            got: lost,
-            awaited: Some(next)
-        })
-    );
+    assert_eq!(backlog.acknowledge(lost), Err(GateError::NotAwaited { got: lost, awaited: Some(next) }));
 }
 
 #[test]
@@ -364,13 +316,7 @@ fn a_failed_harvest_still_keeps_what_it_found() {
         })
         .unwrap();
     assert!(result.is_err());
-    assert_eq!(
-        harvested,
-        Harvested {
-            dirty: Pages(1),
-            newly_pending: Pages(1)
-        }
-    );
+    assert_eq!(harvested, Harvested { dirty: Pages(1), newly_pending: Pages(1) });
     assert!(backlog.pending_pages().contains(PageNumber(7)));
 }
 
@@ -405,9 +351,7 @@ fn a_line_is_marked_as_its_words_are() {
     drain_all(&mut by_line);
     drain_all(&mut by_word);
     for pages in [[5; 8], [0, 7, 0, u64::MAX, 0, 0, 1, 5]] {
-        let new: u32 = (0..8)
-            .map(|word| by_word.mark_dirty_word(8 + word, pages[word]).count_ones())
-            .sum();
+        let new: u32 = (0..8).map(|word| by_word.mark_dirty_word(8 + word, pages[word]).count_ones()).sum();
         assert_eq!(by_line.mark_dirty_line(1, &pages).0, u64::from(new));
     }
     assert_eq!(by_line.finish_harvest(), by_word.finish_harvest());
@@ -420,16 +364,8 @@ fn marks_of_a_bitmap_become_pending() {
     drain_all(&mut backlog);
     let bitmap = DirtyBitmap::new(layout().numbers());
     bitmap.mark(PageNumber(5)).unwrap();
-    bitmap
-        .mark_run(PageRun {
-            first: PageNumber(1152),
-            count: Pages(100),
-        })
-        .unwrap();
-    let all = Harvested {
-        dirty: Pages(101),
-        newly_pending: Pages(101),
-    };
+    bitmap.mark_run(PageRun { first: PageNumber(1152), count: Pages(100) }).unwrap();
+    let all = Harvested { dirty: Pages(101), newly_pending: Pages(101) };
     assert_eq!(backlog.harvest(&bitmap), Ok(all));
     assert_eq!(backlog.harvest(&bitmap), Ok(Harvested::default()));
     assert!(backlog.harvest(&DirtyBitmap::new(5)).is_err());

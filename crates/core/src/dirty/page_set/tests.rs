@@ -5,10 +5,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn run(first: u64, count: u64) -> PageRun {
-    PageRun {
-        first: PageNumber(first),
-        count: Pages(count),
-    }
+    PageRun { first: PageNumber(first), count: Pages(count) }
 }
 
 fn set_of(numbers: u64, pages: &BTreeSet<u64>) -> PageSet {
@@ -21,10 +18,7 @@ fn set_of(numbers: u64, pages: &BTreeSet<u64>) -> PageSet {
 
 /// Count, summary and tail are what the bits say, and the bits are what the model says.
 fn check(set: &PageSet, model: &BTreeSet<u64>) {
-    assert!(
-        set.pages().map(|page| page.0).eq(model.iter().copied()),
-        "{set:?} is not {model:?}"
-    );
+    assert!(set.pages().map(|page| page.0).eq(model.iter().copied()), "{set:?} is not {model:?}");
     assert_eq!(set.count(), Pages(model.len() as u64));
     assert_eq!(set.is_empty(), model.is_empty());
     assert_eq!(set.as_bits().count_ones(), model.len());
@@ -88,17 +82,11 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// The pages of a mask, as the model wants them.
 fn pages_of(word: usize, mask: u64) -> BTreeSet<u64> {
-    (0..64)
-        .filter(|bit| mask >> bit & 1 != 0)
-        .map(|bit| word as u64 * 64 + bit)
-        .collect()
+    (0..64).filter(|bit| mask >> bit & 1 != 0).map(|bit| word as u64 * 64 + bit).collect()
 }
 
 fn model_of(runs: &[(u64, u64)]) -> BTreeSet<u64> {
-    runs.iter()
-        .flat_map(|&(first, count)| first..(first + count))
-        .filter(|&page| page < NUMBERS)
-        .collect()
+    runs.iter().flat_map(|&(first, count)| first..(first + count)).filter(|&page| page < NUMBERS).collect()
 }
 
 fn words_agree(set: &mut PageSet, model: &mut BTreeSet<u64>, op: &Op) {
@@ -124,10 +112,7 @@ fn words_agree(set: &mut PageSet, model: &mut BTreeSet<u64>, op: &Op) {
             model.retain(|page| !gone.contains(page));
         }
         Op::TakeWord(word) => {
-            let gone: BTreeSet<u64> = pages_of(word, u64::MAX)
-                .intersection(model)
-                .copied()
-                .collect();
+            let gone: BTreeSet<u64> = pages_of(word, u64::MAX).intersection(model).copied().collect();
             assert_eq!(pages_of(word, set.take_word(word)), gone);
             model.retain(|page| !gone.contains(page));
         }
@@ -141,9 +126,7 @@ fn sets_agree(set: &mut PageSet, model: &mut BTreeSet<u64>, op: &Op) {
         Op::TakeNext(from, most) => {
             let gone: BTreeSet<u64> = model.range(from..).take(*most as usize).copied().collect();
             let mut into = set_of(NUMBERS, &BTreeSet::from([3]));
-            let taken = set
-                .take_next(PageNumber(*from), Pages(*most), &mut into)
-                .unwrap();
+            let taken = set.take_next(PageNumber(*from), Pages(*most), &mut into).unwrap();
             assert_eq!(taken, Pages(gone.len() as u64));
             model.retain(|page| !gone.contains(page));
             check(&into, &gone.union(&BTreeSet::from([3])).copied().collect());
@@ -165,10 +148,7 @@ fn sets_agree(set: &mut PageSet, model: &mut BTreeSet<u64>, op: &Op) {
             let mut other = set_of(NUMBERS, &all);
             let had = all.len() as u64;
             all.append(model);
-            assert_eq!(
-                set.drain_into(&mut other).unwrap().0,
-                all.len() as u64 - had
-            );
+            assert_eq!(set.drain_into(&mut other).unwrap().0, all.len() as u64 - had);
             check(set, &BTreeSet::new());
             check(&other, &all);
             *set = other;
@@ -192,19 +172,13 @@ fn pages_agree(set: &mut PageSet, model: &mut BTreeSet<u64>, op: &Op) {
         Op::InsertRun(first, count) => {
             let before = model.len() as u64;
             model.extend(first..first + count);
-            assert_eq!(
-                set.insert_run(run(first, count)),
-                Ok(Pages(model.len() as u64 - before))
-            );
+            assert_eq!(set.insert_run(run(first, count)), Ok(Pages(model.len() as u64 - before)));
         }
         Op::Remove(page) => assert_eq!(set.remove(PageNumber(page)), model.remove(&page)),
         Op::RemoveRun(first, count) => {
             let before = model.len() as u64;
             model.retain(|page| !(first..first + count).contains(page));
-            assert_eq!(
-                set.remove_run(run(first, count)).0,
-                before - model.len() as u64
-            );
+            assert_eq!(set.remove_run(run(first, count)).0, before - model.len() as u64);
         }
         _ => {}
     }
@@ -247,21 +221,11 @@ proptest! {
 
 #[test]
 fn a_full_set_has_every_page_and_no_padding() {
-    let region = |start: u64, pages: u64| Region {
-        start: Gpa(start << 30),
-        len: ByteCount(pages * 4096),
-    };
-    let layout = RamLayout::new(
-        PageSize::Kib4,
-        vec![region(0, 2000), region(4, 70), region(8, 1)],
-    )
-    .unwrap();
+    let region = |start: u64, pages: u64| Region { start: Gpa(start << 30), len: ByteCount(pages * 4096) };
+    let layout = RamLayout::new(PageSize::Kib4, vec![region(0, 2000), region(4, 70), region(8, 1)]).unwrap();
     let set = PageSet::full_from(&layout);
     assert_eq!(set.count(), layout.pages());
-    assert_eq!(
-        set.runs().collect::<Vec<_>>(),
-        vec![run(0, 2000), run(2048, 70), run(2176, 1)]
-    );
+    assert_eq!(set.runs().collect::<Vec<_>>(), vec![run(0, 2000), run(2048, 70), run(2176, 1)]);
 }
 
 #[test]
