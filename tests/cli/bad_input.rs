@@ -11,186 +11,57 @@ const SCENARIOS: &[Scenario] = &[
     // Not TOML, or not ours.
     ("[guest\nmemory = \"1GiB\"", &["bad.toml:1"]),
     ("[guest]\nmemory = 1GiB", &["bad.toml:2"]),
-    (
-        "[guest]\nmemory = \"1GiB\"\nmemory = \"2GiB\"",
-        &["bad.toml:3", "memory"],
-    ),
+    ("[guest]\nmemory = \"1GiB\"\nmemory = \"2GiB\"", &["bad.toml:3", "memory"]),
     ("guest = 3", &["bad.toml:1", "guest", "3"]),
-    (
-        "[gest]\nmemory = \"1GiB\"",
-        &["bad.toml:1", "`gest`", "`guest`"],
-    ),
-    (
-        "[link]\nbandwith = \"1Gbit/s\"",
-        &["bad.toml:2", "`link.bandwith`", "`link.bandwidth`"],
-    ),
-    (
-        "[guest]\n[[guest.writers]]\nworking-sett = \"1GiB\"",
-        &["bad.toml:3", "working-sett", "working-set"],
-    ),
-    (
-        "[[guest.writer]]\nrate = 1",
-        &["bad.toml:1", "`guest.writer`", "`guest.writers`"],
-    ),
-    (
-        "[run]\nrepeats = 3",
-        &["bad.toml:2", "`run.repeats`", "`run.repeat`"],
-    ),
+    ("[gest]\nmemory = \"1GiB\"", &["bad.toml:1", "`gest`", "`guest`"]),
+    ("[link]\nbandwith = \"1Gbit/s\"", &["bad.toml:2", "`link.bandwith`", "`link.bandwidth`"]),
+    ("[guest]\n[[guest.writers]]\nworking-sett = \"1GiB\"", &["bad.toml:3", "working-sett", "working-set"]),
+    ("[[guest.writer]]\nrate = 1", &["bad.toml:1", "`guest.writer`", "`guest.writers`"]),
+    ("[run]\nrepeats = 3", &["bad.toml:2", "`run.repeats`", "`run.repeat`"]),
     // Values.
-    (
-        "[guest]\nmemory = \"4 apples\"",
-        &["bad.toml:2", "guest.memory", "4 apples", "GiB"],
-    ),
-    (
-        "[guest]\nmemory = \"-1GiB\"",
-        &["bad.toml:2", "guest.memory", "-1GiB"],
-    ),
-    (
-        "[guest]\nmemory = true",
-        &["bad.toml:2", "guest.memory", "true"],
-    ),
-    (
-        "[guest]\nmemory = \"0B\"",
-        &["bad.toml:2", "guest.memory", "0"],
-    ),
-    (
-        "[guest]\nmemory = \"99999999EiB\"",
-        &["bad.toml:2", "guest.memory", "99999999EiB"],
-    ),
-    (
-        "[guest]\nmemory = \"10000B\"",
-        &["bad.toml:2", "guest.memory"],
-    ),
-    (
-        "[guest]\npage-size = \"8KiB\"",
-        &["bad.toml:2", "guest.page-size", "8KiB", "`4KiB`"],
-    ),
+    ("[guest]\nmemory = \"4 apples\"", &["bad.toml:2", "guest.memory", "4 apples", "GiB"]),
+    ("[guest]\nmemory = \"-1GiB\"", &["bad.toml:2", "guest.memory", "-1GiB"]),
+    ("[guest]\nmemory = true", &["bad.toml:2", "guest.memory", "true"]),
+    ("[guest]\nmemory = \"0B\"", &["bad.toml:2", "guest.memory", "0"]),
+    ("[guest]\nmemory = \"99999999EiB\"", &["bad.toml:2", "guest.memory", "99999999EiB"]),
+    ("[guest]\nmemory = \"10000B\"", &["bad.toml:2", "guest.memory"]),
+    ("[guest]\npage-size = \"8KiB\"", &["bad.toml:2", "guest.page-size", "8KiB", "`4KiB`"]),
     ("[guest]\nvcpus = 0", &["bad.toml:2", "guest.vcpus", "0"]),
-    (
-        "[guest]\nvcpus = 1.5",
-        &["bad.toml:2", "guest.vcpus", "1.5"],
-    ),
-    (
-        "[guest]\nzero-pages = 1.5",
-        &["bad.toml:2", "guest.zero-pages", "1.5"],
-    ),
-    (
-        "[guest]\nzero-pages = nan",
-        &["bad.toml:2", "guest.zero-pages", "NaN"],
-    ),
-    (
-        "[guest]\nwriters = 3",
-        &["bad.toml:2", "guest.writers", "3"],
-    ),
-    (
-        "[[guest.writers]]\npattern = \"random\"",
-        &["bad.toml:2", "pattern", "random", "`uniform`"],
-    ),
-    (
-        "[[guest.writers]]\nworking-set = \"8GiB\"",
-        &["bad.toml:2", "working-set", "8GiB"],
-    ),
-    (
-        "[[guest.writers]]\nrate = -5",
-        &["bad.toml:2", "rate", "-5"],
-    ),
-    (
-        "[[guest.writers]]\nrate = inf",
-        &["bad.toml:2", "rate", "inf"],
-    ),
-    (
-        "[[guest.writers]]\npattern = \"zipf\"\nexponent = -1.0",
-        &["bad.toml:3", "exponent", "-1"],
-    ),
-    (
-        "[[guest.writers]]\nphases = [{ rate = 5 }]",
-        &["bad.toml:2", "length", "missing"],
-    ),
-    (
-        "[link]\nbandwidth = \"0bit/s\"",
-        &["bad.toml:2", "link.bandwidth", "0bit/s"],
-    ),
-    (
-        "[link]\nbandwidth = \"100Mbps\"",
-        &["bad.toml:2", "link.bandwidth", "100Mbps", "bits or bytes"],
-    ),
-    (
-        "[link]\nbandwidth = \"fast\"",
-        &["bad.toml:2", "link.bandwidth", "fast", "Gbit/s"],
-    ),
-    (
-        "[link]\nround-trip = \"5 parsecs\"",
-        &["bad.toml:2", "link.round-trip", "5 parsecs"],
-    ),
-    (
-        "[link]\nround-trip = 5",
-        &["bad.toml:2", "link.round-trip", "5"],
-    ),
-    (
-        "[link]\nchanges = [{ at = \"5s\" }]",
-        &["bad.toml:2", "bandwidth", "missing"],
-    ),
-    (
-        "[host]\nsend-batch = 0",
-        &["bad.toml:2", "host.send-batch", "0"],
-    ),
+    ("[guest]\nvcpus = 1.5", &["bad.toml:2", "guest.vcpus", "1.5"]),
+    ("[guest]\nzero-pages = 1.5", &["bad.toml:2", "guest.zero-pages", "1.5"]),
+    ("[guest]\nzero-pages = nan", &["bad.toml:2", "guest.zero-pages", "NaN"]),
+    ("[guest]\nwriters = 3", &["bad.toml:2", "guest.writers", "3"]),
+    ("[[guest.writers]]\npattern = \"random\"", &["bad.toml:2", "pattern", "random", "`uniform`"]),
+    ("[[guest.writers]]\nworking-set = \"8GiB\"", &["bad.toml:2", "working-set", "8GiB"]),
+    ("[[guest.writers]]\nrate = -5", &["bad.toml:2", "rate", "-5"]),
+    ("[[guest.writers]]\nrate = inf", &["bad.toml:2", "rate", "inf"]),
+    ("[[guest.writers]]\npattern = \"zipf\"\nexponent = -1.0", &["bad.toml:3", "exponent", "-1"]),
+    ("[[guest.writers]]\nphases = [{ rate = 5 }]", &["bad.toml:2", "length", "missing"]),
+    ("[link]\nbandwidth = \"0bit/s\"", &["bad.toml:2", "link.bandwidth", "0bit/s"]),
+    ("[link]\nbandwidth = \"100Mbps\"", &["bad.toml:2", "link.bandwidth", "100Mbps", "bits or bytes"]),
+    ("[link]\nbandwidth = \"fast\"", &["bad.toml:2", "link.bandwidth", "fast", "Gbit/s"]),
+    ("[link]\nround-trip = \"5 parsecs\"", &["bad.toml:2", "link.round-trip", "5 parsecs"]),
+    ("[link]\nround-trip = 5", &["bad.toml:2", "link.round-trip", "5"]),
+    ("[link]\nchanges = [{ at = \"5s\" }]", &["bad.toml:2", "bandwidth", "missing"]),
+    ("[host]\nsend-batch = 0", &["bad.toml:2", "host.send-batch", "0"]),
     ("[run]\nseed = -1", &["bad.toml:2", "run.seed", "-1"]),
     ("[run]\nrepeat = 0", &["bad.toml:2", "run.repeat", "0"]),
-    (
-        "[run]\ntime-limit = \"0s\"",
-        &["bad.toml:2", "run.time-limit", "0s"],
-    ),
-    (
-        "[run]\nfidelity = \"fluid\"",
-        &["bad.toml:2", "run.fidelity", "later"],
-    ),
-    (
-        "[run]\nfidelity = \"vague\"",
-        &["bad.toml:2", "run.fidelity", "vague"],
-    ),
+    ("[run]\ntime-limit = \"0s\"", &["bad.toml:2", "run.time-limit", "0s"]),
+    ("[run]\nfidelity = \"fluid\"", &["bad.toml:2", "run.fidelity", "later"]),
+    ("[run]\nfidelity = \"vague\"", &["bad.toml:2", "run.fidelity", "vague"]),
     // Policies.
-    (
-        "[policy]\npreset = \"qemu-defualt\"",
-        &["bad.toml:2", "qemu-defualt", "`qemu-default`"],
-    ),
+    ("[policy]\npreset = \"qemu-defualt\"", &["bad.toml:2", "qemu-defualt", "`qemu-default`"]),
     ("[policy]\npreset = 5", &["bad.toml:2", "5"]),
-    (
-        "[policy]\npreset = \"xen-5\"\ndowntime-limit = \"1s\"",
-        &["bad.toml:3", "xen-5", "downtime-limit"],
-    ),
-    (
-        "[policy]\ndowntime-limit = \"soon\"",
-        &["bad.toml:2", "downtime-limit", "soon"],
-    ),
-    (
-        "[policy]\ndowntime-limit = \"3h\"",
-        &["bad.toml:2", "downtime-limit", "3h"],
-    ),
-    (
-        "[policy]\npreset = \"fixed-rounds\"\nrounds = -1",
-        &["bad.toml:3", "rounds", "-1"],
-    ),
+    ("[policy]\npreset = \"xen-5\"\ndowntime-limit = \"1s\"", &["bad.toml:3", "xen-5", "downtime-limit"]),
+    ("[policy]\ndowntime-limit = \"soon\"", &["bad.toml:2", "downtime-limit", "soon"]),
+    ("[policy]\ndowntime-limit = \"3h\"", &["bad.toml:2", "downtime-limit", "3h"]),
+    ("[policy]\npreset = \"fixed-rounds\"\nrounds = -1", &["bad.toml:3", "rounds", "-1"]),
     // Sweeps.
-    (
-        "[sweep]\n\"link.bandwith\" = [\"1Gbit/s\"]",
-        &["bad.toml:2", "link.bandwith", "link.bandwidth"],
-    ),
-    (
-        "[sweep]\n\"link.bandwidth\" = []",
-        &["bad.toml:2", "link.bandwidth", "empty"],
-    ),
-    (
-        "[sweep]\n\"link.bandwidth\" = \"1Gbit/s\"",
-        &["bad.toml:2", "link.bandwidth", "list"],
-    ),
-    (
-        "[sweep]\n\"link.bandwidth\" = [\"1Gbit/s\", \"fast\"]",
-        &["bad.toml:2", "sweep value 2", "fast"],
-    ),
-    (
-        "[sweep]\n\"guest.vcpus\" = { from = 1, to = 4 }",
-        &["bad.toml:2", "steps", "missing"],
-    ),
+    ("[sweep]\n\"link.bandwith\" = [\"1Gbit/s\"]", &["bad.toml:2", "link.bandwith", "link.bandwidth"]),
+    ("[sweep]\n\"link.bandwidth\" = []", &["bad.toml:2", "link.bandwidth", "empty"]),
+    ("[sweep]\n\"link.bandwidth\" = \"1Gbit/s\"", &["bad.toml:2", "link.bandwidth", "list"]),
+    ("[sweep]\n\"link.bandwidth\" = [\"1Gbit/s\", \"fast\"]", &["bad.toml:2", "sweep value 2", "fast"]),
+    ("[sweep]\n\"guest.vcpus\" = { from = 1, to = 4 }", &["bad.toml:2", "steps", "missing"]),
     (
         "[sweep]\n\"guest.vcpus\" = { from = 1, to = 4, steps = 4, scale = \"cubic\" }",
         &["bad.toml:2", "scale", "cubic"],
@@ -199,18 +70,9 @@ const SCENARIOS: &[Scenario] = &[
         "[sweep]\n\"host.send-batch\" = { from = 0, to = 4, steps = 4, scale = \"log\" }",
         &["bad.toml:2", "host.send-batch"],
     ),
-    (
-        "[sweep]\n\"guest.writers.0.rate\" = [1, 2]",
-        &["bad.toml:2", "guest.writers.0"],
-    ),
-    (
-        "[sweep]\n\"policy.preset\" = [\"xen-5\", \"xen-6\"]",
-        &["bad.toml:2", "sweep value 2", "xen-6"],
-    ),
-    (
-        "[sweep]\n\"run.repeat\" = [1, 2]",
-        &["bad.toml:2", "run.repeat"],
-    ),
+    ("[sweep]\n\"guest.writers.0.rate\" = [1, 2]", &["bad.toml:2", "guest.writers.0"]),
+    ("[sweep]\n\"policy.preset\" = [\"xen-5\", \"xen-6\"]", &["bad.toml:2", "sweep value 2", "xen-6"]),
+    ("[sweep]\n\"run.repeat\" = [1, 2]", &["bad.toml:2", "run.repeat"]),
 ];
 
 /// A command line in a directory with a good `sweep.toml`, its status, and what the error must say.
@@ -222,81 +84,25 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["simulate", "--format", "yaml"], 2, &["yaml", "table"]),
     (&["simulate", "--plot"], 2, &["--plot"]),
     (&["simulate", "a.toml", "b.toml"], 2, &["b.toml"]),
-    (
-        &["simulate", "missing.toml"],
-        2,
-        &["missing.toml", "No such file"],
-    ),
+    (&["simulate", "missing.toml"], 2, &["missing.toml", "No such file"]),
     (&["simulate", "."], 2, &["directory"]),
     (&["simulate", "binary.toml"], 2, &["binary.toml:2", "UTF-8"]),
-    (
-        &["simulate", "--set", "link.bandwidth"],
-        2,
-        &["link.bandwidth", "KEY=VALUE"],
-    ),
+    (&["simulate", "--set", "link.bandwidth"], 2, &["link.bandwidth", "KEY=VALUE"]),
     (&["simulate", "--set", "=5"], 2, &["=5", "KEY=VALUE"]),
-    (
-        &["simulate", "--set", "link.bandwith=1Gbit/s"],
-        2,
-        &["link.bandwith", "link.bandwidth"],
-    ),
-    (
-        &["simulate", "--set", "link.bandwidth=quick"],
-        2,
-        &["--set", "link.bandwidth", "quick"],
-    ),
-    (
-        &["simulate", "--set", "guest.writers.7.rate=1"],
-        2,
-        &["guest.writers.7"],
-    ),
-    (
-        &["simulate", "--set", "policy.preset=xen"],
-        2,
-        &["`xen`", "xen-5"],
-    ),
-    (
-        &["simulate", "--set", "guest.memory=[1, 2"],
-        2,
-        &["--set", "guest.memory"],
-    ),
-    (
-        &["simulate", "--set", "run.fidelity=fluid"],
-        2,
-        &["run.fidelity", "later"],
-    ),
+    (&["simulate", "--set", "link.bandwith=1Gbit/s"], 2, &["link.bandwith", "link.bandwidth"]),
+    (&["simulate", "--set", "link.bandwidth=quick"], 2, &["--set", "link.bandwidth", "quick"]),
+    (&["simulate", "--set", "guest.writers.7.rate=1"], 2, &["guest.writers.7"]),
+    (&["simulate", "--set", "policy.preset=xen"], 2, &["`xen`", "xen-5"]),
+    (&["simulate", "--set", "guest.memory=[1, 2"], 2, &["--set", "guest.memory"]),
+    (&["simulate", "--set", "run.fidelity=fluid"], 2, &["run.fidelity", "later"]),
     (&["sweep", "sweep.toml", "--jobs", "0"], 2, &["--jobs", "0"]),
-    (
-        &["sweep", "sweep.toml", "--jobs", "many"],
-        2,
-        &["--jobs", "many"],
-    ),
-    (
-        &["sweep", "sweep.toml", "--jobs", "100000"],
-        2,
-        &["--jobs", "100000"],
-    ),
-    (
-        &["sweep", "sweep.toml", "--format", "json"],
-        2,
-        &["json", "jsonl"],
-    ),
+    (&["sweep", "sweep.toml", "--jobs", "many"], 2, &["--jobs", "many"]),
+    (&["sweep", "sweep.toml", "--jobs", "100000"], 2, &["--jobs", "100000"]),
+    (&["sweep", "sweep.toml", "--format", "json"], 2, &["json", "jsonl"]),
     (&["sweep", "sweep.toml", "--out", ""], 2, &["--out"]),
-    (
-        &["sweep", "sweep.toml", "--out", "sweep.toml"],
-        1,
-        &["sweep.toml", "not a directory"],
-    ),
-    (
-        &["sweep", "sweep.toml", "--set", "run.repeat=2000000"],
-        2,
-        &["run.repeat", "2000000"],
-    ),
-    (
-        &["sweep", "sweep.toml", "--set", "guest.memory=4MiB"],
-        2,
-        &["guest.memory"],
-    ),
+    (&["sweep", "sweep.toml", "--out", "sweep.toml"], 1, &["sweep.toml", "not a directory"]),
+    (&["sweep", "sweep.toml", "--set", "run.repeat=2000000"], 2, &["run.repeat", "2000000"]),
+    (&["sweep", "sweep.toml", "--set", "guest.memory=4MiB"], 2, &["guest.memory"]),
     (
         &["sweep", "sweep.toml", "--set", "run.repeat=1000000"],
         2,
@@ -305,6 +111,11 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["policies", "xen-6"], 2, &["xen-6", "`xen-5`"]),
     (&["policies", "xen-5", "hyperv-5"], 2, &["hyperv-5"]),
     (&["policies", "--format", "csv"], 2, &["csv", "table"]),
+    (&["validate"], 2, &["FILE.jsonl"]),
+    (&["validate", "missing.jsonl"], 2, &["missing.jsonl", "No such file"]),
+    (&["validate", "sweep.toml"], 2, &["sweep.toml:1", "measured migration"]),
+    (&["validate", "empty.jsonl"], 2, &["empty.jsonl", "no measured migrations"]),
+    (&["validate", "empty.jsonl", "--host", "vax"], 2, &["vax"]),
 ];
 
 /// Runs a command that must be refused, and says what is wrong with how it was.
@@ -316,10 +127,7 @@ fn fault(fresh: &Fresh, args: &[&str], status: i32, words: &[&str]) -> Option<St
         faults.push(format!("status {:?}, not {status}", ended.code));
     }
     faults.extend(
-        words
-            .iter()
-            .filter(|word| !ended.err.contains(**word))
-            .map(|word| format!("does not say `{word}`")),
+        words.iter().filter(|word| !ended.err.contains(**word)).map(|word| format!("does not say `{word}`")),
     );
     if !ended.err.starts_with("error: ") {
         faults.push("does not begin with `error: `".to_owned());
@@ -333,8 +141,7 @@ fn fault(fresh: &Fresh, args: &[&str], status: i32, words: &[&str]) -> Option<St
     if fresh.names() != before {
         faults.push(format!("leaves {:?}", fresh.names()));
     }
-    (!faults.is_empty())
-        .then(|| format!("{args:?} {}:\n    {}", faults.join(", "), ended.err.trim()))
+    (!faults.is_empty()).then(|| format!("{args:?} {}:\n    {}", faults.join(", "), ended.err.trim()))
 }
 
 #[test]
@@ -343,37 +150,24 @@ fn every_wrong_scenario_is_refused_by_name_and_leaves_no_file() {
     let mut faults = Vec::new();
     for (text, words) in SCENARIOS {
         fresh.write("bad.toml", text);
-        for args in [
-            &["simulate", "bad.toml", "--plot", "plot.svg"][..],
-            &["sweep", "bad.toml", "--out", "results"],
-        ] {
-            faults
-                .extend(fault(&fresh, args, 2, words).map(|fault| format!("{text:?}\n  {fault}")));
+        for args in
+            [&["simulate", "bad.toml", "--plot", "plot.svg"][..], &["sweep", "bad.toml", "--out", "results"]]
+        {
+            faults.extend(fault(&fresh, args, 2, words).map(|fault| format!("{text:?}\n  {fault}")));
         }
     }
-    assert!(
-        faults.is_empty(),
-        "{} faults\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
 fn every_wrong_command_line_is_refused_by_name_and_leaves_no_file() {
     let fresh = Fresh::new();
     fresh.write("sweep.toml", SMALL_SWEEP);
+    fresh.write("empty.jsonl", "");
     fresh.write("binary.toml", b"[guest]\nmemory = \"\xff\xfe\"\n");
-    let faults: Vec<_> = COMMANDS
-        .iter()
-        .filter_map(|(args, status, words)| fault(&fresh, args, *status, words))
-        .collect();
-    assert!(
-        faults.is_empty(),
-        "{} faults\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
+    let faults: Vec<_> =
+        COMMANDS.iter().filter_map(|(args, status, words)| fault(&fresh, args, *status, words)).collect();
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
 /// The promise is about this many; the tables may only grow.

@@ -13,8 +13,7 @@ impl Fresh {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("cli-{}-{number}", std::process::id()));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a fresh directory");
         Self(dir)
@@ -42,11 +41,7 @@ impl Fresh {
 
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_whimbrel"));
-        command
-            .args(args)
-            .current_dir(&self.0)
-            .stdin(Stdio::null())
-            .env_remove("RAYON_NUM_THREADS");
+        command.args(args).current_dir(&self.0).stdin(Stdio::null()).env_remove("RAYON_NUM_THREADS");
         command
     }
 
@@ -62,12 +57,7 @@ impl Fresh {
     /// Runs what must succeed.
     pub(crate) fn ok<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let ended = self.run(args);
-        assert_eq!(
-            (ended.code, ended.err.as_str()),
-            (Some(0), ""),
-            "{}",
-            ended.out
-        );
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{}", ended.out);
         ended.out
     }
 }

@@ -22,33 +22,13 @@ fn rows(text: &str) -> Vec<Value> {
 fn the_same_bytes_on_one_thread_and_on_many() {
     let fresh = swept();
     for (dir, jobs) in [("one", "1"), ("two", "2"), ("seven", "7")] {
-        fresh.ok(&[
-            "sweep",
-            "sweep.toml",
-            "--out",
-            dir,
-            "--jobs",
-            jobs,
-            "--rounds",
-        ]);
+        fresh.ok(&["sweep", "sweep.toml", "--out", dir, "--jobs", jobs, "--rounds"]);
     }
-    for file in [
-        "migrations.jsonl",
-        "rounds.jsonl",
-        "cells.jsonl",
-        "report.html",
-        "scenario.toml",
-    ] {
+    for file in ["migrations.jsonl", "rounds.jsonl", "cells.jsonl", "report.html", "scenario.toml"] {
         let one = fresh.read(&format!("one/{file}"));
         assert!(!one.is_empty(), "{file}");
-        assert!(
-            one == fresh.read(&format!("two/{file}")),
-            "{file} differs on two threads"
-        );
-        assert!(
-            one == fresh.read(&format!("seven/{file}")),
-            "{file} differs on seven threads"
-        );
+        assert!(one == fresh.read(&format!("two/{file}")), "{file} differs on two threads");
+        assert!(one == fresh.read(&format!("seven/{file}")), "{file} differs on seven threads");
     }
 }
 
@@ -57,10 +37,7 @@ fn every_run_has_a_row_with_its_place_its_seed_and_the_stable_names() {
     let fresh = swept();
     let told = fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--rounds"]);
     assert!(told.contains("48 migrations in 16 cells"), "{told}");
-    assert!(
-        told.contains("qemu-default") && told.contains("xen-5"),
-        "{told}"
-    );
+    assert!(told.contains("qemu-default") && told.contains("xen-5"), "{told}");
     let migrations = rows(&fresh.read("results/migrations.jsonl"));
     assert_eq!(migrations.len(), 48);
     let mut rounds: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -70,26 +47,14 @@ fn every_run_has_a_row_with_its_place_its_seed_and_the_stable_names() {
     }
     for (index, row) in migrations.iter().enumerate() {
         let (cell, repetition) = (index as u64 / 3, index as u64 % 3);
-        assert_eq!(
-            (row["cell"].as_u64(), row["repetition"].as_u64()),
-            (Some(cell), Some(repetition))
-        );
+        assert_eq!((row["cell"].as_u64(), row["repetition"].as_u64()), (Some(cell), Some(repetition)));
         assert_eq!(row["seed"].as_u64(), Some(repetition));
         assert_eq!(row["policy"], row["axes"]["policy.preset"]);
         assert!(row["axis_numbers"]["link.bandwidth"].is_number());
-        assert_eq!(
-            row["rounds"].as_u64(),
-            rounds.get(&(cell, repetition)).copied()
-        );
-        for name in [
-            "outcome",
-            "converged",
-            "total_ms",
-            "downtime_ms",
-            "sent_bytes",
-            "downtime",
-            "disruption_vcpu_s",
-        ] {
+        assert_eq!(row["rounds"].as_u64(), rounds.get(&(cell, repetition)).copied());
+        for name in
+            ["outcome", "converged", "total_ms", "downtime_ms", "sent_bytes", "downtime", "disruption_vcpu_s"]
+        {
             assert!(!row[name].is_null(), "no {name} in {row}");
         }
     }
@@ -106,29 +71,11 @@ fn csv_tables_have_the_same_numbers() {
     let csv = fresh.read("csv/migrations.csv");
     let header: Vec<_> = csv.lines().next().expect("a header").split(',').collect();
     // Before the first column that can hold a comma.
-    let column = header
-        .iter()
-        .position(|name| *name == "outcome")
-        .expect("outcome");
-    let outcomes: Vec<_> = csv
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split(',').nth(column))
-        .collect();
+    let column = header.iter().position(|name| *name == "outcome").expect("outcome");
+    let outcomes: Vec<_> = csv.lines().skip(1).filter_map(|line| line.split(',').nth(column)).collect();
     let rows = rows(&fresh.read("json/migrations.jsonl"));
-    assert_eq!(
-        outcomes,
-        rows.iter()
-            .filter_map(|row| row["outcome"].as_str())
-            .collect::<Vec<_>>()
-    );
-    let names = |dir: &str| {
-        fresh
-            .names()
-            .into_iter()
-            .filter(|name| name.starts_with(dir))
-            .count()
-    };
+    assert_eq!(outcomes, rows.iter().filter_map(|row| row["outcome"].as_str()).collect::<Vec<_>>());
+    let names = |dir: &str| fresh.names().into_iter().filter(|name| name.starts_with(dir)).count();
     assert_eq!((names("csv/"), names("json/")), (4, 4));
 }
 
@@ -140,18 +87,11 @@ fn the_report_is_one_file_that_needs_no_network() {
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     for address in ["http:", "https:", "src=", "@import", "<link", "<script"] {
         assert!(
-            !page
-                .replace("http://www.w3.org/2000/svg", "")
-                .contains(address),
+            !page.replace("http://www.w3.org/2000/svg", "").contains(address),
             "`{address}` in the report"
         );
     }
-    for word in [
-        "whimbrel sweep scenario.toml",
-        "qemu-default",
-        "xen-5",
-        "Mbit/s",
-    ] {
+    for word in ["whimbrel sweep scenario.toml", "qemu-default", "xen-5", "Mbit/s"] {
         assert!(page.contains(word), "no `{word}` in the report");
     }
 }
@@ -159,25 +99,10 @@ fn the_report_is_one_file_that_needs_no_network() {
 #[test]
 fn the_scenario_beside_the_results_makes_them_again() {
     let fresh = swept();
-    fresh.ok(&[
-        "sweep",
-        "sweep.toml",
-        "--out",
-        "first",
-        "--set",
-        "policy.downtime-limit=50ms",
-    ]);
+    fresh.ok(&["sweep", "sweep.toml", "--out", "first", "--set", "policy.downtime-limit=50ms"]);
     fresh.ok(&["sweep", "first/scenario.toml", "--out", "again"]);
-    for file in [
-        "migrations.jsonl",
-        "cells.jsonl",
-        "report.html",
-        "scenario.toml",
-    ] {
-        assert!(
-            fresh.read(&format!("first/{file}")) == fresh.read(&format!("again/{file}")),
-            "{file}"
-        );
+    for file in ["migrations.jsonl", "cells.jsonl", "report.html", "scenario.toml"] {
+        assert!(fresh.read(&format!("first/{file}")) == fresh.read(&format!("again/{file}")), "{file}");
     }
 }
 
@@ -190,26 +115,15 @@ fn results_of_an_earlier_sweep_are_replaced_and_files_of_others_are_not() {
     names.retain(|name| name.starts_with("results/"));
     assert_eq!(
         names,
-        [
-            "cells.jsonl",
-            "migrations.jsonl",
-            "report.html",
-            "scenario.toml"
-        ]
-        .map(|name| format!("results/{name}"))
+        ["cells.jsonl", "migrations.jsonl", "report.html", "scenario.toml"]
+            .map(|name| format!("results/{name}"))
     );
 
     let fresh = Fresh::new();
     fresh.write("scenario.toml", SMALL_SWEEP);
     let ended = fresh.run(&["sweep", "scenario.toml", "--out", "."]);
     assert_eq!(ended.code, Some(1));
-    assert!(
-        ended
-            .err
-            .contains("`scenario.toml` was not written by a sweep"),
-        "{}",
-        ended.err
-    );
+    assert!(ended.err.contains("`scenario.toml` was not written by a sweep"), "{}", ended.err);
     assert_eq!(fresh.names(), ["scenario.toml"]);
     assert_eq!(fresh.read("scenario.toml"), SMALL_SWEEP);
     fresh.ok(&["sweep", "scenario.toml", "--out", ".", "--force"]);

@@ -220,8 +220,7 @@ impl Controller {
         // smallest bandwidth there is says so.
         let length = now.since(since);
         if !length.is_zero() {
-            self.progress.bandwidth =
-                Some(Bandwidth::measured(bytes, length).unwrap_or(Bandwidth::SLOWEST));
+            self.progress.bandwidth = Some(Bandwidth::measured(bytes, length).unwrap_or(Bandwidth::SLOWEST));
         }
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
@@ -233,10 +232,8 @@ impl Controller {
         }
         // Only "go on" can be repeated unasked, and adjustments are made once.
         let repeatable = verdict.decision == Decision::Continue;
-        self.standing = repeatable.then(|| Verdict {
-            adjust: crate::policy::Adjustments::default(),
-            ..verdict.clone()
-        });
+        self.standing =
+            repeatable.then(|| Verdict { adjust: crate::policy::Adjustments::default(), ..verdict.clone() });
         self.journal.decided(moment, &self.progress, &verdict);
         verdict
     }

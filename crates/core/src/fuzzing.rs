@@ -151,9 +151,14 @@ impl World {
 
     /// Passes an event to the source. One that does not fit must change nothing.
     fn here(&mut self, event: SourceEvent) {
-        let before = (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
+        let before =
+            (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
         if self.source.handle(self.now, event).is_err() {
-            let after = (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
+            let after = (
+                self.source.phase(),
+                *self.source.handoff(),
+                self.source.controller().journal().entries().len(),
+            );
             assert_eq!(before, after, "an event that was refused changed the source");
         }
     }
@@ -247,10 +252,9 @@ impl World {
     fn fail_there(&mut self) {
         let event = match self.due_there.front() {
             Some(DestinationEvent::Built) => DestinationEvent::Refused { reason: "no room".into() },
-            Some(DestinationEvent::Restored) => DestinationEvent::Failed(Failure {
-                step: Step::Protocol,
-                detail: "made to fail".into(),
-            }),
+            Some(DestinationEvent::Restored) => {
+                DestinationEvent::Failed(Failure { step: Step::Protocol, detail: "made to fail".into() })
+            }
             Some(DestinationEvent::Persisted) => DestinationEvent::NotPersisted,
             _ => return,
         };
@@ -264,7 +268,8 @@ impl World {
             0 => self.here(SourceEvent::Start),
             1 => self.here(SourceEvent::Paused),
             2 => self.here(SourceEvent::Harvested(Harvested { pending: Pages(1), ..Harvested::default() })),
-            3 => self.here(SourceEvent::Transmitted(Transmitted { pending: Pages(7), ..Transmitted::default() })),
+            3 => self
+                .here(SourceEvent::Transmitted(Transmitted { pending: Pages(7), ..Transmitted::default() })),
             4 => self.here(SourceEvent::Received(Message::State(Vec::new()))),
             5 => self.here(SourceEvent::Received(Message::Configure(Configuration {
                 id: MigrationId(2),
@@ -384,7 +389,11 @@ impl World {
                 self.due_there.push_back(DestinationEvent::Persisted);
             }
             DestinationAction::Resume => {
-                assert_eq!(Some(&self.copy), self.at_pause.as_ref(), "the copy is not the memory at the pause");
+                assert_eq!(
+                    Some(&self.copy),
+                    self.at_pause.as_ref(),
+                    "the copy is not the memory at the pause"
+                );
                 self.runs_there = true;
                 self.ran_there = true;
                 self.due_there.push_back(DestinationEvent::Resumed);
@@ -480,8 +489,7 @@ fn source(seed: u8) -> Source {
 }
 
 fn controller(seed: u8) -> Controller {
-    let capabilities =
-        Capabilities { throttle: true, harvest_on_demand: true, ..Capabilities::default() };
+    let capabilities = Capabilities { throttle: true, harvest_on_demand: true, ..Capabilities::default() };
     let policy = Box::new(Whim { seed: u64::from(seed) });
     match Controller::new(policy, PageSize::Kib4, Pages(PAGES as u64), capabilities) {
         Ok(controller) => controller,

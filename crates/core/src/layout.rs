@@ -122,9 +122,7 @@ impl Visitor<'_> for PageSizeVisitor {
 }
 
 /// A guest physical address. Stored as an integer, printed in hexadecimal.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Gpa(pub u64);
 
@@ -135,9 +133,7 @@ impl fmt::Display for Gpa {
 }
 
 /// A page in the numbering of one [`RamLayout`]. Not an address and not a guest frame number.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PageNumber(pub u64);
 
@@ -277,10 +273,7 @@ impl TryFrom<Written> for RamLayout {
 
 impl From<RamLayout> for Written {
     fn from(layout: RamLayout) -> Self {
-        Self {
-            page_size: layout.page_size,
-            regions: layout.regions,
-        }
+        Self { page_size: layout.page_size, regions: layout.regions }
     }
 }
 
@@ -288,9 +281,7 @@ impl From<RamLayout> for Written {
 fn check(region: Region, page_size: PageSize) -> Result<(), LayoutError> {
     let page = page_size.bytes().0;
     if region.len.is_zero() {
-        Err(LayoutError::EmptyRegion {
-            start: region.start,
-        })
+        Err(LayoutError::EmptyRegion { start: region.start })
     } else if !region.start.0.is_multiple_of(page) {
         Err(LayoutError::Misaligned { region, page_size })
     } else if !region.len.0.is_multiple_of(page) {
@@ -320,10 +311,7 @@ impl RamLayout {
         for pair in regions.windows(2) {
             // Cannot overflow: checked above.
             if pair[0].start.0 + pair[0].len.0 > pair[1].start.0 {
-                return Err(LayoutError::Overlap {
-                    first: pair[0],
-                    second: pair[1],
-                });
+                return Err(LayoutError::Overlap { first: pair[0], second: pair[1] });
             }
         }
         let mut runs = Vec::with_capacity(regions.len());
@@ -331,10 +319,7 @@ impl RamLayout {
         let mut numbers = 0_u64;
         for region in &regions {
             let count = region.len.pages(page_size);
-            runs.push(PageRun {
-                first: PageNumber(numbers),
-                count,
-            });
+            runs.push(PageRun { first: PageNumber(numbers), count });
             pages += count;
             // Disjoint regions hold at most 2^52 pages, and padding adds at most 63 to each.
             numbers = numbers.saturating_add(count.0.next_multiple_of(NUMBERS_PER_WORD));
@@ -342,13 +327,7 @@ impl RamLayout {
         if numbers > MAX_PAGE_NUMBERS {
             return Err(LayoutError::TooManyPages { numbers });
         }
-        Ok(Self {
-            page_size,
-            regions,
-            runs,
-            pages,
-            numbers,
-        })
+        Ok(Self { page_size, regions, runs, pages, numbers })
     }
 
     /// One region from address zero.
@@ -357,13 +336,7 @@ impl RamLayout {
     ///
     /// As [`RamLayout::new`]; `memory` must be whole pages and not zero.
     pub fn contiguous(memory: ByteCount, page_size: PageSize) -> Result<Self, LayoutError> {
-        Self::new(
-            page_size,
-            vec![Region {
-                start: Gpa(0),
-                len: memory,
-            }],
-        )
+        Self::new(page_size, vec![Region { start: Gpa(0), len: memory }])
     }
 
     /// The page size.
@@ -405,10 +378,7 @@ impl RamLayout {
 
     /// The page that holds `address`; `None` in a hole.
     pub fn page_at(&self, address: Gpa) -> Option<PageNumber> {
-        let index = self
-            .regions
-            .partition_point(|region| region.start <= address)
-            .checked_sub(1)?;
+        let index = self.regions.partition_point(|region| region.start <= address).checked_sub(1)?;
         let offset = address.0 - self.regions[index].start.0;
         let page = offset >> self.page_size.shift();
         let run = self.runs[index];
@@ -417,14 +387,10 @@ impl RamLayout {
 
     /// The first address of `page`; `None` for padding and beyond the end.
     pub fn address_of(&self, page: PageNumber) -> Option<Gpa> {
-        let index = self
-            .runs
-            .partition_point(|run| run.first <= page)
-            .checked_sub(1)?;
+        let index = self.runs.partition_point(|run| run.first <= page).checked_sub(1)?;
         let run = self.runs[index];
         let offset = page.0 - run.first.0;
-        (offset < run.count.0)
-            .then(|| Gpa(self.regions[index].start.0 + (offset << self.page_size.shift())))
+        (offset < run.count.0).then(|| Gpa(self.regions[index].start.0 + (offset << self.page_size.shift())))
     }
 
     /// Whether `page` exists; padding and numbers beyond the end do not.

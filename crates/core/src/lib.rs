@@ -1,5 +1,7 @@
 //! What migrating a virtual machine means, as pure code: no I/O, no clock, no threads, no `unsafe`.
 #![forbid(unsafe_code)]
+// Tests may read files and start threads.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod controller;
 pub mod dirty;

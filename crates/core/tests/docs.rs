@@ -10,7 +10,8 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/phases.md");
 
 /// `page` with what stands between the markers of `name` replaced.
 fn with(page: &str, name: &str, diagram: &str) -> String {
-    let begin = format!("<!-- begin: {name}, made by `UPDATE_DOCS=1 cargo test -p whimbrel-core --test docs` -->\n");
+    let begin =
+        format!("<!-- begin: {name}, made by `UPDATE_DOCS=1 cargo test -p whimbrel-core --test docs` -->\n");
     let end = format!("<!-- end: {name} -->");
     let (above, rest) = page.split_once(&begin).expect("the page has the begin marker");
     let (_, below) = rest.split_once(&end).expect("the page has the end marker");
@@ -27,7 +28,10 @@ fn the_page_draws_the_phases_as_they_are() {
         return;
     }
     for (found, made) in page.lines().zip(made.lines()) {
-        assert_eq!(found, made, "docs/phases.md is stale: UPDATE_DOCS=1 cargo test -p whimbrel-core --test docs");
+        assert_eq!(
+            found, made,
+            "docs/phases.md is stale: UPDATE_DOCS=1 cargo test -p whimbrel-core --test docs"
+        );
     }
     assert_eq!(page.len(), made.len(), "docs/phases.md is stale at its end");
 }

@@ -52,37 +52,26 @@ impl WholeFile {
     ///
     /// [`OutputError`] if the place is a directory or not writable.
     pub fn create(path: &Path) -> Result<Self, OutputError> {
-        let fail = |source| OutputError::Write {
-            path: path.to_owned(),
-            source,
-        };
+        let fail = |source| OutputError::Write { path: path.to_owned(), source };
         let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let (beside, file) = match fs::metadata(&place) {
             Ok(there) if there.is_dir() => {
-                return Err(OutputError::Directory {
-                    path: path.to_owned(),
-                });
+                return Err(OutputError::Directory { path: path.to_owned() });
             }
             // Renaming would replace the device by a file.
-            Ok(there) if !there.is_file() => (
-                None,
-                OpenOptions::new().write(true).open(&place).map_err(fail)?,
-            ),
+            Ok(there) if !there.is_file() => {
+                (None, OpenOptions::new().write(true).open(&place).map_err(fail)?)
+            }
             _ => {
-                let beside = name_beside(&place)
-                    .ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?;
+                let beside =
+                    name_beside(&place).ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?;
                 // One that a process of the same number left behind when it was killed is in nobody's way.
                 let file = File::create(&beside).map_err(fail)?;
                 (Some(beside), file)
             }
         };
         let writer = Some(BufWriter::with_capacity(BUFFER, file));
-        Ok(Self {
-            path: path.to_owned(),
-            place,
-            beside,
-            writer,
-        })
+        Ok(Self { path: path.to_owned(), place, beside, writer })
     }
 
     /// Where it will be, as it was asked for.
@@ -97,9 +86,7 @@ impl WholeFile {
     /// [`OutputError::Write`], when the disk is full for example.
     pub fn write(&mut self, text: &str) -> Result<(), OutputError> {
         match &mut self.writer {
-            Some(writer) => writer
-                .write_all(text.as_bytes())
-                .map_err(|source| self.failed(source)),
+            Some(writer) => writer.write_all(text.as_bytes()).map_err(|source| self.failed(source)),
             None => Err(self.failed(io::ErrorKind::Other.into())),
         }
     }
@@ -111,27 +98,17 @@ impl WholeFile {
     /// [`OutputError::Write`]; the file is then gone.
     pub fn finish(mut self) -> Result<FinishedFile, OutputError> {
         if let Some(writer) = self.writer.take() {
-            let synced = writer
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .and_then(|file| {
-                    // A device or a pipe may have nothing to put on a disk.
-                    if self.beside.is_some() {
-                        file.sync_all()
-                    } else {
-                        Ok(())
-                    }
-                });
+            let synced = writer.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| {
+                // A device or a pipe may have nothing to put on a disk.
+                if self.beside.is_some() { file.sync_all() } else { Ok(()) }
+            });
             synced.map_err(|source| self.failed(source))?;
         }
         Ok(FinishedFile(self))
     }
 
     fn failed(&self, source: io::Error) -> OutputError {
-        OutputError::Write {
-            path: self.path.clone(),
-            source,
-        }
+        OutputError::Write { path: self.path.clone(), source }
     }
 }
 
@@ -191,8 +168,7 @@ mod tests {
     use super::*;
 
     fn fresh(name: &str) -> PathBuf {
-        let dir =
-            std::env::temp_dir().join(format!("whimbrel-output-{name}-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("whimbrel-output-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a temporary directory");
         dir
@@ -200,15 +176,7 @@ mod tests {
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).expect("directory");
-        entries
-            .map(|entry| {
-                entry
-                    .expect("entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect()
+        entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
     #[test]
@@ -250,11 +218,7 @@ mod tests {
         std::os::unix::fs::symlink("target", dir.join("link")).expect("link");
         write_whole(&dir.join("link"), "new").expect("write");
         assert_eq!(fs::read_to_string(dir.join("target")).expect("read"), "new");
-        assert!(
-            fs::symlink_metadata(dir.join("link"))
-                .expect("link")
-                .is_symlink()
-        );
+        assert!(fs::symlink_metadata(dir.join("link")).expect("link").is_symlink());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Results as they are printed and stored: one record a migration, one a round. Field names are stable.
 //!
-//! Made from a [`Run`](whimbrel_sim::Run) of any ground; read by tables, charts and whoever opens the
+//! Made from a [`whimbrel_sim::Run`] of any ground; read by tables, charts and whoever opens the
 //! files. Nothing is computed here that the report does not already hold.
 
 use std::time::Duration;

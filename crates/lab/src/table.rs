@@ -145,19 +145,8 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
         share if share > 0.0 => format!(", {:.0} % of them zero", share * 100.0),
         _ => String::new(),
     };
-    let vcpus = if guest.vcpus == 1 {
-        "1 vCPU".to_owned()
-    } else {
-        format!("{} vCPUs", guest.vcpus)
-    };
-    say(
-        "guest",
-        &format!(
-            "{}, {vcpus}, pages of {}{zero}",
-            guest.memory.human(),
-            guest.page_size
-        ),
-    );
+    let vcpus = if guest.vcpus == 1 { "1 vCPU".to_owned() } else { format!("{} vCPUs", guest.vcpus) };
+    say("guest", &format!("{}, {vcpus}, pages of {}{zero}", guest.memory.human(), guest.page_size));
     if guest.writers.is_empty() {
         say("writer", "none");
     }
@@ -167,31 +156,18 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
         } else {
             format!("{} phases", writer.phases.len())
         };
-        say(
-            "writer",
-            &format!(
-                "{} over {}, {rate}",
-                name_of(&writer.pattern),
-                writer.working_set.human()
-            ),
-        );
+        say("writer", &format!("{} over {}, {rate}", name_of(&writer.pattern), writer.working_set.human()));
     }
-    let changes =
-        match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
-            0 => "",
-            _ => ", changing over time",
-        };
+    let changes = match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
+        0 => "",
+        _ => ", changing over time",
+    };
     say(
         "link",
-        &format!(
-            "{}, round trip {}{changes}",
-            link.bandwidth.human(),
-            duration::human(link.round_trip)
-        ),
+        &format!("{}, round trip {}{changes}", link.bandwidth.human(), duration::human(link.round_trip)),
     );
     say("policy", &policy(setup));
-    if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate)
-    {
+    if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate) {
         say("", &format!("approximate: {missing}"));
     }
     say("seed", &seed.to_string());
@@ -203,51 +179,28 @@ fn policy(setup: &Setup) -> String {
     let Some(preset) = presets::find(&spec.preset) else {
         return spec.preset.clone();
     };
-    let value = |name: &str, default: &str| {
-        spec.parameters
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| default.to_owned())
-    };
+    let value =
+        |name: &str, default: &str| spec.parameters.get(name).cloned().unwrap_or_else(|| default.to_owned());
     let all: Vec<_> = preset
         .parameters
         .iter()
         .map(|known| format!("{} {}", known.name, value(known.name, known.default)))
         .collect();
-    if all.is_empty() {
-        spec.preset.clone()
-    } else {
-        format!("{}: {}", spec.preset, all.join(", "))
-    }
+    if all.is_empty() { spec.preset.clone() } else { format!("{}: {}", spec.preset, all.join(", ")) }
 }
 
 /// The rounds; below each the decision and its reason.
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
-    let names = [
-        "round",
-        "at",
-        "length",
-        "dirtied",
-        "pending",
-        "sent",
-        "sent",
-        "rate",
-        "dirtied/s",
-    ];
+    let names = ["round", "at", "length", "dirtied", "pending", "sent", "sent", "rate", "dirtied/s"];
     let mut columns = Columns::new(&names.map(|name| (name, Right)));
     let throttled = rounds.iter().any(|round| round.throttle > 0.0);
     for round in rounds {
-        let rate = round.bandwidth_bytes_per_s.map_or_else(
-            || "-".to_owned(),
-            |rate| format!("{}/s", ByteCount(rate).human()),
-        );
+        let rate = round
+            .bandwidth_bytes_per_s
+            .map_or_else(|| "-".to_owned(), |rate| format!("{}/s", ByteCount(rate).human()));
         columns.row(vec![
-            if round.paused {
-                format!("{} paused", round.round)
-            } else {
-                round.round.to_string()
-            },
+            if round.paused { format!("{} paused", round.round) } else { round.round.to_string() },
             milliseconds(Some(round.started_ms)),
             milliseconds(Some(round.length_ms)),
             round.dirtied_pages.to_string(),
@@ -255,9 +208,7 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
             round.sent_pages.to_string(),
             ByteCount(round.sent_bytes).human(),
             rate,
-            round
-                .dirty_pages_per_s
-                .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
+            round.dirty_pages_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
         ]);
     }
     let lines = columns.lines();
@@ -266,17 +217,10 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     for (line, round) in lines[1..].iter().zip(rounds) {
         let _ = writeln!(text, "{line}");
         if let Some(decision) = round.decision {
-            let throttle = if throttled {
-                format!(" [throttle {}]", per_cent(round.throttle))
-            } else {
-                String::new()
-            };
+            let throttle =
+                if throttled { format!(" [throttle {}]", per_cent(round.throttle)) } else { String::new() };
             let reason = round.reason.as_deref().unwrap_or("no reason given");
-            text.push_str(&wrap(
-                &format!("{decision}{throttle}: {reason}"),
-                "       ",
-                width,
-            ));
+            text.push_str(&wrap(&format!("{decision}{throttle}: {reason}"), "       ", width));
         }
     }
     text.push_str("dirtied, pending and the first sent: pages; sent while paused: the last copy\n");
@@ -304,11 +248,7 @@ fn ledger(record: &MigrationRecord) -> String {
 
 fn totals(record: &MigrationRecord, width: usize) -> String {
     let lost = &record.disruption;
-    let converged = if record.converged {
-        "converged"
-    } else {
-        "not converged"
-    };
+    let converged = if record.converged { "converged" } else { "not converged" };
     let mut text = String::new();
     let mut say = |name: &str, value: &str| {
         let lines = wrap(value, "            ", width);
@@ -328,10 +268,7 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
         "guest lost",
         &format!(
             "{:.3} vCPU-s: throttle {:.3}, pause {:.3}, tracking faults {:.3}",
-            record.disruption_vcpu_s,
-            lost.throttle_vcpu_s,
-            lost.pause_vcpu_s,
-            lost.tracking_faults_vcpu_s
+            record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s, lost.tracking_faults_vcpu_s
         ),
     );
     say("outcome", &format!("{}, {converged}", record.outcome));
@@ -384,8 +321,7 @@ pub fn validation(validation: &Validation, width: usize) -> String {
         let sent = |bytes: Option<f64>| {
             bytes.map_or_else(|| "-".to_owned(), |bytes| ByteCount(bytes as u64).human())
         };
-        let rounds =
-            |rounds: Option<u64>| rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string());
+        let rounds = |rounds: Option<u64>| rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string());
         let verdict = |converged: bool| if converged { "yes" } else { "no" }.to_owned();
         columns.row(vec![
             run.name.clone(),
@@ -398,7 +334,8 @@ pub fn validation(validation: &Validation, width: usize) -> String {
         ]);
     }
     let mut text = columns.lines().join("\n") + "\n\n";
-    let mut errors = Columns::new(&[("error, where both converged", Left), ("median", Right), ("p90", Right)]);
+    let mut errors =
+        Columns::new(&[("error, where both converged", Left), ("median", Right), ("p90", Right)]);
     let found = &validation.errors;
     let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), per_cent);
     for (name, spread) in [
@@ -431,11 +368,7 @@ pub fn validation(validation: &Validation, width: usize) -> String {
 pub fn presets(presets: &[PresetInfo], width: usize) -> String {
     let mut text = String::new();
     for preset in presets {
-        let approximate = if preset.approximate.is_some() {
-            " (approximate)"
-        } else {
-            ""
-        };
+        let approximate = if preset.approximate.is_some() { " (approximate)" } else { "" };
         let _ = writeln!(text, "{}{approximate}", preset.name);
         text.push_str(&wrap(preset.summary, "    ", width));
     }
@@ -468,11 +401,7 @@ pub fn preset(preset: &PresetInfo, width: usize) -> String {
         text.push_str("  none: a policy of whimbrel's own\n");
     }
     for source in preset.sources {
-        text.push_str(&wrap(
-            &format!("{}: {} ({})", source.tag, source.what, source.version),
-            "  ",
-            width,
-        ));
+        text.push_str(&wrap(&format!("{}: {} ({})", source.tag, source.what, source.version), "  ", width));
     }
     text
 }
@@ -495,7 +424,9 @@ pub fn preset_json(preset: &PresetInfo) -> serde_json::Value {
     let sources: Vec<_> = preset
         .sources
         .iter()
-        .map(|source| serde_json::json!({ "tag": source.tag, "what": source.what, "version": source.version }))
+        .map(
+            |source| serde_json::json!({ "tag": source.tag, "what": source.what, "version": source.version }),
+        )
         .collect();
     serde_json::json!({
         "name": preset.name,

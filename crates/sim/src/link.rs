@@ -11,8 +11,6 @@
 //! Bandwidth may change and the link may be out for a while; nothing is lost in an outage. The way back
 //! carries small messages only and is not queued.
 
-#[cfg(test)]
-use whimbrel_core::units::ByteCount;
 use whimbrel_core::units::{Bandwidth, Share, Timestamp};
 
 use crate::config::LinkConfig;
@@ -41,30 +39,57 @@ struct Stretch {
 }
 
 /// The forward direction of the link.
+///
+/// The queue is kept as the time at which the wire will have emptied it; how many bytes are in it at
+/// some moment follows from the rates until then.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// In the order of time; the first at zero.
     schedule: Vec<Stretch>,
-    /// The stretch that `updated` lies in.
-    current: usize,
     /// Bytes that fit before the sender blocks.
     buffer: f64,
     /// At how many bytes in the queue a blocked writer is woken: the next one, and those after it.
     wake_at: [f64; 2],
-    /// Bytes in the queue at `updated`.
-    queued: f64,
-    updated: Nanos,
     /// The destination takes no more than this, bytes a nanosecond.
     receiver: f64,
-    /// What is carried now, by wire and destination together, and until when that holds.
-    rate: f64,
+    /// The sender copies into the queue at this speed, bytes a nanosecond.
+    sender: f64,
+    /// When everything handed over so far has left the wire.
+    drained: Nanos,
+    /// The stretch that `drained` lies in.
+    current: Current,
+}
+
+/// What a copy changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
+    drained: Nanos,
+    wake_at: [f64; 2],
+    receiver: f64,
+    current: Current,
+}
+
+/// A stretch with what the destination leaves of its rate, ready for use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Current {
+    index: usize,
+    from: Nanos,
     until: Nanos,
+    rate: f64,
+    nanos_per_byte: f64,
+    /// Nanoseconds in which the queue grows by a byte while the sender copies; negative or infinite if it
+    /// does not grow.
+    growth: f64,
+    /// Bytes that the sender copies from being woken until the queue is full again, and one over it.
+    quantum: [f64; 2],
+    /// How long it sleeps until it is woken.
+    rest: f64,
 }
 
 impl Link {
-    /// An empty link. `phase` (0 to 1) is where in its sawtooth the queue's first cycle ends: it depends
+    /// An empty link, and a sender that copies at `sender` bytes a nanosecond. `phase` (0 to 1) is where in its sawtooth the queue's first cycle ends: it depends
     /// on what the connection carried before, and so on chance.
-    pub(crate) fn new(config: &LinkConfig, phase: f64) -> Self {
+    pub(crate) fn new(config: &LinkConfig, sender: f64, phase: f64) -> Self {
         let rate = |bandwidth: Bandwidth, payload: Share| bandwidth.as_f64() * payload.as_f64() / 1e9;
         let mut schedule = vec![Stretch { at: 0.0, rate: rate(config.bandwidth, config.payload) }];
         for change in &config.changes {
@@ -81,130 +106,207 @@ impl Link {
         let wake_at = if buffer < 8.0 * SEGMENT { level } else { (level / SEGMENT).floor() * SEGMENT };
         let mut link = Self {
             schedule,
-            current: 0,
             buffer,
             wake_at: [wake_at + phase * (buffer - wake_at), wake_at],
-            queued: 0.0,
-            updated: 0.0,
             receiver: f64::INFINITY,
-            rate: 0.0,
-            until: 0.0,
+            sender,
+            drained: 0.0,
+            current: Current::default(),
         };
-        link.enter(0);
+        link.current = link.stretch(0);
         link
     }
 
-    /// The stretch in force is this one from now on.
-    fn enter(&mut self, stretch: usize) {
-        self.current = stretch;
-        self.rate = self.rate_of(stretch);
-        self.until = self.end_of(stretch);
-    }
-
-    /// The destination takes no more than `rate` bytes a nanosecond from now on.
+    /// The destination takes no more than `rate` bytes a nanosecond of what is handed over from now on.
     #[inline]
     pub(crate) fn receive_at(&mut self, rate: f64) {
         if rate.to_bits() != self.receiver.to_bits() {
             self.receiver = rate;
-            self.enter(self.current);
+            self.current = self.stretch(self.current.index);
         }
+    }
+
+    /// Copies `bytes` into the queue from `now` on; gives the time at which the last of them is in it.
+    ///
+    /// However many bytes are copied at once, the result is that of copying them one by one: the queue
+    /// grows by what the sender is faster than the wire until it is full, then the sender sleeps until the
+    /// queue has fallen to where writers are woken, and so on.
+    #[inline(always)]
+    pub(crate) fn copy(&mut self, now: Nanos, bytes: f64) -> Nanos {
+        let current = &self.current;
+        let busy = self.drained - now;
+        let done = self.drained + bytes * current.nanos_per_byte;
+        // An idle wire, a slow sender and a change of rate are rare and take their time.
+        if busy < 0.0 || current.growth <= 0.0 || done > current.until || now < current.from {
+            return self.copy_slowly(now, bytes);
+        }
+        let copying = bytes / self.sender;
+        let room = (self.buffer - busy * current.rate) * current.growth * self.sender;
+        self.drained = done;
+        if bytes <= room {
+            return now + copying;
+        }
+        if self.wake_at[0] != self.wake_at[1] {
+            return self.first_sleep(now + copying, bytes - room);
+        }
+        let sleeps = ((bytes - room) * current.quantum[1]).ceil();
+        now + copying + sleeps * current.rest
+    }
+
+    /// The first time that the queue is full, the sender is woken at a level of its own.
+    #[cold]
+    fn first_sleep(&mut self, now: Nanos, waiting: f64) -> Nanos {
+        let [first, later] = self.wake_at;
+        self.wake_at = [later; 2];
+        let Current { nanos_per_byte, growth, quantum, rest, .. } = self.current;
+        let now = now + (self.buffer - first) * nanos_per_byte;
+        let room = (self.buffer - first) * growth * self.sender;
+        now + ((waiting - room).max(0.0) / quantum[0]).ceil() * rest
+    }
+
+    /// The same in pieces that are handed over at once, each after the time of copying it.
+    #[cold]
+    fn copy_slowly(&mut self, now: Nanos, bytes: f64) -> Nanos {
+        let (mut now, mut left) = (now, bytes);
+        while left > 0.0 {
+            let piece = left.min(SEGMENT);
+            now = self.push(now + piece / self.sender, piece);
+            left -= piece;
+        }
+        now
     }
 
     /// Hands over `bytes` at `now`; gives the time at which the last of them found room.
     #[inline]
     pub(crate) fn push(&mut self, now: Nanos, bytes: f64) -> Nanos {
-        self.carry_until(now);
-        self.queued += bytes;
-        if self.queued <= self.buffer {
-            return now;
+        let done = self.drained.max(now) + bytes * self.current.nanos_per_byte;
+        if done > self.current.until || now < self.current.from {
+            return self.push_across(now, bytes);
         }
-        self.block(now)
+        self.drained = done;
+        if (done - now) * self.current.rate <= self.buffer { now } else { self.block(now) }
     }
 
-    /// The queue is over-full by what could not be handed over yet: waits until it could.
+    /// The same where the rate changes meanwhile.
     #[cold]
-    fn block(&mut self, now: Nanos) -> Nanos {
-        let mut now = now;
-        let mut waiting = self.queued - self.buffer;
-        self.queued = self.buffer;
-        while waiting > 0.0 {
-            let [wake_at, later] = self.wake_at;
-            self.wake_at = [later; 2];
-            now = self.time_to_carry(now, self.buffer - wake_at);
-            self.carry_until(now);
-            // At least a byte, so that the tiniest buffer comes to an end.
-            let quantum = waiting.min((self.buffer - wake_at).max(1.0));
-            self.queued = wake_at + quantum;
-            waiting -= quantum;
+    fn push_across(&mut self, now: Nanos, bytes: f64) -> Nanos {
+        let (mut at, mut left) = (self.drained.max(now), bytes);
+        while at >= self.current.until {
+            self.current = self.stretch(self.current.index + 1);
         }
-        now
+        loop {
+            let done = at + left * self.current.nanos_per_byte;
+            // Also if it is never done, in the last stretch.
+            if done <= self.current.until || self.current.until == f64::INFINITY {
+                self.drained = done;
+                break;
+            }
+            left -= self.current.rate * (self.current.until - at);
+            at = self.current.until;
+            self.current = self.stretch(self.current.index + 1);
+        }
+        if self.queued(now) <= self.buffer { now } else { self.block(now) }
+    }
+
+    /// The queue is over-full by what could not be handed over yet: when it could be.
+    fn block(&mut self, now: Nanos) -> Nanos {
+        let [first, later] = self.wake_at;
+        self.wake_at = [later; 2];
+        let waiting = self.queued(now) - self.buffer;
+        // Each time it is woken, the writer fills the queue up again, but for the last.
+        let (first_room, room) = (self.buffer - first, (self.buffer - later).max(1.0));
+        let level = if waiting <= first_room {
+            first + waiting
+        } else {
+            let last = (waiting - first_room) % room;
+            later + if last == 0.0 { room } else { last }
+        };
+        now.max(self.falls_to(level))
+    }
+
+    /// What there is to put back, should a copy not have happened.
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        State { drained: self.drained, wake_at: self.wake_at, receiver: self.receiver, current: self.current }
+    }
+
+    /// Puts it back.
+    pub(crate) fn restore(&mut self, state: State) {
+        let State { drained, wake_at, receiver, current } = state;
+        (self.drained, self.wake_at, self.receiver, self.current) = (drained, wake_at, receiver, current);
     }
 
     /// When everything handed over so far has left the wire, if nothing more comes.
-    pub(crate) fn drained(&self) -> Nanos {
-        self.time_to_carry(self.updated, self.queued)
+    pub(crate) fn drained(&self, now: Nanos) -> Nanos {
+        self.drained.max(now)
     }
 
     /// When a message of `bytes` that the destination sends at `now` has left the wire on the way back.
     pub(crate) fn back(&self, now: Nanos, bytes: f64) -> Nanos {
-        let way = Self {
-            current: self.schedule.partition_point(|stretch| stretch.at <= now).saturating_sub(1),
-            receiver: f64::INFINITY,
-            schedule: self.schedule.clone(),
-            ..*self
-        };
-        way.time_to_carry(now, bytes)
+        let (mut at, mut left) = (now, bytes);
+        let first = self.schedule.partition_point(|stretch| stretch.at <= now).saturating_sub(1);
+        for index in first..self.schedule.len() {
+            let (rate, end) = (self.schedule[index].rate, self.end_of(index));
+            if at + left / rate <= end || end == f64::INFINITY {
+                break;
+            }
+            left -= rate * (end - at);
+            at = end;
+        }
+        let last = self.schedule.partition_point(|stretch| stretch.at <= at).saturating_sub(1);
+        at + left / self.schedule.get(last).map_or(0.0, |stretch| stretch.rate)
     }
 
     /// Bytes handed over and still on their way at `now`.
-    #[cfg(test)]
-    pub(crate) fn in_flight(&mut self, now: Nanos) -> ByteCount {
-        self.carry_until(now);
-        ByteCount(self.queued as u64)
-    }
-
-    fn rate_of(&self, stretch: usize) -> f64 {
-        self.schedule.get(stretch).map_or(0.0, |stretch| stretch.rate).min(self.receiver)
-    }
-
-    fn end_of(&self, stretch: usize) -> Nanos {
-        self.schedule.get(stretch + 1).map_or(f64::INFINITY, |next| next.at)
-    }
-
-    /// Lets the wire carry until `now`.
-    #[inline]
-    fn carry_until(&mut self, now: Nanos) {
-        while now > self.until {
-            self.carry(self.until);
-            self.enter(self.current + 1);
+    fn queued(&self, now: Nanos) -> f64 {
+        let (mut at, mut index, mut queued) = (self.drained, self.current.index, 0.0);
+        while at > now {
+            let stretch = self.stretch(index);
+            let from = stretch.from.max(now);
+            // Nothing passes in an outage, however long it is.
+            queued += if stretch.rate > 0.0 { stretch.rate * (at - from) } else { 0.0 };
+            (at, index) = (from, index.wrapping_sub(1));
         }
-        self.carry(now.max(self.updated));
+        queued
     }
 
-    #[inline]
-    fn carry(&mut self, now: Nanos) {
-        self.queued = (self.queued - self.rate * (now - self.updated)).max(0.0);
-        self.updated = now;
-    }
-
-    /// When `bytes` will have been carried, from `from` (not before `updated`) on. Infinite if the wire
-    /// never carries them.
-    fn time_to_carry(&self, from: Nanos, bytes: f64) -> Nanos {
-        let (mut at, mut left, mut stretch) = (from, bytes, self.current);
-        while left > 0.0 {
-            let end = self.end_of(stretch);
-            let rate = self.rate_of(stretch);
-            let done = at + left / rate;
-            if done <= end || end == f64::INFINITY {
-                return done;
+    /// When no more than `level` bytes are in the queue, if nothing more comes.
+    fn falls_to(&self, level: f64) -> Nanos {
+        let (mut at, mut left) = (self.drained, level);
+        for index in (0..=self.current.index).rev() {
+            let stretch = self.stretch(index);
+            let here = stretch.rate * (at - stretch.from);
+            if stretch.rate > 0.0 && here >= left {
+                return at - left * stretch.nanos_per_byte;
             }
-            if end > at {
-                left -= rate * (end - at);
-                at = end;
-            }
-            stretch += 1;
+            left -= here.max(0.0);
+            at = stretch.from;
         }
         at
+    }
+
+    fn stretch(&self, index: usize) -> Current {
+        let Stretch { at, rate } =
+            self.schedule.get(index).copied().unwrap_or(Stretch { at: f64::INFINITY, rate: 0.0 });
+        let rate = rate.min(self.receiver);
+        let room = (self.buffer - self.wake_at[1]).max(1.0);
+        // In the time of copying a byte, `rate / sender` of one leaves.
+        let growth = 1.0 / (self.sender - rate);
+        let quantum = room * growth * self.sender;
+        Current {
+            index,
+            from: at,
+            until: self.end_of(index),
+            rate,
+            nanos_per_byte: 1.0 / rate,
+            growth,
+            quantum: [quantum, 1.0 / quantum],
+            rest: room / rate,
+        }
+    }
+
+    fn end_of(&self, index: usize) -> Nanos {
+        self.schedule.get(index + 1).map_or(f64::INFINITY, |next| next.at)
     }
 }
 
@@ -219,6 +321,8 @@ fn interrupt(schedule: &mut Vec<Stretch>, from: Nanos, to: Nanos) {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use whimbrel_core::units::ByteCount;
 
     use super::*;
     use crate::config::{BandwidthChange, Outage};
@@ -238,31 +342,33 @@ mod tests {
 
     #[test]
     fn what_fits_is_taken_at_once_and_leaves_at_the_bandwidth() {
-        let mut link = Link::new(&config(100, 3_000_000), 0.0);
+        let mut link = Link::new(&config(100, 3_000_000), 1.35, 0.0);
         assert_eq!(link.push(0.0, 1_000_000.0), 0.0);
-        assert!((link.drained() - 10.0 * MS).abs() < 1.0);
-        assert_eq!(link.in_flight(5.0 * MS), ByteCount(500_000));
+        assert!((link.drained(0.0) - 10.0 * MS).abs() < 1.0);
+        assert!((link.queued(5.0 * MS) - 500_000.0).abs() < 1.0, "{}", link.queued(5.0 * MS));
     }
 
     #[test]
     fn a_full_queue_wakes_the_writer_at_two_thirds() {
-        let mut link = Link::new(&config(100, 3_000_000), 0.0);
+        let mut link = Link::new(&config(100, 3_000_000), 1.35, 0.0);
         link.push(0.0, 3_000_000.0);
-        // One byte more waits until a third of the buffer has been carried: 1 MB, 10 ms.
+        // Two thirds are 2 MB, and in whole segments 30 of 64 KiB; the writer waits until the rest has
+        // been carried.
+        let level = 30.0 * SEGMENT;
         let woken = link.push(0.0, 1.0);
-        assert!((woken - 10.0 * MS).abs() < 1.0, "{woken}");
-        assert_eq!(link.in_flight(woken), ByteCount(2_000_001));
+        assert!((woken - (3_000_000.0 - level) * 10.0).abs() < 1.0, "{woken}");
+        assert!((link.queued(woken) - level - 1.0).abs() < 1.0, "{}", link.queued(woken));
     }
 
     #[test]
     fn in_the_long_run_it_carries_what_its_bandwidth_says() {
         for (buffer, piece) in [(3_000_000, 262_144.0), (1, 4104.0), (100_000, 1_000_000.0)] {
-            let mut link = Link::new(&config(100, buffer), 0.4);
+            let mut link = Link::new(&config(100, buffer), 1.35, 0.4);
             let mut now = 0.0;
             for _ in 0..1000 {
                 now = link.push(now, piece);
             }
-            let carried_at = link.drained();
+            let carried_at = link.drained(0.0);
             let expected = 1000.0 * piece / 0.1;
             assert!((carried_at / expected - 1.0).abs() < 1e-6, "{buffer}: {carried_at} {expected}");
         }
@@ -272,29 +378,49 @@ mod tests {
     fn nothing_passes_in_an_outage_and_nothing_is_lost() {
         let mut config = config(100, 1_000_000);
         config.outages = vec![Outage { at: Duration::from_millis(5), length: Duration::from_millis(20) }];
-        let mut link = Link::new(&config, 0.0);
+        let mut link = Link::new(&config, 1.35, 0.0);
         link.push(0.0, 1_000_000.0);
-        assert!((link.drained() - 30.0 * MS).abs() < 1.0);
-        assert_eq!(link.in_flight(24.0 * MS), ByteCount(500_000));
+        assert!((link.drained(0.0) - 30.0 * MS).abs() < 1.0);
+        assert!((link.queued(24.0 * MS) - 500_000.0).abs() < 1.0, "{}", link.queued(24.0 * MS));
     }
 
     #[test]
     fn bandwidth_changes_when_it_is_said_to_also_within_an_outage() {
         let mut config = config(100, 10_000_000);
         config.changes = vec![
-            BandwidthChange {
-                at: Duration::from_millis(10),
-                bandwidth: Bandwidth::new(50_000_000).unwrap(),
-            },
+            BandwidthChange { at: Duration::from_millis(10), bandwidth: Bandwidth::new(50_000_000).unwrap() },
             BandwidthChange {
                 at: Duration::from_millis(40),
                 bandwidth: Bandwidth::new(200_000_000).unwrap(),
             },
         ];
         config.outages = vec![Outage { at: Duration::from_millis(30), length: Duration::from_millis(20) }];
-        let mut link = Link::new(&config, 0.0);
+        let mut link = Link::new(&config, 1.35, 0.0);
         // 1 MB in 10 ms, 1 MB until 30 ms, nothing until 50 ms, then 200 MB/s: 2 MB in 10 ms.
         link.push(0.0, 4_000_000.0);
-        assert!((link.drained() - 60.0 * MS).abs() < 1.0, "{}", link.drained());
+        assert!((link.drained(0.0) - 60.0 * MS).abs() < 1.0, "{}", link.drained(0.0));
+    }
+
+    #[test]
+    fn copying_at_once_is_copying_piece_by_piece() {
+        for megabytes in [8, 100, 900] {
+            for phase in [0.0, 0.5] {
+                let (mut whole, mut pieces) = (
+                    Link::new(&config(megabytes, 4_194_304), 1.35, phase),
+                    Link::new(&config(megabytes, 4_194_304), 1.35, phase),
+                );
+                let (mut one, mut other) = (0.0, 0.0);
+                for bytes in [1e6, 5e6, 262_144.0, 2e7, 4104.0, 3e6] {
+                    one = whole.copy(one, bytes);
+                    for _ in 0..1000 {
+                        other = pieces.copy(other, bytes / 1000.0);
+                    }
+                    // A sleep more or less where the last piece fills the queue to the brim.
+                    let sleep = 1_441_792.0 / (megabytes as f64 / 1e3);
+                    assert!((one - other).abs() < 1e-3 * sleep, "{megabytes} {phase} {bytes}: {one} {other}");
+                    assert!((whole.drained(0.0) - pieces.drained(0.0)).abs() < 1.0);
+                }
+            }
+        }
     }
 }

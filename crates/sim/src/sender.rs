@@ -4,7 +4,7 @@
 //! it sends and not what it could have sent.
 
 use whimbrel_core::controller::Transmitted;
-use whimbrel_core::dirty::{Backlog, Take};
+use whimbrel_core::dirty::{Backlog, LineTake, Take};
 use whimbrel_core::machine::Transmit;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::{ByteCount, Pages};
@@ -22,7 +22,6 @@ const LIMIT_WINDOW: Nanos = 100e6;
 pub(crate) struct Sender {
     page_bytes: f64,
     zero_bytes: f64,
-    page_cost: Nanos,
     zero_cost: Nanos,
     batch: u32,
     skip_redirtied: bool,
@@ -57,7 +56,6 @@ impl Sender {
         Self {
             page_bytes: page + link.page_overhead.as_f64(),
             zero_bytes: link.zero_page_size.as_f64(),
-            page_cost: nanos(host.page_cost),
             zero_cost: nanos(host.zero_page_cost),
             batch: host.send_batch,
             skip_redirtied: host.skip_redirtied,
@@ -67,6 +65,11 @@ impl Sender {
             touched: 0,
             begun,
         }
+    }
+
+    /// Bytes a nanosecond that it copies into the socket.
+    pub(crate) fn speed(host: &HostConfig, link: &LinkConfig) -> f64 {
+        (4096.0 + link.page_overhead.as_f64()) / host.page_cost.as_nanos() as f64
     }
 
     /// Obeys a limit from now on.
@@ -101,20 +104,25 @@ impl Sender {
             bytes: 0.0,
             skipping: !transmit.last,
         };
-        let taken = parts.backlog.take_with(|block| {
-            slice.visit(block.word, block.mask, parts.guest, parts.link, parts.witness.as_deref_mut())
-        });
+        let Parts { backlog, guest, link, witness } = &mut parts;
+        // Most sending is plain, and then a word costs a few nanoseconds.
+        let plain = witness.is_none()
+            && !(slice.sender.skip_redirtied && slice.skipping)
+            && slice.sender.limiter.quota == f64::INFINITY;
+        let taken = if plain {
+            backlog.take_lines_with(|first, pending| slice.visit_line(first, pending, guest, link))
+        } else {
+            backlog
+                .take_with(|block| slice.visit(block.word, block.mask, guest, link, witness.as_deref_mut()))
+        };
         let Slice { clock, mut sent, bytes, .. } = slice;
         let clock = self.limiter.rest(clock);
         sent.bytes = ByteCount(bytes as u64);
         let pending = parts.backlog.pending();
         // A full circle has shown every page; before, what was skipped is not meant for this round.
         let at_least = u64::from(taken.stopped);
-        sent.skipped = if taken.stopped {
-            Pages(self.skipped.min(pending.0.saturating_sub(at_least)))
-        } else {
-            pending
-        };
+        sent.skipped =
+            if taken.stopped { Pages(self.skipped.min(pending.0.saturating_sub(at_least))) } else { pending };
         sent.pending = pending.saturating_sub(sent.skipped);
         (clock, sent)
     }
@@ -147,8 +155,62 @@ struct Slice<'a> {
 }
 
 impl Slice<'_> {
-    /// Sends the pages of `mask` that are to be sent, and says whether to go on.
+    /// Sends the pages of eight words, and says whether to go on.
     #[inline]
+    fn visit_line(&mut self, first: usize, pending: &[u64; 8], guest: &Guest, link: &mut Link) -> LineTake {
+        let touched = self.sender.touched;
+        let alike = touched <= first || touched >= first + pending.len();
+        if alike && !guest.has_zero_pages(first) && self.send_full_pages(first, pending, link) {
+            return LineTake { taken: *pending, stopped_at: None };
+        }
+        let stopped_at = self.send_each_word(first, pending, guest, link);
+        let mut taken = *pending;
+        if let Some(offset) = stopped_at {
+            taken[offset + 1..].fill(0);
+        }
+        LineTake { taken, stopped_at }
+    }
+
+    fn send_each_word(
+        &mut self,
+        first: usize,
+        pending: &[u64; 8],
+        guest: &Guest,
+        link: &mut Link,
+    ) -> Option<usize> {
+        pending.iter().enumerate().filter(|(_, mask)| **mask != 0).find_map(|(offset, &mask)| {
+            let load = self.sender.load_of(mask, guest.zero_mask(first + offset));
+            self.hand_over(first + offset, &load, link);
+            (self.unlooked >= self.sender.batch && self.looks_at_the_clock()).then_some(offset)
+        })
+    }
+
+    /// Sends eight words at once, if none of their pages is zero, the destination has touched all of
+    /// their memory or none, and the slice does not end among them. Else it does nothing and says so.
+    #[inline]
+    fn send_full_pages(&mut self, first: usize, pending: &[u64; 8], link: &mut Link) -> bool {
+        let sender = &mut *self.sender;
+        let pages: u32 = pending.iter().map(|mask| mask.count_ones()).sum();
+        let bytes = f64::from(pages as i32) * sender.page_bytes;
+        let before = link.state();
+        link.receive_at(sender.receive[usize::from(first >= sender.touched)]);
+        let clock = link.copy(self.clock, bytes);
+        if clock >= self.end {
+            link.restore(before);
+            return false;
+        }
+        self.clock = clock;
+        // Looked at in between, the clock would have said the same.
+        self.unlooked = (self.unlooked + pages) % sender.batch;
+        sender.touched = sender.touched.max(first + pending.len());
+        self.sent.pages.0 += u64::from(pages);
+        self.bytes += bytes;
+        sender.limiter.used += bytes;
+        true
+    }
+
+    /// Sends a word where some pages may be left out: dirty again, or beyond the limiter's quota; and
+    /// under the eyes of a witness.
     fn visit(
         &mut self,
         word: usize,
@@ -183,7 +245,6 @@ impl Slice<'_> {
     }
 
     /// Pays for the pages of a word.
-    #[inline]
     fn hand_over(&mut self, word: usize, load: &Load, link: &mut Link) {
         let sender = &mut *self.sender;
         let first = word >= sender.touched;
@@ -193,7 +254,7 @@ impl Slice<'_> {
         if load.pages > load.zeros {
             link.receive_at(sender.receive[usize::from(first)]);
         }
-        self.clock = link.push(self.clock + load.cost, load.bytes);
+        self.clock = link.copy(self.clock + load.scanning, load.bytes);
         self.bytes += load.bytes;
         sender.limiter.used += load.bytes;
         self.sent.pages.0 += u64::from(load.pages);
@@ -215,21 +276,22 @@ struct Load {
     pages: u32,
     zeros: u32,
     bytes: f64,
-    cost: Nanos,
+    /// The time that the zero pages take; copying the others is the link's affair.
+    scanning: Nanos,
 }
 
 impl Sender {
     #[inline]
     fn load_of(&self, mask: u64, zero: u64) -> Load {
-        let (pages, zeros) = (mask.count_ones(), (mask & zero).count_ones());
-        let (full, empty) = (f64::from(pages - zeros), f64::from(zeros));
-        Load {
-            mask,
-            pages,
-            zeros,
-            bytes: full * self.page_bytes + empty * self.zero_bytes,
-            cost: full * self.page_cost + empty * self.zero_cost,
+        let pages = mask.count_ones();
+        let zeros = (mask & zero).count_ones();
+        let bytes = f64::from((pages - zeros) as i32) * self.page_bytes;
+        let mut load = Load { mask, pages, zeros, bytes, scanning: 0.0 };
+        if zeros != 0 {
+            load.bytes += f64::from(zeros) * self.zero_bytes;
+            load.scanning = f64::from(zeros) * self.zero_cost;
         }
+        load
     }
 
     /// The pages of `mask`, lowest first, up to the one that uses the window's quota up.

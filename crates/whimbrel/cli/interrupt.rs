@@ -34,11 +34,7 @@ impl Interrupt {
 
     /// The exit code that says which signal it was; none if none came.
     pub(super) fn exit_code(&self) -> Option<u8> {
-        let signal = if self.terminated.load(Ordering::Relaxed) {
-            SIGTERM
-        } else {
-            SIGINT
-        };
+        let signal = if self.terminated.load(Ordering::Relaxed) { SIGTERM } else { SIGINT };
         let stopped = self.stop.load(Ordering::Relaxed);
         stopped.then(|| u8::try_from(128 + signal).unwrap_or(u8::MAX))
     }

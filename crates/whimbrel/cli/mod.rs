@@ -47,19 +47,13 @@ pub(crate) fn main() -> ExitCode {
 fn told_by_clap(error: &clap::Error) -> ExitCode {
     // A closed pipe is no failure here either.
     let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::from(failure::BAD_INPUT)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if error.use_stderr() { ExitCode::from(failure::BAD_INPUT) } else { ExitCode::SUCCESS }
 }
 
 /// Prints to standard output.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Failure::output)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
 }
 
 /// A line to standard error. If nobody can read that, there is nobody to tell.

@@ -13,11 +13,7 @@ use super::failure::Failure;
 use super::{print, tell, width};
 
 /// Reads the scenario that was asked for, or the built-in one of this name.
-pub(super) fn scenario(
-    args: &ScenarioArgs,
-    builtin: &str,
-    more: &[String],
-) -> Result<Scenario, Failure> {
+pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, more: &[String]) -> Result<Scenario, Failure> {
     let read = || -> Result<Scenario, ScenarioError> {
         let mut scenario = match &args.scenario {
             Some(file) => Scenario::load(file)?,
@@ -54,29 +50,15 @@ struct Told<'a> {
 impl Simulation {
     /// Reads the scenario and opens the plot's file.
     pub(super) fn ready(args: &SimulateArgs) -> Result<Self, Failure> {
-        let seed: Vec<String> = args
-            .seed
-            .iter()
-            .map(|seed| format!("run.seed={seed}"))
-            .collect();
+        let seed: Vec<String> = args.seed.iter().map(|seed| format!("run.seed={seed}")).collect();
         let scenario = scenario(&args.scenario, "default", &seed)?;
         if !scenario.axes().is_empty() {
             tell("note: the scenario's [sweep] is left out; `whimbrel sweep` runs it");
         }
         let setup = scenario.setup().clone();
         let inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
-        let plot = args
-            .plot
-            .as_deref()
-            .map(WholeFile::create)
-            .transpose()
-            .map_err(Failure::failed)?;
-        Ok(Self {
-            setup,
-            inner,
-            format: args.format,
-            plot,
-        })
+        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        Ok(Self { setup, inner, format: args.format, plot })
     }
 
     /// Runs and tells it.
@@ -85,10 +67,7 @@ impl Simulation {
         let record = MigrationRecord::of(&run, self.inner.seed);
         if let Some(mut file) = self.plot {
             let drawing = timeline(&self.setup, &record).render(Canvas::Standalone);
-            let written = file
-                .write(&drawing)
-                .and_then(|()| file.finish())
-                .and_then(FinishedFile::publish);
+            let written = file.write(&drawing).and_then(|()| file.finish()).and_then(FinishedFile::publish);
             written.map_err(Failure::failed)?;
         }
         print(&match self.format {
@@ -97,11 +76,7 @@ impl Simulation {
             SimulateFormat::Json => {
                 let policy_approximate =
                     presets::find(&self.setup.policy.preset).and_then(|preset| preset.approximate);
-                let told = Told {
-                    policy: &self.setup.policy,
-                    policy_approximate,
-                    record: &record,
-                };
+                let told = Told { policy: &self.setup.policy, policy_approximate, record: &record };
                 serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
             }
         })
@@ -112,11 +87,7 @@ impl Simulation {
 fn timeline(setup: &Setup, record: &MigrationRecord) -> Timeline {
     let parts = &record.downtime;
     let paused = record.round.iter().find(|round| round.paused);
-    let converged = if record.converged {
-        "converged"
-    } else {
-        "not converged"
-    };
+    let converged = if record.converged { "converged" } else { "not converged" };
     Timeline {
         title: format!(
             "{} over {}, policy {}",
@@ -149,8 +120,7 @@ fn timeline(setup: &Setup, record: &MigrationRecord) -> Timeline {
             .collect(),
         total_ms: record.total_ms,
         // The last copy begins once the guest is paused and the dirty log is fetched.
-        paused_at_ms: paused
-            .map(|round| (round.started_ms - parts.pause_ms - parts.harvest_ms).max(0.0)),
+        paused_at_ms: paused.map(|round| (round.started_ms - parts.pause_ms - parts.harvest_ms).max(0.0)),
         downtime_ms: record.downtime_ms,
         ledger: [
             ("pause", parts.pause_ms),

@@ -36,16 +36,10 @@ impl Sweep {
         };
         // Before the directory is made: from then on whoever interrupts finds it cleaned up.
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
-        let results = ResultDir::open(&args.out, &grid, format, args.rounds, args.force)
-            .map_err(Failure::failed)?;
+        let results =
+            ResultDir::open(&args.out, &grid, format, args.rounds, args.force).map_err(Failure::failed)?;
         let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
-        Ok(Self {
-            scenario,
-            grid,
-            results,
-            jobs,
-            interrupt,
-        })
+        Ok(Self { scenario, grid, results, jobs, interrupt })
     }
 
     /// Runs all cells, writes the results, sums them up.
@@ -53,37 +47,23 @@ impl Sweep {
         let bar = bar(self.grid.runs());
         let started = Instant::now();
         let after_run = || bar.inc(1);
-        let options = Options {
-            jobs: self.jobs,
-            stop: &self.interrupt.stop,
-            after_run: &after_run,
-        };
+        let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_run: &after_run };
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();
         let finished = finished.map_err(Failure::failed)?;
         let took = started.elapsed();
         // A signal that came when everything was done changes nothing.
-        let code = self
-            .interrupt
-            .exit_code()
-            .filter(|_| finished.runs < finished.planned);
+        let code = self.interrupt.exit_code().filter(|_| finished.runs < finished.planned);
         if let Some(code) = code.filter(|_| finished.runs == 0) {
-            let message = format!(
-                "none of {} migrations was finished; nothing was written",
-                finished.planned
-            );
+            let message =
+                format!("none of {} migrations was finished; nothing was written", finished.planned);
             return Err(Failure::Interrupted { code, message });
         }
-        let published = self
-            .results
-            .publish(&self.scenario, &self.grid, &finished)
-            .map_err(Failure::failed)?;
+        let published =
+            self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
         let told = print(&summary(&finished, &published, took));
         match code {
-            Some(code) => Err(Failure::Interrupted {
-                code,
-                message: kept(&finished, &published),
-            }),
+            Some(code) => Err(Failure::Interrupted { code, message: kept(&finished, &published) }),
             None => told,
         }
     }
@@ -122,11 +102,7 @@ fn summary(finished: &Finished, published: &Published, took: Duration) -> String
 }
 
 fn kept(finished: &Finished, published: &Published) -> String {
-    let place = published
-        .files
-        .first()
-        .and_then(|file| file.parent())
-        .unwrap_or(std::path::Path::new(""));
+    let place = published.files.first().and_then(|file| file.parent()).unwrap_or(std::path::Path::new(""));
     format!(
         "{} of {} migrations were finished and are kept in {}",
         finished.runs,

@@ -71,13 +71,21 @@ pub enum Take {
     Stop(u64),
 }
 
+/// What to do with a line of words, as [`Backlog::take_lines_with`] shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineTake {
+    /// The pages of each word that are sent; the others stay pending.
+    pub taken: [u64; LINE_WORDS],
+    /// The word (0 to 7) at which the visitor stopped, as [`Take::Stop`] does; words behind it were not
+    /// looked at.
+    pub stopped_at: Option<usize>,
+}
+
 /// What one [`Backlog::take_with`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Pages that went from pending to in flight.
     pub taken: Pages,
-    /// Blocks shown.
-    pub blocks: u64,
     /// Whether the visitor stopped it; otherwise every pending page was shown once.
     pub stopped: bool,
 }
@@ -292,6 +300,26 @@ impl Backlog {
     /// Ends when `visit` stops it or every pending page was shown once. The cursor stays where it
     /// ended. What `visit` asks for beyond the block's mask is ignored.
     pub fn take_with(&mut self, mut visit: impl FnMut(Block) -> Take) -> Taken {
+        self.take_lines_with(|first, pending| {
+            let mut answer = LineTake { taken: [0; LINE_WORDS], stopped_at: None };
+            for (offset, &mask) in pending.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+                match visit(Block { word: first + offset, mask }) {
+                    Take::Continue(pages) => answer.taken[offset] = pages,
+                    Take::Stop(pages) => {
+                        answer.taken[offset] = pages;
+                        answer.stopped_at = Some(offset);
+                        break;
+                    }
+                }
+            }
+            answer
+        })
+    }
+
+    /// The same, eight words at a time: `visit` gets the index of the first word and the pending pages of
+    /// all eight, some of which may be none. For the simulator, where calls count.
+    #[inline]
+    pub fn take_lines_with(&mut self, mut visit: impl FnMut(usize, &[u64; LINE_WORDS]) -> LineTake) -> Taken {
         let mut result = Taken::default();
         if self.pending.is_empty() {
             return result;
@@ -301,7 +329,7 @@ impl Backlog {
         let mut scan = Scan { pending: self.pending.parts(), sending: sending.parts(), result: &mut result };
         let begin = self.cursor;
         for part in [begin..numbers, 0..begin] {
-            if let Some(stopped_at) = scan.run(part, &mut visit) {
+            if let Some(stopped_at) = scan.run(&part, &mut visit) {
                 // Not beyond the end, so that a scan that stopped at the last page wraps.
                 self.cursor = if stopped_at >= numbers { 0 } else { stopped_at };
                 break;
@@ -403,7 +431,7 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Shows the pending pages in `range`. Returns where the visitor stopped it.
     #[inline]
-    fn run(&mut self, range: Range<u64>, visit: &mut impl FnMut(Block) -> Take) -> Option<u64> {
+    fn run(&mut self, range: &Range<u64>, visit: &mut impl FnMut(usize, &Line) -> LineTake) -> Option<u64> {
         if range.is_empty() {
             return None;
         }
@@ -421,11 +449,13 @@ impl Scan<'_> {
                 if first >= range.end {
                     return None;
                 }
-                let stopped = if range.start <= first && end <= range.end {
-                    self.line(line, |_| u64::MAX, visit)
-                } else {
-                    self.line(line, |word| part_of(&range, word), visit)
-                };
+                let mut pending = self.pending.lines[line];
+                if range.start > first || end > range.end {
+                    for (offset, pages) in pending.iter_mut().enumerate() {
+                        *pages &= part_of(range, line * LINE_WORDS + offset);
+                    }
+                }
+                let stopped = self.line(line, &pending, visit);
                 if stopped.is_some() {
                     return stopped;
                 }
@@ -434,38 +464,28 @@ impl Scan<'_> {
         None
     }
 
-    /// Shows the pending pages of a line, of each word those that `part` lets pass.
-    #[inline]
+    /// Shows the pages of a line that are pending and within the range.
+    #[inline(always)]
     fn line(
         &mut self,
         line: usize,
-        part: impl Fn(usize) -> u64,
-        visit: &mut impl FnMut(Block) -> Take,
+        pending: &Line,
+        visit: &mut impl FnMut(usize, &Line) -> LineTake,
     ) -> Option<u64> {
-        let pending = self.pending.lines[line];
-        let mut taken: Line = [0; LINE_WORDS];
-        let mut blocks = 0;
-        let mut stopped = None;
-        for (offset, taken) in taken.iter_mut().enumerate() {
-            let word = line * LINE_WORDS + offset;
-            let mask = pending[offset] & part(word);
-            if mask == 0 {
-                continue;
-            }
-            blocks += 1;
-            let block = Block { word, mask };
-            match visit(block) {
-                Take::Continue(pages) => *taken = pages & mask,
-                Take::Stop(pages) => {
-                    *taken = pages & mask;
-                    stopped = Some(behind(block, pages & mask));
-                    break;
-                }
-            }
+        if is_empty(pending) {
+            return None;
+        }
+        let first = line * LINE_WORDS;
+        let LineTake { mut taken, stopped_at } = visit(first, pending);
+        for (taken, pending) in taken.iter_mut().zip(pending) {
+            *taken &= pending;
         }
         // Moved when all were shown: should `visit` panic, its pages are still pending.
         self.move_line(line, &taken);
-        self.result.blocks += blocks;
+        let stopped = stopped_at.map(|offset| {
+            let offset = offset.min(LINE_WORDS - 1);
+            behind(Block { word: first + offset, mask: pending[offset] }, taken[offset])
+        });
         self.result.stopped = stopped.is_some();
         stopped
     }
@@ -482,7 +502,7 @@ impl Scan<'_> {
         for (pending, taken) in pending.iter_mut().zip(taken) {
             *pending ^= taken;
         }
-        if *pending == [0; LINE_WORDS] {
+        if is_empty(pending) {
             self.pending.summary[word] &= !bit;
         }
         *self.pending.count -= count;
@@ -497,6 +517,12 @@ impl Scan<'_> {
         self.sending.summary[word] |= bit;
         self.result.taken.0 += count;
     }
+}
+
+/// Whether a line has no pages. A comparison with zeroes would be a call.
+#[inline]
+fn is_empty(line: &Line) -> bool {
+    line.iter().fold(0, |all, word| all | word) == 0
 }
 
 /// Where to go on after the last `pages` were taken from `block`.

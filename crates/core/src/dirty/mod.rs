@@ -18,7 +18,7 @@ mod page_set;
 mod primitive;
 mod words;
 
-pub use backlog::{Backlog, Block, Gate, GateError, Harvested, Take, Taken};
+pub use backlog::{Backlog, Block, Gate, GateError, Harvested, LineTake, Take, Taken};
 pub use dirty_bitmap::DirtyBitmap;
 pub use page_set::{PageSet, RangeError};
 pub use words::{LINE_WORDS, Line, WORD_PAGES};

@@ -8,10 +8,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 fn region(start: u64, len: u64) -> Region {
-    Region {
-        start: Gpa(start),
-        len: ByteCount(len),
-    }
+    Region { start: Gpa(start), len: ByteCount(len) }
 }
 
 fn layout(regions: &[Region]) -> Result<RamLayout, LayoutError> {
@@ -20,29 +17,16 @@ fn layout(regions: &[Region]) -> Result<RamLayout, LayoutError> {
 
 #[test]
 fn page_sizes_are_read_and_printed() {
-    for (text, size) in [
-        ("4KiB", PageSize::Kib4),
-        ("2MiB", PageSize::Mib2),
-        ("1GiB", PageSize::Gib1),
-    ] {
+    for (text, size) in [("4KiB", PageSize::Kib4), ("2MiB", PageSize::Mib2), ("1GiB", PageSize::Gib1)] {
         assert_eq!(text.parse(), Ok(size));
         assert_eq!(size.to_string(), text);
         assert_eq!(serde_json::to_string(&size).unwrap(), format!("\"{text}\""));
-        assert_eq!(
-            serde_json::from_str::<PageSize>(&format!("\"{text}\"")).unwrap(),
-            size
-        );
+        assert_eq!(serde_json::from_str::<PageSize>(&format!("\"{text}\"")).unwrap(), size);
     }
     assert_eq!("4096 B".parse(), Ok(PageSize::Kib4));
     let error = "8KiB".parse::<PageSize>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no page size of 8KiB: accepted is `4KiB`, `2MiB` or `1GiB`"
-    );
-    assert!(matches!(
-        "4K".parse::<PageSize>(),
-        Err(PageSizeError::NotASize(_))
-    ));
+    assert_eq!(error.to_string(), "no page size of 8KiB: accepted is `4KiB`, `2MiB` or `1GiB`");
+    assert!(matches!("4K".parse::<PageSize>(), Err(PageSizeError::NotASize(_))));
     assert!(serde_json::from_str::<PageSize>("4096").is_err());
 }
 
@@ -77,55 +61,26 @@ fn touching_regions_stay_apart() {
 fn bad_regions_are_refused() {
     let page = 4 * KIB;
     assert_eq!(layout(&[]), Err(LayoutError::NoRegions));
-    assert_eq!(
-        layout(&[region(page, 0)]),
-        Err(LayoutError::EmptyRegion { start: Gpa(page) })
-    );
+    assert_eq!(layout(&[region(page, 0)]), Err(LayoutError::EmptyRegion { start: Gpa(page) }));
     let page_size = PageSize::Kib4;
     let crooked = region(1, page);
-    assert_eq!(
-        layout(&[crooked]),
-        Err(LayoutError::Misaligned {
-            region: crooked,
-            page_size
-        })
-    );
+    assert_eq!(layout(&[crooked]), Err(LayoutError::Misaligned { region: crooked, page_size }));
     let crooked = region(0, page + 1);
-    assert_eq!(
-        layout(&[crooked]),
-        Err(LayoutError::NotWholePages {
-            region: crooked,
-            page_size
-        })
-    );
+    assert_eq!(layout(&[crooked]), Err(LayoutError::NotWholePages { region: crooked, page_size }));
     let last = region(u64::MAX - page + 1, page);
-    assert_eq!(
-        layout(&[last]),
-        Err(LayoutError::BeyondAddressSpace { region: last })
-    );
+    assert_eq!(layout(&[last]), Err(LayoutError::BeyondAddressSpace { region: last }));
     let (first, second) = (region(0, 2 * page), region(page, page));
-    assert_eq!(
-        layout(&[second, first]),
-        Err(LayoutError::Overlap { first, second })
-    );
-    assert!(matches!(
-        layout(&[first, first]),
-        Err(LayoutError::Overlap { .. })
-    ));
+    assert_eq!(layout(&[second, first]), Err(LayoutError::Overlap { first, second }));
+    assert!(matches!(layout(&[first, first]), Err(LayoutError::Overlap { .. })));
 }
 
 #[test]
 fn the_number_space_is_bounded() {
     let most = MAX_PAGE_NUMBERS << 12;
-    assert_eq!(
-        layout(&[region(0, most)]).unwrap().numbers(),
-        MAX_PAGE_NUMBERS
-    );
+    assert_eq!(layout(&[region(0, most)]).unwrap().numbers(), MAX_PAGE_NUMBERS);
     assert_eq!(
         layout(&[region(0, most), region(most, 4 * KIB)]),
-        Err(LayoutError::TooManyPages {
-            numbers: MAX_PAGE_NUMBERS + 64
-        })
+        Err(LayoutError::TooManyPages { numbers: MAX_PAGE_NUMBERS + 64 })
     );
 }
 
@@ -139,10 +94,7 @@ fn reading_a_layout_checks_it() {
     );
     assert_eq!(serde_json::from_str::<RamLayout>(&json).unwrap(), layout);
     let error = serde_json::from_str::<RamLayout>(&json.replace("8KiB", "2GiB")).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "memory regions 2GiB at 0x0 and 4KiB at 0x40000000 overlap"
-    );
+    assert_eq!(error.to_string(), "memory regions 2GiB at 0x0 and 4KiB at 0x40000000 overlap");
 }
 
 /// Up to six regions with random holes, page sizes and order.

@@ -218,10 +218,7 @@ impl Destination {
 
     fn carry_out(&mut self, now: Timestamp, effects: Effects) {
         use DestinationPhase as P;
-        let refused = matches!(
-            self.actions.back(),
-            Some(DestinationAction::Send(Message::Refuse { .. }))
-        );
+        let refused = matches!(self.actions.back(), Some(DestinationAction::Send(Message::Refuse { .. })));
         let mut lost = false;
         for effect in effects {
             match effect {

@@ -238,7 +238,13 @@ impl SourcePhase {
             // A destination that could not be told yet is told to drop the replica, and says so.
             (
                 P::Returning | P::Done,
-                E::Connected | E::Disconnected | E::Accepted | E::Refused | E::Ready | E::Withdrawn | E::Answer,
+                E::Connected
+                | E::Disconnected
+                | E::Accepted
+                | E::Refused
+                | E::Ready
+                | E::Withdrawn
+                | E::Answer,
             )
             | (P::Releasing, E::Connected | E::Disconnected | E::Running | E::Answer)
             | (P::Done, E::Running) => self.stay(),
@@ -436,12 +442,7 @@ impl DestinationPhase {
 
 /// The source's phases as a Mermaid state diagram.
 pub fn source_diagram() -> String {
-    diagram(
-        &SourcePhase::ALL,
-        &SourceEventKind::ALL,
-        |phase, event| phase.after(event),
-        &[SourcePhase::Done],
-    )
+    diagram(&SourcePhase::ALL, &SourceEventKind::ALL, |phase, event| phase.after(event), &[SourcePhase::Done])
 }
 
 /// The destination's phases as a Mermaid state diagram.
@@ -455,12 +456,7 @@ pub fn destination_diagram() -> String {
 }
 
 /// Arrows between different phases; the events of parallel arrows share one label.
-fn diagram<P, E>(
-    phases: &[P],
-    events: &[E],
-    after: impl Fn(P, E) -> &'static [P],
-    ends: &[P],
-) -> String
+fn diagram<P, E>(phases: &[P], events: &[E], after: impl Fn(P, E) -> &'static [P], ends: &[P]) -> String
 where
     P: Copy + PartialEq + std::fmt::Debug + 'static,
     E: Copy + std::fmt::Debug,

@@ -214,7 +214,11 @@ impl Source {
             SourceEvent::Received(message) => self.received(now, message)?,
             SourceEvent::TrackingStarted if self.phase == P::StartingTracking => {
                 let memory = self.controller.progress().memory;
-                self.rounds.begin(now, Harvested { dirtied: memory, left_over: Pages(0), pending: memory }, None);
+                self.rounds.begin(
+                    now,
+                    Harvested { dirtied: memory, left_over: Pages(0), pending: memory },
+                    None,
+                );
                 let verdict = self.controller.bulk_round(now);
                 self.obey(now, Moment::RoundStart, &verdict);
             }
@@ -336,7 +340,11 @@ impl Source {
         self.rounds.sent(sent);
         if self.last_round {
             self.controller.account(now, sent);
-            if sent.pending == Pages(0) { self.round_sent(now) } else { self.transmit() }
+            if sent.pending == Pages(0) {
+                self.round_sent(now)
+            } else {
+                self.transmit()
+            }
             return;
         }
         match self.controller.transmitted(now, sent) {

@@ -8,8 +8,8 @@
 //! Every verdict says *why* ([`Reason`]) and *until when* ([`Until`]): the reason is what a person
 //! reads in the table of rounds, `until` lets a simulator skip the ticks at which nothing can change.
 
-mod reason;
 pub mod presets;
+mod reason;
 
 use std::fmt;
 use std::time::Duration;

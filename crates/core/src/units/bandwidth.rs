@@ -40,8 +40,7 @@ impl Bandwidth {
     ///
     /// `None` if no time passed, or less than one byte per second was seen: no rate is known then.
     pub fn measured(bytes: ByteCount, time: Duration) -> Option<Self> {
-        let rate =
-            (u128::from(bytes.0) * u128::from(NANOS_PER_SECOND)).checked_div(time.as_nanos())?;
+        let rate = (u128::from(bytes.0) * u128::from(NANOS_PER_SECOND)).checked_div(time.as_nanos())?;
         Self::new(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 
@@ -125,15 +124,8 @@ impl Described for Bandwidth {
     const QUANTITY: Quantity = Quantity::Bandwidth;
 }
 
-text_serde!(
-    Bandwidth,
-    u64,
-    |rate: Bandwidth| rate.bytes_per_second(),
-    |raw| Bandwidth::new(raw).ok_or_else(|| UnitError::Zero {
-        quantity: Quantity::Bandwidth,
-        text: "0".into()
-    })
-);
+text_serde!(Bandwidth, u64, |rate: Bandwidth| rate.bytes_per_second(), |raw| Bandwidth::new(raw)
+    .ok_or_else(|| UnitError::Zero { quantity: Quantity::Bandwidth, text: "0".into() }));
 
 /// Exact printing, in bits: of decimal bits, binary bytes and decimal bytes the shortest text.
 const UNITS: [Unit; 18] = [
@@ -191,7 +183,5 @@ impl FromStr for Bandwidth {
 /// `Gbps` and its kin, which some write for bits and some for bytes.
 fn bits_per_second_or_bytes(unit: &str) -> bool {
     let lower = unit.to_ascii_lowercase();
-    lower
-        .strip_suffix("ps")
-        .is_some_and(|stem| Information::read(stem) == Information::Ambiguous)
+    lower.strip_suffix("ps").is_some_and(|stem| Information::read(stem) == Information::Ambiguous)
 }

@@ -78,9 +78,7 @@ impl Described for ByteCount {
     const QUANTITY: Quantity = Quantity::Bytes;
 }
 
-text_serde!(ByteCount, u64, |count: ByteCount| count.0, |raw| Ok(
-    ByteCount(raw)
-));
+text_serde!(ByteCount, u64, |count: ByteCount| count.0, |raw| Ok(ByteCount(raw)));
 
 /// Exact printing: of binary and decimal units the shortest text, binary first.
 const UNITS: [Unit; 12] = [
@@ -113,9 +111,7 @@ impl FromStr for ByteCount {
         match Information::read(written.unit) {
             Information::Bytes(unit) => {
                 let value = written.scaled(unit, 1)?;
-                u64::try_from(value)
-                    .map(Self)
-                    .map_err(|_| written.too_large())
+                u64::try_from(value).map(Self).map_err(|_| written.too_large())
             }
             Information::None => Err(written.missing_unit()),
             Information::Ambiguous => Err(written.bits_or_bytes()),
@@ -151,11 +147,7 @@ impl Information {
         } else if let Some(factor) = stem("bytes").or_else(|| stem("byte")) {
             Self::Bytes(factor)
         } else if let Some(factor) = stem("b") {
-            if unit.ends_with('B') {
-                Self::Bytes(factor)
-            } else {
-                Self::Ambiguous
-            }
+            if unit.ends_with('B') { Self::Bytes(factor) } else { Self::Ambiguous }
         } else {
             Self::Unknown
         }

@@ -93,9 +93,7 @@ pub fn human(value: Duration) -> String {
     } else if seconds < 99.95 {
         format!("{} s", three_figures(seconds))
     } else {
-        let whole = value
-            .as_secs()
-            .saturating_add(u64::from(value.subsec_nanos() >= 500_000_000));
+        let whole = value.as_secs().saturating_add(u64::from(value.subsec_nanos() >= 500_000_000));
         let (minutes, seconds) = (whole / 60, whole % 60);
         if minutes < 60 {
             format!("{minutes} min {seconds} s")
@@ -126,9 +124,7 @@ pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok
 /// The deserializer's error, with the [`UnitError`] as its text.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     if deserializer.is_human_readable() {
-        deserializer
-            .deserialize_str(TextVisitor::<DurationText>::new())
-            .map(|text| text.0)
+        deserializer.deserialize_str(TextVisitor::<DurationText>::new()).map(|text| text.0)
     } else {
         Duration::deserialize(deserializer)
     }
@@ -147,10 +143,7 @@ pub mod option {
     /// Whatever the serializer reports.
     // By reference, because this is how serde calls it.
     #[allow(clippy::ref_option)]
-    pub fn serialize<S: Serializer>(
-        value: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(DurationText).serialize(serializer)
     }
 
@@ -159,9 +152,7 @@ pub mod option {
     /// # Errors
     ///
     /// The deserializer's error, with the `UnitError` as its text.
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<DurationText>::deserialize(deserializer)?.map(|text| text.0))
     }
 }

@@ -33,9 +33,7 @@ impl Quantity {
             Self::Bandwidth => {
                 "`1Gbit/s`, `1Gbit`, `125MB/s` or `64MiB/s` (bit/s or B/s with k to E or Ki to Ei)"
             }
-            Self::Duration | Self::Timestamp => {
-                "`300ms`, `1.5s`, `10min` or `1h` (ns, us, ms, s, min, h, d)"
-            }
+            Self::Duration | Self::Timestamp => "`300ms`, `1.5s`, `10min` or `1h` (ns, us, ms, s, min, h, d)",
             Self::Pages => "`1024` or `1024 pages`",
             Self::PageRate => "`20000` or `20000 pages/s`",
             Self::Share => "`0.3` or `30%` (0 to 1, 0% to 100%)",

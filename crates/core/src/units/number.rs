@@ -27,9 +27,7 @@ pub(super) struct Written<'a> {
 
 /// Cuts leading ASCII digits off `text`.
 fn digits(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -46,10 +44,7 @@ fn exponent(text: &str) -> (i64, &str) {
     if figures.is_empty() {
         return (0, text);
     }
-    let value = figures
-        .parse::<i64>()
-        .unwrap_or(EXPONENT_LIMIT)
-        .min(EXPONENT_LIMIT);
+    let value = figures.parse::<i64>().unwrap_or(EXPONENT_LIMIT).min(EXPONENT_LIMIT);
     (sign * value, rest)
 }
 
@@ -66,73 +61,40 @@ impl<'a> Written<'a> {
         };
         let head = body.get(..3).unwrap_or_default();
         if head.eq_ignore_ascii_case("inf") || head.eq_ignore_ascii_case("nan") {
-            return Err(UnitError::NotFinite {
-                quantity,
-                text: excerpt(text),
-            });
+            return Err(UnitError::NotFinite { quantity, text: excerpt(text) });
         }
         let (whole, rest) = digits(body);
         let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);
         if whole.is_empty() && fraction.is_empty() {
-            return Err(UnitError::NoNumber {
-                quantity,
-                text: excerpt(text),
-            });
+            return Err(UnitError::NoNumber { quantity, text: excerpt(text) });
         }
         if negative {
-            return Err(UnitError::Negative {
-                quantity,
-                text: excerpt(text),
-            });
+            return Err(UnitError::Negative { quantity, text: excerpt(text) });
         }
         let (exponent, rest) = exponent(rest);
-        Ok(Self {
-            quantity,
-            text,
-            unit: rest.trim_start(),
-            whole,
-            fraction,
-            exponent,
-        })
+        Ok(Self { quantity, text, unit: rest.trim_start(), whole, fraction, exponent })
     }
 
     pub(super) fn missing_unit(&self) -> UnitError {
-        UnitError::MissingUnit {
-            quantity: self.quantity,
-            text: excerpt(self.text),
-        }
+        UnitError::MissingUnit { quantity: self.quantity, text: excerpt(self.text) }
     }
 
     pub(super) fn unknown_unit(&self) -> UnitError {
         let unit = excerpt(self.unit);
-        UnitError::UnknownUnit {
-            quantity: self.quantity,
-            text: excerpt(self.text),
-            unit,
-        }
+        UnitError::UnknownUnit { quantity: self.quantity, text: excerpt(self.text), unit }
     }
 
     pub(super) fn bits_or_bytes(&self) -> UnitError {
         let unit = excerpt(self.unit);
-        UnitError::BitsOrBytes {
-            quantity: self.quantity,
-            text: excerpt(self.text),
-            unit,
-        }
+        UnitError::BitsOrBytes { quantity: self.quantity, text: excerpt(self.text), unit }
     }
 
     pub(super) fn too_large(&self) -> UnitError {
-        UnitError::TooLarge {
-            quantity: self.quantity,
-            text: excerpt(self.text),
-        }
+        UnitError::TooLarge { quantity: self.quantity, text: excerpt(self.text) }
     }
 
     pub(super) fn zero(&self) -> UnitError {
-        UnitError::Zero {
-            quantity: self.quantity,
-            text: excerpt(self.text),
-        }
+        UnitError::Zero { quantity: self.quantity, text: excerpt(self.text) }
     }
 
     /// Every digit that is not zero, with its decimal place.
@@ -150,9 +112,7 @@ impl<'a> Written<'a> {
         let (mut whole, mut fraction) = (0_u128, 0_u128);
         for (digit, place) in self.places() {
             if place >= 0 {
-                let weight = u32::try_from(place)
-                    .ok()
-                    .and_then(|place| 10_u128.checked_pow(place))?;
+                let weight = u32::try_from(place).ok().and_then(|place| 10_u128.checked_pow(place))?;
                 whole = whole.checked_add(digit.checked_mul(weight)?)?;
             } else if let Ok(place) = u32::try_from(PLACES + place) {
                 fraction += digit * 10_u128.pow(place);
@@ -172,10 +132,7 @@ impl<'a> Written<'a> {
         let one = parts * FRACTION_ONE;
         let value = whole / parts + (rest + one / 2) / one;
         if value == 0 && self.places().next().is_some() {
-            return Err(UnitError::TooSmall {
-                quantity: self.quantity,
-                text: excerpt(self.text),
-            });
+            return Err(UnitError::TooSmall { quantity: self.quantity, text: excerpt(self.text) });
         }
         Ok(value)
     }
@@ -183,10 +140,7 @@ impl<'a> Written<'a> {
     /// The number as a whole count.
     pub(super) fn count(&self) -> Result<u64, UnitError> {
         if self.places().any(|(_, place)| place < 0) {
-            return Err(UnitError::NotWhole {
-                quantity: self.quantity,
-                text: excerpt(self.text),
-            });
+            return Err(UnitError::NotWhole { quantity: self.quantity, text: excerpt(self.text) });
         }
         let (whole, _) = self.split().ok_or_else(|| self.too_large())?;
         u64::try_from(whole).map_err(|_| self.too_large())
@@ -194,12 +148,7 @@ impl<'a> Written<'a> {
 
     /// The number times 10 to the power of `shift`, as the nearest `f64`; infinite if too large.
     pub(super) fn float(&self, shift: i64) -> f64 {
-        let text = format!(
-            "0{}.{}e{}",
-            self.whole,
-            self.fraction,
-            self.exponent + shift
-        );
+        let text = format!("0{}.{}e{}", self.whole, self.fraction, self.exponent + shift);
         // The text is made of digits only, so this cannot fail; infinity would be refused anyway.
         text.parse().unwrap_or(f64::INFINITY)
     }
@@ -250,9 +199,5 @@ pub(super) fn three_figures(value: f64) -> String {
 
 /// A non-negative finite `f64` so that it reads back as the same value, without endless zeros.
 pub(super) fn float_text(value: f64) -> String {
-    if value == 0.0 || (1e-7..1e16).contains(&value) {
-        format!("{value}")
-    } else {
-        format!("{value:e}")
-    }
+    if value == 0.0 || (1e-7..1e16).contains(&value) { format!("{value}") } else { format!("{value:e}") }
 }

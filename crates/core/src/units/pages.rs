@@ -13,9 +13,7 @@ use std::time::Duration;
 /// A number of guest pages. Not a byte count and not a page number.
 ///
 /// `+` and `sum` saturate at [`Pages::MAX`]. Stored as an integer.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pages(pub u64);
 
@@ -142,11 +140,7 @@ impl FromStr for PageRate {
         match written.unit.to_ascii_lowercase().as_str() {
             "" | "pages/s" | "page/s" => {
                 let value = written.float(0);
-                if value.is_finite() {
-                    Ok(Self(value))
-                } else {
-                    Err(written.too_large())
-                }
+                if value.is_finite() { Ok(Self(value)) } else { Err(written.too_large()) }
             }
             _ => Err(written.unknown_unit()),
         }

@@ -12,10 +12,7 @@ fn checked(value: f64) -> Result<f64, UnitError> {
     let value = not_negative(Quantity::Share, value)?;
     if value > 1.0 {
         let text = excerpt(&value.to_string());
-        return Err(UnitError::MoreThanOne {
-            quantity: Quantity::Share,
-            text,
-        });
+        return Err(UnitError::MoreThanOne { quantity: Quantity::Share, text });
     }
     Ok(value)
 }
@@ -30,10 +27,7 @@ fn read(text: &str) -> Result<f64, UnitError> {
     };
     if value > 1.0 {
         let text = excerpt(written.text);
-        return Err(UnitError::MoreThanOne {
-            quantity: Quantity::Share,
-            text,
-        });
+        return Err(UnitError::MoreThanOne { quantity: Quantity::Share, text });
     }
     Ok(value)
 }

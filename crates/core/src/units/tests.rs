@@ -23,10 +23,7 @@ fn share(text: &str) -> Result<f64, UnitError> {
 /// The name of an error's variant.
 fn kind<T: std::fmt::Debug>(result: Result<T, UnitError>) -> String {
     let text = format!("{:?}", result.unwrap_err());
-    text.split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    text.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -92,16 +89,9 @@ fn durations_are_read_as_people_write_them() {
         ("0s", 0),
         ("0.5ns", 1),
     ] {
-        assert_eq!(
-            duration::parse(text),
-            Ok(Duration::from_nanos(nanos)),
-            "{text}"
-        );
+        assert_eq!(duration::parse(text), Ok(Duration::from_nanos(nanos)), "{text}");
     }
-    assert_eq!(
-        duration::parse("18446744073709551615.999999999s"),
-        Ok(Duration::MAX)
-    );
+    assert_eq!(duration::parse("18446744073709551615.999999999s"), Ok(Duration::MAX));
 }
 
 #[test]
@@ -233,34 +223,16 @@ fn printing_is_pleasant() {
     ] {
         assert_eq!(Bandwidth::new(value).unwrap().to_string(), text);
     }
-    for text in [
-        "0s",
-        "300ms",
-        "1.5s",
-        "90s",
-        "10min",
-        "24h",
-        "200us",
-        "1.000000001s",
-        "7ns",
-    ] {
+    for text in ["0s", "300ms", "1.5s", "90s", "10min", "24h", "200us", "1.000000001s", "7ns"] {
         assert_eq!(duration::format(duration::parse(text).unwrap()), text);
     }
-    for text in [
-        "0%", "30%", "33.3%", "100%", "7%", "0.07%", "0.7%", "57.1234%", "1e-9%",
-    ] {
+    for text in ["0%", "30%", "33.3%", "100%", "7%", "0.07%", "0.7%", "57.1234%", "1e-9%"] {
         assert_eq!(text.parse::<Share>().unwrap().to_string(), text);
     }
     assert_eq!(Pages(1).to_string(), "1 page");
     assert_eq!(Pages(7).to_string(), "7 pages");
-    assert_eq!(
-        PageRate::new(20_000.0).unwrap().to_string(),
-        "20000 pages/s"
-    );
-    assert_eq!(
-        format!("{:>8}|{:<8}|", ByteCount::gib(4), Share::percent(30)),
-        "    4GiB|30%     |"
-    );
+    assert_eq!(PageRate::new(20_000.0).unwrap().to_string(), "20000 pages/s");
+    assert_eq!(format!("{:>8}|{:<8}|", ByteCount::gib(4), Share::percent(30)), "    4GiB|30%     |");
 }
 
 #[test]
@@ -292,10 +264,7 @@ fn human_forms_are_short() {
 #[test]
 fn arithmetic_saturates_or_says_no() {
     assert_eq!(Pages::MAX + Pages(1), Pages::MAX);
-    assert_eq!(
-        [Pages::MAX, Pages(1)].into_iter().sum::<Pages>(),
-        Pages::MAX
-    );
+    assert_eq!([Pages::MAX, Pages(1)].into_iter().sum::<Pages>(), Pages::MAX);
     assert_eq!(Pages(2).checked_sub(Pages(3)), None);
     assert_eq!(Pages(2).saturating_sub(Pages(3)), Pages::ZERO);
     assert_eq!(Pages::MAX.bytes(PageSize::Gib1), ByteCount::MAX);
@@ -311,10 +280,7 @@ fn arithmetic_saturates_or_says_no() {
     assert_eq!(most + most, most);
     assert_eq!(CpuShare::percent(250), CpuShare::ALL);
     assert_eq!(CpuShare::clamped(f64::NAN), CpuShare::NONE);
-    assert_eq!(
-        CpuShare::percent(80).saturating_add(CpuShare::percent(30)),
-        CpuShare::ALL
-    );
+    assert_eq!(CpuShare::percent(80).saturating_add(CpuShare::percent(30)), CpuShare::ALL);
     assert_eq!(Share::new(-0.0).unwrap().as_f64().to_bits(), 0);
     assert_eq!(Share::ONE.of(Pages::MAX), Pages::MAX);
     assert_eq!(Share::percent(30).of(Pages(10)), Pages(3));
@@ -323,38 +289,20 @@ fn arithmetic_saturates_or_says_no() {
 #[test]
 fn rates_round_to_the_careful_side() {
     let slow = Bandwidth::new(3).unwrap();
-    assert_eq!(
-        slow.time_to_send(ByteCount(1)),
-        Duration::from_nanos(333_333_334)
-    );
-    assert_eq!(
-        slow.bytes_in(Duration::from_nanos(999_999_999)),
-        ByteCount(2)
-    );
-    assert_eq!(
-        Bandwidth::SLOWEST.time_to_send(ByteCount::MAX),
-        Duration::MAX
-    );
+    assert_eq!(slow.time_to_send(ByteCount(1)), Duration::from_nanos(333_333_334));
+    assert_eq!(slow.bytes_in(Duration::from_nanos(999_999_999)), ByteCount(2));
+    assert_eq!(Bandwidth::SLOWEST.time_to_send(ByteCount::MAX), Duration::MAX);
     assert_eq!(Bandwidth::FASTEST.bytes_in(Duration::MAX), ByteCount::MAX);
     let second = Duration::from_secs(1);
     assert_eq!(Bandwidth::measured(ByteCount(10), Duration::ZERO), None);
     assert_eq!(Bandwidth::measured(ByteCount(10), second * 11), None);
-    assert_eq!(
-        Bandwidth::measured(ByteCount(11), second * 11),
-        Some(Bandwidth::SLOWEST)
-    );
-    assert_eq!(
-        Bandwidth::measured(ByteCount::MAX, Duration::from_nanos(1)),
-        Some(Bandwidth::FASTEST)
-    );
+    assert_eq!(Bandwidth::measured(ByteCount(11), second * 11), Some(Bandwidth::SLOWEST));
+    assert_eq!(Bandwidth::measured(ByteCount::MAX, Duration::from_nanos(1)), Some(Bandwidth::FASTEST));
     assert_eq!(PageRate::measured(Pages(1), Duration::ZERO), None);
     let rate = PageRate::measured(Pages(100), second * 2).unwrap();
     assert_eq!(rate, PageRate::new(50.0).unwrap());
     assert_eq!(rate.pages_in(Duration::from_millis(1_999)), Pages(99));
-    assert_eq!(
-        rate.bytes_per_second(PageSize::Kib4).to_bits(),
-        204_800.0_f64.to_bits()
-    );
+    assert_eq!(rate.bytes_per_second(PageSize::Kib4).to_bits(), 204_800.0_f64.to_bits());
     let lost = VcpuSeconds::lost(4, CpuShare::percent(50), second * 3);
     assert_eq!(lost, VcpuSeconds::new(6.0).unwrap());
 }
@@ -392,8 +340,7 @@ fn records_are_stored_as_people_write_them() {
     let json = serde_json::to_string(&record).unwrap();
     assert_eq!(
         json,
-        r#"{"memory":"4GiB","link":"1Gbit/s","zero":0.3,"throttle":0.0,"rate":20000.0,"pages":7,"#
-            .to_owned()
+        r#"{"memory":"4GiB","link":"1Gbit/s","zero":0.3,"throttle":0.0,"rate":20000.0,"pages":7,"#.to_owned()
             + r#""lost":0.25,"at":5,"limit":"300ms","warm_up":"1min"}"#
     );
     assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
@@ -418,10 +365,7 @@ fn files_with_bad_quantities_are_refused_with_a_reason() {
 
 /// Values of every size, small and round ones more often.
 fn any_count() -> impl Strategy<Value = u64> {
-    let round = (
-        0_u64..5000,
-        prop::sample::select(vec![1, 1000, 1024, 125, 1 << 20, 1_000_000, 1 << 30]),
-    );
+    let round = (0_u64..5000, prop::sample::select(vec![1, 1000, 1024, 125, 1 << 20, 1_000_000, 1 << 30]));
     prop_oneof![
         any::<u64>(),
         (any::<u64>(), 0_u32..64).prop_map(|(value, shift)| value >> shift),
@@ -446,11 +390,7 @@ fn any_share() -> impl Strategy<Value = f64> {
 }
 
 fn reads_back<T: FromStr<Err = UnitError> + Display + PartialEq + std::fmt::Debug>(value: &T) {
-    assert_eq!(
-        value.to_string().parse::<T>().as_ref(),
-        Ok(value),
-        "printed as {value}"
-    );
+    assert_eq!(value.to_string().parse::<T>().as_ref(), Ok(value), "printed as {value}");
 }
 
 proptest! {

@@ -19,15 +19,9 @@ fn expecting<T: Described>(f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub(super) fn not_negative(quantity: Quantity, value: f64) -> Result<f64, UnitError> {
     let text = || excerpt(&value.to_string());
     if !value.is_finite() {
-        Err(UnitError::NotFinite {
-            quantity,
-            text: text(),
-        })
+        Err(UnitError::NotFinite { quantity, text: text() })
     } else if value < 0.0 {
-        Err(UnitError::Negative {
-            quantity,
-            text: text(),
-        })
+        Err(UnitError::Negative { quantity, text: text() })
     } else {
         Ok(value + 0.0)
     }

@@ -12,9 +12,7 @@ use std::time::Duration;
 /// Nanoseconds since the migration's origin, on one side's clock.
 ///
 /// Virtual in a simulation and monotonic in a live migration. Lasts 584 years. Stored as an integer.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
@@ -120,8 +118,6 @@ impl FromStr for Timestamp {
     /// Reads the time since the origin as a duration.
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let (written, nanos) = duration::nanos(Quantity::Timestamp, text)?;
-        u64::try_from(nanos)
-            .map(Self)
-            .map_err(|_| written.too_large())
+        u64::try_from(nanos).map(Self).map_err(|_| written.too_large())
     }
 }

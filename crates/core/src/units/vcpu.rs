@@ -92,11 +92,7 @@ impl FromStr for VcpuSeconds {
         match written.unit.to_ascii_lowercase().as_str() {
             "" | "vcpu-s" | "vcpu-seconds" => {
                 let value = written.float(0);
-                if value.is_finite() {
-                    Ok(Self(value))
-                } else {
-                    Err(written.too_large())
-                }
+                if value.is_finite() { Ok(Self(value)) } else { Err(written.too_large()) }
             }
             _ => Err(written.unknown_unit()),
         }

@@ -66,17 +66,10 @@ impl GridAxis {
 
     pub(super) fn bands(&self, room: usize) -> Bands {
         match &self.values {
-            GridValues::Names(names) => {
-                even_bands(names.iter().map(|name| (name.clone(), name.clone())))
-            }
-            GridValues::Numbers { unit, values } => numeric_bands(*unit, values, room)
-                .unwrap_or_else(|| {
-                    even_bands(
-                        values
-                            .iter()
-                            .map(|value| (unit.format(*value), unit.compact(*value))),
-                    )
-                }),
+            GridValues::Names(names) => even_bands(names.iter().map(|name| (name.clone(), name.clone()))),
+            GridValues::Numbers { unit, values } => numeric_bands(*unit, values, room).unwrap_or_else(|| {
+                even_bands(values.iter().map(|value| (unit.format(*value), unit.compact(*value))))
+            }),
         }
     }
 }
@@ -84,23 +77,13 @@ impl GridAxis {
 fn even_bands(labels: impl Iterator<Item = (String, String)>) -> Bands {
     let labels: Vec<(String, String)> = labels.collect();
     let count = labels.len().max(1) as f64;
-    let spans = (0..labels.len())
-        .map(|at| (at as f64 / count, (at + 1) as f64 / count))
-        .collect();
+    let spans = (0..labels.len()).map(|at| (at as f64 / count, (at + 1) as f64 / count)).collect();
     let ticks = labels
         .into_iter()
         .enumerate()
-        .map(|(at, (label, short))| Tick {
-            value: (at as f64 + 0.5) / count,
-            label,
-            short,
-        })
+        .map(|(at, (label, short))| Tick { value: (at as f64 + 0.5) / count, label, short })
         .collect();
-    Bands {
-        spans,
-        ticks,
-        scale: None,
-    }
+    Bands { spans, ticks, scale: None }
 }
 
 /// Cells around their values; `None` where they could not be told apart (equal or very uneven values).
@@ -111,59 +94,32 @@ fn numeric_bands(unit: Unit, values: &[f64], room: usize) -> Option<Bands> {
     }
     let kind = ScaleKind::fitting(&numbers);
     let map = |value: f64| {
-        if kind == ScaleKind::Log {
-            value.log10()
-        } else {
-            value
-        }
+        if kind == ScaleKind::Log { value.log10() } else { value }
     };
     let mut order: Vec<usize> = (0..numbers.len()).collect();
     order.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
     let sorted: Vec<f64> = order.iter().map(|at| map(numbers[*at])).collect();
     let last = sorted.len() - 1;
     let mut edges = vec![sorted[0] - (sorted[1] - sorted[0]) / 2.0];
-    edges.extend(
-        sorted
-            .windows(2)
-            .map(|pair| f64::midpoint(pair[0], pair[1])),
-    );
+    edges.extend(sorted.windows(2).map(|pair| f64::midpoint(pair[0], pair[1])));
     edges.push(sorted[last] + (sorted[last] - sorted[last - 1]) / 2.0);
     let (low, high) = (edges[0], edges[last + 1]);
-    let narrowest = edges
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]) / (high - low))
-        .fold(1.0, f64::min);
+    let narrowest = edges.windows(2).map(|pair| (pair[1] - pair[0]) / (high - low)).fold(1.0, f64::min);
     if narrowest.is_nan() || narrowest < 0.2 / sorted.len() as f64 {
         return None;
     }
     let mut spans = vec![(0.0, 0.0); numbers.len()];
     for (rank, at) in order.iter().enumerate() {
-        spans[*at] = (
-            (edges[rank] - low) / (high - low),
-            (edges[rank + 1] - low) / (high - low),
-        );
+        spans[*at] = ((edges[rank] - low) / (high - low), (edges[rank + 1] - low) / (high - low));
     }
     let scale = Scale::between(kind, (low, high), (0.0, 1.0));
     let ticks = if numbers.len() <= room {
-        order
-            .iter()
-            .map(|at| Tick::at(numbers[*at], unit))
-            .collect()
+        order.iter().map(|at| Tick::at(numbers[*at], unit)).collect()
     } else {
         scale.ticks(unit, room)
     };
-    let ticks = ticks
-        .into_iter()
-        .map(|tick| Tick {
-            value: scale.place(tick.value),
-            ..tick
-        })
-        .collect();
-    Some(Bands {
-        spans,
-        ticks,
-        scale: Some(scale),
-    })
+    let ticks = ticks.into_iter().map(|tick| Tick { value: scale.place(tick.value), ..tick }).collect();
+    Some(Bands { spans, ticks, scale: Some(scale) })
 }
 
 /// The middle of each label that can be shown without touching another, for ascending `places`.
@@ -199,18 +155,10 @@ pub(super) fn draw_ticks_below(
     let mut ticks: Vec<&Tick> = ticks.iter().collect();
     ticks.sort_by(|a, b| place(a.value).total_cmp(&place(b.value)));
     let places: Vec<f64> = ticks.iter().map(|tick| place(tick.value)).collect();
-    let mut middles = clear_of_each_other(
-        &places,
-        ticks.iter().map(|tick| tick.label.as_str()),
-        limits,
-    );
+    let mut middles = clear_of_each_other(&places, ticks.iter().map(|tick| tick.label.as_str()), limits);
     let short = middles.contains(&None);
     if short {
-        middles = clear_of_each_other(
-            &places,
-            ticks.iter().map(|tick| tick.short.as_str()),
-            limits,
-        );
+        middles = clear_of_each_other(&places, ticks.iter().map(|tick| tick.short.as_str()), limits);
     }
     for ((tick, x), middle) in ticks.iter().zip(places).zip(middles) {
         svg.line((x, y), (x, y + 4.0), "edge");
@@ -238,12 +186,7 @@ pub(super) fn draw_ticks_left(
         if y + SMALL > free {
             continue;
         }
-        svg.text(
-            (x - 7.0, y + 4.0),
-            Anchor::End,
-            "small",
-            if short { &tick.short } else { &tick.label },
-        );
+        svg.text((x - 7.0, y + 4.0), Anchor::End, "small", if short { &tick.short } else { &tick.label });
         free = y - 2.0;
     }
 }
@@ -256,11 +199,7 @@ pub(super) fn widest(ticks: &[Tick], short: bool) -> f64 {
 
 /// The title of an axis, with the unit if its ticks leave it out.
 pub(super) fn axis_title(label: &str, base: &str, short: bool) -> String {
-    if short && !base.is_empty() {
-        format!("{label} ({base})")
-    } else {
-        label.to_owned()
-    }
+    if short && !base.is_empty() { format!("{label} ({base})") } else { label.to_owned() }
 }
 
 pub(super) fn is_narrow(width: f64) -> bool {
@@ -269,12 +208,7 @@ pub(super) fn is_narrow(width: f64) -> bool {
 
 /// The titles of both axes around a plot.
 pub(super) fn draw_titles(svg: &mut Svg, plot: Area, x: &str, y: &str) {
-    svg.text(
-        (plot.left + plot.width / 2.0, plot.bottom() + 34.0),
-        Anchor::Middle,
-        "small name",
-        x,
-    );
+    svg.text((plot.left + plot.width / 2.0, plot.bottom() + 34.0), Anchor::Middle, "small name", x);
     svg.text_upwards((12.0, plot.top + plot.height / 2.0), "small name", y);
 }
 
@@ -285,40 +219,22 @@ mod tests {
     #[test]
     fn cells_tile_the_axis_without_gaps() {
         let values = vec![1000.0, 100.0, 10_000.0, 100_000.0];
-        let bands = GridAxis {
-            label: String::new(),
-            values: GridValues::Numbers {
-                unit: Unit::PageRate,
-                values,
-            },
-        }
-        .bands(8);
+        let bands =
+            GridAxis { label: String::new(), values: GridValues::Numbers { unit: Unit::PageRate, values } }
+                .bands(8);
         let mut spans = bands.spans.clone();
-        assert!(
-            (spans[0].0 - 0.25).abs() < 1e-9,
-            "the second smallest value lies second: {spans:?}"
-        );
+        assert!((spans[0].0 - 0.25).abs() < 1e-9, "the second smallest value lies second: {spans:?}");
         spans.sort_by(|a, b| a.0.total_cmp(&b.0));
         assert!(spans[0].0.abs() < 1e-9 && (spans[3].1 - 1.0).abs() < 1e-9);
-        assert!(
-            spans
-                .windows(2)
-                .all(|pair| (pair[0].1 - pair[1].0).abs() < 1e-9),
-            "{spans:?}"
-        );
+        assert!(spans.windows(2).all(|pair| (pair[0].1 - pair[1].0).abs() < 1e-9), "{spans:?}");
     }
 
     #[test]
     fn equal_values_are_told_apart_by_place() {
         let values = vec![5.0, 5.0, f64::NAN];
-        let bands = GridAxis {
-            label: String::new(),
-            values: GridValues::Numbers {
-                unit: Unit::Number,
-                values,
-            },
-        }
-        .bands(8);
+        let bands =
+            GridAxis { label: String::new(), values: GridValues::Numbers { unit: Unit::Number, values } }
+                .bands(8);
         assert_eq!(bands.spans.len(), 3);
         assert!(bands.spans.iter().all(|span| span.1 - span.0 > 0.3));
     }
@@ -326,14 +242,9 @@ mod tests {
     #[test]
     fn labels_that_would_touch_are_left_out() {
         let mut svg = Svg::new(100.0, 100.0);
-        let ticks: Vec<Tick> = (0..50)
-            .map(|at| Tick::at(f64::from(at), Unit::Number))
-            .collect();
+        let ticks: Vec<Tick> = (0..50).map(|at| Tick::at(f64::from(at), Unit::Number)).collect();
         draw_ticks_below(&mut svg, &ticks, |value| value * 2.0, 10.0, (0.0, 100.0));
-        let shown = svg
-            .finish(super::super::svg::Canvas::Page, "")
-            .matches("<text")
-            .count();
+        let shown = svg.finish(super::super::svg::Canvas::Page, "").matches("<text").count();
         assert!((2..=6).contains(&shown), "{shown}");
     }
 }

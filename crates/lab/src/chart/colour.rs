@@ -61,17 +61,12 @@ impl Palette {
     /// The colour at a share of the way, 0 to 1; what lies outside gets the nearer end.
     pub fn at(self, share: f64) -> Rgb {
         let stops = self.stops();
-        let share = if share.is_finite() {
-            share.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         let place = share * (stops.len() - 1) as f64;
         let below = (place as usize).min(stops.len() - 2);
         let part = place - below as f64;
         let (a, b) = (stops[below], stops[below + 1]);
-        let mix =
-            |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * part).round() as u8;
+        let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * part).round() as u8;
         Rgb(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
     }
 }
@@ -98,11 +93,7 @@ impl ColourScale {
             // A share is judged against none and all, not against the other cells.
             values = vec![0.0, 1.0];
         }
-        let low = values
-            .iter()
-            .copied()
-            .filter(|value| *value > 0.0)
-            .fold(f64::INFINITY, f64::min);
+        let low = values.iter().copied().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(0.0, f64::max);
         let negative = values.iter().any(|value| *value < 0.0);
         let kind = if unit != Unit::Share && !negative && high > 30.0 * low {
@@ -111,12 +102,7 @@ impl ColourScale {
             ScaleKind::Linear
         };
         let scale = Scale::covering(kind, values, (0.0, 1.0));
-        Self {
-            palette,
-            unit,
-            label: label.to_owned(),
-            scale,
-        }
+        Self { palette, unit, label: label.to_owned(), scale }
     }
 
     /// The colour of a value; none if it is not a usable number.
@@ -139,22 +125,13 @@ impl ColourScale {
     /// Draws the bar with its label above and its ticks below: 16 px above and 20 px below `area`.
     pub(super) fn draw_bar(&self, svg: &mut Svg, area: Area) {
         const STEPS: usize = 60;
-        svg.text(
-            (area.left, area.top - 7.0),
-            Anchor::Start,
-            "small name",
-            &self.label,
-        );
+        svg.text((area.left, area.top - 7.0), Anchor::Start, "small name", &self.label);
         let step = area.width / STEPS as f64;
         for at in 0..STEPS {
             let colour = self.palette.at((at as f64 + 0.5) / STEPS as f64);
             // A little wider than a step, so that no seam shows.
             let width = if at + 1 == STEPS { step } else { step + 0.6 };
-            svg.filled(
-                Area::new(area.left + at as f64 * step, area.top, width, area.height),
-                colour,
-                "",
-            );
+            svg.filled(Area::new(area.left + at as f64 * step, area.top, width, area.height), colour, "");
         }
         svg.rect(area, "edge", "");
         let scale = self.scale.over((area.left, area.right()));
@@ -188,12 +165,8 @@ mod tests {
 
     #[test]
     fn colours_end_where_the_values_end() {
-        let scale = ColourScale::covering(
-            Palette::Viridis,
-            Unit::Milliseconds,
-            "t",
-            [10.0, f64::NAN, 90_000.0],
-        );
+        let scale =
+            ColourScale::covering(Palette::Viridis, Unit::Milliseconds, "t", [10.0, f64::NAN, 90_000.0]);
         assert_eq!(scale.colour(10.0), Some(VIRIDIS[0]));
         assert_eq!(scale.colour(90_000.0), Some(VIRIDIS[8]));
         assert_eq!(scale.colour(f64::NAN), None);

@@ -83,26 +83,12 @@ impl HeatMap {
             plot.bottom(),
             limits,
         );
-        draw_ticks_left(
-            &mut svg,
-            &rows.ticks,
-            |at| plot.bottom() - at * plot.height,
-            plot.left,
-            short,
-        );
+        draw_ticks_left(&mut svg, &rows.ticks, |at| plot.bottom() - at * plot.height, plot.left, short);
         let x_title = axis_title(&self.x.label, self.x.base(), x_short);
-        draw_titles(
-            &mut svg,
-            plot,
-            &x_title,
-            &axis_title(&self.y.label, self.y.base(), short),
-        );
+        draw_titles(&mut svg, plot, &x_title, &axis_title(&self.y.label, self.y.base(), short));
         if self.bar {
             let width = plot.width.min(420.0);
-            self.colours.draw_bar(
-                &mut svg,
-                Area::new(plot.left, plot.bottom() + 66.0, width, 10.0),
-            );
+            self.colours.draw_bar(&mut svg, Area::new(plot.left, plot.bottom() + 66.0, width, 10.0));
         }
         svg.finish(canvas, &self.description)
     }
@@ -139,19 +125,10 @@ impl HeatMap {
         for (row, y) in ys.iter().enumerate() {
             for (column, x) in xs.iter().enumerate() {
                 let area = cell_area(plot, columns.spans[*x], rows.spans[*y]);
-                if xs
-                    .get(column + 1)
-                    .is_some_and(|right| inside(*x, *y) != inside(*right, *y))
-                {
-                    strokes.push(vec![
-                        (area.right(), area.top),
-                        (area.right(), area.bottom()),
-                    ]);
+                if xs.get(column + 1).is_some_and(|right| inside(*x, *y) != inside(*right, *y)) {
+                    strokes.push(vec![(area.right(), area.top), (area.right(), area.bottom())]);
                 }
-                if ys
-                    .get(row + 1)
-                    .is_some_and(|above| inside(*x, *y) != inside(*x, *above))
-                {
+                if ys.get(row + 1).is_some_and(|above| inside(*x, *y) != inside(*x, *above)) {
                     strokes.push(vec![(area.left, area.top), (area.right(), area.top)]);
                 }
             }
@@ -161,15 +138,12 @@ impl HeatMap {
     }
 
     fn draw_reference(&self, svg: &mut Svg, plot: Area, columns: &Bands, rows: &Bands) {
-        let (Some(reference), Some(x_scale), Some(y_scale)) =
-            (&self.reference, columns.scale, rows.scale)
+        let (Some(reference), Some(x_scale), Some(y_scale)) = (&self.reference, columns.scale, rows.scale)
         else {
             return;
         };
-        let (x_scale, y_scale) = (
-            x_scale.over((plot.left, plot.right())),
-            y_scale.over((plot.bottom(), plot.top)),
-        );
+        let (x_scale, y_scale) =
+            (x_scale.over((plot.left, plot.right())), y_scale.over((plot.bottom(), plot.top)));
         let (x_range, y_range) = (x_scale.range(), y_scale.range());
         let within = |range: (f64, f64), value: f64| {
             usable(value).is_some_and(|value| value >= range.0 && value <= range.1)
@@ -189,36 +163,19 @@ impl HeatMap {
 fn cell_area(plot: Area, column: (f64, f64), row: (f64, f64)) -> Area {
     // On whole tenths of a pixel, so that neighbours share their edge.
     let round = |value: f64| (value * 10.0).round() / 10.0;
-    let (left, right) = (
-        round(plot.left + column.0 * plot.width),
-        round(plot.left + column.1 * plot.width),
-    );
-    let (top, bottom) = (
-        round(plot.bottom() - row.1 * plot.height),
-        round(plot.bottom() - row.0 * plot.height),
-    );
+    let (left, right) = (round(plot.left + column.0 * plot.width), round(plot.left + column.1 * plot.width));
+    let (top, bottom) =
+        (round(plot.bottom() - row.1 * plot.height), round(plot.bottom() - row.0 * plot.height));
     Area::new(left, top, right - left, bottom - top)
 }
 
 /// A cell without a value: grey, with strokes across it.
 fn draw_void(svg: &mut Svg, area: Area, tooltip: &str) {
-    svg.rect(
-        area,
-        "void",
-        if tooltip.is_empty() {
-            "no value"
-        } else {
-            tooltip
-        },
-    );
+    svg.rect(area, "void", if tooltip.is_empty() { "no value" } else { tooltip });
     let side = area.width.min(area.height);
     if side > 3.0 {
         let middle = (area.left + area.width / 2.0, area.top + area.height / 2.0);
         let reach = side * 0.3;
-        svg.line(
-            (middle.0 - reach, middle.1 + reach),
-            (middle.0 + reach, middle.1 - reach),
-            "hatch",
-        );
+        svg.line((middle.0 - reach, middle.1 + reach), (middle.0 + reach, middle.1 - reach), "hatch");
     }
 }

@@ -77,10 +77,8 @@ pub fn swatch(style: Option<usize>) -> String {
 }
 
 fn draw_sign(svg: &mut Svg, style: Option<usize>, (x, y): (f64, f64)) {
-    let class = style.map_or_else(
-        || "reference".to_owned(),
-        |style| format!("curve {}", style::series_class(style)),
-    );
+    let class =
+        style.map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
     svg.line((x + 1.0, y), (x + 25.0, y), &class);
     if let Some(style) = style {
         svg.mark(style, (x + 13.0, y), Mark::Full, "");
@@ -110,22 +108,13 @@ impl LineChart {
         let x_ticks = x_scale.ticks(self.x.unit, (plot.width / each) as usize);
 
         if !self.title.is_empty() {
-            svg.text(
-                (12.0, 23.0),
-                Anchor::Start,
-                "title",
-                &fitted(&self.title, 15.5, width - 24.0),
-            );
+            svg.text((12.0, 23.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 24.0));
         }
         for tick in &y_ticks {
             let y = y_scale.place(tick.value);
             svg.line((plot.left, y), (plot.right(), y), "grid");
         }
-        svg.line(
-            (plot.left, plot.bottom()),
-            (plot.right(), plot.bottom()),
-            "edge",
-        );
+        svg.line((plot.left, plot.bottom()), (plot.right(), plot.bottom()), "edge");
         let x_short = draw_ticks_below(
             &mut svg,
             &x_ticks,
@@ -133,20 +122,9 @@ impl LineChart {
             plot.bottom(),
             (plot.left - 12.0, width),
         );
-        draw_ticks_left(
-            &mut svg,
-            &y_ticks,
-            |value| y_scale.place(value),
-            plot.left,
-            short,
-        );
+        draw_ticks_left(&mut svg, &y_ticks, |value| y_scale.place(value), plot.left, short);
         let x_title = axis_title(&self.x.label, self.x.unit.base(), x_short);
-        draw_titles(
-            &mut svg,
-            plot,
-            &x_title,
-            &axis_title(&self.y.label, self.y.unit.base(), short),
-        );
+        draw_titles(&mut svg, plot, &x_title, &axis_title(&self.y.label, self.y.unit.base(), short));
         self.draw_legend(&mut svg, &legend, title_room + 8.0);
         for series in &self.series {
             draw_series(&mut svg, series, &x_scale, &y_scale);
@@ -184,13 +162,7 @@ impl LineChart {
 
     fn scale(&self, axis: &LineAxis, vertical: bool, pixels: (f64, f64)) -> Scale {
         let points = self.series.iter().flat_map(|series| &series.points);
-        let values = points.filter_map(|point| {
-            if vertical {
-                point.y
-            } else {
-                point.y.map(|_| point.x)
-            }
-        });
+        let values = points.filter_map(|point| if vertical { point.y } else { point.y.map(|_| point.x) });
         let mut values: Vec<f64> = values.chain(axis.cover.iter().copied()).collect();
         if vertical && axis.kind == ScaleKind::Linear {
             // Heights are compared, so they start at nothing.
@@ -214,10 +186,9 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
         }
         marks.push((place, point));
     }
-    let class = series.style.map_or_else(
-        || "reference".to_owned(),
-        |style| format!("curve {}", style::series_class(style)),
-    );
+    let class = series
+        .style
+        .map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
     svg.path(&strokes, &class, false);
     let small = crowded(&marks);
     for (place, point) in marks {

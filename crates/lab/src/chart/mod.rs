@@ -50,15 +50,8 @@ impl Size {
     /// A size; what is too small to draw in, or no number, becomes the least that works.
     pub fn new(width: f64, height: f64) -> Self {
         let sane = |value: f64, least: f64| {
-            if value.is_finite() {
-                value.clamp(least, 4000.0)
-            } else {
-                least
-            }
+            if value.is_finite() { value.clamp(least, 4000.0) } else { least }
         };
-        Self {
-            width: sane(width, 220.0),
-            height: sane(height, 160.0),
-        }
+        Self { width: sane(width, 220.0), height: sane(height, 160.0) }
     }
 }

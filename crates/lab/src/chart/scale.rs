@@ -7,13 +7,11 @@ const LARGEST: f64 = 1e18;
 
 /// The value if it can be drawn: finite and of a sane size. What is too small to matter is 0.
 pub(crate) fn usable(value: f64) -> Option<f64> {
-    (value.is_finite() && value.abs() <= LARGEST).then(|| {
-        if value.abs() < 1.0 / LARGEST {
-            0.0
-        } else {
-            value
-        }
-    })
+    (value.is_finite() && value.abs() <= LARGEST).then(
+        || {
+            if value.abs() < 1.0 / LARGEST { 0.0 } else { value }
+        },
+    )
 }
 
 /// How distances on an axis grow.
@@ -35,28 +33,14 @@ impl ScaleKind {
             _ => return Self::Linear,
         }
         if sorted.len() == 2 {
-            return if sorted[1] >= 10.0 * sorted[0] {
-                Self::Log
-            } else {
-                Self::Linear
-            };
+            return if sorted[1] >= 10.0 * sorted[0] { Self::Log } else { Self::Linear };
         }
         let unevenness = |map: fn(f64) -> f64| {
-            let steps: Vec<f64> = sorted
-                .windows(2)
-                .map(|pair| map(pair[1]) - map(pair[0]))
-                .collect();
+            let steps: Vec<f64> = sorted.windows(2).map(|pair| map(pair[1]) - map(pair[0])).collect();
             let mean = steps.iter().sum::<f64>() / steps.len() as f64;
-            steps
-                .iter()
-                .map(|step| (step / mean - 1.0).powi(2))
-                .sum::<f64>()
+            steps.iter().map(|step| (step / mean - 1.0).powi(2)).sum::<f64>()
         };
-        if unevenness(f64::log10) < unevenness(|value| value) {
-            Self::Log
-        } else {
-            Self::Linear
-        }
+        if unevenness(f64::log10) < unevenness(|value| value) { Self::Log } else { Self::Linear }
     }
 
     fn forth(self, value: f64) -> f64 {
@@ -87,11 +71,7 @@ pub(crate) struct Tick {
 
 impl Tick {
     pub(super) fn at(value: f64, unit: Unit) -> Self {
-        Self {
-            value,
-            label: unit.format(value),
-            short: unit.compact(value),
-        }
+        Self { value, label: unit.format(value), short: unit.compact(value) }
     }
 }
 
@@ -122,11 +102,7 @@ impl Scale {
             }
         }
         if low > high {
-            (low, high) = if kind == ScaleKind::Log {
-                (1.0, 10.0)
-            } else {
-                (0.0, 1.0)
-            };
+            (low, high) = if kind == ScaleKind::Log { (1.0, 10.0) } else { (0.0, 1.0) };
         } else if high - low <= 1e-9 * high.abs() {
             (low, high) = match kind {
                 ScaleKind::Log => (low / 2.0, high * 2.0),
@@ -134,22 +110,12 @@ impl Scale {
                 ScaleKind::Linear => (low - low.abs() / 2.0, high + high.abs() / 2.0),
             };
         }
-        Self {
-            kind,
-            low,
-            high,
-            pixels,
-        }
+        Self { kind, low, high, pixels }
     }
 
     /// A scale between two places given as the kind measures them (logarithms on a logarithmic one).
     pub(super) fn between(kind: ScaleKind, (low, high): (f64, f64), pixels: (f64, f64)) -> Self {
-        Self {
-            kind,
-            low: kind.back(low),
-            high: kind.back(high),
-            pixels,
-        }
+        Self { kind, low: kind.back(low), high: kind.back(high), pixels }
     }
 
     /// The same values over other pixels.
@@ -166,11 +132,7 @@ impl Scale {
     pub(crate) fn place(&self, value: f64) -> f64 {
         let (low, high) = (self.kind.forth(self.low), self.kind.forth(self.high));
         let share = (self.kind.forth(value) - low) / (high - low);
-        let share = if share.is_nan() {
-            0.0
-        } else {
-            share.clamp(0.0, 1.0)
-        };
+        let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
     }
 
@@ -181,20 +143,13 @@ impl Scale {
             ScaleKind::Linear => self.linear_ticks(unit, room),
             ScaleKind::Log => {
                 let round = self.log_ticks(unit, room);
-                if round.len() < 2 {
-                    self.linear_ticks(unit, room)
-                } else {
-                    round
-                }
+                if round.len() < 2 { self.linear_ticks(unit, room) } else { round }
             }
         };
         if values.is_empty() {
             values = vec![self.low, self.high];
         }
-        let mut ticks: Vec<Tick> = values
-            .into_iter()
-            .map(|value| Tick::at(value, unit))
-            .collect();
+        let mut ticks: Vec<Tick> = values.into_iter().map(|value| Tick::at(value, unit)).collect();
         ticks.dedup_by(|next, first| next.label == first.label);
         ticks
     }
@@ -233,42 +188,27 @@ impl Scale {
 
     fn log_ticks(&self, unit: Unit, room: usize) -> Vec<f64> {
         let ladders: Vec<Vec<f64>> = match unit {
-            Unit::Bytes => [1, 2, 5, 10, 20]
-                .into_iter()
-                .map(|step| self.powers(2.0, step, &[1.0], 1.0))
-                .collect(),
+            Unit::Bytes => {
+                [1, 2, 5, 10, 20].into_iter().map(|step| self.powers(2.0, step, &[1.0], 1.0)).collect()
+            }
             Unit::Milliseconds => self.time_ladders(),
             _ => {
                 let one = if unit == Unit::Bandwidth { 0.125 } else { 1.0 };
-                let fine = [
-                    self.powers(10.0, 1, &[1.0, 2.0, 5.0], one),
-                    self.powers(10.0, 1, &[1.0, 3.0], one),
-                ];
-                let coarse = [1, 2, 3, 6, 12]
-                    .into_iter()
-                    .map(|step| self.powers(10.0, step, &[1.0], one));
+                let fine =
+                    [self.powers(10.0, 1, &[1.0, 2.0, 5.0], one), self.powers(10.0, 1, &[1.0, 3.0], one)];
+                let coarse = [1, 2, 3, 6, 12].into_iter().map(|step| self.powers(10.0, step, &[1.0], one));
                 fine.into_iter().chain(coarse).collect()
             }
         };
-        ladders
-            .into_iter()
-            .find(|ladder| ladder.len() <= room)
-            .unwrap_or_default()
+        ladders.into_iter().find(|ladder| ladder.len() <= room).unwrap_or_default()
     }
 
     /// Every `step`-th power of `base` within the scale, times each factor, times `one`.
     fn powers(&self, base: f64, step: i32, factors: &[f64], one: f64) -> Vec<f64> {
         let power = |value: f64| (value / one).log(base) / f64::from(step);
-        let (first, last) = (
-            power(self.low).floor() as i32 - 1,
-            power(self.high).ceil() as i32 + 1,
-        );
+        let (first, last) = (power(self.low).floor() as i32 - 1, power(self.high).ceil() as i32 + 1);
         (first..=last)
-            .flat_map(|at| {
-                factors
-                    .iter()
-                    .map(move |factor| base.powi(at * step) * factor * one)
-            })
+            .flat_map(|at| factors.iter().map(move |factor| base.powi(at * step) * factor * one))
             .filter(|value| self.contains(*value))
             .collect()
     }
@@ -276,26 +216,14 @@ impl Scale {
     /// Milliseconds by decades, then seconds, minutes, hours; from fine to coarse.
     fn time_ladders(&self) -> Vec<Vec<f64>> {
         let build = |below: &[f64], sixty: &[f64], hours: &[f64]| -> Vec<f64> {
-            let small = self
-                .powers(10.0, 1, below, 1.0)
-                .into_iter()
-                .filter(|value| *value < 9_999.0);
-            let sixties = [1e3, 6e4]
-                .into_iter()
-                .flat_map(|one| sixty.iter().map(move |count| count * one));
+            let small = self.powers(10.0, 1, below, 1.0).into_iter().filter(|value| *value < 9_999.0);
+            let sixties = [1e3, 6e4].into_iter().flat_map(|one| sixty.iter().map(move |count| count * one));
             let sixties = sixties.filter(|value| *value > 9_999.0 && self.contains(*value));
-            let long = self
-                .powers(10.0, 1, hours, 3.6e6)
-                .into_iter()
-                .filter(|value| *value > 3.5e6);
+            let long = self.powers(10.0, 1, hours, 3.6e6).into_iter().filter(|value| *value > 3.5e6);
             small.chain(sixties).chain(long).collect()
         };
         vec![
-            build(
-                &[1.0, 2.0, 5.0],
-                &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0],
-                &[1.0, 2.0, 5.0],
-            ),
+            build(&[1.0, 2.0, 5.0], &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0], &[1.0, 2.0, 5.0]),
             build(&[1.0], &[1.0, 10.0], &[1.0]),
             self.powers(1000.0, 1, &[1.0], 1.0),
         ]
@@ -308,11 +236,7 @@ mod tests {
 
     fn labels(kind: ScaleKind, low: f64, high: f64, unit: Unit, room: usize) -> Vec<String> {
         let scale = Scale::covering(kind, [low, high], (0.0, 100.0));
-        scale
-            .ticks(unit, room)
-            .into_iter()
-            .map(|tick| tick.label)
-            .collect()
+        scale.ticks(unit, room).into_iter().map(|tick| tick.label).collect()
     }
 
     /// Each line: from, to, how many ticks, and the ticks, joined by `, `.
@@ -325,22 +249,10 @@ mod tests {
     #[test]
     fn logarithmic_ticks_are_round_in_the_unit_people_read() {
         let log = |unit, cases| check(ScaleKind::Log, unit, cases);
-        log(
-            Unit::Bandwidth,
-            &[(12.5e6, 1250e6, 4, "100 Mbit/s, 1 Gbit/s, 10 Gbit/s")],
-        );
-        log(
-            Unit::PageRate,
-            &[(100.0, 1e4, 3, "100 pages/s, 1 k pages/s, 10 k pages/s")],
-        );
-        log(
-            Unit::Milliseconds,
-            &[(500.0, 3.6e6, 6, "1 s, 10 s, 1 min, 10 min, 1 h")],
-        );
-        log(
-            Unit::Bytes,
-            &[(1024.0, 1_048_576.0, 3, "1 KiB, 32 KiB, 1 MiB")],
-        );
+        log(Unit::Bandwidth, &[(12.5e6, 1250e6, 4, "100 Mbit/s, 1 Gbit/s, 10 Gbit/s")]);
+        log(Unit::PageRate, &[(100.0, 1e4, 3, "100 pages/s, 1 k pages/s, 10 k pages/s")]);
+        log(Unit::Milliseconds, &[(500.0, 3.6e6, 6, "1 s, 10 s, 1 min, 10 min, 1 h")]);
+        log(Unit::Bytes, &[(1024.0, 1_048_576.0, 3, "1 KiB, 32 KiB, 1 MiB")]);
     }
 
     #[test]
@@ -353,19 +265,13 @@ mod tests {
             (0.0, 118_000.0, 4, "0 s, 30 s, 1 min, 90 s"),
         ];
         linear(Unit::Milliseconds, &times);
-        linear(
-            Unit::Share,
-            &[(0.0, 1.0, 4, "0 %, 25 %, 50 %, 75 %, 100 %")],
-        );
+        linear(Unit::Share, &[(0.0, 1.0, 4, "0 %, 25 %, 50 %, 75 %, 100 %")]);
         linear(Unit::Bytes, &[(0.0, 12.0 * GIB, 4, "0 B, 5 GiB, 10 GiB")]);
     }
 
     #[test]
     fn values_that_grow_by_ratios_get_a_logarithmic_scale() {
-        assert_eq!(
-            ScaleKind::fitting(&[100.0, 1000.0, 10_000.0]),
-            ScaleKind::Log
-        );
+        assert_eq!(ScaleKind::fitting(&[100.0, 1000.0, 10_000.0]), ScaleKind::Log);
         assert_eq!(ScaleKind::fitting(&[0.0, 10.0, 1000.0]), ScaleKind::Linear);
         let even: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!(ScaleKind::fitting(&even), ScaleKind::Linear);
@@ -374,19 +280,10 @@ mod tests {
     #[test]
     fn equal_or_missing_values_still_give_a_scale() {
         for kind in [ScaleKind::Linear, ScaleKind::Log] {
-            for values in [
-                vec![],
-                vec![f64::NAN],
-                vec![7.0],
-                vec![0.0, 0.0],
-                vec![-3.0],
-            ] {
+            for values in [vec![], vec![f64::NAN], vec![7.0], vec![0.0, 0.0], vec![-3.0]] {
                 let scale = Scale::covering(kind, values.clone(), (0.0, 10.0));
                 let (low, high) = scale.range();
-                assert!(
-                    low < high && low.is_finite() && high.is_finite(),
-                    "{kind:?} {values:?}"
-                );
+                assert!(low < high && low.is_finite() && high.is_finite(), "{kind:?} {values:?}");
                 assert!(!scale.ticks(Unit::Number, 5).is_empty());
             }
         }

@@ -65,9 +65,7 @@ pub fn page_css() -> String {
             .map(|(name, light, night)| format!("--{name}:{};", if dark { night } else { light }))
             .collect::<String>()
     };
-    let series: String = (0..SERIES)
-        .map(|style| format!(".s{style}{{--c:var(--s{style})}}"))
-        .collect();
+    let series: String = (0..SERIES).map(|style| format!(".s{style}{{--c:var(--s{style})}}")).collect();
     format!(
         ":root{{{}}}@media screen and (prefers-color-scheme:dark){{:root{{{}}}}}{series}{CHART_CSS}",
         list(false),
@@ -110,11 +108,7 @@ mod tests {
     #[test]
     fn every_colour_of_the_rules_is_defined() {
         let css = page_css();
-        for used in css
-            .split("var(--")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+        for used in css.split("var(--").skip(1).filter_map(|rest| rest.split(')').next()) {
             assert!(css.contains(&format!("--{used}:")), "{used}");
         }
     }

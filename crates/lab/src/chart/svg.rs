@@ -59,12 +59,7 @@ pub(super) struct Area {
 
 impl Area {
     pub(super) const fn new(left: f64, top: f64, width: f64, height: f64) -> Self {
-        Self {
-            left,
-            top,
-            width,
-            height,
-        }
+        Self { left, top, width, height }
     }
 
     pub(super) fn right(self) -> f64 {
@@ -102,11 +97,7 @@ struct Number(f64);
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = if self.0.is_finite() {
-            self.0.clamp(-1e5, 1e5)
-        } else {
-            0.0
-        };
+        let value = if self.0.is_finite() { self.0.clamp(-1e5, 1e5) } else { 0.0 };
         let tenths = (value * 10.0).round() as i64;
         match (tenths / 10, tenths % 10) {
             (whole, 0) => write!(f, "{whole}"),
@@ -126,11 +117,7 @@ pub(super) struct Svg {
 
 impl Svg {
     pub(super) const fn new(width: f64, height: f64) -> Self {
-        Self {
-            body: String::new(),
-            width,
-            height,
-        }
+        Self { body: String::new(), width, height }
     }
 
     fn put(&mut self, parts: fmt::Arguments<'_>) {
@@ -143,10 +130,7 @@ impl Svg {
         if tooltip.is_empty() {
             self.body.push_str("/>");
         } else {
-            self.put(format_args!(
-                "><title>{}</title></{element}>",
-                escape(tooltip)
-            ));
+            self.put(format_args!("><title>{}</title></{element}>", escape(tooltip)));
         }
     }
 
@@ -196,25 +180,15 @@ impl Svg {
     /// The sign of a series at a point.
     pub(super) fn mark(&mut self, style: usize, (x, y): (f64, f64), mark: Mark, tooltip: &str) {
         let open = matches!(mark, Mark::Open | Mark::SmallOpen);
-        let r = if matches!(mark, Mark::Full | Mark::Open) {
-            3.6
-        } else {
-            2.4
-        };
+        let r = if matches!(mark, Mark::Full | Mark::Open) { 3.6 } else { 2.4 };
         let class = if open { "mark hollow" } else { "mark" };
         self.put(format_args!("<path d=\"M{} {}", Number(x), Number(y)));
         // Sizes differ a little, so that all shapes look equally large.
         match style % SHAPES {
-            0 => self.put(format_args!(
-                "m-{r} 0a{r} {r} 0 1 0 {0} 0a{r} {r} 0 1 0-{0} 0Z",
-                Number(2.0 * r)
-            )),
+            0 => self.put(format_args!("m-{r} 0a{r} {r} 0 1 0 {0} 0a{r} {r} 0 1 0-{0} 0Z", Number(2.0 * r))),
             1 => {
                 let side = Number(1.8 * r);
-                self.put(format_args!(
-                    "m-{0}-{0}h{side}v{side}h-{side}Z",
-                    Number(0.9 * r)
-                ));
+                self.put(format_args!("m-{0}-{0}h{side}v{side}h-{side}Z", Number(0.9 * r)));
             }
             2 => self.put(format_args!(
                 "m0-{0}l{0} {1}h-{2}Z",
@@ -222,15 +196,9 @@ impl Svg {
                 Number(2.0 * r),
                 Number(2.4 * r)
             )),
-            _ => self.put(format_args!(
-                "m0-{0}l{0} {0}l-{0} {0}l-{0}-{0}Z",
-                Number(1.3 * r)
-            )),
+            _ => self.put(format_args!("m0-{0}l{0} {0}l-{0} {0}l-{0}-{0}Z", Number(1.3 * r))),
         }
-        self.put(format_args!(
-            "\" class=\"{class} {}\"",
-            style::series_class(style)
-        ));
+        self.put(format_args!("\" class=\"{class} {}\"", style::series_class(style)));
         self.close("path", tooltip);
     }
 
@@ -261,9 +229,8 @@ impl Svg {
     pub(super) fn finish(self, canvas: Canvas, label: &str) -> String {
         let (width, height) = (Number(self.width), Number(self.height));
         let label = escape(label);
-        let head = format!(
-            "viewBox=\"0 0 {width} {height}\" class=\"chart\" role=\"img\" aria-label=\"{label}\""
-        );
+        let head =
+            format!("viewBox=\"0 0 {width} {height}\" class=\"chart\" role=\"img\" aria-label=\"{label}\"");
         match canvas {
             Canvas::Page => format!("<svg {head} style=\"--w:{width}px\">{}</svg>", self.body),
             Canvas::Standalone => format!(
@@ -285,8 +252,8 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let ems: f64 = text
         .chars()
         .map(|character| match character {
-            'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ':' | ';' | '|' | '!' | ' ' | '\''
-            | '(' | ')' => 0.40,
+            'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ':' | ';' | '|' | '!' | ' ' | '\'' | '('
+            | ')' => 0.40,
             'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.98,
             'A'..='Z' => 0.76,
             wide if wide as u32 >= 0x1100 => 1.1,

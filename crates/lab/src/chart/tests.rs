@@ -31,37 +31,20 @@ fn assert_well_formed(svg: &str) {
 fn heat_map(xs: &[f64], ys: GridValues, values: &[f64], text: &str) -> HeatMap {
     let cells = values
         .iter()
-        .map(|value| HeatCell {
-            value: Some(*value),
-            tooltip: text.to_owned(),
-            inside: *value > 1.0,
-        })
+        .map(|value| HeatCell { value: Some(*value), tooltip: text.to_owned(), inside: *value > 1.0 })
         .collect();
     HeatMap {
         title: text.to_owned(),
         description: text.to_owned(),
         x: GridAxis {
             label: text.to_owned(),
-            values: GridValues::Numbers {
-                unit: Unit::Bandwidth,
-                values: xs.to_vec(),
-            },
+            values: GridValues::Numbers { unit: Unit::Bandwidth, values: xs.to_vec() },
         },
-        y: GridAxis {
-            label: text.to_owned(),
-            values: ys,
-        },
+        y: GridAxis { label: text.to_owned(), values: ys },
         cells,
-        colours: ColourScale::covering(
-            Palette::Viridis,
-            Unit::Milliseconds,
-            text,
-            values.iter().copied(),
-        ),
+        colours: ColourScale::covering(Palette::Viridis, Unit::Milliseconds, text, values.iter().copied()),
         bar: true,
-        reference: Some(Reference {
-            points: xs.iter().map(|x| (*x, *x)).collect(),
-        }),
+        reference: Some(Reference { points: xs.iter().map(|x| (*x, *x)).collect() }),
         size: Size::new(640.0, 480.0),
     }
 }
@@ -69,35 +52,17 @@ fn heat_map(xs: &[f64], ys: GridValues, values: &[f64], text: &str) -> HeatMap {
 fn line_chart(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> LineChart {
     let points = points
         .iter()
-        .map(|(x, y)| Dot {
-            x: *x,
-            y: Some(*y),
-            hollow: *x > *y,
-            tooltip: text.to_owned(),
-        })
+        .map(|(x, y)| Dot { x: *x, y: Some(*y), hollow: *x > *y, tooltip: text.to_owned() })
         .collect();
-    let axis = |unit| LineAxis {
-        label: text.to_owned(),
-        unit,
-        kind,
-        cover: Vec::new(),
-    };
+    let axis = |unit| LineAxis { label: text.to_owned(), unit, kind, cover: Vec::new() };
     LineChart {
         title: text.to_owned(),
         description: text.to_owned(),
         x: axis(Unit::PageRate),
         y: axis(Unit::Milliseconds),
         series: vec![
-            Series {
-                name: text.to_owned(),
-                style: Some(3),
-                points,
-            },
-            Series {
-                name: "theory".to_owned(),
-                style: None,
-                points: Vec::new(),
-            },
+            Series { name: text.to_owned(), style: Some(3), points },
+            Series { name: "theory".to_owned(), style: None, points: Vec::new() },
         ],
         legend: true,
         size: Size::new(640.0, 400.0),
@@ -105,21 +70,18 @@ fn line_chart(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> LineChart {
 }
 
 fn timeline(rounds: &[(f64, f64, f64)], text: &str) -> Timeline {
-    let rounds = rounds
-        .iter()
-        .enumerate()
-        .map(|(at, (started_ms, length_ms, pages))| TimelineRound {
-            round: at as u32,
-            paused: at + 1 == rounds.len(),
-            started_ms: *started_ms,
-            length_ms: *length_ms,
-            dirtied_pages: *pages,
-            pending_pages: *pages,
-            sent_pages: *pages * 0.9,
-            throttle: *length_ms,
-            decision: Some(text.to_owned()),
-            reason: Some(text.to_owned()),
-        });
+    let rounds = rounds.iter().enumerate().map(|(at, (started_ms, length_ms, pages))| TimelineRound {
+        round: at as u32,
+        paused: at + 1 == rounds.len(),
+        started_ms: *started_ms,
+        length_ms: *length_ms,
+        dirtied_pages: *pages,
+        pending_pages: *pages,
+        sent_pages: *pages * 0.9,
+        throttle: *length_ms,
+        decision: Some(text.to_owned()),
+        reason: Some(text.to_owned()),
+    });
     Timeline {
         title: text.to_owned(),
         subtitle: text.to_owned(),
@@ -133,12 +95,7 @@ fn timeline(rounds: &[(f64, f64, f64)], text: &str) -> Timeline {
 
 fn all_with(text: &str) -> Vec<String> {
     let names = GridValues::Names(vec![text.to_owned(), "b".to_owned()]);
-    let bars = vec![Bar {
-        label: text.to_owned(),
-        value: Some(3.0),
-        style: 9,
-        tooltip: text.to_owned(),
-    }];
+    let bars = vec![Bar { label: text.to_owned(), value: Some(3.0), style: 9, tooltip: text.to_owned() }];
     let bars = BarChart {
         title: text.to_owned(),
         description: text.to_owned(),
@@ -150,8 +107,7 @@ fn all_with(text: &str) -> Vec<String> {
         .into_iter()
         .flat_map(|canvas| {
             [
-                heat_map(&[1e6, 1e7, 1e8], names.clone(), &[1.0, 2.0, f64::NAN], text)
-                    .render(canvas),
+                heat_map(&[1e6, 1e7, 1e8], names.clone(), &[1.0, 2.0, f64::NAN], text).render(canvas),
                 line_chart(&[(1.0, 2.0), (2.0, 1.0)], ScaleKind::Log, text).render(canvas),
                 timeline(&[(0.0, 50.0, 9.0), (50.0, 50.0, 4.0)], text).render(canvas),
                 bars.render(canvas),
@@ -174,15 +130,8 @@ fn text_is_escaped_wherever_it_stands() {
 fn a_file_stands_alone_and_a_page_chart_brings_no_style() {
     for svg in all_with("plain") {
         assert_eq!(svg.contains("<style"), svg.contains("xmlns"));
-        assert_eq!(
-            svg.contains("fill=\"#ffffff\""),
-            svg.contains("xmlns"),
-            "only a file has a background"
-        );
-        assert_eq!(
-            svg.matches("http").count(),
-            svg.matches("xmlns=\"http").count()
-        );
+        assert_eq!(svg.contains("fill=\"#ffffff\""), svg.contains("xmlns"), "only a file has a background");
+        assert_eq!(svg.matches("http").count(), svg.matches("xmlns=\"http").count());
     }
 }
 
@@ -190,25 +139,16 @@ fn a_file_stands_alone_and_a_page_chart_brings_no_style() {
 fn cells_without_a_value_are_hatched() {
     let names = GridValues::Names(vec!["a".to_owned()]);
     let svg = heat_map(&[1.0, 10.0, 100.0], names, &[5.0, f64::NAN], "t").render(Canvas::Page);
-    assert_eq!(
-        svg.matches("class=\"void\"").count(),
-        2,
-        "one has no number, one was not run"
-    );
+    assert_eq!(svg.matches("class=\"void\"").count(), 2, "one has no number, one was not run");
 }
 
 #[test]
 fn a_line_breaks_where_a_value_is_missing() {
-    let mut chart = line_chart(
-        &[(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (4.0, 4.0), (5.0, 5.0)],
-        ScaleKind::Linear,
-        "t",
-    );
+    let mut chart =
+        line_chart(&[(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (4.0, 4.0), (5.0, 5.0)], ScaleKind::Linear, "t");
     let strokes = |chart: &LineChart| {
         let svg = chart.render(Canvas::Page);
-        let curves = svg
-            .split("<path d=\"")
-            .filter(|path| path.contains("class=\"curve s3\""));
+        let curves = svg.split("<path d=\"").filter(|path| path.contains("class=\"curve s3\""));
         curves.map(|path| path.matches('M').count()).max()
     };
     assert_eq!(strokes(&chart), Some(1));
@@ -218,9 +158,7 @@ fn a_line_breaks_where_a_value_is_missing() {
 
 #[test]
 fn many_rounds_share_bars() {
-    let rounds: Vec<(f64, f64, f64)> = (0..5000)
-        .map(|at| (f64::from(at) * 10.0, 10.0, 500.0))
-        .collect();
+    let rounds: Vec<(f64, f64, f64)> = (0..5000).map(|at| (f64::from(at) * 10.0, 10.0, 500.0)).collect();
     let svg = timeline(&rounds, "continue").render(Canvas::Page);
     assert!(svg.len() < 150_000, "{} bytes", svg.len());
     assert!(svg.contains("a bar is the mean of 70"));

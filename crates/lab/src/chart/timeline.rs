@@ -86,18 +86,8 @@ impl Timeline {
         bottom = parts.map_or(bottom, |area| area.bottom() + 12.0 + key_rows as f64 * 20.0);
 
         let mut svg = Svg::new(WIDTH, bottom + 8.0);
-        svg.text(
-            (24.0, 32.0),
-            Anchor::Start,
-            "title",
-            &fitted(&self.title, 15.5, WIDTH - 48.0),
-        );
-        svg.text(
-            (24.0, 52.0),
-            Anchor::Start,
-            "sub",
-            &fitted(&self.subtitle, 12.0, WIDTH - 48.0),
-        );
+        svg.text((24.0, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, WIDTH - 48.0));
+        svg.text((24.0, 52.0), Anchor::Start, "sub", &fitted(&self.subtitle, 12.0, WIDTH - 48.0));
         let time = self.time_scale(pending);
         self.draw_pending(&mut svg, pending, &time, throttle);
         if let Some(area) = throttle {
@@ -111,10 +101,7 @@ impl Timeline {
     }
 
     fn time_scale(&self, area: Area) -> Scale {
-        let ends = self
-            .rounds
-            .iter()
-            .map(|round| number(round.started_ms) + number(round.length_ms));
+        let ends = self.rounds.iter().map(|round| number(round.started_ms) + number(round.length_ms));
         let times = ends.chain([0.0, number(self.total_ms)]);
         Scale::covering(ScaleKind::Linear, times, (area.left, area.right()))
     }
@@ -122,23 +109,13 @@ impl Timeline {
     /// From when to when the guest was paused, in pixels.
     fn pause(&self, time: &Scale) -> Option<(f64, f64)> {
         let start = usable(self.paused_at_ms?)?;
-        let (from, to) = (
-            time.place(start),
-            time.place(start + number(self.downtime_ms)),
-        );
+        let (from, to) = (time.place(start), time.place(start + number(self.downtime_ms)));
         // A pause too short to see is drawn three pixels wide.
-        Some((
-            from.min(time.place(f64::MAX) - 3.0),
-            to.max(from + 3.0).min(time.place(f64::MAX)),
-        ))
+        Some((from.min(time.place(f64::MAX) - 3.0), to.max(from + 3.0).min(time.place(f64::MAX))))
     }
 
     fn draw_pending(&self, svg: &mut Svg, area: Area, time: &Scale, below: Option<Area>) {
-        let most = self
-            .rounds
-            .iter()
-            .map(|round| number(round.pending_pages))
-            .chain([0.0]);
+        let most = self.rounds.iter().map(|round| number(round.pending_pages)).chain([0.0]);
         let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
         let ticks = pages.ticks(Unit::Pages, 5);
         if let Some((from, to)) = self.pause(time) {
@@ -149,11 +126,7 @@ impl Timeline {
                 &format!("downtime {length}"),
             );
             if let Some(below) = below {
-                svg.rect(
-                    Area::new(from, below.top, to - from, below.height),
-                    "pause",
-                    "",
-                );
+                svg.rect(Area::new(from, below.top, to - from, below.height), "pause", "");
             }
         }
         for tick in &ticks {
@@ -161,31 +134,12 @@ impl Timeline {
             svg.line((area.left, y), (area.right(), y), "grid");
         }
         self.draw_curve(svg, area, time, &pages);
-        svg.line(
-            (area.left, area.bottom()),
-            (area.right(), area.bottom()),
-            "edge",
-        );
+        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
         draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, true);
-        svg.text_upwards(
-            (18.0, area.top + area.height / 2.0),
-            "small name",
-            "pending pages",
-        );
+        svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pending pages");
         let times = time.ticks(Unit::Milliseconds, 9);
-        draw_ticks_below(
-            svg,
-            &times,
-            |value| time.place(value),
-            area.bottom(),
-            (0.0, WIDTH),
-        );
-        svg.text(
-            (area.right(), area.bottom() + 34.0),
-            Anchor::End,
-            "small name",
-            "time since the start",
-        );
+        draw_ticks_below(svg, &times, |value| time.place(value), area.bottom(), (0.0, WIDTH));
+        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
         self.draw_decisions(svg, area, time);
     }
 
@@ -196,10 +150,7 @@ impl Timeline {
             let (start, pending) = (number(round.started_ms), number(round.pending_pages));
             points.push((time.place(start), pages.place(pending)));
             let left = (pending - number(round.sent_pages)).max(0.0);
-            points.push((
-                time.place(start + number(round.length_ms)),
-                pages.place(left),
-            ));
+            points.push((time.place(start + number(round.length_ms)), pages.place(left)));
         }
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             return;
@@ -208,11 +159,7 @@ impl Timeline {
         shade.extend(&points);
         shade.push((last.0, area.bottom()));
         svg.path(&[shade], "shade s0", true);
-        let class = if self.rounds.len() > 150 {
-            "curve thin s0"
-        } else {
-            "curve s0"
-        };
+        let class = if self.rounds.len() > 150 { "curve thin s0" } else { "curve s0" };
         svg.path(&[points], class, false);
     }
 
@@ -220,8 +167,7 @@ impl Timeline {
     fn draw_decisions(&self, svg: &mut Svg, area: Area, time: &Scale) {
         let y = area.top - 14.0;
         let decided = self.rounds.iter().filter(|round| !round.paused);
-        let decided =
-            decided.filter_map(|round| round.decision.as_deref().map(|decision| (round, decision)));
+        let decided = decided.filter_map(|round| round.decision.as_deref().map(|decision| (round, decision)));
         // The last decision is the one to read, so labels are placed from the end.
         let mut marks: Vec<(&TimelineRound, &str)> = decided.collect();
         marks.reverse();
@@ -234,11 +180,8 @@ impl Timeline {
                 continue;
             }
             last_mark = x;
-            let tooltip = format!(
-                "round {}: {decision}\n{}",
-                round.round,
-                round.reason.as_deref().unwrap_or("")
-            );
+            let tooltip =
+                format!("round {}: {decision}\n{}", round.round, round.reason.as_deref().unwrap_or(""));
             if goes_on {
                 svg.mark(4, (x, y), Mark::Open, &tooltip);
                 continue;
@@ -266,24 +209,12 @@ impl Timeline {
             points.push((end, scale.place(number(round.throttle))));
         }
         let mut shade = points.clone();
-        shade.push((
-            points.last().map_or(area.left, |point| point.0),
-            area.bottom(),
-        ));
+        shade.push((points.last().map_or(area.left, |point| point.0), area.bottom()));
         svg.path(&[shade], "shade s1", true);
         svg.path(&[points], "curve s1", false);
-        svg.line(
-            (area.left, area.bottom()),
-            (area.right(), area.bottom()),
-            "edge",
-        );
+        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
         draw_ticks_left(svg, &ticks, |value| scale.place(value), area.left, false);
-        svg.text(
-            (area.left, area.top - 8.0),
-            Anchor::Start,
-            "small name",
-            "CPU taken away by the throttle",
-        );
+        svg.text((area.left, area.top - 8.0), Anchor::Start, "small name", "CPU taken away by the throttle");
     }
 
     fn draw_rounds(&self, svg: &mut Svg, area: Area) {
@@ -294,17 +225,9 @@ impl Timeline {
         };
         let heights: Vec<(f64, f64)> = slots
             .iter()
-            .map(|bar| {
-                (
-                    mean(bar, |round| round.sent_pages),
-                    mean(bar, |round| round.dirtied_pages),
-                )
-            })
+            .map(|bar| (mean(bar, |round| round.sent_pages), mean(bar, |round| round.dirtied_pages)))
             .collect();
-        let most = heights
-            .iter()
-            .map(|(sent, dirtied)| sent.max(*dirtied))
-            .chain([0.0]);
+        let most = heights.iter().map(|(sent, dirtied)| sent.max(*dirtied)).chain([0.0]);
         let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
         let ticks = pages.ticks(Unit::Pages, 4);
         for tick in &ticks {
@@ -312,11 +235,7 @@ impl Timeline {
             svg.line((area.left, y), (area.right(), y), "grid");
         }
         draw_bars(svg, area, &slots, &heights, &pages);
-        svg.line(
-            (area.left, area.bottom()),
-            (area.right(), area.bottom()),
-            "edge",
-        );
+        svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
         draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, true);
         svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pages");
         let title = if per_bar > 1 {
@@ -324,24 +243,13 @@ impl Timeline {
         } else {
             "round".to_owned()
         };
-        svg.text(
-            (area.right(), area.bottom() + 34.0),
-            Anchor::End,
-            "small name",
-            &title,
-        );
+        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", &title);
         draw_key(svg, area, self.rounds.iter().any(|round| round.paused));
     }
 }
 
 /// The bars of the rounds: for each slot what was sent and what was found dirty.
-fn draw_bars(
-    svg: &mut Svg,
-    area: Area,
-    slots: &[&[TimelineRound]],
-    heights: &[(f64, f64)],
-    pages: &Scale,
-) {
+fn draw_bars(svg: &mut Svg, area: Area, slots: &[&[TimelineRound]], heights: &[(f64, f64)], pages: &Scale) {
     let slot = area.width / slots.len().max(1) as f64;
     let width = (slot * 0.38).min(34.0);
     let mut free = 0.0;
@@ -350,29 +258,16 @@ fn draw_bars(
         let (name, tooltip) = describe(bar, *sent, *dirtied);
         if bar.iter().any(|round| round.paused) {
             let wide = (width * 2.0 + 6.0).min(slot);
-            svg.rect(
-                Area::new(middle - wide / 2.0, area.top, wide, area.height),
-                "pause",
-                &tooltip,
-            );
+            svg.rect(Area::new(middle - wide / 2.0, area.top, wide, area.height), "pause", &tooltip);
         }
         for (style, left, value) in [(0, middle - width, *sent), (1, middle + 0.5, *dirtied)] {
-            let top = if value > 0.0 {
-                pages.place(value).min(area.bottom() - 1.0)
-            } else {
-                area.bottom()
-            };
+            let top = if value > 0.0 { pages.place(value).min(area.bottom() - 1.0) } else { area.bottom() };
             let body = Area::new(left, top, width - 0.5, area.bottom() - top);
             svg.rect(body, &format!("bar {}", series_class(style)), &tooltip);
         }
         let half = text_width(&name, 11.0) / 2.0;
         if middle - half > free && middle + half < WIDTH - 4.0 {
-            svg.text(
-                (middle, area.bottom() + 16.0),
-                Anchor::Middle,
-                "small",
-                &name,
-            );
+            svg.text((middle, area.bottom() + 16.0), Anchor::Middle, "small", &name);
             free = middle + half + 6.0;
         }
     }
@@ -380,37 +275,23 @@ fn draw_bars(
 
 fn draw_key(svg: &mut Svg, area: Area, paused: bool) {
     let mut x = area.left;
-    let key = [
-        ("bar s0", "sent in the round"),
-        ("bar s1", "found dirty at its start"),
-        ("pause", "guest paused"),
-    ];
+    let key =
+        [("bar s0", "sent in the round"), ("bar s1", "found dirty at its start"), ("pause", "guest paused")];
     for (class, name) in key.into_iter().take(if paused { 3 } else { 2 }) {
         svg.rect(Area::new(x, area.top - 24.0, 12.0, 12.0), class, "");
-        svg.text(
-            (x + 18.0, area.top - 14.0),
-            Anchor::Start,
-            "small name",
-            name,
-        );
+        svg.text((x + 18.0, area.top - 14.0), Anchor::Start, "small name", name);
         x += 18.0 + text_width(name, 11.0) + 20.0;
     }
 }
 
 fn describe(bar: &[TimelineRound], sent: f64, dirtied: f64) -> (String, String) {
-    let (first, last) = (
-        bar.first().map_or(0, |round| round.round),
-        bar.last().map_or(0, |round| round.round),
-    );
+    let (first, last) =
+        (bar.first().map_or(0, |round| round.round), bar.last().map_or(0, |round| round.round));
     let pages = |value: f64| Unit::Pages.format(value);
     let length: f64 = bar.iter().map(|round| number(round.length_ms)).sum();
     let length = Unit::Milliseconds.format(length);
     if first == last {
-        let text = format!(
-            "round {first}, {length}\nsent {}\nfound dirty {}",
-            pages(sent),
-            pages(dirtied)
-        );
+        let text = format!("round {first}, {length}\nsent {}\nfound dirty {}", pages(sent), pages(dirtied));
         (first.to_string(), text)
     } else {
         let text = format!(
@@ -428,11 +309,8 @@ fn ledger_places(parts: &[(&str, f64)], area: Area) -> Vec<(usize, f64, String)>
     parts
         .iter()
         .map(|(name, part)| {
-            let text = fitted(
-                &format!("{name} {}", Unit::Milliseconds.format(*part)),
-                11.0,
-                area.width - 20.0,
-            );
+            let text =
+                fitted(&format!("{name} {}", Unit::Milliseconds.format(*part)), 11.0, area.width - 20.0);
             let width = 18.0 + text_width(&text, 11.0) + 18.0;
             if x > area.left && x + width > area.right() {
                 (x, row) = (area.left, row + 1);
@@ -445,36 +323,20 @@ fn ledger_places(parts: &[(&str, f64)], area: Area) -> Vec<(usize, f64, String)>
 }
 
 fn ledger_rows(parts: &[(&str, f64)], area: Area) -> usize {
-    ledger_places(parts, area)
-        .last()
-        .map_or(0, |(row, _, _)| row + 1)
+    ledger_places(parts, area).last().map_or(0, |(row, _, _)| row + 1)
 }
 
 fn draw_ledger(svg: &mut Svg, area: Area, parts: &[(&str, f64)], downtime: f64) {
-    let text = format!(
-        "downtime {} and its parts",
-        Unit::Milliseconds.format(downtime)
-    );
-    svg.text(
-        (area.left, area.top - 9.0),
-        Anchor::Start,
-        "small strong",
-        &text,
-    );
+    let text = format!("downtime {} and its parts", Unit::Milliseconds.format(downtime));
+    svg.text((area.left, area.top - 9.0), Anchor::Start, "small strong", &text);
     let total: f64 = parts.iter().map(|part| part.1).sum();
     let mut x = area.left;
-    for (at, ((name, part), (row, left, text))) in
-        parts.iter().zip(ledger_places(parts, area)).enumerate()
-    {
+    for (at, ((name, part), (row, left, text))) in parts.iter().zip(ledger_places(parts, area)).enumerate() {
         let width = area.width * part / total;
         let class = format!("bar {}", series_class(at));
         let tooltip = format!("{name}: {}", Unit::Milliseconds.format(*part));
         // A hair of space keeps neighbours apart.
-        svg.rect(
-            Area::new(x, area.top, (width - 1.0).max(0.6), area.height),
-            &class,
-            &tooltip,
-        );
+        svg.rect(Area::new(x, area.top, (width - 1.0).max(0.6), area.height), &class, &tooltip);
         x += width;
         let y = area.bottom() + 12.0 + row as f64 * 20.0;
         svg.rect(Area::new(left, y, 12.0, 12.0), &class, "");

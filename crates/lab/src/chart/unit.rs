@@ -85,19 +85,11 @@ fn duration(milliseconds: f64) -> String {
 /// `value` as so many of a large and so many of a small unit; a part of zero is left out.
 fn parts(value: f64, per: f64, large: &str, small: &str) -> String {
     let (whole, rest) = ((value / per).trunc(), (value % per).abs());
-    if rest == 0.0 {
-        format!("{whole} {large}")
-    } else {
-        format!("{whole} {large} {rest} {small}")
-    }
+    if rest == 0.0 { format!("{whole} {large}") } else { format!("{whole} {large} {rest} {small}") }
 }
 
 fn joined(number: &str, unit: &str) -> String {
-    if unit.is_empty() {
-        number.to_owned()
-    } else {
-        format!("{number} {unit}")
-    }
+    if unit.is_empty() { number.to_owned() } else { format!("{number} {unit}") }
 }
 
 const PREFIXES: [&str; 6] = ["", "k", "M", "G", "T", "P"];
@@ -125,11 +117,7 @@ impl Unit {
             Self::Bandwidth => prefixed(value * 8.0, 1e3, &PREFIXES),
             Self::Number | Self::PageRate | Self::Pages => prefixed(value, 1e3, &PREFIXES),
             Self::VcpuSeconds => (
-                if value.abs() >= 1e6 {
-                    format!("{value:.1e}")
-                } else {
-                    three_figures(value)
-                },
+                if value.abs() >= 1e6 { format!("{value:.1e}") } else { three_figures(value) },
                 String::new(),
             ),
             Self::Bytes => prefixed(value, 1024.0, &BYTES),

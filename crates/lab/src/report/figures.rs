@@ -6,8 +6,8 @@ use super::grid::{Grid, Group, Metric, converges, unit_of, value_text};
 use super::page::{figure, legend, section as page_section};
 use super::tables::outcomes;
 use crate::chart::{
-    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, LineAxis, LineChart, Reference,
-    ScaleKind, Series, Size, Unit, escape,
+    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, LineAxis, LineChart, Reference, ScaleKind,
+    Series, Size, Unit, escape,
 };
 
 /// Beyond so many cells in all, tooltips would make the page too heavy.
@@ -22,15 +22,9 @@ const MORE: [Metric; 2] = [Metric::Sent, Metric::Disruption];
 
 fn tooltip(grid: &Grid<'_>, group: &Group, metric: Metric, cell: &Cell) -> String {
     let mut lines = Vec::new();
-    let name = if group.name.is_empty() {
-        String::new()
-    } else {
-        format!("{} · ", group.name)
-    };
+    let name = if group.name.is_empty() { String::new() } else { format!("{} · ", group.name) };
     let places = [grid.x, grid.y].into_iter().flatten();
-    let places: Vec<String> = places
-        .map(|at| value_text(&grid.input.axes[at], cell.coords[at]))
-        .collect();
+    let places: Vec<String> = places.map(|at| value_text(&grid.input.axes[at], cell.coords[at])).collect();
     lines.push(format!("{name}{}", places.join(" · ")));
     if metric != Metric::Converged {
         let value = metric.of(cell);
@@ -41,11 +35,7 @@ fn tooltip(grid: &Grid<'_>, group: &Group, metric: Metric, cell: &Cell) -> Strin
     }
     let share = Metric::Converged.of(cell).unwrap_or(0.0);
     let converged = (share * f64::from(cell.runs)).round();
-    lines.push(format!(
-        "{converged} of {} converged; {}",
-        cell.runs,
-        outcomes(cell)
-    ));
+    lines.push(format!("{converged} of {} converged; {}", cell.runs, outcomes(cell)));
     lines.join("\n")
 }
 
@@ -63,41 +53,23 @@ pub(super) fn maps(grid: &Grid<'_>) -> String {
     if grid.x.is_none() || grid.y.is_none() || grid.count() == 0 {
         return String::new();
     }
-    let mut note = " The outlined border separates the cells where at least half of the runs converge from the others.".to_owned();
+    let mut note =
+        " The outlined border separates the cells where at least half of the runs converge from the others."
+            .to_owned();
     if grid.line_rate(1.0).is_some() {
         note.push_str(" The dashed line is where dirty rate × page size equals the bandwidth.");
     }
     let mut out = String::new();
     for metric in FIRST {
-        let id = if metric == Metric::Converged {
-            "maps"
-        } else {
-            ""
-        };
-        let intro = format!(
-            "{}{}",
-            metric.about(),
-            if metric == Metric::Converged {
-                note.as_str()
-            } else {
-                ""
-            }
-        );
-        out.push_str(&page_section(
-            id,
-            metric.name(),
-            &intro,
-            &row_of_maps(grid, metric),
-        ));
+        let id = if metric == Metric::Converged { "maps" } else { "" };
+        let intro =
+            format!("{}{}", metric.about(), if metric == Metric::Converged { note.as_str() } else { "" });
+        out.push_str(&page_section(id, metric.name(), &intro, &row_of_maps(grid, metric)));
     }
     let mut more = String::new();
     for metric in MORE {
         if plane(grid).any(|cell| metric.of(cell).is_some()) {
-            more.push_str(&format!(
-                "<h3>{}</h3><p>{}</p>",
-                metric.name(),
-                escape(metric.about())
-            ));
+            more.push_str(&format!("<h3>{}</h3><p>{}</p>", metric.name(), escape(metric.about())));
             more.push_str(&row_of_maps(grid, metric));
         }
     }
@@ -123,10 +95,7 @@ fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> String {
         .iter()
         .map(|group| figure("", &group.name, &map(grid, group, metric, &colours)))
         .collect();
-    format!(
-        "<div class=\"bar-key\">{}</div><div class=\"panels\">{panels}</div>",
-        colours.bar(Canvas::Page)
-    )
+    format!("<div class=\"bar-key\">{}</div><div class=\"panels\">{panels}</div>", colours.bar(Canvas::Page))
 }
 
 fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) -> String {
@@ -136,17 +105,10 @@ fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) ->
     for row in 0..y.len() {
         for column in 0..x.len() {
             cells.push(grid.cell(group.index, column, row).map_or_else(
-                || HeatCell {
-                    tooltip: "not run".to_owned(),
-                    ..HeatCell::default()
-                },
+                || HeatCell { tooltip: "not run".to_owned(), ..HeatCell::default() },
                 |cell| HeatCell {
                     value: metric.of(cell),
-                    tooltip: if words {
-                        tooltip(grid, group, metric, cell)
-                    } else {
-                        String::new()
-                    },
+                    tooltip: if words { tooltip(grid, group, metric, cell) } else { String::new() },
                     inside: converges(cell),
                 },
             ));
@@ -155,11 +117,7 @@ fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) ->
     let points = line_rate_points(grid);
     let map = HeatMap {
         title: String::new(),
-        description: format!(
-            "{} {}; the tables have the same numbers",
-            metric.name(),
-            group.name
-        ),
+        description: format!("{} {}; the tables have the same numbers", metric.name(), group.name),
         x,
         y,
         cells,
@@ -174,9 +132,7 @@ fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) ->
 fn line_axis(grid: &Grid<'_>, at: Option<usize>) -> LineAxis {
     let values = grid.numbers(at);
     LineAxis {
-        label: grid
-            .axis(at)
-            .map_or_else(String::new, |axis| axis.label.clone()),
+        label: grid.axis(at).map_or_else(String::new, |axis| axis.label.clone()),
         unit: grid.axis(at).and_then(unit_of).unwrap_or(Unit::Number),
         kind: ScaleKind::fitting(values),
         cover: values.to_vec(),
@@ -186,26 +142,12 @@ fn line_axis(grid: &Grid<'_>, at: Option<usize>) -> LineAxis {
 /// The axis of a measure, the same for all charts that show it.
 fn metric_axis(metric: Metric, values: &[f64]) -> LineAxis {
     let positive = values.iter().copied().filter(|value| *value > 0.0);
-    let (low, high) = positive.fold((f64::INFINITY, 0.0), |(low, high), value| {
-        (f64::min(low, value), f64::max(high, value))
-    });
+    let (low, high) = positive
+        .fold((f64::INFINITY, 0.0), |(low, high), value| (f64::min(low, value), f64::max(high, value)));
     let log = metric != Metric::Converged && high > 30.0 * low;
-    let cover = if metric == Metric::Converged {
-        vec![0.0, 1.0]
-    } else {
-        values.to_vec()
-    };
-    let kind = if log {
-        ScaleKind::Log
-    } else {
-        ScaleKind::Linear
-    };
-    LineAxis {
-        label: metric.axis().to_owned(),
-        unit: metric.unit(),
-        kind,
-        cover,
-    }
+    let cover = if metric == Metric::Converged { vec![0.0, 1.0] } else { values.to_vec() };
+    let kind = if log { ScaleKind::Log } else { ScaleKind::Linear };
+    LineAxis { label: metric.axis().to_owned(), unit: metric.unit(), kind, cover }
 }
 
 /// A line a group, along one axis of the grid.
@@ -222,17 +164,12 @@ fn series(
             Dot {
                 x: numbers[place],
                 y: cell.as_ref().and_then(|cell| metric.of(cell)),
-                hollow: metric != Metric::Converged
-                    && cell.as_ref().is_some_and(|cell| !converges(cell)),
+                hollow: metric != Metric::Converged && cell.as_ref().is_some_and(|cell| !converges(cell)),
                 tooltip: cell.map_or_else(String::new, |cell| tooltip(grid, &group, metric, &cell)),
             }
         });
         let points = points.collect();
-        Series {
-            name: group.name.clone(),
-            style: Some(group.index),
-            points,
-        }
+        Series { name: group.name.clone(), style: Some(group.index), points }
     });
     lines.collect()
 }
@@ -242,9 +179,7 @@ pub(super) fn panel_places(order: &[usize]) -> Vec<usize> {
     if order.len() <= PANELS {
         return order.to_vec();
     }
-    (0..PANELS)
-        .map(|at| order[(at * (order.len() - 1) + (PANELS - 1) / 2) / (PANELS - 1)])
-        .collect()
+    (0..PANELS).map(|at| order[(at * (order.len() - 1) + (PANELS - 1) / 2) / (PANELS - 1)]).collect()
 }
 
 /// Curves along the y axis at some places of the x axis; empty unless there are two axes with numbers.
@@ -264,37 +199,23 @@ pub(super) fn curves(grid: &Grid<'_>) -> String {
         let panels: String = places
             .iter()
             .map(|place| {
-                let mut lines = series(grid, metric, grid.y, |group, y| {
-                    grid.cell(group, *place, y).cloned()
-                });
+                let mut lines = series(grid, metric, grid.y, |group, y| grid.cell(group, *place, y).cloned());
                 if let Some(rate) = grid.line_rate(grid.numbers(grid.x)[*place]) {
                     lines.insert(0, upright(grid, rate, &values, axis.kind));
                 }
                 let chart = LineChart {
                     title: String::new(),
-                    description: format!(
-                        "{} over {} at {}",
-                        metric.name(),
-                        y.label,
-                        value_text(x, *place)
-                    ),
+                    description: format!("{} over {} at {}", metric.name(), y.label, value_text(x, *place)),
                     x: line_axis(grid, grid.y),
                     y: axis.clone(),
                     series: lines,
                     legend: false,
                     size: Size::new(290.0, 270.0),
                 };
-                figure(
-                    "",
-                    &format!("{} {}", x.label, value_text(x, *place)),
-                    &chart.render(Canvas::Page),
-                )
+                figure("", &format!("{} {}", x.label, value_text(x, *place)), &chart.render(Canvas::Page))
             })
             .collect();
-        body.push_str(&format!(
-            "<h3>{}</h3><div class=\"panels\">{panels}</div>",
-            metric.name()
-        ));
+        body.push_str(&format!("<h3>{}</h3><div class=\"panels\">{panels}</div>", metric.name()));
     }
     let intro = format!(
         "Total time and downtime over the {}, at {} values of the {}. Marks are open where fewer than half of the runs \
@@ -309,27 +230,13 @@ pub(super) fn curves(grid: &Grid<'_>) -> String {
 /// A dashed vertical line; empty where it would lie outside.
 fn upright(grid: &Grid<'_>, at: f64, values: &[f64], kind: ScaleKind) -> Series {
     let numbers = grid.numbers(grid.y);
-    let inside =
-        numbers.iter().any(|value| *value <= at) && numbers.iter().any(|value| *value >= at);
+    let inside = numbers.iter().any(|value| *value <= at) && numbers.iter().any(|value| *value >= at);
     let high = values.iter().copied().fold(0.0, f64::max);
-    let low = values
-        .iter()
-        .copied()
-        .filter(|value| *value > 0.0)
-        .fold(high, f64::min);
+    let low = values.iter().copied().filter(|value| *value > 0.0).fold(high, f64::min);
     let low = if kind == ScaleKind::Log { low } else { 0.0 };
     let ends = if inside { vec![low, high] } else { Vec::new() };
-    let points = ends.into_iter().map(|y| Dot {
-        x: at,
-        y: Some(y),
-        hollow: false,
-        tooltip: String::new(),
-    });
-    Series {
-        name: String::new(),
-        style: None,
-        points: points.collect(),
-    }
+    let points = ends.into_iter().map(|y| Dot { x: at, y: Some(y), hollow: false, tooltip: String::new() });
+    Series { name: String::new(), style: None, points: points.collect() }
 }
 
 /// Curves along the only axis with numbers; empty if there are none or two.
@@ -352,19 +259,14 @@ pub(super) fn lines(grid: &Grid<'_>) -> String {
             description: format!("{} over {}", metric.name(), x.label),
             x: line_axis(grid, grid.x),
             y: metric_axis(metric, &values),
-            series: series(grid, metric, grid.x, |group, x| {
-                grid.cell(group, x, 0).cloned()
-            }),
+            series: series(grid, metric, grid.x, |group, x| grid.cell(group, x, 0).cloned()),
             legend: false,
             size: Size::new(470.0, 300.0),
         };
         body.push_str(&figure("", metric.name(), &chart.render(Canvas::Page)));
     }
     body.push_str("</div>");
-    let intro = format!(
-        "Over the {}. Marks are open where fewer than half of the runs converge.",
-        x.label
-    );
+    let intro = format!("Over the {}. Marks are open where fewer than half of the runs converge.", x.label);
     page_section("curves", "Curves", &intro, &body)
 }
 
@@ -375,17 +277,9 @@ pub(super) fn bars(grid: &Grid<'_>) -> String {
     }
     let cells: Vec<&Cell> = grid.all().take(MOST_BARS).collect();
     let name = |cell: &Cell| {
-        let names = cell
-            .coords
-            .iter()
-            .zip(&grid.input.axes)
-            .map(|(at, axis)| value_text(axis, *at));
+        let names = cell.coords.iter().zip(&grid.input.axes).map(|(at, axis)| value_text(axis, *at));
         let name = names.collect::<Vec<_>>().join(" · ");
-        if name.is_empty() {
-            "all runs".to_owned()
-        } else {
-            name
-        }
+        if name.is_empty() { "all runs".to_owned() } else { name }
     };
     let mut body = String::from("<div class=\"panels large\">");
     for metric in FIRST.into_iter().chain(MORE) {
@@ -406,10 +300,7 @@ pub(super) fn bars(grid: &Grid<'_>) -> String {
     }
     body.push_str("</div>");
     let intro = if grid.count() > MOST_BARS {
-        format!(
-            "The first {MOST_BARS} of {} cells; the tables have all.",
-            grid.count()
-        )
+        format!("The first {MOST_BARS} of {} cells; the tables have all.", grid.count())
     } else {
         String::new()
     };

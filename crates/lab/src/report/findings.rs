@@ -39,41 +39,27 @@ pub(super) struct Findings {
 /// A cell's place without its group.
 fn place(grid: &Grid<'_>, cell: &Cell) -> Vec<usize> {
     let coords = cell.coords.iter().enumerate();
-    coords
-        .filter(|(at, _)| Some(*at) != grid.series)
-        .map(|(_, place)| *place)
-        .collect()
+    coords.filter(|(at, _)| Some(*at) != grid.series).map(|(_, place)| *place).collect()
 }
 
 impl Findings {
     pub(super) fn of(grid: &Grid<'_>) -> Self {
-        let mut cells: Vec<(Group, Vec<&Cell>)> = grid
-            .groups()
-            .into_iter()
-            .map(|group| (group, Vec::new()))
-            .collect();
+        let mut cells: Vec<(Group, Vec<&Cell>)> =
+            grid.groups().into_iter().map(|group| (group, Vec::new())).collect();
         for cell in grid.all() {
             cells[grid.group_of(cell)].1.push(cell);
         }
         cells.retain(|(_, cells)| !cells.is_empty());
         let holds = cells.iter().map(|(_, cells)| {
-            let places = cells
-                .iter()
-                .filter(|cell| converges(cell))
-                .map(|cell| place(grid, cell));
+            let places = cells.iter().filter(|cell| converges(cell)).map(|cell| place(grid, cell));
             places.collect::<std::collections::BTreeSet<_>>()
         });
         // Policies that converge in more cells do so in harder ones; only common cells compare.
-        let common = holds
-            .reduce(|all, next| all.intersection(&next).cloned().collect())
-            .unwrap_or_default();
+        let common = holds.reduce(|all, next| all.intersection(&next).cloned().collect()).unwrap_or_default();
         let groups = cells.into_iter().map(|(group, cells)| {
-            let shared: Vec<&&Cell> = cells
-                .iter()
-                .filter(|cell| common.contains(&place(grid, cell)))
-                .collect();
-            let middle =
-                |of: fn(&Cell) -> Option<f64>| median(shared.iter().filter_map(|cell| of(cell)));
+            let shared: Vec<&&Cell> =
+                cells.iter().filter(|cell| common.contains(&place(grid, cell))).collect();
+            let middle = |of: fn(&Cell) -> Option<f64>| median(shared.iter().filter_map(|cell| of(cell)));
             Finding {
                 group,
                 cells: cells.len(),
@@ -84,10 +70,7 @@ impl Findings {
                 disruption_vcpu_s: middle(|cell| Metric::Disruption.of(cell)),
             }
         });
-        Self {
-            groups: groups.collect(),
-            common: common.len(),
-        }
+        Self { groups: groups.collect(), common: common.len() }
     }
 
     /// The findings in sentences, the most important first.
@@ -105,42 +88,20 @@ impl Findings {
     fn convergence(&self) -> String {
         let by_share = |best: bool| {
             let order = |a: &&Finding, b: &&Finding| a.share().total_cmp(&b.share());
-            if best {
-                self.groups.iter().rev().max_by(order)
-            } else {
-                self.groups.iter().min_by(order)
-            }
+            if best { self.groups.iter().rev().max_by(order) } else { self.groups.iter().min_by(order) }
         };
         let share = |finding: &Finding| whole_percent(finding.share());
         match (by_share(true), by_share(false)) {
             (Some(best), _) if self.groups.len() == 1 => {
-                format!(
-                    "{} in {} of {}.",
-                    subject(&best.group),
-                    share(best),
-                    counted(best.cells)
-                )
+                format!("{} in {} of {}.", subject(&best.group), share(best), counted(best.cells))
             }
-            (Some(best), Some(least))
-                if best.converging == least.converging && best.cells == least.cells =>
-            {
-                format!(
-                    "All {} converge in {} of {}.",
-                    self.groups.len(),
-                    share(best),
-                    counted(best.cells)
-                )
+            (Some(best), Some(least)) if best.converging == least.converging && best.cells == least.cells => {
+                format!("All {} converge in {} of {}.", self.groups.len(), share(best), counted(best.cells))
             }
             (Some(best), Some(least)) => {
                 let like = |one: &Finding| {
-                    let alike = self
-                        .groups
-                        .iter()
-                        .filter(|other| share(other) == share(one));
-                    alike
-                        .map(|finding| finding.group.name.as_str())
-                        .collect::<Vec<_>>()
-                        .join(", ")
+                    let alike = self.groups.iter().filter(|other| share(other) == share(one));
+                    alike.map(|finding| finding.group.name.as_str()).collect::<Vec<_>>().join(", ")
                 };
                 format!(
                     "Migrations converge most often with {} ({} of {}) and least often with {} ({}).",
@@ -165,28 +126,20 @@ impl Findings {
             ));
         }
         let with = || {
-            self.groups.iter().filter_map(|finding| {
-                finding
-                    .downtime_ms
-                    .map(|value| (value, &finding.group.name))
-            })
+            self.groups
+                .iter()
+                .filter_map(|finding| finding.downtime_ms.map(|value| (value, &finding.group.name)))
         };
         let least = with().min_by(|a, b| a.0.total_cmp(&b.0))?;
         let most = with().max_by(|a, b| a.0.total_cmp(&b.0))?;
         let text = |value| Unit::Milliseconds.format(value);
         let like = |value| {
             let alike = with().filter(|other| text(other.0) == text(value));
-            alike
-                .map(|(_, name)| name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
+            alike.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
         };
         let where_all = format!("Where all of them converge ({} each)", counted(self.common));
         if text(least.0) == text(most.0) {
-            return Some(format!(
-                "{where_all}, the median downtime is {} for each.",
-                text(least.0)
-            ));
+            return Some(format!("{where_all}, the median downtime is {} for each.", text(least.0)));
         }
         Some(format!(
             "{where_all}, the median downtime is least with {} ({}) and greatest with {} ({}).",
@@ -199,11 +152,7 @@ impl Findings {
 }
 
 fn counted(cells: usize) -> String {
-    if cells == 1 {
-        "1 cell".to_owned()
-    } else {
-        format!("{cells} cells")
-    }
+    if cells == 1 { "1 cell".to_owned() } else { format!("{cells} cells") }
 }
 
 fn subject(group: &Group) -> String {
@@ -245,40 +194,22 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
     }
     lost.sort_by(|a, b| grid.numbers(grid.y)[a.0].total_cmp(&grid.numbers(grid.y)[b.0]));
     let (least, most) = (lost.first()?, lost.last()?);
-    let beyond = if way == Lost::Upwards {
-        "above"
-    } else {
-        "below"
-    };
+    let beyond = if way == Lost::Upwards { "above" } else { "below" };
     let told = |(place, name): &(usize, &str)| {
-        let name = if name.is_empty() {
-            String::new()
-        } else {
-            format!(" ({name})")
-        };
+        let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
         format!("{}{name}", value_text(y, *place))
     };
-    let mut text = format!(
-        "At {}, convergence is lost {beyond} ",
-        value_text(x, middle)
-    );
+    let mut text = format!("At {}, convergence is lost {beyond} ", value_text(x, middle));
     if least.0 != most.0 {
         text.push_str(&format!("{} to {}", told(least), told(most)));
     } else if lost.len() == groups.len() && lost.len() > 1 {
-        text.push_str(&format!(
-            "{} whatever the {}",
-            value_text(y, least.0),
-            grid.group_word()
-        ));
+        text.push_str(&format!("{} whatever the {}", value_text(y, least.0), grid.group_word()));
     } else {
         let names: Vec<&str> = lost.iter().map(|(_, name)| *name).collect();
         text.push_str(&told(&(least.0, &names.join(", "))));
     }
     if let Some(rate) = grid.line_rate(grid.numbers(grid.x)[middle]) {
-        text.push_str(&format!(
-            "; the link carries {}",
-            Unit::PageRate.format(rate)
-        ));
+        text.push_str(&format!("; the link carries {}", Unit::PageRate.format(rate)));
     }
     text.push('.');
     if !never.is_empty() {
@@ -305,12 +236,7 @@ fn row(finding: &Finding) -> Vec<String> {
     let time = |value| tables::optional(Unit::Milliseconds, value);
     vec![
         escape(name),
-        format!(
-            "{} <small>{} of {}</small>",
-            whole_percent(share),
-            finding.converging,
-            finding.cells
-        ),
+        format!("{} <small>{} of {}</small>", whole_percent(share), finding.converging, finding.cells),
         meter,
         time(finding.total_ms),
         time(finding.downtime_ms),
@@ -351,10 +277,5 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
         intro.push(' ');
         intro.push_str(&note);
     }
-    page_section(
-        "findings",
-        "At a glance",
-        &intro,
-        &table("Findings", &head, &rows, 1),
-    )
+    page_section("findings", "At a glance", &intro, &table("Findings", &head, &rows, 1))
 }

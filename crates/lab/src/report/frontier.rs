@@ -32,22 +32,14 @@ pub(super) fn direction(grid: &Grid<'_>) -> Lost {
     let half = ys.len() / 2;
     let count = |part: &[usize]| {
         let groups = grid.groups();
-        let at = groups
-            .iter()
-            .flat_map(|group| part.iter().map(move |y| (group.index, *y)));
+        let at = groups.iter().flat_map(|group| part.iter().map(move |y| (group.index, *y)));
         at.flat_map(|(group, y)| {
-            grid.ascending(grid.x)
-                .into_iter()
-                .filter_map(move |x| grid.cell(group, x, y))
+            grid.ascending(grid.x).into_iter().filter_map(move |x| grid.cell(group, x, y))
         })
         .filter(|cell| converges(cell))
         .count()
     };
-    if count(&ys[..half]) >= count(&ys[ys.len() - half..]) {
-        Lost::Upwards
-    } else {
-        Lost::Downwards
-    }
+    if count(&ys[..half]) >= count(&ys[ys.len() - half..]) { Lost::Upwards } else { Lost::Downwards }
 }
 
 /// The frontier of a group, by ascending x. Cells that were not run are passed over.
@@ -57,10 +49,8 @@ pub(super) fn frontier(grid: &Grid<'_>, group: usize, direction: Lost) -> Vec<Po
         ys.reverse();
     }
     let points = grid.ascending(grid.x).into_iter().filter_map(|x| {
-        let tried: Vec<(usize, bool)> = ys
-            .iter()
-            .filter_map(|y| grid.cell(group, x, *y).map(|cell| (*y, converges(cell))))
-            .collect();
+        let tried: Vec<(usize, bool)> =
+            ys.iter().filter_map(|y| grid.cell(group, x, *y).map(|cell| (*y, converges(cell)))).collect();
         if tried.is_empty() {
             return None;
         }
@@ -79,19 +69,10 @@ pub(super) fn frontier(grid: &Grid<'_>, group: usize, direction: Lost) -> Vec<Po
 pub(super) fn line_rate_points(grid: &Grid<'_>) -> Vec<(f64, f64)> {
     const STEPS: u32 = 240;
     let positive = |values: &[f64]| {
-        let values = values
-            .iter()
-            .copied()
-            .filter_map(usable)
-            .filter(|value| *value > 0.0);
-        values.fold((f64::INFINITY, 0.0), |(low, high), value| {
-            (f64::min(low, value), f64::max(high, value))
-        })
+        let values = values.iter().copied().filter_map(usable).filter(|value| *value > 0.0);
+        values.fold((f64::INFINITY, 0.0), |(low, high), value| (f64::min(low, value), f64::max(high, value)))
     };
-    let ((low, high), (least, most)) = (
-        positive(grid.numbers(grid.x)),
-        positive(grid.numbers(grid.y)),
-    );
+    let ((low, high), (least, most)) = (positive(grid.numbers(grid.x)), positive(grid.numbers(grid.y)));
     if low > high || least > most {
         return Vec::new();
     }
@@ -134,10 +115,7 @@ pub(super) fn section(grid: &Grid<'_>) -> String {
     let caption = format!("The {end} {} that converges, over {}", y.label, x.label);
     let body = format!(
         "{}{}{}",
-        legend(
-            grid,
-            (!reference.is_empty()).then_some("dirty rate × page size = bandwidth")
-        ),
+        legend(grid, (!reference.is_empty()).then_some("dirty rate × page size = bandwidth")),
         figure("wide", "", &drawn),
         numbers(grid, way, &caption),
     );
@@ -147,13 +125,8 @@ pub(super) fn section(grid: &Grid<'_>) -> String {
 fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
     let (xs, ys) = (grid.numbers(grid.x), grid.numbers(grid.y));
     let axis = |at: Option<usize>, values: &[f64]| LineAxis {
-        label: grid
-            .axis(at)
-            .map_or_else(String::new, |axis| axis.label.clone()),
-        unit: grid
-            .axis(at)
-            .and_then(unit_of)
-            .unwrap_or(crate::chart::Unit::Number),
+        label: grid.axis(at).map_or_else(String::new, |axis| axis.label.clone()),
+        unit: grid.axis(at).and_then(unit_of).unwrap_or(crate::chart::Unit::Number),
         kind: ScaleKind::fitting(values),
         cover: values.to_vec(),
     };
@@ -166,31 +139,16 @@ fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
     let ((left, right), (low, high)) = (range(xs), range(ys));
     let inside = |(x, y): &&(f64, f64)| *x >= left && *x <= right && *y >= low && *y <= high;
     let theory = reference.iter().filter(inside);
-    let theory = theory.map(|(x, y)| Dot {
-        x: *x,
-        y: Some(*y),
-        hollow: false,
-        tooltip: String::new(),
-    });
-    let mut series = vec![Series {
-        name: "theory".to_owned(),
-        style: None,
-        points: theory.collect(),
-    }];
+    let theory = theory.map(|(x, y)| Dot { x: *x, y: Some(*y), hollow: false, tooltip: String::new() });
+    let mut series = vec![Series { name: "theory".to_owned(), style: None, points: theory.collect() }];
     for group in grid.groups() {
-        let points = frontier(grid, group.index, way)
-            .into_iter()
-            .map(|point| Dot {
-                x: xs[point.x],
-                y: point.last.map(|at| ys[at]),
-                hollow: point.open,
-                tooltip: tooltip(grid, &group.name, point),
-            });
-        series.push(Series {
-            name: group.name.clone(),
-            style: Some(group.index),
-            points: points.collect(),
+        let points = frontier(grid, group.index, way).into_iter().map(|point| Dot {
+            x: xs[point.x],
+            y: point.last.map(|at| ys[at]),
+            hollow: point.open,
+            tooltip: tooltip(grid, &group.name, point),
         });
+        series.push(Series { name: group.name.clone(), style: Some(group.index), points: points.collect() });
     }
     let description = "where convergence is lost; the table below has the same numbers".to_owned();
     let chart = LineChart {
@@ -207,21 +165,11 @@ fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
 
 fn tooltip(grid: &Grid<'_>, name: &str, point: Point) -> String {
     let at = |axis: Option<usize>, place: usize| {
-        grid.axis(axis)
-            .map_or_else(String::new, |axis| value_text(axis, place))
+        grid.axis(axis).map_or_else(String::new, |axis| value_text(axis, place))
     };
-    let last = point
-        .last
-        .map_or_else(|| "none".to_owned(), |place| at(grid.y, place));
-    let open = if point.open {
-        " (nothing tried beyond)"
-    } else {
-        ""
-    };
-    format!(
-        "{name}\n{}: converges up to {last}{open}",
-        at(grid.x, point.x)
-    )
+    let last = point.last.map_or_else(|| "none".to_owned(), |place| at(grid.y, place));
+    let open = if point.open { " (nothing tried beyond)" } else { "" };
+    format!("{name}\n{}: converges up to {last}{open}", at(grid.x, point.x))
 }
 
 /// A point of the frontier in the table.
@@ -247,18 +195,15 @@ fn numbers(grid: &Grid<'_>, way: Lost, caption: &str) -> String {
         return String::new();
     };
     let groups = grid.groups();
-    let frontiers: Vec<Vec<Point>> = groups
-        .iter()
-        .map(|group| frontier(grid, group.index, way))
-        .collect();
+    let frontiers: Vec<Vec<Point>> = groups.iter().map(|group| frontier(grid, group.index, way)).collect();
     let mut head = vec![x.label.clone()];
-    head.extend(groups.iter().map(|group| {
-        if group.name.is_empty() {
-            "frontier".to_owned()
-        } else {
-            group.name.clone()
-        }
-    }));
+    head.extend(
+        groups.iter().map(
+            |group| {
+                if group.name.is_empty() { "frontier".to_owned() } else { group.name.clone() }
+            },
+        ),
+    );
     let theory = grid.line_rate(1.0).is_some();
     if theory {
         head.push("theory".to_owned());
@@ -275,9 +220,9 @@ fn numbers(grid: &Grid<'_>, way: Lost, caption: &str) -> String {
         }
         if theory {
             let rate = grid.line_rate(grid.numbers(grid.x)[place]);
-            row.push(escape(&rate.map_or_else(String::new, |rate| {
-                crate::chart::Unit::PageRate.format(rate)
-            })));
+            row.push(escape(
+                &rate.map_or_else(String::new, |rate| crate::chart::Unit::PageRate.format(rate)),
+            ));
         }
         rows.push(row);
     }

@@ -129,9 +129,9 @@ pub(super) fn unit_of(axis: &Axis) -> Option<Unit> {
 /// The value of an axis as it is printed.
 pub(super) fn value_text(axis: &Axis, at: usize) -> String {
     match &axis.values {
-        GridValues::Numbers { unit, values } => values
-            .get(at)
-            .map_or_else(String::new, |value| unit.format(*value)),
+        GridValues::Numbers { unit, values } => {
+            values.get(at).map_or_else(String::new, |value| unit.format(*value))
+        }
         GridValues::Names(names) => names.get(at).cloned().unwrap_or_default(),
     }
 }
@@ -140,21 +140,12 @@ impl<'a> Grid<'a> {
     pub(super) fn new(input: &'a ReportInput) -> Self {
         let axes = &input.axes;
         let policy = input.policy_axis.filter(|at| *at < axes.len());
-        let series = policy.or_else(|| {
-            axes.iter()
-                .position(|axis| unit_of(axis).is_none() && axis_len(axis) > 1)
-        });
+        let series =
+            policy.or_else(|| axes.iter().position(|axis| unit_of(axis).is_none() && axis_len(axis) > 1));
         let numeric: Vec<usize> = (0..axes.len())
-            .filter(|at| {
-                Some(*at) != series && unit_of(&axes[*at]).is_some() && axis_len(&axes[*at]) > 1
-            })
+            .filter(|at| Some(*at) != series && unit_of(&axes[*at]).is_some() && axis_len(&axes[*at]) > 1)
             .collect();
-        let with = |unit| {
-            numeric
-                .iter()
-                .copied()
-                .find(|at| unit_of(&axes[*at]) == Some(unit))
-        };
+        let with = |unit| numeric.iter().copied().find(|at| unit_of(&axes[*at]) == Some(unit));
         let (x, y) = match (with(Unit::Bandwidth), with(Unit::PageRate)) {
             (Some(bandwidth), Some(rate)) => (Some(bandwidth), Some(rate)),
             _ => (numeric.first().copied(), numeric.get(1).copied()),
@@ -162,54 +153,25 @@ impl<'a> Grid<'a> {
         let fixed = (0..axes.len())
             .filter(|at| ![x, y, series].contains(&Some(*at)))
             .map(|at| {
-                (
-                    at,
-                    if unit_of(&axes[at]).is_some() {
-                        axis_len(&axes[at]).saturating_sub(1) / 2
-                    } else {
-                        0
-                    },
-                )
+                (at, if unit_of(&axes[at]).is_some() { axis_len(&axes[at]).saturating_sub(1) / 2 } else { 0 })
             })
             .collect();
         let valid = |cell: &&Cell| {
             cell.runs > 0
                 && cell.coords.len() == axes.len()
-                && cell
-                    .coords
-                    .iter()
-                    .zip(axes)
-                    .all(|(at, axis)| *at < axis_len(axis))
+                && cell.coords.iter().zip(axes).all(|(at, axis)| *at < axis_len(axis))
         };
-        let cells = input
-            .cells
-            .iter()
-            .filter(valid)
-            .map(|cell| (cell.coords.as_slice(), cell))
-            .collect();
-        Self {
-            input,
-            x,
-            y,
-            series,
-            fixed,
-            cells,
-        }
+        let cells = input.cells.iter().filter(valid).map(|cell| (cell.coords.as_slice(), cell)).collect();
+        Self { input, x, y, series, fixed, cells }
     }
 
     /// What stands side by side.
     pub(super) fn groups(&self) -> Vec<Group> {
         match self.series.map(|at| &self.input.axes[at]) {
-            Some(axis) => (0..axis_len(axis))
-                .map(|index| Group {
-                    index,
-                    name: value_text(axis, index),
-                })
-                .collect(),
-            None => vec![Group {
-                index: 0,
-                name: String::new(),
-            }],
+            Some(axis) => {
+                (0..axis_len(axis)).map(|index| Group { index, name: value_text(axis, index) }).collect()
+            }
+            None => vec![Group { index: 0, name: String::new() }],
         }
     }
 
@@ -228,14 +190,8 @@ impl<'a> Grid<'a> {
     /// The axis for a chart; a single place without a name if there is none.
     pub(super) fn chart_axis(&self, at: Option<usize>) -> GridAxis {
         self.axis(at).map_or_else(
-            || GridAxis {
-                label: String::new(),
-                values: GridValues::Names(vec![String::new()]),
-            },
-            |axis| GridAxis {
-                label: axis.label.clone(),
-                values: axis.values.clone(),
-            },
+            || GridAxis { label: String::new(), values: GridValues::Names(vec![String::new()]) },
+            |axis| GridAxis { label: axis.label.clone(), values: axis.values.clone() },
         )
     }
 
@@ -249,9 +205,7 @@ impl<'a> Grid<'a> {
     /// The places of an axis in the order of their values, those that are no numbers left out.
     pub(super) fn ascending(&self, at: Option<usize>) -> Vec<usize> {
         let values = self.numbers(at);
-        let mut order: Vec<usize> = (0..values.len())
-            .filter(|at| usable(values[*at]).is_some())
-            .collect();
+        let mut order: Vec<usize> = (0..values.len()).filter(|at| usable(values[*at]).is_some()).collect();
         order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
         order
     }
@@ -281,11 +235,7 @@ impl<'a> Grid<'a> {
 
     /// How many cells the axes span; saturating.
     pub(super) fn expected(&self) -> usize {
-        self.input
-            .axes
-            .iter()
-            .map(axis_len)
-            .fold(1, usize::saturating_mul)
+        self.input.axes.iter().map(axis_len).fold(1, usize::saturating_mul)
     }
 
     /// Which group a cell belongs to.
@@ -296,10 +246,7 @@ impl<'a> Grid<'a> {
     /// Where a dirty rate equals the bandwidth, as `(bandwidth, dirty rate)`; empty if the axes are others.
     pub(super) fn line_rate(&self, bandwidth: f64) -> Option<f64> {
         let page = self.input.page_bytes.filter(|bytes| *bytes > 0)? as f64;
-        let units = (
-            self.axis(self.x).and_then(unit_of),
-            self.axis(self.y).and_then(unit_of),
-        );
+        let units = (self.axis(self.x).and_then(unit_of), self.axis(self.y).and_then(unit_of));
         (units == (Some(Unit::Bandwidth), Some(Unit::PageRate))).then_some(bandwidth / page)
     }
 
@@ -313,19 +260,14 @@ impl<'a> Grid<'a> {
             .map(|(axis, value)| format!("{} at {}", axis.label, value_text(axis, value)))
             .collect();
         (!held.is_empty() && (self.x.is_some() || self.y.is_some())).then(|| {
-            format!(
-                "The figures hold {}; the numbers of the whole sweep are in the tables.",
-                held.join(", ")
-            )
+            format!("The figures hold {}; the numbers of the whole sweep are in the tables.", held.join(", "))
         })
     }
 }
 
 /// Whether at least half of a cell's runs converged.
 pub(super) fn converges(cell: &Cell) -> bool {
-    Metric::Converged
-        .of(cell)
-        .is_some_and(|share| share >= HALF)
+    Metric::Converged.of(cell).is_some_and(|share| share >= HALF)
 }
 
 /// The median; the mean of the middle two if there are two.

@@ -26,25 +26,16 @@ pub(super) fn frame(input: &ReportInput, body: &str) -> String {
 
 /// Title, findings in sentences, what was the same in all runs.
 pub(super) fn header(input: &ReportInput, grid: &Grid<'_>, found: &Findings) -> String {
-    let mut sentences = found
-        .sentences(grid)
-        .into_iter()
-        .map(|sentence| escape(&sentence));
+    let mut sentences = found.sentences(grid).into_iter().map(|sentence| escape(&sentence));
     let first = sentences.next().unwrap_or_default();
-    let rest: String = sentences
-        .map(|sentence| format!("<p>{sentence}</p>"))
-        .collect();
+    let rest: String = sentences.map(|sentence| format!("<p>{sentence}</p>")).collect();
     let (count, expected) = (grid.count(), grid.expected());
     let runs: u64 = grid.all().map(|cell| u64::from(cell.runs)).sum();
     let runs = grouped(runs);
     let size = if count == expected {
         format!("{} cells, {runs} runs", grouped(count as u64))
     } else {
-        format!(
-            "{} of {} cells, {runs} runs",
-            grouped(count as u64),
-            grouped(expected as u64)
-        )
+        format!("{} of {} cells, {runs} runs", grouped(count as u64), grouped(expected as u64))
     };
     let unfinished = if count < expected {
         "<p class=\"warn\">This sweep is not complete: cells that were not run are hatched, and the sentences speak of \
@@ -55,13 +46,7 @@ pub(super) fn header(input: &ReportInput, grid: &Grid<'_>, found: &Findings) -> 
     let facts: String = [("Size".to_owned(), size)]
         .iter()
         .chain(&input.facts)
-        .map(|(name, value)| {
-            format!(
-                "<div><dt>{}</dt><dd>{}</dd></div>",
-                escape(name),
-                escape(value)
-            )
-        })
+        .map(|(name, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value)))
         .collect();
     format!(
         "<header><p class=\"kicker\">whimbrel · sweep report</p><h1>{}</h1>\
@@ -85,58 +70,28 @@ fn grouped(count: u64) -> String {
 
 /// A section with a heading and an introduction; `intro` is plain text, `body` is markup.
 pub(super) fn section(id: &str, title: &str, intro: &str, body: &str) -> String {
-    let id = if id.is_empty() {
-        String::new()
-    } else {
-        format!(" id=\"{id}\"")
-    };
-    let intro = if intro.is_empty() {
-        String::new()
-    } else {
-        format!("<p class=\"intro\">{}</p>", escape(intro))
-    };
-    format!(
-        "<section{id}><h2>{}</h2>{intro}{body}</section>\n",
-        escape(title)
-    )
+    let id = if id.is_empty() { String::new() } else { format!(" id=\"{id}\"") };
+    let intro =
+        if intro.is_empty() { String::new() } else { format!("<p class=\"intro\">{}</p>", escape(intro)) };
+    format!("<section{id}><h2>{}</h2>{intro}{body}</section>\n", escape(title))
 }
 
 /// A drawing with its name above.
 pub(super) fn figure(class: &str, name: &str, drawing: &str) -> String {
-    let class = if class.is_empty() {
-        String::new()
-    } else {
-        format!(" class=\"{class}\"")
-    };
-    let name = if name.is_empty() {
-        String::new()
-    } else {
-        format!("<figcaption>{}</figcaption>", escape(name))
-    };
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+    let name =
+        if name.is_empty() { String::new() } else { format!("<figcaption>{}</figcaption>", escape(name)) };
     format!("<figure{class}>{name}{drawing}</figure>")
 }
 
 /// The signs of all groups, and of the dashed line if it has a name.
 pub(super) fn legend(grid: &Grid<'_>, dashed: Option<&str>) -> String {
-    let groups = grid
-        .groups()
-        .into_iter()
-        .filter(|group| !group.name.is_empty());
+    let groups = grid.groups().into_iter().filter(|group| !group.name.is_empty());
     let mut entries: Vec<String> = groups
-        .map(|group| {
-            format!(
-                "<li>{}{}</li>",
-                swatch(Some(group.index)),
-                escape(&group.name)
-            )
-        })
+        .map(|group| format!("<li>{}{}</li>", swatch(Some(group.index)), escape(&group.name)))
         .collect();
     entries.extend(dashed.map(|name| format!("<li>{}{}</li>", swatch(None), escape(name))));
-    if entries.is_empty() {
-        String::new()
-    } else {
-        format!("<ul class=\"legend\">{}</ul>", entries.concat())
-    }
+    if entries.is_empty() { String::new() } else { format!("<ul class=\"legend\">{}</ul>", entries.concat()) }
 }
 
 /// A table. `head` is plain text, `rows` are markup; the first `names` columns are not numbers.
@@ -178,10 +133,7 @@ pub(super) fn run_again(input: &ReportInput) -> String {
         )
     };
     let intro = "The same scenario and seed give the same numbers on any machine and any number of threads.";
-    let body = format!(
-        "<pre class=\"command\"><code>{}</code></pre>{scenario}",
-        escape(&input.command)
-    );
+    let body = format!("<pre class=\"command\"><code>{}</code></pre>{scenario}", escape(&input.command));
     section("again", "Run it again", intro, &body)
 }
 
@@ -203,18 +155,9 @@ const WORDS: [(&str, &str); 11] = [
         "round",
         "One pass over memory, between two harvests of the dirty log. The first, the bulk round, sends all of memory; the last is sent while the guest is paused.",
     ),
-    (
-        "total time",
-        "From the start of the migration until the guest runs at the destination.",
-    ),
-    (
-        "downtime",
-        "From the guest's last instruction at the source to its first at the destination.",
-    ),
-    (
-        "bytes sent",
-        "Everything handed to the transport, headers included.",
-    ),
+    ("total time", "From the start of the migration until the guest runs at the destination."),
+    ("downtime", "From the guest's last instruction at the source to its first at the destination."),
+    ("bytes sent", "Everything handed to the transport, headers included."),
     (
         "lost guest time",
         "Guest disruption in vCPU-seconds: what throttle, pause and tracking faults took from the guest's vCPUs.",
@@ -231,17 +174,11 @@ const WORDS: [(&str, &str); 11] = [
 
 /// What the words mean.
 pub(super) fn words(grid: &Grid<'_>) -> String {
-    let note = grid.fixed_note().map_or_else(String::new, |note| {
-        format!("<p class=\"note\">{}</p>", escape(&note))
-    });
+    let note =
+        grid.fixed_note().map_or_else(String::new, |note| format!("<p class=\"note\">{}</p>", escape(&note)));
     let list: String = WORDS
         .iter()
         .map(|(word, meaning)| format!("<div><dt>{word}</dt><dd>{}</dd></div>", escape(meaning)))
         .collect();
-    section(
-        "words",
-        "What the words mean",
-        "",
-        &format!("<dl class=\"words\">{list}</dl>{note}"),
-    )
+    section("words", "What the words mean", "", &format!("<dl class=\"words\">{list}</dl>{note}"))
 }

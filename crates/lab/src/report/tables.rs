@@ -18,32 +18,17 @@ pub(super) fn section(grid: &Grid<'_>) -> String {
     let mut body = axes(grid);
     let mut left = MOST_ROWS;
     for group in grid.groups() {
-        let all: Vec<&Cell> = grid
-            .all()
-            .filter(|cell| grid.group_of(cell) == group.index)
-            .collect();
+        let all: Vec<&Cell> = grid.all().filter(|cell| grid.group_of(cell) == group.index).collect();
         let shown = &all[..all.len().min(left)];
         left -= shown.len();
         if shown.is_empty() {
             continue;
         }
-        let name = if group.name.is_empty() {
-            "All cells".to_owned()
-        } else {
-            escape(&group.name)
-        };
+        let name = if group.name.is_empty() { "All cells".to_owned() } else { escape(&group.name) };
         let count = if shown.len() == all.len() {
-            format!(
-                "{} {}",
-                all.len(),
-                if all.len() == 1 { "cell" } else { "cells" }
-            )
+            format!("{} {}", all.len(), if all.len() == 1 { "cell" } else { "cells" })
         } else {
-            format!(
-                "the first {} of {} cells; the rest is in the result files",
-                shown.len(),
-                all.len()
-            )
+            format!("the first {} of {} cells; the rest is in the result files", shown.len(), all.len())
         };
         body.push_str(&format!(
             "<details><summary>{name} <small>{count}</small></summary>{}</details>",
@@ -66,10 +51,7 @@ fn axes(grid: &Grid<'_>) -> String {
         .map(|axis| {
             let count = axis_len(axis);
             let text = |range: std::ops::Range<usize>| {
-                range
-                    .map(|at| value_text(axis, at))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                range.map(|at| value_text(axis, at)).collect::<Vec<_>>().join(", ")
             };
             // A long axis is shown by its ends.
             let values = if count <= 8 {
@@ -89,13 +71,8 @@ fn axes(grid: &Grid<'_>) -> String {
 }
 
 fn numbers(grid: &Grid<'_>, name: &str, cells: &[&Cell]) -> String {
-    let axes: Vec<usize> = (0..grid.input.axes.len())
-        .filter(|at| Some(*at) != grid.series)
-        .collect();
-    let mut head: Vec<String> = axes
-        .iter()
-        .map(|at| grid.input.axes[*at].label.clone())
-        .collect();
+    let axes: Vec<usize> = (0..grid.input.axes.len()).filter(|at| Some(*at) != grid.series).collect();
+    let mut head: Vec<String> = axes.iter().map(|at| grid.input.axes[*at].label.clone()).collect();
     let columns = [
         "runs",
         "converged",
@@ -111,10 +88,8 @@ fn numbers(grid: &Grid<'_>, name: &str, cells: &[&Cell]) -> String {
     let rows: Vec<Vec<String>> = cells
         .iter()
         .map(|cell| {
-            let mut row: Vec<String> = axes
-                .iter()
-                .map(|at| escape(&value_text(&grid.input.axes[*at], cell.coords[*at])))
-                .collect();
+            let mut row: Vec<String> =
+                axes.iter().map(|at| escape(&value_text(&grid.input.axes[*at], cell.coords[*at]))).collect();
             row.push(cell.runs.to_string());
             row.push(optional(Unit::Share, Metric::Converged.of(cell)));
             row.push(escape(&outcomes(cell)));
@@ -135,9 +110,7 @@ pub(super) fn outcomes(cell: &Cell) -> String {
     let ended = cell.outcomes.iter().filter(|(_, count)| *count > 0);
     let texts: Vec<String> = match cell.outcomes.iter().filter(|(_, count)| *count > 0).count() {
         1 => ended.map(|(name, _)| name.clone()).collect(),
-        _ => ended
-            .map(|(name, count)| format!("{count} {name}"))
-            .collect(),
+        _ => ended.map(|(name, count)| format!("{count} {name}")).collect(),
     };
     texts.join(", ")
 }

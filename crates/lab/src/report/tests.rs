@@ -10,36 +10,23 @@ fn numbers(key: &str, unit: Unit, values: &[f64]) -> Axis {
     Axis {
         key: key.to_owned(),
         label: key.to_owned(),
-        values: GridValues::Numbers {
-            unit,
-            values: values.to_vec(),
-        },
+        values: GridValues::Numbers { unit, values: values.to_vec() },
     }
 }
 
 fn names(key: &str, values: &[&str]) -> Axis {
     let values = values.iter().map(|name| (*name).to_owned()).collect();
-    Axis {
-        key: key.to_owned(),
-        label: key.to_owned(),
-        values: GridValues::Names(values),
-    }
+    Axis { key: key.to_owned(), label: key.to_owned(), values: GridValues::Names(values) }
 }
 
 /// A full grid over `axes`, with `fill` called for each place.
-fn sweep(
-    axes: Vec<Axis>,
-    policy_axis: Option<usize>,
-    fill: impl Fn(&[usize], &mut Cell),
-) -> ReportInput {
+fn sweep(axes: Vec<Axis>, policy_axis: Option<usize>, fill: impl Fn(&[usize], &mut Cell)) -> ReportInput {
     let mut places = vec![Vec::new()];
     for axis in &axes {
         let count = grid::axis_len(axis);
         places = places
             .iter()
-            .flat_map(|place: &Vec<usize>| {
-                (0..count).map(move |at| [place.as_slice(), &[at]].concat())
-            })
+            .flat_map(|place: &Vec<usize>| (0..count).map(move |at| [place.as_slice(), &[at]].concat()))
             .collect();
     }
     let cells = places.into_iter().map(|coords| {
@@ -75,11 +62,7 @@ fn sweep(
 /// Two policies; the first converges up to rate 2, the second up to rate 1 (counted), whatever the bandwidth.
 fn two_policies() -> ReportInput {
     let axes = vec![
-        numbers(
-            "rate",
-            Unit::PageRate,
-            &[100.0, 1000.0, 10_000.0, 100_000.0],
-        ),
+        numbers("rate", Unit::PageRate, &[100.0, 1000.0, 10_000.0, 100_000.0]),
         names("policy", &["patient", "hasty"]),
         numbers("bandwidth", Unit::Bandwidth, &[12.5e6, 125e6]),
     ];
@@ -113,25 +96,16 @@ fn the_frontier_is_the_last_rate_before_convergence_is_lost() {
             cell.converged = 0.5;
         }
     }
-    assert_eq!(
-        last(&input, 0),
-        [(None, false, true), (Some(3), true, false)]
-    );
+    assert_eq!(last(&input, 0), [(None, false, true), (Some(3), true, false)]);
 }
 
 #[test]
 fn a_limit_loses_convergence_downwards() {
     let axes = vec![
         numbers("bandwidth", Unit::Bandwidth, &[1e6, 1e7]),
-        numbers(
-            "limit",
-            Unit::Milliseconds,
-            &[10.0, 100.0, 1000.0, 10_000.0],
-        ),
+        numbers("limit", Unit::Milliseconds, &[10.0, 100.0, 1000.0, 10_000.0]),
     ];
-    let input = sweep(axes, None, |at, cell| {
-        cell.converged = if at[1] >= 1 { 1.0 } else { 0.0 }
-    });
+    let input = sweep(axes, None, |at, cell| cell.converged = if at[1] >= 1 { 1.0 } else { 0.0 });
     let grid = Grid::new(&input);
     assert_eq!(direction(&grid), Lost::Downwards);
     assert_eq!(frontier(&grid, 0, Lost::Downwards)[0].last, Some(1));
@@ -141,7 +115,12 @@ fn a_limit_loses_convergence_downwards() {
 #[test]
 fn the_findings_follow_from_the_cells() {
     let page = render(&two_policies());
-    assert!(page.contains("Migrations converge most often with patient (75 % of 8 cells) and least often with hasty (50 %)."), "{page}");
+    assert!(
+        page.contains(
+            "Migrations converge most often with patient (75 % of 8 cells) and least often with hasty (50 %)."
+        ),
+        "{page}"
+    );
     // 12.5 MB/s in pages of 4096 bytes.
     assert!(page.contains(
         "At 100 Mbit/s, convergence is lost above 1 k pages/s (hasty) to 10 k pages/s (patient); the link carries 3.05 k pages/s."
@@ -159,9 +138,7 @@ fn bandwidth_lies_below_and_the_dirty_rate_beside() {
 #[test]
 fn the_page_needs_no_network_and_no_script() {
     let page = render(&two_policies());
-    for foreign in [
-        "http", "src=", "href=", "url(", "@import", "<script", "<link",
-    ] {
+    for foreign in ["http", "src=", "href=", "url(", "@import", "<script", "<link"] {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert!(page.contains("<meta name=\"whimbrel-report-schema\" content=\"1\">"));
@@ -173,12 +150,7 @@ fn text_from_the_scenario_is_escaped() {
     let nasty = "<img src=x onerror=\"1\"> & 'q'";
     let mut input = two_policies();
     input.axes[1] = names(nasty, &[nasty, "hasty"]);
-    for text in [
-        &mut input.title,
-        &mut input.command,
-        &mut input.scenario_toml,
-        &mut input.version,
-    ] {
+    for text in [&mut input.title, &mut input.command, &mut input.scenario_toml, &mut input.version] {
         nasty.clone_into(text);
     }
     input.facts.push((nasty.to_owned(), nasty.to_owned()));
@@ -223,28 +195,13 @@ fn a_single_cell_is_shown_as_bars() {
 fn one_axis_gives_lines_and_none_gives_bars() {
     let policies = || names("policy", &["a", "b"]);
     let page = render(&sweep(
-        vec![
-            policies(),
-            numbers("rate", Unit::PageRate, &[1.0, 2.0, 3.0]),
-        ],
+        vec![policies(), numbers("rate", Unit::PageRate, &[1.0, 2.0, 3.0])],
         Some(0),
         |_, _| {},
     ));
-    assert!(
-        page.contains("id=\"curves\"")
-            && !page.contains("id=\"maps\"")
-            && !page.contains("id=\"bars\"")
-    );
-    let page = render(&sweep(
-        vec![policies(), names("pattern", &["uniform", "zipf"])],
-        Some(0),
-        |_, _| {},
-    ));
-    assert!(
-        page.contains("id=\"bars\"")
-            && page.contains("a · zipf")
-            && !page.contains("id=\"curves\"")
-    );
+    assert!(page.contains("id=\"curves\"") && !page.contains("id=\"maps\"") && !page.contains("id=\"bars\""));
+    let page = render(&sweep(vec![policies(), names("pattern", &["uniform", "zipf"])], Some(0), |_, _| {}));
+    assert!(page.contains("id=\"bars\"") && page.contains("a · zipf") && !page.contains("id=\"curves\""));
 }
 
 #[test]

@@ -94,9 +94,7 @@ pub(super) fn quoted(key: &str) -> String {
         key.to_owned()
     } else {
         // One line, whatever is in it: TOML's escapes are those of JSON, but for the delete character.
-        serde_json::to_string(key)
-            .unwrap_or_default()
-            .replace('\u{7f}', "\\u007f")
+        serde_json::to_string(key).unwrap_or_default().replace('\u{7f}', "\\u007f")
     }
 }
 
@@ -124,10 +122,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.node)
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
     pub(super) fn remove(&mut self, key: &str) {
@@ -142,24 +137,14 @@ impl Table {
                 entry.at = at;
                 entry.node = node;
             }
-            None => self.entries.push(Entry {
-                key: key.to_owned(),
-                at,
-                node,
-            }),
+            None => self.entries.push(Entry { key: key.to_owned(), at, node }),
         }
     }
 
     /// The table at `key`, made if there is none. None if something else is there.
     pub(super) fn table_mut(&mut self, key: &str, at: &Place) -> Option<&mut Self> {
         if self.get(key).is_none() {
-            self.insert(
-                key,
-                Node {
-                    value: Value::Table(Self::default()),
-                    at: at.clone(),
-                },
-            );
+            self.insert(key, Node { value: Value::Table(Self::default()), at: at.clone() });
         }
         let entry = self.entries.iter_mut().find(|entry| entry.key == key)?;
         match &mut entry.node.value {
@@ -184,10 +169,7 @@ impl Table {
 
     /// Where the value at `path` was written, or else the nearest thing around it.
     pub(super) fn place(&self, path: &[&str]) -> Option<&Place> {
-        (1..=path.len())
-            .rev()
-            .find_map(|length| self.find(&path[..length]))
-            .map(|node| &node.at)
+        (1..=path.len()).rev().find_map(|length| self.find(&path[..length])).map(|node| &node.at)
     }
 }
 
@@ -214,24 +196,14 @@ impl Document {
             sweep = axes("sweep", node)?;
             root.remove("sweep");
         }
-        let preset = root
-            .find(&["policy", "preset"])
-            .and_then(|node| node.value.as_plain());
-        Ok(Self {
-            file,
-            root,
-            sweep,
-            preset,
-        })
+        let preset = root.find(&["policy", "preset"]).and_then(|node| node.value.as_plain());
+        Ok(Self { file, root, sweep, preset })
     }
 
     /// Where the value at the dotted `key` was written, or else the nearest thing around it.
     pub(super) fn place(&self, key: &str) -> Place {
         let path: Vec<_> = key.split('.').collect();
-        self.root
-            .place(&path)
-            .cloned()
-            .unwrap_or_else(|| Place::File(Arc::clone(&self.file)))
+        self.root.place(&path).cloned().unwrap_or_else(|| Place::File(Arc::clone(&self.file)))
     }
 }
 
@@ -241,31 +213,15 @@ pub(super) const RANGE: [&str; 4] = ["from", "to", "steps", "scale"];
 /// The entries of the table of a sweep, whether their keys were quoted or nested.
 pub(super) fn axes(key: &str, node: Node) -> Result<Vec<Entry>, ScenarioError> {
     let Value::Table(table) = node.value else {
-        let message = format!(
-            "{} is not accepted; write a table of swept keys",
-            node.value.describe()
-        );
-        return Err(ScenarioError::Value {
-            at: node.at,
-            key: key.to_owned(),
-            message,
-        });
+        let message = format!("{} is not accepted; write a table of swept keys", node.value.describe());
+        return Err(ScenarioError::Value { at: node.at, key: key.to_owned(), message });
     };
     let mut found: Vec<Entry> = Vec::new();
     flatten("", table, &mut found);
     for (index, entry) in found.iter().enumerate() {
-        if found[..index]
-            .iter()
-            .any(|earlier| earlier.key == entry.key)
-        {
-            let message = format!(
-                "duplicate key: `{}` is swept twice",
-                excerpt(&entry.key, 100)
-            );
-            return Err(ScenarioError::Syntax {
-                at: entry.at.clone(),
-                message,
-            });
+        if found[..index].iter().any(|earlier| earlier.key == entry.key) {
+            let message = format!("duplicate key: `{}` is swept twice", excerpt(&entry.key, 100));
+            return Err(ScenarioError::Syntax { at: entry.at.clone(), message });
         }
     }
     Ok(found)
@@ -273,36 +229,21 @@ pub(super) fn axes(key: &str, node: Node) -> Result<Vec<Entry>, ScenarioError> {
 
 fn flatten(prefix: &str, table: Table, found: &mut Vec<Entry>) {
     for entry in table.entries {
-        let key = if prefix.is_empty() {
-            entry.key
-        } else {
-            format!("{prefix}.{}", entry.key)
-        };
+        let key = if prefix.is_empty() { entry.key } else { format!("{prefix}.{}", entry.key) };
         match entry.node.value {
             Value::Table(inner)
-                if !inner.entries.is_empty()
-                    && !RANGE.iter().any(|name| inner.get(name).is_some()) =>
+                if !inner.entries.is_empty() && !RANGE.iter().any(|name| inner.get(name).is_some()) =>
             {
                 flatten(&key, inner, found);
             }
-            value => found.push(Entry {
-                key,
-                at: entry.at,
-                node: Node {
-                    value,
-                    at: entry.node.at,
-                },
-            }),
+            value => found.push(Entry { key, at: entry.at, node: Node { value, at: entry.node.at } }),
         }
     }
 }
 
 /// Reads TOML. `file` is its name in messages.
 fn parse(text: &str, file: &Arc<str>) -> Result<Table, ScenarioError> {
-    let reader = Reader {
-        file,
-        lines: Lines::new(text.as_bytes()),
-    };
+    let reader = Reader { file, lines: Lines::new(text.as_bytes()) };
     match DeTable::parse(text) {
         Ok(table) => reader.table(table.get_ref()),
         Err(error) => {
@@ -314,11 +255,8 @@ fn parse(text: &str, file: &Arc<str>) -> Result<Table, ScenarioError> {
             let near = span.and_then(|span| text.get(span)).map_or("", str::trim);
             let near = near.lines().next().unwrap_or_default();
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            let message = if near.is_empty() {
-                message
-            } else {
-                format!("{message}: `{}`", excerpt(near, 48))
-            };
+            let message =
+                if near.is_empty() { message } else { format!("{message}: `{}`", excerpt(near, 48)) };
             Err(ScenarioError::Syntax { at, message })
         }
     }
@@ -368,10 +306,7 @@ fn convert(value: &DeValue<'_>, place: &mut impl FnMut(usize) -> Place) -> Resul
                 .iter()
                 .map(|value| {
                     let at = place(value.span().start);
-                    Ok(Node {
-                        value: convert(value.get_ref(), place)?,
-                        at,
-                    })
+                    Ok(Node { value: convert(value.get_ref(), place)?, at })
                 })
                 .collect::<Result<_, String>>()?,
         ),
@@ -379,31 +314,16 @@ fn convert(value: &DeValue<'_>, place: &mut impl FnMut(usize) -> Place) -> Resul
     })
 }
 
-fn convert_table(
-    table: &DeTable<'_>,
-    place: &mut impl FnMut(usize) -> Place,
-) -> Result<Table, String> {
+fn convert_table(table: &DeTable<'_>, place: &mut impl FnMut(usize) -> Place) -> Result<Table, String> {
     let mut entries = Vec::with_capacity(table.len());
     for (key, value) in table {
-        let node = Node {
-            at: place(value.span().start),
-            value: convert(value.get_ref(), place)?,
-        };
+        let node = Node { at: place(value.span().start), value: convert(value.get_ref(), place)? };
         let at = place(key.span().start);
-        entries.push((
-            key.span().start,
-            Entry {
-                key: key.get_ref().to_string(),
-                at,
-                node,
-            },
-        ));
+        entries.push((key.span().start, Entry { key: key.get_ref().to_string(), at, node }));
     }
     // The parser sorts keys; the order in the file is that of the axes of a sweep.
     entries.sort_by_key(|(start, _)| *start);
-    Ok(Table {
-        entries: entries.into_iter().map(|(_, entry)| entry).collect(),
-    })
+    Ok(Table { entries: entries.into_iter().map(|(_, entry)| entry).collect() })
 }
 
 /// Turns offsets into line numbers.
@@ -415,9 +335,7 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(text: &[u8]) -> Self {
         let starts = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-        Self {
-            starts: starts.map(|(offset, _)| offset + 1).collect(),
-        }
+        Self { starts: starts.map(|(offset, _)| offset + 1).collect() }
     }
 
     /// The line of an offset, counted from 1.

@@ -144,9 +144,7 @@ pub enum ScenarioError {
         hint: String,
     },
     /// A sweep that makes too many runs.
-    #[error(
-        "{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}"
-    )]
+    #[error("{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}")]
     TooManyRuns {
         /// The scenario.
         at: Place,
@@ -171,18 +169,12 @@ pub enum ScenarioError {
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
 fn suggest(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| {
-        format!("; did you mean `{nearest}`?")
-    })
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
 }
 
 /// `text` in one line of at most `most` characters, so that a hostile file cannot fill a terminal.
 pub(super) fn excerpt(text: &str, most: usize) -> String {
-    let mut line: String = text
-        .chars()
-        .take(most)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut line: String = text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         line.push('…');
     }

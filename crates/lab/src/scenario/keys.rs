@@ -33,41 +33,18 @@ pub struct Key {
 }
 
 const fn key(name: &'static str, kind: Kind, meaning: &'static str, source: &'static str) -> Key {
-    Key {
-        name,
-        kind,
-        required: false,
-        optional: false,
-        meaning,
-        source,
-    }
+    Key { name, kind, required: false, optional: false, meaning, source }
 }
 
 const fn optional(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
-    Key {
-        name,
-        kind,
-        required: false,
-        optional: true,
-        meaning,
-        source: "",
-    }
+    Key { name, kind, required: false, optional: true, meaning, source: "" }
 }
 
 const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
-    Key {
-        name,
-        kind,
-        required: true,
-        optional: false,
-        meaning,
-        source: "",
-    }
+    Key { name, kind, required: true, optional: false, meaning, source: "" }
 }
 
-use Kind::{
-    Bandwidth, Bytes, Choice, Count, Duration, Flag, Number, PageSize, Preset, Rate, Share,
-};
+use Kind::{Bandwidth, Bytes, Choice, Count, Duration, Flag, Number, PageSize, Preset, Rate, Share};
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
                                    reference runs, 3 ms from stop to resume";
@@ -171,44 +148,28 @@ pub(super) fn slot(path: &[&str]) -> Option<Slot> {
 
 /// Whether `segment` is a position in a list, written in the one usual way.
 pub(super) fn is_position(segment: &str) -> bool {
-    segment
-        .parse::<u32>()
-        .is_ok_and(|number| number.to_string() == segment)
+    segment.parse::<u32>().is_ok_and(|number| number.to_string() == segment)
 }
 
 /// The names of the keys that must be given inside the table at `path`.
 pub(super) fn required_in(path: &[&str]) -> impl Iterator<Item = &'static str> {
     let generic = generic(path);
-    KEYS.iter()
-        .filter(|key| key.required)
-        .filter_map(move |key| {
-            let (table, name) = key.name.rsplit_once('.')?;
-            (table == generic).then_some(name)
-        })
+    KEYS.iter().filter(|key| key.required).filter_map(move |key| {
+        let (table, name) = key.name.rsplit_once('.')?;
+        (table == generic).then_some(name)
+    })
 }
 
 /// The path with `N` for positions.
 fn generic(path: &[&str]) -> String {
-    let segments: Vec<_> = path
-        .iter()
-        .map(|s| if is_position(s) { "N" } else { s })
-        .collect();
+    let segments: Vec<_> = path.iter().map(|s| if is_position(s) { "N" } else { s }).collect();
     segments.join(".")
 }
 
 /// The known key nearest to `path`, with the positions of `path` where both have one.
 pub(super) fn nearest(path: &[&str]) -> Option<String> {
-    const TABLES: [&str; 9] = [
-        "guest",
-        "guest.writers",
-        "link",
-        "link.changes",
-        "link.outages",
-        "host",
-        "policy",
-        "run",
-        "sweep",
-    ];
+    const TABLES: [&str; 9] =
+        ["guest", "guest.writers", "link", "link.changes", "link.outages", "host", "policy", "run", "sweep"];
     let own = |name: &'static str| name.rsplit('.').next().unwrap_or_default();
     let last = path.last().copied().unwrap_or_default();
     let names = || KEYS.iter().map(|key| key.name).chain(TABLES);
@@ -227,13 +188,7 @@ fn with_positions(name: &str, path: &[&str]) -> String {
     let mut positions = path.iter().filter(|segment| is_position(segment));
     let segments: Vec<_> = name
         .split('.')
-        .map(|segment| {
-            if segment == "N" {
-                positions.next().copied().unwrap_or("0")
-            } else {
-                segment
-            }
-        })
+        .map(|segment| if segment == "N" { positions.next().copied().unwrap_or("0") } else { segment })
         .collect();
     segments.join(".")
 }
@@ -244,14 +199,8 @@ impl Key {
         static DEFAULTS: OnceLock<Json> = OnceLock::new();
         let defaults = DEFAULTS.get_or_init(|| {
             let mut setup = Setup::default();
-            let phase = PhaseConfig {
-                length: std::time::Duration::ZERO,
-                rate: 0.0,
-            };
-            setup.guest.writers = vec![WriterConfig {
-                phases: vec![phase],
-                ..WriterConfig::default()
-            }];
+            let phase = PhaseConfig { length: std::time::Duration::ZERO, rate: 0.0 };
+            setup.guest.writers = vec![WriterConfig { phases: vec![phase], ..WriterConfig::default() }];
             serde_json::to_value(setup).unwrap_or_default()
         });
         if self.required || self.optional {
@@ -259,11 +208,7 @@ impl Key {
         }
         let mut at = defaults;
         for segment in self.name.split('.') {
-            at = if segment == "N" {
-                at.get(0)?
-            } else {
-                at.get(segment)?
-            };
+            at = if segment == "N" { at.get(0)? } else { at.get(segment)? };
         }
         Some(match at {
             Json::String(text) => format!("\"{text}\""),
@@ -281,13 +226,14 @@ pub fn table() -> String {
         if name != section {
             section = name;
             let _ = write!(text, "\n### `[{section}]`\n\n");
-            text.push_str("| key | written as | default | meaning | source of the default |\n|---|---|---|---|---|\n");
+            text.push_str(
+                "| key | written as | default | meaning | source of the default |\n|---|---|---|---|---|\n",
+            );
         }
         let default = if key.required {
             "must be given".to_owned()
         } else {
-            key.default_text()
-                .map_or_else(|| "none".to_owned(), |text| format!("`{text}`"))
+            key.default_text().map_or_else(|| "none".to_owned(), |text| format!("`{text}`"))
         };
         let _ = writeln!(
             text,

@@ -82,11 +82,9 @@ impl Kind {
             Self::Number => "a number such as `0.99`".to_owned(),
             Self::Count(least, most) => format!("a whole number from {least} to {most}"),
             Self::Flag => "`true` or `false`".to_owned(),
-            Self::Choice(names) => names
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", "),
+            Self::Choice(names) => {
+                names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            }
             Self::Preset => "the name of a policy preset such as `qemu-default`".to_owned(),
         }
     }
@@ -122,27 +120,13 @@ impl Kind {
     ///
     /// The error is a phrase with the value and what is accepted.
     pub(super) fn read(self, value: &Value) -> Result<Json, String> {
-        let refuse = || {
-            format!(
-                "{} is not accepted; write {}",
-                value.describe(),
-                self.accepted()
-            )
-        };
+        let refuse = || format!("{} is not accepted; write {}", value.describe(), self.accepted());
         match (self, value) {
-            (Self::Bytes, _) => {
-                self.unit_text(value, |text| Ok(text.parse::<ByteCount>()?.to_string()))
-            }
-            (Self::Bandwidth, _) => {
-                self.unit_text(value, |text| Ok(text.parse::<Bandwidth>()?.to_string()))
-            }
-            (Self::Duration, _) => {
-                self.unit_text(value, |text| Ok(duration::format(duration::parse(text)?)))
-            }
+            (Self::Bytes, _) => self.unit_text(value, |text| Ok(text.parse::<ByteCount>()?.to_string())),
+            (Self::Bandwidth, _) => self.unit_text(value, |text| Ok(text.parse::<Bandwidth>()?.to_string())),
+            (Self::Duration, _) => self.unit_text(value, |text| Ok(duration::format(duration::parse(text)?))),
             (Self::PageSize, Value::Text(text)) => {
-                let size = text
-                    .parse::<PageSize>()
-                    .map_err(|error| error.to_string())?;
+                let size = text.parse::<PageSize>().map_err(|error| error.to_string())?;
                 Ok(Json::from(size.to_string()))
             }
             (Self::Share, Value::Text(text)) => {
@@ -155,9 +139,7 @@ impl Kind {
                 Ok(Json::from(share.as_f64()))
             }
             (Self::Rate, Value::Text(text)) => {
-                let rate = text
-                    .parse::<PageRate>()
-                    .map_err(|error| error.to_string())?;
+                let rate = text.parse::<PageRate>().map_err(|error| error.to_string())?;
                 Ok(Json::from(rate.per_second()))
             }
             (Self::Rate, _) => {
@@ -166,16 +148,11 @@ impl Kind {
                 Ok(Json::from(rate.per_second()))
             }
             (Self::Number, _) => {
-                let number = value
-                    .as_number()
-                    .filter(|number| number.is_finite())
-                    .ok_or_else(refuse)?;
+                let number = value.as_number().filter(|number| number.is_finite()).ok_or_else(refuse)?;
                 Ok(Json::from(number))
             }
             (Self::Count(least, most), Value::Integer(number)) => {
-                let count = u64::try_from(*number)
-                    .ok()
-                    .filter(|n| (least..=most).contains(n));
+                let count = u64::try_from(*number).ok().filter(|n| (least..=most).contains(n));
                 count.map(Json::from).ok_or_else(refuse)
             }
             (Self::Flag, Value::Flag(flag)) => Ok(Json::from(*flag)),
@@ -199,35 +176,23 @@ impl Kind {
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
             _ => {
-                return Err(format!(
-                    "{} is not accepted; write {}",
-                    value.describe(),
-                    self.accepted()
-                ));
+                return Err(format!("{} is not accepted; write {}", value.describe(), self.accepted()));
             }
         };
-        read(&text)
-            .map(Json::from)
-            .map_err(|error| error.to_string())
+        read(&text).map(Json::from).map_err(|error| error.to_string())
     }
 
     /// The value as a number in [`Kind::unit`]; none if it has none or cannot be read.
     pub(super) fn number(self, value: &Value) -> Option<f64> {
         match (self, value) {
-            (Self::Bytes, Value::Text(text)) => {
-                text.parse::<ByteCount>().ok().map(ByteCount::as_f64)
+            (Self::Bytes, Value::Text(text)) => text.parse::<ByteCount>().ok().map(ByteCount::as_f64),
+            (Self::PageSize, Value::Text(text)) => {
+                text.parse::<PageSize>().ok().map(|size| size.bytes().as_f64())
             }
-            (Self::PageSize, Value::Text(text)) => text
-                .parse::<PageSize>()
-                .ok()
-                .map(|size| size.bytes().as_f64()),
-            (Self::Bandwidth, Value::Text(text)) => text
-                .parse::<Bandwidth>()
-                .ok()
-                .map(|rate| rate.as_f64() * 8.0),
-            (Self::Duration, Value::Text(text)) => {
-                duration::parse(text).ok().map(|time| time.as_secs_f64())
+            (Self::Bandwidth, Value::Text(text)) => {
+                text.parse::<Bandwidth>().ok().map(|rate| rate.as_f64() * 8.0)
             }
+            (Self::Duration, Value::Text(text)) => duration::parse(text).ok().map(|time| time.as_secs_f64()),
             (Self::Share | Self::Rate | Self::Number | Self::Count(..), _) => {
                 self.read(value).ok().and_then(|json| json.as_f64())
             }
@@ -267,12 +232,7 @@ fn significant(number: f64) -> f64 {
 
 /// A rate in bits a second as links are sold: `512.5Mbit/s`.
 fn bits_per_second(bits: f64) -> String {
-    let units = [
-        (1e12, "Tbit/s"),
-        (1e9, "Gbit/s"),
-        (1e6, "Mbit/s"),
-        (1e3, "kbit/s"),
-    ];
+    let units = [(1e12, "Tbit/s"), (1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")];
     let unit = units.into_iter().find(|(factor, _)| bits >= *factor);
     let (factor, name) = unit.unwrap_or((1.0, "bit/s"));
     format!("{}{name}", significant(bits / factor))

@@ -81,12 +81,7 @@ pub struct RunConfig {
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            repeat: 1,
-            time_limit: Duration::from_hours(1),
-            fidelity: Fidelity::Exact,
-        }
+        Self { seed: 0, repeat: 1, time_limit: Duration::from_hours(1), fidelity: Fidelity::Exact }
     }
 }
 
@@ -124,10 +119,7 @@ pub struct Scenario {
 
 /// What [`Scenario::builtin`] knows: name and text.
 const BUILTIN: &[(&str, &str)] = &[
-    (
-        "default",
-        include_str!("../../../../scenarios/default.toml"),
-    ),
+    ("default", include_str!("../../../../scenarios/default.toml")),
     ("sweep", include_str!("../../../../scenarios/sweep.toml")),
 ];
 
@@ -140,19 +132,13 @@ impl Scenario {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
         let path = path.as_ref();
         let file = path.display().to_string();
-        let fail = |source| ScenarioError::Read {
-            file: file.clone(),
-            source,
-        };
+        let fail = |source| ScenarioError::Read { file: file.clone(), source };
         let handle = File::open(path).map_err(fail)?;
         if handle.metadata().map_err(fail)?.is_dir() {
             return Err(ScenarioError::Directory { file });
         }
         let mut bytes = Vec::new();
-        handle
-            .take(MAX_FILE + 1)
-            .read_to_end(&mut bytes)
-            .map_err(fail)?;
+        handle.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
         }
@@ -171,9 +157,7 @@ impl Scenario {
     fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ScenarioError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = Lines::new(bytes).of(error.valid_up_to());
-            ScenarioError::NotText {
-                at: Place::Line(name.into(), line),
-            }
+            ScenarioError::NotText { at: Place::Line(name.into(), line) }
         })?;
         // Some editors begin UTF-8 files with this mark.
         Self::parse(text.strip_prefix('\u{feff}').unwrap_or(text), name)
@@ -186,14 +170,8 @@ impl Scenario {
     /// If there is none of this name.
     pub fn builtin(name: &str) -> Result<Self, ScenarioError> {
         let Some((_, text)) = BUILTIN.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<_> = BUILTIN
-                .iter()
-                .map(|(name, _)| format!("`{name}`"))
-                .collect();
-            return Err(ScenarioError::NoBuiltin {
-                name: name.to_owned(),
-                known: known.join(", "),
-            });
+            let known: Vec<_> = BUILTIN.iter().map(|(name, _)| format!("`{name}`")).collect();
+            return Err(ScenarioError::NoBuiltin { name: name.to_owned(), known: known.join(", ") });
         };
         Self::parse(text, &format!("scenarios/{name}.toml"))
     }
@@ -220,20 +198,12 @@ impl Scenario {
         let (axes, presets) = sweep::axes(&document)?;
         let setup = resolve::resolve(&document, &presets)?;
         // Parameters of a preset that was replaced have done their service.
-        if let Some(table) = document
-            .root
-            .table_mut("policy", &Place::File(document.file.clone()))
-        {
-            table.entries.retain(|entry| {
-                entry.key == "preset" || !policy::is_left_over(&entry.key, &presets)
-            });
+        if let Some(table) = document.root.table_mut("policy", &Place::File(document.file.clone())) {
+            table
+                .entries
+                .retain(|entry| entry.key == "preset" || !policy::is_left_over(&entry.key, &presets));
         }
-        Ok(Self {
-            document,
-            setup,
-            axes,
-            presets,
-        })
+        Ok(Self { document, setup, axes, presets })
     }
 
     /// The scenario's file, as messages name it.
@@ -271,13 +241,9 @@ impl Scenario {
         ] {
             let _ = write!(text, "[{name}]\n{value}\n");
         }
-        let _ = writeln!(
-            text,
-            "[policy]\npreset = {}",
-            document::Value::Text(self.setup.policy.preset.clone())
-        );
-        if let Some(document::Value::Table(table)) =
-            self.document.root.get("policy").map(|node| &node.value)
+        let _ =
+            writeln!(text, "[policy]\npreset = {}", document::Value::Text(self.setup.policy.preset.clone()));
+        if let Some(document::Value::Table(table)) = self.document.root.get("policy").map(|node| &node.value)
         {
             for entry in table.entries.iter().filter(|entry| entry.key != "preset") {
                 let _ = writeln!(text, "{} = {}", quoted(&entry.key), entry.node.value);
@@ -317,9 +283,7 @@ fn inline(value: &serde_json::Value) -> String {
         }
         Json::Object(map) => {
             let present = map.iter().filter(|(_, value)| !value.is_null());
-            let items: Vec<_> = present
-                .map(|(key, value)| format!("{key} = {}", inline(value)))
-                .collect();
+            let items: Vec<_> = present.map(|(key, value)| format!("{key} = {}", inline(value))).collect();
             format!("{{ {} }}", items.join(", "))
         }
         Json::String(text) => document::Value::Text(text.clone()).to_string(),
@@ -345,11 +309,7 @@ pub fn check(data: &[u8]) {
             "a printed scenario must read as itself:\n{printed}"
         );
         // A grid may be large, and large ones are not what is looked for here.
-        let cells = scenario
-            .axes
-            .iter()
-            .map(|axis| axis.values.len() as u64)
-            .fold(1, u64::saturating_mul);
+        let cells = scenario.axes.iter().map(|axis| axis.values.len() as u64).fold(1, u64::saturating_mul);
         if cells <= 64 {
             let _ = scenario.grid();
         }

@@ -11,28 +11,18 @@ impl Document {
     /// a table can be made with several overrides.
     pub(super) fn apply(&mut self, text: &str) -> Result<(), ScenarioError> {
         let at = Place::Override(text.into());
-        let refuse = |message: String| ScenarioError::Override {
-            at: at.clone(),
-            message,
-        };
+        let refuse = |message: String| ScenarioError::Override { at: at.clone(), message };
         let (path, value) = split(text).map_err(refuse)?;
         let value = read(value, &at).map_err(refuse)?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let node = Node {
-            value,
-            at: at.clone(),
-        };
+        let node = Node { value, at: at.clone() };
         if path.first() == Some(&"sweep") {
             return self.sweep_override(&path[1..], node);
         }
         if slot(&path).is_none() {
             let key: Vec<_> = path.iter().map(|segment| quoted(segment)).collect();
             let key = excerpt(&key.join("."), 100);
-            return Err(ScenarioError::UnknownKey {
-                at,
-                key,
-                nearest: nearest(&path),
-            });
+            return Err(ScenarioError::UnknownKey { at, key, nearest: nearest(&path) });
         }
         set(&mut self.root, &path, node, &at)?;
         check(&self.root, false)?;
@@ -49,13 +39,7 @@ impl Document {
         }
         let mut table = Table::default();
         table.insert(&path.join("."), node.clone());
-        for entry in axes(
-            "sweep",
-            Node {
-                value: Value::Table(table),
-                at: node.at,
-            },
-        )? {
+        for entry in axes("sweep", Node { value: Value::Table(table), at: node.at })? {
             match self.sweep.iter_mut().find(|axis| axis.key == entry.key) {
                 Some(axis) => *axis = entry,
                 None => self.sweep.push(entry),
@@ -90,9 +74,8 @@ fn split(text: &str) -> Result<(Vec<String>, &str), String> {
 fn segment(text: &str) -> Result<(String, &str), String> {
     for quote in ['"', '\''] {
         if let Some(inner) = text.strip_prefix(quote) {
-            let (segment, behind) = inner
-                .split_once(quote)
-                .ok_or_else(|| "the quotation in the key does not end".to_owned())?;
+            let (segment, behind) =
+                inner.split_once(quote).ok_or_else(|| "the quotation in the key does not end".to_owned())?;
             return Ok((segment.to_owned(), behind));
         }
     }
@@ -117,10 +100,9 @@ fn read(text: &str, at: &Place) -> Result<Value, String> {
         // Nothing takes a date, but something may take text that looks like one.
         Ok(Value::Date(_)) => Ok(Value::Text(text.to_owned())),
         Ok(value) => Ok(value),
-        Err(message) if text.starts_with(['[', '{', '"', '\'']) => Err(format!(
-            "the value is not TOML ({}); text in it needs quotes",
-            message.trim()
-        )),
+        Err(message) if text.starts_with(['[', '{', '"', '\'']) => {
+            Err(format!("the value is not TOML ({}); text in it needs quotes", message.trim()))
+        }
         Err(_) => Ok(Value::Text(text.to_owned())),
     }
 }
@@ -128,22 +110,14 @@ fn read(text: &str, at: &Place) -> Result<Value, String> {
 /// Puts `node` at `path`, whose slot exists; tables on the way are made, and so is the next element of a list.
 fn set(table: &mut Table, path: &[&str], node: Node, at: &Place) -> Result<(), ScenarioError> {
     let whole = path.join(".");
-    let refuse = |message: String| ScenarioError::Value {
-        at: at.clone(),
-        key: whole.clone(),
-        message,
-    };
+    let refuse = |message: String| ScenarioError::Value { at: at.clone(), key: whole.clone(), message };
     let mut table = table;
     let mut depth = 0;
     while depth + 1 < path.len() {
         let key = path[depth];
         if matches!(slot(&path[..=depth]), Some(Slot::List)) {
-            let list =
-                list_mut(table, key, at).ok_or_else(|| refuse(format!("`{key}` is not a list")))?;
-            let (count, position) = (
-                list.len(),
-                path[depth + 1].parse::<usize>().unwrap_or(usize::MAX),
-            );
+            let list = list_mut(table, key, at).ok_or_else(|| refuse(format!("`{key}` is not a list")))?;
+            let (count, position) = (list.len(), path[depth + 1].parse::<usize>().unwrap_or(usize::MAX));
             if position > count {
                 return Err(refuse(format!(
                     "there is no position {position}: `{}` has {count} entries, so accepted is up to {count} (which adds one)",
@@ -151,27 +125,19 @@ fn set(table: &mut Table, path: &[&str], node: Node, at: &Place) -> Result<(), S
                 )));
             }
             if position == count {
-                list.push(Node {
-                    value: Value::Table(Table::default()),
-                    at: at.clone(),
-                });
+                list.push(Node { value: Value::Table(Table::default()), at: at.clone() });
             }
             if depth + 2 == path.len() {
                 list[position] = node;
                 return Ok(());
             }
             let Value::Table(inner) = &mut list[position].value else {
-                return Err(refuse(format!(
-                    "`{}` is not a table",
-                    path[..depth + 2].join(".")
-                )));
+                return Err(refuse(format!("`{}` is not a table", path[..depth + 2].join("."))));
             };
             table = inner;
             depth += 2;
         } else {
-            table = table
-                .table_mut(key, at)
-                .ok_or_else(|| refuse(format!("`{key}` is not a table")))?;
+            table = table.table_mut(key, at).ok_or_else(|| refuse(format!("`{key}` is not a table")))?;
             depth += 1;
         }
     }
@@ -183,13 +149,7 @@ fn set(table: &mut Table, path: &[&str], node: Node, at: &Place) -> Result<(), S
 
 fn list_mut<'a>(table: &'a mut Table, key: &str, at: &Place) -> Option<&'a mut Vec<Node>> {
     if table.get(key).is_none() {
-        table.insert(
-            key,
-            Node {
-                value: Value::List(Vec::new()),
-                at: at.clone(),
-            },
-        );
+        table.insert(key, Node { value: Value::List(Vec::new()), at: at.clone() });
     }
     let entry = table.entries.iter_mut().find(|entry| entry.key == key)?;
     match &mut entry.node.value {
@@ -202,14 +162,6 @@ impl Document {
     /// Puts the value of an axis at its key, which exists.
     pub(super) fn put(&mut self, key: &str, value: Value, at: &Place) -> Result<(), ScenarioError> {
         let path: Vec<_> = key.split('.').collect();
-        set(
-            &mut self.root,
-            &path,
-            Node {
-                value,
-                at: at.clone(),
-            },
-            at,
-        )
+        set(&mut self.root, &path, Node { value, at: at.clone() }, at)
     }
 }

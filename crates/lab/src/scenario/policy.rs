@@ -22,10 +22,7 @@ pub struct PolicySpec {
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self {
-            preset: DEFAULT.to_owned(),
-            parameters: BTreeMap::new(),
-        }
+        Self { preset: DEFAULT.to_owned(), parameters: BTreeMap::new() }
     }
 }
 
@@ -40,22 +37,14 @@ pub(super) fn check_preset(name: &str, at: &Place) -> Result<(), ScenarioError> 
     if presets::find(name).is_some() {
         return Ok(());
     }
-    let fault = PresetError::UnknownPreset {
-        preset: name.to_owned(),
-        nearest: presets::nearest(name),
-    };
+    let fault = PresetError::UnknownPreset { preset: name.to_owned(), nearest: presets::nearest(name) };
     let fault = Box::new(fault);
-    Err(ScenarioError::Preset {
-        at: at.clone(),
-        fault,
-    })
+    Err(ScenarioError::Preset { at: at.clone(), fault })
 }
 
 /// What a parameter takes, as far as its values are numbers; by the first of `effective` that knows it.
 pub(super) fn parameter_kind(name: &str, effective: &[String]) -> Option<Kind> {
-    let found = effective
-        .iter()
-        .find_map(|preset| presets::find(preset)?.parameter(name))?;
+    let found = effective.iter().find_map(|preset| presets::find(preset)?.parameter(name))?;
     Some(match found.kind {
         ParameterKind::Duration { .. } => Kind::Duration,
         ParameterKind::Pages => Kind::Count(0, u64::MAX),
@@ -72,10 +61,7 @@ impl PolicySpec {
     ///
     /// A parameter is passed to the presets that know it. One that no effective preset knows is an
     /// error, unless it stands in the file beside a preset that knows it and that was replaced since.
-    pub(super) fn resolve(
-        document: &Document,
-        effective: &[String],
-    ) -> Result<Self, ScenarioError> {
+    pub(super) fn resolve(document: &Document, effective: &[String]) -> Result<Self, ScenarioError> {
         let empty = Table::default();
         let table = match document.root.get("policy").map(|node| &node.value) {
             Some(Value::Table(table)) => table,
@@ -83,24 +69,14 @@ impl PolicySpec {
         };
         let preset = preset(document);
         check_preset(&preset, &document.place("policy.preset"))?;
-        let mut spec = Self {
-            preset,
-            parameters: BTreeMap::new(),
-        };
+        let mut spec = Self { preset, parameters: BTreeMap::new() };
         for entry in table.entries.iter().filter(|entry| entry.key != "preset") {
             check_parameter(document, &entry.key, &entry.at, effective)?;
-            let value = entry
-                .node
-                .value
-                .as_plain()
-                .ok_or_else(|| ScenarioError::Value {
-                    at: entry.node.at.clone(),
-                    key: format!("policy.{}", entry.key),
-                    message: format!(
-                        "{} is not accepted; write a text or a number",
-                        entry.node.value.describe()
-                    ),
-                })?;
+            let value = entry.node.value.as_plain().ok_or_else(|| ScenarioError::Value {
+                at: entry.node.at.clone(),
+                key: format!("policy.{}", entry.key),
+                message: format!("{} is not accepted; write a text or a number", entry.node.value.describe()),
+            })?;
             if knows(&spec.preset, &entry.key) {
                 spec.parameters.insert(entry.key.clone(), value);
             }
@@ -110,10 +86,7 @@ impl PolicySpec {
                 PresetError::InvalidValue { parameter, .. } => parameter,
                 _ => "preset",
             };
-            ScenarioError::Preset {
-                at: document.place(&format!("policy.{key}")),
-                fault: Box::new(fault),
-            }
+            ScenarioError::Preset { at: document.place(&format!("policy.{key}")), fault: Box::new(fault) }
         })?;
         Ok(spec)
     }
@@ -130,10 +103,7 @@ impl PolicySpec {
 
 /// The document's own preset.
 pub(super) fn preset(document: &Document) -> String {
-    let written = document
-        .root
-        .find(&["policy", "preset"])
-        .and_then(|node| node.value.as_plain());
+    let written = document.root.find(&["policy", "preset"]).and_then(|node| node.value.as_plain());
     written.unwrap_or_else(|| DEFAULT.to_owned())
 }
 
@@ -150,36 +120,19 @@ pub(super) fn check_parameter(
         return Ok(());
     }
     let known = effective.iter().filter_map(|preset| presets::find(preset));
-    let mut names: Vec<_> = known
-        .flat_map(|preset| preset.parameters)
-        .map(|known| known.name)
-        .collect();
+    let mut names: Vec<_> = known.flat_map(|preset| preset.parameters).map(|known| known.name).collect();
     names.sort_unstable();
     names.dedup();
-    let known = if names.is_empty() {
-        "none".to_owned()
-    } else {
-        format!("`{}`", names.join("`, `"))
-    };
+    let known = if names.is_empty() { "none".to_owned() } else { format!("`{}`", names.join("`, `")) };
     let nearest = presets::nearest_name(name, names.iter().copied())
         // Who writes the beginning of a name means it.
-        .or_else(|| {
-            names
-                .iter()
-                .copied()
-                .find(|known| !name.is_empty() && known.starts_with(name))
-        });
+        .or_else(|| names.iter().copied().find(|known| !name.is_empty() && known.starts_with(name)));
     let hint = match nearest {
         Some(nearest) => format!("did you mean `{nearest}`? It has {known}"),
         None => format!("it has {known}"),
     };
     let preset = effective.join("`, `");
-    Err(ScenarioError::UnknownParameter {
-        at: at.clone(),
-        preset,
-        name: excerpt(name, 48),
-        hint,
-    })
+    Err(ScenarioError::UnknownParameter { at: at.clone(), preset, name: excerpt(name, 48), hint })
 }
 
 /// Whether no preset that runs knows the parameter any more, because the file's preset was replaced.

@@ -30,10 +30,7 @@ pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, 
         .and_then(|()| setup.link.validate())
         .and_then(|()| setup.host.validate())
         .and_then(|()| validate_run(&setup.run));
-    config.map_err(|fault| ScenarioError::Config {
-        at: document.place(&fault.key),
-        fault,
-    })?;
+    config.map_err(|fault| ScenarioError::Config { at: document.place(&fault.key), fault })?;
     Ok(setup)
 }
 
@@ -46,11 +43,7 @@ fn validate_run(run: &RunConfig) -> Result<(), ConfigError> {
         ));
     }
     if run.fidelity == Fidelity::Fluid {
-        return Err(ConfigError::new(
-            "run.fidelity",
-            "`fluid`, which comes later",
-            "`exact`",
-        ));
+        return Err(ConfigError::new("run.fidelity", "`fluid`, which comes later", "`exact`"));
     }
     Ok(())
 }
@@ -76,11 +69,7 @@ fn section<T: DeserializeOwned + Default>(
 
 /// Checks keys and types. Tables that lack a key that must be given are refused if `complete`.
 pub(super) fn check(root: &Table, complete: bool) -> Result<Map<String, Json>, ScenarioError> {
-    Checker {
-        path: Vec::new(),
-        complete,
-    }
-    .table(root, None)
+    Checker { path: Vec::new(), complete }.table(root, None)
 }
 
 struct Checker<'a> {
@@ -99,11 +88,7 @@ impl<'a> Checker<'a> {
         excerpt(&segments.join("."), 100)
     }
 
-    fn table(
-        &mut self,
-        table: &'a Table,
-        at: Option<&Place>,
-    ) -> Result<Map<String, Json>, ScenarioError> {
+    fn table(&mut self, table: &'a Table, at: Option<&Place>) -> Result<Map<String, Json>, ScenarioError> {
         let mut map = Map::new();
         for entry in &table.entries {
             self.path.push(entry.key.as_str().into());
@@ -132,29 +117,17 @@ impl<'a> Checker<'a> {
         Ok(map)
     }
 
-    fn value(
-        &mut self,
-        slot: Slot,
-        value: &'a Value,
-        at: &Place,
-    ) -> Result<Option<Json>, ScenarioError> {
-        let refuse = |key: String, message: String| ScenarioError::Value {
-            at: at.clone(),
-            key,
-            message,
-        };
-        let expected = |value: &Value, what: &str| {
-            format!("{} is not accepted; write {what}", value.describe())
-        };
+    fn value(&mut self, slot: Slot, value: &'a Value, at: &Place) -> Result<Option<Json>, ScenarioError> {
+        let refuse = |key: String, message: String| ScenarioError::Value { at: at.clone(), key, message };
+        let expected =
+            |value: &Value, what: &str| format!("{} is not accepted; write {what}", value.describe());
         match (slot, value) {
             (Slot::Leaf(key), Value::Text(text)) if key.optional && text == "none" => Ok(None),
             (Slot::Leaf(key), _) => match key.kind.read(value) {
                 Ok(json) => Ok(Some(json)),
                 Err(message) => Err(refuse(self.key(), message)),
             },
-            (Slot::Table | Slot::Sweep, Value::Table(table)) => {
-                Ok(Some(self.table(table, Some(at))?.into()))
-            }
+            (Slot::Table | Slot::Sweep, Value::Table(table)) => Ok(Some(self.table(table, Some(at))?.into())),
             (Slot::Table | Slot::Sweep, _) => Err(refuse(self.key(), expected(value, "a table"))),
             (Slot::List, Value::List(nodes)) => {
                 let mut list = Vec::with_capacity(nodes.len());

@@ -88,10 +88,7 @@ fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok
 impl Cell {
     /// The overrides that make the scenario this cell, each `KEY=VALUE`.
     pub fn overrides(&self) -> Vec<String> {
-        self.coordinates
-            .iter()
-            .map(|c| format!("{}={}", c.key, c.text))
-            .collect()
+        self.coordinates.iter().map(|c| format!("{}={}", c.key, c.text)).collect()
     }
 }
 
@@ -102,19 +99,12 @@ impl Grid {
     ///
     /// The first cell that cannot be, or that there are too many.
     pub(super) fn new(scenario: &Scenario) -> Result<Self, ScenarioError> {
-        let cells = scenario
-            .axes
-            .iter()
-            .fold(1_u64, |n, axis| n.saturating_mul(axis.values.len() as u64));
+        let cells = scenario.axes.iter().fold(1_u64, |n, axis| n.saturating_mul(axis.values.len() as u64));
         let repeat = scenario.setup.run.repeat;
         let runs = cells.saturating_mul(repeat.into());
         if runs > MAX_RUNS {
             let at = Place::File(Arc::clone(&scenario.document.file));
-            return Err(ScenarioError::TooManyRuns {
-                at,
-                runs,
-                most: MAX_RUNS,
-            });
+            return Err(ScenarioError::TooManyRuns { at, runs, most: MAX_RUNS });
         }
         let grid = Self {
             document: scenario.document.clone(),
@@ -123,10 +113,8 @@ impl Grid {
             cells,
             repeat,
         };
-        let fault = (0..cells)
-            .into_par_iter()
-            .map(|index| grid.cell(index).err())
-            .find_first(Option::is_some);
+        let fault =
+            (0..cells).into_par_iter().map(|index| grid.cell(index).err()).find_first(Option::is_some);
         match fault.flatten() {
             Some(fault) => Err(fault),
             None => Ok(grid),
@@ -166,21 +154,9 @@ impl Grid {
             let count = axis.values.len() as u64;
             let position = (rest % count) as usize;
             rest /= count;
-            let AxisValue {
-                text,
-                number,
-                value,
-            } = axis.values[position].clone();
-            document.put(
-                &axis.key,
-                value,
-                &Place::Sweep(Box::new(axis.at.clone()), position + 1),
-            )?;
-            coordinates.push(Coordinate {
-                key: Arc::clone(&axis.key),
-                text,
-                number,
-            });
+            let AxisValue { text, number, value } = axis.values[position].clone();
+            document.put(&axis.key, value, &Place::Sweep(Box::new(axis.at.clone()), position + 1))?;
+            coordinates.push(Coordinate { key: Arc::clone(&axis.key), text, number });
         }
         coordinates.reverse();
         let setup = resolve(&document, &self.presets).map_err(|source| ScenarioError::Cell {
@@ -192,22 +168,14 @@ impl Grid {
                 .join(", "),
             source: Box::new(source),
         })?;
-        Ok(Cell {
-            index,
-            setup,
-            coordinates,
-        })
+        Ok(Cell { index, setup, coordinates })
     }
 }
 
 /// Reads the axes of a document, each value checked on its own, and the presets that run.
 pub(super) fn axes(document: &Document) -> Result<(Vec<Axis>, Vec<String>), ScenarioError> {
     let mut presets = vec![preset(document)];
-    if let Some(entry) = document
-        .sweep
-        .iter()
-        .find(|entry| entry.key == "policy.preset")
-    {
+    if let Some(entry) = document.sweep.iter().find(|entry| entry.key == "policy.preset") {
         let axis = axis(document, entry, &[])?;
         presets = axis.values.iter().map(|value| value.text.clone()).collect();
         for (index, name) in presets.iter().enumerate() {
@@ -216,11 +184,7 @@ pub(super) fn axes(document: &Document) -> Result<(Vec<Axis>, Vec<String>), Scen
     }
     let mut axes = Vec::with_capacity(document.sweep.len());
     for entry in &document.sweep {
-        if let Some(name) = entry
-            .key
-            .strip_prefix("policy.")
-            .filter(|name| *name != "preset")
-        {
+        if let Some(name) = entry.key.strip_prefix("policy.").filter(|name| *name != "preset") {
             let swept = Place::Sweep(Box::new(entry.at.clone()), 1);
             check_parameter(document, name, &swept, &presets)?;
         }
@@ -281,10 +245,7 @@ fn axis(document: &Document, entry: &Entry, presets: &[String]) -> Result<Axis, 
             (values, Some(kind), Some(scale))
         }
         other => {
-            return Err(refuse(format!(
-                "{} is not accepted; write {ACCEPTED}",
-                other.describe()
-            )));
+            return Err(refuse(format!("{} is not accepted; write {ACCEPTED}", other.describe())));
         }
     };
     if values.is_empty() {
@@ -293,8 +254,7 @@ fn axis(document: &Document, entry: &Entry, presets: &[String]) -> Result<Axis, 
     finish(entry, values, kind, scale)
 }
 
-const ACCEPTED: &str =
-    "a list of values or a range { from = …, to = …, steps = …, scale = \"log\" }";
+const ACCEPTED: &str = "a list of values or a range { from = …, to = …, steps = …, scale = \"log\" }";
 
 /// Checks each value.
 fn finish(
@@ -321,31 +281,18 @@ fn finish(
             kind.read(&value).map_err(refuse)?;
         }
         let Some(text) = value.as_plain() else {
-            return Err(refuse(format!(
-                "{} is not accepted; write a text or a number",
-                value.describe()
-            )));
+            return Err(refuse(format!("{} is not accepted; write a text or a number", value.describe())));
         };
         let number = kind.and_then(|kind| kind.number(&value));
-        checked.push(AxisValue {
-            text,
-            number,
-            value,
-        });
+        checked.push(AxisValue { text, number, value });
     }
     let numbers: Option<Vec<f64>> = checked.iter().map(|value| value.number).collect();
-    let least = numbers
-        .iter()
-        .flatten()
-        .copied()
-        .fold(f64::INFINITY, f64::min);
+    let least = numbers.iter().flatten().copied().fold(f64::INFINITY, f64::min);
     let most = numbers.iter().flatten().copied().fold(0.0, f64::max);
     Ok(Axis {
         key: entry.key.as_str().into(),
         unit: numbers.and(kind).map_or(AxisUnit::None, Kind::unit),
-        logarithmic: scale.map_or(least > 0.0 && most > 10.0 * least, |scale| {
-            scale == Scale::Log
-        }),
+        logarithmic: scale.map_or(least > 0.0 && most > 10.0 * least, |scale| scale == Scale::Log),
         values: checked,
         at: entry.at.clone(),
     })
@@ -369,11 +316,7 @@ struct Range {
 impl Range {
     fn read(table: &Table, entry: &Entry, kind: Option<Kind>) -> Result<Self, ScenarioError> {
         let name = |key: &str| excerpt(&format!("sweep.\"{}\".{key}", entry.key), 120);
-        if let Some(other) = table
-            .entries
-            .iter()
-            .find(|e| !RANGE.contains(&e.key.as_str()))
-        {
+        if let Some(other) = table.entries.iter().find(|e| !RANGE.contains(&e.key.as_str())) {
             return Err(ScenarioError::UnknownKey {
                 at: other.at.clone(),
                 key: name(&other.key),
@@ -381,31 +324,21 @@ impl Range {
             });
         }
         let get = |key: &str| {
-            table.get(key).ok_or_else(|| ScenarioError::Missing {
-                at: entry.at.clone(),
-                key: name(key),
-            })
+            table.get(key).ok_or_else(|| ScenarioError::Missing { at: entry.at.clone(), key: name(key) })
         };
         let refuse = |key: &str, message: String| ScenarioError::Value {
-            at: table
-                .get(key)
-                .map_or_else(|| entry.at.clone(), |node| node.at.clone()),
+            at: table.get(key).map_or_else(|| entry.at.clone(), |node| node.at.clone()),
             key: name(key),
             message,
         };
         let (from, to) = (get("from")?.value.clone(), get("to")?.value.clone());
-        let steps = Kind::Count(2, 100_000)
-            .read(&get("steps")?.value)
-            .map_err(|m| refuse("steps", m))?;
+        let steps = Kind::Count(2, 100_000).read(&get("steps")?.value).map_err(|m| refuse("steps", m))?;
         let scale = match table.get("scale").map(|node| &node.value) {
             None => Scale::Linear,
             Some(Value::Text(text)) if text == "linear" => Scale::Linear,
             Some(Value::Text(text)) if text == "log" => Scale::Log,
             Some(other) => {
-                let message = format!(
-                    "{} is not accepted; write `log`, `linear`",
-                    other.describe()
-                );
+                let message = format!("{} is not accepted; write `log`, `linear`", other.describe());
                 return Err(refuse("scale", message));
             }
         };
@@ -417,13 +350,7 @@ impl Range {
                 return Err(refuse(key, listed()));
             }
         }
-        Ok(Self {
-            from,
-            to,
-            steps: steps.as_u64().unwrap_or(2),
-            scale,
-            kind,
-        })
+        Ok(Self { from, to, steps: steps.as_u64().unwrap_or(2), scale, kind })
     }
 
     /// The values; both ends as written.
@@ -431,19 +358,11 @@ impl Range {
         self,
         refuse: &impl Fn(String) -> ScenarioError,
     ) -> Result<(Vec<Value>, Kind, Scale), ScenarioError> {
-        let Self {
-            from,
-            to,
-            steps,
-            scale,
-            kind,
-        } = self;
+        let Self { from, to, steps, scale, kind } = self;
         let number = |value: &Value| kind.number(value).unwrap_or(0.0);
         let (first, last) = (number(&from), number(&to));
         if scale == Scale::Log && (first <= 0.0 || last <= 0.0) {
-            return Err(refuse(
-                "a logarithmic range has no zero: accepted are ends above 0".to_owned(),
-            ));
+            return Err(refuse("a logarithmic range has no zero: accepted are ends above 0".to_owned()));
         }
         let mut values = Vec::with_capacity(steps as usize);
         values.push(from);
@@ -459,13 +378,8 @@ impl Range {
             values.push(value);
         }
         values.push(to);
-        if values
-            .windows(2)
-            .any(|pair| number(&pair[0]).total_cmp(&number(&pair[1])).is_eq())
-        {
-            return Err(refuse(format!(
-                "{steps} steps are too many: a value comes twice"
-            )));
+        if values.windows(2).any(|pair| number(&pair[0]).total_cmp(&number(&pair[1])).is_eq()) {
+            return Err(refuse(format!("{steps} steps are too many: a value comes twice")));
         }
         Ok((values, kind, scale))
     }

@@ -29,10 +29,7 @@ impl Spread {
     pub fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_unstable_by(f64::total_cmp);
-        Self {
-            median: nearest_rank(&values, 0.5),
-            p90: nearest_rank(&values, 0.9),
-        }
+        Self { median: nearest_rank(&values, 0.5), p90: nearest_rank(&values, 0.9) }
     }
 }
 
@@ -88,10 +85,7 @@ impl CellRecord {
         Self {
             cell,
             runs: values.len() as u32,
-            converged: share(
-                values.iter().filter(|value| value.converged).count(),
-                values.len(),
-            ),
+            converged: share(values.iter().filter(|value| value.converged).count(), values.len()),
             outcomes: outcomes.into_iter().collect(),
             total_ms: Spread::of(completed().map(|value| value.total_ms)),
             downtime_ms: Spread::of(completed().map(|value| value.downtime_ms)),
@@ -131,11 +125,7 @@ impl CellRecord {
 }
 
 fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// What is kept of a run until its cell is summed up.
@@ -190,15 +180,7 @@ struct PolicyTally {
 
 impl<'a> Tally<'a> {
     pub(super) fn new(names: &'a Names<'a>, planned: u64) -> Self {
-        Self {
-            names,
-            planned,
-            runs: 0,
-            cells: Vec::new(),
-            policies: Vec::new(),
-            cell: 0,
-            values: Vec::new(),
-        }
+        Self { names, planned, runs: 0, cells: Vec::new(), policies: Vec::new(), cell: 0, values: Vec::new() }
     }
 
     pub(super) fn add(&mut self, cell: u64, values: &[Values]) {
@@ -218,9 +200,7 @@ impl<'a> Tally<'a> {
         tally.runs += self.values.len();
         tally.converged += self.values.iter().filter(|value| value.converged).count();
         let completed = self.values.iter().filter(|value| value.completed());
-        tally
-            .completed
-            .extend(completed.map(|value| (value.total_ms, value.downtime_ms)));
+        tally.completed.extend(completed.map(|value| (value.total_ms, value.downtime_ms)));
         self.cells.push(CellRecord::of(self.cell, &self.values));
         self.values.clear();
     }
@@ -231,11 +211,7 @@ impl<'a> Tally<'a> {
             runs: self.runs,
             planned: self.planned,
             cells: self.cells,
-            policies: self
-                .policies
-                .into_iter()
-                .map(PolicyTally::summary)
-                .collect(),
+            policies: self.policies.into_iter().map(PolicyTally::summary).collect(),
         }
     }
 }
@@ -243,12 +219,7 @@ impl<'a> Tally<'a> {
 fn policy_tally<'a>(policies: &'a mut Vec<PolicyTally>, name: &str) -> &'a mut PolicyTally {
     let known = policies.iter().position(|tally| tally.policy == name);
     let index = known.unwrap_or_else(|| {
-        policies.push(PolicyTally {
-            policy: name.to_owned(),
-            runs: 0,
-            converged: 0,
-            completed: Vec::new(),
-        });
+        policies.push(PolicyTally { policy: name.to_owned(), runs: 0, converged: 0, completed: Vec::new() });
         policies.len() - 1
     });
     &mut policies[index]

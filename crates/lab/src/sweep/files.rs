@@ -73,18 +73,8 @@ impl ResultDir {
             Ok(file)
         };
         let migrations = Some(begin("migrations", migrations_header(format, grid))?);
-        let rounds = if rounds {
-            Some(begin("rounds", rounds_header(format))?)
-        } else {
-            None
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            format,
-            migrations,
-            rounds,
-            made,
-        })
+        let rounds = if rounds { Some(begin("rounds", rounds_header(format))?) } else { None };
+        Ok(Self { path: path.to_owned(), format, migrations, rounds, made })
     }
 
     /// How its tables are stored.
@@ -123,14 +113,7 @@ impl ResultDir {
         let mut files: Vec<WholeFile> = Vec::new();
         let with_page = grid.cells() <= MOST_CELLS_ON_A_PAGE;
         if with_page {
-            let page = page::render(
-                scenario,
-                grid,
-                &names,
-                finished,
-                self.wants_rounds(),
-                self.format,
-            );
+            let page = page::render(scenario, grid, &names, finished, self.wants_rounds(), self.format);
             files.push(self.file("report.html", &page)?);
         }
         let cells = cells_table(self.format, grid, &names, &finished.cells);
@@ -139,24 +122,15 @@ impl ResultDir {
         files.extend(self.rounds.take());
         files.push(self.file("scenario.toml", &toml)?);
         // All must be on the disk before the first one takes its place.
-        let complete = files
-            .into_iter()
-            .map(WholeFile::finish)
-            .collect::<Result<Vec<_>, _>>()?;
+        let complete = files.into_iter().map(WholeFile::finish).collect::<Result<Vec<_>, _>>()?;
         self.made.keep();
-        let files = complete
-            .into_iter()
-            .map(FinishedFile::publish)
-            .collect::<Result<Vec<_>, _>>()?;
+        let files = complete.into_iter().map(FinishedFile::publish).collect::<Result<Vec<_>, _>>()?;
         for stale in NAMES.map(|name| self.path.join(name)) {
             if !files.contains(&stale) {
                 remove(&stale)?;
             }
         }
-        Ok(Published {
-            report: files.first().filter(|_| with_page).cloned(),
-            files,
-        })
+        Ok(Published { report: files.first().filter(|_| with_page).cloned(), files })
     }
 
     fn file(&self, name: &str, text: &str) -> Result<WholeFile, OutputError> {
@@ -168,10 +142,9 @@ impl ResultDir {
 
 fn remove(path: &Path) -> Result<(), OutputError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(OutputError::Write {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(OutputError::Write { path: path.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -187,16 +160,9 @@ fn scenario_file(scenario: &Scenario) -> String {
 
 /// Refuses to overwrite what no sweep wrote.
 fn check_origin(path: &Path) -> Result<(), SweepError> {
-    let ours =
-        fs::read(path.join("scenario.toml")).is_ok_and(|text| text.starts_with(MARK.as_bytes()));
-    match NAMES
-        .into_iter()
-        .find(|name| !ours && path.join(name).symlink_metadata().is_ok())
-    {
-        Some(name) => Err(SweepError::Foreign {
-            path: path.to_owned(),
-            name,
-        }),
+    let ours = fs::read(path.join("scenario.toml")).is_ok_and(|text| text.starts_with(MARK.as_bytes()));
+    match NAMES.into_iter().find(|name| !ours && path.join(name).symlink_metadata().is_ok()) {
+        Some(name) => Err(SweepError::Foreign { path: path.to_owned(), name }),
         None => Ok(()),
     }
 }
@@ -211,20 +177,13 @@ impl MadeDirectories {
         match fs::metadata(path) {
             Ok(there) if there.is_dir() => return Ok(Self(Vec::new())),
             Ok(_) => {
-                return Err(SweepError::NotDirectory {
-                    path: path.to_owned(),
-                });
+                return Err(SweepError::NotDirectory { path: path.to_owned() });
             }
             Err(_) => {}
         }
-        let missing = path
-            .ancestors()
-            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
         let made = Self(missing.map(Path::to_owned).collect());
-        fs::create_dir_all(path).map_err(|source| OutputError::Write {
-            path: path.to_owned(),
-            source,
-        })?;
+        fs::create_dir_all(path).map_err(|source| OutputError::Write { path: path.to_owned(), source })?;
         Ok(made)
     }
 

@@ -156,24 +156,13 @@ struct Batch {
 /// # Errors
 ///
 /// The first thing that failed; `results` is then to be dropped, and leaves nothing behind.
-pub fn run(
-    grid: &Grid,
-    options: &Options<'_>,
-    results: &mut ResultDir,
-) -> Result<Finished, SweepError> {
-    let jobs = options
-        .jobs
-        .map_or_else(rayon::current_num_threads, NonZeroUsize::get);
+pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Result<Finished, SweepError> {
+    let jobs = options.jobs.map_or_else(rayon::current_num_threads, NonZeroUsize::get);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build()?;
     let per_cell = u64::from(grid.repeat().div_ceil(BATCH));
     let order = InOrder::new(grid.cells() * per_cell, WINDOW);
     let names = Names::of(grid)?;
-    let maker = Maker {
-        grid,
-        options,
-        format: results.format(),
-        rounds: results.wants_rounds(),
-    };
+    let maker = Maker { grid, options, format: results.format(), rounds: results.wants_rounds() };
     let mut tally = Tally::new(&names, grid.runs());
     pool.in_place_scope(|scope| {
         for _ in 0..jobs {
@@ -181,8 +170,7 @@ pub fn run(
                 order.work(|number| {
                     // What was begun is finished; nothing more is begun.
                     let stopped = options.stop.load(Ordering::Relaxed);
-                    (!stopped)
-                        .then(|| maker.batch(number / per_cell, (number % per_cell) as u32 * BATCH))
+                    (!stopped).then(|| maker.batch(number / per_cell, (number % per_cell) as u32 * BATCH))
                 });
             });
         }
@@ -207,11 +195,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn batch(&self, number: u64, from: u32) -> Result<Batch, SweepError> {
         let cell = self.grid.cell(number)?;
-        let mut batch = Batch {
-            cell: number,
-            rows: Rows::default(),
-            values: Vec::new(),
-        };
+        let mut batch = Batch { cell: number, rows: Rows::default(), values: Vec::new() };
         let mut simulation = simulation(&cell.setup, 0)?;
         for repetition in from..from.saturating_add(BATCH).min(self.grid.repeat()) {
             if self.options.stop.load(Ordering::Relaxed) {
@@ -221,19 +205,13 @@ impl Maker<'_> {
             simulation.seed = seed;
             let record = self.record(&cell, &simulation)?;
             batch.values.push(Values::of(&record));
-            batch
-                .rows
-                .add(self.format, Row::of(&cell, repetition, record));
+            batch.rows.add(self.format, Row::of(&cell, repetition, record));
             (self.options.after_run)();
         }
         Ok(batch)
     }
 
-    fn record(
-        &self,
-        cell: &Cell,
-        simulation: &whimbrel_sim::Setup,
-    ) -> Result<MigrationRecord, SweepError> {
+    fn record(&self, cell: &Cell, simulation: &whimbrel_sim::Setup) -> Result<MigrationRecord, SweepError> {
         let mut run = simulate(simulation).map_err(|source| SweepError::Run {
             cell: cell.index,
             values: cell.overrides().join(" "),
@@ -245,9 +223,6 @@ impl Maker<'_> {
         }
         // Most of a record is its rounds, and most of their cost the words of their reasons.
         let rounds = std::mem::take(&mut run.report.rounds).len();
-        Ok(MigrationRecord {
-            rounds,
-            ..MigrationRecord::of(&run, simulation.seed)
-        })
+        Ok(MigrationRecord { rounds, ..MigrationRecord::of(&run, simulation.seed) })
     }
 }

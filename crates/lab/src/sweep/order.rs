@@ -29,20 +29,9 @@ struct State<T> {
 impl<T> InOrder<T> {
     /// Numbers from 0 to below `total`.
     pub(super) fn new(total: u64, window: u64) -> Self {
-        let state = State {
-            next_taken: 0,
-            next_consumed: 0,
-            made: BTreeMap::new(),
-            in_work: 0,
-            closed: total == 0,
-        };
-        Self {
-            state: Mutex::new(state),
-            made: Condvar::new(),
-            room: Condvar::new(),
-            total,
-            window,
-        }
+        let state =
+            State { next_taken: 0, next_consumed: 0, made: BTreeMap::new(), in_work: 0, closed: total == 0 };
+        Self { state: Mutex::new(state), made: Condvar::new(), room: Condvar::new(), total, window }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -71,15 +60,9 @@ impl<T> InOrder<T> {
                 let number = state.next_taken;
                 state.next_taken += 1;
                 state.in_work += 1;
-                return Some(Taken {
-                    order: self,
-                    number,
-                });
+                return Some(Taken { order: self, number });
             }
-            state = self
-                .room
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -121,10 +104,7 @@ impl<T> InOrder<T> {
                 state.next_consumed = number + 1;
                 return Some(thing);
             }
-            state = self
-                .made
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -191,11 +171,7 @@ mod tests {
                     }
                     Some(number)
                 });
-                assert_eq!(
-                    seen,
-                    (0..500).collect::<Vec<_>>(),
-                    "{workers} workers, window {window}"
-                );
+                assert_eq!(seen, (0..500).collect::<Vec<_>>(), "{workers} workers, window {window}");
             }
         }
     }
@@ -231,7 +207,7 @@ mod tests {
                     order.work(|number| {
                         assert!(number != 5, "on purpose");
                         Some(number)
-                    })
+                    });
                 });
                 let _ = order.consume(|_| {
                     seen += 1;

@@ -36,11 +36,7 @@ pub(super) fn render(
         scenario_toml: scenario.to_toml(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         facts: facts(setup, grid, finished),
-        axes: grid
-            .axes()
-            .iter()
-            .map(|axis| page_axis(axis, setup))
-            .collect(),
+        axes: grid.axes().iter().map(|axis| page_axis(axis, setup)).collect(),
         cells: cells(names, finished),
         policy_axis: names.policy_axis(),
         page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
@@ -61,11 +57,7 @@ fn cells(names: &Names<'_>, finished: &Finished) -> Vec<Cell> {
         coords: names.positions(cell.cell),
         runs: cell.runs,
         converged: cell.converged,
-        outcomes: cell
-            .outcomes
-            .iter()
-            .map(|(name, count)| ((*name).to_owned(), *count))
-            .collect(),
+        outcomes: cell.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
         total_ms: cell.total_ms.median,
         downtime_ms: cell.downtime_ms.median,
         downtime_p90_ms: cell.downtime_ms.p90,
@@ -85,20 +77,12 @@ fn page_axis(axis: &scenario::Axis, setup: &Setup) -> Axis {
         AxisUnit::PagesPerSecond => (Unit::PageRate, 1.0),
         AxisUnit::None => (Unit::Number, 1.0),
     };
-    let numbers: Option<Vec<f64>> = axis
-        .values
-        .iter()
-        .map(|value| Some(value.number? * factor))
-        .collect();
+    let numbers: Option<Vec<f64>> = axis.values.iter().map(|value| Some(value.number? * factor)).collect();
     let values = match numbers {
         Some(values) => GridValues::Numbers { unit, values },
         None => GridValues::Names(axis.values.iter().map(|value| value.text.clone()).collect()),
     };
-    Axis {
-        key: axis.key.to_string(),
-        label: label(&axis.key, setup),
-        values,
-    }
+    Axis { key: axis.key.to_string(), label: label(&axis.key, setup), values }
 }
 
 /// A key in words.
@@ -106,15 +90,9 @@ fn label(key: &str, setup: &Setup) -> String {
     match key.split('.').collect::<Vec<_>>()[..] {
         ["policy", "preset"] => "policy".to_owned(),
         ["link", "bandwidth"] => "bandwidth".to_owned(),
-        ["guest", "writers", _, "rate"] if setup.guest.writers.len() == 1 => {
-            "dirty rate".to_owned()
-        }
+        ["guest", "writers", _, "rate"] if setup.guest.writers.len() == 1 => "dirty rate".to_owned(),
         ["guest", "writers", number, what] => match number.parse::<u32>() {
-            Ok(number) => format!(
-                "{} of writer {}",
-                what.replace('-', " "),
-                number.saturating_add(1)
-            ),
+            Ok(number) => format!("{} of writer {}", what.replace('-', " "), number.saturating_add(1)),
             Err(_) => key.to_owned(),
         },
         [_, what] => what.replace('-', " "),
@@ -131,20 +109,12 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
         }
     };
     fact("guest.memory", "Guest memory", setup.guest.memory.human());
-    fact(
-        "guest.page-size",
-        "Page size",
-        setup.guest.page_size.to_string(),
-    );
+    fact("guest.page-size", "Page size", setup.guest.page_size.to_string());
     fact("guest.vcpus", "vCPUs", setup.guest.vcpus.to_string());
     for (index, writer) in setup.guest.writers.iter().enumerate() {
         let key = |name: &str| format!("guest.writers.{index}.{name}");
         let one = setup.guest.writers.len() == 1;
-        let name = if one {
-            "Writer".to_owned()
-        } else {
-            format!("Writer {}", index + 1)
-        };
+        let name = if one { "Writer".to_owned() } else { format!("Writer {}", index + 1) };
         let mut text = crate::table::name_of(&writer.pattern);
         if !swept(&key("working-set")) {
             let _ = write!(text, " over {}", writer.working_set.human());
@@ -155,35 +125,19 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
         fact(&key("pattern"), &name, text);
     }
     fact("link.bandwidth", "Bandwidth", setup.link.bandwidth.human());
-    fact(
-        "link.round-trip",
-        "Round trip",
-        duration::human(setup.link.round_trip),
-    );
+    fact("link.round-trip", "Round trip", duration::human(setup.link.round_trip));
     fact("policy.preset", "Policy", setup.policy.preset.clone());
     fact(
         "policy.downtime-limit",
         "Downtime limit",
-        setup
-            .policy
-            .parameters
-            .get("downtime-limit")
-            .cloned()
-            .unwrap_or_else(|| "the preset's".to_owned()),
+        setup.policy.parameters.get("downtime-limit").cloned().unwrap_or_else(|| "the preset's".to_owned()),
     );
-    fact(
-        "run.time-limit",
-        "Time limit",
-        duration::human(setup.run.time_limit),
-    );
+    fact("run.time-limit", "Time limit", duration::human(setup.run.time_limit));
     fact("run.repeat", "Runs of a cell", setup.run.repeat.to_string());
     fact("run.seed", "Seeds from", setup.run.seed.to_string());
     for policy in &finished.policies {
         if let Some(missing) = presets::find(&policy.policy).and_then(|preset| preset.approximate) {
-            facts.push((
-                format!("{} is approximate", policy.policy),
-                missing.to_owned(),
-            ));
+            facts.push((format!("{} is approximate", policy.policy), missing.to_owned()));
         }
     }
     facts

@@ -39,10 +39,7 @@ impl<'a> Names<'a> {
         Ok(Self {
             grid,
             base: grid.cell(0)?.setup.policy.preset,
-            policy_axis: grid
-                .axes()
-                .iter()
-                .position(|axis| &*axis.key == "policy.preset"),
+            policy_axis: grid.axes().iter().position(|axis| &*axis.key == "policy.preset"),
         })
     }
 
@@ -79,15 +76,10 @@ impl<'a> Names<'a> {
 
     pub(super) fn at(&self, cell: u64) -> At {
         let positions = self.positions(cell);
-        let axes = self
-            .grid
-            .axes()
-            .iter()
-            .zip(positions)
-            .map(|(axis, position)| {
-                let value = &axis.values[position];
-                (axis.key.to_string(), value.text.clone(), value.number)
-            });
+        let axes = self.grid.axes().iter().zip(positions).map(|(axis, position)| {
+            let value = &axis.values[position];
+            (axis.key.to_string(), value.text.clone(), value.number)
+        });
         At::new(axes.collect())
     }
 }
@@ -111,10 +103,7 @@ impl<T: Serialize> Serialize for Pairs<T> {
 
 impl At {
     fn new(axes: Vec<(String, String, Option<f64>)>) -> Self {
-        let numbers = axes
-            .iter()
-            .filter_map(|(key, _, number)| Some((key.clone(), (*number)?)))
-            .collect();
+        let numbers = axes.iter().filter_map(|(key, _, number)| Some((key.clone(), (*number)?))).collect();
         Self {
             axes: Pairs(axes.into_iter().map(|(key, text, _)| (key, text)).collect()),
             axis_numbers: Pairs(numbers),
@@ -122,24 +111,14 @@ impl At {
     }
 
     fn of(coordinates: &[Coordinate]) -> Self {
-        Self::new(
-            coordinates
-                .iter()
-                .map(|c| (c.key.to_string(), c.text.clone(), c.number))
-                .collect(),
-        )
+        Self::new(coordinates.iter().map(|c| (c.key.to_string(), c.text.clone(), c.number)).collect())
     }
 
     /// The cells of a CSV row, as many as [`axis_columns`] names.
     fn fields(&self) -> impl Iterator<Item = String> {
         self.axes.0.iter().flat_map(|(key, text)| {
             let number = self.axis_numbers.0.iter().find(|(other, _)| other == key);
-            [
-                text.clone(),
-                number
-                    .map(|(_, number)| number.to_string())
-                    .unwrap_or_default(),
-            ]
+            [text.clone(), number.map(|(_, number)| number.to_string()).unwrap_or_default()]
         })
     }
 }
@@ -151,10 +130,7 @@ fn axis_columns(grid: &Grid) -> Vec<String> {
             AxisUnit::None => String::new(),
             unit => format!(" [{}]", unit.label()),
         };
-        [
-            format!("axes.{}", axis.key),
-            format!("axis_numbers.{}{unit}", axis.key),
-        ]
+        [format!("axes.{}", axis.key), format!("axis_numbers.{}{unit}", axis.key)]
     };
     grid.axes().iter().flat_map(columns).collect()
 }
@@ -197,8 +173,8 @@ impl RoundRow {
 /// Adds `row` as a line of JSON.
 fn json_line(text: &mut String, row: &impl Serialize) {
     // Texts, numbers and maps with texts as keys can always be written; were it otherwise, the row says so.
-    let line = serde_json::to_string(row)
-        .unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()));
+    let line =
+        serde_json::to_string(row).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()));
     text.push_str(&line);
     text.push('\n');
 }
@@ -206,25 +182,12 @@ fn json_line(text: &mut String, row: &impl Serialize) {
 impl<'a> Row<'a> {
     pub(super) fn of(cell: &'a Cell, repetition: u32, record: MigrationRecord) -> Self {
         let policy = &cell.setup.policy.preset;
-        Self {
-            cell: cell.index,
-            repetition,
-            policy,
-            at: At::of(&cell.coordinates),
-            record,
-        }
+        Self { cell: cell.index, repetition, policy, at: At::of(&cell.coordinates), record }
     }
 
     fn fields(&self) -> impl Iterator<Item = String> {
-        let first = [
-            self.cell.to_string(),
-            self.repetition.to_string(),
-            self.policy.to_owned(),
-        ];
-        first
-            .into_iter()
-            .chain(self.at.fields())
-            .chain(csv::migration(&self.record))
+        let first = [self.cell.to_string(), self.repetition.to_string(), self.policy.to_owned()];
+        first.into_iter().chain(self.at.fields()).chain(csv::migration(&self.record))
     }
 }
 
@@ -260,20 +223,14 @@ impl Rows {
 
 /// The line of names of the migrations table; none in JSON Lines.
 pub(super) fn migrations_header(format: Format, grid: &Grid) -> String {
-    let names = ["cell", "repetition", "policy"]
-        .map(str::to_owned)
-        .into_iter();
-    let names = names
-        .chain(axis_columns(grid))
-        .chain(csv::MIGRATION.iter().map(|name| (*name).to_owned()));
+    let names = ["cell", "repetition", "policy"].map(str::to_owned).into_iter();
+    let names = names.chain(axis_columns(grid)).chain(csv::MIGRATION.iter().map(|name| (*name).to_owned()));
     header(format, names)
 }
 
 /// The line of names of the rounds table; none in JSON Lines.
 pub(super) fn rounds_header(format: Format) -> String {
-    let names = ["schema", "cell", "repetition", "seed"]
-        .iter()
-        .chain(csv::ROUND);
+    let names = ["schema", "cell", "repetition", "seed"].iter().chain(csv::ROUND);
     header(format, names.map(|name| (*name).to_owned()))
 }
 
@@ -286,45 +243,28 @@ fn header(format: Format, names: impl Iterator<Item = String>) -> String {
 }
 
 /// The whole table of cells.
-pub(super) fn cells_table(
-    format: Format,
-    grid: &Grid,
-    names: &Names<'_>,
-    cells: &[CellRecord],
-) -> String {
-    let columns = ["schema", "cell", "policy"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(axis_columns(grid));
+pub(super) fn cells_table(format: Format, grid: &Grid, names: &Names<'_>, cells: &[CellRecord]) -> String {
+    let columns = ["schema", "cell", "policy"].map(str::to_owned).into_iter().chain(axis_columns(grid));
     let columns = columns.chain(["runs", "converged", "outcomes"].map(str::to_owned));
     let spreads = cells.first().map(CellRecord::spreads).into_iter().flatten();
-    let columns = columns
-        .chain(spreads.flat_map(|(name, _)| [format!("{name}.median"), format!("{name}.p90")]));
+    let columns =
+        columns.chain(spreads.flat_map(|(name, _)| [format!("{name}.median"), format!("{name}.p90")]));
     let mut text = header(format, columns);
     for cell in cells {
         let (policy, at) = (names.policy(cell.cell), names.at(cell.cell));
         match format {
             Format::JsonLines => json_line(&mut text, &cell.stored(policy, &at)),
             Format::Csv => {
-                let outcomes: Vec<_> = cell
-                    .outcomes
-                    .iter()
-                    .map(|(name, count)| format!("{name}={count}"))
-                    .collect();
-                let fields =
-                    [SCHEMA.to_string(), cell.cell.to_string(), policy.to_owned()].into_iter();
+                let outcomes: Vec<_> =
+                    cell.outcomes.iter().map(|(name, count)| format!("{name}={count}")).collect();
+                let fields = [SCHEMA.to_string(), cell.cell.to_string(), policy.to_owned()].into_iter();
                 let fields = fields.chain(at.fields());
-                let fields = fields.chain([
-                    cell.runs.to_string(),
-                    cell.converged.to_string(),
-                    outcomes.join(" "),
-                ]);
-                let number =
-                    |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                let fields =
+                    fields.chain([cell.runs.to_string(), cell.converged.to_string(), outcomes.join(" ")]);
+                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
                 let spreads = cell.spreads();
-                let spreads = spreads
-                    .iter()
-                    .flat_map(|(_, spread)| [number(spread.median), number(spread.p90)]);
+                let spreads =
+                    spreads.iter().flat_map(|(_, spread)| [number(spread.median), number(spread.p90)]);
                 csv::line(&mut text, fields.chain(spreads));
             }
         }

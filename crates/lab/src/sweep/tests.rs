@@ -30,16 +30,10 @@ fn fresh(name: &str) -> PathBuf {
 fn sweep(dir: &Path, jobs: usize, format: Format, rounds: bool) -> Finished {
     let scenario = Scenario::parse(SMALL, "small.toml").expect("scenario");
     let grid = scenario.grid().expect("grid");
-    let options = Options {
-        jobs: NonZeroUsize::new(jobs),
-        stop: &AtomicBool::new(false),
-        after_run: &|| {},
-    };
+    let options = Options { jobs: NonZeroUsize::new(jobs), stop: &AtomicBool::new(false), after_run: &|| {} };
     let mut results = ResultDir::open(dir, &grid, format, rounds, false).expect("open");
     let finished = run(&grid, &options, &mut results).expect("run");
-    results
-        .publish(&scenario, &grid, &finished)
-        .expect("publish");
+    results.publish(&scenario, &grid, &finished).expect("publish");
     finished
 }
 
@@ -48,13 +42,7 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
         .expect("directory")
         .map(|entry| entry.expect("entry").path())
         .map(|path| {
-            (
-                path.file_name()
-                    .expect("name")
-                    .to_string_lossy()
-                    .into_owned(),
-                fs::read(&path).expect("read"),
-            )
+            (path.file_name().expect("name").to_string_lossy().into_owned(), fs::read(&path).expect("read"))
         })
         .collect();
     files.sort();
@@ -81,20 +69,14 @@ fn a_row_can_be_run_again_alone() {
         let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let mut scenario = Scenario::parse(SMALL, "small.toml").expect("scenario");
         let axes = row["axes"].as_object().expect("axes");
-        let overrides: Vec<_> = axes
-            .iter()
-            .map(|(key, value)| format!("{key}={}", value.as_str().expect("text")))
-            .collect();
+        let overrides: Vec<_> =
+            axes.iter().map(|(key, value)| format!("{key}={}", value.as_str().expect("text"))).collect();
         scenario.apply_overrides(&overrides).expect("overrides");
         let seed = row["seed"].as_u64().expect("seed");
         let run = simulate(&simulation(scenario.setup(), seed).expect("policy")).expect("run");
         let record = MigrationRecord::of(&run, seed);
         assert_eq!(row["total_ms"].as_f64(), Some(record.total_ms), "{line}");
-        assert_eq!(
-            row["sent_bytes"].as_u64(),
-            Some(record.sent_bytes),
-            "{line}"
-        );
+        assert_eq!(row["sent_bytes"].as_u64(), Some(record.sent_bytes), "{line}");
         assert_eq!(row["rounds"].as_u64(), Some(record.rounds as u64), "{line}");
     }
 }
@@ -106,12 +88,8 @@ fn every_row_of_a_csv_table_has_as_many_fields_as_its_header() {
     for name in ["migrations.csv", "rounds.csv", "cells.csv"] {
         let text = fs::read_to_string(dir.join(name)).expect("read");
         // Outside of quotes.
-        let fields = |line: &str| {
-            line.split('"')
-                .step_by(2)
-                .map(|part| part.matches(',').count())
-                .sum::<usize>()
-        };
+        let fields =
+            |line: &str| line.split('"').step_by(2).map(|part| part.matches(',').count()).sum::<usize>();
         let header = text.lines().next().expect("a header");
         assert!(text.lines().count() > 1, "{name}");
         for line in text.lines() {
@@ -125,14 +103,7 @@ fn a_cell_sums_up_its_own_runs() {
     let dir = fresh("cells");
     let finished = sweep(&dir, 2, Format::JsonLines, false);
     assert_eq!((finished.runs, finished.planned), (132, 132));
-    assert_eq!(
-        finished
-            .cells
-            .iter()
-            .map(|cell| cell.cell)
-            .collect::<Vec<_>>(),
-        (0..12).collect::<Vec<_>>()
-    );
+    assert_eq!(finished.cells.iter().map(|cell| cell.cell).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
     let rows: Vec<serde_json::Value> = fs::read_to_string(dir.join("migrations.jsonl"))
         .expect("read")
         .lines()
@@ -147,23 +118,11 @@ fn a_cell_sums_up_its_own_runs() {
         sent.sort_by(f64::total_cmp);
         assert_eq!(sent.len(), 11);
         // Of eleven, the sixth and the tenth.
-        assert_eq!(
-            cell.sent_bytes,
-            Spread {
-                median: Some(sent[5]),
-                p90: Some(sent[9])
-            }
-        );
-        assert_eq!(
-            cell.outcomes.iter().map(|(_, count)| count).sum::<u32>(),
-            cell.runs
-        );
+        assert_eq!(cell.sent_bytes, Spread { median: Some(sent[5]), p90: Some(sent[9]) });
+        assert_eq!(cell.outcomes.iter().map(|(_, count)| count).sum::<u32>(), cell.runs);
     }
-    let policies: Vec<_> = finished
-        .policies
-        .iter()
-        .map(|policy| (policy.policy.as_str(), policy.runs))
-        .collect();
+    let policies: Vec<_> =
+        finished.policies.iter().map(|policy| (policy.policy.as_str(), policy.runs)).collect();
     assert_eq!(policies, [("qemu-default", 66), ("xen-5", 66)]);
 }
 
@@ -178,16 +137,10 @@ fn a_stopped_sweep_keeps_the_runs_that_were_finished() {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    let options = Options {
-        jobs: NonZeroUsize::new(3),
-        stop: &stop,
-        after_run: &after_run,
-    };
+    let options = Options { jobs: NonZeroUsize::new(3), stop: &stop, after_run: &after_run };
     let mut results = ResultDir::open(&dir, &grid, Format::JsonLines, false, false).expect("open");
     let finished = run(&grid, &options, &mut results).expect("run");
-    results
-        .publish(&scenario, &grid, &finished)
-        .expect("publish");
+    results.publish(&scenario, &grid, &finished).expect("publish");
     assert_eq!(finished.runs, runs.load(Ordering::Relaxed));
     assert!(finished.runs < finished.planned);
     let rows = fs::read_to_string(dir.join("migrations.jsonl")).expect("read");
@@ -197,12 +150,8 @@ fn a_stopped_sweep_keeps_the_runs_that_were_finished() {
 #[test]
 fn a_sweep_that_is_given_up_leaves_no_directory() {
     let dir = fresh("given-up");
-    let grid = Scenario::parse(SMALL, "small.toml")
-        .expect("scenario")
-        .grid()
-        .expect("grid");
-    let results =
-        ResultDir::open(&dir.join("a/b"), &grid, Format::JsonLines, true, false).expect("open");
+    let grid = Scenario::parse(SMALL, "small.toml").expect("scenario").grid().expect("grid");
+    let results = ResultDir::open(&dir.join("a/b"), &grid, Format::JsonLines, true, false).expect("open");
     assert!(dir.join("a/b").is_dir());
     drop(results);
     assert!(!dir.exists());
@@ -213,17 +162,9 @@ fn files_of_other_origin_are_not_overwritten_unless_told() {
     let dir = fresh("foreign");
     fs::create_dir_all(&dir).expect("directory");
     fs::write(dir.join("scenario.toml"), "[guest]").expect("write");
-    let grid = Scenario::parse(SMALL, "small.toml")
-        .expect("scenario")
-        .grid()
-        .expect("grid");
+    let grid = Scenario::parse(SMALL, "small.toml").expect("scenario").grid().expect("grid");
     let error = ResultDir::open(&dir, &grid, Format::JsonLines, false, false).expect_err("foreign");
-    assert!(
-        error
-            .to_string()
-            .contains("`scenario.toml` was not written by a sweep"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`scenario.toml` was not written by a sweep"), "{error}");
     ResultDir::open(&dir, &grid, Format::JsonLines, false, true).expect("forced");
     assert_eq!(contents(&dir).len(), 1);
 }
@@ -235,16 +176,7 @@ fn an_earlier_sweep_is_replaced_as_a_whole() {
     fs::write(dir.join("notes.txt"), "mine").expect("write");
     sweep(&dir, 2, Format::JsonLines, false);
     let names: Vec<_> = contents(&dir).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(
-        names,
-        [
-            "cells.jsonl",
-            "migrations.jsonl",
-            "notes.txt",
-            "report.html",
-            "scenario.toml"
-        ]
-    );
+    assert_eq!(names, ["cells.jsonl", "migrations.jsonl", "notes.txt", "report.html", "scenario.toml"]);
 }
 
 #[test]
@@ -253,17 +185,10 @@ fn the_scenario_beside_the_results_makes_them_again() {
     sweep(&first, 2, Format::JsonLines, false);
     let scenario = Scenario::load(first.join("scenario.toml")).expect("scenario");
     let grid = scenario.grid().expect("grid");
-    let options = Options {
-        jobs: None,
-        stop: &AtomicBool::new(false),
-        after_run: &|| {},
-    };
-    let mut results =
-        ResultDir::open(&second, &grid, Format::JsonLines, false, false).expect("open");
+    let options = Options { jobs: None, stop: &AtomicBool::new(false), after_run: &|| {} };
+    let mut results = ResultDir::open(&second, &grid, Format::JsonLines, false, false).expect("open");
     let finished = run(&grid, &options, &mut results).expect("run");
-    results
-        .publish(&scenario, &grid, &finished)
-        .expect("publish");
+    results.publish(&scenario, &grid, &finished).expect("publish");
     assert!(contents(&first) == contents(&second));
 }
 

@@ -156,26 +156,10 @@ mod tests {
         let record = record();
         let mut json = BTreeSet::new();
         names(&serde_json::to_value(&record).expect("JSON"), "", &mut json);
-        assert_eq!(
-            MIGRATION
-                .iter()
-                .map(ToString::to_string)
-                .collect::<BTreeSet<_>>(),
-            json
-        );
+        assert_eq!(MIGRATION.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), json);
         let mut json = BTreeSet::new();
-        names(
-            &serde_json::to_value(&record.round[0]).expect("JSON"),
-            "",
-            &mut json,
-        );
-        assert_eq!(
-            ROUND
-                .iter()
-                .map(ToString::to_string)
-                .collect::<BTreeSet<_>>(),
-            json
-        );
+        names(&serde_json::to_value(&record.round[0]).expect("JSON"), "", &mut json);
+        assert_eq!(ROUND.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), json);
         assert_eq!(migration(&record).len(), MIGRATION.len());
         assert_eq!(round(&record.round[0]).len(), ROUND.len());
     }

@@ -3,8 +3,7 @@ use crate::result::{DisruptionRecord, LedgerRecord, SCHEMA};
 
 /// A record with every field given.
 pub(super) fn record() -> MigrationRecord {
-    let round = |round, paused| {
-        RoundRecord {
+    let round = |round, paused| RoundRecord {
         round,
         paused,
         started_ms: f64::from(round) * 1000.0,
@@ -19,8 +18,10 @@ pub(super) fn record() -> MigrationRecord {
         bandwidth_bytes_per_s: Some(4_104_000),
         throttle: 0.0,
         decision: Some("continue"),
-        reason: Some("pending 3.9 MiB >= threshold 1.2 MiB (by 233 %; bandwidth 32.8 Mbit/s, downtime-limit 300 ms)".into()),
-    }
+        reason: Some(
+            "pending 3.9 MiB >= threshold 1.2 MiB (by 233 %; bandwidth 32.8 Mbit/s, downtime-limit 300 ms)"
+                .into(),
+        ),
     };
     MigrationRecord {
         schema: SCHEMA,
@@ -46,35 +47,21 @@ fn sentences_are_broken_at_the_width_and_nothing_is_lost() {
     let text = "pending 35.1 MiB >= threshold 19.2 MiB (by 83 %; bandwidth 64.0 MiB/s)";
     for width in 20..90 {
         let wrapped = wrap(text, "    ", width);
-        assert!(
-            wrapped.lines().all(|line| line.chars().count() <= width),
-            "{width}: {wrapped}"
-        );
+        assert!(wrapped.lines().all(|line| line.chars().count() <= width), "{width}: {wrapped}");
         assert_eq!(
             wrapped.split_whitespace().collect::<Vec<_>>(),
             text.split_whitespace().collect::<Vec<_>>()
         );
     }
-    assert_eq!(
-        wrap("incomprehensibilities", "  ", 5),
-        "  incomprehensibilities\n"
-    );
+    assert_eq!(wrap("incomprehensibilities", "  ", 5), "  incomprehensibilities\n");
 }
 
 #[test]
 fn a_migration_fits_into_a_hundred_columns_and_names_what_matters() {
     let text = migration(&Setup::default(), &record(), 100);
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 100),
-        "{text}"
-    );
-    for word in [
-        "2 paused",
-        "continue: pending 3.9 MiB",
-        "last pages",
-        "completed, converged",
-        "seed      7",
-    ] {
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    for word in ["2 paused", "continue: pending 3.9 MiB", "last pages", "completed, converged", "seed      7"]
+    {
         assert!(text.contains(word), "no `{word}` in\n{text}");
     }
 }
@@ -92,20 +79,11 @@ fn rounding_never_says_all_or_none_where_it_is_not_so() {
 fn every_preset_is_told_with_its_parameters_and_sources() {
     for known in presets::PRESETS {
         let text = preset(known, 80);
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 80),
-            "{text}"
-        );
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         for parameter in known.parameters {
-            assert!(
-                text.contains(&format!("{} = {}", parameter.name, parameter.default)),
-                "{text}"
-            );
+            assert!(text.contains(&format!("{} = {}", parameter.name, parameter.default)), "{text}");
         }
         assert!(text.contains("Approximate") == known.approximate.is_some());
-        assert_eq!(
-            preset_json(known)["parameters"].as_array().map(Vec::len),
-            Some(known.parameters.len())
-        );
+        assert_eq!(preset_json(known)["parameters"].as_array().map(Vec::len), Some(known.parameters.len()));
     }
 }

@@ -176,7 +176,9 @@ impl Configuration {
     /// Why the run can't be predicted from its configuration; none for every plain pre-copy run.
     pub fn not_plain(&self) -> Option<String> {
         if let Some(program) = &self.prog {
-            return Some(format!("runs the program `{program}`, whose writes its configuration does not tell"));
+            return Some(format!(
+                "runs the program `{program}`, whose writes its configuration does not tell"
+            ));
         }
         if let Some(capability) = self.caps.first() {
             return Some(format!("uses `{capability}`, which is not simulated yet"));

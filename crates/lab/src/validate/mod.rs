@@ -114,10 +114,11 @@ pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Va
     let (mut runs, mut skipped): (Vec<Measured>, Vec<Skipped>) = (Vec::new(), Vec::new());
     for file in files {
         let (read, without) = measured::read(file.as_ref())?;
-        skipped.extend(without.into_iter().map(|name| Skipped {
-            name,
-            reason: "the measurement gave no result".to_owned(),
-        }));
+        skipped.extend(
+            without
+                .into_iter()
+                .map(|name| Skipped { name, reason: "the measurement gave no result".to_owned() }),
+        );
         for run in read {
             match run.cfg.not_plain() {
                 Some(reason) => skipped.push(Skipped { name: run.cfg.name, reason }),
@@ -190,10 +191,8 @@ fn compare(per_run: Vec<RunComparison>, skipped: Vec<Skipped>) -> Validation {
     let both: Vec<&RunComparison> =
         per_run.iter().filter(|run| run.measured.converged && run.predicted.converged).collect();
     let spread = |figure: fn(&Figures) -> Option<f64>| {
-        let mut errors: Vec<f64> = both
-            .iter()
-            .filter_map(|run| relative(figure(&run.measured)?, figure(&run.predicted)?))
-            .collect();
+        let mut errors: Vec<f64> =
+            both.iter().filter_map(|run| relative(figure(&run.measured)?, figure(&run.predicted)?)).collect();
         Spread { median: nearest_rank(&mut errors, 0.5), p90: nearest_rank(&mut errors, 0.9) }
     };
     let share = |holds: fn(&RunComparison) -> bool| {

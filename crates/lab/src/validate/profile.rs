@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use whimbrel_core::layout::PageRun;
 use whimbrel_core::layout::PageNumber;
+use whimbrel_core::layout::PageRun;
 use whimbrel_core::policy::presets::{self, PresetError};
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Share, duration};
 use whimbrel_sim::Setup;
@@ -136,7 +136,8 @@ impl HostProfile {
     /// The order of addresses: kernel, free memory, workload, free memory, what early boot allocated
     /// top-down (page structures, page tables, some of the kernel), other RAM blocks.
     fn guest(&self, run: &Configuration) -> Result<(GuestConfig, Vec<PageRun>), ProfileError> {
-        let impossible = |what: &str| ProfileError::Impossible { run: run.name.clone(), what: what.to_owned() };
+        let impossible =
+            |what: &str| ProfileError::Impossible { run: run.name.clone(), what: what.to_owned() };
         let ram = run.m * 256;
         let workload = run.mem * 256;
         let at_top = self.kernel_memory_at_top.0 / PAGE;
@@ -148,11 +149,7 @@ impl HostProfile {
             .checked_sub(begin + workload + top)
             .ok_or_else(|| impossible("workload and kernel do not fit into memory"))?;
         let zero = |first: u64, count: u64| PageRun { first: PageNumber(first), count: Pages(count) };
-        let zero_runs = [
-            zero(low, free_low),
-            zero(begin + workload, free_high),
-            zero(ram, OTHER_BLOCKS),
-        ];
+        let zero_runs = [zero(low, free_low), zero(begin + workload, free_high), zero(ram, OTHER_BLOCKS)];
         let (pattern, exponent) = match run.pattern.as_str() {
             _ if run.rate <= 0.0 => (Pattern::Idle, run.theta),
             "uniform" => (Pattern::Uniform, run.theta),

@@ -27,11 +27,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// `key` holds `value`, accepted is `accepted`.
     pub fn new(key: impl Into<String>, value: impl Display, accepted: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.to_string(),
-            accepted: accepted.into(),
-        }
+        Self { key: key.into(), value: value.to_string(), accepted: accepted.into() }
     }
 }
 
@@ -58,33 +54,22 @@ fn check(
     value: impl Display,
     accepted: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(ConfigError::new(key, value, accepted()))
-    }
+    if holds { Ok(()) } else { Err(ConfigError::new(key, value, accepted())) }
 }
 
 /// `value` is at most `limit`.
 fn within(key: &str, value: Duration, limit: Duration) -> Result<(), ConfigError> {
-    check(value <= limit, key, duration::format(value), || {
-        format!("at most {}", duration::format(limit))
-    })
+    check(value <= limit, key, duration::format(value), || format!("at most {}", duration::format(limit)))
 }
 
 fn at_most(key: &str, value: ByteCount) -> Result<(), ConfigError> {
-    check(value <= MAX_BYTES, key, value, || {
-        format!("at most {MAX_BYTES}")
-    })
+    check(value <= MAX_BYTES, key, value, || format!("at most {MAX_BYTES}"))
 }
 
 fn few(key: &str, count: usize, what: &str) -> Result<(), ConfigError> {
-    check(
-        count <= MAX_ITEMS,
-        key,
-        format!("a list of {count} {what}"),
-        || format!("at most {MAX_ITEMS} of them"),
-    )
+    check(count <= MAX_ITEMS, key, format!("a list of {count} {what}"), || {
+        format!("at most {MAX_ITEMS} of them")
+    })
 }
 
 fn rate(key: &str, value: f64) -> Result<(), ConfigError> {
@@ -101,35 +86,16 @@ impl GuestConfig {
     /// The first value that cannot be, with what is accepted.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let (memory, page) = (self.memory.0, self.page_size.bytes().0);
-        check(
-            memory > 0 && memory.is_multiple_of(page),
-            "guest.memory",
-            self.memory,
-            || {
-                format!(
-                    "a whole number of pages of {}, at least one",
-                    self.page_size
-                )
-            },
-        )?;
-        check(
-            memory / page <= MAX_PAGES,
-            "guest.memory",
-            self.memory,
-            || {
-                let most = ByteCount(MAX_PAGES.saturating_mul(page));
-                format!(
-                    "at most {most} with pages of {} (2^32 pages)",
-                    self.page_size
-                )
-            },
-        )?;
-        check(
-            (1..=MAX_VCPUS).contains(&self.vcpus),
-            "guest.vcpus",
-            self.vcpus,
-            || format!("a whole number from 1 to {MAX_VCPUS}"),
-        )?;
+        check(memory > 0 && memory.is_multiple_of(page), "guest.memory", self.memory, || {
+            format!("a whole number of pages of {}, at least one", self.page_size)
+        })?;
+        check(memory / page <= MAX_PAGES, "guest.memory", self.memory, || {
+            let most = ByteCount(MAX_PAGES.saturating_mul(page));
+            format!("at most {most} with pages of {} (2^32 pages)", self.page_size)
+        })?;
+        check((1..=MAX_VCPUS).contains(&self.vcpus), "guest.vcpus", self.vcpus, || {
+            format!("a whole number from 1 to {MAX_VCPUS}")
+        })?;
         at_most("guest.state", self.state)?;
         few("guest.writers", self.writers.len(), "writers")?;
         for (index, writer) in self.writers.iter().enumerate() {
@@ -148,11 +114,7 @@ impl GuestConfig {
         let mut sets = Vec::with_capacity(self.writers.len());
         for writer in &self.writers {
             let start = writer.offset.map_or(behind, |offset| offset.0 / page);
-            let pages = if writer.pattern == Pattern::Idle {
-                0
-            } else {
-                writer.working_set.0 / page
-            };
+            let pages = if writer.pattern == Pattern::Idle { 0 } else { writer.working_set.0 / page };
             behind = start.saturating_add(pages);
             sets.push(start..behind);
         }
@@ -186,12 +148,7 @@ impl GuestConfig {
                 || format!("{}, at least one", whole()),
             )?;
             if let Some(offset) = writer.offset {
-                check(
-                    offset.0.is_multiple_of(page),
-                    &format!("{key}.offset"),
-                    offset,
-                    whole,
-                )?;
+                check(offset.0.is_multiple_of(page), &format!("{key}.offset"), offset, whole)?;
             }
         }
         for (index, set) in self.working_sets().into_iter().enumerate() {
@@ -199,12 +156,9 @@ impl GuestConfig {
             // Blame the offset if there is one that lies outside on its own.
             let start = ByteCount(set.start.saturating_mul(page));
             if let Some(offset) = writer.offset {
-                check(
-                    set.start <= pages,
-                    &format!("guest.writers.{index}.offset"),
-                    offset,
-                    || format!("less than guest.memory ({})", self.memory),
-                )?;
+                check(set.start <= pages, &format!("guest.writers.{index}.offset"), offset, || {
+                    format!("less than guest.memory ({})", self.memory)
+                })?;
             }
             check(
                 set.end <= pages,
@@ -221,12 +175,9 @@ impl GuestConfig {
         }
         let free = (pages - self.written_pages().min(pages)) as f64 / pages as f64;
         // A hair of room for shares that were rounded when they were written down.
-        check(
-            self.zero_pages.as_f64() <= free + 1e-9,
-            "guest.zero-pages",
-            self.zero_pages.as_f64(),
-            || format!("at most {free:.6}, the share of memory outside all working sets"),
-        )
+        check(self.zero_pages.as_f64() <= free + 1e-9, "guest.zero-pages", self.zero_pages.as_f64(), || {
+            format!("at most {free:.6}, the share of memory outside all working sets")
+        })
     }
 }
 
@@ -249,10 +200,7 @@ impl WriterConfig {
             let key = format!("{key}.end");
             within(&key, end, MAX_TIME)?;
             check(end >= self.start, &key, duration::format(end), || {
-                format!(
-                    "no earlier than its start ({})",
-                    duration::format(self.start)
-                )
+                format!("no earlier than its start ({})", duration::format(self.start))
             })?;
         }
         few(&format!("{key}.phases"), self.phases.len(), "phases")?;
@@ -272,24 +220,18 @@ impl WriterConfig {
             pages.as_f64(),
             || format!("more than 0, as hot-writes is {}", writes.as_f64()),
         )?;
-        check(
-            pages < Share::ONE || writes == Share::ONE,
-            &format!("{key}.hot-pages"),
-            pages.as_f64(),
-            || format!("less than 1, as hot-writes is {}", writes.as_f64()),
-        )
+        check(pages < Share::ONE || writes == Share::ONE, &format!("{key}.hot-pages"), pages.as_f64(), || {
+            format!("less than 1, as hot-writes is {}", writes.as_f64())
+        })
     }
 }
 
 impl PhaseConfig {
     fn validate(&self, key: &str) -> Result<(), ConfigError> {
         let length = format!("{key}.length");
-        check(
-            self.length >= SHORTEST_PHASE,
-            &length,
-            duration::format(self.length),
-            || format!("at least {}", duration::format(SHORTEST_PHASE)),
-        )?;
+        check(self.length >= SHORTEST_PHASE, &length, duration::format(self.length), || {
+            format!("at least {}", duration::format(SHORTEST_PHASE))
+        })?;
         within(&length, self.length, MAX_TIME)?;
         rate(&format!("{key}.rate"), self.rate)
     }
@@ -323,12 +265,9 @@ impl HostConfig {
         for (key, cost) in costs {
             within(&format!("host.{key}"), cost, MAX_COST)?;
         }
-        check(
-            (1..=1_000_000).contains(&self.send_batch),
-            "host.send-batch",
-            self.send_batch,
-            || "a whole number from 1 to 1000000".to_owned(),
-        )
+        check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
+            "a whole number from 1 to 1000000".to_owned()
+        })
     }
 }
 
@@ -340,26 +279,19 @@ impl LinkConfig {
     /// The first value that cannot be, with what is accepted.
     pub fn validate(&self) -> Result<(), ConfigError> {
         within("link.round-trip", self.round_trip, MAX_COST)?;
-        check(
-            self.payload > Share::ZERO,
-            "link.payload",
-            self.payload.as_f64(),
-            || "a share above 0, up to 1".to_owned(),
-        )?;
-        check(
-            self.buffer >= SMALLEST_BUFFER,
-            "link.buffer",
-            self.buffer,
-            || format!("at least {SMALLEST_BUFFER}"),
-        )?;
+        check(self.payload > Share::ZERO, "link.payload", self.payload.as_f64(), || {
+            "a share above 0, up to 1".to_owned()
+        })?;
+        check(self.buffer >= SMALLEST_BUFFER, "link.buffer", self.buffer, || {
+            format!("at least {SMALLEST_BUFFER}")
+        })?;
         at_most("link.buffer", self.buffer)?;
         at_most("link.page-overhead", self.page_overhead)?;
         at_most("link.zero-page-size", self.zero_page_size)?;
         at_most("link.message-overhead", self.message_overhead)?;
         self.validate_changes()?;
         self.validate_outages()?;
-        self.lost_at
-            .map_or(Ok(()), |at| within("link.lost-at", at, MAX_TIME))
+        self.lost_at.map_or(Ok(()), |at| within("link.lost-at", at, MAX_TIME))
     }
 
     fn validate_changes(&self) -> Result<(), ConfigError> {
@@ -369,17 +301,9 @@ impl LinkConfig {
             let key = format!("link.changes.{index}.at");
             within(&key, change.at, MAX_TIME)?;
             if let Some(before) = before {
-                check(
-                    change.at > before,
-                    &key,
-                    duration::format(change.at),
-                    || {
-                        format!(
-                            "later than the change before it ({})",
-                            duration::format(before)
-                        )
-                    },
-                )?;
+                check(change.at > before, &key, duration::format(change.at), || {
+                    format!("later than the change before it ({})", duration::format(before))
+                })?;
             }
             before = Some(change.at);
         }
@@ -393,24 +317,11 @@ impl LinkConfig {
             let key = format!("link.outages.{index}");
             within(&format!("{key}.at"), outage.at, MAX_TIME)?;
             within(&format!("{key}.length"), outage.length, MAX_TIME)?;
-            check(
-                !outage.length.is_zero(),
-                &format!("{key}.length"),
-                "0s",
-                || "more than 0s".to_owned(),
-            )?;
+            check(!outage.length.is_zero(), &format!("{key}.length"), "0s", || "more than 0s".to_owned())?;
             if let Some(over) = over {
-                check(
-                    outage.at > over,
-                    &format!("{key}.at"),
-                    duration::format(outage.at),
-                    || {
-                        format!(
-                            "later than the end of the outage before it ({})",
-                            duration::format(over)
-                        )
-                    },
-                )?;
+                check(outage.at > over, &format!("{key}.at"), duration::format(outage.at), || {
+                    format!("later than the end of the outage before it ({})", duration::format(over))
+                })?;
             }
             over = Some(outage.at.saturating_add(outage.length));
         }
@@ -428,10 +339,7 @@ mod tests {
     use whimbrel_core::units::Bandwidth;
 
     fn guest(change: impl FnOnce(&mut GuestConfig)) -> Result<(), String> {
-        let mut guest = GuestConfig {
-            writers: vec![WriterConfig::default()],
-            ..GuestConfig::default()
-        };
+        let mut guest = GuestConfig { writers: vec![WriterConfig::default()], ..GuestConfig::default() };
         change(&mut guest);
         guest.validate().map_err(|error| error.to_string())
     }
@@ -457,9 +365,7 @@ mod tests {
     fn a_guest_that_cannot_be_is_refused_by_name() {
         assert_eq!(
             guest(|g| g.memory = ByteCount(0)),
-            refused(
-                "`guest.memory` cannot be 0B: accepted is a whole number of pages of 4KiB, at least one"
-            )
+            refused("`guest.memory` cannot be 0B: accepted is a whole number of pages of 4KiB, at least one")
         );
         assert_eq!(
             guest(|g| g.memory = ByteCount::gib(1 << 20)),
@@ -487,18 +393,14 @@ mod tests {
         );
         assert_eq!(
             guest(|g| g.writers[0].rate = f64::NAN),
-            refused(
-                "`guest.writers.0.rate` cannot be NaN: accepted is page writes a second from 0 to 1e12"
-            )
+            refused("`guest.writers.0.rate` cannot be NaN: accepted is page writes a second from 0 to 1e12")
         );
         assert_eq!(
             guest(|g| {
                 g.writers[0].pattern = Pattern::HotCold;
                 g.writers[0].hot_pages = Share::ZERO;
             }),
-            refused(
-                "`guest.writers.0.hot-pages` cannot be 0: accepted is more than 0, as hot-writes is 0.9"
-            )
+            refused("`guest.writers.0.hot-pages` cannot be 0: accepted is more than 0, as hot-writes is 0.9")
         );
     }
 
@@ -509,46 +411,24 @@ mod tests {
             offset: offset.map(ByteCount::mib),
             ..WriterConfig::default()
         };
-        let writers = vec![
-            writer(1, None),
-            writer(2, None),
-            writer(1, Some(2)),
-            writer(1, None),
-        ];
-        let mut config = GuestConfig {
-            writers,
-            ..GuestConfig::default()
-        };
-        assert_eq!(
-            config.working_sets(),
-            [0..256, 256..768, 512..768, 768..1024]
-        );
+        let writers = vec![writer(1, None), writer(2, None), writer(1, Some(2)), writer(1, None)];
+        let mut config = GuestConfig { writers, ..GuestConfig::default() };
+        assert_eq!(config.working_sets(), [0..256, 256..768, 512..768, 768..1024]);
         assert_eq!(config.written_pages(), 1024);
         config.writers[1].pattern = Pattern::Idle;
-        assert_eq!(
-            config.working_sets(),
-            [0..256, 256..256, 512..768, 768..1024]
-        );
+        assert_eq!(config.working_sets(), [0..256, 256..256, 512..768, 768..1024]);
         assert_eq!(config.written_pages(), 768);
     }
 
     #[test]
     fn a_link_whose_events_are_out_of_order_is_refused() {
         let second = Duration::from_secs;
-        let change = |at| BandwidthChange {
-            at: second(at),
-            bandwidth: Bandwidth::SLOWEST,
-        };
+        let change = |at| BandwidthChange { at: second(at), bandwidth: Bandwidth::SLOWEST };
         assert_eq!(
             link(|l| l.changes = vec![change(5), change(5)]),
-            refused(
-                "`link.changes.1.at` cannot be 5s: accepted is later than the change before it (5s)"
-            )
+            refused("`link.changes.1.at` cannot be 5s: accepted is later than the change before it (5s)")
         );
-        let outage = |at, length| Outage {
-            at: second(at),
-            length: second(length),
-        };
+        let outage = |at, length| Outage { at: second(at), length: second(length) };
         assert_eq!(
             link(|l| l.outages = vec![outage(5, 2), outage(6, 1)]),
             refused(

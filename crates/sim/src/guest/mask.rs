@@ -66,6 +66,20 @@ impl Law {
 /// Bits of the chance that are drawn in steps. Fewer leave more to rare hits; 8 was the fastest of 6 to 12.
 const STEPS: u32 = 8;
 
+/// Wang Yi's wyrand (2019): a counter, multiplied with itself. The cheapest generator known to pass
+/// `BigCrush` and `PractRand`; here because drawing bits is what a simulated round costs most. Each call of
+/// [`Sampler::dense_pages`] seeds one from its stream.
+struct Bits(u64);
+
+impl Bits {
+    #[inline(always)]
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0xa076_1d64_78bd_642f);
+        let product = u128::from(self.0) * u128::from(self.0 ^ 0xe703_7ed1_a0b4_28db);
+        (product >> 64) as u64 ^ product as u64
+    }
+}
+
 /// A chance as [`Sampler::dense_pages`] needs it.
 #[derive(Clone, Copy, Debug)]
 struct Split {
@@ -223,20 +237,21 @@ impl Sampler {
         let whole = 64.0 * split.rest;
         let (begin, flips) = split.steps();
         let (head, tail) = (first / 64, (end - 1) / 64);
-        // Copies, so that they stay in registers.
-        let (mut rng, mut gap) = (self.rng.clone(), self.gap);
+        let mut bits = Bits(self.rng.next_u64());
+        // A copy, so that it stays in a register.
+        let mut gap = self.gap;
         let mut count = 0;
         for word in head..=tail {
             let mut mask = begin;
             for flip in flips {
-                mask = (mask & rng.next_u64()) ^ flip;
+                mask = (mask & bits.next()) ^ flip;
             }
             if gap >= whole {
                 gap -= whole;
             } else {
-                (self.rng, self.gap) = (rng, gap);
+                self.gap = gap;
                 mask = ((mask ^ split.flip) | self.events_found(split.rest)) ^ split.flip;
-                (rng, gap) = (self.rng.clone(), self.gap);
+                gap = self.gap;
             }
             if word == head {
                 mask &= u64::MAX << (first % 64);
@@ -249,7 +264,7 @@ impl Sampler {
                 sink(word as usize, mask);
             }
         }
-        (self.rng, self.gap) = (rng, gap);
+        self.gap = gap;
         count
     }
 

@@ -271,6 +271,12 @@ impl Guest {
         self.zero.mask(word)
     }
 
+    /// Whether any of the eight words from `first` on, a multiple of eight, has zero pages.
+    #[inline]
+    pub(crate) fn has_zero_pages(&self, first: usize) -> bool {
+        self.zero.in_line(first)
+    }
+
     /// The latest time that it was told.
     pub fn clock(&self) -> Timestamp {
         Timestamp::from_nanos(self.clock)

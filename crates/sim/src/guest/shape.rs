@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::mask::{Law, Sampler, each_word};
-use super::rng::Generator;
+use super::rng::{Generator, below};
 use super::zipf::Zipf;
 use crate::config::{Pattern, WriterConfig};
 use whimbrel_core::units::{Pages, Share};
@@ -25,8 +25,9 @@ pub(super) struct Band {
 pub(super) enum Shape {
     /// Uniform and hot-cold.
     Bands(Vec<Band>),
-    /// Sequential: write number k, from 0 on, goes to page k modulo the length.
-    Cycle(Range<u64>),
+    /// Sequential: write number k goes to page k modulo the length. Where in its cycle the writer is when
+    /// the migration starts is chance: the second is the number of the first write.
+    Cycle(Range<u64>, f64),
     /// Scattered hot words.
     Zipf(Zipf),
 }
@@ -75,7 +76,7 @@ impl Shape {
             Pattern::Idle => None,
             Pattern::Uniform => Some(Self::Bands(vec![Band { pages: set.clone(), weight: 1.0 / pages }])),
             Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
-            Pattern::Sequential => Some(Self::Cycle(set.clone())),
+            Pattern::Sequential => Some(Self::Cycle(set.clone(), below(rng, set.end - set.start) as f64)),
             Pattern::Zipf => Some(Self::Zipf(Zipf::new(set.clone(), config.exponent, rng))),
         }
     }
@@ -96,7 +97,7 @@ impl Shape {
                     sampler.pages(band.pages.start, band.pages.end, law, sink)
                 })
                 .sum(),
-            Self::Cycle(set) => cycle_runs(set, from, to)
+            Self::Cycle(set, start) => cycle_runs(set, from + start, to + start)
                 .into_iter()
                 .map(|run| {
                     each_word(run.start, run.end, sink);
@@ -117,7 +118,9 @@ impl Shape {
                 }
                 mask | sampler.word(Law::of_exposure((to - from) * band.weight)) & lanes
             }),
-            Self::Cycle(set) => cycle_runs(set, from, to).iter().fold(0, |mask, run| mask | lanes(run, word)),
+            Self::Cycle(set, start) => {
+                cycle_runs(set, from + start, to + start).iter().fold(0, |mask, run| mask | lanes(run, word))
+            }
             Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
         }
     }
@@ -129,7 +132,7 @@ impl Shape {
                 .iter()
                 .map(|band| (band.pages.end - band.pages.start) as f64 * (-writes * band.weight).exp())
                 .sum(),
-            Self::Cycle(set) => ((set.end - set.start) as f64 - writes).max(0.0),
+            Self::Cycle(set, _) => ((set.end - set.start) as f64 - writes).max(0.0),
             Self::Zipf(zipf) => {
                 zipf.groups().iter().map(|group| group.pages * (-writes * group.weight).exp()).sum()
             }
@@ -146,7 +149,7 @@ impl Shape {
                     share * (-writes * band.weight).exp()
                 })
                 .sum(),
-            Self::Cycle(set) => f64::from(u8::from(writes < (set.end - set.start) as f64)),
+            Self::Cycle(set, _) => f64::from(u8::from(writes < (set.end - set.start) as f64)),
             Self::Zipf(zipf) => zipf
                 .groups()
                 .iter()

@@ -188,6 +188,14 @@ impl ZeroMap {
         self.partial.binary_search_by_key(&index, |&(word, _)| word).map_or(0, |found| self.partial[found].1)
     }
 
+    /// Whether any of the eight words from `first` on, a multiple of eight, has zero pages.
+    #[inline]
+    pub(super) fn in_line(&self, first: usize) -> bool {
+        debug_assert!(first.is_multiple_of(8));
+        let whole = self.whole.get(first / 64).is_some_and(|whole| (whole >> (first % 64)) & 0xff != 0);
+        whole || !self.partial.is_empty() && (first..first + 8).any(|word| self.mask(word) != 0)
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> Pages {
         Pages(self.count)

@@ -5,8 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord,
-    Standing,
+    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord, Standing,
 };
 
 /// What happens to the destination's half.
@@ -74,10 +73,7 @@ impl Default for DestinationHandoff {
 impl DestinationHandoff {
     /// The start of a migration: connected, with a replica being built.
     pub fn new() -> Self {
-        Self {
-            state: State::Building,
-            connected: true,
-        }
+        Self { state: State::Building, connected: true }
     }
 
     /// The destination after a crash or restart of its host, with what stable storage says.
@@ -95,10 +91,7 @@ impl DestinationHandoff {
             Some(StableRecord::Running) => State::Running { alive: false },
             Some(record @ StableRecord::Go) => return Err(HandoffError::ForeignRecord { record }),
         };
-        Ok(Self {
-            state,
-            connected: false,
-        })
+        Ok(Self { state, connected: false })
     }
 
     /// What this side knows about the right to run.
@@ -113,9 +106,7 @@ impl DestinationHandoff {
     /// The guest's memory here.
     pub fn held(&self) -> Held {
         match self.state {
-            State::Prepared | State::WritingRunning { replica: true } | State::Resuming => {
-                Held::Paused
-            }
+            State::Prepared | State::WritingRunning { replica: true } | State::Resuming => Held::Paused,
             State::Running { alive: true } => Held::Running,
             State::Building
             | State::WritingRunning { replica: false }
@@ -179,9 +170,7 @@ impl DestinationHandoff {
             (DestinationEvent::Withdraw, State::Building) => {
                 Ok(self.drop_replica(Some(HandoffMessage::Withdraw)))
             }
-            (DestinationEvent::Persisted, State::WritingRunning { replica }) => {
-                Ok(self.persisted(replica))
-            }
+            (DestinationEvent::Persisted, State::WritingRunning { replica }) => Ok(self.persisted(replica)),
             (DestinationEvent::NotPersisted, State::WritingRunning { replica: true }) => {
                 self.state = State::Prepared;
                 Ok(Effects::one(self.send_or_doubt(Standing::Prepared)))
@@ -202,13 +191,8 @@ impl DestinationHandoff {
             (DestinationEvent::Fenced(_), State::Gone) if !self.connected => {
                 Ok(Effects::one(self.write_running(false)))
             }
-            (DestinationEvent::Discard, State::Prepared) if !self.connected => {
-                Ok(self.drop_replica(None))
-            }
-            (event, _) => Err(HandoffError::Destination {
-                event,
-                state: self.state(),
-            }),
+            (DestinationEvent::Discard, State::Prepared) if !self.connected => Ok(self.drop_replica(None)),
+            (event, _) => Err(HandoffError::Destination { event, state: self.state() }),
         }
     }
 
@@ -218,19 +202,16 @@ impl DestinationHandoff {
             // Nothing was promised, and the source resumes when it loses us here.
             State::Building => self.drop_replica(None),
             State::Prepared => Effects::one(Effect::Report(Notice::InDoubt)),
-            State::WritingRunning { .. }
-            | State::Resuming
-            | State::Running { .. }
-            | State::Gone => Effects::NONE,
+            State::WritingRunning { .. } | State::Resuming | State::Running { .. } | State::Gone => {
+                Effects::NONE
+            }
         }
     }
 
     fn received(&mut self, message: HandoffMessage) -> Result<Effects, HandoffError> {
         use HandoffMessage::{Answer, Ask, Cancel, Go, Running};
         Ok(match (self.state, message) {
-            (State::Building | State::Prepared, Cancel) => {
-                self.drop_replica(Some(Answer(Standing::Gone)))
-            }
+            (State::Building | State::Prepared, Cancel) => self.drop_replica(Some(Answer(Standing::Gone))),
             (State::Prepared, Go) => Effects::one(self.write_running(true)),
             // It has not run yet, so *prepared* is true; *running* follows by itself.
             (State::Prepared | State::WritingRunning { .. } | State::Resuming, Ask) => {
@@ -244,10 +225,7 @@ impl DestinationHandoff {
             // can say these.
             _ => {
                 let event = DestinationEvent::Received(message);
-                return Err(HandoffError::Destination {
-                    event,
-                    state: self.state(),
-                });
+                return Err(HandoffError::Destination { event, state: self.state() });
             }
         })
     }
@@ -269,10 +247,7 @@ impl DestinationHandoff {
 
     fn drop_replica(&mut self, say: Option<HandoffMessage>) -> Effects {
         self.state = State::Gone;
-        Effects::of([
-            Some(Effect::DropReplica),
-            say.and_then(|message| self.send(message)),
-        ])
+        Effects::of([Some(Effect::DropReplica), say.and_then(|message| self.send(message))])
     }
 
     fn send(self, message: HandoffMessage) -> Option<Effect> {
@@ -280,8 +255,7 @@ impl DestinationHandoff {
     }
 
     fn send_or_doubt(self, standing: Standing) -> Effect {
-        self.send(HandoffMessage::Answer(standing))
-            .unwrap_or(Effect::Report(Notice::InDoubt))
+        self.send(HandoffMessage::Answer(standing)).unwrap_or(Effect::Report(Notice::InDoubt))
     }
 }
 

@@ -210,11 +210,7 @@ impl Effects {
     fn of<const N: usize>(candidates: [Option<Effect>; N]) -> Self {
         const { assert!(N <= MOST) };
         let mut effects = Self::NONE;
-        for (slot, effect) in effects
-            .list
-            .iter_mut()
-            .zip(candidates.into_iter().flatten())
-        {
+        for (slot, effect) in effects.list.iter_mut().zip(candidates.into_iter().flatten()) {
             *slot = Some(effect);
         }
         effects

@@ -81,10 +81,7 @@ struct World {
 
 /// What happened, as far as a check needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts that are independent of each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 struct Past {
     /// The destination was told *go*, or to take over.
     told_to_run: bool,
@@ -173,11 +170,7 @@ enum Violation {
 type Check = Result<(), Violation>;
 
 fn rule(holds: bool, name: &'static str) -> Check {
-    if holds {
-        Ok(())
-    } else {
-        Err(Violation::Rule(name))
-    }
+    if holds { Ok(()) } else { Err(Violation::Rule(name)) }
 }
 
 fn harm(happened: bool, what: Violation) -> Check {
@@ -186,13 +179,7 @@ fn harm(happened: bool, what: Violation) -> Check {
 
 impl<M> Host<M> {
     fn new(machine: M, running: bool) -> Self {
-        Self {
-            machine: Some(machine),
-            dead: false,
-            stable: None,
-            writing: None,
-            running,
-        }
+        Self { machine: Some(machine), dead: false, stable: None, writing: None, running }
     }
 
     fn crash(&mut self, wrote: Wrote) {
@@ -254,14 +241,8 @@ impl World {
 
     fn connected(&self, side: Side) -> bool {
         match side {
-            Side::Source => self
-                .source
-                .machine
-                .is_some_and(|machine| machine.is_connected()),
-            Side::Destination => self
-                .destination
-                .machine
-                .is_some_and(|machine| machine.is_connected()),
+            Side::Source => self.source.machine.is_some_and(|machine| machine.is_connected()),
+            Side::Destination => self.destination.machine.is_some_and(|machine| machine.is_connected()),
         }
     }
 
@@ -285,9 +266,7 @@ impl World {
             _ if self.dead(side) => Right::Theirs,
             Side::Source => {
                 let machine = self.source.machine;
-                machine
-                    .unwrap_or_else(|| SourceHandoff::restarted(self.source.stable).unwrap())
-                    .right()
+                machine.unwrap_or_else(|| SourceHandoff::restarted(self.source.stable).unwrap()).right()
             }
             Side::Destination => {
                 let machine = self.destination.machine;
@@ -299,14 +278,8 @@ impl World {
 
     fn held(&self, side: Side) -> Held {
         match side {
-            Side::Source => self
-                .source
-                .machine
-                .map_or(Held::Nothing, |machine| machine.held()),
-            Side::Destination => self
-                .destination
-                .machine
-                .map_or(Held::Nothing, |machine| machine.held()),
+            Side::Source => self.source.machine.map_or(Held::Nothing, |machine| machine.held()),
+            Side::Destination => self.destination.machine.map_or(Held::Nothing, |machine| machine.held()),
         }
     }
 
@@ -326,14 +299,8 @@ impl World {
 
     fn in_doubt(&self, side: Side) -> bool {
         match side {
-            Side::Source => self
-                .source
-                .machine
-                .is_some_and(|machine| machine.in_doubt()),
-            Side::Destination => self
-                .destination
-                .machine
-                .is_some_and(|machine| machine.in_doubt()),
+            Side::Source => self.source.machine.is_some_and(|machine| machine.in_doubt()),
+            Side::Destination => self.destination.machine.is_some_and(|machine| machine.in_doubt()),
         }
     }
 
@@ -342,10 +309,7 @@ impl World {
     fn progress(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.held(Side::Source) == Held::Running
-            && self
-                .source
-                .machine
-                .is_some_and(|machine| machine.may_cancel())
+            && self.source.machine.is_some_and(|machine| machine.may_cancel())
         {
             steps.push(Step::Pause);
         }
@@ -389,10 +353,7 @@ impl World {
     /// The fences that may be told to `side`: only those whose guarantee is true.
     fn fences(&self, side: Side, steps: &mut Vec<Step>) {
         let destination_gone = side == Side::Destination
-            && self
-                .destination
-                .machine
-                .is_some_and(|machine| machine.state == DestinationState::Gone)
+            && self.destination.machine.is_some_and(|machine| machine.state == DestinationState::Gone)
             && !self.connected(side);
         if !self.dead(side.other()) || !(self.in_doubt(side) || destination_gone) {
             return;
@@ -410,8 +371,7 @@ impl World {
     fn choices(&self, search: Search) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(machine) = self.source.machine {
-            let too_late =
-                search.is(Broken::CancelsAfterGo) && machine.state == SourceState::Committed;
+            let too_late = search.is(Broken::CancelsAfterGo) && machine.state == SourceState::Committed;
             if machine.may_cancel() || too_late {
                 steps.push(Step::Cancel);
             }
@@ -424,8 +384,7 @@ impl World {
                 steps.push(Step::Discard);
             }
         }
-        if self.left.losses > 0 && self.connected(Side::Source) && self.connected(Side::Destination)
-        {
+        if self.left.losses > 0 && self.connected(Side::Source) && self.connected(Side::Destination) {
             steps.extend([Step::Lose(Side::Source), Step::Lose(Side::Destination)]);
         }
         for side in [Side::Source, Side::Destination] {
@@ -456,10 +415,7 @@ impl World {
     /// is not: it is said once in a migration, so a second one is refused.
     fn repeatable(&self, side: Side) -> bool {
         match side {
-            Side::Source => self
-                .to_source
-                .first()
-                .is_some_and(|m| *m != HandoffMessage::Ready),
+            Side::Source => self.to_source.first().is_some_and(|m| *m != HandoffMessage::Ready),
             Side::Destination => matches!(self.to_destination.first(), Some(Parcel::Message(_))),
         }
     }
@@ -468,10 +424,7 @@ impl World {
 
     fn check(&self) -> Check {
         let sides = [Side::Source, Side::Destination];
-        harm(
-            sides.iter().all(|&side| self.running(side)),
-            Violation::BothRun,
-        )?;
+        harm(sides.iter().all(|&side| self.running(side)), Violation::BothRun)?;
         let mine = |side: &Side| self.right(*side) == Right::Mine;
         harm(sides.iter().all(mine), Violation::BothHoldTheRight)?;
         for side in sides {
@@ -485,40 +438,19 @@ impl World {
     fn check_end(&self, start: Budget) -> Check {
         let sides = [Side::Source, Side::Destination];
         for side in sides {
-            harm(
-                self.right(side) == Right::Undecided,
-                Violation::StillUndecided,
-            )?;
+            harm(self.right(side) == Right::Undecided, Violation::StillUndecided)?;
         }
-        let Some(owner) = sides
-            .into_iter()
-            .find(|&side| self.right(side) == Right::Mine)
-        else {
+        let Some(owner) = sides.into_iter().find(|&side| self.right(side) == Right::Mine) else {
             // The one way to end without an owner: the guest moved, and then its new host died.
-            let released = self
-                .source
-                .machine
-                .is_some_and(|m| m.state == SourceState::Released);
+            let released = self.source.machine.is_some_and(|m| m.state == SourceState::Released);
             return harm(!(released && self.destination.dead), Violation::NobodyOwns);
         };
         harm(!self.running(owner), Violation::OwnerDoesNotRun)?;
-        harm(
-            self.held(owner.other()) != Held::Nothing,
-            Violation::MemoryNotReleased,
-        )?;
-        let settled = self
-            .source
-            .machine
-            .is_none_or(|machine| machine.is_settled())
-            && self
-                .destination
-                .machine
-                .is_none_or(|machine| machine.is_settled());
+        harm(self.held(owner.other()) != Held::Nothing, Violation::MemoryNotReleased)?;
+        let settled = self.source.machine.is_none_or(|machine| machine.is_settled())
+            && self.destination.machine.is_none_or(|machine| machine.is_settled());
         // A source whose peer is dead for good stays ready to tell it.
-        harm(
-            !settled && !self.dead(Side::Destination),
-            Violation::NotSettled,
-        )?;
+        harm(!settled && !self.dead(Side::Destination), Violation::NotSettled)?;
 
         let alive = self.held(owner) == Held::Running;
         let source_crashed = self.left.source_crashes < start.source_crashes;
@@ -527,15 +459,9 @@ impl World {
         let any = source_crashed || destination_crashed || killed;
         harm(!any && !alive, Violation::LostWithoutCrash)?;
         let prepared = !destination_crashed && !killed && !self.past.discarded;
-        harm(
-            self.past.lost_after_go && prepared && !alive,
-            Violation::LostThoughPrepared,
-        )?;
+        harm(self.past.lost_after_go && prepared && !alive, Violation::LostThoughPrepared)?;
         let kept = owner == Side::Source || self.source.dead;
-        harm(
-            self.past.cancelled && !kept,
-            Violation::CancelDidNotKeepTheGuest,
-        )
+        harm(self.past.cancelled && !kept, Violation::CancelDidNotKeepTheGuest)
     }
 }
 

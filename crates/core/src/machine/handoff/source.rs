@@ -5,8 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord,
-    Standing,
+    Effect, Effects, Fence, HandoffError, HandoffMessage, Held, Notice, Right, StableRecord, Standing,
 };
 
 /// What happens to the source's half.
@@ -68,11 +67,7 @@ impl Default for SourceHandoff {
 impl SourceHandoff {
     /// The start of a migration: connected, with the guest running here.
     pub fn new() -> Self {
-        Self {
-            state: State::Sending,
-            connected: true,
-            held: Held::Running,
-        }
+        Self { state: State::Sending, connected: true, held: Held::Running }
     }
 
     /// The source after a crash or restart of its host, with what stable storage says.
@@ -92,11 +87,7 @@ impl SourceHandoff {
                 return Err(HandoffError::ForeignRecord { record });
             }
         };
-        Ok(Self {
-            state,
-            connected: false,
-            held: Held::Nothing,
-        })
+        Ok(Self { state, connected: false, held: Held::Nothing })
     }
 
     /// What this side knows about the right to run.
@@ -165,10 +156,7 @@ impl SourceHandoff {
             SourceEvent::Cancel if self.state == State::Sending => Ok(self.keep()),
             SourceEvent::Persisted if self.state == State::WritingGo => Ok(self.persisted()),
             SourceEvent::NotPersisted if self.state == State::WritingGo => Ok(self.keep()),
-            event => Err(HandoffError::Source {
-                event,
-                state: self.state(),
-            }),
+            event => Err(HandoffError::Source { event, state: self.state() }),
         }
     }
 
@@ -179,9 +167,7 @@ impl SourceHandoff {
             State::Kept { told: false } => Effects::one(Effect::Send(HandoffMessage::Cancel)),
             // While *go* is being written, the message itself will be the question. The others have
             // nothing to say; `Sending` cannot be here, for it does not outlive its connection.
-            State::Sending | State::WritingGo | State::Kept { told: true } | State::Released => {
-                Effects::NONE
-            }
+            State::Sending | State::WritingGo | State::Kept { told: true } | State::Released => Effects::NONE,
         }
     }
 
@@ -220,9 +206,7 @@ impl SourceHandoff {
                 Effects::of([self.release()])
             }
             // Repeating *go* is safe: a destination that has it already says so.
-            (State::Committed, Answer(Standing::Prepared)) => {
-                Effects::one(Effect::Send(HandoffMessage::Go))
-            }
+            (State::Committed, Answer(Standing::Prepared)) => Effects::one(Effect::Send(HandoffMessage::Go)),
             (State::Committed, Answer(Standing::Gone)) => {
                 self.state = State::Kept { told: true };
                 Effects::of([Some(Effect::Erase), self.resume_or_report()])
@@ -232,14 +216,12 @@ impl SourceHandoff {
                 Effects::NONE
             }
             // A *ready* that crossed our *cancel*, and a repeated *running*.
-            (State::Kept { told: false }, Ready)
-            | (State::Released, Running | Answer(Standing::Running)) => Effects::NONE,
+            (State::Kept { told: false }, Ready) | (State::Released, Running | Answer(Standing::Running)) => {
+                Effects::NONE
+            }
             _ => {
                 let event = SourceEvent::Received(message);
-                return Err(HandoffError::Source {
-                    event,
-                    state: self.state(),
-                });
+                return Err(HandoffError::Source { event, state: self.state() });
             }
         })
     }
@@ -250,11 +232,7 @@ impl SourceHandoff {
             Fence::NeverRan => Effects::of([Some(Effect::Erase), self.resume_or_report()]),
             Fence::MayHaveRun => {
                 let release = self.release();
-                Effects::of([
-                    Some(Effect::Erase),
-                    release,
-                    Some(Effect::Report(Notice::GuestLost)),
-                ])
+                Effects::of([Some(Effect::Erase), release, Some(Effect::Report(Notice::GuestLost))])
             }
         }
     }
@@ -264,11 +242,7 @@ impl SourceHandoff {
     fn keep(&mut self) -> Effects {
         self.state = State::Kept { told: false };
         let resume = self.resume();
-        Effects::of([
-            resume,
-            self.connected
-                .then_some(Effect::Send(HandoffMessage::Cancel)),
-        ])
+        Effects::of([resume, self.connected.then_some(Effect::Send(HandoffMessage::Cancel))])
     }
 
     fn resume(&mut self) -> Option<Effect> {

@@ -7,17 +7,12 @@ use std::fmt::Write;
 
 use super::*;
 
-const BEGIN: &str =
-    "<!-- begin: made by `UPDATE_DOCS=1 cargo test -p whimbrel-core handoff::table` -->\n";
+const BEGIN: &str = "<!-- begin: made by `UPDATE_DOCS=1 cargo test -p whimbrel-core handoff::table` -->\n";
 const END: &str = "<!-- end -->\n";
 
 fn listed(effects: Effects) -> String {
     let list: Vec<String> = effects.iter().map(|effect| effect.to_string()).collect();
-    if list.is_empty() {
-        "–".to_owned()
-    } else {
-        list.join(", ")
-    }
+    if list.is_empty() { "–".to_owned() } else { list.join(", ") }
 }
 
 fn outcome(result: Result<Effects, HandoffError>) -> String {
@@ -64,11 +59,8 @@ fn sources() -> Vec<(String, SourceHandoff)> {
         &[Pause, Received(Withdraw)],
         &[Pause, Received(Ready), Persisted, Received(Running)],
     ];
-    let mut all: Vec<_> = lives
-        .into_iter()
-        .map(source_after)
-        .map(|machine| (machine.state().to_owned(), machine))
-        .collect();
+    let mut all: Vec<_> =
+        lives.into_iter().map(source_after).map(|machine| (machine.state().to_owned(), machine)).collect();
     for record in [None, Some(StableRecord::Go)] {
         let machine = SourceHandoff::restarted(record).unwrap();
         all.push((restarted(record), machine));
@@ -171,14 +163,8 @@ fn destination_table(out: &mut String) {
         });
         let mut again = alone;
         again.handle(DestinationEvent::Connected).unwrap();
-        for message in [
-            HandoffMessage::Ask,
-            HandoffMessage::Go,
-            HandoffMessage::Cancel,
-        ] {
-            cells.push(outcome(
-                { again }.handle(DestinationEvent::Received(message)),
-            ));
+        for message in [HandoffMessage::Ask, HandoffMessage::Go, HandoffMessage::Cancel] {
+            cells.push(outcome({ again }.handle(DestinationEvent::Received(message))));
         }
         for fence in [Fence::NeverRan, Fence::MayHaveRun] {
             cells.push(outcome({ alone }.handle(DestinationEvent::Fenced(fence))));
@@ -300,8 +286,7 @@ impl Story {
     }
 
     fn tell(&mut self, who: &str, effects: Effects) {
-        self.told
-            .extend(effects.iter().map(|effect| format!("{who}: {effect}")));
+        self.told.extend(effects.iter().map(|effect| format!("{who}: {effect}")));
     }
 
     fn end(self) -> String {
@@ -310,15 +295,8 @@ impl Story {
             (Right::Theirs, Right::Mine) => ("destination", self.destination.held()),
             rights => panic!("nobody, or both, own the guest: {rights:?}"),
         };
-        let how = if held == Held::Running {
-            "runs"
-        } else {
-            "starts from its disks"
-        };
-        format!(
-            "{}. **The guest {how} at the {place}.**",
-            self.told.join("; ")
-        )
+        let how = if held == Held::Running { "runs" } else { "starts from its disks" };
+        format!("{}. **The guest {how} at the {place}.**", self.told.join("; "))
     }
 }
 
@@ -338,22 +316,10 @@ fn story_table(out: &mut String) {
         (Ready, &[Go], "*go*"),
         (Ready, &[Running], "*running*"),
         (Ready, &[Go, Ask], "*ask*, after *go* was lost"),
-        (
-            Ready,
-            &[Go, Answer(Standing::Prepared)],
-            "*answer prepared*, after *go* was lost",
-        ),
-        (
-            Ready,
-            &[Running, Answer(Standing::Running)],
-            "*answer running*, after *running* was lost",
-        ),
+        (Ready, &[Go, Answer(Standing::Prepared)], "*answer prepared*, after *go* was lost"),
+        (Ready, &[Running, Answer(Standing::Running)], "*answer running*, after *running* was lost"),
         (Cancel, &[Cancel], "*cancel*"),
-        (
-            Cancel,
-            &[Answer(Standing::Gone)],
-            "*answer gone*, to a cancel",
-        ),
+        (Cancel, &[Answer(Standing::Gone)], "*answer gone*, to a cancel"),
         (Withdraw, &[Withdraw], "*withdraw*"),
     ];
     for (start, losses, name) in cases {
@@ -379,9 +345,7 @@ fn tables() -> String {
 fn the_page_says_what_the_machines_do() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/handoff.md");
     let page = std::fs::read_to_string(path).unwrap();
-    let (above, rest) = page
-        .split_once(BEGIN)
-        .expect("the page has the begin marker");
+    let (above, rest) = page.split_once(BEGIN).expect("the page has the begin marker");
     let (found, below) = rest.split_once(END).expect("the page has the end marker");
     let made = format!("\n{}\n", tables());
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -389,14 +353,7 @@ fn the_page_says_what_the_machines_do() {
         return;
     }
     for (found, made) in found.lines().zip(made.lines()) {
-        assert_eq!(
-            found, made,
-            "docs/handoff.md is not what the machines do; see table.rs"
-        );
+        assert_eq!(found, made, "docs/handoff.md is not what the machines do; see table.rs");
     }
-    assert_eq!(
-        found.lines().count(),
-        made.lines().count(),
-        "docs/handoff.md has lines too many or few"
-    );
+    assert_eq!(found.lines().count(), made.lines().count(), "docs/handoff.md has lines too many or few");
 }

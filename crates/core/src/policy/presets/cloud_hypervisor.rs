@@ -15,8 +15,8 @@ use std::time::Duration;
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
 use crate::policy::{
-    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen,
-    Until, Verdict,
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
+    Verdict,
 };
 use crate::progress::{Moment, Progress};
 use crate::units::duration;
@@ -57,11 +57,7 @@ pub(super) const INFO: PresetInfo = PresetInfo {
               round's bandwidth; bounded in time.",
     approximate: None,
     sources: &[
-        Source {
-            tag: "C2",
-            what: "cloud-hypervisor vmm/src/lib.rs",
-            version: "ae44c297",
-        },
+        Source { tag: "C2", what: "cloud-hypervisor vmm/src/lib.rs", version: "ae44c297" },
         Source {
             tag: "C3",
             what: "cloud-hypervisor vm-migration/src/{protocol,context,lib}.rs",
@@ -120,19 +116,12 @@ impl Policy for CloudHypervisor {
         vec![
             ("downtime-limit", duration::format(self.downtime_limit)),
             ("timeout", duration::format(self.timeout)),
-            (
-                "timeout-strategy",
-                self.timeout_strategy.as_str().to_owned(),
-            ),
+            ("timeout-strategy", self.timeout_strategy.as_str().to_owned()),
         ]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence {
-            tick: None,
-            bandwidth: BandwidthWindow::Round,
-            gate: Gate::Wait,
-        }
+        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Wait }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -146,31 +135,17 @@ impl Policy for CloudHypervisor {
         let estimate = if pending.is_zero() {
             Some(Duration::ZERO)
         } else {
-            progress
-                .bandwidth
-                .map(|bandwidth| bandwidth.time_to_send(pending))
+            progress.bandwidth.map(|bandwidth| bandwidth.time_to_send(pending))
         };
         // An unknown estimate is above every limit.
         let small = estimate.is_some_and(|estimate| estimate <= self.downtime_limit);
-        let bandwidth = progress
-            .bandwidth
-            .map_or(Quantity::Unknown, Quantity::Bandwidth);
-        let relation = if small {
-            Relation::AtMost
-        } else {
-            Relation::Above
-        };
-        let estimated = (
-            ESTIMATE,
-            estimate.map_or(Quantity::Unknown, Quantity::Duration),
-        );
+        let bandwidth = progress.bandwidth.map_or(Quantity::Unknown, Quantity::Bandwidth);
+        let relation = if small { Relation::AtMost } else { Relation::Above };
+        let estimated = (ESTIMATE, estimate.map_or(Quantity::Unknown, Quantity::Duration));
         let rule = Reason::new(estimated, relation, limit)
             .with("pending", Quantity::Bytes(pending))
             .with("bandwidth", bandwidth);
-        let switchover = |forced| Decision::Switchover {
-            when: SwitchoverWhen::Now,
-            forced,
-        };
+        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
         if small {
             return Verdict::new(switchover(false), rule);
         }
@@ -205,10 +180,7 @@ mod tests {
     };
 
     const fn stop(forced: bool) -> Decision {
-        Decision::Switchover {
-            when: SwitchoverWhen::Now,
-            forced,
-        }
+        Decision::Switchover { when: SwitchoverWhen::Now, forced }
     }
 
     fn start(round: u32, pending: u64) -> Situation {
@@ -249,26 +221,17 @@ mod tests {
             // One fast round is enough.
             start(3, 30_000).at("10Gbit/s"),
         ];
-        let decisions: Vec<_> = steps(&mut CANCEL.clone(), &rounds)
-            .iter()
-            .map(|step| step.verdict.decision)
-            .collect();
-        assert_eq!(
-            decisions,
-            [Decision::Continue, Decision::Continue, stop(false)]
-        );
+        let decisions: Vec<_> =
+            steps(&mut CANCEL.clone(), &rounds).iter().map(|step| step.verdict.decision).collect();
+        assert_eq!(decisions, [Decision::Continue, Decision::Continue, stop(false)]);
     }
 
     #[test]
     fn a_round_of_an_hour_makes_the_timeout_an_hour_late() {
         let late = [
             start(4, 1 << 20).at("1Gbit/s").after("3599s"),
-            Situation::new("inside", Moment::Tick, 4, 1 << 19)
-                .at("1Gbit/s")
-                .after("3600s"),
-            Situation::new("end", Moment::RoundEnd, 4, 0)
-                .at("1Gbit/s")
-                .after("7199s"),
+            Situation::new("inside", Moment::Tick, 4, 1 << 19).at("1Gbit/s").after("3600s"),
+            Situation::new("end", Moment::RoundEnd, 4, 0).at("1Gbit/s").after("7199s"),
             start(5, 1 << 20).at("1Gbit/s").after("7199s"),
         ];
         let steps = steps(&mut CANCEL.clone(), &late);
@@ -286,19 +249,13 @@ mod tests {
 
     #[test]
     fn ignoring_the_timeout_hands_over_unconverged() {
-        let mut policy = CloudHypervisor {
-            timeout_strategy: TimeoutStrategy::Ignore,
-            ..CANCEL
-        };
+        let mut policy = CloudHypervisor { timeout_strategy: TimeoutStrategy::Ignore, ..CANCEL };
         let late = start(9, 1 << 20).at("1Gbit/s").after("1h");
         assert_eq!(answer(&mut policy, &late).decision, stop(true));
     }
 
     #[test]
     fn what_fits_is_handed_over_even_after_the_timeout() {
-        assert_eq!(
-            decision(&start(9, 10).at("1Gbit/s").after("2h")),
-            stop(false)
-        );
+        assert_eq!(decision(&start(9, 10).at("1Gbit/s").after("2h")), stop(false));
     }
 }

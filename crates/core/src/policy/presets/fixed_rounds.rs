@@ -4,8 +4,8 @@
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, unknown_above};
 use crate::policy::{
-    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen,
-    Until, Verdict,
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
+    Verdict,
 };
 use crate::progress::{Moment, Progress};
 use crate::units::Pages;
@@ -47,10 +47,7 @@ pub(super) const INFO: PresetInfo = PresetInfo {
 };
 
 fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
-    Ok(Box::new(FixedRounds {
-        rounds: given.count("rounds")?,
-        stop_below: given.pages("stop-below")?,
-    }))
+    Ok(Box::new(FixedRounds { rounds: given.count("rounds")?, stop_below: given.pages("stop-below")? }))
 }
 
 impl Policy for FixedRounds {
@@ -59,18 +56,11 @@ impl Policy for FixedRounds {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("rounds", self.rounds.to_string()),
-            ("stop-below", self.stop_below.0.to_string()),
-        ]
+        vec![("rounds", self.rounds.to_string()), ("stop-below", self.stop_below.0.to_string())]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence {
-            tick: None,
-            bandwidth: BandwidthWindow::Round,
-            gate: Gate::Pipelined,
-        }
+        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Pipelined }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -82,15 +72,9 @@ impl Policy for FixedRounds {
         let pending = ("pending", Quantity::Pages(progress.pending));
         let sent = ("rounds sent", Quantity::Count(progress.round.into()));
         let rounds = ("rounds", Quantity::Count(self.rounds.into()));
-        let switchover = |forced| Decision::Switchover {
-            when: SwitchoverWhen::Now,
-            forced,
-        };
+        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
         if progress.pending <= self.stop_below {
-            return Verdict::new(
-                switchover(false),
-                Reason::new(pending, Relation::AtMost, stop_below),
-            );
+            return Verdict::new(switchover(false), Reason::new(pending, Relation::AtMost, stop_below));
         }
         if progress.round >= self.rounds {
             let reason = Reason::new(sent, Relation::AtLeast, rounds).with(pending.0, pending.1);
@@ -111,25 +95,12 @@ mod tests {
     use super::*;
 
     fn start(rounds: u32, stop_below: u64, round: u32, pending: u64) -> Decision {
-        let mut policy = FixedRounds {
-            rounds,
-            stop_below: Pages(stop_below),
-        };
-        answer(
-            &mut policy,
-            &Situation::new("start", Moment::RoundStart, round, pending),
-        )
-        .decision
+        let mut policy = FixedRounds { rounds, stop_below: Pages(stop_below) };
+        answer(&mut policy, &Situation::new("start", Moment::RoundStart, round, pending)).decision
     }
 
-    const CONVERGED: Decision = Decision::Switchover {
-        when: SwitchoverWhen::Now,
-        forced: false,
-    };
-    const FORCED: Decision = Decision::Switchover {
-        when: SwitchoverWhen::Now,
-        forced: true,
-    };
+    const CONVERGED: Decision = Decision::Switchover { when: SwitchoverWhen::Now, forced: false };
+    const FORCED: Decision = Decision::Switchover { when: SwitchoverWhen::Now, forced: true };
 
     #[test]
     fn sends_so_many_times_live_then_stops_by_force() {
@@ -158,10 +129,7 @@ mod tests {
     #[test]
     fn decides_only_when_a_round_starts() {
         for moment in [Moment::Tick, Moment::RoundEnd] {
-            let mut policy = FixedRounds {
-                rounds: 3,
-                stop_below: Pages(0),
-            };
+            let mut policy = FixedRounds { rounds: 3, stop_below: Pages(0) };
             let verdict = answer(&mut policy, &Situation::new("later", moment, 7, 0));
             assert_eq!(verdict.decision, Decision::Continue);
         }

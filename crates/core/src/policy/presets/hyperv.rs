@@ -9,8 +9,8 @@
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
 use crate::policy::{
-    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen,
-    Until, Verdict,
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
+    Verdict,
 };
 use crate::progress::{Moment, Progress};
 use crate::units::ByteCount;
@@ -122,18 +122,11 @@ impl Policy for HyperV {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("passes", self.passes.to_string()),
-            ("small-remainder", self.small_remainder.to_string()),
-        ]
+        vec![("passes", self.passes.to_string()), ("small-remainder", self.small_remainder.to_string())]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence {
-            tick: None,
-            bandwidth: BandwidthWindow::Round,
-            gate: Gate::Pipelined,
-        }
+        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Pipelined }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -145,24 +138,16 @@ impl Policy for HyperV {
         let remaining = ("remaining", Quantity::Bytes(progress.pending_bytes()));
         let sent = ("passes sent", Quantity::Count(progress.round.into()));
         let passes = ("passes", Quantity::Count(self.passes.into()));
-        let switchover = |forced| Decision::Switchover {
-            when: SwitchoverWhen::Now,
-            forced,
-        };
+        let switchover = |forced| Decision::Switchover { when: SwitchoverWhen::Now, forced };
         if progress.pending_bytes() <= self.small_remainder {
-            return Verdict::new(
-                switchover(false),
-                Reason::new(remaining, Relation::AtMost, small),
-            );
+            return Verdict::new(switchover(false), Reason::new(remaining, Relation::AtMost, small));
         }
         if progress.round >= self.passes {
-            let reason =
-                Reason::new(sent, Relation::AtLeast, passes).with(remaining.0, remaining.1);
+            let reason = Reason::new(sent, Relation::AtLeast, passes).with(remaining.0, remaining.1);
             return Verdict::new(switchover(true), reason);
         }
-        let reason = Reason::new(remaining, Relation::Above, small)
-            .with(sent.0, sent.1)
-            .with(passes.0, passes.1);
+        let reason =
+            Reason::new(remaining, Relation::Above, small).with(sent.0, sent.1).with(passes.0, passes.1);
         Verdict::new(Decision::Continue, reason).holding(Until::ROUND_END)
     }
 
@@ -195,48 +180,26 @@ mod tests {
 
     #[test]
     fn a_busy_guest_is_suspended_after_5_or_10_passes() {
-        let forced = Decision::Switchover {
-            when: SwitchoverWhen::Now,
-            forced: true,
-        };
+        let forced = Decision::Switchover { when: SwitchoverWhen::Now, forced: true };
         assert_eq!(sends_before_blackout(&INFO_5), (5, forced));
         assert_eq!(sends_before_blackout(&INFO_10), (10, forced));
     }
 
     #[test]
     fn a_small_remainder_ends_pre_copy_earlier_and_is_not_sent_live() {
-        let mut policy = HyperV {
-            release: Release::R2012,
-            passes: 5,
-            small_remainder: ByteCount::mib(1),
-        };
-        let mut at = |pending| {
-            answer(
-                &mut policy,
-                &Situation::new("start", Moment::RoundStart, 2, pending),
-            )
-            .decision
-        };
-        let converged = Decision::Switchover {
-            when: SwitchoverWhen::Now,
-            forced: false,
-        };
+        let mut policy = HyperV { release: Release::R2012, passes: 5, small_remainder: ByteCount::mib(1) };
+        let mut at =
+            |pending| answer(&mut policy, &Situation::new("start", Moment::RoundStart, 2, pending)).decision;
+        let converged = Decision::Switchover { when: SwitchoverWhen::Now, forced: false };
         assert_eq!(at(256), converged);
         assert_eq!(at(257), Decision::Continue);
     }
 
     #[test]
     fn neither_time_nor_bandwidth_counts() {
-        let mut policy = HyperV {
-            release: Release::R2012,
-            passes: 5,
-            small_remainder: ByteCount::mib(1),
-        };
+        let mut policy = HyperV { release: Release::R2012, passes: 5, small_remainder: ByteCount::mib(1) };
         let plain = Situation::new("start", Moment::RoundStart, 2, 5_000);
         let fast_and_late = plain.clone().at("400Gbit/s").after("30h");
-        assert_eq!(
-            answer(&mut policy, &plain),
-            answer(&mut policy, &fast_and_late)
-        );
+        assert_eq!(answer(&mut policy, &plain), answer(&mut policy, &fast_and_late));
     }
 }

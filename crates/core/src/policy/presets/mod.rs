@@ -34,14 +34,8 @@ use self::parameters::Given;
 use super::{Policy, Quantity, Reason, Relation};
 
 /// Every preset, in the order in which they are listed for people.
-pub static PRESETS: &[PresetInfo] = &[
-    fixed_rounds::INFO,
-    qemu::INFO,
-    xen::INFO,
-    cloud_hypervisor::INFO,
-    hyperv::INFO_5,
-    hyperv::INFO_10,
-];
+pub static PRESETS: &[PresetInfo] =
+    &[fixed_rounds::INFO, qemu::INFO, xen::INFO, cloud_hypervisor::INFO, hyperv::INFO_5, hyperv::INFO_10];
 
 /// What is known about a preset.
 #[derive(Clone, Copy)]
@@ -72,19 +66,14 @@ impl PresetInfo {
     /// # Errors
     ///
     /// [`PresetError`] for a parameter that the preset does not have or a value that it does not take.
-    pub fn build(
-        &self,
-        parameters: &BTreeMap<String, String>,
-    ) -> Result<Box<dyn Policy>, PresetError> {
+    pub fn build(&self, parameters: &BTreeMap<String, String>) -> Result<Box<dyn Policy>, PresetError> {
         (self.build)(&Given::new(self, parameters)?)
     }
 }
 
 impl fmt::Debug for PresetInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PresetInfo")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("PresetInfo").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -130,25 +119,16 @@ pub fn nearest(name: &str) -> Option<&'static str> {
 ///
 /// [`PresetError`] for an unknown preset or parameter, with the nearest known name, and for a value
 /// that the parameter does not take, with what it does take.
-pub fn build(
-    name: &str,
-    parameters: &BTreeMap<String, String>,
-) -> Result<Box<dyn Policy>, PresetError> {
+pub fn build(name: &str, parameters: &BTreeMap<String, String>) -> Result<Box<dyn Policy>, PresetError> {
     match find(name) {
         Some(preset) => preset.build(parameters),
-        None => Err(PresetError::UnknownPreset {
-            preset: name.to_owned(),
-            nearest: nearest(name),
-        }),
+        None => Err(PresetError::UnknownPreset { preset: name.to_owned(), nearest: nearest(name) }),
     }
 }
 
 /// The candidate that `word` most likely means: the one with the fewest edits, if those are few
 /// for its length or `word` is how it begins. Case and the choice between `-` and `_` do not count. The first of equals wins.
-pub fn nearest_name<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest_name<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A name is never this long; a hostile text must not cost its square.
     if word.len() > 64 {
         return None;

@@ -82,10 +82,7 @@ impl ParameterKind {
             Self::Bytes => format!("a size such as {}", Quantity::Bytes.accepted()),
             Self::Count => format!("a whole number from 0 to {}", u32::MAX),
             Self::OptionalBandwidth { none } => {
-                format!(
-                    "a bandwidth such as {}, or `{none}`",
-                    Quantity::Bandwidth.accepted()
-                )
+                format!("a bandwidth such as {}, or `{none}`", Quantity::Bandwidth.accepted())
             }
             Self::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -114,9 +111,7 @@ impl ParameterKind {
             Self::Count => Value::Count(text.parse().map_err(|_| None)?),
             Self::OptionalBandwidth { none } if text == none => Value::OptionalBandwidth(None),
             Self::OptionalBandwidth { .. } => Value::OptionalBandwidth(Some(text.parse()?)),
-            Self::Choice(words) => {
-                Value::Choice(words.iter().find(|&&word| word == text).ok_or(None)?)
-            }
+            Self::Choice(words) => Value::Choice(words.iter().find(|&&word| word == text).ok_or(None)?),
         })
     }
 }
@@ -157,10 +152,7 @@ pub enum PresetError {
         known: Vec<&'static str>,
     },
     /// The parameter does not take this value.
-    #[error(
-        "preset `{preset}`: `{parameter}` cannot be `{}`: expected {accepted}",
-        short(value)
-    )]
+    #[error("preset `{preset}`: `{parameter}` cannot be `{}`: expected {accepted}", short(value))]
     InvalidValue {
         /// The preset.
         preset: &'static str,
@@ -179,11 +171,7 @@ pub enum PresetError {
 /// No more of a text than fits into a message on one line.
 fn short(text: &str) -> String {
     const MOST: usize = 60;
-    let mut cut: String = text
-        .chars()
-        .take(MOST)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut cut: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(MOST).is_some() {
         cut.push('…');
     }
@@ -242,69 +230,30 @@ impl<'a> Given<'a> {
             accepted: info.kind.describe(),
             reason,
         };
-        info.kind
-            .parse(text)
-            .map_err(refused)
-            .and_then(|value| pick(value).ok_or_else(|| refused(None)))
+        info.kind.parse(text).map_err(refused).and_then(|value| pick(value).ok_or_else(|| refused(None)))
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Duration, PresetError> {
-        self.value(name, |value| {
-            if let Value::Duration(x) = value {
-                Some(x)
-            } else {
-                None
-            }
-        })
+        self.value(name, |value| if let Value::Duration(x) = value { Some(x) } else { None })
     }
 
     pub(super) fn pages(&self, name: &str) -> Result<Pages, PresetError> {
-        self.value(name, |value| {
-            if let Value::Pages(x) = value {
-                Some(x)
-            } else {
-                None
-            }
-        })
+        self.value(name, |value| if let Value::Pages(x) = value { Some(x) } else { None })
     }
 
     pub(super) fn bytes(&self, name: &str) -> Result<ByteCount, PresetError> {
-        self.value(name, |value| {
-            if let Value::Bytes(x) = value {
-                Some(x)
-            } else {
-                None
-            }
-        })
+        self.value(name, |value| if let Value::Bytes(x) = value { Some(x) } else { None })
     }
 
     pub(super) fn count(&self, name: &str) -> Result<u32, PresetError> {
-        self.value(name, |value| {
-            if let Value::Count(x) = value {
-                Some(x)
-            } else {
-                None
-            }
-        })
+        self.value(name, |value| if let Value::Count(x) = value { Some(x) } else { None })
     }
 
     pub(super) fn optional_bandwidth(&self, name: &str) -> Result<Option<Bandwidth>, PresetError> {
-        self.value(name, |value| {
-            if let Value::OptionalBandwidth(x) = value {
-                Some(x)
-            } else {
-                None
-            }
-        })
+        self.value(name, |value| if let Value::OptionalBandwidth(x) = value { Some(x) } else { None })
     }
 
     pub(super) fn choice(&self, name: &str) -> Result<&'static str, PresetError> {
-        self.value(name, |value| {
-            if let Value::Choice(x) = value {
-                Some(x)
-            } else {
-                None
-            }
-        })
+        self.value(name, |value| if let Value::Choice(x) = value { Some(x) } else { None })
     }
 }

@@ -22,8 +22,8 @@ use std::time::Duration;
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source};
 use crate::policy::{
-    Adjustments, BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, RateLimit, Reason,
-    Relation, SwitchoverWhen, Until, Verdict,
+    Adjustments, BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, RateLimit, Reason, Relation,
+    SwitchoverWhen, Until, Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::units::{Bandwidth, ByteCount, Pages, duration};
@@ -56,33 +56,15 @@ pub(super) const INFO: PresetInfo = PresetInfo {
               100 ms; never gives up.",
     approximate: None,
     sources: &[
-        Source {
-            tag: "Q1",
-            what: "qemu/qemu migration/migration.c",
-            version: "2400fad5",
-        },
-        Source {
-            tag: "Q2",
-            what: "qemu/qemu migration/options.c",
-            version: "2400fad5",
-        },
-        Source {
-            tag: "Q3",
-            what: "qemu/qemu migration/ram.c",
-            version: "8.2 to 9.0",
-        },
-        Source {
-            tag: "Q6",
-            what: "qemu/qemu qapi/migration.json",
-            version: "ef965377 and 01bed0ff",
-        },
+        Source { tag: "Q1", what: "qemu/qemu migration/migration.c", version: "2400fad5" },
+        Source { tag: "Q2", what: "qemu/qemu migration/options.c", version: "2400fad5" },
+        Source { tag: "Q3", what: "qemu/qemu migration/ram.c", version: "8.2 to 9.0" },
+        Source { tag: "Q6", what: "qemu/qemu qapi/migration.json", version: "ef965377 and 01bed0ff" },
     ],
     parameters: &[
         ParameterInfo {
             name: "downtime-limit",
-            kind: ParameterKind::Duration {
-                most: Some(LONGEST_LIMIT),
-            },
+            kind: ParameterKind::Duration { most: Some(LONGEST_LIMIT) },
             default: "300ms",
             doc: "The downtime that the estimate must stay below.",
             source: "Q2",
@@ -120,9 +102,7 @@ impl QemuDefault {
     /// where the bandwidth is given.
     pub fn threshold(&self, measured: Option<Bandwidth>) -> ByteCount {
         measured.map_or(ByteCount::ZERO, |measured| {
-            self.switchover_bandwidth
-                .unwrap_or(measured)
-                .bytes_in(self.downtime_limit)
+            self.switchover_bandwidth.unwrap_or(measured).bytes_in(self.downtime_limit)
         })
     }
 
@@ -141,11 +121,7 @@ impl QemuDefault {
         let threshold = self.threshold(doubled.or(Some(measured)));
         // The most pages that are strictly below the threshold.
         let below = threshold.0.saturating_sub(1) / progress.page_size.bytes().0;
-        Until {
-            pending: Pages(below),
-            bandwidth: doubled,
-            ..Until::ROUND_END
-        }
+        Until { pending: Pages(below), bandwidth: doubled, ..Until::ROUND_END }
     }
 
     fn reason(&self, progress: &Progress, relation: Relation, threshold: ByteCount) -> Reason {
@@ -173,10 +149,7 @@ impl QemuDefault {
 }
 
 fn rate(limit: RateLimit) -> Adjustments {
-    Adjustments {
-        rate_limit: Some(limit),
-        ..Adjustments::default()
-    }
+    Adjustments { rate_limit: Some(limit), ..Adjustments::default() }
 }
 
 impl Policy for QemuDefault {
@@ -190,27 +163,17 @@ impl Policy for QemuDefault {
         };
         vec![
             ("downtime-limit", duration::format(self.downtime_limit)),
-            (
-                "switchover-bandwidth",
-                text(self.switchover_bandwidth, MEASURED),
-            ),
+            ("switchover-bandwidth", text(self.switchover_bandwidth, MEASURED)),
             ("max-bandwidth", text(self.max_bandwidth, UNLIMITED)),
         ]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence {
-            tick: Some(SLICE),
-            bandwidth: BandwidthWindow::Time(WINDOW),
-            gate: Gate::Pipelined,
-        }
+        Cadence { tick: Some(SLICE), bandwidth: BandwidthWindow::Time(WINDOW), gate: Gate::Pipelined }
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities {
-            harvest_on_demand: true,
-            ..Capabilities::default()
-        }
+        Capabilities { harvest_on_demand: true, ..Capabilities::default() }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
@@ -243,10 +206,7 @@ impl Policy for QemuDefault {
 
 /// QEMU lifts the rate cap, whoever set it, before it sends the rest.
 fn switchover(reason: Reason) -> Verdict {
-    let decision = Decision::Switchover {
-        when: SwitchoverWhen::Now,
-        forced: false,
-    };
+    let decision = Decision::Switchover { when: SwitchoverWhen::Now, forced: false };
     Verdict::new(decision, reason).adjusting(rate(RateLimit::Unlimited))
 }
 
@@ -262,10 +222,7 @@ mod tests {
     };
     /// At this rate the threshold is 30,000 pages of 4 KiB exactly.
     const EXACT: &str = "409600000B/s";
-    const SWITCHOVER: Decision = Decision::Switchover {
-        when: SwitchoverWhen::Now,
-        forced: false,
-    };
+    const SWITCHOVER: Decision = Decision::Switchover { when: SwitchoverWhen::Now, forced: false };
 
     fn asked(moment: Moment, pending: u64) -> Situation {
         Situation::new("asked", moment, 3, pending)
@@ -281,37 +238,19 @@ mod tests {
 
     #[test]
     fn the_comparison_is_strict() {
-        assert_eq!(
-            decision(&asked(Moment::Tick, 30_000).at(EXACT)),
-            Decision::Continue
-        );
-        assert_eq!(
-            decision(&asked(Moment::Tick, 29_999).at(EXACT)),
-            Decision::Harvest
-        );
-        assert_eq!(
-            decision(&asked(Moment::RoundStart, 30_000).at(EXACT)),
-            Decision::Continue
-        );
-        assert_eq!(
-            decision(&asked(Moment::RoundStart, 29_999).at(EXACT)),
-            SWITCHOVER
-        );
+        assert_eq!(decision(&asked(Moment::Tick, 30_000).at(EXACT)), Decision::Continue);
+        assert_eq!(decision(&asked(Moment::Tick, 29_999).at(EXACT)), Decision::Harvest);
+        assert_eq!(decision(&asked(Moment::RoundStart, 30_000).at(EXACT)), Decision::Continue);
+        assert_eq!(decision(&asked(Moment::RoundStart, 29_999).at(EXACT)), SWITCHOVER);
     }
 
     #[test]
     fn before_the_first_window_the_threshold_is_zero() {
         assert_eq!(decision(&asked(Moment::Tick, 1)), Decision::Continue);
         assert_eq!(decision(&asked(Moment::RoundStart, 1)), Decision::Continue);
-        let mut given = QemuDefault {
-            switchover_bandwidth: Bandwidth::new(1 << 30),
-            ..QEMU
-        };
+        let mut given = QemuDefault { switchover_bandwidth: Bandwidth::new(1 << 30), ..QEMU };
         let early = answer(&mut given, &asked(Moment::Tick, 1));
-        assert_eq!(
-            (early.decision, early.until),
-            (Decision::Continue, Until::NEXT)
-        );
+        assert_eq!((early.decision, early.until), (Decision::Continue, Until::NEXT));
     }
 
     #[test]
@@ -323,20 +262,14 @@ mod tests {
 
     #[test]
     fn at_a_rounds_end_with_a_threshold_the_machine_harvests_by_itself() {
-        assert_eq!(
-            decision(&asked(Moment::RoundEnd, 0).at(EXACT)),
-            Decision::Continue
-        );
+        assert_eq!(decision(&asked(Moment::RoundEnd, 0).at(EXACT)), Decision::Continue);
     }
 
     #[test]
     fn an_early_harvest_ends_in_a_switchover_or_in_a_round_with_what_was_left() {
         let tick = asked(Moment::Tick, 29_000).at(EXACT);
         let few = [tick.clone(), asked(Moment::RoundStart, 29_500).at(EXACT)];
-        assert_eq!(
-            decisions(&steps(&mut QEMU.clone(), &few)),
-            [Decision::Harvest, SWITCHOVER]
-        );
+        assert_eq!(decisions(&steps(&mut QEMU.clone(), &few)), [Decision::Harvest, SWITCHOVER]);
         let many = [tick, asked(Moment::RoundStart, 90_000).at(EXACT)];
         let went_on = decisions(&steps(&mut QEMU.clone(), &many));
         assert_eq!(went_on, [Decision::Harvest, Decision::Continue]);
@@ -346,10 +279,8 @@ mod tests {
     fn what_the_final_harvest_finds_is_never_compared() {
         // The guest dirties far more than the limit allows between this answer and its pause; nobody
         // asks again.
-        let last = [
-            asked(Moment::RoundStart, 29_999).at(EXACT),
-            asked(Moment::RoundStart, 1 << 20).at(EXACT),
-        ];
+        let last =
+            [asked(Moment::RoundStart, 29_999).at(EXACT), asked(Moment::RoundStart, 1 << 20).at(EXACT)];
         assert_eq!(decisions(&steps(&mut QEMU.clone(), &last)), [SWITCHOVER]);
     }
 
@@ -357,20 +288,11 @@ mod tests {
     fn never_gives_up() {
         let ages: Vec<_> = (0..1_000)
             .map(|round| {
-                let moment = if round % 2 == 0 {
-                    Moment::RoundStart
-                } else {
-                    Moment::Tick
-                };
-                Situation::new("old", moment, round * 1_000, 30_000)
-                    .at(EXACT)
-                    .after("300d")
+                let moment = if round % 2 == 0 { Moment::RoundStart } else { Moment::Tick };
+                Situation::new("old", moment, round * 1_000, 30_000).at(EXACT).after("300d")
             })
             .collect();
-        assert_eq!(
-            decisions(&steps(&mut QEMU.clone(), &ages)),
-            [Decision::Continue; 1_000]
-        );
+        assert_eq!(decisions(&steps(&mut QEMU.clone(), &ages)), [Decision::Continue; 1_000]);
     }
 
     #[test]
@@ -382,10 +304,7 @@ mod tests {
             asked(Moment::RoundStart, 100_000).at("1638400000B/s"),
         ];
         let steps = steps(&mut QEMU.clone(), &noisy);
-        assert_eq!(
-            decisions(&steps),
-            [Decision::Continue, Decision::Harvest, SWITCHOVER]
-        );
+        assert_eq!(decisions(&steps), [Decision::Continue, Decision::Harvest, SWITCHOVER]);
         // A simulator that skips ticks must notice: the first answer says so.
         assert!(steps[0].verdict.until.reached(&noisy[1].progress));
     }
@@ -393,10 +312,7 @@ mod tests {
     #[test]
     fn a_given_switchover_bandwidth_is_trusted_whatever_is_measured() {
         let given = Bandwidth::new(409_600_000);
-        let mut policy = QemuDefault {
-            switchover_bandwidth: given,
-            ..QEMU
-        };
+        let mut policy = QemuDefault { switchover_bandwidth: given, ..QEMU };
         for measured in ["1B/s", "1Gbit/s", "400Gbit/s"] {
             let above = answer(&mut policy, &asked(Moment::Tick, 30_000).at(measured));
             assert_eq!(above.decision, Decision::Continue);
@@ -418,39 +334,23 @@ mod tests {
     #[test]
     fn the_rate_cap_is_set_once_and_lifted_for_the_last_copy() {
         let cap = Bandwidth::new(128 << 20).expect("not zero");
-        let mut policy = QemuDefault {
-            max_bandwidth: Some(cap),
-            ..QEMU
-        };
+        let mut policy = QemuDefault { max_bandwidth: Some(cap), ..QEMU };
         let life = [
             Situation::new("bulk", Moment::RoundStart, 0, 1 << 20),
             Situation::new("tick", Moment::Tick, 0, 1 << 19).at(EXACT),
             Situation::new("next", Moment::RoundStart, 1, 1 << 19).at(EXACT),
             Situation::new("last", Moment::RoundStart, 2, 1).at(EXACT),
         ];
-        let limits: Vec<_> = steps(&mut policy, &life)
-            .iter()
-            .map(|step| step.verdict.adjust.rate_limit)
-            .collect();
-        assert_eq!(
-            limits,
-            [
-                Some(RateLimit::AtMost(cap)),
-                None,
-                None,
-                Some(RateLimit::Unlimited)
-            ]
-        );
+        let limits: Vec<_> =
+            steps(&mut policy, &life).iter().map(|step| step.verdict.adjust.rate_limit).collect();
+        assert_eq!(limits, [Some(RateLimit::AtMost(cap)), None, None, Some(RateLimit::Unlimited)]);
     }
 
     #[test]
     fn slices_and_windows_are_qemus() {
         let cadence = QEMU.cadence();
         assert_eq!(cadence.tick, Some(Duration::from_millis(50)));
-        assert_eq!(
-            cadence.bandwidth,
-            BandwidthWindow::Time(Duration::from_millis(100))
-        );
+        assert_eq!(cadence.bandwidth, BandwidthWindow::Time(Duration::from_millis(100)));
         assert_eq!(cadence.gate, Gate::Pipelined);
     }
 }

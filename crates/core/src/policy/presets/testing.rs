@@ -8,9 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::layout::PageSize;
-use crate::policy::{
-    BandwidthWindow, Cadence, Decision, Policy, RateLimit, SwitchoverWhen, Verdict,
-};
+use crate::policy::{BandwidthWindow, Cadence, Decision, Policy, RateLimit, SwitchoverWhen, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::units::{Bandwidth, ByteCount, Pages, Timestamp, duration};
 
@@ -25,20 +23,11 @@ pub(super) struct Situation {
 impl Situation {
     /// `pending` pages of 4 KiB in round `round`; no bandwidth, no time passed.
     pub(super) fn new(name: &'static str, moment: Moment, round: u32, pending: u64) -> Self {
-        let all = Capabilities {
-            throttle: true,
-            post_copy: true,
-            harvest_on_demand: true,
-            pause: true,
-        };
+        let all = Capabilities { throttle: true, post_copy: true, harvest_on_demand: true, pause: true };
         let mut progress = Progress::at_start(PageSize::Kib4, Pages(1 << 20), all);
         progress.round = round;
         progress.pending = Pages(pending);
-        Self {
-            name,
-            moment,
-            progress,
-        }
+        Self { name, moment, progress }
     }
 
     /// The same with this bandwidth.
@@ -69,10 +58,7 @@ pub(super) fn steps(policy: &mut dyn Policy, situations: &[Situation]) -> Vec<St
     for situation in situations {
         let verdict = policy.decide(situation.moment, &situation.progress);
         let goes_on = goes_on(verdict.decision);
-        steps.push(Step {
-            situation: situation.clone(),
-            verdict,
-        });
+        steps.push(Step { situation: situation.clone(), verdict });
         if !goes_on {
             break;
         }
@@ -109,10 +95,7 @@ pub(super) fn curve(policy: &mut dyn Policy, guest: Guest, rounds: u32) -> Vec<S
         let verdict = run.ask(Moment::RoundStart);
         match verdict.decision {
             Decision::Continue => {}
-            Decision::Switchover {
-                when: SwitchoverWhen::AfterRound,
-                ..
-            } => break,
+            Decision::Switchover { when: SwitchoverWhen::AfterRound, .. } => break,
             decision if !goes_on(decision) => break,
             _ => {}
         }
@@ -140,15 +123,7 @@ impl<'a> Run<'a> {
         let cadence = policy.cadence();
         let mut situation = Situation::new(guest.name, Moment::RoundStart, 0, guest.memory.0);
         situation.progress.memory = guest.memory;
-        Self {
-            policy,
-            guest,
-            cadence,
-            situation,
-            cap: None,
-            written_for: 0,
-            steps: Vec::new(),
-        }
+        Self { policy, guest, cadence, situation, cap: None, written_for: 0, steps: Vec::new() }
     }
 
     fn ask(&mut self, moment: Moment) -> Verdict {
@@ -159,18 +134,13 @@ impl<'a> Run<'a> {
             Some(RateLimit::Unlimited) => self.cap = None,
             None => {}
         }
-        self.steps.push(Step {
-            situation: self.situation.clone(),
-            verdict: verdict.clone(),
-        });
+        self.steps.push(Step { situation: self.situation.clone(), verdict: verdict.clone() });
         verdict
     }
 
     /// Sends what is pending, or part of it; the last decision.
     fn send_round(&mut self, mut standing: Verdict) -> Decision {
-        let rate = self
-            .cap
-            .map_or(self.guest.link, |cap| cap.min(self.guest.link));
+        let rate = self.cap.map_or(self.guest.link, |cap| cap.min(self.guest.link));
         loop {
             let progress = &mut self.situation.progress;
             let whole = rate.time_to_send(progress.pending_bytes());
@@ -178,9 +148,7 @@ impl<'a> Run<'a> {
             let sent = if slice == whole {
                 progress.pending
             } else {
-                rate.bytes_in(slice)
-                    .pages(progress.page_size)
-                    .min(progress.pending)
+                rate.bytes_in(slice).pages(progress.page_size).min(progress.pending)
             };
             progress.now = progress.now.saturating_add(slice);
             progress.pending = progress.pending.saturating_sub(sent);
@@ -212,10 +180,7 @@ impl<'a> Run<'a> {
         let progress = &mut self.situation.progress;
         progress.left_over = progress.pending;
         progress.dirtied = dirtied;
-        progress.pending = progress
-            .pending
-            .saturating_add(dirtied)
-            .min(self.guest.memory);
+        progress.pending = progress.pending.saturating_add(dirtied).min(self.guest.memory);
         progress.round += 1;
         progress.round_started = progress.now;
         progress.round_sent = ByteCount::ZERO;

@@ -14,18 +14,11 @@ use crate::progress::{Capabilities, Moment, Progress};
 use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
 
 fn given(parameters: &[(&str, &str)]) -> BTreeMap<String, String> {
-    parameters
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn texts(policy: &dyn Policy) -> BTreeMap<String, String> {
-    policy
-        .parameters()
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    policy.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[test]
@@ -33,20 +26,12 @@ fn every_preset_builds_from_its_defaults_and_says_them_again() {
     for preset in presets() {
         let policy = build(preset.name, &BTreeMap::new()).expect("defaults are accepted");
         assert_eq!(policy.name(), preset.name);
-        let said: Vec<_> = policy
-            .parameters()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let said: Vec<_> = policy.parameters().into_iter().map(|(name, _)| name).collect();
         let known: Vec<_> = preset.parameters.iter().map(|known| known.name).collect();
         assert_eq!(said, known, "{}", preset.name);
         for (name, text) in policy.parameters() {
             let info = preset.parameter(name).expect("listed");
-            assert_eq!(
-                info.kind.parse(&text),
-                info.kind.parse(info.default),
-                "{name}"
-            );
+            assert_eq!(info.kind.parse(&text), info.kind.parse(info.default), "{name}");
         }
     }
 }
@@ -54,25 +39,14 @@ fn every_preset_builds_from_its_defaults_and_says_them_again() {
 #[test]
 fn the_presets_are_those_of_the_field_in_order() {
     let names: Vec<_> = presets().iter().map(|preset| preset.name).collect();
-    let field = [
-        "fixed-rounds",
-        "qemu-default",
-        "xen-5",
-        "cloud-hypervisor",
-        "hyperv-5",
-        "hyperv-10",
-    ];
+    let field = ["fixed-rounds", "qemu-default", "xen-5", "cloud-hypervisor", "hyperv-5", "hyperv-10"];
     assert_eq!(names, field);
 }
 
 #[test]
 fn only_presets_without_a_public_rule_are_marked_approximate() {
     for preset in presets() {
-        assert_eq!(
-            preset.approximate.is_some(),
-            preset.name.starts_with("hyperv"),
-            "{preset:?}"
-        );
+        assert_eq!(preset.approximate.is_some(), preset.name.starts_with("hyperv"), "{preset:?}");
     }
 }
 
@@ -80,15 +54,8 @@ fn only_presets_without_a_public_rule_are_marked_approximate() {
 fn every_parameter_names_a_source_that_its_preset_lists() {
     for preset in presets() {
         for parameter in preset.parameters {
-            let listed = preset
-                .sources
-                .iter()
-                .any(|source| source.tag == parameter.source);
-            assert!(
-                listed || parameter.source == "ours",
-                "{}: {parameter:?}",
-                preset.name
-            );
+            let listed = preset.sources.iter().any(|source| source.tag == parameter.source);
+            assert!(listed || parameter.source == "ours", "{}: {parameter:?}", preset.name);
             assert!(!parameter.doc.is_empty() && !parameter.kind.describe().is_empty());
         }
     }
@@ -99,13 +66,7 @@ fn only_qemu_needs_a_harvest_on_demand() {
     for preset in presets() {
         let needs = preset.build(&BTreeMap::new()).expect("defaults").needs();
         let harvest_on_demand = preset.name == "qemu-default";
-        assert_eq!(
-            needs,
-            Capabilities {
-                harvest_on_demand,
-                ..Capabilities::default()
-            }
-        );
+        assert_eq!(needs, Capabilities { harvest_on_demand, ..Capabilities::default() });
     }
 }
 
@@ -218,16 +179,13 @@ fn any_pages() -> impl Strategy<Value = Pages> {
 
 fn any_qemu() -> impl Strategy<Value = QemuDefault> {
     let limit = prop_oneof![Just(0), 0..2_000_000_000u64, 0..=2_000_000_000_000u64];
-    (
-        limit,
-        prop::option::of(any_bandwidth()),
-        prop::option::of(any_bandwidth()),
-    )
-        .prop_map(|(limit, switchover_bandwidth, max_bandwidth)| QemuDefault {
+    (limit, prop::option::of(any_bandwidth()), prop::option::of(any_bandwidth())).prop_map(
+        |(limit, switchover_bandwidth, max_bandwidth)| QemuDefault {
             downtime_limit: Duration::from_nanos(limit),
             switchover_bandwidth,
             max_bandwidth,
-        })
+        },
+    )
 }
 
 fn any_cloud_hypervisor() -> impl Strategy<Value = CloudHypervisor> {
@@ -235,11 +193,7 @@ fn any_cloud_hypervisor() -> impl Strategy<Value = CloudHypervisor> {
         CloudHypervisor {
             downtime_limit,
             timeout,
-            timeout_strategy: if cancel {
-                TimeoutStrategy::Cancel
-            } else {
-                TimeoutStrategy::Ignore
-            },
+            timeout_strategy: if cancel { TimeoutStrategy::Cancel } else { TimeoutStrategy::Ignore },
         }
     })
 }
@@ -249,13 +203,10 @@ fn any_policy() -> impl Strategy<Value = Box<dyn Policy>> {
         Box::new(policy)
     }
     prop_oneof![
-        (any_count(), any_pages())
-            .prop_map(|(rounds, stop_below)| boxed(FixedRounds { rounds, stop_below })),
+        (any_count(), any_pages()).prop_map(|(rounds, stop_below)| boxed(FixedRounds { rounds, stop_below })),
         any_qemu().prop_map(boxed),
-        (any_count(), any_pages()).prop_map(|(max_iterations, min_dirty)| boxed(Xen5 {
-            max_iterations,
-            min_dirty
-        })),
+        (any_count(), any_pages())
+            .prop_map(|(max_iterations, min_dirty)| boxed(Xen5 { max_iterations, min_dirty })),
         any_cloud_hypervisor().prop_map(boxed),
         (any::<bool>(), any_count(), any::<u64>()).prop_map(|(old, passes, small)| boxed(HyperV {
             release: if old { Release::R2008 } else { Release::R2012 },
@@ -266,11 +217,7 @@ fn any_policy() -> impl Strategy<Value = Box<dyn Policy>> {
 }
 
 fn any_moment() -> impl Strategy<Value = Moment> {
-    prop_oneof![
-        Just(Moment::Tick),
-        Just(Moment::RoundStart),
-        Just(Moment::RoundEnd)
-    ]
+    prop_oneof![Just(Moment::Tick), Just(Moment::RoundStart), Just(Moment::RoundEnd)]
 }
 
 fn any_page_size() -> impl Strategy<Value = PageSize> {
@@ -308,20 +255,16 @@ prop_compose! {
 /// Pending pages of a round, falling from tick to tick, each with a bandwidth.
 fn any_round() -> impl Strategy<Value = Vec<(u64, u64)>> {
     // Page counts near what 0 to 2 s at 1 to 1000 MB/s leave pending, so that thresholds are crossed.
-    prop::collection::vec((0..300_000u64, 1_000_000..1_000_000_000u64), 1..40).prop_map(
-        |mut ticks| {
-            ticks.sort_by_key(|&(pending, _)| std::cmp::Reverse(pending));
-            ticks
-        },
-    )
+    prop::collection::vec((0..300_000u64, 1_000_000..1_000_000_000u64), 1..40).prop_map(|mut ticks| {
+        ticks.sort_by_key(|&(pending, _)| std::cmp::Reverse(pending));
+        ticks
+    })
 }
 
 /// The bandwidth of a tick wanders rather than jumps, or nothing would ever be skipped.
 fn wandering(before: Option<Bandwidth>, drawn: u64) -> Option<Bandwidth> {
     let drawn = match before {
-        Some(before) if !drawn.is_multiple_of(8) => {
-            before.bytes_per_second() / 10 * (5 + drawn % 12) + 1
-        }
+        Some(before) if !drawn.is_multiple_of(8) => before.bytes_per_second() / 10 * (5 + drawn % 12) + 1,
         _ => drawn,
     };
     Bandwidth::new(drawn)
@@ -368,9 +311,7 @@ fn ask_both(
 
 #[test]
 fn until_lets_most_ticks_of_a_steady_round_be_skipped() {
-    let ticks: Vec<_> = (0..200)
-        .map(|tick| (300_000 - tick * 1_000, 1_000_000))
-        .collect();
+    let ticks: Vec<_> = (0..200).map(|tick| (300_000 - tick * 1_000, 1_000_000)).collect();
     let policy = build("qemu-default", &BTreeMap::new()).expect("defaults");
     let (every, kept, skipped) = ask_both(&*policy, PageSize::Kib4, &[ticks], 2);
     assert_eq!(every, kept);

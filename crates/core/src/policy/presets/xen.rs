@@ -13,8 +13,8 @@
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
 use crate::policy::{
-    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen,
-    Until, Verdict,
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
+    Verdict,
 };
 use crate::progress::{Moment, Progress};
 use crate::units::Pages;
@@ -34,16 +34,8 @@ pub(super) const INFO: PresetInfo = PresetInfo {
               dirty; no bound on the downtime.",
     approximate: None,
     sources: &[
-        Source {
-            tag: "X1",
-            what: "xen tools/libs/guest/xg_sr_save.c",
-            version: "c447b730",
-        },
-        Source {
-            tag: "X2",
-            what: "xen tools/include/xenguest.h",
-            version: "c447b730",
-        },
+        Source { tag: "X1", what: "xen tools/libs/guest/xg_sr_save.c", version: "c447b730" },
+        Source { tag: "X2", what: "xen tools/include/xenguest.h", version: "c447b730" },
     ],
     parameters: &[
         ParameterInfo {
@@ -76,33 +68,23 @@ impl Xen5 {
     fn rule(&self, iteration: u64, dirty: Option<Pages>) -> (Rule, Reason) {
         let min_dirty = ("min-dirty", Quantity::Pages(self.min_dirty));
         let count = ("iteration", Quantity::Count(iteration));
-        let cap = (
-            "max-iterations",
-            Quantity::Count(self.max_iterations.into()),
-        );
+        let cap = ("max-iterations", Quantity::Count(self.max_iterations.into()));
         let capped = iteration >= u64::from(self.max_iterations);
         let Some(dirty) = dirty else {
-            let (rule, relation) = if capped {
-                (Rule::Cap, Relation::AtLeast)
-            } else {
-                (Rule::GoOn, Relation::Below)
-            };
+            let (rule, relation) =
+                if capped { (Rule::Cap, Relation::AtLeast) } else { (Rule::GoOn, Relation::Below) };
             return (rule, Reason::new(count, relation, cap));
         };
         let pending = ("pending", Quantity::Pages(dirty));
         if dirty < self.min_dirty {
-            return (
-                Rule::Small,
-                Reason::new(pending, Relation::Below, min_dirty),
-            );
+            return (Rule::Small, Reason::new(pending, Relation::Below, min_dirty));
         }
         if capped {
             let reason = Reason::new(count, Relation::AtLeast, cap).with(pending.0, pending.1);
             return (Rule::Cap, reason);
         }
-        let reason = Reason::new(pending, Relation::AtLeast, min_dirty)
-            .with(count.0, count.1)
-            .with(cap.0, cap.1);
+        let reason =
+            Reason::new(pending, Relation::AtLeast, min_dirty).with(count.0, count.1).with(cap.0, cap.1);
         (Rule::GoOn, reason)
     }
 }
@@ -121,48 +103,29 @@ impl Policy for Xen5 {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("max-iterations", self.max_iterations.to_string()),
-            ("min-dirty", self.min_dirty.0.to_string()),
-        ]
+        vec![("max-iterations", self.max_iterations.to_string()), ("min-dirty", self.min_dirty.0.to_string())]
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence {
-            tick: None,
-            bandwidth: BandwidthWindow::Round,
-            gate: Gate::Pipelined,
-        }
+        Cadence { tick: None, bandwidth: BandwidthWindow::Round, gate: Gate::Pipelined }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         let round = u64::from(progress.round);
         let (when, (rule, reason)) = match moment {
             // What was found is sent live in any case.
-            Moment::RoundStart => (
-                SwitchoverWhen::AfterRound,
-                self.rule(round, Some(progress.pending)),
-            ),
+            Moment::RoundStart => (SwitchoverWhen::AfterRound, self.rule(round, Some(progress.pending))),
             Moment::RoundEnd => (SwitchoverWhen::Now, self.rule(round + 1, None)),
             // Xen does not look up from a round.
             Moment::Tick => {
                 let min_dirty = ("min-dirty", Quantity::Pages(self.min_dirty));
-                (
-                    SwitchoverWhen::Now,
-                    (Rule::GoOn, unknown_above("remaining", min_dirty)),
-                )
+                (SwitchoverWhen::Now, (Rule::GoOn, unknown_above("remaining", min_dirty)))
             }
         };
         if rule == Rule::GoOn {
             return Verdict::new(Decision::Continue, reason).holding(Until::ROUND_END);
         }
-        Verdict::new(
-            Decision::Switchover {
-                when,
-                forced: rule == Rule::Cap,
-            },
-            reason,
-        )
+        Verdict::new(Decision::Switchover { when, forced: rule == Rule::Cap }, reason)
     }
 
     fn boxed_clone(&self) -> Box<dyn Policy> {
@@ -175,30 +138,17 @@ mod tests {
     use super::super::testing::{Guest, Situation, answer, curve, steps};
     use super::*;
 
-    const XEN: Xen5 = Xen5 {
-        max_iterations: 5,
-        min_dirty: Pages(50),
-    };
+    const XEN: Xen5 = Xen5 { max_iterations: 5, min_dirty: Pages(50) };
 
     fn at(moment: Moment, round: u32, pending: u64) -> Decision {
-        answer(
-            &mut XEN.clone(),
-            &Situation::new("asked", moment, round, pending),
-        )
-        .decision
+        answer(&mut XEN.clone(), &Situation::new("asked", moment, round, pending)).decision
     }
 
     const fn after_round(forced: bool) -> Decision {
-        Decision::Switchover {
-            when: SwitchoverWhen::AfterRound,
-            forced,
-        }
+        Decision::Switchover { when: SwitchoverWhen::AfterRound, forced }
     }
 
-    const FORCED_NOW: Decision = Decision::Switchover {
-        when: SwitchoverWhen::Now,
-        forced: true,
-    };
+    const FORCED_NOW: Decision = Decision::Switchover { when: SwitchoverWhen::Now, forced: true };
 
     #[test]
     fn what_was_found_is_sent_live_even_when_the_rule_says_stop() {
@@ -236,20 +186,14 @@ mod tests {
             link: "1Gbit/s".parse().expect("a bandwidth"),
         };
         let asked = curve(&mut XEN.clone(), busy, 100);
-        let sends = asked
-            .iter()
-            .filter(|step| step.situation.moment == Moment::RoundEnd)
-            .count();
+        let sends = asked.iter().filter(|step| step.situation.moment == Moment::RoundEnd).count();
         assert_eq!(sends, 5);
         assert_eq!(asked.last().expect("asked").verdict.decision, FORCED_NOW);
     }
 
     #[test]
     fn no_iterations_still_send_everything_once() {
-        let mut policy = Xen5 {
-            max_iterations: 0,
-            ..XEN
-        };
+        let mut policy = Xen5 { max_iterations: 0, ..XEN };
         let start = Situation::new("start", Moment::RoundStart, 0, 1 << 20);
         assert_eq!(answer(&mut policy, &start).decision, after_round(true));
     }
@@ -259,23 +203,16 @@ mod tests {
         for moment in [Moment::RoundStart, Moment::RoundEnd] {
             let plain = Situation::new("plain", moment, 2, 5_000);
             let other = plain.clone().at("400Gbit/s").after("30h");
-            assert_eq!(
-                answer(&mut XEN.clone(), &plain),
-                answer(&mut XEN.clone(), &other)
-            );
+            assert_eq!(answer(&mut XEN.clone(), &plain), answer(&mut XEN.clone(), &other));
         }
     }
 
     #[test]
     fn a_round_is_not_looked_into() {
-        let ticks = [
-            Situation::new("early", Moment::Tick, 7, 1_000),
-            Situation::new("late", Moment::Tick, 7, 1),
-        ];
-        let decisions: Vec<_> = steps(&mut XEN.clone(), &ticks)
-            .iter()
-            .map(|step| step.verdict.decision)
-            .collect();
+        let ticks =
+            [Situation::new("early", Moment::Tick, 7, 1_000), Situation::new("late", Moment::Tick, 7, 1)];
+        let decisions: Vec<_> =
+            steps(&mut XEN.clone(), &ticks).iter().map(|step| step.verdict.decision).collect();
         assert_eq!(decisions, [Decision::Continue; 2]);
         assert_eq!(XEN.cadence().tick, None);
     }

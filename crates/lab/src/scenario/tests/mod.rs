@@ -21,11 +21,7 @@ fn refused(text: &str) -> String {
 
 /// The messages of a refused override of the default scenario.
 fn refused_override(overrides: &[&str]) -> String {
-    Scenario::builtin("default")
-        .unwrap()
-        .apply_overrides(overrides)
-        .unwrap_err()
-        .to_string()
+    Scenario::builtin("default").unwrap().apply_overrides(overrides).unwrap_err().to_string()
 }
 
 fn with(text: &str, overrides: &[&str]) -> Scenario {
@@ -97,41 +93,22 @@ fn the_scenario_of_the_documentation_reads_as_written() {
     let grid = scenario.grid().unwrap();
     assert_eq!((grid.cells(), grid.repeat(), grid.runs()), (150, 10, 1500));
     let keys: Vec<_> = grid.axes().iter().map(|axis| &*axis.key).collect();
-    assert_eq!(
-        keys,
-        ["link.bandwidth", "guest.writers.0.rate", "policy.preset"]
-    );
-    let rates: Vec<_> = grid.axes()[1]
-        .values
-        .iter()
-        .map(|value| value.text.as_str())
-        .collect();
+    assert_eq!(keys, ["link.bandwidth", "guest.writers.0.rate", "policy.preset"]);
+    let rates: Vec<_> = grid.axes()[1].values.iter().map(|value| value.text.as_str()).collect();
     assert_eq!(rates[..4], ["100", "146.8", "215.4", "316.2"]);
     assert_eq!(rates[24], "1000000");
     assert_eq!(grid.axes()[0].values[0].number, Some(1e8));
     assert_eq!(grid.axes()[0].unit.label(), "bit/s");
-    assert!(
-        grid.axes()[0].logarithmic && grid.axes()[1].logarithmic && !grid.axes()[2].logarithmic
-    );
+    assert!(grid.axes()[0].logarithmic && grid.axes()[1].logarithmic && !grid.axes()[2].logarithmic);
 
     // The last axis runs fastest.
     let cell = grid.cell(3).unwrap();
     assert_eq!(
         cell.overrides(),
-        [
-            "link.bandwidth=100Mbit/s",
-            "guest.writers.0.rate=146.8",
-            "policy.preset=xen-5"
-        ]
+        ["link.bandwidth=100Mbit/s", "guest.writers.0.rate=146.8", "policy.preset=xen-5"]
     );
-    assert_eq!(
-        cell.setup.link.bandwidth,
-        Bandwidth::new(12_500_000).unwrap()
-    );
-    assert!(
-        cell.setup.policy.parameters.is_empty(),
-        "xen-5 has no downtime limit"
-    );
+    assert_eq!(cell.setup.link.bandwidth, Bandwidth::new(12_500_000).unwrap());
+    assert!(cell.setup.policy.parameters.is_empty(), "xen-5 has no downtime limit");
 }
 
 #[test]
@@ -173,11 +150,7 @@ fn overrides_take_bare_text_and_toml() {
 fn a_refused_override_changes_nothing() {
     let mut scenario = Scenario::builtin("default").unwrap();
     let before = scenario.to_toml();
-    assert!(
-        scenario
-            .apply_overrides(&["run.seed=5", "run.sed=5"])
-            .is_err()
-    );
+    assert!(scenario.apply_overrides(&["run.seed=5", "run.sed=5"]).is_err());
     assert_eq!(scenario.to_toml(), before);
 }
 
@@ -198,23 +171,15 @@ fn parameters_of_a_replaced_preset_are_left_behind() {
 fn a_swept_preset_gets_the_parameters_that_it_knows() {
     let grid = parse(BOTH).grid().unwrap();
     assert_eq!(grid.cells(), 6);
-    assert_eq!(
-        grid.cell(0).unwrap().setup.policy.parameters["downtime-limit"],
-        "300ms"
-    );
+    assert_eq!(grid.cell(0).unwrap().setup.policy.parameters["downtime-limit"], "300ms");
     assert!(grid.cell(3).unwrap().setup.policy.parameters.is_empty());
     let swept = with(
         BOTH,
-        &[
-            "sweep.policy.downtime-limit={ from = \"30ms\", to = \"3s\", steps = 3, scale = \"log\" }",
-        ],
+        &["sweep.policy.downtime-limit={ from = \"30ms\", to = \"3s\", steps = 3, scale = \"log\" }"],
     );
     let grid = swept.grid().unwrap();
     assert_eq!(grid.cells(), 18);
-    assert_eq!(
-        grid.cell(1).unwrap().setup.policy.parameters["downtime-limit"],
-        "300ms"
-    );
+    assert_eq!(grid.cell(1).unwrap().setup.policy.parameters["downtime-limit"], "300ms");
     assert_eq!(grid.axes()[2].unit.label(), "s");
     assert_eq!(
         refused(&format!("{BOTH}\n\"policy.patience\" = [1]\n")),
@@ -228,13 +193,7 @@ fn setting_a_swept_key_ends_its_sweep() {
     let scenario = with(BOTH, &["policy.preset=xen-5"]);
     assert_eq!(scenario.grid().unwrap().cells(), 3);
     assert_eq!(with(BOTH, &["sweep={}"]).grid().unwrap().cells(), 1);
-    assert_eq!(
-        with(BOTH, &["sweep.link.bandwidth=[\"1Gbit/s\"]"])
-            .grid()
-            .unwrap()
-            .cells(),
-        2
-    );
+    assert_eq!(with(BOTH, &["sweep.link.bandwidth=[\"1Gbit/s\"]"]).grid().unwrap().cells(), 2);
 }
 
 #[test]
@@ -261,27 +220,14 @@ fn the_table_of_keys_has_every_field_and_no_other() {
     let mut fields = Vec::new();
     leaves("", &setup, &mut fields);
     fields.retain(|field| !field.starts_with("policy.parameters"));
-    let mut known: Vec<_> = keys::KEYS
-        .iter()
-        .filter(|key| !key.required)
-        .map(|key| key.name.to_owned())
-        .collect();
+    let mut known: Vec<_> =
+        keys::KEYS.iter().filter(|key| !key.required).map(|key| key.name.to_owned()).collect();
     fields.sort();
     known.sort();
     assert_eq!(known, fields);
     for key in keys::KEYS {
-        assert_eq!(
-            key.default_text().is_none(),
-            key.required || key.optional,
-            "{}",
-            key.name
-        );
-        assert_eq!(
-            key.source.is_empty(),
-            key.required || key.optional,
-            "{}",
-            key.name
-        );
+        assert_eq!(key.default_text().is_none(), key.required || key.optional, "{}", key.name);
+        assert_eq!(key.source.is_empty(), key.required || key.optional, "{}", key.name);
     }
     // Those that must be given, as the structures demand them.
     for key in keys::KEYS.iter().filter(|key| key.required) {
@@ -294,11 +240,7 @@ fn the_table_of_keys_has_every_field_and_no_other() {
 
 fn leaves(prefix: &str, value: &serde_json::Value, found: &mut Vec<String>) {
     let dotted = |name: &str| {
-        if prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{prefix}.{name}")
-        }
+        if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
     };
     match value {
         serde_json::Value::Object(map) => {
@@ -326,10 +268,7 @@ fn the_documentation_lists_the_keys_as_they_are() {
     if std::env::var_os("WHIMBREL_WRITE_DOCS").is_some() {
         std::fs::write(path, &expected).unwrap();
     } else {
-        assert!(
-            text == expected,
-            "docs/scenarios.md is stale: run this test with WHIMBREL_WRITE_DOCS=1"
-        );
+        assert!(text == expected, "docs/scenarios.md is stale: run this test with WHIMBREL_WRITE_DOCS=1");
     }
 }
 
@@ -341,12 +280,7 @@ fn every_scenario_of_the_repository_is_valid() {
         let path = entry.unwrap().path();
         let scenario = Scenario::load(&path).unwrap();
         scenario.grid().unwrap();
-        assert_eq!(
-            *parse(&scenario.to_toml()).setup(),
-            *scenario.setup(),
-            "{}",
-            path.display()
-        );
+        assert_eq!(*parse(&scenario.to_toml()).setup(), *scenario.setup(), "{}", path.display());
         count += 1;
     }
     assert!(count >= 6);

@@ -9,8 +9,7 @@ fn any_key() -> impl Strategy<Value = String> {
     let known = prop::sample::select(keys::KEYS).prop_map(|key| key.name.to_owned());
     let place = prop_oneof![Just(""), Just("sweep."), Just("policy.")];
     let last = prop_oneof![3 => known, 1 => "[a-z0-9.\"' -]{0,20}".prop_map(|text| text)];
-    (place, last, 0_u32..3)
-        .prop_map(|(place, key, n)| format!("{place}{}", key.replace('N', &n.to_string())))
+    (place, last, 0_u32..3).prop_map(|(place, key, n)| format!("{place}{}", key.replace('N', &n.to_string())))
 }
 
 /// A value, often one that some key takes.
@@ -52,9 +51,7 @@ fn any_value() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
         "\\PC{0,12}".prop_map(|text| text),
     ];
-    let quoted = plain
-        .clone()
-        .prop_map(|text| toml::Value::String(text).to_string());
+    let quoted = plain.clone().prop_map(|text| toml::Value::String(text).to_string());
     let item = prop_oneof![plain, quoted];
     prop_oneof![
         4 => item.clone(),

@@ -7,26 +7,14 @@ use super::*;
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
     for (text, message) in [
-        (
-            "[guest]\nmemroy = \"4GiB\"",
-            "a.toml:2: unknown key `guest.memroy`; did you mean `guest.memory`?",
-        ),
+        ("[guest]\nmemroy = \"4GiB\"", "a.toml:2: unknown key `guest.memroy`; did you mean `guest.memory`?"),
         (
             "[guest]\npage_size = \"4KiB\"",
             "a.toml:2: unknown key `guest.page_size`; did you mean `guest.page-size`?",
         ),
-        (
-            "memory = \"4GiB\"",
-            "a.toml:1: unknown key `memory`; did you mean `guest.memory`?",
-        ),
-        (
-            "[gest]\n",
-            "a.toml:1: unknown key `gest`; did you mean `guest`?",
-        ),
-        (
-            "\n\n[[guest.writer]]\n",
-            "a.toml:3: unknown key `guest.writer`; did you mean `guest.writers`?",
-        ),
+        ("memory = \"4GiB\"", "a.toml:1: unknown key `memory`; did you mean `guest.memory`?"),
+        ("[gest]\n", "a.toml:1: unknown key `gest`; did you mean `guest`?"),
+        ("\n\n[[guest.writer]]\n", "a.toml:3: unknown key `guest.writer`; did you mean `guest.writers`?"),
         (
             "[[guest.writers]]\n[[guest.writers]]\nrat = 1",
             "a.toml:3: unknown key `guest.writers.1.rat`; did you mean `guest.writers.1.rate`?",
@@ -35,10 +23,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
             "[host]\nbandwidth = \"1Gbit/s\"",
             "a.toml:2: unknown key `host.bandwidth`; did you mean `link.bandwidth`?",
         ),
-        (
-            "[run]\nsomething-else-entirely = 1",
-            "a.toml:2: unknown key `run.something-else-entirely`",
-        ),
+        ("[run]\nsomething-else-entirely = 1", "a.toml:2: unknown key `run.something-else-entirely`"),
         (
             "\"guest.memory\" = \"4GiB\"",
             "a.toml:1: unknown key `\"guest.memory\"`; did you mean `guest.memory`?",
@@ -82,18 +67,9 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
             "a.toml:2: `guest.writers.0.pattern`: `randm` is not accepted; write `uniform`, `sequential`, `hot-cold`, \
              `zipf`, `idle`",
         ),
-        (
-            "[guest]\nwriters = 3",
-            "a.toml:2: `guest.writers`: `3` is not accepted; write a list of tables",
-        ),
-        (
-            "[guest]\nwriters = [\n  3\n]",
-            "a.toml:3: `guest.writers.0`: `3` is not accepted; write a table",
-        ),
-        (
-            "guest = 3",
-            "a.toml:1: `guest`: `3` is not accepted; write a table",
-        ),
+        ("[guest]\nwriters = 3", "a.toml:2: `guest.writers`: `3` is not accepted; write a list of tables"),
+        ("[guest]\nwriters = [\n  3\n]", "a.toml:3: `guest.writers.0`: `3` is not accepted; write a table"),
+        ("guest = 3", "a.toml:1: `guest`: `3` is not accepted; write a table"),
         (
             "[[guest.writers]]\nphases = [{ rate = 1 }]",
             "a.toml:2: `guest.writers.0.phases.0.length` is missing",
@@ -120,10 +96,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
             "a.toml:3: `guest.writers.0.working-set` cannot be 512MiB: accepted is at most 256MiB, which is what \
              guest.memory (256MiB) has from 0B on",
         ),
-        (
-            "[policy]\npreset = \"qemu\"",
-            "a.toml:2: unknown preset `qemu`; did you mean `qemu-default`?",
-        ),
+        ("[policy]\npreset = \"qemu\"", "a.toml:2: unknown preset `qemu`; did you mean `qemu-default`?"),
     ] {
         assert_eq!(refused(text), message);
     }
@@ -132,10 +105,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
 #[test]
 fn what_is_not_toml_is_named_with_its_line() {
     for (text, message) in [
-        (
-            "[guest]\nvcpus = 1\nvcpus = 2\n",
-            "a.toml:3: duplicate key: `vcpus`",
-        ),
+        ("[guest]\nvcpus = 1\nvcpus = 2\n", "a.toml:3: duplicate key: `vcpus`"),
         ("[guest]\nvcpus = \n", "a.toml:2: "),
         ("[guest\n", "a.toml:1: "),
     ] {
@@ -145,9 +115,7 @@ fn what_is_not_toml_is_named_with_its_line() {
     }
     let bytes = b"[guest]\nvcpus = 1 # \xff";
     assert_eq!(
-        Scenario::parse_bytes(bytes, "a.toml")
-            .unwrap_err()
-            .to_string(),
+        Scenario::parse_bytes(bytes, "a.toml").unwrap_err().to_string(),
         "a.toml:2: not UTF-8 text; a scenario is a TOML file"
     );
 }
@@ -197,14 +165,8 @@ fn a_wrong_override_is_named() {
             vec!["run.seed="],
             "--set run.seed=: there is no value behind `=`; accepted is KEY=VALUE, such as link.bandwidth=1Gbit/s",
         ),
-        (
-            vec!["guest=4"],
-            "--set guest=4: `guest`: `4` is not accepted; write a table",
-        ),
-        (
-            vec!["link.outages.0.at=1s"],
-            "--set link.outages.0.at=1s: `link.outages.0.length` is missing",
-        ),
+        (vec!["guest=4"], "--set guest=4: `guest`: `4` is not accepted; write a table"),
+        (vec!["link.outages.0.at=1s"], "--set link.outages.0.at=1s: `link.outages.0.length` is missing"),
         (
             vec!["policy.downtime=1s"],
             "--set policy.downtime=1s: preset `qemu-default` has no parameter `downtime`; did you mean `downtime-limit`? It \
@@ -227,10 +189,7 @@ fn a_wrong_override_is_named() {
 fn an_override_that_contradicts_the_file_names_the_line_it_contradicts() {
     let mut scenario = parse("[[guest.writers]]\nworking-set = \"1GiB\"");
     assert_eq!(
-        scenario
-            .apply_overrides(&["guest.memory=512MiB"])
-            .unwrap_err()
-            .to_string(),
+        scenario.apply_overrides(&["guest.memory=512MiB"]).unwrap_err().to_string(),
         "a.toml:2: `guest.writers.0.working-set` cannot be 1GiB: accepted is at most 512MiB, which is what \
          guest.memory (512MiB) has from 0B on"
     );
@@ -258,10 +217,7 @@ fn a_wrong_sweep_is_named() {
             "\"guest.vcpus\" = { from = 1, too = 4, steps = 4 }",
             "a.toml:2: unknown key `sweep.\"guest.vcpus\".too`; did you mean `sweep.\"guest.vcpus\".to`?",
         ),
-        (
-            "\"guest.vcpus\" = { from = 1, steps = 4 }",
-            "a.toml:2: `sweep.\"guest.vcpus\".to` is missing",
-        ),
+        ("\"guest.vcpus\" = { from = 1, steps = 4 }", "a.toml:2: `sweep.\"guest.vcpus\".to` is missing"),
         (
             "\"guest.vcpus\" = { from = 1, to = 4, steps = 9 }",
             "a.toml:2: `sweep.\"guest.vcpus\"`: 9 steps are too many: a value comes twice",
@@ -294,10 +250,7 @@ fn a_wrong_sweep_is_named() {
             "\"policy.preset\" = [\"qemu-default\", \"xen-4\"]",
             "a.toml:2: sweep value 2: unknown preset `xen-4`; did you mean `xen-5`?",
         ),
-        (
-            "\"guest.vcpus\" = [1]\nguest.vcpus = [2]",
-            "a.toml:3: duplicate key: `guest.vcpus` is swept twice",
-        ),
+        ("\"guest.vcpus\" = [1]\nguest.vcpus = [2]", "a.toml:3: duplicate key: `guest.vcpus` is swept twice"),
     ] {
         assert_eq!(refused(&format!("[sweep]\n{sweep}")), message);
     }
@@ -307,10 +260,7 @@ fn a_wrong_sweep_is_named() {
 fn a_cell_that_cannot_be_is_found_before_anything_runs() {
     let text = "[[guest.writers]]\n[sweep]\n\"guest.memory\" = [\"1GiB\", \"256MiB\"]\n\"run.seed\" = [1, 2]";
     let error = parse(text).grid().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cell 2 of the sweep (guest.memory=256MiB, run.seed=1)"
-    );
+    assert_eq!(error.to_string(), "cell 2 of the sweep (guest.memory=256MiB, run.seed=1)");
     assert_eq!(
         error.source().unwrap().to_string(),
         "a.toml:1: `guest.writers.0.working-set` cannot be 512MiB: accepted is at most 256MiB, which is what \
@@ -320,8 +270,7 @@ fn a_cell_that_cannot_be_is_found_before_anything_runs() {
 
 #[test]
 fn a_sweep_of_too_many_runs_is_refused() {
-    let text =
-        "[run]\nrepeat = 1000\n[sweep]\n\"run.seed\" = { from = 1, to = 100000, steps = 100000 }";
+    let text = "[run]\nrepeat = 1000\n[sweep]\n\"run.seed\" = { from = 1, to = 100000, steps = 100000 }";
     assert_eq!(
         parse(text).grid().unwrap_err().to_string(),
         "a.toml: the sweep makes 100000000 runs (cells times run.repeat): accepted are at most 10000000"

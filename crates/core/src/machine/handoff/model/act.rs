@@ -132,10 +132,7 @@ impl World {
     fn restart(&mut self, side: Side, search: Search) {
         match side {
             Side::Source => {
-                let record = self
-                    .source
-                    .stable
-                    .filter(|_| !search.is(Broken::ForgetsGoAtRestart));
+                let record = self.source.stable.filter(|_| !search.is(Broken::ForgetsGoAtRestart));
                 self.source.machine = Some(SourceHandoff::restarted(record).unwrap());
             }
             Side::Destination => {
@@ -277,10 +274,7 @@ impl World {
                 }
             }
             Effect::Erase => {
-                let rule = rule(
-                    answered,
-                    "the record of go is erased only after an answer or a fence",
-                );
+                let rule = rule(answered, "the record of go is erased only after an answer or a fence");
                 search.tolerate(rule)?;
                 self.source.write(Write::Erase, search)?;
             }
@@ -288,10 +282,7 @@ impl World {
             Effect::ResumeGuest => {
                 harm(self.past.destination_ran, Violation::OldMemoryResumed)?;
                 let go = self.source.stable == Some(StableRecord::Go);
-                let rule = rule(
-                    !go || answered,
-                    "after go only an answer or a fence resumes",
-                );
+                let rule = rule(!go || answered, "after go only an answer or a fence resumes");
                 search.tolerate(rule)?;
                 self.source.running = true;
                 self.past.source_ran_again = true;
@@ -318,10 +309,7 @@ impl World {
         let go = message == HandoffMessage::Go;
         let written = self.source.stable == Some(StableRecord::Go);
         search.tolerate(rule(!go || written, "go is sent only once it is written"))?;
-        search.tolerate(rule(
-            self.connected(Side::Source),
-            "sent without a connection",
-        ))?;
+        search.tolerate(rule(self.connected(Side::Source), "sent without a connection"))?;
         if self.connected(Side::Destination) {
             self.to_destination.push(Parcel::Message(message));
         }
@@ -375,17 +363,10 @@ impl World {
     }
 
     fn send_to_source(&mut self, message: HandoffMessage, search: Search) -> Check {
-        search.tolerate(rule(
-            self.connected(Side::Destination),
-            "sent without a connection",
-        ))?;
-        let lies = search.is(Broken::PreparedAnswersGone)
-            && message == HandoffMessage::Answer(Standing::Prepared);
-        let message = if lies {
-            HandoffMessage::Answer(Standing::Gone)
-        } else {
-            message
-        };
+        search.tolerate(rule(self.connected(Side::Destination), "sent without a connection"))?;
+        let lies =
+            search.is(Broken::PreparedAnswersGone) && message == HandoffMessage::Answer(Standing::Prepared);
+        let message = if lies { HandoffMessage::Answer(Standing::Gone) } else { message };
         if self.connected(Side::Source) {
             self.to_source.push(message);
         }

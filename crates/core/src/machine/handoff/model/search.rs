@@ -50,18 +50,12 @@ fn explore(start: Budget, broken: Option<Broken>) -> Result<Seen, Found> {
         seen.destinations.extend(world.destination.machine);
         let progress = world.progress();
         if progress.is_empty() {
-            world
-                .check_end(start)
-                .map_err(|violation| found(violation, None))?;
+            world.check_end(start).map_err(|violation| found(violation, None))?;
             seen.count_end(&world);
         }
         let count = progress.len();
         let mut next = Vec::with_capacity(count);
-        for (n, step) in progress
-            .into_iter()
-            .chain(world.choices(search))
-            .enumerate()
-        {
+        for (n, step) in progress.into_iter().chain(world.choices(search)).enumerate() {
             let mut after = world.clone();
             let taken = after.take(step, search);
             taken.map_err(|violation| found(violation, Some(step)))?;
@@ -87,10 +81,7 @@ fn explore(start: Budget, broken: Option<Broken>) -> Result<Seen, Found> {
     }
     seen.worlds = worlds.len();
     if has_circle(&onward) {
-        return Err(Found {
-            violation: Violation::Circle,
-            path: Vec::new(),
-        });
+        return Err(Found { violation: Violation::Circle, path: Vec::new() });
     }
     Ok(seen)
 }
@@ -101,9 +92,7 @@ fn has_circle(onward: &[Vec<usize>]) -> bool {
     for &target in onward.iter().flatten() {
         into[target] += 1;
     }
-    let mut free: Vec<usize> = (0..onward.len())
-        .filter(|&world| into[world] == 0)
-        .collect();
+    let mut free: Vec<usize> = (0..onward.len()).filter(|&world| into[world] == 0).collect();
     let mut removed = 0;
     while let Some(world) = free.pop() {
         removed += 1;
@@ -120,10 +109,7 @@ fn has_circle(onward: &[Vec<usize>]) -> bool {
 impl Seen {
     fn count_end(&mut self, world: &World) {
         let sides = [Side::Source, Side::Destination];
-        let Some(owner) = sides
-            .into_iter()
-            .find(|&side| world.right(side) == Right::Mine)
-        else {
+        let Some(owner) = sides.into_iter().find(|&side| world.right(side) == Right::Mine) else {
             return;
         };
         let memory = world.held(owner) != Held::Nothing;
@@ -136,43 +122,22 @@ impl Seen {
 
 /// Two lost connections, two crashes of each host, a failed write, a repeated message, a host that
 /// dies for ever, and cancel, withdrawal, discard and fencing at any time: in every order.
-const MUCH_FAILS: Budget = Budget {
-    losses: 2,
-    source_crashes: 2,
-    destination_crashes: 2,
-    failed_writes: 1,
-    repeats: 1,
-    kills: 1,
-};
+const MUCH_FAILS: Budget =
+    Budget { losses: 2, source_crashes: 2, destination_crashes: 2, failed_writes: 1, repeats: 1, kills: 1 };
 
 /// Enough to show the harm of each broken rule.
-const SOME_FAILS: Budget = Budget {
-    losses: 1,
-    source_crashes: 1,
-    destination_crashes: 1,
-    failed_writes: 1,
-    repeats: 0,
-    kills: 1,
-};
+const SOME_FAILS: Budget =
+    Budget { losses: 1, source_crashes: 1, destination_crashes: 1, failed_writes: 1, repeats: 0, kills: 1 };
 
-const NOTHING_FAILS: Budget = Budget {
-    losses: 0,
-    source_crashes: 0,
-    destination_crashes: 0,
-    failed_writes: 0,
-    repeats: 0,
-    kills: 0,
-};
+const NOTHING_FAILS: Budget =
+    Budget { losses: 0, source_crashes: 0, destination_crashes: 0, failed_writes: 0, repeats: 0, kills: 0 };
 
 /// Each rule broken, and the first harm that comes of it.
 const HARM: [(Broken, Violation); 13] = [
     (Broken::GoSentBeforeWritten, Violation::BothHoldTheRight),
     (Broken::RunsBeforeWritten, Violation::OldMemoryResumed),
     (Broken::DropsWhenDisconnected, Violation::LostThoughPrepared),
-    (
-        Broken::ResumesWhenDisconnectedAfterGo,
-        Violation::OldMemoryResumed,
-    ),
+    (Broken::ResumesWhenDisconnectedAfterGo, Violation::OldMemoryResumed),
     (Broken::CancelsAfterGo, Violation::OldMemoryResumed),
     (Broken::ReleasesWhenGoIsSent, Violation::LostWithoutCrash),
     (Broken::ErasesGoWhenReleased, Violation::BothHoldTheRight),
@@ -180,10 +145,7 @@ const HARM: [(Broken, Violation); 13] = [
     (Broken::ForgetsRunningAtRestart, Violation::OldMemoryResumed),
     (Broken::PreparedAnswersGone, Violation::StillUndecided),
     (Broken::LostCancelIsNotRepeated, Violation::StillUndecided),
-    (
-        Broken::ResumesOldMemoryAfterFence,
-        Violation::OldMemoryResumed,
-    ),
+    (Broken::ResumesOldMemoryAfterFence, Violation::OldMemoryResumed),
     (Broken::NeverAsksAgain, Violation::StillUndecided),
 ];
 
@@ -192,29 +154,15 @@ fn one_side_runs_the_guest_whatever_fails() {
     let seen = explore(MUCH_FAILS, None).unwrap_or_else(|found| panic!("{found:?}"));
     // A search that visits fewer has lost some of what can happen.
     assert!(seen.worlds > 80_000 && seen.steps > 300_000, "{seen:?}");
-    assert_eq!(
-        (seen.sources.len(), seen.destinations.len()),
-        (18, 14),
-        "{seen:?}"
-    );
-    assert!(
-        seen.ends_at_source > 0 && seen.ends_at_destination > 0,
-        "{seen:?}"
-    );
-    assert!(
-        seen.ends_without_memory > 0 && seen.ends_with_memory > 0,
-        "{seen:?}"
-    );
+    assert_eq!((seen.sources.len(), seen.destinations.len()), (18, 14), "{seen:?}");
+    assert!(seen.ends_at_source > 0 && seen.ends_at_destination > 0, "{seen:?}");
+    assert!(seen.ends_without_memory > 0 && seen.ends_with_memory > 0, "{seen:?}");
 }
 
 #[test]
 fn without_failures_only_a_cancel_or_a_withdrawal_keeps_the_guest() {
     let seen = explore(NOTHING_FAILS, None).unwrap_or_else(|found| panic!("{found:?}"));
-    assert_eq!(
-        (seen.ends_at_source, seen.ends_at_destination),
-        (4, 1),
-        "{seen:?}"
-    );
+    assert_eq!((seen.ends_at_source, seen.ends_at_destination), (4, 1), "{seen:?}");
     assert_eq!(seen.ends_without_memory, 0, "{seen:?}");
 }
 
@@ -238,61 +186,27 @@ fn a_refused_event_changes_nothing_and_is_named() {
     let mut refused = 0;
     for before in &seen.sources {
         use SourceEvent as E;
-        let plain = [
-            E::Pause,
-            E::Cancel,
-            E::Persisted,
-            E::NotPersisted,
-            E::Connected,
-        ];
+        let plain = [E::Pause, E::Cancel, E::Persisted, E::NotPersisted, E::Connected];
         let said = MESSAGES.map(E::Received);
-        for event in plain
-            .into_iter()
-            .chain([E::Disconnected])
-            .chain(said)
-            .chain(FENCES.map(E::Fenced))
-        {
+        for event in plain.into_iter().chain([E::Disconnected]).chain(said).chain(FENCES.map(E::Fenced)) {
             let mut machine = *before;
             if let Err(error) = machine.handle(event) {
                 assert_eq!(machine, *before, "{event} changed a source");
-                assert_eq!(
-                    error,
-                    HandoffError::Source {
-                        event,
-                        state: before.state()
-                    }
-                );
+                assert_eq!(error, HandoffError::Source { event, state: before.state() });
                 refused += 1;
             }
         }
     }
     for before in &seen.destinations {
         use DestinationEvent as E;
-        let plain = [
-            E::Verified,
-            E::Withdraw,
-            E::Persisted,
-            E::NotPersisted,
-            E::Resumed,
-        ];
+        let plain = [E::Verified, E::Withdraw, E::Persisted, E::NotPersisted, E::Resumed];
         let rest = [E::Connected, E::Disconnected, E::Discard];
         let said = MESSAGES.map(E::Received);
-        for event in plain
-            .into_iter()
-            .chain(rest)
-            .chain(said)
-            .chain(FENCES.map(E::Fenced))
-        {
+        for event in plain.into_iter().chain(rest).chain(said).chain(FENCES.map(E::Fenced)) {
             let mut machine = *before;
             if let Err(error) = machine.handle(event) {
                 assert_eq!(machine, *before, "{event} changed a destination");
-                assert_eq!(
-                    error,
-                    HandoffError::Destination {
-                        event,
-                        state: before.state()
-                    }
-                );
+                assert_eq!(error, HandoffError::Destination { event, state: before.state() });
                 refused += 1;
             }
         }
