@@ -64,7 +64,6 @@ enum Wire {
     Page(usize, u32),
 }
 
-#[allow(clippy::struct_excessive_bools)] // Facts about a world, each true or not.
 struct World {
     source: Source,
     destination: Destination,
@@ -137,11 +136,9 @@ impl World {
                 1 => self.there(DestinationEvent::Withdraw),
                 _ => {}
             },
-            21 => {
-                if choices.next().is_multiple_of(4) {
-                    self.now = self.now.saturating_add(Duration::from_secs(2));
-                    self.here(SourceEvent::Wake);
-                }
+            21 if choices.next().is_multiple_of(4) => {
+                self.now = self.now.saturating_add(Duration::from_secs(2));
+                self.here(SourceEvent::Wake);
             }
             22 => self.nonsense(choices.next()),
             _ => {}
@@ -205,8 +202,9 @@ impl World {
         for page in usize::from(first)..usize::from(first) + usize::from(count % 16) {
             let page = page % PAGES;
             self.memory[page] += 1;
-            if self.tracking && self.log.insert(PageNumber(page as u64)).is_err() {
-                panic!("page {page} is not in the log");
+            if self.tracking {
+                let logged = self.log.insert(PageNumber(page as u64));
+                assert!(logged.is_ok(), "page {page} is not in the log");
             }
         }
     }

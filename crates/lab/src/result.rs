@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
 use whimbrel_core::report::{Ledger, RoundReport};
+use whimbrel_core::units::{Bandwidth, PageRate};
 use whimbrel_sim::Run;
 
 /// The version of these records.
@@ -198,8 +199,8 @@ impl RoundRecord {
             sent_pages: round.sent_pages.0,
             zero_pages: round.zero_pages.0,
             sent_bytes: round.sent.0,
-            dirty_pages_per_s: round.dirty_rate.map(|rate| rate.per_second()),
-            bandwidth_bytes_per_s: round.bandwidth.map(|bandwidth| bandwidth.bytes_per_second()),
+            dirty_pages_per_s: round.dirty_rate.map(PageRate::per_second),
+            bandwidth_bytes_per_s: round.bandwidth.map(Bandwidth::bytes_per_second),
             throttle: round.throttle.as_f64(),
             decision: round.decision.as_ref().map(|decided| decision_name(decided.decision)),
             reason: round.decision.as_ref().map(|decided| decided.reason.to_string()),

@@ -146,7 +146,7 @@ impl Link {
         if bytes <= room {
             return now + copying;
         }
-        if self.wake_at[0] != self.wake_at[1] {
+        if self.wake_at[0] > self.wake_at[1] {
             return self.first_sleep(now + copying, bytes - room);
         }
         let sleeps = ((bytes - room) * current.quantum[1]).ceil();

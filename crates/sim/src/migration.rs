@@ -66,7 +66,7 @@ impl Setup {
             link: LinkConfig::default(),
             policy,
             seed: 0,
-            time_limit: Duration::from_secs(3600),
+            time_limit: Duration::from_hours(1),
             journal: true,
             every_tick: false,
             witness: false,

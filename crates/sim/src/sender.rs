@@ -191,7 +191,7 @@ impl Slice<'_> {
     fn send_full_pages(&mut self, first: usize, pending: &[u64; 8], link: &mut Link) -> bool {
         let sender = &mut *self.sender;
         let pages: u32 = pending.iter().map(|mask| mask.count_ones()).sum();
-        let bytes = f64::from(pages as i32) * sender.page_bytes;
+        let bytes = f64::from(pages) * sender.page_bytes;
         let before = link.state();
         link.receive_at(sender.receive[usize::from(first >= sender.touched)]);
         let clock = link.copy(self.clock, bytes);
@@ -285,7 +285,7 @@ impl Sender {
     fn load_of(&self, mask: u64, zero: u64) -> Load {
         let pages = mask.count_ones();
         let zeros = (mask & zero).count_ones();
-        let bytes = f64::from((pages - zeros) as i32) * self.page_bytes;
+        let bytes = f64::from(pages - zeros) * self.page_bytes;
         let mut load = Load { mask, pages, zeros, bytes, scanning: 0.0 };
         if zeros != 0 {
             load.bytes += f64::from(zeros) * self.zero_bytes;

@@ -3,7 +3,7 @@
 //! Only tests ask for it. The guest counts a version for every page that it writes in an interval; the
 //! witness notes, for every page sent, the version that was sent. At the pause both must agree.
 
-use whimbrel_core::layout::PageNumber;
+use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::units::Timestamp;
 
 use crate::guest::Guest;
@@ -38,7 +38,7 @@ impl Witness {
         guest
             .layout()
             .runs()
-            .flat_map(|run| run.range())
+            .flat_map(PageRun::range)
             .map(PageNumber)
             .find(|page| self.held.get(page.0 as usize).copied().flatten() != Some(guest.version(*page)))
     }

@@ -442,7 +442,7 @@ impl DestinationPhase {
 
 /// The source's phases as a Mermaid state diagram.
 pub fn source_diagram() -> String {
-    diagram(&SourcePhase::ALL, &SourceEventKind::ALL, |phase, event| phase.after(event), &[SourcePhase::Done])
+    diagram(&SourcePhase::ALL, &SourceEventKind::ALL, SourcePhase::after, &[SourcePhase::Done])
 }
 
 /// The destination's phases as a Mermaid state diagram.
@@ -450,7 +450,7 @@ pub fn destination_diagram() -> String {
     diagram(
         &DestinationPhase::ALL,
         &DestinationEventKind::ALL,
-        |phase, event| phase.after(event),
+        DestinationPhase::after,
         &[DestinationPhase::Running, DestinationPhase::Gone],
     )
 }

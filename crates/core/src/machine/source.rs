@@ -341,9 +341,9 @@ impl Source {
         if self.last_round {
             self.controller.account(now, sent);
             if sent.pending == Pages(0) {
-                self.round_sent(now)
+                self.round_sent(now);
             } else {
-                self.transmit()
+                self.transmit();
             }
             return;
         }

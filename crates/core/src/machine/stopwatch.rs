@@ -45,13 +45,13 @@ impl Stopwatch {
         let answering = self.running.since(self.go);
         let resume = self.resuming.min(answering);
         // There and back: half of it is the way of *go*, and the guest runs before *running* arrives.
-        let way = (answering - resume) / 2;
+        let way = answering.saturating_sub(resume) / 2;
         Ledger {
             pause: self.paused.since(self.pause_asked),
             harvest: self.harvested.since(self.paused),
             last_pages: self.pages_sent.since(self.harvested),
             save: self.saved.since(self.pages_sent),
-            transfer: waiting - restore,
+            transfer: waiting.saturating_sub(restore),
             restore,
             commit: self.go.since(self.ready) + way,
             resume,
