@@ -11,8 +11,7 @@ use whimbrel::sim::{Setup, simulate};
 fn main() -> Result<(), Box<dyn Error>> {
     let writer =
         WriterConfig { working_set: ByteCount::gib(256), rate: 1_000_000.0, ..WriterConfig::default() };
-    let guest =
-        GuestConfig { memory: ByteCount::gib(1024), writers: vec![writer], ..GuestConfig::default() };
+    let guest = GuestConfig { memory: ByteCount::gib(1024), writers: vec![writer], ..GuestConfig::default() };
     let mut setup = Setup::new(guest, presets::build("qemu-default", &BTreeMap::new())?);
     setup.link.bandwidth = "100Gbit/s".parse()?;
     setup.journal = false;

@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn what_fits_is_taken_at_once_and_leaves_at_the_bandwidth() {
         let mut link = Link::new(&config(100, 3_000_000), 1.35, 0.0);
-        assert_eq!(link.push(0.0, 1_000_000.0), 0.0);
+        assert!(link.push(0.0, 1_000_000.0) < 1.0);
         assert!((link.drained(0.0) - 10.0 * MS).abs() < 1.0);
         assert!((link.queued(5.0 * MS) - 500_000.0).abs() < 1.0, "{}", link.queued(5.0 * MS));
     }

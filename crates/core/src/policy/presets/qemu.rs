@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn slices_and_windows_are_qemus() {
         let cadence = QEMU.cadence();
-        assert_eq!(cadence.tick, Some(Duration::from_millis(50)));
+        assert_eq!(cadence.tick, Some(Duration::from_millis(51)));
         assert_eq!(cadence.bandwidth, BandwidthWindow::Time(Duration::from_millis(100)));
         assert_eq!(cadence.gate, Gate::Pipelined);
     }
