@@ -563,6 +563,45 @@ mod tests {
         }
     }
 
+    /// The destination is lost after *go*: what a fence makes of the guest is what the report says.
+    #[test]
+    fn a_fence_ends_the_doubt_as_its_guarantee_allows() {
+        use crate::report::Outcome;
+        for (fence, outcome, runs) in
+            [(Fence::NeverRan, Outcome::Failed, true), (Fence::MayHaveRun, Outcome::GuestLost, false)]
+        {
+            let mut world = (0..64)
+                .map(|seed| World::new(seed, 9))
+                .find_map(|mut world| {
+                    world.obey();
+                    for _ in 0..5_000 {
+                        if world.source.phase() == SourcePhase::AwaitingRunning {
+                            return Some(world);
+                        }
+                        world.answer_here();
+                        world.answer_there();
+                        world.deliver_forward();
+                        world.deliver_back();
+                        world.obey();
+                    }
+                    None
+                })
+                .expect("some seed comes to *go*");
+            world.disconnect();
+            world.obey();
+            assert_eq!(world.source.report(world.now).outcome, Outcome::InDoubt);
+            world.here(SourceEvent::Fenced(fence));
+            world.obey();
+            while !world.due_here.is_empty() {
+                world.answer_here();
+                world.obey();
+            }
+            assert_eq!(world.source.report(world.now).outcome, outcome);
+            assert_eq!(world.runs_here, runs);
+            assert!(!world.tracking);
+        }
+    }
+
     #[test]
     fn an_undisturbed_migration_completes() {
         let mut completed = 0;

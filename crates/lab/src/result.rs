@@ -31,6 +31,10 @@ pub struct MigrationRecord {
     pub total_ms: f64,
     /// From the last instruction at the source to the first at the destination, milliseconds.
     pub downtime_ms: f64,
+    /// The downtime and the time until the network knows the guest's new place, milliseconds.
+    pub unreachable_ms: f64,
+    /// Time for which a guest that stayed at the source was paused in vain, milliseconds.
+    pub paused_in_vain_ms: f64,
     /// Bytes handed to the transport.
     pub sent_bytes: u64,
     /// Passes over memory, the bulk round and the paused one counted.
@@ -43,7 +47,7 @@ pub struct MigrationRecord {
     pub disruption: DisruptionRecord,
     /// The downtime by parts.
     pub downtime: LedgerRecord,
-    /// Pages that were sent again though their content had not changed.
+    /// Pages that harvests found dirty though their content had not changed.
     pub unchanged_pages: u64,
     /// The rounds; left out where only totals are wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -146,6 +150,8 @@ impl MigrationRecord {
             seed,
             total_ms: milliseconds(report.total),
             downtime_ms: milliseconds(report.downtime.total()),
+            unreachable_ms: milliseconds(run.unreachable.unwrap_or_default()),
+            paused_in_vain_ms: milliseconds(report.paused_in_vain),
             sent_bytes: report.sent.0,
             rounds: report.rounds.len(),
             amplification: report.amplification(),

@@ -59,6 +59,7 @@ fn what_was_measured_does_not_reach_the_prediction() {
     let blind = validate(&[&file], &HostProfile::load(BUILTIN.0).unwrap()).unwrap();
     std::fs::remove_file(&file).unwrap();
     let seeing = reference(&["repeats.jsonl"]);
+    assert_eq!(blind.runs, seeing.runs);
     for (one, other) in blind.per_run.iter().zip(&seeing.per_run) {
         assert_eq!(one.predicted, other.predicted);
     }

@@ -17,7 +17,7 @@ use whimbrel_core::machine::{
 };
 use whimbrel_core::policy::Policy;
 use whimbrel_core::progress::Capabilities;
-use whimbrel_core::report::Report;
+use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::units::{CpuShare, Pages, Timestamp};
 
 use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig};
@@ -87,6 +87,10 @@ pub struct Run {
     pub handed_over: Option<Timestamp>,
     /// From the pause to the first instruction at the destination, by the simulator's own clock.
     pub silence: Option<Duration>,
+    /// What the source alone makes of the ledger's `commit`, from half of the way there and back.
+    pub commit_as_told: Option<Duration>,
+    /// `silence`, and the time until the network knows the guest's new place.
+    pub unreachable: Option<Duration>,
     /// Events and decisions, if they were recorded.
     pub journal: Journal,
     /// Whether anything of the migration was left at the source: tracking or a throttle.
@@ -121,7 +125,7 @@ pub enum SimError {
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     /// A machine did not take an event: a bug of whimbrel.
-    #[error("internal error: {0}")]
+    #[error("internal error")]
     Machine(#[from] MachineError),
 }
 
@@ -159,17 +163,18 @@ fn source(setup: &Setup, layout: RamLayout) -> Result<Source, SimError> {
     }
     let configuration =
         Configuration { id: MigrationId(setup.seed), name: "guest".into(), layout, vcpus: setup.guest.vcpus };
-    Ok(Source::new(configuration, controller))
+    // An outage is waited for however long it lasts: what is lost for good is `lost-at`, and what takes
+    // too long is cut off by the time limit.
+    Ok(Source::new(configuration, controller).with_patience(Duration::MAX))
 }
 
 #[derive(Clone, Debug)]
 enum Event {
     Source(SourceEvent),
     Destination(DestinationEvent),
-    /// A message arrives, if the connection that it was sent on still stands.
+    /// A message arrives, if the connection still stands.
     Arrives {
         at: Side,
-        connection: u32,
         message: Message,
     },
     /// The connection is lost for good.
@@ -195,8 +200,8 @@ struct Migration<'a> {
     sender: Sender,
     witness: Option<Witness>,
     memory_gib: f64,
-    /// The number of the present connection; none if it is lost for good.
-    connection: Option<u32>,
+    /// The connection stands. Once lost, it is lost for good.
+    connected: bool,
     tracking: bool,
     throttled: bool,
     paused_at: Option<Timestamp>,
@@ -245,7 +250,7 @@ impl<'a> Migration<'a> {
             sender: Sender::new(&setup.host, &setup.link, page_size.bytes().0, chance("sender")),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,
-            connection: Some(0),
+            connected: true,
             tracking: false,
             throttled: false,
             paused_at: None,
@@ -264,9 +269,7 @@ impl<'a> Migration<'a> {
                 break;
             }
             self.now = at;
-            if !self.happens(event)? {
-                break;
-            }
+            self.happens(event)?;
             while let Some(action) = self.source.poll() {
                 self.act_at_source(action);
             }
@@ -279,39 +282,45 @@ impl<'a> Migration<'a> {
 
     /// Neither side will do anything more.
     fn is_over(&self) -> bool {
-        self.source.phase() == SourcePhase::Done
-            && matches!(
-                self.destination.phase(),
-                DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone
-            )
+        let doubt_stays = !self.connected;
+        let source = match self.source.phase() {
+            SourcePhase::Done => true,
+            SourcePhase::InDoubt => doubt_stays,
+            _ => false,
+        };
+        source
+            && match self.destination.phase() {
+                DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone => true,
+                DestinationPhase::Prepared => doubt_stays,
+                _ => false,
+            }
     }
 
-    /// Tells the machines; false if the run ends here.
-    fn happens(&mut self, event: Event) -> Result<bool, MachineError> {
+    /// Tells the machines.
+    fn happens(&mut self, event: Event) -> Result<(), MachineError> {
         let now = self.now;
         match event {
             Event::Source(event) => self.source.handle(now, event)?,
             Event::Destination(event) => self.destination.handle(now, event)?,
-            Event::Arrives { connection, .. } if self.connection != Some(connection) => {}
-            Event::Arrives { at: Side::Source, message, .. } => {
+            Event::Arrives { .. } if !self.connected => {}
+            Event::Arrives { at: Side::Source, message } => {
                 self.source.handle(now, SourceEvent::Received(message))?;
             }
-            Event::Arrives { at: Side::Destination, message, .. } => {
+            Event::Arrives { at: Side::Destination, message } => {
                 self.destination.handle(now, DestinationEvent::Received(message))?;
             }
             Event::Lost => {
-                if self.connection.take().is_some() {
-                    self.source.handle(now, SourceEvent::Disconnected)?;
-                    self.destination.handle(now, DestinationEvent::Disconnected)?;
-                }
+                self.connected = false;
+                self.source.handle(now, SourceEvent::Disconnected)?;
+                self.destination.handle(now, DestinationEvent::Disconnected)?;
             }
-            // Once *go* is being written there is no way back: the run ends as it stands.
-            Event::TimeLimit if !self.source.handoff().may_cancel() => return Ok(false),
+            // Once *go* is being written there is no way back, and the end is near.
+            Event::TimeLimit if !self.source.handoff().may_cancel() => {}
             Event::TimeLimit => {
                 self.source.handle(now, SourceEvent::Cancel(CancelReason::TimeLimit))?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn act_at_source(&mut self, action: SourceAction) {
@@ -358,7 +367,6 @@ impl<'a> Migration<'a> {
             }
             SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), SourceEvent::Persisted),
             SourceAction::Wake(at) => self.later(at, SourceEvent::Wake),
-            SourceAction::Reconnect => self.reconnect(),
             _ => {}
         }
     }
@@ -384,6 +392,10 @@ impl<'a> Migration<'a> {
             DestinationAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
                 self.runs_there = Some(resumed);
+                // From here on it runs there, neither slowed nor tracked.
+                self.guest.stop_tracking(resumed);
+                self.guest.set_throttle(resumed, CpuShare::NONE);
+                self.guest.resume(resumed);
                 self.queue.push(resumed, Event::Destination(DestinationEvent::Resumed));
             }
             _ => {}
@@ -437,19 +449,8 @@ impl<'a> Migration<'a> {
     }
 
     fn arrival(&mut self, when: Timestamp, at: Side, message: Message) {
-        if let Some(connection) = self.connection {
-            self.queue.push(when, Event::Arrives { at, connection, message });
-        }
-    }
-
-    /// A new connection, if the link can carry one: the old one's messages are lost.
-    fn reconnect(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            *connection += 1;
-            let made = self.now.saturating_add(self.setup.link.round_trip);
-            self.queue.push(self.now, Event::Destination(DestinationEvent::Disconnected));
-            self.queue.push(made, Event::Destination(DestinationEvent::Connected));
-            self.queue.push(made, Event::Source(SourceEvent::Connected));
+        if self.connected {
+            self.queue.push(when, Event::Arrives { at, message });
         }
     }
 
@@ -462,9 +463,17 @@ impl<'a> Migration<'a> {
     }
 
     fn into_run(mut self) -> Run {
-        // A guest that was handed over lost nothing more once it ran there.
-        self.guest.advance(self.runs_there.unwrap_or(self.now));
+        self.guest.advance(self.now);
         let disruption = self.guest.lost();
+        let silence = self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here));
+        let mut report = self.source.report(self.now);
+        let commit_as_told = silence.map(|_| report.downtime.commit);
+        if let (Outcome::Completed, Some(silence)) = (report.outcome, silence) {
+            // The source takes the way of *go* for half of the way there and back. Here both clocks are
+            // known, and an outage on one way is not.
+            let others = report.downtime.total().saturating_sub(report.downtime.commit);
+            report.downtime.commit = silence.saturating_sub(others);
+        }
         let guest_at = match (self.runs_here, self.runs_there.is_some()) {
             (true, false) => GuestAt::Source,
             (false, true) => GuestAt::Destination,
@@ -472,11 +481,13 @@ impl<'a> Migration<'a> {
             (true, true) => GuestAt::Both,
         };
         Run {
-            report: self.source.report(self.now),
+            report,
             disruption,
             unchanged_pages: self.unchanged,
             handed_over: self.handed_over,
-            silence: self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here)),
+            silence,
+            commit_as_told,
+            unreachable: silence.map(|silence| silence + self.setup.host.announce),
             clean: !self.tracking && !self.throttled,
             guest_at,
             copy_exact: self.copy_exact,

@@ -106,15 +106,21 @@ impl Sender {
         };
         let Parts { backlog, guest, link, witness } = &mut parts;
         // Most sending is plain, and then a word costs a few nanoseconds.
-        let plain = witness.is_none()
-            && !(slice.sender.skip_redirtied && slice.skipping)
-            && slice.sender.limiter.quota == f64::INFINITY;
+        let plain =
+            !(slice.sender.skip_redirtied && slice.skipping) && slice.sender.limiter.quota == f64::INFINITY;
         let taken = if plain {
-            backlog.take_lines_with(|first, pending| slice.visit_line(first, pending, guest, link))
+            backlog.take_lines_with(|first, pending| {
+                let answer = slice.visit_line(first, pending, guest, link);
+                if let Some(witness) = witness.as_deref_mut() {
+                    witness.line_sent(first, &answer.taken, guest, timestamp(slice.clock));
+                }
+                answer
+            })
         } else {
             backlog
                 .take_with(|block| slice.visit(block.word, block.mask, guest, link, witness.as_deref_mut()))
         };
+        debug_assert_eq!(taken.taken, slice.sent.pages, "what was taken is what was paid for");
         let Slice { clock, mut sent, bytes, .. } = slice;
         let clock = self.limiter.rest(clock);
         sent.bytes = ByteCount(bytes as u64);

@@ -33,6 +33,13 @@ impl Witness {
         }
     }
 
+    /// The same for eight words, from word `first` on.
+    pub(crate) fn line_sent(&mut self, first: usize, taken: &[u64; 8], guest: &mut Guest, now: Timestamp) {
+        for (offset, &mask) in taken.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+            self.sent(first + offset, mask, guest, now);
+        }
+    }
+
     /// The first page of the guest whose version here is not the guest's own.
     pub(crate) fn differs(&self, guest: &Guest) -> Option<PageNumber> {
         guest

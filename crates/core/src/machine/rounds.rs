@@ -16,6 +16,8 @@ impl Rounds {
     /// A live round starts.
     pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
         self.close(now);
+        // Nothing was sent in it: it was no pass over memory.
+        self.closed.pop_if(|round| round.sent_pages == Pages(0));
         self.open = Some(RoundReport {
             round: self.closed.len() as u32,
             paused: false,

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::event::{CancelReason, Failure, SourceAction, SourceEvent, Step, Transmit};
-use super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right, SourceHandoff, Standing};
+use super::handoff::{
+    self, Effect, Effects, Fence, HandoffMessage, Held, Notice, Right, SourceHandoff, Standing,
+};
 use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
@@ -266,7 +268,11 @@ impl Source {
             SourceEvent::Disconnected if self.handoff.may_cancel() => {
                 self.end(Outcome::Failed, "the connection was lost");
             }
-            SourceEvent::Fenced(_) => self.end(Outcome::Failed, "the destination was fenced"),
+            SourceEvent::Fenced(Fence::NeverRan) => self.end(Outcome::Failed, "the destination was fenced"),
+            SourceEvent::Fenced(Fence::MayHaveRun) => self.end(
+                Outcome::GuestLost,
+                "the destination was fenced and may have run the guest: start it from its disks",
+            ),
             SourceEvent::Wake => return self.woken(now),
             SourceEvent::Cancel(reason) => self.cancel(now, reason),
             SourceEvent::Failed(failure) => self.failed(now, &failure),

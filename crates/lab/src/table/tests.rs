@@ -31,6 +31,8 @@ pub(super) fn record() -> MigrationRecord {
         seed: 7,
         total_ms: 3004.0,
         downtime_ms: 1004.0,
+        unreachable_ms: 1004.0,
+        paused_in_vain_ms: 0.0,
         sent_bytes: 12_312_000,
         rounds: 3,
         amplification: 3.0,

@@ -130,7 +130,7 @@ pub enum ReferenceError {
         source: std::io::Error,
     },
     /// A line of it.
-    #[error("{}:{line}: not a measured migration: {source}", path.display())]
+    #[error("{}:{line}: not a measured migration", path.display())]
     Line {
         /// Of which file.
         path: PathBuf,

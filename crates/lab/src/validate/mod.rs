@@ -96,7 +96,7 @@ pub enum ValidateError {
     #[error(transparent)]
     Profile(#[from] ProfileError),
     /// A run could not be simulated.
-    #[error("run `{run}` could not be simulated: {source}")]
+    #[error("run `{run}` could not be simulated")]
     Simulation {
         /// Which.
         run: String,

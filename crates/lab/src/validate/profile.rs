@@ -1,6 +1,6 @@
 //! A host profile: what belongs to the host and the guest's kernel and not to a run.
 //!
-//! Nine scalars, each with a physical meaning, none indexed by a run's configuration. With a
+//! Ten scalars, each with a physical meaning, none indexed by a run's configuration. With a
 //! run's configuration they give everything that the simulator needs.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ pub struct HostProfile {
     pub kernel_memory_at_top: ByteCount,
     /// Free memory below the workload, in the order of addresses.
     pub free_below_workload: ByteCount,
+    /// RAM blocks of the machine beside main memory (firmware, tables): zero but migrated.
+    pub other_ram_blocks: ByteCount,
     /// The kernel's own recurring dirty set.
     pub kernel_dirty: ByteCount,
     /// Bytes that the sender can hand over before it blocks.
@@ -60,7 +62,7 @@ pub enum ProfileError {
         source: std::io::Error,
     },
     /// Not a profile.
-    #[error("{}: not a host profile: {source}", path.display())]
+    #[error("{}: not a host profile", path.display())]
     Invalid {
         /// Which file.
         path: PathBuf,
@@ -82,8 +84,8 @@ pub enum ProfileError {
 
 /// Pages of 4 KiB.
 const PAGE: u64 = 4096;
-/// RAM blocks beside main memory (firmware, tables) of QEMU's machine `pc` without a display: pages, zero.
-const OTHER_BLOCKS: u64 = 130;
+/// The most memory that a run may have, MiB.
+const MOST_MEMORY: u64 = 1 << 24;
 /// Bytes of the kernel's `struct page`, one for each page.
 const PAGE_STRUCTURE: u64 = 64;
 /// Bytes of a page-table entry, one for each page of the workload.
@@ -138,8 +140,12 @@ impl HostProfile {
     fn guest(&self, run: &Configuration) -> Result<(GuestConfig, Vec<PageRun>), ProfileError> {
         let impossible =
             |what: &str| ProfileError::Impossible { run: run.name.clone(), what: what.to_owned() };
+        if run.m > MOST_MEMORY || run.mem > run.m || run.wws > run.mem {
+            return Err(impossible("`m`, `mem` and `wws` must be at most 16777216 MiB, `m` and `mem`"));
+        }
         let ram = run.m * 256;
         let workload = run.mem * 256;
+        let other = self.other_ram_blocks.0 / PAGE;
         let at_top = self.kernel_memory_at_top.0 / PAGE;
         let low = (self.kernel_memory.0 / PAGE).saturating_sub(at_top);
         let free_low = self.free_below_workload.0 / PAGE;
@@ -149,7 +155,7 @@ impl HostProfile {
             .checked_sub(begin + workload + top)
             .ok_or_else(|| impossible("workload and kernel do not fit into memory"))?;
         let zero = |first: u64, count: u64| PageRun { first: PageNumber(first), count: Pages(count) };
-        let zero_runs = [zero(low, free_low), zero(begin + workload, free_high), zero(ram, OTHER_BLOCKS)];
+        let zero_runs = [zero(low, free_low), zero(begin + workload, free_high), zero(ram, other)];
         let (pattern, exponent) = match run.pattern.as_str() {
             _ if run.rate <= 0.0 => (Pattern::Idle, run.theta),
             "uniform" => (Pattern::Uniform, run.theta),
@@ -182,7 +188,7 @@ impl HostProfile {
             },
         ];
         let guest = GuestConfig {
-            memory: ByteCount((ram + OTHER_BLOCKS) * PAGE),
+            memory: ByteCount((ram + other) * PAGE),
             vcpus: 2,
             state: ByteCount(0),
             writers,

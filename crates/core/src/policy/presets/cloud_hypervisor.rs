@@ -8,6 +8,9 @@
 //! send the table, wait for its acknowledgement
 //! ```
 //!
+//! Not modelled: after the snapshot it sends what devices dirtied meanwhile, a second time; here the guest
+//! writes nothing once it is paused.
+//!
 //! Nothing is looked at inside a round, so with a round of an hour the timeout comes an hour late.
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! every 100 ms:  threshold = bandwidth of that window x downtime limit   (0 before the first)
-//! every <= 50 ms of sending:
+//! every 51 ms of sending (more than 50, in whole milliseconds):
 //!     pending < threshold: harvest at once, pages still pending or not; count again
 //!     pending == 0 or pending < threshold: stop the guest, lift the rate cap, send the rest
 //! ```
@@ -53,7 +53,8 @@ const UNLIMITED: &str = "unlimited";
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "qemu-default",
     summary: "QEMU: stops when what is pending fits the downtime limit at the bandwidth of the last \
-              100 ms; never gives up.",
+              100 ms; never gives up. Sends uncapped unless `max-bandwidth` is given (QEMU's own \
+              default is 128 MiB/s).",
     approximate: None,
     sources: &[
         Source { tag: "Q1", what: "qemu/qemu migration/migration.c", version: "2400fad5" },
