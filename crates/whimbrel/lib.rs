@@ -44,3 +44,8 @@
 pub use whimbrel_core as core;
 pub use whimbrel_lab as lab;
 pub use whimbrel_sim as sim;
+
+/// The example in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

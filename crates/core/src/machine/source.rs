@@ -5,25 +5,24 @@
 //! reads no clock and never decides who may run the guest: that is
 //! [`SourceHandoff`](super::handoff::SourceHandoff)'s.
 
+mod ending;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::event::{CancelReason, Failure, SourceAction, SourceEvent, Step, Transmit};
-use super::handoff::{
-    self, Effect, Effects, Fence, HandoffMessage, Held, Notice, Right, SourceHandoff, Standing,
-};
+use super::MachineError;
+use super::event::{SourceAction, SourceEvent, Transmit};
+use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, Standing};
 use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
-use super::{MachineError, Replay};
 use crate::controller::{Controller, Harvested, Transmitted};
 use crate::dirty::{Backlog, Gate};
-use crate::journal::{Entry, Journal};
 use crate::policy::{Decision, Gate as GateRule, SwitchoverWhen, Verdict};
 use crate::progress::Moment;
-use crate::report::{Outcome, Report};
-use crate::units::{CpuShare, Pages, Timestamp};
+use crate::report::Outcome;
+use crate::units::{Pages, Timestamp};
 
 /// How long the source waits for an answer, unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -493,221 +492,5 @@ impl Source {
         let round = self.controller.progress().round + 1;
         self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
         self.actions.push_back(SourceAction::SaveState);
-    }
-
-    /// Passes an event to the handoff and does what it says.
-    fn tell_handoff(&mut self, now: Timestamp, event: handoff::SourceEvent) -> Result<(), MachineError> {
-        let effects = self.handoff.handle(event)?;
-        self.carry_out(now, effects);
-        Ok(())
-    }
-
-    fn carry_out(&mut self, now: Timestamp, effects: Effects) {
-        let mut lost = false;
-        for effect in effects {
-            match effect {
-                Effect::Persist(record) => {
-                    self.phase = SourcePhase::Committing;
-                    self.actions.push_back(SourceAction::Persist(record));
-                }
-                Effect::Erase => self.actions.push_back(SourceAction::Erase),
-                Effect::Send(message) => {
-                    if message == HandoffMessage::Go {
-                        self.stopwatch.go(now);
-                    }
-                    if matches!(message, HandoffMessage::Go | HandoffMessage::Ask) {
-                        self.phase = SourcePhase::AwaitingRunning;
-                        self.await_answer(now);
-                    }
-                    self.actions.push_back(SourceAction::Send(Message::handoff(message)));
-                }
-                Effect::ResumeGuest => {
-                    self.duties.resuming = true;
-                    self.actions.push_back(SourceAction::Resume);
-                }
-                Effect::ReleaseGuest => self.actions.push_back(SourceAction::Release),
-                Effect::Report(Notice::InDoubt) => {
-                    self.phase = SourcePhase::InDoubt;
-                    self.deadline = None;
-                    self.actions.push_back(SourceAction::Reconnect);
-                }
-                Effect::Report(Notice::GuestLost) => lost = true,
-                // Only destinations have replicas.
-                Effect::DropReplica => {}
-            }
-        }
-        self.follow_the_right(now, lost);
-    }
-
-    /// Where the right to run is now decides which way the migration ends.
-    fn follow_the_right(&mut self, now: Timestamp, lost: bool) {
-        use SourcePhase as P;
-        if matches!(self.phase, P::Idle | P::Returning | P::Releasing | P::Done) {
-            return;
-        }
-        match self.handoff.right() {
-            Right::Theirs => {
-                self.deadline = None;
-                self.phase = P::Releasing;
-                self.clean_up(now);
-            }
-            Right::Mine if !self.handoff.may_cancel() => {
-                if lost {
-                    self.end(Outcome::GuestLost, "the right to run is here, the guest's memory is not");
-                } else {
-                    self.end(Outcome::Failed, "the destination has no replica");
-                }
-                self.deadline = None;
-                self.phase = P::Returning;
-                if !self.handoff.is_settled() && !self.handoff.is_connected() {
-                    self.actions.push_back(SourceAction::Reconnect);
-                }
-                self.clean_up(now);
-            }
-            Right::Mine | Right::Undecided => {}
-        }
-    }
-
-    /// Undoes, in the reverse order of doing, what was set up for the migration.
-    fn clean_up(&mut self, now: Timestamp) {
-        if self.controller.progress().throttle != CpuShare::NONE {
-            self.controller.unthrottled();
-            self.actions.push_back(SourceAction::Throttle(CpuShare::NONE));
-        }
-        if self.duties.tracking {
-            self.actions.push_back(SourceAction::StopTracking);
-        }
-        self.rounds.close(now);
-        self.settle(now);
-    }
-
-    /// Done as soon as nothing is left to be undone.
-    fn settle(&mut self, now: Timestamp) {
-        if self.duties.tracking || self.duties.resuming {
-            return;
-        }
-        if let Some(ending) = &mut self.ending {
-            ending.at = Some(now);
-        }
-        self.phase = SourcePhase::Done;
-        self.actions.push_back(SourceAction::Done);
-    }
-
-    fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: &str) {
-        self.end(outcome, why);
-        // Cannot fail: policies are asked only while the guest is ours.
-        let kept = self.tell_handoff(now, handoff::SourceEvent::Cancel);
-        debug_assert!(kept.is_ok());
-    }
-
-    fn cancel(&mut self, now: Timestamp, reason: CancelReason) {
-        let (outcome, why) = match reason {
-            CancelReason::Requested => (Outcome::Cancelled, "cancelled on request"),
-            CancelReason::TimeLimit => (Outcome::TimedOut, "the time limit was reached"),
-        };
-        self.end(outcome, why);
-        if self.phase == SourcePhase::Idle {
-            self.settle(now);
-        }
-    }
-
-    fn failed(&mut self, now: Timestamp, failure: &Failure) {
-        if self.handoff.may_cancel() {
-            self.end(Outcome::Failed, &failure.to_string());
-            return;
-        }
-        // Cleaning up goes on without the step that failed, and says so.
-        match failure.step {
-            Step::Resume => self.duties.resuming = false,
-            Step::StopTracking | Step::StartTracking => self.duties.tracking = false,
-            _ => {}
-        }
-        self.clean_up_failures.push(failure.to_string());
-        self.settle(now);
-    }
-
-    fn await_answer(&mut self, now: Timestamp) {
-        let deadline = now.saturating_add(self.patience);
-        self.deadline = Some(deadline);
-        self.actions.push_back(SourceAction::Wake(deadline));
-    }
-
-    fn woken(&mut self, now: Timestamp) -> Result<(), MachineError> {
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            self.deadline = None;
-            if self.handoff.may_cancel() {
-                self.end(Outcome::Failed, "the destination did not answer in time");
-            }
-            self.tell_handoff(now, handoff::SourceEvent::Disconnected)?;
-        }
-        Ok(())
-    }
-
-    /// The first word on how it ended stays, but completing is only a hope until the commit.
-    fn end(&mut self, outcome: Outcome, why: &str) {
-        self.end_with(outcome, why, false);
-    }
-
-    fn end_with(&mut self, outcome: Outcome, why: &str, forced: bool) {
-        let open = self.ending.as_ref().is_none_or(|ending| ending.outcome == Outcome::Completed);
-        if open && self.phase != SourcePhase::Done && self.phase != SourcePhase::Returning {
-            self.ending = Some(Ending { outcome, why: why.to_owned(), forced, at: None });
-        }
-    }
-
-    /// What the migration came to, as far as it is known at `now`.
-    pub fn report(&self, now: Timestamp) -> Report {
-        let completed = self.handoff.right() == Right::Theirs;
-        let (outcome, why) = match (&self.ending, self.handoff.right()) {
-            (_, Right::Undecided) if self.handoff.in_doubt() => {
-                (Outcome::InDoubt, "only the destination knows whether it runs the guest, and it was lost")
-            }
-            (Some(ending), _) if completed || ending.outcome != Outcome::Completed => {
-                (ending.outcome, ending.why.as_str())
-            }
-            _ => (Outcome::InProgress, "the migration has not ended"),
-        };
-        let ending = self.ending.as_ref();
-        let progress = self.controller.progress();
-        let end = ending.and_then(|ending| ending.at).unwrap_or(now);
-        Report {
-            outcome,
-            why: why.to_owned(),
-            converged: completed && ending.is_some_and(|ending| !ending.forced),
-            total: end.since(self.stopwatch.started),
-            downtime: if completed { self.stopwatch.ledger() } else { crate::report::Ledger::default() },
-            paused_in_vain: if completed || self.handoff.held() == Held::Nothing {
-                Duration::ZERO
-            } else {
-                self.stopwatch.paused_in_vain(end)
-            },
-            sent: progress.sent,
-            sent_pages: progress.sent_pages,
-            memory: progress.memory.bytes(progress.page_size),
-            rounds: self.rounds.finished(),
-            clean_up_failures: self.clean_up_failures.clone(),
-        }
-    }
-
-    /// Events and decisions, when nothing more is wanted of the machine.
-    pub fn into_journal(self) -> Journal {
-        self.controller.into_journal()
-    }
-
-    /// Feeds the events of `journal` to this machine, which must be as new, and gives the journal that
-    /// it writes: the same, byte for byte, if machine, policy and settings are the same.
-    ///
-    /// # Errors
-    ///
-    /// [`MachineError`] at the first event that the machine does not take.
-    pub fn replay(mut self, journal: &Journal) -> Replay {
-        self.replaying = true;
-        for entry in journal.entries() {
-            if let Entry::Event { at, event } = entry {
-                self.handle(*at, event.clone())?;
-                self.actions.clear();
-            }
-        }
-        Ok(self.into_journal())
     }
 }
