@@ -60,15 +60,6 @@ pub(crate) struct Link {
     current: Current,
 }
 
-/// What a copy changes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct State {
-    drained: Nanos,
-    wake_at: [f64; 2],
-    receiver: f64,
-    current: Current,
-}
-
 /// A stretch with what the destination leaves of its rate, ready for use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Current {
@@ -224,16 +215,16 @@ impl Link {
         now.max(self.falls_to(level))
     }
 
-    /// What there is to put back, should a copy not have happened.
-    #[inline]
-    pub(crate) fn state(&self) -> State {
-        State { drained: self.drained, wake_at: self.wake_at, receiver: self.receiver, current: self.current }
-    }
-
-    /// Puts it back.
-    pub(crate) fn restore(&mut self, state: State) {
-        let State { drained, wake_at, receiver, current } = state;
-        (self.drained, self.wake_at, self.receiver, self.current) = (drained, wake_at, receiver, current);
+    /// A time by which `bytes` are surely copied from `now` on; infinite where the rate changes meanwhile.
+    #[inline(always)]
+    pub(crate) fn copied_by(&self, now: Nanos, bytes: f64) -> Nanos {
+        let current = &self.current;
+        let carried = bytes * current.nanos_per_byte;
+        if self.drained.max(now) + carried > current.until || now < current.from {
+            return f64::INFINITY;
+        }
+        // No more sleeps than the wire needs, and one that may be due.
+        now + bytes / self.sender + carried + current.rest
     }
 
     /// When everything handed over so far has left the wire, if nothing more comes.

@@ -198,16 +198,15 @@ impl Slice<'_> {
         let sender = &mut *self.sender;
         let pages: u32 = pending.iter().map(|mask| mask.count_ones()).sum();
         let bytes = f64::from(pages) * sender.page_bytes;
-        let before = link.state();
         link.receive_at(sender.receive[usize::from(first >= sender.touched)]);
-        let clock = link.copy(self.clock, bytes);
-        if clock >= self.end {
-            link.restore(before);
+        if link.copied_by(self.clock, bytes) >= self.end {
             return false;
         }
-        self.clock = clock;
-        // Looked at in between, the clock would have said the same.
-        self.unlooked = (self.unlooked + pages) % sender.batch;
+        self.clock = link.copy(self.clock, bytes);
+        // The clock was looked at in between and said that the slice is not over.
+        let (unlooked, batch) = (self.unlooked + pages, sender.batch);
+        // Mostly a power of two, and a division costs more than the rest.
+        self.unlooked = if batch.is_power_of_two() { unlooked & (batch - 1) } else { unlooked % batch };
         sender.touched = sender.touched.max(first + pending.len());
         self.sent.pages.0 += u64::from(pages);
         self.bytes += bytes;

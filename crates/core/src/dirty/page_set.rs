@@ -40,8 +40,8 @@ pub enum RangeError {
 /// zeroes and so not resident before it is used. The count is kept, not counted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PageSet {
-    /// Whole lines; bits from `numbers` on are zero. Owned as words and viewed as bits: asking a
-    /// `BitVec` for its words on each call costs more than the rest of [`PageSet::or_word`].
+    /// Whole lines; bits from `numbers` on are zero. Owned as words and viewed as bits
+    /// ([`PageSet::as_bits`]): the hot paths need the words on each call.
     words: Vec<u64>,
     /// Bit `i` is set exactly if line `i` has a set bit.
     summary: Vec<u64>,

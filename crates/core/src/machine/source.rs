@@ -3,7 +3,7 @@
 //! Sans-IO: the driver passes in events with their times and carries out the actions that
 //! [`Source::poll`] gives, in order. The same machine runs under the simulator and the live driver. It
 //! reads no clock and never decides who may run the guest: that is
-//! [`SourceHandoff`](super::handoff::SourceHandoff)'s.
+//! [`SourceHandoff`]'s.
 
 mod ending;
 
