@@ -15,7 +15,7 @@ pub fn nearest_rank(sorted: &[f64], share: f64) -> Option<f64> {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
-/// How a number is spread over the runs of a cell; nearest-rank percentiles.
+/// How a number is spread over runs; nearest-rank percentiles, none if there are no runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
     /// Half of the runs lie at or below it.

@@ -2,7 +2,7 @@
 //!
 //! [`validate`] reads reference files ([`measured`]), lets the simulator predict each plain pre-copy run
 //! under a host profile ([`profile`]), and compares. Nothing that was measured during or after a
-//! migration reaches the prediction. What a run's chance decides (where in a round the 50 ms check
+//! migration reaches the prediction. What a run's chance decides (where in a round the look at what is pending
 //! falls, the queue's phase) is not in its configuration: a prediction is the median of a few seeds.
 
 pub mod measured;
@@ -16,6 +16,7 @@ use whimbrel_sim::{Run, simulate};
 
 use self::measured::{Configuration, Figures, Measured, ReferenceError};
 use self::profile::{HostProfile, ProfileError};
+use crate::sweep::Spread;
 
 /// Simulated runs behind each prediction.
 pub const SEEDS: u64 = 15;
@@ -63,15 +64,6 @@ pub struct Errors {
     pub downtime: Spread,
     /// What the guest's absence really was.
     pub silence: Spread,
-}
-
-/// Median and 90th percentile, nearest rank; none if there is nothing to compare.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Spread {
-    /// Half of the runs are no worse.
-    pub median: Option<f64>,
-    /// Nine tenths of the runs are no worse.
-    pub p90: Option<f64>,
 }
 
 /// One run, measured and predicted.
@@ -157,9 +149,7 @@ pub fn predict(run: &Configuration, profile: &HostProfile) -> Result<Figures, Va
     if converged.len() as u64 * 2 <= SEEDS {
         return Ok(Figures::default());
     }
-    let median = |figure: fn(&Figures) -> Option<f64>| {
-        nearest_rank(&mut converged.iter().filter_map(figure).collect::<Vec<_>>(), 0.5)
-    };
+    let median = |figure: fn(&Figures) -> Option<f64>| Spread::of(converged.iter().filter_map(figure)).median;
     Ok(Figures {
         converged: true,
         total_ms: median(|figures| figures.total_ms),
@@ -191,9 +181,7 @@ fn compare(per_run: Vec<RunComparison>, skipped: Vec<Skipped>) -> Validation {
     let both: Vec<&RunComparison> =
         per_run.iter().filter(|run| run.measured.converged && run.predicted.converged).collect();
     let spread = |figure: fn(&Figures) -> Option<f64>| {
-        let mut errors: Vec<f64> =
-            both.iter().filter_map(|run| relative(figure(&run.measured)?, figure(&run.predicted)?)).collect();
-        Spread { median: nearest_rank(&mut errors, 0.5), p90: nearest_rank(&mut errors, 0.9) }
+        Spread::of(both.iter().filter_map(|run| relative(figure(&run.measured)?, figure(&run.predicted)?)))
     };
     let share = |holds: fn(&RunComparison) -> bool| {
         if both.is_empty() {
@@ -243,11 +231,4 @@ impl RunComparison {
 /// The error relative to what was measured; none if that was zero.
 fn relative(measured: f64, predicted: f64) -> Option<f64> {
     (measured != 0.0).then(|| ((predicted - measured) / measured).abs())
-}
-
-/// The value that `share` of the values do not exceed, by nearest rank.
-fn nearest_rank(values: &mut [f64], share: f64) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let rank = (share * values.len() as f64).ceil() as usize;
-    values.get(rank.saturating_sub(1)).copied()
 }
