@@ -13,7 +13,8 @@ use crate::journal::Journal;
 use crate::layout::PageSize;
 use crate::policy::{BandwidthWindow, Decision, Policy, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
-use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
+use crate::throttle::Throttle;
+use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
 
 /// What was harvested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +162,7 @@ impl Controller {
         progress.dirty_rate = PageRate::measured(harvested.dirtied, since);
         progress.round_sent = ByteCount(0);
         progress.round_sent_pages = Pages(0);
+        progress.round_skipped = Pages(0);
         if self.policy.cadence().bandwidth == BandwidthWindow::Round {
             self.window = Window { since: now, bytes: ByteCount(0) };
         }
@@ -197,6 +199,7 @@ impl Controller {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;
+        progress.round_skipped = sent.skipped;
         progress.sent = progress.sent.saturating_add(sent.bytes);
         progress.sent_pages = progress.sent_pages.saturating_add(sent.pages);
         progress.round_sent = progress.round_sent.saturating_add(sent.bytes);
@@ -240,6 +243,6 @@ impl Controller {
 
     /// The throttle was lifted by cleaning up.
     pub(crate) fn unthrottled(&mut self) {
-        self.progress.throttle = CpuShare::NONE;
+        self.progress.throttle = Throttle::Off;
     }
 }

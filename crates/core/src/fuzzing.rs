@@ -21,6 +21,7 @@ use crate::policy::{
     SwitchoverWhen, Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
+use crate::throttle::Throttle;
 use crate::units::{ByteCount, CpuShare, Pages, Timestamp};
 
 const PAGES: usize = 200;
@@ -73,7 +74,7 @@ struct World {
     at_pause: Option<Vec<u32>>,
     log: PageSet,
     tracking: bool,
-    throttle: CpuShare,
+    throttle: Throttle,
     runs_here: bool,
     runs_there: bool,
     ran_there: bool,
@@ -101,7 +102,7 @@ impl World {
             copy: vec![u32::MAX; PAGES],
             at_pause: None,
             tracking: false,
-            throttle: CpuShare::NONE,
+            throttle: Throttle::Off,
             runs_here: true,
             runs_there: false,
             ran_there: false,
@@ -442,7 +443,7 @@ impl World {
         }
         assert_eq!(here, SourcePhase::Done, "the source is stuck; the destination is {there:?}");
         assert!(!self.tracking, "tracking was left on");
-        assert_eq!(self.throttle, CpuShare::NONE, "a throttle was left");
+        assert_eq!(self.throttle, Throttle::Off, "a throttle was left");
         assert!(self.runs_here != self.runs_there, "the guest runs on neither side");
         assert!(
             !self.runs_here || there != DestinationPhase::Prepared || !self.connected,
@@ -537,7 +538,8 @@ impl Policy for Whim {
             Relation::Equal,
             ("hash", Quantity::Count(hash % 32)),
         );
-        let throttle = (hash & 0x300 == 0).then(|| CpuShare::percent((hash >> 10 & 63) as u8));
+        let throttle =
+            (hash & 0x300 == 0).then(|| Throttle::duty_cycle(CpuShare::percent((hash >> 10 & 63) as u8)));
         Verdict::new(decision, reason).adjusting(Adjustments { throttle, ..Adjustments::default() })
     }
 

@@ -13,4 +13,5 @@ pub mod machine;
 pub mod policy;
 pub mod progress;
 pub mod report;
+pub mod throttle;
 pub mod units;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::PageSize;
-use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
+use crate::throttle::Throttle;
+use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
 
 /// When a policy is asked.
 ///
@@ -29,8 +30,10 @@ pub enum Moment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Capabilities {
-    /// vCPUs can be slowed.
+    /// vCPUs can be slowed by a share of their time.
     pub throttle: bool,
+    /// vCPUs can be held to a rate of dirtying, each by itself (KVM's dirty ring).
+    pub dirty_limit: bool,
     /// The destination can fetch pages after the handover.
     pub post_copy: bool,
     /// The dirty log can be harvested while pages are pending.
@@ -44,6 +47,7 @@ impl Capabilities {
     pub fn missing_from(self, offered: Self) -> Option<&'static str> {
         [
             (self.throttle && !offered.throttle, "throttle"),
+            (self.dirty_limit && !offered.dirty_limit, "dirty-limit"),
             (self.post_copy && !offered.post_copy, "post-copy"),
             (self.harvest_on_demand && !offered.harvest_on_demand, "harvest-on-demand"),
             (self.pause && !offered.pause, "pause"),
@@ -86,8 +90,12 @@ pub struct Progress {
     pub round_sent: ByteCount,
     /// Pages sent in this round, zero pages among them.
     pub round_sent_pages: Pages,
+    /// Pages left out of this round so far because they were dirty again.
+    pub round_skipped: Pages,
     /// The throttle in force.
-    pub throttle: CpuShare,
+    pub throttle: Throttle,
+    /// The guest is paused by [`Decision::Pause`](crate::policy::Decision::Pause) and dirties nothing.
+    pub paused: bool,
     /// Parts of the downtime that do not depend on what is pending, as far as they have been seen.
     pub fixed_costs: Duration,
     /// What this ground can do.
@@ -112,7 +120,9 @@ impl Progress {
             sent_pages: Pages(0),
             round_sent: ByteCount(0),
             round_sent_pages: Pages(0),
-            throttle: CpuShare::NONE,
+            round_skipped: Pages(0),
+            throttle: Throttle::Off,
+            paused: false,
             fixed_costs: Duration::ZERO,
             capabilities,
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{Decision, Reason};
-use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp, duration};
+use crate::throttle::Throttle;
+use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp, duration};
 
 /// How a migration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ pub struct RoundReport {
     /// Rate of sending over the whole round.
     pub bandwidth: Option<Bandwidth>,
     /// The throttle in force at its end.
-    pub throttle: CpuShare,
+    pub throttle: Throttle,
     /// The last decision in it, and why; none in a round that no policy ended.
     pub decision: Option<Decided>,
 }

@@ -207,7 +207,7 @@ impl RoundRecord {
             sent_bytes: round.sent.0,
             dirty_pages_per_s: round.dirty_rate.map(PageRate::per_second),
             bandwidth_bytes_per_s: round.bandwidth.map(Bandwidth::bytes_per_second),
-            throttle: round.throttle.as_f64(),
+            throttle: round.throttle.share().as_f64(),
             decision: round.decision.as_ref().map(|decided| decision_name(decided.decision)),
             reason: round.decision.as_ref().map(|decided| decided.reason.to_string()),
         }

@@ -18,7 +18,8 @@ use whimbrel_core::machine::{
 use whimbrel_core::policy::Policy;
 use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::{Outcome, Report};
-use whimbrel_core::units::{CpuShare, Pages, Timestamp};
+use whimbrel_core::throttle::Throttle;
+use whimbrel_core::units::{Pages, Timestamp};
 
 use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
@@ -28,8 +29,13 @@ use crate::sender::{Parts, Sender};
 use crate::witness::Witness;
 
 /// What this ground can do.
-pub const CAPABILITIES: Capabilities =
-    Capabilities { throttle: true, post_copy: false, harvest_on_demand: true, pause: false };
+pub const CAPABILITIES: Capabilities = Capabilities {
+    throttle: true,
+    dirty_limit: false,
+    post_copy: false,
+    harvest_on_demand: true,
+    pause: false,
+};
 
 /// A migration to simulate.
 #[derive(Clone, Debug)]
@@ -342,9 +348,9 @@ impl<'a> Migration<'a> {
             }
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => self.harvest(),
-            SourceAction::Throttle(share) => {
-                self.guest.set_throttle(now, share);
-                self.throttled = share != CpuShare::NONE;
+            SourceAction::Throttle(throttle) => {
+                self.guest.set_throttle(now, throttle);
+                self.throttled = !throttle.is_off();
             }
             SourceAction::Limit(limit) => self.sender.limit(limit),
             SourceAction::Pause => {
@@ -394,7 +400,7 @@ impl<'a> Migration<'a> {
                 self.runs_there = Some(resumed);
                 // From here on it runs there, neither slowed nor tracked.
                 self.guest.stop_tracking(resumed);
-                self.guest.set_throttle(resumed, CpuShare::NONE);
+                self.guest.set_throttle(resumed, Throttle::Off);
                 self.guest.resume(resumed);
                 self.queue.push(resumed, Event::Destination(DestinationEvent::Resumed));
             }

@@ -8,6 +8,7 @@ use proptest::test_runner::FileFailurePersistence;
 use whimbrel_core::policy::{Adjustments, Cadence, Policy, Verdict, presets};
 use whimbrel_core::progress::{Moment, Progress};
 use whimbrel_core::report::Outcome;
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, ByteCount, CpuShare, Share};
 use whimbrel_sim::config::{
     BandwidthChange, GuestConfig, HostConfig, LinkConfig, Outage, Pattern, PhaseConfig, WriterConfig,
@@ -167,7 +168,7 @@ impl Policy for Throttling {
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         let verdict = self.inner.decide(moment, progress);
-        let adjust = Adjustments { throttle: Some(self.share), ..verdict.adjust };
+        let adjust = Adjustments { throttle: Some(Throttle::duty_cycle(self.share)), ..verdict.adjust };
         verdict.adjusting(adjust)
     }
 

@@ -9,7 +9,8 @@ use super::message::{Message, Section};
 use super::phase::SourceEventKind;
 use crate::controller::{Harvested, Transmitted};
 use crate::policy::RateLimit;
-use crate::units::{CpuShare, Timestamp};
+use crate::throttle::Throttle;
+use crate::units::Timestamp;
 
 /// What the source's driver does next, in the order in which it is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +28,8 @@ pub enum SourceAction {
     Transmit(Transmit),
     /// Move what the dirty log holds into the backlog; answer with `Harvested`.
     Harvest,
-    /// Take this share of CPU from the guest. Not answered.
-    Throttle(CpuShare),
+    /// Slow the guest like this, in place of how it is slowed now. Not answered.
+    Throttle(Throttle),
     /// Send no faster than this. Not answered.
     Limit(RateLimit),
     /// Stop vCPUs, drain device I/O: no write to memory afterwards. Answer with `Paused`.

@@ -3,7 +3,8 @@
 use crate::controller::{Harvested, Transmitted};
 use crate::policy::Verdict;
 use crate::report::{Decided, RoundReport};
-use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp};
+use crate::throttle::Throttle;
+use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
 
 /// Rounds so far; the last may be open.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +32,7 @@ impl Rounds {
             sent: ByteCount(0),
             dirty_rate: rate,
             bandwidth: None,
-            throttle: CpuShare::NONE,
+            throttle: Throttle::Off,
             decision: None,
         });
     }
@@ -61,7 +62,7 @@ impl Rounds {
         }
     }
 
-    pub(super) fn decided(&mut self, now: Timestamp, throttle: CpuShare, verdict: &Verdict) {
+    pub(super) fn decided(&mut self, now: Timestamp, throttle: Throttle, verdict: &Verdict) {
         if let Some(open) = &mut self.open {
             open.throttle = throttle;
             let (decision, reason) = (verdict.decision, verdict.reason.clone());

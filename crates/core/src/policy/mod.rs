@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::reason::{Input, Quantity, Reason, Relation};
 use crate::progress::{Capabilities, Moment, Progress};
-use crate::units::{Bandwidth, CpuShare, Pages, Timestamp};
+use crate::throttle::Throttle;
+use crate::units::{Bandwidth, Pages, Timestamp};
 
 /// Decides how a migration goes on.
 ///
@@ -49,6 +50,21 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// Decides.
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict;
 
+    /// Changes a parameter while the migration runs, as an administrator of the product can. The next
+    /// verdict follows it, and makes the adjustments that follow from it.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] if it can't be changed, or not to that; the policy is then as before.
+    fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
+        let _ = value;
+        Err(ChangeError {
+            policy: self.name().to_owned(),
+            parameter: name.to_owned(),
+            why: "it can't be changed while the migration runs".to_owned(),
+        })
+    }
+
     /// A copy with the same memory, so that a run can be forked at any moment.
     fn boxed_clone(&self) -> Box<dyn Policy>;
 }
@@ -57,6 +73,18 @@ impl Clone for Box<dyn Policy> {
     fn clone(&self) -> Self {
         self.boxed_clone()
     }
+}
+
+/// Why a parameter was not changed while the migration runs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("parameter `{parameter}` of policy `{policy}`: {why}")]
+pub struct ChangeError {
+    /// The policy.
+    pub policy: String,
+    /// The parameter.
+    pub parameter: String,
+    /// What is wrong, and what would be right.
+    pub why: String,
 }
 
 /// How a policy wants to be called, and how what it reads is measured.
@@ -147,9 +175,10 @@ pub enum Decision {
         /// time, bytes): the migration completes without having converged.
         forced: bool,
     },
-    /// Hand over now and fetch the rest afterwards.
+    /// Hand over now and fetch the rest afterwards. The policy is not asked again.
     PostCopy,
-    /// Pause the guest and go on sending.
+    /// Pause the guest and go on: harvest and send rounds, which end because nobody writes. The policy
+    /// is asked as before, sees [`Progress::paused`], and says when to switch over.
     Pause,
     /// Give up: the guest stays at the source.
     Abort,
@@ -169,9 +198,9 @@ pub enum SwitchoverWhen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Adjustments {
-    /// Share of CPU taken away from the guest from now on.
+    /// How the guest is slowed from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub throttle: Option<CpuShare>,
+    pub throttle: Option<Throttle>,
     /// Limit of the sending rate from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,

@@ -49,7 +49,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
-use whimbrel_core::units::{CpuShare, Pages, Share, Timestamp, VcpuSeconds};
+use whimbrel_core::throttle::Throttle;
+use whimbrel_core::units::{Pages, Share, Timestamp, VcpuSeconds};
 
 pub use self::rng::{Generator, stream};
 
@@ -125,6 +126,7 @@ pub struct Guest {
     versions: Vec<u32>,
     clock: u64,
     held: Held,
+    throttle: Throttle,
     tracking: bool,
     /// When throttle or pause last changed, and vCPU nanoseconds lost up to then.
     lost_since: u64,
@@ -228,6 +230,7 @@ impl Guest {
             versions: Vec::new(),
             clock: 0,
             held: Held { paused: false, throttle: 0.0, fault: 0.0 },
+            throttle: Throttle::Off,
             tracking: false,
             lost_since: 0,
             lost: [0.0; 2],
@@ -303,15 +306,16 @@ impl Guest {
         }
     }
 
-    /// Takes this share of all vCPUs away from `now` on.
-    pub fn set_throttle(&mut self, now: Timestamp, share: CpuShare) {
+    /// Slows all vCPUs like this from `now` on.
+    pub fn set_throttle(&mut self, now: Timestamp, throttle: Throttle) {
         self.change(now);
-        self.held.throttle = share.as_f64();
+        self.held.throttle = throttle.share().as_f64();
+        self.throttle = throttle;
     }
 
-    /// The share that is taken away.
-    pub fn throttle(&self) -> CpuShare {
-        CpuShare::clamped(self.held.throttle)
+    /// How it is slowed.
+    pub fn throttle(&self) -> Throttle {
+        self.throttle
     }
 
     /// Stops it. Writes that it would have made meanwhile are not made later: its clock stands still too.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Pattern, PhaseConfig, WriterConfig};
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::ByteCount;
 
 const PAGE: u64 = 4096;
@@ -50,7 +51,7 @@ fn a_throttle_slows_a_writer_as_measured() {
     // Reference runs: no effect up to 80 %, 58 % of the rate at 90 %, 6 % at 99 %.
     for (throttle, wanted) in [(0.0, 1.0), (0.5, 1.0), (0.8, 1.0), (0.9, 0.6), (0.99, 0.06), (1.0, 0.0)] {
         let mut guest = Guest::new(&config(vec![writer(Pattern::Uniform, 5000.0)]), 0).unwrap();
-        guest.set_throttle(Timestamp::ZERO, CpuShare::new(throttle).unwrap());
+        guest.set_throttle(Timestamp::ZERO, Throttle::duty_cycle(CpuShare::new(throttle).unwrap()));
         let share = guest.writes(at(100.0)) / 500_000.0;
         assert!((share - wanted).abs() < 1e-9, "throttle {throttle}: {share} of the rate");
     }
@@ -62,7 +63,7 @@ fn a_throttle_slows_a_writer_as_measured() {
             ..writer(Pattern::Uniform, 10_000.0)
         };
         let mut guest = Guest::new(&config(vec![busy]), 0).unwrap();
-        guest.set_throttle(Timestamp::ZERO, CpuShare::new(0.3).unwrap());
+        guest.set_throttle(Timestamp::ZERO, Throttle::duty_cycle(CpuShare::new(0.3).unwrap()));
         let writes = guest.writes(at(10.0));
         assert!((writes / 70_000.0 - 1.0).abs() < 1e-9, "{writes} writes");
     }
@@ -79,7 +80,10 @@ fn a_stronger_throttle_never_lets_more_writes_through() {
                         WriterConfig { write_cost: Duration::from_micros(cost), ..writer(pattern, 5000.0) };
                     let mut guest =
                         tracked(&config(vec![one]), 0, Detail::Rounds, Duration::from_micros(fault));
-                    guest.set_throttle(Timestamp::ZERO, CpuShare::new(throttle).unwrap());
+                    guest.set_throttle(
+                        Timestamp::ZERO,
+                        Throttle::duty_cycle(CpuShare::new(throttle).unwrap()),
+                    );
                     for round in 1..6 {
                         harvest(&mut guest, at(f64::from(round) * 0.4));
                     }
@@ -139,7 +143,7 @@ fn tracking_faults_slow_a_busy_writer_and_it_catches_up() {
     ] {
         let one = WriterConfig { write_cost: Duration::from_micros(cost), ..writer(Pattern::Uniform, rate) };
         let mut guest = tracked(&config(vec![one]), 0, Detail::Rounds, Duration::from_micros(fault));
-        guest.set_throttle(Timestamp::ZERO, CpuShare::new(throttle).unwrap());
+        guest.set_throttle(Timestamp::ZERO, Throttle::duty_cycle(CpuShare::new(throttle).unwrap()));
         let (mut now, mut dirty) = (0.0, 0);
         for round in rounds {
             now += round;
@@ -179,7 +183,8 @@ fn asking_more_often_changes_nothing_at_all() {
                 }
             }
             now += 0.25;
-            guest.set_throttle(at(now), CpuShare::new(f64::from(round) * 0.08).unwrap());
+            guest
+                .set_throttle(at(now), Throttle::duty_cycle(CpuShare::new(f64::from(round) * 0.08).unwrap()));
             guest.harvest(at(now), |word, mask| all.push((word, mask)));
         }
         (all, guest.writes(at(now)).to_bits(), guest.lost())
@@ -277,8 +282,8 @@ fn tracking_sees_only_what_was_written_while_it_was_on() {
 #[test]
 fn a_throttle_costs_its_share_of_all_vcpus() {
     let mut guest = Guest::new(&GuestConfig { vcpus: 4, ..config(Vec::new()) }, 0).unwrap();
-    guest.set_throttle(at(1.0), CpuShare::new(0.5).unwrap());
-    guest.set_throttle(at(3.0), CpuShare::new(0.25).unwrap());
+    guest.set_throttle(at(1.0), Throttle::duty_cycle(CpuShare::new(0.5).unwrap()));
+    guest.set_throttle(at(3.0), Throttle::duty_cycle(CpuShare::new(0.25).unwrap()));
     guest.pause(at(5.0));
     guest.resume(at(5.5));
     guest.advance(at(7.5));

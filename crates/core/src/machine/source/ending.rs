@@ -11,7 +11,8 @@ use super::super::{MachineError, Replay};
 use super::{Ending, Source};
 use crate::journal::{Entry, Journal};
 use crate::report::{Ledger, Outcome, Report};
-use crate::units::{CpuShare, Timestamp};
+use crate::throttle::Throttle;
+use crate::units::Timestamp;
 
 impl Source {
     /// Passes an event to the handoff and does what it says.
@@ -93,9 +94,9 @@ impl Source {
 
     /// Undoes, in the reverse order of doing, what was set up for the migration.
     pub(super) fn clean_up(&mut self, now: Timestamp) {
-        if self.controller.progress().throttle != CpuShare::NONE {
+        if !self.controller.progress().throttle.is_off() {
             self.controller.unthrottled();
-            self.actions.push_back(SourceAction::Throttle(CpuShare::NONE));
+            self.actions.push_back(SourceAction::Throttle(Throttle::Off));
         }
         if self.duties.tracking {
             self.actions.push_back(SourceAction::StopTracking);

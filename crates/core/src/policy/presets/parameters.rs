@@ -8,7 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{PRESETS, PresetInfo, nearest_name};
-use crate::units::{self, Bandwidth, ByteCount, Pages, UnitError, duration};
+use crate::policy::{ChangeError, Policy};
+use crate::units::{self, Bandwidth, ByteCount, Pages, Share, UnitError, duration};
 
 /// What is known about a parameter of a preset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +47,28 @@ pub enum ParameterKind {
         /// The word.
         none: &'static str,
     },
+    /// A share from 0 to 1, written as one or in per cent.
+    Share,
+    /// A factor: a number that is finite and not negative.
+    Factor,
+    /// A bandwidth.
+    Bandwidth,
+    /// A length of time, or a word for having none.
+    OptionalDuration {
+        /// The word.
+        none: &'static str,
+    },
+    /// A number of something, or a word for having none.
+    OptionalCount {
+        /// The word.
+        none: &'static str,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
 }
 
 /// A parameter's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
     /// Of [`ParameterKind::Duration`].
@@ -64,6 +81,16 @@ pub enum Value {
     Count(u32),
     /// Of [`ParameterKind::OptionalBandwidth`].
     OptionalBandwidth(Option<Bandwidth>),
+    /// Of [`ParameterKind::Share`].
+    Share(Share),
+    /// Of [`ParameterKind::Factor`].
+    Factor(f64),
+    /// Of [`ParameterKind::Bandwidth`].
+    Bandwidth(Bandwidth),
+    /// Of [`ParameterKind::OptionalDuration`].
+    OptionalDuration(Option<Duration>),
+    /// Of [`ParameterKind::OptionalCount`].
+    OptionalCount(Option<u32>),
     /// Of [`ParameterKind::Choice`].
     Choice(&'static str),
 }
@@ -84,6 +111,13 @@ impl ParameterKind {
             Self::OptionalBandwidth { none } => {
                 format!("a bandwidth such as {}, or `{none}`", Quantity::Bandwidth.accepted())
             }
+            Self::Share => "a share such as 0.2 or 20%".to_owned(),
+            Self::Factor => "a number such as 0.4 or 1.5, not negative".to_owned(),
+            Self::Bandwidth => format!("a bandwidth such as {}", Quantity::Bandwidth.accepted()),
+            Self::OptionalDuration { none } => {
+                format!("a duration such as {}, or `{none}`", Quantity::Duration.accepted())
+            }
+            Self::OptionalCount { none } => format!("a whole number from 0 to {}, or `{none}`", u32::MAX),
             Self::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
                 words.join(" or ")
@@ -111,6 +145,20 @@ impl ParameterKind {
             Self::Count => Value::Count(text.parse().map_err(|_| None)?),
             Self::OptionalBandwidth { none } if text == none => Value::OptionalBandwidth(None),
             Self::OptionalBandwidth { .. } => Value::OptionalBandwidth(Some(text.parse()?)),
+            Self::Share => Value::Share(text.parse()?),
+            Self::Factor => {
+                let value: f64 = text.parse().map_err(|_| None)?;
+                if !value.is_finite() || value < 0.0 {
+                    return Err(None);
+                }
+                // Minus zero is zero.
+                Value::Factor(value.abs())
+            }
+            Self::Bandwidth => Value::Bandwidth(text.parse()?),
+            Self::OptionalDuration { none } if text == none => Value::OptionalDuration(None),
+            Self::OptionalDuration { .. } => Value::OptionalDuration(Some(duration::parse(text)?)),
+            Self::OptionalCount { none } if text == none => Value::OptionalCount(None),
+            Self::OptionalCount { .. } => Value::OptionalCount(Some(text.parse().map_err(|_| None)?)),
             Self::Choice(words) => Value::Choice(words.iter().find(|&&word| word == text).ok_or(None)?),
         })
     }
@@ -253,7 +301,62 @@ impl<'a> Given<'a> {
         self.value(name, |value| if let Value::OptionalBandwidth(x) = value { Some(x) } else { None })
     }
 
+    pub(super) fn share(&self, name: &str) -> Result<Share, PresetError> {
+        self.value(name, |value| if let Value::Share(x) = value { Some(x) } else { None })
+    }
+
+    pub(super) fn factor(&self, name: &str) -> Result<f64, PresetError> {
+        self.value(name, |value| if let Value::Factor(x) = value { Some(x) } else { None })
+    }
+
+    pub(super) fn bandwidth(&self, name: &str) -> Result<Bandwidth, PresetError> {
+        self.value(name, |value| if let Value::Bandwidth(x) = value { Some(x) } else { None })
+    }
+
+    pub(super) fn optional_duration(&self, name: &str) -> Result<Option<Duration>, PresetError> {
+        self.value(name, |value| if let Value::OptionalDuration(x) = value { Some(x) } else { None })
+    }
+
+    pub(super) fn optional_count(&self, name: &str) -> Result<Option<u32>, PresetError> {
+        self.value(name, |value| if let Value::OptionalCount(x) = value { Some(x) } else { None })
+    }
+
+    /// Of a choice between `on` and `off`.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, PresetError> {
+        Ok(self.choice(name)? == "on")
+    }
+
     pub(super) fn choice(&self, name: &str) -> Result<&'static str, PresetError> {
         self.value(name, |value| if let Value::Choice(x) = value { Some(x) } else { None })
     }
+}
+
+/// A policy's parameters after a change while it runs: what it says of itself, with `name` set to
+/// `value`, if `name` is one of `changeable`.
+///
+/// # Errors
+///
+/// [`ChangeError`] if there is no such parameter, it is none of `changeable`, or it does not take `value`.
+pub(super) fn changed<P: Policy>(
+    policy: &P,
+    info: &PresetInfo,
+    changeable: &[&str],
+    name: &str,
+    value: &str,
+) -> Result<BTreeMap<String, String>, ChangeError> {
+    let refuse = |why| ChangeError { policy: info.name.to_owned(), parameter: short(name), why };
+    if !changeable.contains(&name) {
+        let why = format!("can't be changed while the migration runs; {} can", changeable.join(", "));
+        return Err(refuse(why));
+    }
+    let Some(parameter) = info.parameter(name) else {
+        return Err(refuse("is not known".to_owned()));
+    };
+    if parameter.kind.parse(value).is_err() {
+        return Err(refuse(format!("cannot be `{}`: expected {}", short(value), parameter.kind.describe())));
+    }
+    let mut texts: BTreeMap<String, String> =
+        policy.parameters().into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    texts.insert(name.to_owned(), value.to_owned());
+    Ok(texts)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::layout::PageSize;
 use crate::policy::{BandwidthWindow, Cadence, Decision, Policy, RateLimit, SwitchoverWhen, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
-use crate::units::{Bandwidth, ByteCount, Pages, Timestamp, duration};
+use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp, duration};
 
 /// A moment at which a policy is asked.
 #[derive(Clone, Debug)]
@@ -23,7 +23,13 @@ pub(super) struct Situation {
 impl Situation {
     /// `pending` pages of 4 KiB in round `round`; no bandwidth, no time passed.
     pub(super) fn new(name: &'static str, moment: Moment, round: u32, pending: u64) -> Self {
-        let all = Capabilities { throttle: true, post_copy: true, harvest_on_demand: true, pause: true };
+        let all = Capabilities {
+            throttle: true,
+            dirty_limit: true,
+            post_copy: true,
+            harvest_on_demand: true,
+            pause: true,
+        };
         let mut progress = Progress::at_start(PageSize::Kib4, Pages(1 << 20), all);
         progress.round = round;
         progress.pending = Pages(pending);
@@ -72,7 +78,7 @@ pub(super) fn answer(policy: &mut dyn Policy, situation: &Situation) -> Verdict 
 }
 
 fn goes_on(decision: Decision) -> bool {
-    matches!(decision, Decision::Continue | Decision::Harvest)
+    matches!(decision, Decision::Continue | Decision::Harvest | Decision::Pause)
 }
 
 /// A guest that dirties its working set evenly, and the link that it goes over.
@@ -95,6 +101,10 @@ pub(super) fn curve(policy: &mut dyn Policy, guest: Guest, rounds: u32) -> Vec<S
         let verdict = run.ask(Moment::RoundStart);
         match verdict.decision {
             Decision::Continue => {}
+            Decision::Pause => {
+                run.harvest();
+                continue;
+            }
             Decision::Switchover { when: SwitchoverWhen::AfterRound, .. } => break,
             decision if !goes_on(decision) => break,
             _ => {}
@@ -129,6 +139,12 @@ impl<'a> Run<'a> {
     fn ask(&mut self, moment: Moment) -> Verdict {
         self.situation.moment = moment;
         let verdict = self.policy.decide(moment, &self.situation.progress);
+        if let Some(throttle) = verdict.adjust.throttle {
+            self.situation.progress.throttle = throttle;
+        }
+        if verdict.decision == Decision::Pause {
+            self.situation.progress.paused = true;
+        }
         match verdict.adjust.rate_limit {
             Some(RateLimit::AtMost(cap)) => self.cap = Some(cap),
             Some(RateLimit::Unlimited) => self.cap = None,
@@ -152,7 +168,14 @@ impl<'a> Run<'a> {
             };
             progress.now = progress.now.saturating_add(slice);
             progress.pending = progress.pending.saturating_sub(sent);
-            self.written_for += slice.as_nanos() as u64;
+            progress.sent_pages = progress.sent_pages.saturating_add(sent);
+            progress.round_sent_pages = progress.round_sent_pages.saturating_add(sent);
+            let bytes = sent.bytes(progress.page_size);
+            progress.sent = progress.sent.saturating_add(bytes);
+            progress.round_sent = progress.round_sent.saturating_add(bytes);
+            if !progress.paused {
+                self.written_for += slice.mul_f64(1.0 - progress.throttle.share().as_f64()).as_nanos() as u64;
+            }
             let window = match self.cadence.bandwidth {
                 BandwidthWindow::Time(window) => window,
                 BandwidthWindow::Round if progress.pending.is_zero() => Duration::ZERO,
@@ -182,8 +205,10 @@ impl<'a> Run<'a> {
         progress.dirtied = dirtied;
         progress.pending = progress.pending.saturating_add(dirtied).min(self.guest.memory);
         progress.round += 1;
+        progress.dirty_rate = PageRate::measured(dirtied, progress.now.since(progress.round_started));
         progress.round_started = progress.now;
         progress.round_sent = ByteCount::ZERO;
+        progress.round_sent_pages = Pages(0);
     }
 }
 
@@ -225,6 +250,10 @@ pub(super) fn print(steps: &[Step]) -> String {
             Some(RateLimit::AtMost(cap)) => format!(" [rate at most {cap}]"),
             Some(RateLimit::Unlimited) => " [rate unlimited]".to_owned(),
             None => String::new(),
+        };
+        let adjust = match verdict.adjust.throttle {
+            Some(throttle) => format!("{adjust} [throttle {throttle}]"),
+            None => adjust,
         };
         writeln!(
             out,
