@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Pattern, PhaseConfig, WriterConfig};
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{ByteCount, CpuShare};
 
 const PAGE: u64 = 4096;
 /// First page and pages of the working set: within words at both ends.
