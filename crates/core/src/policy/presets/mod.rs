@@ -28,7 +28,7 @@ pub use self::cloud_hypervisor::{CloudHypervisor, TimeoutStrategy};
 pub use self::fixed_rounds::FixedRounds;
 pub use self::hyperv::{HyperV, Release};
 pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
-pub use self::qemu::{AutoConverge, Qemu, QemuDefault};
+pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCopy};
 pub use self::xen::Xen5;
 
 use self::parameters::Given;
@@ -39,6 +39,8 @@ pub static PRESETS: &[PresetInfo] = &[
     fixed_rounds::INFO,
     qemu::DEFAULT,
     qemu::AUTO_CONVERGE,
+    qemu::DIRTY_LIMIT,
+    qemu::POSTCOPY,
     xen::INFO,
     cloud_hypervisor::INFO,
     hyperv::INFO_5,

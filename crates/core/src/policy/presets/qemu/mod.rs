@@ -30,8 +30,10 @@
 
 mod auto_converge;
 mod default;
+mod dirty_limit;
 mod limits;
 mod periods;
+mod postcopy;
 mod sync_timer;
 
 use std::time::Duration;
@@ -39,6 +41,10 @@ use std::time::Duration;
 pub use self::auto_converge::AutoConverge;
 pub(super) use self::auto_converge::INFO as AUTO_CONVERGE;
 pub(super) use self::default::INFO as DEFAULT;
+pub(super) use self::dirty_limit::INFO as DIRTY_LIMIT;
+pub use self::dirty_limit::QemuDirtyLimit;
+pub(super) use self::postcopy::INFO as POSTCOPY;
+pub use self::postcopy::QemuPostCopy;
 use super::parameters::Given;
 use super::{PresetError, Source};
 use crate::policy::{
@@ -70,8 +76,11 @@ const Q1: Source = Source { tag: "Q1", what: "qemu/qemu migration/migration.c", 
 const Q2: Source = Source { tag: "Q2", what: "qemu/qemu migration/options.c", version: "2400fad5" };
 const Q3: Source = Source { tag: "Q3", what: "qemu/qemu migration/ram.c", version: "8.2 to 9.0" };
 const Q4: Source = Source { tag: "Q4", what: "qemu/qemu migration/cpu-throttle.c", version: "575c2c5f" };
+const Q5: Source = Source { tag: "Q5", what: "qemu/qemu system/dirtylimit.c", version: "019fbfa4" };
 const Q6: Source =
     Source { tag: "Q6", what: "qemu/qemu qapi/migration.json", version: "ef965377 and 01bed0ff" };
+const Q8: Source =
+    Source { tag: "Q8", what: "qemu/qemu docs/devel/migration/dirty-limit.rst", version: "9da8dfe4" };
 
 impl Default for QemuDefault {
     /// A limit of 300 ms, the measured bandwidth, no cap.
@@ -250,19 +259,18 @@ impl Policy for Qemu {
 
     fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
         let change = (name, value);
-        match &self.auto_converge {
-            None => {
-                let known = (&DEFAULT, &limits::NAMES[..]);
-                self.rule = limits::changed(self, known, change, QemuDefault::read)?;
-            }
-            Some(_) => {
-                let known = (&AUTO_CONVERGE, &auto_converge::CHANGEABLE[..]);
-                let (rule, fresh) = limits::changed(self, known, change, |given| {
-                    Ok((QemuDefault::read(given)?, AutoConverge::read(given)?))
-                })?;
-                self.rule = rule;
-                self.auto_converge.iter_mut().for_each(|old| old.adopt(fresh.clone()));
-            }
+        if self.auto_converge.is_none() {
+            let known = (&DEFAULT, &limits::NAMES[..]);
+            self.rule = limits::changed(self, known, change, QemuDefault::read)?;
+            return Ok(());
+        }
+        let known = (&AUTO_CONVERGE, &auto_converge::CHANGEABLE[..]);
+        let (rule, fresh) = limits::changed(self, known, change, |given| {
+            Ok((QemuDefault::read(given)?, AutoConverge::read(given)?))
+        })?;
+        self.rule = rule;
+        if let Some(auto_converge) = &mut self.auto_converge {
+            auto_converge.adopt(fresh);
         }
         Ok(())
     }
