@@ -237,3 +237,183 @@ impl AutoConverge {
         running.saturating_sub(ideal as u64).min(increment)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::testing::Harvests;
+    use super::*;
+    use crate::policy::presets::testing::{Guest, curve};
+    use crate::units::Pages;
+
+    fn converging(change: impl FnOnce(&mut AutoConverge)) -> Qemu {
+        let mut auto_converge = AutoConverge::default();
+        change(&mut auto_converge);
+        Qemu::converging(QemuDefault::default(), auto_converge)
+    }
+
+    /// The shares that `periods` high ones issue, in percent, each with the number of periods until then.
+    fn ramp(policy: &mut Qemu, at: &mut Harvests, periods: usize) -> Vec<(usize, u64)> {
+        let mut issued = Vec::new();
+        if at.0.round == 0 {
+            policy.decide(Moment::RoundStart, &at.0);
+        }
+        for period in 1..=periods {
+            let verdict = policy.decide(Moment::RoundStart, at.high());
+            if let Some(throttle) = verdict.adjust.throttle {
+                issued.push((period, (throttle.share().as_f64() * 100.0).round() as u64));
+            }
+        }
+        issued
+    }
+
+    #[test]
+    fn the_ramp_to_99_percent_takes_nine_steps_of_two_high_periods() {
+        let (mut policy, mut at) = (converging(|_| ()), Harvests::new());
+        let steps = [(2, 20), (4, 30), (6, 40), (8, 50), (10, 60), (12, 70), (14, 80), (16, 90), (18, 99)];
+        assert_eq!(ramp(&mut policy, &mut at, 18), steps);
+        assert!(at.0.elapsed() > Duration::from_secs(18), "each period is longer than a second");
+        assert_eq!(ramp(&mut policy, &mut at, 100), []);
+    }
+
+    #[test]
+    fn at_99_percent_a_vcpu_runs_10_ms_and_sleeps_990() {
+        let (mut policy, mut at) = (converging(|_| ()), Harvests::new());
+        ramp(&mut policy, &mut at, 18);
+        let Throttle::DutyCycle { share, run } = Throttle::duty_cycle(policy_share(&policy)) else {
+            panic!("not a duty cycle");
+        };
+        let sleep = run.as_secs_f64() * share.as_f64() / share.rest().as_f64();
+        assert_eq!(run.as_millis(), 10);
+        assert!((sleep - 0.990).abs() < 1e-9, "{sleep}");
+    }
+
+    fn policy_share(policy: &Qemu) -> CpuShare {
+        policy.auto_converge.as_ref().expect("converging").share()
+    }
+
+    #[test]
+    fn tailslow_takes_no_more_than_would_meet_the_threshold() {
+        // At 20 % the guest runs for 80: dirtying 10/9 of the threshold it would have to run for 72.
+        let step = |share, threshold: u64, dirty: u64| {
+            let (mut policy, mut at) = (converging(|auto| auto.tailslow = true), Harvests::new());
+            policy.auto_converge.as_mut().expect("converging").share = share;
+            policy.decide(Moment::RoundStart, &at.0);
+            for _ in 0..2 {
+                policy.decide(Moment::RoundStart, at.next(1_001, dirty, 2 * threshold * 4_096));
+            }
+            policy.auto_converge.expect("converging").share - share
+        };
+        assert_eq!(step(20, 900, 1_000), 8);
+        assert_eq!(step(20, 999, 1_000), 1);
+        assert_eq!(step(20, 500, 1_000), 10);
+        assert_eq!(step(90, 900, 1_000), 1);
+        // The ideal share is rounded down: 80 x 0.93 = 74.4.
+        assert_eq!(step(20, 930, 1_000), 6);
+    }
+
+    #[test]
+    fn shares_are_held_to_what_qemu_has() {
+        let shares = |change: fn(&mut AutoConverge)| {
+            let (mut policy, mut at) = (converging(change), Harvests::new());
+            ramp(&mut policy, &mut at, 6).into_iter().map(|(_, share)| share).collect::<Vec<_>>()
+        };
+        assert_eq!(shares(|auto| auto.max_throttle = Share::ONE), [20, 30, 40]);
+        assert_eq!(shares(|auto| auto.throttle_initial = Share::ONE), [99]);
+        assert_eq!(shares(|auto| auto.throttle_initial = Share::ZERO), [1, 11, 21]);
+        assert_eq!(shares(|auto| auto.max_throttle = Share::percent(25)), [20, 25]);
+        assert_eq!(shares(|auto| auto.max_throttle = Share::percent(10)), [10]);
+        assert_eq!(shares(|auto| auto.throttle_increment = Share::ZERO), [20]);
+    }
+
+    #[test]
+    fn parameters_changed_live_are_followed_and_the_share_is_kept() {
+        let (mut policy, mut at) = (converging(|_| ()), Harvests::new());
+        assert_eq!(ramp(&mut policy, &mut at, 5), [(2, 20), (4, 30)]);
+        for (name, value) in [("throttle-initial", "5%"), ("throttle-increment", "3%"), ("tailslow", "off")] {
+            policy.set_parameter(name, value).expect("changeable");
+        }
+        // The fifth period was high, too.
+        assert_eq!(ramp(&mut policy, &mut at, 3), [(1, 33), (3, 36)]);
+        // An administrator who lowers the largest share lowers the guest's.
+        policy.set_parameter("max-throttle", "25%").expect("changeable");
+        assert_eq!(ramp(&mut policy, &mut at, 4), [(2, 25)]);
+        policy.set_parameter("throttle-trigger-threshold", "100%").expect("changeable");
+        policy.set_parameter("max-throttle", "99%").expect("changeable");
+        assert_eq!(policy.parameters().len(), INFO.parameters.len());
+        assert_eq!(ramp(&mut policy, &mut at, 2), [(2, 28)]);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_live_is_refused_and_changes_nothing() {
+        let mut policy = converging(|_| ());
+        let before = policy.clone();
+        for (name, value) in
+            [("periodic-sync", "off"), ("max-throttle", "101%"), ("tailslow", "yes"), ("rounds", "1")]
+        {
+            let error = policy.set_parameter(name, value).expect_err(name);
+            assert_eq!((error.policy.as_str(), error.parameter.as_str()), (INFO.name, name));
+            assert_eq!(policy, before);
+        }
+    }
+
+    #[test]
+    fn it_slows_by_duty_cycles_and_asks_for_no_more() {
+        let needs = converging(|_| ()).needs();
+        assert!(needs.throttle && needs.harvest_on_demand);
+        assert!(!needs.dirty_limit && !needs.post_copy && !needs.pause);
+        let slowed = Guest {
+            name: "busy",
+            memory: Pages(1 << 18),
+            working_set: Pages(1 << 16),
+            rate: 100_000,
+            link: "1Gbit/s".parse().expect("a bandwidth"),
+        };
+        let steps = curve(&mut converging(|_| ()), slowed, 60);
+        let throttles: Vec<_> = steps.iter().filter_map(|step| step.verdict.adjust.throttle).collect();
+        assert!(!throttles.is_empty());
+        assert!(throttles.iter().all(|throttle| matches!(throttle, Throttle::DutyCycle { .. })));
+    }
+
+    #[test]
+    fn a_guest_that_converges_by_itself_is_left_alone() {
+        let quiet = Guest {
+            name: "quiet",
+            memory: Pages(1 << 18),
+            working_set: Pages(1 << 16),
+            rate: 8_000,
+            link: "1Gbit/s".parse().expect("a bandwidth"),
+        };
+        let alone = curve(&mut Qemu::new(QemuDefault::default()), quiet, 60);
+        let with = curve(&mut converging(|_| ()), quiet, 60);
+        let last = |steps: &[crate::policy::presets::testing::Step]| {
+            let step = steps.last().expect("asked");
+            (step.situation.progress.now, step.verdict.decision)
+        };
+        assert_eq!(last(&alone), last(&with));
+        assert!(with.iter().all(|step| step.verdict.adjust.throttle.is_none()));
+    }
+
+    proptest! {
+        /// Whatever is dirtied and sent, the share never falls, and never rises by more than a step.
+        #[test]
+        fn the_share_never_falls(
+            tailslow in any::<bool>(),
+            periods in prop::collection::vec((1..3_000u64, 0..10_000u64, 0..20_000_000u64), 1..80),
+        ) {
+            let (mut policy, mut at) = (converging(|auto| auto.tailslow = tailslow), Harvests::new());
+            policy.decide(Moment::RoundStart, &at.0);
+            let mut share = 0;
+            for (millis, dirty, sent) in periods {
+                policy.decide(Moment::RoundStart, at.next(millis, dirty, sent));
+                let now = policy.auto_converge.as_ref().expect("converging").share;
+                prop_assert!(now >= share && now <= 99);
+                prop_assert!(share == 0 || now - share <= 10);
+                share = now;
+            }
+        }
+    }
+}

@@ -35,6 +35,8 @@ mod limits;
 mod periods;
 mod postcopy;
 mod sync_timer;
+#[cfg(test)]
+mod testing;
 
 use std::time::Duration;
 
