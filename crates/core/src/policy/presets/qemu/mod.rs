@@ -272,7 +272,7 @@ impl Policy for Qemu {
         })?;
         self.rule = rule;
         if let Some(auto_converge) = &mut self.auto_converge {
-            auto_converge.adopt(fresh);
+            *auto_converge = fresh.remembering(auto_converge);
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::units::{ByteCount, Share, Timestamp};
 
 /// A period lasts longer than this.
-const PERIOD: Duration = Duration::from_millis(1_000);
+const PERIOD: Duration = Duration::from_secs(1);
 /// High periods, good ones between them or not, that it takes.
 const ENOUGH: u32 = 2;
 
