@@ -232,6 +232,18 @@ mod tests {
     }
 
     #[test]
+    fn a_manager_that_holds_the_switchover_back_gets_its_cap_again() {
+        let cap = Bandwidth::new(128 << 20);
+        let mut policy = Qemu::new(QemuDefault { max_bandwidth: cap, ..QEMU });
+        let life = [(Moment::RoundStart, 1 << 20), (Moment::RoundStart, 29_999), (Moment::Tick, 100_000)];
+        let limits = life.map(|(moment, pending)| {
+            answer(&mut policy, &asked(moment, pending).at(EXACT)).adjust.rate_limit
+        });
+        let capped = cap.map(RateLimit::AtMost);
+        assert_eq!(limits, [capped, Some(RateLimit::Unlimited), capped]);
+    }
+
+    #[test]
     fn a_wrong_change_is_refused_and_changes_nothing() {
         let mut policy = Qemu::new(QEMU);
         for (name, value) in [("downtime-limit", "2001s"), ("throttle-initial", "20%"), ("max-bandwidth", "")]

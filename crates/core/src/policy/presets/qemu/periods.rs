@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_period_lasts_longer_than_a_second() {
-        assert_eq!(slowed(&[(1_000, 2, 4_096), (1, 2, 4_096), HIGH]), [false, false, true]);
+        assert_eq!(slowed(&[(1_000, 2, 4_096), HIGH, HIGH]), [false, false, true]);
     }
 
     #[test]
