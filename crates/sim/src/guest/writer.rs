@@ -12,7 +12,8 @@ use super::mask::Sampler;
 use super::pace::{Ability, Done, Held, Wish};
 use super::rng::Generator;
 use super::shape::Shape;
-use crate::config::WriterConfig;
+use super::wear::{Touch, Wear};
+use crate::config::{WriteAt, WriterConfig};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -26,8 +27,11 @@ pub(super) struct Writer {
     done: Done,
     /// The last question and its answer.
     asked: (u64, f64),
-    /// Writes at the last harvest.
+    /// Writes at the last harvest, and at the one before.
     harvested: f64,
+    harvested_before: f64,
+    /// Bytes that a write changes, and whether they are always the same.
+    change: (f64, bool),
     /// Words of the working set.
     words: Range<usize>,
     /// Writes up to which each word was drawn; less than `harvested` means: up to there. Empty unless
@@ -57,6 +61,8 @@ impl Writer {
             done: Done::default(),
             asked: (0, 0.0),
             harvested: 0.0,
+            harvested_before: 0.0,
+            change: (config.write_size.as_f64(), config.write_at == WriteAt::Fixed),
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
         })
@@ -111,7 +117,16 @@ impl Writer {
 
     /// Forgets what was written so far: the log is clean at the moment of the last [`Writer::change`].
     pub(super) fn clean(&mut self) {
+        self.harvested_before = self.harvested;
         self.harvested = self.done.writes;
+    }
+
+    /// How `page` was written up to the harvest before the last one, the last one, and `writes`.
+    pub(super) fn touch(&self, page: u64, writes: f64) -> Option<Touch> {
+        let wear = |writes| self.shape.wear(page, writes);
+        let [before, harvested, now] = [self.harvested_before, self.harvested, writes].map(wear);
+        let (size, fixed) = self.change;
+        Some(Touch { before: before?, harvested: harvested?, now: now?, size, fixed })
     }
 
     /// Draws the pages dirtied since the last harvest, up to the last [`Writer::change`]; says how many.
