@@ -12,7 +12,7 @@ use super::mask::Sampler;
 use super::pace::{Ability, Done, Held, Wish};
 use super::rng::Generator;
 use super::shape::Shape;
-use super::wear::{Touch, Wear};
+use super::wear::Touch;
 use crate::config::{WriteAt, WriterConfig};
 
 /// See the module.
