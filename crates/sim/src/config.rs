@@ -221,8 +221,9 @@ pub struct HostConfig {
     /// Pages between two looks at the clock while sending. Default 64: QEMU's `ram.c`.
     pub send_batch: u32,
     /// Connections that carry pages side by side (QEMU's multifd), each with its own thread at both hosts:
-    /// copying and receiving become so many times as fast, the link does not. Zero pages are still found
-    /// by one thread. Default 1.
+    /// copying and receiving become so many times as fast; the link does not, nor does touching memory for
+    /// the first time (measured: 1.1 to 1.2 times with 2 or 4 streams). Zero pages are found by one thread.
+    /// Default 1.
     pub streams: u32,
     /// Sending differences to pages sent before.
     pub xbzrle: XbzrleConfig,

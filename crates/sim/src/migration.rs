@@ -428,6 +428,7 @@ impl<'a> Migration<'a> {
         let done = self.now.saturating_add(self.setup.host.harvest_cost.mul_f64(self.memory_gib));
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
+        self.sender.begin_round(backlog.pending_pages());
         // Words come in order but for a few at edges; eight at a time are marked at a third of the cost.
         let (mut line, mut pages) = (0, [0; 8]);
         let found = self.guest.harvest(done, |word, mask| {
@@ -441,7 +442,6 @@ impl<'a> Migration<'a> {
         backlog.finish_harvest();
         self.unchanged = self.unchanged.saturating_add(found.unchanged);
         let harvested = Harvested { dirtied: found.dirty, left_over, pending: backlog.pending() };
-        self.sender.begin_round();
         self.later(done, SourceEvent::Harvested(harvested));
     }
 

@@ -4,7 +4,7 @@
 //! it sends and not what it could have sent.
 
 use whimbrel_core::controller::Transmitted;
-use whimbrel_core::dirty::{Backlog, LineTake, Take};
+use whimbrel_core::dirty::{Backlog, LineTake, PageSet, Take};
 use whimbrel_core::machine::Transmit;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::{ByteCount, Pages};
@@ -74,11 +74,12 @@ impl Sender {
         let scale = page / 4096.0;
         let nanos = |duration: std::time::Duration| duration.as_nanos() as f64 * scale;
         let page_bytes = page + link.page_overhead.as_f64() + packet / PACKET_PAGES * scale;
-        // The destination's time goes with pages, and a compressed page has fewer bytes.
+        // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
+        // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
         let left = host.compression.ratio.map_or(1.0, |ratio| ratio.as_f64());
-        let left = [if host.xbzrle.cache.is_some() { 1.0 } else { left }, left];
-        let costs = [host.receive_cost, host.first_touch_cost];
-        let receive = [0, 1].map(|touch: usize| page * streams * left[touch] / nanos(costs[touch]));
+        let later = if host.xbzrle.cache.is_some() { 1.0 } else { left };
+        let receive =
+            [page * streams * later / nanos(host.receive_cost), page * left / nanos(host.first_touch_cost)];
         let codec = Codec::new(host, link, (page_size, pages), Self::speed(host, link), page_bytes);
         Self {
             page_bytes,
@@ -166,12 +167,12 @@ impl Sender {
         (clock, sent)
     }
 
-    /// A round begins: nothing is skipped in it yet.
-    pub(crate) fn begin_round(&mut self) {
+    /// A round begins with a harvest, before which `left_over` was pending: nothing is skipped in it yet.
+    pub(crate) fn begin_round(&mut self, left_over: &PageSet) {
         self.skipped = 0;
         self.sync_due += self.sync;
         if let Some(codec) = &mut self.codec {
-            codec.begin_round();
+            codec.begin_round(left_over);
         }
     }
 

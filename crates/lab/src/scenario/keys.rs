@@ -95,7 +95,7 @@ pub const KEYS: &[Key] = &[
     key("host.start-tracking-cost", Duration, "starting to track, for each GiB of guest memory", "measured on Linux 6.18: 1 to 2.5 ms; Linux commit 3c9bd400 reports 3.6 ms for KVM"),
     key("host.tracking-fault", Duration, "what the first write to a page after a harvest costs the vCPU that makes it", "measured on Linux 6.18: 2.5 to 7 us"),
     key("host.send-batch", Count(1, 1_000_000), "pages between two looks at the clock while sending", "QEMU's `ram.c`"),
-    key("host.streams", Count(1, 255), "connections that carry pages side by side (multifd), each with a thread at both hosts: copying and receiving are so many times as fast, the link is not; zero pages are found by one thread", "one connection"),
+    key("host.streams", Count(1, 255), "connections that carry pages side by side (multifd), each with a thread at both hosts: copying and receiving are so many times as fast, the link and first touches are not; zero pages are found by one thread", "one connection"),
     optional("host.xbzrle.cache", Bytes, "memory for copies of pages to send differences to (xbzrle), a power of two; none: off; QEMU's own default is 64MiB"),
     key("host.xbzrle.speed", Bandwidth, "bytes of pages a second that are compared with their copies and copied, by the sending thread", "measured: 0.4us for 4 KiB, two copies and a comparison by words, on a core of 2.5 GHz"),
     key("host.compression.method", Name, "what the compression is called; a name only", "the most used one"),

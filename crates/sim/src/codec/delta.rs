@@ -4,10 +4,11 @@
 //!
 //! # How many writes lie between the copy and now
 //!
-//! The copy was made when the page was last sent. What is known since: the page was found dirty, so at
-//! least one write fell between the last two harvests. With `early` the mean number of writes between the
-//! harvest before and the copy, `late` from the copy to the last harvest and `after` from there to now, all
-//! Poisson and independent, the number N of writes since the copy has the generating function
+//! The copy was made when the page was last sent. What is known since: a harvest found the page dirty (the
+//! last one, or the one before if the page was left over from it), so at least one write fell between that
+//! harvest and the one before it. With `early` the mean number of writes between these two up to the copy,
+//! `late` from the copy on, and `after` from the later one to now, all Poisson and independent, the number N
+//! of writes since the copy has the generating function
 //!
 //! ```text
 //! E[z^N] = (e^(−late·(1−z)) − e^(−early−late)) / (1 − e^(−early−late)) · e^(−after·(1−z))
@@ -42,11 +43,11 @@ const MANY: f64 = 30.0;
 /// Writes to a page around the time that its copy was made; means, and a count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Writes {
-    /// From the harvest before the last one to the copy; none if the copy is older.
+    /// From the harvest before the one that found the page, to the copy; none if the copy is older.
     pub(super) early: f64,
-    /// From the copy (or the harvest before the last one, if that is later) to the last harvest.
+    /// From the copy (or the harvest before, if that is later) to the harvest that found the page.
     pub(super) late: f64,
-    /// From the last harvest to now.
+    /// From the harvest that found the page to now, or from the copy if that is later.
     pub(super) after: f64,
     /// Writes of sequential writers since the copy.
     pub(super) counted: f64,

@@ -24,6 +24,7 @@ mod delta;
 #[cfg(test)]
 mod tests;
 
+use whimbrel_core::dirty::PageSet;
 use whimbrel_core::units::{ByteCount, Pages};
 
 use self::cache::Cache;
@@ -104,6 +105,8 @@ pub(crate) struct Codec {
     header: f64,
     compression: Option<Compression>,
     xbzrle: Option<Xbzrle>,
+    /// Pages that were pending before the last harvest.
+    left_over: Option<PageSet>,
     counts: Counts,
     /// What a page costs that is sent as it is.
     raw: Cost,
@@ -141,6 +144,7 @@ impl Codec {
                 round: 1,
                 last: None,
             }),
+            left_over: None,
             counts: Counts::default(),
             raw: Cost { bytes: raw, nanos: 0.0 },
             page_nanos: raw / speed,
@@ -161,10 +165,11 @@ impl Codec {
         Cost { bytes, nanos: (nanos - bytes * self.byte_nanos).max(0.0) }
     }
 
-    /// A harvest: entries of the cache grow older.
-    pub(crate) fn begin_round(&mut self) {
+    /// A harvest, with these pages still pending from before: entries of the cache grow older.
+    pub(crate) fn begin_round(&mut self, left_over: &PageSet) {
         if let Some(xbzrle) = &mut self.xbzrle {
             xbzrle.round = xbzrle.round.saturating_add(1);
+            self.left_over = Some(left_over.clone());
         }
     }
 
@@ -234,6 +239,7 @@ impl Codec {
         room: f64,
         guest: &mut Guest,
     ) -> (u64, Cost) {
+        let left_over = self.left_over.as_ref().and_then(|set| set.words().get(word)).copied().unwrap_or(0);
         let (mut left, mut sum) = (mask, Cost::default());
         while left != 0 && sum.bytes <= room {
             let lane = left.trailing_zeros();
@@ -241,7 +247,7 @@ impl Codec {
                 marker
             } else {
                 let page = word as u64 * 64 + u64::from(lane);
-                self.send(page, pass, || guest.history(page))
+                self.send(page, pass, || guest.history(page, left_over >> lane & 1 != 0))
             };
             sum.bytes += one.bytes;
             sum.nanos += one.nanos;
@@ -254,14 +260,14 @@ impl Codec {
 impl Xbzrle {
     /// The difference of a page to the copy made when it had been written `copied` times.
     fn delta(&mut self, history: &History, copied: Wear, page: f64) -> Delta {
-        let History { before, harvested, now, .. } = *history;
+        let History { before, found, now, .. } = *history;
         let span = |from: f64, to: f64| (to - from).max(0.0);
         let writes = Writes {
-            early: span(before.mean, copied.mean.min(harvested.mean)),
-            late: span(copied.mean.max(before.mean), harvested.mean),
-            after: span(copied.mean.max(harvested.mean), now.mean),
+            early: span(before.mean, copied.mean.min(found.mean)),
+            late: span(copied.mean.max(before.mean), found.mean),
+            after: span(copied.mean.max(found.mean), now.mean),
             counted: span(copied.count, now.count),
-            dirty_anyway: harvested.count > before.count,
+            dirty_anyway: found.count > before.count,
         };
         let change = Change { page, size: history.size, fixed: history.fixed };
         match self.last {

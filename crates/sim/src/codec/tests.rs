@@ -19,7 +19,7 @@ fn codec(cache: Option<u64>, ratio: Option<f64>) -> Codec {
     Codec::new(&host, &LinkConfig::default(), (PAGE, 1 << 20), SPEED, 4104.0).unwrap()
 }
 
-/// A guest that wrote for some rounds of 100 ms, harvested after each.
+/// A guest that wrote for some rounds of 100 ms, found after each.
 fn guest(writer: WriterConfig, rounds: u64) -> Guest {
     let config = GuestConfig { memory: ByteCount::mib(16), writers: vec![writer], ..GuestConfig::default() };
     let mut guest = Guest::new(&config, 1).unwrap();
@@ -37,8 +37,8 @@ fn writer(pattern: Pattern, size: u64, rate: f64) -> WriterConfig {
 
 fn history(mean: [f64; 3], size: f64, fixed: bool) -> History {
     let wear = |mean| Wear { mean, count: 0.0 };
-    let [before, harvested, now] = mean.map(wear);
-    History { before, harvested, now, size, fixed, changing: 1.0 }
+    let [before, found, now] = mean.map(wear);
+    History { before, found, now, size, fixed, changing: 1.0 }
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_page_is_a_miss_first_and_a_difference_then() {
     assert_eq!(codec.send(7, bulk, || unreachable!()), Cost { bytes: 4104.0, nanos: 0.0 });
     let first = codec.send(7, LATER, || history([0.0, 1.0, 1.0], 1.0, true));
     assert_eq!((first.bytes, codec.encoding().cache_misses), (4104.0, Pages(1)));
-    codec.begin_round();
+    codec.begin_round(&PageSet::new(1 << 20));
     // One byte at its place: two lengths and the byte, a header of 3, the page's of 8.
     let second = codec.send(7, LATER, || history([1.0, 100.0, 100.0], 1.0, true));
     assert!((second.bytes - 14.0).abs() < 1e-9, "{second:?}");
@@ -79,7 +79,7 @@ fn a_page_that_did_not_change_since_it_was_sent_costs_nothing_but_time() {
     let mut codec = codec(Some(1024), None);
     // All writes of the last round were sent with the copy.
     codec.send(7, LATER, || history([0.0, 1.0, 5.0], 64.0, false));
-    codec.begin_round();
+    codec.begin_round(&PageSet::new(1 << 20));
     let again = codec.send(7, LATER, || history([1.0, 5.0, 5.0], 64.0, false));
     assert_eq!(again.bytes, 0.0);
     assert!(again.nanos > 0.0);
@@ -90,7 +90,7 @@ fn a_page_that_did_not_change_since_it_was_sent_costs_nothing_but_time() {
 fn a_page_changed_all_over_is_sent_as_it_is_and_counts_as_overflow() {
     let mut codec = codec(Some(1024), None);
     codec.send(7, LATER, || history([0.0, 1.0, 1.0], 4096.0, false));
-    codec.begin_round();
+    codec.begin_round(&PageSet::new(1 << 20));
     let again = codec.send(7, LATER, || history([1.0, 90.0, 90.0], 4096.0, false));
     assert!((again.bytes - 4104.0).abs() < 1e-6, "{again:?}");
     assert_eq!(codec.encoding().overflow_pages, Pages(1));
@@ -138,7 +138,7 @@ proptest! {
             let cost = codec.send(page, Pass { bulk, last }, || history(wear, size, fixed));
             prop_assert!((0.0..=4096.0 + 8.0 + delta::HEADER).contains(&cost.bytes), "{cost:?}");
             prop_assert!(cost.nanos.is_finite() && cost.nanos >= 0.0);
-            codec.begin_round();
+            codec.begin_round(&PageSet::new(1 << 20));
         }
     }
 
@@ -181,8 +181,8 @@ proptest! {
                 }
                 prop_assert!((bytes - cost.bytes).abs() < 1e-6 && (nanos - cost.nanos).abs() < 1e-6);
             }
-            whole.begin_round();
-            pieces.begin_round();
+            whole.begin_round(&PageSet::new(1 << 20));
+            pieces.begin_round(&PageSet::new(1 << 20));
         }
         let (one, other) = (whole.counts, pieces.counts);
         prop_assert_eq!((one.pages, one.misses), (other.pages, other.misses));

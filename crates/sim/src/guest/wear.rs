@@ -18,7 +18,7 @@ pub(crate) struct Wear {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Touch {
     pub(super) before: Wear,
-    pub(super) harvested: Wear,
+    pub(super) found: Wear,
     pub(super) now: Wear,
     /// Bytes that a write changes.
     pub(super) size: f64,
@@ -26,14 +26,13 @@ pub(super) struct Touch {
     pub(super) fixed: bool,
 }
 
-/// The wear of a page at the harvest before the last one, at the last one, and now.
+/// The wear of a page at the harvest that found it dirty, at the one before that, and now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct History {
     pub(crate) before: Wear,
-    pub(crate) harvested: Wear,
+    pub(crate) found: Wear,
     pub(crate) now: Wear,
-    /// Bytes that a write changes. Of several writers, the mean by their writes since the harvest before the
-    /// last one.
+    /// Bytes that a write changes. Of several writers, the mean by their writes since `before`.
     pub(crate) size: f64,
     /// All of them always change the same bytes.
     pub(crate) fixed: bool,
@@ -54,22 +53,23 @@ impl Wear {
 }
 
 impl Guest {
-    /// How `page` was written up to the latest time that the guest was told.
-    pub(crate) fn history(&mut self, page: u64) -> History {
+    /// How `page` was written up to the latest time that the guest was told. It was found dirty in the last
+    /// harvest, or is `left_over` from the one before.
+    pub(crate) fn history(&mut self, page: u64, left_over: bool) -> History {
         let changing = 1.0 - self.unchanged.0.as_f64();
         let none = Wear::default();
         // A page of no writer that was dirty all the same: taken to have changed all over.
         let all = self.layout.page_size().bytes().as_f64();
-        let mut sum = History { before: none, harvested: none, now: none, size: all, fixed: true, changing };
+        let mut sum = History { before: none, found: none, now: none, size: all, fixed: true, changing };
         let (mut sizes, mut total, mut largest) = (0.0, 0.0, None::<f64>);
         for writer in &mut self.writers {
             if !writer.words().contains(&((page / 64) as usize)) {
                 continue;
             }
             let writes = writer.writes(self.clock, self.held);
-            let Some(touch) = writer.touch(page, writes) else { continue };
+            let Some(touch) = writer.touch(page, left_over, writes) else { continue };
             sum.before.add(touch.before);
-            sum.harvested.add(touch.harvested);
+            sum.found.add(touch.found);
             sum.now.add(touch.now);
             sum.fixed &= touch.fixed;
             let share = touch.now.since(touch.before).max(0.0);

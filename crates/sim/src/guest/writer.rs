@@ -27,9 +27,10 @@ pub(super) struct Writer {
     done: Done,
     /// The last question and its answer.
     asked: (u64, f64),
-    /// Writes at the last harvest, and at the one before.
+    /// Writes at the last harvest.
     harvested: f64,
-    harvested_before: f64,
+    /// Writes at the two harvests before it, the later one first.
+    harvested_before: [f64; 2],
     /// Bytes that a write changes, and whether they are always the same.
     change: (f64, bool),
     /// Words of the working set.
@@ -61,7 +62,7 @@ impl Writer {
             done: Done::default(),
             asked: (0, 0.0),
             harvested: 0.0,
-            harvested_before: 0.0,
+            harvested_before: [0.0; 2],
             change: (config.write_size.as_f64(), config.write_at == WriteAt::Fixed),
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
@@ -117,16 +118,18 @@ impl Writer {
 
     /// Forgets what was written so far: the log is clean at the moment of the last [`Writer::change`].
     pub(super) fn clean(&mut self) {
-        self.harvested_before = self.harvested;
+        self.harvested_before = [self.harvested, self.harvested_before[0]];
         self.harvested = self.done.writes;
     }
 
-    /// How `page` was written up to the harvest before the last one, the last one, and `writes`.
-    pub(super) fn touch(&self, page: u64, writes: f64) -> Option<Touch> {
-        let wear = |writes| self.shape.wear(page, writes);
-        let [before, harvested, now] = [self.harvested_before, self.harvested, writes].map(wear);
+    /// How `page` was written up to the last harvests and up to `writes`; none if it is not this writer's.
+    /// The harvest in which it was found dirty is the last one, or with `left_over` the one before.
+    pub(super) fn touch(&self, page: u64, left_over: bool, writes: f64) -> Option<Touch> {
+        let [last, before] = self.harvested_before;
+        let (before, found) = if left_over { (before, last) } else { (last, self.harvested) };
+        let [before, found, now] = [before, found, writes].map(|writes| self.shape.wear(page, writes));
         let (size, fixed) = self.change;
-        Some(Touch { before: before?, harvested: harvested?, now: now?, size, fixed })
+        Some(Touch { before: before?, found: found?, now: now?, size, fixed })
     }
 
     /// Draws the pages dirtied since the last harvest, up to the last [`Writer::change`]; says how many.
