@@ -23,8 +23,8 @@ use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Timestamp};
 
-use crate::codec::Encoding;
 use self::post_copy::PostCopy;
+use crate::codec::Encoding;
 use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig, PostCopyOrder};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};

@@ -161,7 +161,12 @@ impl Sender {
                 let from = link.drained(slice.clock);
                 let take = slice.visit(block.word, mask, guest, link, witness.as_deref_mut());
                 if let (Some(behind), Take::Continue(taken) | Take::Stop(taken)) = (behind.as_mut(), take) {
-                    behind.sent.push(SentWord { word: block.word, mask: taken, from, to: link.drained(from) });
+                    behind.sent.push(SentWord {
+                        word: block.word,
+                        mask: taken,
+                        from,
+                        to: link.drained(from),
+                    });
                 }
                 take
             })

@@ -128,7 +128,8 @@ impl Migration<'_> {
 
     /// Sends pages behind the guest, for so short a time that nobody who asks waits for long.
     pub(super) fn transmit_behind(&mut self, transmit: Transmit) {
-        let transmit = Transmit { slice: Some(transmit.slice.map_or(LOOK, |slice| slice.min(LOOK))), ..transmit };
+        let transmit =
+            Transmit { slice: Some(transmit.slice.map_or(LOOK, |slice| slice.min(LOOK))), ..transmit };
         let mut words = Vec::new();
         let before = self.source.backlog().pending();
         let parts = Parts {
