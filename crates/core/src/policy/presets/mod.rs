@@ -5,8 +5,9 @@
 //! must never hold a parameter without its default and source, nor accept a value that it would not
 //! print again ([`Policy::parameters`]): journals repeat a run from these texts.
 //!
-//! A preset here has no memory: what it answers follows from the moment and the progress record
-//! alone, so skipping a question can never lose anything.
+//! What a preset answers follows from the moment, the progress record and its memory. A memory may change
+//! only when a round starts or ends and at the moments that its last [`Until`](super::Until) names, so
+//! skipping a tick before that can never lose anything.
 
 mod cloud_hypervisor;
 mod fixed_rounds;
@@ -27,15 +28,24 @@ pub use self::cloud_hypervisor::{CloudHypervisor, TimeoutStrategy};
 pub use self::fixed_rounds::FixedRounds;
 pub use self::hyperv::{HyperV, Release};
 pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
-pub use self::qemu::QemuDefault;
+pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCopy};
 pub use self::xen::Xen5;
 
 use self::parameters::Given;
 use super::{Policy, Quantity, Reason, Relation};
 
 /// Every preset, in the order in which they are listed for people.
-pub static PRESETS: &[PresetInfo] =
-    &[fixed_rounds::INFO, qemu::INFO, xen::INFO, cloud_hypervisor::INFO, hyperv::INFO_5, hyperv::INFO_10];
+pub static PRESETS: &[PresetInfo] = &[
+    fixed_rounds::INFO,
+    qemu::DEFAULT,
+    qemu::AUTO_CONVERGE,
+    qemu::DIRTY_LIMIT,
+    qemu::POSTCOPY,
+    xen::INFO,
+    cloud_hypervisor::INFO,
+    hyperv::INFO_5,
+    hyperv::INFO_10,
+];
 
 /// What is known about a preset.
 #[derive(Clone, Copy)]
