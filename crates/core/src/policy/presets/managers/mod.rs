@@ -8,10 +8,10 @@
 //! ```text
 //! asked at a moment:
 //!     if a poll is due: poll                     # once, however late; the limit may change
-//!     post-copy or abort ordered: that
+//!     abort ordered: that
 //!     ask QEMU's rule with the limit as it is now
 //!         it switches over: that; `forced` if the guest is paused or the limit was lifted to force it
-//!         pause ordered: that instead of going on
+//!     pause or post-copy ordered: that; at a round's end, once the harvest that follows is made
 //!     the answer holds until QEMU's would change, or the next poll that could change something
 //! ```
 //!
@@ -39,16 +39,17 @@ mod tests;
 use std::time::Duration;
 
 use super::parameters::Given;
-use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, QemuDefault, Source};
-use crate::policy::{
-    Cadence, Decision, Policy, RateLimit, Reason, Verdict,
-};
+use super::{AutoConverge, ParameterInfo, ParameterKind, PresetError, PresetInfo, Qemu, QemuDefault, Source};
+use crate::policy::{Cadence, Decision, RateLimit, Reason, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::units::{Bandwidth, Timestamp};
 
-pub(super) use self::kubevirt::{INFO_LEGACY, INFO_STALL, INFO_STEPPED};
+pub(super) use self::kubevirt::legacy::{INFO_LEGACY as KUBEVIRT_LEGACY, INFO_STEPPED as KUBEVIRT_STEPPED};
+pub(super) use self::kubevirt::stall::INFO as KUBEVIRT_STALL;
 pub(super) use self::nova::INFO as NOVA;
-pub(super) use self::ovirt::{INFO_MINIMAL, INFO_POSTCOPY, INFO_SUSPEND};
+pub(super) use self::ovirt::{
+    INFO_MINIMAL as OVIRT_MINIMAL, INFO_POSTCOPY as OVIRT_POSTCOPY, INFO_SUSPEND as OVIRT_SUSPEND,
+};
 pub(super) use self::proxmox::INFO as PROXMOX;
 
 /// The longest downtime limit that QEMU accepts.
@@ -85,28 +86,24 @@ struct Order {
 /// QEMU as a manager sees it: its rule, whose downtime limit can be moved.
 #[derive(Clone, Debug)]
 struct Hypervisor {
-    rule: QemuDefault,
+    qemu: Qemu,
     /// The limit was lifted so that QEMU switches over whatever is left.
     forced: bool,
-    /// A cap of the sending rate that was changed and not said yet.
-    new_cap: Option<RateLimit>,
+    /// An order that waits for the next harvest.
+    waiting: Option<Order>,
 }
 
 impl Hypervisor {
     fn new(downtime_limit: Duration, max_bandwidth: Option<Bandwidth>, auto_converge: bool) -> Self {
-        let _ = auto_converge;
         let rule = QemuDefault { downtime_limit, switchover_bandwidth: None, max_bandwidth };
-        Self { rule, forced: false, new_cap: None }
-    }
-
-    /// The cap of the sending rate.
-    fn cap(&self) -> Option<Bandwidth> {
-        self.rule.max_bandwidth
+        let qemu =
+            if auto_converge { Qemu::converging(rule, AutoConverge::default()) } else { Qemu::new(rule) };
+        Self { qemu, forced: false, waiting: None }
     }
 
     /// Moves the downtime limit; QEMU takes no more than its longest.
     fn set_limit(&mut self, limit: Duration) {
-        self.rule.downtime_limit = limit.min(LONGEST_LIMIT);
+        self.qemu.rule.downtime_limit = limit.min(LONGEST_LIMIT);
     }
 
     /// Lifts the downtime limit so far that QEMU switches over without having converged.
@@ -115,18 +112,22 @@ impl Hypervisor {
         self.forced = true;
     }
 
+    /// The cap of the sending rate.
+    fn cap(&self) -> Option<Bandwidth> {
+        self.qemu.rule.max_bandwidth
+    }
+
     /// Changes the cap of the sending rate; the next verdict says so.
     fn set_cap(&mut self, cap: Option<Bandwidth>) {
-        self.rule.max_bandwidth = cap;
-        self.new_cap = Some(cap.map_or(RateLimit::Unlimited, RateLimit::AtMost));
+        self.qemu.rule.max_bandwidth = cap;
     }
 
     fn cadence(&self) -> Cadence {
-        self.rule.cadence()
+        self.qemu.cadence()
     }
 
     fn needs(&self) -> Capabilities {
-        self.rule.needs()
+        self.qemu.needs()
     }
 
     /// What follows at this moment from the manager's order, if it gave one, and from QEMU's rule. The
@@ -138,22 +139,27 @@ impl Hypervisor {
         order: Option<Order>,
         next: Timestamp,
     ) -> Verdict {
-        if let Some(order) = &order
-            && order.decision != Decision::Pause
-        {
-            return Verdict::new(order.decision, order.reason.clone());
+        let order = order.or_else(|| self.waiting.take());
+        if let Some(Order { decision: Decision::Abort, reason }) = order {
+            return Verdict::new(Decision::Abort, reason);
         }
-        let mut verdict = self.rule.decide(moment, progress);
+        let mut verdict = self.qemu.decide(moment, progress);
         if let Decision::Switchover { when, forced } = verdict.decision {
             let forced = forced || self.forced || progress.paused;
             verdict.decision = Decision::Switchover { when, forced };
             return verdict;
         }
-        if let Some(cap) = self.new_cap.take() {
-            verdict.adjust.rate_limit = Some(cap);
-        }
-        if let Some(order) = order {
-            return Verdict::new(order.decision, order.reason).adjusting(verdict.adjust);
+        match order {
+            // The harvest comes first, unasked.
+            Some(order) if moment == Moment::RoundEnd => self.waiting = Some(order),
+            Some(order) => {
+                if order.decision == Decision::PostCopy {
+                    // The cap is for pre-copy.
+                    verdict.adjust.rate_limit = Some(RateLimit::Unlimited);
+                }
+                return Verdict::new(order.decision, order.reason).adjusting(verdict.adjust);
+            }
+            None => {}
         }
         verdict.until.at = verdict.until.at.min(next);
         verdict

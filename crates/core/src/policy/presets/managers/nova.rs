@@ -25,14 +25,14 @@
 
 use std::time::Duration;
 
-use super::super::parameters::changed;
 use super::{
     CAP, DOWNTIME, Given, Hypervisor, Order, ParameterInfo, ParameterKind, PresetError, PresetInfo, SWITCH,
     Source, UNSET_LIMIT, cap_text, on_off,
 };
+use crate::policy::presets::parameters::changed;
 use crate::policy::{Cadence, ChangeError, Decision, Policy, Quantity, Reason, Relation, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
-use crate::units::{Bandwidth, ByteCount, Timestamp, duration};
+use crate::units::{ByteCount, Timestamp, duration};
 
 /// Time between two polls.
 const POLL: Duration = Duration::from_millis(500);
@@ -56,7 +56,7 @@ struct Nova {
     hypervisor: Hypervisor,
 }
 
-pub(in super::super) const INFO: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "nova",
     summary: "OpenStack nova over QEMU: the downtime limit rises in steps with the time passed; after a \
               timeout it gives up, or forces completion.",

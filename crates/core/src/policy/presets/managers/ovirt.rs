@@ -8,7 +8,7 @@
 //!         if n > limit of the schedule's first item: do that item, take it off the schedule
 //! minimal:   1: 150 ms, 2: 200 ms, 3: 300 ms, 4: 400 ms, 6: 500 ms, then abort
 //! suspend:   the same,                                         then 5000 ms, abort
-//! post-copy: 1: 150 ms, 2: 200 ms,                             then post-copy, abort
+//! post-copy: 1: 150 ms, 2: 200 ms,                             then post-copy
 //! ```
 //!
 //! * A stall is a poll that finds more remaining than the poll before it. Two rounds between two polls
@@ -78,29 +78,32 @@ impl Kind {
 
     const fn schedule(self) -> &'static [Item] {
         match self {
-            Self::Minimal => &[
-                downtime(1, 150),
-                downtime(2, 200),
-                downtime(3, 300),
-                downtime(4, 400),
-                downtime(6, 500),
-                last(Action::Abort),
-            ],
-            Self::Suspend => &[
-                downtime(1, 150),
-                downtime(2, 200),
-                downtime(3, 300),
-                downtime(4, 400),
-                downtime(6, 500),
-                last(Action::SetLastDowntime),
-                last(Action::Abort),
-            ],
-            Self::PostCopy => {
-                &[downtime(1, 150), downtime(2, 200), last(Action::PostCopy), last(Action::Abort)]
-            }
+            Self::Minimal => &MINIMAL,
+            Self::Suspend => &SUSPEND,
+            Self::PostCopy => &POST_COPY,
         }
     }
 }
+
+const MINIMAL: [Item; 6] = [
+    downtime(1, 150),
+    downtime(2, 200),
+    downtime(3, 300),
+    downtime(4, 400),
+    downtime(6, 500),
+    last(Action::Abort),
+];
+const SUSPEND: [Item; 7] = [
+    downtime(1, 150),
+    downtime(2, 200),
+    downtime(3, 300),
+    downtime(4, 400),
+    downtime(6, 500),
+    last(Action::SetLastDowntime),
+    last(Action::Abort),
+];
+/// Giving up follows post-copy in oVirt's schedule, for when that could not be started.
+const POST_COPY: [Item; 3] = [downtime(1, 150), downtime(2, 200), last(Action::PostCopy)];
 
 /// QEMU with a downtime limit that rises with every stall.
 #[derive(Clone, Debug)]
@@ -166,7 +169,7 @@ const MAX_BANDWIDTH: ParameterInfo = ParameterInfo {
     source: "ours",
 };
 
-pub(in super::super) const INFO_MINIMAL: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO_MINIMAL: PresetInfo = PresetInfo {
     name: "ovirt-minimal",
     summary: "oVirt's \"Minimal downtime\" over QEMU with auto-converge: the downtime limit rises to 500 ms \
               with every stall; then it gives up.",
@@ -176,7 +179,7 @@ pub(in super::super) const INFO_MINIMAL: PresetInfo = PresetInfo {
     build: |given| build(Kind::Minimal, given),
 };
 
-pub(in super::super) const INFO_SUSPEND: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO_SUSPEND: PresetInfo = PresetInfo {
     name: "ovirt-suspend",
     summary: "oVirt's \"Suspend workload if needed\" over QEMU with auto-converge: the downtime limit rises \
               to 500 ms with every stall, then to 5 s; then it gives up.",
@@ -186,7 +189,7 @@ pub(in super::super) const INFO_SUSPEND: PresetInfo = PresetInfo {
     build: |given| build(Kind::Suspend, given),
 };
 
-pub(in super::super) const INFO_POSTCOPY: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO_POSTCOPY: PresetInfo = PresetInfo {
     name: "ovirt-postcopy",
     summary: "oVirt's \"Post-copy migration\" over QEMU with auto-converge: the downtime limit rises to \
               200 ms with every stall; then it goes over to post-copy.",

@@ -21,11 +21,11 @@
 
 use std::time::Duration;
 
-use super::super::parameters::changed;
 use super::{
     CAP, DOWNTIME, Given, Hypervisor, LONGEST_LIMIT, ParameterInfo, Polls, PresetError, PresetInfo, Source,
     cap_text,
 };
+use crate::policy::presets::parameters::changed;
 use crate::policy::{Cadence, ChangeError, Policy, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::units::{ByteCount, duration};
@@ -52,7 +52,7 @@ struct Proxmox {
     hypervisor: Hypervisor,
 }
 
-pub(in super::super) const INFO: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "proxmox",
     summary: "Proxmox VE over QEMU with auto-converge: the downtime limit doubles each time that what \
               remains has grown at six polls; never gives up.",

@@ -62,7 +62,7 @@ const COOLDOWN: ParameterInfo = ParameterInfo {
     source: "K1",
 };
 
-pub(in super::super::super) const INFO_LEGACY: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO_LEGACY: PresetInfo = PresetInfo {
     name: "kubevirt-legacy",
     summary: "KubeVirt over QEMU, before stall detection: at a deadline it gives up or, where the cluster \
               allows, forces completion; it gives up where nothing progresses.",
@@ -80,7 +80,7 @@ pub(in super::super::super) const INFO_LEGACY: PresetInfo = PresetInfo {
     build: |given| build(None, given),
 };
 
-pub(in super::super::super) const INFO_STEPPED: PresetInfo = PresetInfo {
+pub(in crate::policy::presets) const INFO_STEPPED: PresetInfo = PresetInfo {
     name: "kubevirt-stepped",
     summary: "KubeVirt over QEMU with a downtime limit that rises from 150 ms to max-downtime in steps; its \
               deadlines are those of kubevirt-legacy.",

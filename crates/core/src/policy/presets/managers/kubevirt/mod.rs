@@ -1,8 +1,8 @@
 //! KubeVirt's migration monitor, in its three forms: what they share, and their parameters (K1, K2, K3).
 //!
-//! * [`Legacy`](legacy): deadlines and a watchdog of progress; with it `kubevirt-stepped`, the same with a
+//! * [`legacy`]: deadlines and a watchdog of progress; with it `kubevirt-stepped`, the same with a
 //!   downtime limit that rises in steps.
-//! * [`Stall`](stall): a search for a good moment once the migration has stalled ([`detector`]).
+//! * [`stall`]: a search for a good moment once the migration has stalled ([`detector`]).
 //!
 //! All poll every 400 ms and know one deadline, `D` = completion-timeout-per-gib x size. Size is RAM in
 //! units of 10^9 bytes, rounded up, though the product calls the unit GiB: 2 GiB count as 3. Disks that are
@@ -12,8 +12,8 @@
 //! Nothing of it can be changed while a migration runs; an administrator can only abort.
 
 mod detector;
-mod legacy;
-mod stall;
+pub(super) mod legacy;
+pub(super) mod stall;
 
 use std::time::Duration;
 
@@ -24,9 +24,6 @@ use super::{
 use crate::policy::{Quantity, Reason, Relation};
 use crate::progress::Progress;
 use crate::units::duration;
-
-pub(in super::super) use self::legacy::{INFO_LEGACY, INFO_STEPPED};
-pub(in super::super) use self::stall::INFO as INFO_STALL;
 
 /// Time between two polls.
 const POLL: Duration = Duration::from_millis(400);
