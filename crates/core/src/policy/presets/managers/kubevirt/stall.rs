@@ -193,25 +193,27 @@ impl Stall {
             return None;
         }
         self.detector.round(progress.now, self.remaining);
-        if !self.detector.is_good(self.remaining) || !self.fits(estimate, progress) {
+        let good = self.detector.good().filter(|&good| self.remaining <= good)?;
+        if !self.fits(estimate, progress) {
             return None;
         }
-        let best = self.detector.best().map_or(Quantity::Unknown, Quantity::Bytes);
+        let soft = scaled(self.max_downtime, self.soft_factor.max(1.0));
         let remaining = ("remaining", Quantity::Bytes(self.remaining));
+        let good = ("best while stalled and margin", Quantity::Bytes(good));
         if self.terms.disruption && self.terms.may_post_copy() {
-            let reason = Reason::new(remaining, Relation::AtMost, ("best while stalled, with margin", best));
+            let reason = Reason::new(remaining, Relation::AtMost, good);
             return Some(Order { decision: Decision::PostCopy, reason });
         }
         if self.terms.disruption {
             self.hypervisor.force(FORCED);
-        } else if estimate <= scaled(self.max_downtime, self.soft_factor.max(1.0)) {
+        } else if estimate <= soft {
             self.hypervisor.set_limit(self.max_downtime);
         } else {
             let estimate = ("estimated downtime", Quantity::Duration(estimate));
-            let most = ("max-downtime", Quantity::Duration(self.max_downtime));
+            let most = ("max-downtime x soft-factor", Quantity::Duration(soft));
             let reason = Reason::new(estimate, Relation::Above, most)
                 .with(remaining.0, remaining.1)
-                .with("best while stalled", best);
+                .with(good.0, good.1);
             return Some(Order { decision: Decision::Abort, reason });
         }
         self.limit_was_set(progress);
