@@ -25,92 +25,16 @@
 //! `throttle-initial`. Ours are rounded to whole percents and held to that range, and the initial share is
 //! held to the largest.
 
-use super::limits::{self, DOWNTIME, MAX_BANDWIDTH, SWITCHOVER};
+mod parameters;
+
+pub(in crate::policy::presets) use self::parameters::INFO;
+pub(super) use self::parameters::{CHANGEABLE, TRIGGER_THRESHOLD};
 use super::periods::{High, Periods, percent};
 use super::sync_timer::SyncTimer;
-use super::{Q1, Q2, Q3, Q4, Q6, Qemu, QemuDefault};
-use crate::policy::presets::parameters::Given;
-use crate::policy::presets::{ParameterInfo, ParameterKind, PresetError, PresetInfo};
-use crate::policy::{Decision, Policy, Verdict};
+use crate::policy::{Decision, Verdict};
 use crate::progress::{Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{CpuShare, Share};
-
-pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
-    name: "qemu-auto-converge",
-    summary: "QEMU with auto-converge: as `qemu-default`, and slows every vCPU, from 20 % of its time up to 99 %, \
-              while the guest dirties more than half of what is sent.",
-    approximate: None,
-    sources: &[Q1, Q2, Q3, Q4, Q6],
-    parameters: &[
-        DOWNTIME,
-        SWITCHOVER,
-        MAX_BANDWIDTH,
-        ParameterInfo {
-            name: "throttle-initial",
-            kind: ParameterKind::Share,
-            default: "20%",
-            doc: "The share of CPU that is taken away first (QEMU's cpu-throttle-initial), rounded to whole percents.",
-            source: "Q2",
-        },
-        ParameterInfo {
-            name: "throttle-increment",
-            kind: ParameterKind::Share,
-            default: "10%",
-            doc: "By how much the share grows (QEMU's cpu-throttle-increment), rounded to whole percents.",
-            source: "Q2",
-        },
-        ParameterInfo {
-            name: "max-throttle",
-            kind: ParameterKind::Share,
-            default: "99%",
-            doc: "The largest share (QEMU's max-cpu-throttle), held to 1% to 99%.",
-            source: "Q2",
-        },
-        TRIGGER_THRESHOLD,
-        ParameterInfo {
-            name: "tailslow",
-            kind: ParameterKind::Choice(&["off", "on"]),
-            default: "off",
-            doc: "Whether the share grows by no more than would make the guest dirty just the threshold (QEMU's \
-                  cpu-throttle-tailslow).",
-            source: "Q2",
-        },
-        ParameterInfo {
-            name: "periodic-sync",
-            kind: ParameterKind::Choice(&["on", "off"]),
-            default: "on",
-            doc: "Whether a timer of 5 s harvests when nothing else has (QEMU 9.2 on; off: QEMU before that).",
-            source: "Q4",
-        },
-    ],
-    build,
-};
-
-/// What [`periods`](super::periods) compare with.
-pub(super) const TRIGGER_THRESHOLD: ParameterInfo = ParameterInfo {
-    name: "throttle-trigger-threshold",
-    kind: ParameterKind::Share,
-    default: "50%",
-    doc: "What is dirtied in a period is too much above this share of what is sent, in whole percents.",
-    source: "Q2",
-};
-
-/// What `migrate-set-parameters` changes of them while a migration runs.
-pub(super) const CHANGEABLE: [&str; 8] = [
-    limits::NAMES[0],
-    limits::NAMES[1],
-    limits::NAMES[2],
-    "throttle-initial",
-    "throttle-increment",
-    "max-throttle",
-    TRIGGER_THRESHOLD.name,
-    "tailslow",
-];
-
-fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
-    Ok(Box::new(Qemu::converging(QemuDefault::read(given)?, AutoConverge::read(given)?)))
-}
 
 /// The shares that QEMU's throttle has, in percent.
 const LEAST: u64 = 1;
@@ -156,36 +80,10 @@ impl Default for AutoConverge {
 }
 
 impl AutoConverge {
-    /// Auto-converge with these parameters, before its first period.
-    pub(super) fn read(given: &Given<'_>) -> Result<Self, PresetError> {
-        Ok(Self {
-            throttle_initial: given.share("throttle-initial")?,
-            throttle_increment: given.share("throttle-increment")?,
-            max_throttle: given.share("max-throttle")?,
-            throttle_trigger_threshold: given.share(TRIGGER_THRESHOLD.name)?,
-            tailslow: given.switch("tailslow")?,
-            periodic_sync: given.switch("periodic-sync")?,
-            ..Self::default()
-        })
-    }
-
-    /// Its parameters as texts.
-    pub(super) fn texts(&self) -> Vec<(&'static str, String)> {
-        let switch = |on| if on { "on" } else { "off" }.to_owned();
-        vec![
-            ("throttle-initial", self.throttle_initial.to_string()),
-            ("throttle-increment", self.throttle_increment.to_string()),
-            ("max-throttle", self.max_throttle.to_string()),
-            (TRIGGER_THRESHOLD.name, self.throttle_trigger_threshold.to_string()),
-            ("tailslow", switch(self.tailslow)),
-            ("periodic-sync", switch(self.periodic_sync)),
-        ]
-    }
-
-    /// The parameters of `fresh` with the memory of `self`.
-    pub(super) fn adopt(&mut self, fresh: Self) {
-        let Self { periods, share, timer, .. } = *self;
-        *self = Self { periods, share, timer, ..fresh };
+    /// The same parameters with the memory of `old`.
+    #[must_use]
+    pub(super) fn remembering(self, old: &Self) -> Self {
+        Self { periods: old.periods, share: old.share, timer: old.timer, ..self }
     }
 
     /// The share of CPU in force.
@@ -235,5 +133,187 @@ impl AutoConverge {
         // A high period is above its threshold, so it is not empty.
         let ideal = running as f64 * (high.threshold.as_f64() / high.dirty.as_f64());
         running.saturating_sub(ideal as u64).min(increment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::testing::Harvests;
+    use super::super::{Qemu, QemuDefault};
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::presets::testing::{Guest, curve};
+    use crate::units::Pages;
+
+    fn converging(change: impl FnOnce(&mut AutoConverge)) -> Qemu {
+        let mut auto_converge = AutoConverge::default();
+        change(&mut auto_converge);
+        Qemu::converging(QemuDefault::default(), auto_converge)
+    }
+
+    /// The shares that `periods` high ones issue, in percent, each with the number of periods until then.
+    fn ramp(policy: &mut Qemu, at: &mut Harvests, periods: usize) -> Vec<(usize, u64)> {
+        let mut issued = Vec::new();
+        if at.0.round == 0 {
+            policy.decide(Moment::RoundStart, &at.0);
+        }
+        for period in 1..=periods {
+            let verdict = policy.decide(Moment::RoundStart, at.high());
+            if let Some(throttle) = verdict.adjust.throttle {
+                issued.push((period, (throttle.share().as_f64() * 100.0).round() as u64));
+            }
+        }
+        issued
+    }
+
+    #[test]
+    fn the_ramp_to_99_percent_takes_nine_steps_of_two_high_periods() {
+        let (mut policy, mut at) = (converging(|_| ()), Harvests::new());
+        let steps = [(2, 20), (4, 30), (6, 40), (8, 50), (10, 60), (12, 70), (14, 80), (16, 90), (18, 99)];
+        assert_eq!(ramp(&mut policy, &mut at, 18), steps);
+        assert!(at.0.elapsed() > Duration::from_secs(18), "each period is longer than a second");
+        assert_eq!(ramp(&mut policy, &mut at, 100), []);
+    }
+
+    #[test]
+    fn at_99_percent_a_vcpu_runs_10_ms_and_sleeps_990() {
+        let (mut policy, mut at) = (converging(|_| ()), Harvests::new());
+        ramp(&mut policy, &mut at, 18);
+        let Throttle::DutyCycle { share, run } = Throttle::duty_cycle(policy_share(&policy)) else {
+            panic!("not a duty cycle");
+        };
+        let sleep = run.as_secs_f64() * share.as_f64() / share.rest().as_f64();
+        assert_eq!(run.as_millis(), 10);
+        assert!((sleep - 0.990).abs() < 1e-9, "{sleep}");
+    }
+
+    fn policy_share(policy: &Qemu) -> CpuShare {
+        policy.auto_converge.as_ref().expect("converging").share()
+    }
+
+    #[test]
+    fn tailslow_takes_no_more_than_would_meet_the_threshold() {
+        // At 20 % the guest runs for 80: dirtying 10/9 of the threshold it would have to run for 72.
+        let step = |share, threshold: u64, dirty: u64| {
+            let (mut policy, mut at) = (converging(|auto| auto.tailslow = true), Harvests::new());
+            policy.auto_converge.as_mut().expect("converging").share = share;
+            policy.decide(Moment::RoundStart, &at.0);
+            for _ in 0..2 {
+                policy.decide(Moment::RoundStart, at.next(1_001, dirty, 2 * threshold * 4_096));
+            }
+            policy.auto_converge.expect("converging").share - share
+        };
+        assert_eq!(step(20, 900, 1_000), 8);
+        assert_eq!(step(20, 999, 1_000), 1);
+        assert_eq!(step(20, 500, 1_000), 10);
+        assert_eq!(step(90, 900, 1_000), 1);
+        // The ideal share is rounded down: 80 x 0.93 = 74.4.
+        assert_eq!(step(20, 930, 1_000), 6);
+    }
+
+    #[test]
+    fn shares_are_held_to_what_qemu_has() {
+        let shares = |change: fn(&mut AutoConverge)| {
+            let (mut policy, mut at) = (converging(change), Harvests::new());
+            ramp(&mut policy, &mut at, 6).into_iter().map(|(_, share)| share).collect::<Vec<_>>()
+        };
+        assert_eq!(shares(|auto| auto.max_throttle = Share::ONE), [20, 30, 40]);
+        assert_eq!(shares(|auto| auto.throttle_initial = Share::ONE), [99]);
+        assert_eq!(shares(|auto| auto.throttle_initial = Share::ZERO), [1, 11, 21]);
+        assert_eq!(shares(|auto| auto.max_throttle = Share::percent(25)), [20, 25]);
+        assert_eq!(shares(|auto| auto.max_throttle = Share::percent(10)), [10]);
+        assert_eq!(shares(|auto| auto.throttle_increment = Share::ZERO), [20]);
+    }
+
+    #[test]
+    fn parameters_changed_live_are_followed_and_the_share_is_kept() {
+        let (mut policy, mut at) = (converging(|_| ()), Harvests::new());
+        assert_eq!(ramp(&mut policy, &mut at, 5), [(2, 20), (4, 30)]);
+        for (name, value) in [("throttle-initial", "5%"), ("throttle-increment", "3%"), ("tailslow", "off")] {
+            policy.set_parameter(name, value).expect("changeable");
+        }
+        // The fifth period was high, too.
+        assert_eq!(ramp(&mut policy, &mut at, 3), [(1, 33), (3, 36)]);
+        // An administrator who lowers the largest share lowers the guest's.
+        policy.set_parameter("max-throttle", "25%").expect("changeable");
+        assert_eq!(ramp(&mut policy, &mut at, 4), [(2, 25)]);
+        policy.set_parameter("throttle-trigger-threshold", "100%").expect("changeable");
+        policy.set_parameter("max-throttle", "99%").expect("changeable");
+        assert_eq!(policy.parameters().len(), INFO.parameters.len());
+        assert_eq!(ramp(&mut policy, &mut at, 2), [(2, 28)]);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_live_is_refused_and_changes_nothing() {
+        let mut policy = converging(|_| ());
+        let before = policy.clone();
+        for (name, value) in
+            [("periodic-sync", "off"), ("max-throttle", "101%"), ("tailslow", "yes"), ("rounds", "1")]
+        {
+            let error = policy.set_parameter(name, value).expect_err(name);
+            assert_eq!((error.policy.as_str(), error.parameter.as_str()), (INFO.name, name));
+            assert_eq!(policy, before);
+        }
+    }
+
+    #[test]
+    fn it_slows_by_duty_cycles_and_asks_for_no_more() {
+        let needs = converging(|_| ()).needs();
+        assert!(needs.throttle && needs.harvest_on_demand);
+        assert!(!needs.dirty_limit && !needs.post_copy && !needs.pause);
+        let slowed = Guest {
+            name: "busy",
+            memory: Pages(1 << 18),
+            working_set: Pages(1 << 16),
+            rate: 100_000,
+            link: "1Gbit/s".parse().expect("a bandwidth"),
+        };
+        let steps = curve(&mut converging(|_| ()), slowed, 60);
+        let throttles: Vec<_> = steps.iter().filter_map(|step| step.verdict.adjust.throttle).collect();
+        assert!(!throttles.is_empty());
+        assert!(throttles.iter().all(|throttle| matches!(throttle, Throttle::DutyCycle { .. })));
+    }
+
+    #[test]
+    fn a_guest_that_converges_by_itself_is_left_alone() {
+        let quiet = Guest {
+            name: "quiet",
+            memory: Pages(1 << 18),
+            working_set: Pages(1 << 16),
+            rate: 8_000,
+            link: "1Gbit/s".parse().expect("a bandwidth"),
+        };
+        let alone = curve(&mut Qemu::new(QemuDefault::default()), quiet, 60);
+        let with = curve(&mut converging(|_| ()), quiet, 60);
+        let last = |steps: &[crate::policy::presets::testing::Step]| {
+            let step = steps.last().expect("asked");
+            (step.situation.progress.now, step.verdict.decision)
+        };
+        assert_eq!(last(&alone), last(&with));
+        assert!(with.iter().all(|step| step.verdict.adjust.throttle.is_none()));
+    }
+
+    proptest! {
+        /// Whatever is dirtied and sent, the share never falls, and never rises by more than a step.
+        #[test]
+        fn the_share_never_falls(
+            tailslow in any::<bool>(),
+            periods in prop::collection::vec((1..3_000u64, 0..10_000u64, 0..20_000_000u64), 1..80),
+        ) {
+            let (mut policy, mut at) = (converging(|auto| auto.tailslow = tailslow), Harvests::new());
+            policy.decide(Moment::RoundStart, &at.0);
+            let mut share = 0;
+            for (millis, dirty, sent) in periods {
+                policy.decide(Moment::RoundStart, at.next(millis, dirty, sent));
+                let now = policy.auto_converge.as_ref().expect("converging").share;
+                prop_assert!(now >= share && now <= 99);
+                prop_assert!(share == 0 || now - share <= 10);
+                share = now;
+            }
+        }
     }
 }

@@ -203,6 +203,75 @@ mod tests {
     }
 
     #[test]
+    fn limits_changed_live_are_followed_by_the_next_verdict() {
+        let mut policy = Qemu::new(QEMU);
+        let tick = asked(Moment::Tick, 30_000).at(EXACT);
+        assert_eq!(answer(&mut policy, &tick).decision, Decision::Continue);
+        policy.set_parameter("downtime-limit", "301ms").expect("changeable");
+        assert_eq!(answer(&mut policy, &tick).decision, Decision::Harvest);
+        policy.set_parameter("switchover-bandwidth", "1MB/s").expect("changeable");
+        assert_eq!(answer(&mut policy, &tick).decision, Decision::Continue);
+    }
+
+    #[test]
+    fn a_cap_changed_live_is_put_in_force_by_the_next_verdict_and_once() {
+        let mut policy = Qemu::new(QEMU);
+        let tick = asked(Moment::Tick, 100_000).at(EXACT);
+        let mut limits = |change: Option<&str>| {
+            if let Some(value) = change {
+                policy.set_parameter("max-bandwidth", value).expect("changeable");
+            }
+            [(); 2].map(|()| answer(&mut policy, &tick).adjust.rate_limit)
+        };
+        let cap = |mib: u64| Some(RateLimit::AtMost(Bandwidth::new(mib << 20).expect("not zero")));
+        assert_eq!(limits(None), [None, None]);
+        assert_eq!(limits(Some("128MiB/s")), [cap(128), None]);
+        assert_eq!(limits(Some("128MiB/s")), [None, None]);
+        assert_eq!(limits(Some("64MiB/s")), [cap(64), None]);
+        assert_eq!(limits(Some("unlimited")), [Some(RateLimit::Unlimited), None]);
+    }
+
+    #[test]
+    fn a_manager_that_holds_the_switchover_back_gets_its_cap_again() {
+        let cap = Bandwidth::new(128 << 20);
+        let mut policy = Qemu::new(QemuDefault { max_bandwidth: cap, ..QEMU });
+        let life = [(Moment::RoundStart, 1 << 20), (Moment::RoundStart, 29_999), (Moment::Tick, 100_000)];
+        let limits = life.map(|(moment, pending)| {
+            answer(&mut policy, &asked(moment, pending).at(EXACT)).adjust.rate_limit
+        });
+        let capped = cap.map(RateLimit::AtMost);
+        assert_eq!(limits, [capped, Some(RateLimit::Unlimited), capped]);
+    }
+
+    #[test]
+    fn a_wrong_change_is_refused_and_changes_nothing() {
+        let mut policy = Qemu::new(QEMU);
+        for (name, value) in [("downtime-limit", "2001s"), ("throttle-initial", "20%"), ("max-bandwidth", "")]
+        {
+            let error = policy.set_parameter(name, value).expect_err(name);
+            assert_eq!((error.policy.as_str(), error.parameter.as_str()), ("qemu-default", name));
+            assert_eq!(policy, Qemu::new(QEMU));
+        }
+    }
+
+    #[test]
+    fn the_preset_decides_as_the_rule_alone() {
+        let cap = Bandwidth::new(128 << 20);
+        let rule = QemuDefault { max_bandwidth: cap, ..QEMU };
+        let life = [
+            Situation::new("bulk", Moment::RoundStart, 0, 1 << 20),
+            Situation::new("tick", Moment::Tick, 0, 1 << 19).at(EXACT),
+            Situation::new("few", Moment::Tick, 0, 29_999).at(EXACT),
+            Situation::new("next", Moment::RoundStart, 1, 1 << 19).at(EXACT),
+            Situation::new("last", Moment::RoundStart, 2, 1).at(EXACT),
+        ];
+        let verdicts = |policy: &mut dyn Policy| {
+            steps(policy, &life).into_iter().map(|step| step.verdict).collect::<Vec<_>>()
+        };
+        assert_eq!(verdicts(&mut rule.clone()), verdicts(&mut Qemu::new(rule)));
+    }
+
+    #[test]
     fn slices_and_windows_are_qemus() {
         let cadence = QEMU.cadence();
         assert_eq!(cadence.tick, Some(Duration::from_millis(51)));

@@ -157,3 +157,86 @@ impl Policy for QemuDirtyLimit {
         Box::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Harvests;
+    use super::*;
+
+    fn limited() -> QemuDirtyLimit {
+        QemuDirtyLimit::read(&Given::new(&INFO, &std::collections::BTreeMap::new()).expect("none"))
+            .expect("defaults")
+    }
+
+    /// What `periods` high ones issue, each with the number of periods until then.
+    fn issued(policy: &mut QemuDirtyLimit, at: &mut Harvests, periods: usize) -> Vec<(usize, Throttle)> {
+        let issue = |period| {
+            let throttle = policy.decide(Moment::RoundStart, at.high()).adjust.throttle?;
+            Some((period, throttle))
+        };
+        (1..=periods).filter_map(issue).collect()
+    }
+
+    fn throttle(mib: u64, millis: u64) -> Throttle {
+        let quota = Bandwidth::new(mib << 20).expect("not zero");
+        Throttle::DirtyLimit { quota, period: Duration::from_millis(millis) }
+    }
+
+    fn started() -> (QemuDirtyLimit, Harvests) {
+        let (mut policy, at) = (limited(), Harvests::new());
+        policy.decide(Moment::RoundStart, &at.0);
+        (policy, at)
+    }
+
+    #[test]
+    fn the_second_high_period_puts_1_mib_a_second_in_force_once_and_for_all() {
+        let (mut policy, mut at) = started();
+        assert_eq!(issued(&mut policy, &mut at, 100), [(2, throttle(1, 1_000))]);
+    }
+
+    #[test]
+    fn the_verdict_says_which_period_was_high() {
+        let (mut policy, mut at) = started();
+        policy.decide(Moment::RoundStart, at.high());
+        let verdict = policy.decide(Moment::RoundStart, at.high());
+        assert!(verdict.reason.to_string().starts_with("dirtied-in-period 7.8 MiB > bearable 2.0 MiB"));
+    }
+
+    #[test]
+    fn a_changed_quota_waits_for_the_next_second_high_period_and_a_changed_period_does_not() {
+        let (mut policy, mut at) = started();
+        issued(&mut policy, &mut at, 2);
+        policy.set_parameter("vcpu-dirty-limit", "4MiB/s").expect("changeable");
+        assert_eq!(issued(&mut policy, &mut at, 3), [(2, throttle(4, 1_000))]);
+        policy.set_parameter("vcpu-dirty-limit-period", "200ms").expect("changeable");
+        let tick = policy.decide(Moment::Tick, at.tick(1));
+        assert_eq!(tick.adjust.throttle, Some(throttle(4, 200)));
+        policy.set_parameter("vcpu-dirty-limit-period", "0s").expect("held to the shortest");
+        assert_eq!(policy.decide(Moment::Tick, at.tick(1)).adjust.throttle, Some(throttle(4, 1)));
+    }
+
+    #[test]
+    fn nothing_is_in_force_before_the_second_high_period_whatever_is_changed() {
+        let (mut policy, mut at) = started();
+        policy.set_parameter("vcpu-dirty-limit", "4MiB/s").expect("changeable");
+        policy.set_parameter("vcpu-dirty-limit-period", "200ms").expect("changeable");
+        assert_eq!(issued(&mut policy, &mut at, 1), []);
+        assert_eq!(issued(&mut policy, &mut at, 1), [(1, throttle(4, 200))]);
+    }
+
+    #[test]
+    fn it_needs_the_dirty_ring_and_never_a_duty_cycle() {
+        let needs = limited().needs();
+        assert!(needs.dirty_limit && needs.harvest_on_demand && !needs.throttle);
+        assert_eq!(limited().qemu.auto_converge, None);
+    }
+
+    #[test]
+    fn a_long_round_is_not_harvested_by_a_timer() {
+        let (mut policy, mut at) = started();
+        policy.decide(Moment::RoundStart, at.high());
+        for _ in 0..100 {
+            assert_eq!(policy.decide(Moment::Tick, at.tick(1_000)).decision, Decision::Continue);
+        }
+    }
+}

@@ -35,6 +35,8 @@ mod limits;
 mod periods;
 mod postcopy;
 mod sync_timer;
+#[cfg(test)]
+mod testing;
 
 use std::time::Duration;
 
@@ -270,7 +272,7 @@ impl Policy for Qemu {
         })?;
         self.rule = rule;
         if let Some(auto_converge) = &mut self.auto_converge {
-            auto_converge.adopt(fresh);
+            *auto_converge = fresh.remembering(auto_converge);
         }
         Ok(())
     }

@@ -149,3 +149,106 @@ impl Policy for QemuPostCopy {
         Box::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::policy::SwitchoverWhen;
+    use crate::policy::presets::testing::{Situation, answer};
+
+    /// At this rate the threshold is 30,000 pages of 4 KiB exactly.
+    const EXACT: &str = "409600000B/s";
+    const SWITCHOVER: Decision = Decision::Switchover { when: SwitchoverWhen::Now, forced: false };
+
+    fn policy(parameters: &[(&str, &str)]) -> QemuPostCopy {
+        let texts: BTreeMap<_, _> =
+            parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        QemuPostCopy::read(&Given::new(&INFO, &texts).expect("known")).expect("accepted")
+    }
+
+    fn asked(moment: Moment, round: u32, pending: u64, time: &str) -> Situation {
+        Situation::new("asked", moment, round, pending).at(EXACT).after(time)
+    }
+
+    #[test]
+    fn post_copy_starts_at_once_when_asked_for_whatever_is_pending() {
+        for pending in [30_000, 1 << 20] {
+            for (moment, round) in [(Moment::Tick, 0), (Moment::RoundStart, 0), (Moment::Tick, 7)] {
+                let early = answer(&mut policy(&[]), &asked(moment, round, pending, "9999ms"));
+                assert_eq!(early.decision, Decision::Continue);
+                let verdict = answer(&mut policy(&[]), &asked(moment, round, pending, "10s"));
+                assert_eq!(verdict.decision, Decision::PostCopy);
+            }
+        }
+        // Before the first window, too: what must go before is nothing, and that is not above zero.
+        let unknown = Situation::new("asked", Moment::Tick, 0, 1 << 20).after("10s");
+        let verdict = answer(&mut policy(&[]), &unknown);
+        assert_eq!(verdict.decision, Decision::PostCopy);
+        let said = "elapsed 10.0 s >= postcopy-after 10.0 s (by 0 %; pending 4.0 GiB)";
+        assert_eq!(verdict.reason.to_string(), said);
+    }
+
+    #[test]
+    fn a_tick_holds_until_post_copy_is_due() {
+        let early = answer(&mut policy(&[]), &asked(Moment::Tick, 0, 1 << 20, "1s"));
+        assert_eq!(early.until.at.as_duration(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_guest_that_has_converged_switches_over() {
+        let late = "1h";
+        assert_eq!(
+            answer(&mut policy(&[]), &asked(Moment::RoundStart, 3, 29_999, late)).decision,
+            SWITCHOVER
+        );
+        assert_eq!(
+            answer(&mut policy(&[]), &asked(Moment::Tick, 3, 29_999, late)).decision,
+            Decision::Harvest
+        );
+    }
+
+    #[test]
+    fn what_a_round_left_is_harvested_before_post_copy() {
+        let mut policy = policy(&[]);
+        let end = answer(&mut policy, &asked(Moment::RoundEnd, 3, 0, "1h"));
+        assert_eq!(end.decision, Decision::Continue);
+        let start = answer(&mut policy, &asked(Moment::RoundStart, 4, 90_000, "1h"));
+        assert_eq!(start.decision, Decision::PostCopy);
+    }
+
+    #[test]
+    fn rounds_ask_for_post_copy_when_they_are_done() {
+        let mut policy = policy(&[("postcopy-after", "never"), ("postcopy-after-rounds", "2")]);
+        for moment in [Moment::RoundStart, Moment::Tick] {
+            let before = answer(&mut policy, &asked(moment, 1, 90_000, "1h"));
+            assert_eq!(before.decision, Decision::Continue);
+            let done = answer(&mut policy, &asked(moment, 2, 90_000, "1ms"));
+            assert_eq!(done.decision, Decision::PostCopy);
+        }
+    }
+
+    #[test]
+    fn an_administrator_asks_for_post_copy_while_the_migration_runs() {
+        let mut policy = policy(&[("postcopy-after", "never")]);
+        let late = asked(Moment::Tick, 3, 90_000, "1h");
+        assert_eq!(answer(&mut policy, &late).decision, Decision::Continue);
+        policy.set_parameter("postcopy-after", "0s").expect("changeable");
+        assert_eq!(answer(&mut policy, &late).decision, Decision::PostCopy);
+    }
+
+    #[test]
+    fn the_rate_cap_does_not_hold_for_post_copy() {
+        let mut policy = policy(&[("max-bandwidth", "128MiB/s")]);
+        let start = answer(&mut policy, &asked(Moment::RoundStart, 0, 1 << 20, "0s"));
+        assert!(matches!(start.adjust.rate_limit, Some(RateLimit::AtMost(_))));
+        let verdict = answer(&mut policy, &asked(Moment::Tick, 0, 1 << 20, "10s"));
+        assert_eq!(verdict.adjust.rate_limit, Some(RateLimit::Unlimited));
+    }
+
+    #[test]
+    fn it_needs_post_copy() {
+        assert!(policy(&[]).needs().post_copy && policy(&[]).needs().harvest_on_demand);
+    }
+}
