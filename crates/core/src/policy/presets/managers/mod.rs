@@ -1,4 +1,4 @@
-//! Managers: what sits above a hypervisor and moves its downtime limit (nova, Proxmox VE, oVirt, KubeVirt).
+//! Managers: what sits above a hypervisor and moves its downtime limit (nova, Proxmox VE, oVirt, kubevirt).
 //!
 //! None of them decides about a switchover by itself: QEMU below does, by its own rule. A manager looks
 //! at the migration now and then (a *poll*), and then may raise QEMU's downtime limit, pause the guest,
@@ -17,7 +17,7 @@
 //!
 //! * A poll is made at the first moment asked at or after it is due. Moments are slices of QEMU's sending
 //!   (51 ms) and the ends of rounds, so a poll is up to a slice late.
-//! * A poll that remembers what it saw (KubeVirt's and oVirt's remainder, Proxmox VE's average) must be
+//! * A poll that remembers what it saw (kubevirt's and oVirt's remainder, Proxmox VE's average) must be
 //!   made: the answer then holds no longer than to the next one. Nova's polls remember nothing, so it
 //!   says when the next step or the timeout is, which may be minutes ahead.
 //! * Time counts from the start of the migration, and the first poll is due one interval after it. Where a

@@ -1,4 +1,4 @@
-//! `nova`: OpenStack's compute service above libvirt and QEMU (N1).
+//! `nova`: the compute service of `OpenStack`, above libvirt and QEMU (N1).
 //!
 //! ```text
 //! data = max(2 GiB, RAM) + copied disks

@@ -1,4 +1,4 @@
-//! `kubevirt-legacy` and `kubevirt-stepped`: KubeVirt's monitor before it looked for stalls (K1).
+//! `kubevirt-legacy` and `kubevirt-stepped`: kubevirt's monitor before it looked for stalls (K1).
 //!
 //! ```text
 //! every 400 ms:
@@ -20,7 +20,7 @@
 //!
 //! `stepped` sets, at its first poll, 150 ms; from the third iteration on (QEMU counts the bulk round as the
 //! first), at polls 10 s or more after the last change, it adds (max-downtime - 150 ms) / 7, cut to whole
-//! milliseconds, up to max-downtime. KubeVirt leaves these four numbers to the administrator.
+//! milliseconds, up to max-downtime. The product leaves these four numbers to the administrator.
 
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ impl Stairs {
             Some(_) if progress.round.saturating_add(1) < self.start => return None,
             Some((_, since)) if progress.now.since(since) < self.cooldown => return None,
             Some((limit, _)) => {
-                let step = (self.max - initial).as_millis() / u128::from(self.steps.max(1));
+                let step = self.max.saturating_sub(initial).as_millis() / u128::from(self.steps.max(1));
                 let step = Duration::from_millis(u64::try_from(step.max(1)).unwrap_or(u64::MAX));
                 let raised = limit.saturating_add(step).min(self.max);
                 if raised <= limit {

@@ -1,4 +1,4 @@
-//! KubeVirt's migration monitor, in its three forms: what they share, and their parameters (K1, K2, K3).
+//! The kubevirt migration monitor, in its three forms: what they share, and their parameters (K1, K2, K3).
 //!
 //! * [`legacy`]: deadlines and a watchdog of progress; with it `kubevirt-stepped`, the same with a
 //!   downtime limit that rises in steps.

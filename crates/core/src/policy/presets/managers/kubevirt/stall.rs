@@ -1,4 +1,4 @@
-//! `kubevirt-stall`: KubeVirt's search for a good moment in a stalled migration (K1, K2).
+//! `kubevirt-stall`: a search for a good moment in a stalled migration (K1, K2).
 //!
 //! ```text
 //! at first: downtime limit = min(max-downtime, 300 ms)

@@ -88,7 +88,7 @@ fn deeds(steps: &[Step]) -> String {
         if new_limit.is_some() || order {
             let limit = new_limit.map(|limit| format!(" limit {limit}")).unwrap_or_default();
             let order =
-                order.then(|| format!(" {:?}: {}", verdict.decision, verdict.reason)).unwrap_or_default();
+                if order { format!(" {:?}: {}", verdict.decision, verdict.reason) } else { String::new() };
             let progress = &situation.progress;
             let now = progress.now.as_secs_f64();
             writeln!(printed, "{now:>8.3}s round {:<3}{limit}{order}", progress.round).expect("a String");
@@ -131,8 +131,11 @@ fn managers_act_on_a_busy_guest_as_they_always_did() {
     for (name, parameters) in cases {
         let mut policy = preset(name, parameters);
         let steps = curve(&mut *policy, busy(), 500);
-        let parameters: String = parameters.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-        writeln!(printed, "{name}{parameters}\n{}", deeds(&steps)).expect("a String");
+        printed += name;
+        for (name, value) in *parameters {
+            write!(printed, " {name}={value}").expect("a String");
+        }
+        writeln!(printed, "\n{}", deeds(&steps)).expect("a String");
     }
     insta::assert_snapshot!("managers", printed);
 }
