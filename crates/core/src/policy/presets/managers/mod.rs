@@ -139,7 +139,10 @@ impl Hypervisor {
         order: Option<Order>,
         next: Timestamp,
     ) -> Verdict {
-        let order = order.or_else(|| self.waiting.take());
+        // A new order replaces one that waits; a guest that is paused can't be paused.
+        let waiting = self.waiting.take();
+        let done = |order: &Order| order.decision == Decision::Pause && progress.paused;
+        let order = order.or(waiting).filter(|order| !done(order));
         if let Some(Order { decision: Decision::Abort, reason }) = order {
             return Verdict::new(Decision::Abort, reason);
         }

@@ -20,7 +20,8 @@
 //! API is the same as setting a timeout that has passed. What the ground can't do then is not done: as in
 //! nova, where that is a warning in the log.
 //!
-//! Not modelled: nova refuses fewer than 3 steps, delays below 3 s and downtimes below 100 ms; any are
+//! Not modelled: one migration a host at a time (the default), and the progress that nova stores every 5 s and
+//! logs every 30 s, `100 - round(remaining / total x 100)`. Nova refuses fewer than 3 steps, delays below 3 s and downtimes below 100 ms; any are
 //! accepted here.
 
 use std::time::Duration;

@@ -14,7 +14,8 @@
 //! * There is no time limit. About 15 doublings reach the longest limit.
 //!
 //! Auto-converge is always on. So is XBZRLE, with a cache of a tenth of RAM, rounded to a power of two: how
-//! pages are encoded is the engine's affair, not the policy's.
+//! pages are encoded is the engine's affair, not the policy's. (The third capability that it sets, dirty
+//! bitmaps, is about disks.)
 //!
 //! While a migration runs, an administrator can set QEMU's limit and cap by its monitor (`downtime`,
 //! `max-bandwidth`). Proxmox VE does not notice: the next doubling is of its own number.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::testing::{Guest, Situation, Step, curve};
-use crate::policy::presets::build;
+use crate::policy::presets::{ParameterKind, build};
 use crate::policy::{Decision, Policy, Quantity, SwitchoverWhen, Verdict};
 use crate::progress::Moment;
 use crate::units::{ByteCount, Pages, Timestamp};
@@ -197,8 +197,66 @@ fn bounded() -> impl Strategy<Value = (Box<dyn Policy>, Duration)> {
     prop_oneof![kubevirt, nova]
 }
 
+/// A manager whose times are short enough to pass within a test.
+fn hasty() -> impl Strategy<Value = Box<dyn Policy>> {
+    let names = ["nova", "proxmox", "ovirt-minimal", "ovirt-suspend", "ovirt-postcopy"];
+    let names = names.into_iter().chain(["kubevirt-legacy", "kubevirt-stepped", "kubevirt-stall"]);
+    let name = prop::sample::select(names.collect::<Vec<_>>());
+    let times = prop::collection::vec(1..20_000u64, 12);
+    let choices = prop::collection::vec(any::<bool>(), 12);
+    (name, times, choices).prop_map(|(name, times, choices)| {
+        let info = crate::policy::presets::find(name).expect("a preset");
+        let texts = info.parameters.iter().zip(times).zip(choices).map(|((parameter, time), choice)| {
+            let text = match parameter.kind {
+                ParameterKind::Duration { .. } if parameter.name.contains("downtime") => {
+                    format!("{}ms", time / 20)
+                }
+                ParameterKind::Duration { .. } => format!("{time}ms"),
+                ParameterKind::Choice(words) => words[usize::from(choice)].to_owned(),
+                _ => parameter.default.to_owned(),
+            };
+            (parameter.name.to_owned(), text)
+        });
+        build(name, &texts.collect()).expect("parameters")
+    })
+}
+
+/// A minute of slices, of various lengths: what each leaves pending and at which bandwidth it ends. After some
+/// of them the next round starts.
+fn minute() -> impl Strategy<Value = Vec<(u64, u64, u64, bool)>> {
+    let slice = (20..300u64, 1_000..60_000u64, 50..150u64, prop::bool::weighted(0.1));
+    prop::collection::vec(slice, 300)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Asking only when the last answer's `until` holds decides the same as asking at every slice, through
+    /// steps, stalls and timeouts.
+    #[test]
+    fn skipped_slices_change_nothing(policy in hasty(), slices in minute()) {
+        let (mut always, mut seldom) = (policy.clone(), policy);
+        let mut now = 0;
+        let mut standing: Option<Verdict> = None;
+        let mut sent = 0;
+        for (millis, pending, percent, starts) in slices {
+            now += millis;
+            sent += millis;
+            let kind = if starts { Moment::RoundStart } else { Moment::Tick };
+            let mut asked = moment(kind, now, pending).at(&format!("{}B/s", percent * 1_000_000));
+            asked.progress.sent = ByteCount(sent << 16);
+            let expected = ask(&mut *always, &asked);
+            let skipped =
+                standing.take().filter(|standing| !starts && !standing.until.reached(&asked.progress));
+            let got = skipped.unwrap_or_else(|| ask(&mut *seldom, &asked));
+            prop_assert_eq!(got.decision, expected.decision, "at {} ms: {} / {}", now, got.reason, expected.reason);
+            match got.decision {
+                Decision::Continue => standing = Some(got),
+                Decision::Harvest | Decision::Pause => {}
+                _ => break,
+            }
+        }
+    }
 
     /// A manager with a deadline ends a migration by it: KubeVirt by twice its deadline (or, if later, a
     /// switchover-timeout after it), nova a poll after its timeout.

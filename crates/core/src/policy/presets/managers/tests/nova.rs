@@ -162,3 +162,14 @@ fn steps_are_whole_milliseconds_and_any_number_of_them_ends_at_the_last() {
     let limits = [500, 150_500, 300_500, 450_500].map(|millis| limit_at(&mut *nova, &late(millis)));
     assert_eq!(limits, [166, 277, 388, 500]);
 }
+
+#[test]
+fn a_pause_that_waited_for_a_harvest_is_ordered_once() {
+    let mut nova = preset("nova", &[FORCE]);
+    let end = moment(Moment::RoundEnd, 1_601_000, MANY);
+    assert_eq!(decision(&mut *nova, &end), Decision::Continue);
+    let mut start = moment(Moment::RoundStart, 1_601_000, MANY);
+    assert_eq!(decision(&mut *nova, &start), Decision::Pause);
+    start.progress.paused = true;
+    assert_eq!(decision(&mut *nova, &start), Decision::Continue);
+}
