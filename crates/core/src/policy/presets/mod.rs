@@ -12,6 +12,7 @@
 mod cloud_hypervisor;
 mod fixed_rounds;
 mod hyperv;
+mod managers;
 mod parameters;
 mod qemu;
 mod xen;
@@ -45,6 +46,14 @@ pub static PRESETS: &[PresetInfo] = &[
     cloud_hypervisor::INFO,
     hyperv::INFO_5,
     hyperv::INFO_10,
+    managers::NOVA,
+    managers::PROXMOX,
+    managers::OVIRT_MINIMAL,
+    managers::OVIRT_SUSPEND,
+    managers::OVIRT_POSTCOPY,
+    managers::KUBEVIRT_LEGACY,
+    managers::KUBEVIRT_STEPPED,
+    managers::KUBEVIRT_STALL,
 ];
 
 /// What is known about a preset.
