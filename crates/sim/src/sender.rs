@@ -7,7 +7,7 @@ use whimbrel_core::controller::Transmitted;
 use whimbrel_core::dirty::{Backlog, Block, LineTake, PageSet, Take};
 use whimbrel_core::machine::Transmit;
 use whimbrel_core::policy::RateLimit;
-use whimbrel_core::units::{ByteCount, Pages};
+use whimbrel_core::units::{ByteCount, Pages, Share};
 
 use crate::codec::{Codec, Cost, Encoding, Pass};
 use crate::config::{HostConfig, LinkConfig};
@@ -76,7 +76,7 @@ impl Sender {
         let page_bytes = page + link.page_overhead.as_f64() + packet / PACKET_PAGES * scale;
         // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
         // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
-        let left = host.compression.ratio.map_or(1.0, |ratio| ratio.as_f64());
+        let left = host.compression.ratio.map_or(1.0, Share::as_f64);
         let later = if host.xbzrle.cache.is_some() { 1.0 } else { left };
         let receive =
             [page * streams * later / nanos(host.receive_cost), page * left / nanos(host.first_touch_cost)];

@@ -162,7 +162,7 @@ impl Shape {
                 let count = total / length + u64::from(total % length > page - set.start);
                 Wear { mean: 0.0, count: count as f64 }
             }),
-            Self::Zipf(zipf) => zipf.weight(page).map(mean),
+            Self::Zipf(zipf) => zipf.share_of(page).map(mean),
         }
     }
 

@@ -164,7 +164,7 @@ impl Zipf {
     }
 
     /// The share of the writes that `page` gets; none if it is not in the set.
-    pub(super) fn weight(&self, page: u64) -> Option<f64> {
+    pub(super) fn share_of(&self, page: u64) -> Option<f64> {
         let index = ((page / 64).checked_sub(self.set.start / 64)?) as usize;
         let class = *self.class_of.get(index).filter(|_| self.set.contains(&page))?;
         if class & BY_PAGE == 0 {
