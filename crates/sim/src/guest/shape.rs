@@ -102,7 +102,7 @@ impl Shape {
             }
             Self::Cycle(set, _) if set.contains(&page) => 1.0 / (set.end - set.start) as f64,
             Self::Cycle(..) => 0.0,
-            Self::Zipf(zipf) => zipf.weight(page).unwrap_or(0.0),
+            Self::Zipf(zipf) => zipf.share_of(page).unwrap_or(0.0),
         }
     }
 
