@@ -332,7 +332,12 @@ proptest! {
     fn post_copy_sends_what_is_missing_once(setup in setup()) {
         let run = simulate(&setup).unwrap();
         let lost = run.disruption.post_copy.as_f64();
+        // A source in doubt does not know that the guest runs there, and waits.
+        let doubt = run.report.outcome == Outcome::InDoubt;
         let Some(post_copy) = run.report.post_copy else {
+            if doubt {
+                return Ok(());
+            }
             prop_assert_eq!(lost, 0.0);
             prop_assert_eq!(run.report.downtime.first_pages, Duration::ZERO);
             return Ok(());

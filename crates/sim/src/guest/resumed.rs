@@ -14,8 +14,8 @@
 //!   the first `resume-span` of memory, and read without delay one after another.
 //! * Then writers write as they did before: which missing page they touch, and when, is drawn exactly
 //!   (see `touch`). Work missed while a vCPU stood still is caught up as after any other stop.
-//! * The guest *shows itself* when vCPU 0 has touched its part of the resume set and its writers have
-//!   caught up. What a heartbeat on that vCPU would show, this shows.
+//! * The guest *shows itself* when vCPU 0 has run for 2 ms after its part of the resume set and its writers
+//!   owe nothing: what a heartbeat of that period on that vCPU would show.
 //! * Pages sent together arrive one after another, evenly between the first and the last.
 //!
 //! Reads of the programs are not modelled: a guest that mostly reads stalls more often than it does here.
@@ -27,6 +27,9 @@ use whimbrel_core::layout::PageNumber;
 
 use super::rng::{Generator, below};
 use super::thread::Thread;
+
+/// A guest that has run for this long has done something: the heartbeat of the reference runs.
+const BEAT: u64 = 2_000_000;
 
 /// Pages of a word on their way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +69,8 @@ struct Vcpu {
     waits: Option<Wait>,
     /// Up to when its threads have run.
     clock: u64,
+    /// For how long they have run in all.
+    ran: u64,
 }
 
 /// See the module.
@@ -93,7 +98,7 @@ impl Resumed {
     ) -> Self {
         let span = span.min(missing.numbers());
         let count = vcpus.max(1) as usize;
-        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now };
+        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now, ran: 0 };
         let mut vcpus = vec![idle; count];
         if span > 0 {
             for index in 0..resume_pages {
@@ -140,7 +145,7 @@ impl Resumed {
             return Some(vcpu.clock);
         }
         let touches = vcpu.threads.iter().filter_map(|thread| thread.touches_at(vcpu.clock));
-        let shows = (index == 0 && self.seen.is_none()).then(|| vcpu.keeps_up_at());
+        let shows = (index == 0 && self.seen.is_none()).then(|| vcpu.shows_at());
         touches.chain(shows).min()
     }
 
@@ -172,7 +177,7 @@ impl Resumed {
                 Next::Missing(page) => break page,
                 Next::Nothing => {
                     let vcpu = &self.vcpus[index];
-                    if index == 0 && self.seen.is_none() && vcpu.keeps_up_at() <= now {
+                    if index == 0 && self.seen.is_none() && vcpu.shows_at() <= now {
                         self.seen = Some(now);
                     }
                     return;
@@ -228,6 +233,7 @@ impl Vcpu {
         if self.resume_set.is_empty() {
             let from = self.clock;
             self.threads.iter_mut().for_each(|thread| thread.run(from, now));
+            self.ran = self.ran.saturating_add(now.saturating_sub(from));
         }
         self.clock = self.clock.max(now);
     }
@@ -240,8 +246,120 @@ impl Vcpu {
         self.clock = self.clock.max(now);
     }
 
-    /// When all its threads have caught up.
-    fn keeps_up_at(&self) -> u64 {
-        self.threads.iter().map(|thread| thread.keeps_up_at(self.clock)).max().unwrap_or(self.clock)
+    /// When it has run for a beat and all its threads have caught up, if it meets no missing page.
+    fn shows_at(&self) -> u64 {
+        let beat = self.clock.saturating_add(BEAT.saturating_sub(self.ran));
+        self.threads.iter().map(|thread| thread.keeps_up_at(self.clock)).fold(beat, u64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pace::{Ability, Wish};
+    use super::super::rng::stream;
+    use super::super::shape::Shape;
+    use super::*;
+    use crate::config::{Pattern, WriterConfig};
+
+    const MS: u64 = 1_000_000;
+
+    fn pages(pages: impl IntoIterator<Item = u64>) -> PageSet {
+        let mut set = PageSet::new(640);
+        for page in pages {
+            set.insert(PageNumber(page)).unwrap();
+        }
+        set
+    }
+
+    /// A writer that writes to the pages 0 to 99 in turn, one each millisecond.
+    fn walker() -> Thread {
+        let config = WriterConfig { pattern: Pattern::Sequential, rate: 1000.0, ..WriterConfig::default() };
+        let mut rng = stream(1, "walker");
+        let shape = Shape::new(&config, &(0..100), &mut rng).unwrap();
+        let Shape::Cycle(_, start) = &shape else { unreachable!() };
+        let before = 100.0 - start;
+        let ability = Ability { write_cost: 1e-6, catch_up: 0.05, cpu: 1.0 };
+        Thread::new((shape, Wish::new(&config), ability), (before, 0.0), rng)
+    }
+
+    fn guest(vcpus: u32, threads: Vec<Thread>, missing: PageSet) -> Resumed {
+        Resumed::new(0, vcpus, threads, missing, (0, 0), &mut stream(2, "resume-set"))
+    }
+
+    /// Lets it run until it waits or nothing happens any more; the pages that it asks for.
+    fn run(guest: &mut Resumed) -> Vec<(u64, u64)> {
+        let mut asked = Vec::new();
+        while let Some(next) = guest.next() {
+            asked.extend(guest.step(next).into_iter().map(|page| (next, page)));
+        }
+        asked
+    }
+
+    #[test]
+    fn a_guest_that_lacks_nothing_shows_itself_at_once_and_asks_for_nothing() {
+        let mut guest = guest(1, vec![walker()], pages([]));
+        assert_eq!(run(&mut guest), []);
+        assert_eq!(guest.seen(), Some(BEAT));
+    }
+
+    #[test]
+    fn a_vcpu_stands_still_from_its_touch_until_the_page_is_there() {
+        let mut guest = guest(1, vec![walker()], pages([10, 500]));
+        // Eleven writes: pages 0 to 10.
+        assert_eq!(run(&mut guest), [(11 * MS, 10)]);
+        assert_eq!(guest.next(), None, "it waits for what is not even sent");
+        guest.comes(0, 1 << 10, 30e6, 31e6);
+        assert_eq!(run(&mut guest), []);
+        assert!((guest.stalled(60 * MS) - 20e6).abs() < 2.0, "{}", guest.stalled(60 * MS));
+    }
+
+    #[test]
+    fn work_that_was_missed_is_caught_up_to_the_bound() {
+        let mut late = guest(1, vec![walker()], pages([10, 40, 80]));
+        assert_eq!(run(&mut late), [(11 * MS, 10)]);
+        late.comes(0, 1 << 10, 20e6, 30e6);
+        let asked = run(&mut late);
+        // 19 writes were missed; page 40 is the 30th write from there.
+        assert!(asked[0].1 == 40 && asked[0].0.abs_diff(41 * MS) < MS, "{asked:?}");
+        late.comes(0, 1 << 40, 500e6, 500e6);
+        let asked = run(&mut late);
+        // 50 of 459 missed ones are made up, so the 40th write follows at once.
+        assert!(asked[0].1 == 80 && asked[0].0 < 501 * MS, "{asked:?}");
+    }
+
+    #[test]
+    fn another_vcpu_goes_on_and_what_two_wait_for_is_asked_for_once() {
+        let mut guest = guest(2, vec![walker(), walker(), walker()], pages([10, 20]));
+        assert_eq!(run(&mut guest), [(11 * MS, 10)]);
+        guest.comes(0, 1 << 10, 50e6, 50e6);
+        run(&mut guest);
+        assert!((guest.stalled(50 * MS) - 2.0 * 39e6).abs() < 0.1 * 39e6, "{}", guest.stalled(50 * MS));
+    }
+
+    #[test]
+    fn the_resume_set_comes_before_anything_else() {
+        let mut rng = stream(3, "resume-set");
+        let mut guest = Resumed::new(0, 1, vec![walker()], pages(0..100), (40, 64), &mut rng);
+        let mut asked = Vec::new();
+        for round in 1..100 {
+            let Some(page) = run(&mut guest).pop() else { break };
+            asked.push(page.1);
+            let at = (round * MS) as f64;
+            guest.comes((page.1 / 64) as usize, 1 << (page.1 % 64), at, at);
+        }
+        // 40 draws of 64 pages: about 30 different ones, all before the writer's first.
+        let first = asked.iter().position(|&page| page == 0 || page >= 64).unwrap_or(asked.len());
+        assert!((24..=40).contains(&first), "{first}: {asked:?}");
+        assert!(guest.seen().is_none_or(|seen| seen >= first as u64 * MS));
+    }
+
+    #[test]
+    fn pages_of_a_word_arrive_one_after_another() {
+        let coming = Coming { word: 2, mask: 0b1011, from: 100.0, to: 400.0 };
+        assert_eq!(
+            [128, 129, 130, 131].map(|page| coming.arrival(page)),
+            [Some(200), Some(300), None, Some(400)]
+        );
+        assert_eq!(coming.arrival(1), None);
     }
 }
