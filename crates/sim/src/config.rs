@@ -200,6 +200,10 @@ pub struct HostConfig {
     /// Leave out pages that were dirtied again since the last harvest: they will be sent later anyway
     /// (Xen's and Clark's "peek"). Default false: QEMU does not.
     pub skip_redirtied: bool,
+    /// Entries of the ring in which each vCPU's dirty pages are logged; matters under a dirty limit, which
+    /// is paid when it is full. A power of two. Default 4096: what QEMU's documentation of
+    /// `dirty-ring-size` recommends to begin with.
+    pub dirty_ring: u32,
     /// Stopping the vCPUs and draining device I/O. Default 1ms: assumed; with saving, restoring and
     /// resuming near the least silence in the reference runs (3 ms from stop to resume).
     #[serde(with = "duration")]
@@ -234,6 +238,7 @@ impl Default for HostConfig {
             tracking_fault: Duration::from_nanos(2_500),
             send_batch: 64,
             skip_redirtied: false,
+            dirty_ring: 4096,
             pause: Duration::from_millis(1),
             save_state: Duration::from_millis(1),
             restore_state: Duration::from_millis(1),

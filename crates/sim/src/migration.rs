@@ -31,7 +31,7 @@ use crate::witness::Witness;
 /// What this ground can do.
 pub const CAPABILITIES: Capabilities = Capabilities {
     throttle: true,
-    dirty_limit: false,
+    dirty_limit: true,
     post_copy: false,
     harvest_on_demand: true,
     pause: false,
@@ -233,7 +233,7 @@ impl<'a> Migration<'a> {
             Some(runs) => Guest::with_zero_runs(&setup.guest, setup.seed, runs)?,
             None => Guest::new(&setup.guest, setup.seed)?,
         };
-        let guest = guest.with_detail(detail);
+        let guest = guest.with_detail(detail).with_dirty_ring(setup.host.dirty_ring);
         let layout: RamLayout = guest.layout().clone();
         let page_size = layout.page_size();
         let numbers = layout.numbers();

@@ -93,6 +93,7 @@ pub const KEYS: &[Key] = &[
     key("host.tracking-fault", Duration, "what the first write to a page after a harvest costs the vCPU that makes it", "measured on Linux 6.18: 2.5 to 7 us"),
     key("host.send-batch", Count(1, 1_000_000), "pages between two looks at the clock while sending", "QEMU's `ram.c`"),
     key("host.skip-redirtied", Flag, "leave out pages that were dirtied again since the last harvest (the \"peek\" of Xen and Clark)", "QEMU sends them"),
+    key("host.dirty-ring", Count(1024, 65_536), "entries of the ring in which each vCPU's dirty pages are logged, a power of two; matters under a dirty limit, which is paid when it is full", "what QEMU's documentation of `dirty-ring-size` recommends to begin with"),
     key("host.pause", Duration, "stopping the vCPUs and draining device I/O", ASSUMED_MILLISECOND),
     key("host.save-state", Duration, "saving the CPU and device state", ASSUMED_MILLISECOND),
     key("host.restore-state", Duration, "restoring it at the destination", ASSUMED_MILLISECOND),
