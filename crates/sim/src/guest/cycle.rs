@@ -33,79 +33,96 @@
 //! all that is wanted meanwhile, and never again after, because costs fall; that run and the peak of B are found
 //! by bisection.
 
+use std::time::Duration;
+
 use whimbrel_core::throttle::Throttle;
 
 use super::pace::Done;
 use super::stretch::Stretch;
 
-/// The shortest run or sleep that is given, in seconds: shorter ones are taken for this. No timer is finer.
-const SHORTEST: f64 = 1e-6;
+/// The shortest run or sleep that is given, in nanoseconds: shorter ones are taken for this. No timer is
+/// finer.
+const SHORTEST: f64 = 1e3;
 
-/// Periods of sleep and run.
+/// Periods of sleep and run. Kept in nanoseconds, of which moments are whole numbers, so that no period is missed
+/// by rounding; given in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cycle {
-    /// When the first period begins, in nanoseconds.
+    /// When the first period begins.
     from: u64,
-    /// Seconds; infinite if all of the CPU is taken.
-    sleep: f64,
-    /// Seconds.
-    run: f64,
+    /// Infinite if all of the CPU is taken.
+    sleep_nanos: f64,
+    run_nanos: f64,
 }
 
 impl Cycle {
     /// The periods of a throttle by the clock that begins at `from`; none of another throttle.
     fn of(throttle: Throttle, from: u64) -> Option<Self> {
-        let (share, run, sleep) = match throttle {
+        let nanos = |time: Duration| (time.as_nanos() as f64).max(SHORTEST);
+        let (share, run_nanos, sleep) = match throttle {
             Throttle::DutyCycle { share, run } => {
-                let (share, run) = (share.as_f64(), run.as_secs_f64().max(SHORTEST));
+                let (share, run) = (share.as_f64(), nanos(run));
                 (share, run, run * (share / (1.0 - share)))
             }
             Throttle::MicroSleeps { share, sleep } => {
-                let (share, sleep) = (share.as_f64(), sleep.as_secs_f64().max(SHORTEST));
+                let (share, sleep) = (share.as_f64(), nanos(sleep));
                 (share, sleep * ((1.0 - share) / share), sleep)
             }
             _ => return None,
         };
-        let sleep = if share < 1.0 { sleep } else { f64::INFINITY };
-        (share > 0.0).then_some(Self { from, sleep, run })
+        let sleep_nanos = if share < 1.0 { sleep } else { f64::INFINITY };
+        (share > 0.0).then_some(Self { from, sleep_nanos, run_nanos })
     }
 
+    /// Seconds.
+    fn sleep(&self) -> f64 {
+        self.sleep_nanos * 1e-9
+    }
+
+    /// Seconds.
+    fn run(&self) -> f64 {
+        self.run_nanos * 1e-9
+    }
+
+    /// Seconds.
     fn period(&self) -> f64 {
-        self.sleep + self.run
+        self.period_nanos() * 1e-9
     }
 
-    /// Seconds from the first period on.
-    fn since(&self, at: u64) -> f64 {
-        at.saturating_sub(self.from) as f64 * 1e-9
+    fn period_nanos(&self) -> f64 {
+        self.sleep_nanos + self.run_nanos
     }
 
-    /// How far into a period it is at `at`, in seconds.
+    /// How far into a period it is at `at`, in nanoseconds.
     fn position(&self, at: u64) -> f64 {
-        self.since(at) % self.period()
+        at.saturating_sub(self.from) as f64 % self.period_nanos()
     }
 
-    /// Seconds asleep from the beginning to `at`.
+    /// Nanoseconds asleep from the beginning to `at`.
     fn slept(&self, at: u64) -> f64 {
-        let since = self.since(at);
-        let whole = (since / self.period()).floor();
-        let rest = (since - whole * self.period()).clamp(0.0, self.sleep);
-        // No whole period of an endless sleep has passed.
-        if whole > 0.0 { whole * self.sleep + rest } else { rest }
+        let since = at.saturating_sub(self.from) as f64;
+        let whole = (since / self.period_nanos()).floor();
+        if whole > 0.0 {
+            let rest = since - whole * self.period_nanos();
+            whole * self.sleep_nanos + rest.clamp(0.0, self.sleep_nanos)
+        } else {
+            since.min(self.sleep_nanos)
+        }
     }
 
-    /// `at`, if a period begins there or never; else the beginning of the next one, in nanoseconds.
+    /// `at`, if a period begins there or if none ever ends; else the beginning of the next one.
     fn next_period(&self, at: u64) -> u64 {
         let position = self.position(at);
-        if position == 0.0 || self.sleep == f64::INFINITY {
+        if position == 0.0 || self.sleep_nanos == f64::INFINITY {
             return at;
         }
-        at.saturating_add(((self.period() - position) * 1e9).ceil() as u64)
+        at.saturating_add((self.period_nanos() - position).ceil() as u64)
     }
 
-    /// When it is awake: `at`, if it is, or at the end of the sleep; at once if there is none.
+    /// When it is awake: `at`, if it is then or never will be; else at the end of the sleep.
     fn awake(&self, at: u64) -> u64 {
-        let left = self.sleep - self.position(at);
-        if left == f64::INFINITY { at } else { at.saturating_add((left.max(0.0) * 1e9).ceil() as u64) }
+        let left = self.sleep_nanos - self.position(at);
+        if left == f64::INFINITY { at } else { at.saturating_add(left.max(0.0).ceil() as u64) }
     }
 }
 
@@ -126,7 +143,7 @@ impl Pulse {
     #[inline]
     pub(super) fn at(&self, at: u64) -> (Option<(Cycle, f64)>, u64) {
         let (cycle, until) = if at < self.until { (self.now, self.until) } else { (self.next, u64::MAX) };
-        (cycle.map(|cycle| (cycle, cycle.position(at))), until)
+        (cycle.map(|cycle| (cycle, cycle.position(at) * 1e-9)), until)
     }
 
     /// Sleeps like this from `at` on, as soon as what is in force allows.
@@ -157,7 +174,7 @@ impl Pulse {
         self.until = self.until.saturating_add(time);
     }
 
-    /// Seconds asleep from `from` to `to`.
+    /// Nanoseconds asleep from `from` to `to`.
     pub(super) fn slept(&self, from: u64, to: u64) -> f64 {
         let edge = self.until.clamp(from, to.max(from));
         let part = |cycle: &Option<Cycle>, from, to| {
@@ -197,14 +214,14 @@ impl Stretch<'_> {
 
     /// Part of a period, `time` seconds from `position` on.
     fn part(&self, done: Done, harvested: f64, cycle: Cycle, position: f64, time: f64) -> Done {
-        let asleep = (cycle.sleep - position).clamp(0.0, time);
+        let asleep = (cycle.sleep() - position).clamp(0.0, time);
         let done = self.idle(done, asleep);
         if time > asleep { self.pass(done, harvested, time - asleep) } else { done }
     }
 
     /// `count` whole periods.
     fn periods(&self, mut done: Done, harvested: f64, cycle: Cycle, count: u64) -> Done {
-        let Cycle { sleep, run, .. } = cycle;
+        let (sleep, run) = (cycle.sleep(), cycle.run());
         // What a period wants of a writer that owed nothing before it.
         let wanted = self.rate * run + (self.rate * sleep).min(self.most);
         let keeps_up = wanted * (self.write_cost + self.fault) <= self.cpu * run;
@@ -257,19 +274,19 @@ impl<'a> Behind<'a> {
     fn made(&self, periods: u64) -> f64 {
         let periods = periods as f64;
         let limit = self.owed + self.stretch.rate * (periods * self.cycle.period());
-        self.stretch.all_out(self.since, periods * self.cycle.run, limit)
+        self.stretch.all_out(self.since, periods * self.cycle.run(), limit)
     }
 
     /// Whether run number `period` can take `writes`.
     fn takes(&self, period: u64, writes: f64) -> bool {
         let need = self.stretch.need(self.since + self.made(period), writes);
-        need <= self.stretch.cpu * self.cycle.run
+        need <= self.stretch.cpu * self.cycle.run()
     }
 
     /// What would be owed at the end of sleep number `period` if nothing were lost.
     fn unbounded(&self, period: u64) -> f64 {
         let wanted = self.stretch.rate * (period as f64 * self.cycle.period());
-        let first = (self.owed + self.stretch.rate * self.cycle.sleep).min(self.most);
+        let first = (self.owed + self.stretch.rate * self.cycle.sleep()).min(self.most);
         first + wanted - self.made(period)
     }
 
@@ -281,6 +298,6 @@ impl<'a> Behind<'a> {
 
     /// Whether all that is owed is done in run number `period`.
     fn ends_in(&self, period: u64) -> bool {
-        self.takes(period, self.debt(period) + self.stretch.rate * self.cycle.run)
+        self.takes(period, self.debt(period) + self.stretch.rate * self.cycle.run())
     }
 }

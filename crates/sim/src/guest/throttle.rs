@@ -109,7 +109,7 @@ impl Guest {
         if self.held.paused {
             [0.0, (self.clock - self.lost_since) as f64 * 1e-9 * vcpus]
         } else {
-            [self.held.pulse.slept(self.lost_since, self.clock) * vcpus, 0.0]
+            [self.held.pulse.slept(self.lost_since, self.clock) * 1e-9 * vcpus, 0.0]
         }
     }
 
