@@ -29,7 +29,7 @@
 //! Parts of a period at both ends are followed as they come. For the whole periods between them, let v(n) be
 //! what is owed at the end of sleep n, and A(n) the writes of n runs in which the writer does nothing else: costs fall
 //! from write to write, so A is convex, and v(0) + r·(R + S)·n − A(n) = B(n) is concave. As owing has a bound,
-//! C, v(n) = B(n) − max(0, max(B(0..n)) − C). The writer is behind until the first run that can take v(n) and
+//! C, v(n) = B(n) − max(0, max(B(0..n)) − C), peaks of B within runs included. The writer is behind until the first run that can take v(n) and
 //! all that is wanted meanwhile, and never again after, because costs fall; that run and the peak of B are found
 //! by bisection.
 
@@ -116,13 +116,13 @@ impl Cycle {
         if position == 0.0 || self.sleep_nanos == f64::INFINITY {
             return at;
         }
-        at.saturating_add((self.period_nanos() - position).ceil() as u64)
+        at.saturating_add((self.period_nanos() - position).round() as u64)
     }
 
     /// When it is awake: `at`, if it is then or never will be; else at the end of the sleep.
     fn awake(&self, at: u64) -> u64 {
         let left = self.sleep_nanos - self.position(at);
-        if left == f64::INFINITY { at } else { at.saturating_add(left.max(0.0).ceil() as u64) }
+        if left == f64::INFINITY { at } else { at.saturating_add(left.max(0.0).round() as u64) }
     }
 }
 
@@ -232,11 +232,14 @@ impl Stretch<'_> {
         if self.is_starved() {
             return self.idle(done, count as f64 * cycle.period());
         }
+        if done.owed > self.most {
+            return self.periods_of_old_debts(done, harvested, cycle, count);
+        }
         let behind = Behind::new(self, done, harvested, cycle, count);
         let last = first(count, |period| behind.ends_in(period));
         if last == count {
             let run_out = behind.made(count) - behind.made(count - 1);
-            done.owed = (behind.debt(count - 1) + self.rate * run - run_out).clamp(0.0, behind.most);
+            done.owed = (behind.due(count - 1) - run_out).clamp(0.0, self.most);
             done.writes += behind.made(count);
             return done;
         }
@@ -248,6 +251,21 @@ impl Stretch<'_> {
     }
 }
 
+impl Stretch<'_> {
+    /// `count` whole periods of a writer that owes more than it may, from a time when it wanted more. Until
+    /// it is below that, sleeps add nothing to it: only the runs matter, as if there were no sleeps.
+    fn periods_of_old_debts(&self, done: Done, harvested: f64, cycle: Cycle, count: u64) -> Done {
+        let run = |periods: u64| self.pass(done, harvested, periods as f64 * cycle.run());
+        let whole = first(count, |period| run(period + 1).owed <= self.most);
+        let done = if whole > 0 { run(whole) } else { done };
+        if whole == count {
+            return done;
+        }
+        let done = self.part(done, harvested, cycle, 0.0, cycle.period());
+        self.periods(done, harvested, cycle, count - whole - 1)
+    }
+}
+
 /// Periods in which a writer is behind all the time; see the module.
 struct Behind<'a> {
     stretch: &'a Stretch<'a>,
@@ -255,19 +273,36 @@ struct Behind<'a> {
     /// Writes since the harvest, and what is owed, before.
     since: f64,
     owed: f64,
-    /// The most it may owe.
-    most: f64,
     /// The period after which B falls.
     peak: u64,
+    /// The run in which it begins to be faster than it wants, and B there: a peak within a run.
+    turn: Option<(u64, f64)>,
 }
 
 impl<'a> Behind<'a> {
     fn new(stretch: &'a Stretch<'a>, done: Done, harvested: f64, cycle: Cycle, count: u64) -> Self {
-        let most = stretch.most.max(done.owed);
         let since = done.writes - harvested;
-        let mut behind = Self { stretch, cycle, since, owed: done.owed, most, peak: 0 };
+        let mut behind = Self { stretch, cycle, since, owed: done.owed, peak: 0, turn: None };
         behind.peak = first(count, |period| behind.takes(period, stretch.rate * cycle.period()));
+        behind.turn = behind.find_turn(count);
         behind
+    }
+
+    fn find_turn(&self, count: u64) -> Option<(u64, f64)> {
+        let Self { stretch, cycle, since, .. } = self;
+        if stretch.rate * stretch.next_cost(*since) <= stretch.cpu {
+            return None;
+        }
+        let all = count as f64 * cycle.run();
+        let (made, ran) = stretch.behind(*since, all);
+        let period = (ran / cycle.run()).floor();
+        let wanted = stretch.rate * (period * cycle.sleep() + ran);
+        (ran < all).then(|| (period as u64, self.first_debt() + wanted - made))
+    }
+
+    /// What is owed at the end of the first sleep.
+    fn first_debt(&self) -> f64 {
+        (self.owed + self.stretch.rate * self.cycle.sleep()).min(self.stretch.most)
     }
 
     /// The writes of `periods` runs.
@@ -283,21 +318,33 @@ impl<'a> Behind<'a> {
         need <= self.stretch.cpu * self.cycle.run()
     }
 
-    /// What would be owed at the end of sleep number `period` if nothing were lost.
+    /// What would be owed at the end of sleep number `period` if nothing were lost: B.
     fn unbounded(&self, period: u64) -> f64 {
         let wanted = self.stretch.rate * (period as f64 * self.cycle.period());
-        let first = (self.owed + self.stretch.rate * self.cycle.sleep()).min(self.most);
-        first + wanted - self.made(period)
+        self.first_debt() + wanted - self.made(period)
+    }
+
+    /// What is lost because no more may be owed, up to the end of sleep number `period` or of the run after it.
+    fn lost(&self, period: u64, through_run: bool) -> f64 {
+        let peak = self.unbounded(period.min(self.peak));
+        let turned = self.turn.filter(|&(turn, _)| turn < period || through_run && turn == period);
+        let peak = turned.map_or(peak, |(_, turn)| peak.max(turn));
+        (peak - self.stretch.most).max(0.0)
     }
 
     /// What is owed at the end of sleep number `period`.
     fn debt(&self, period: u64) -> f64 {
-        let lost = (self.unbounded(period.min(self.peak)) - self.most).max(0.0);
-        (self.unbounded(period) - lost).max(0.0)
+        (self.unbounded(period) - self.lost(period, false)).max(0.0)
     }
 
-    /// Whether all that is owed is done in run number `period`.
+    /// What there is to be done in run number `period`.
+    fn due(&self, period: u64) -> f64 {
+        let debt = (self.unbounded(period) - self.lost(period, true)).max(0.0);
+        debt + self.stretch.rate * self.cycle.run()
+    }
+
+    /// Whether all of it is done.
     fn ends_in(&self, period: u64) -> bool {
-        self.takes(period, self.debt(period) + self.stretch.rate * self.cycle.run())
+        self.takes(period, self.due(period))
     }
 }

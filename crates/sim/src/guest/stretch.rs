@@ -14,6 +14,8 @@ use super::shape::Shape;
 
 /// Relative precision of the times and counts that are solved for.
 const PRECISION: f64 = 1e-12;
+/// Steps after which a crossing is found by halving only: a jump stalls all other ways.
+const SECANTS: i32 = 40;
 
 /// A stretch of time in which a writer wants a fixed rate and has a fixed part of a vCPU.
 pub(super) struct Stretch<'a> {
@@ -42,7 +44,8 @@ pub(super) fn crossing(mut low: f64, mut high: f64, excess: impl Fn(f64) -> f64)
             break;
         }
         let line = low + (high - low) * (below / (below - above));
-        let at = if step % 8 == 7 || !(low < line && line < high) { f64::midpoint(low, high) } else { line };
+        let halves = step % 8 == 7 || step >= SECANTS || !(low < line && line < high);
+        let at = if halves { f64::midpoint(low, high) } else { line };
         let value = excess(at);
         if value > 0.0 {
             (high, above) = (at, value);
