@@ -402,10 +402,10 @@ fn the_clock_of_the_sleeps_stands_still_in_a_pause() {
     guest.set_throttle(ms(0), Throttle::duty_cycle(cpu(0.8)));
     guest.pause(ms(60));
     guest.harvest(ms(70), |_, _| {});
-    guest.resume(ms(1060));
-    assert!((lost(&mut guest, ms(1060)) - 0.050).abs() < 1e-12);
-    assert!((lost(&mut guest, ms(1090)) - 0.080).abs() < 1e-12);
-    assert!((lost(&mut guest, ms(1100)) - 0.080).abs() < 1e-12);
+    guest.resume(ms(1085));
+    assert!((lost(&mut guest, ms(1085)) - 0.050).abs() < 1e-12);
+    assert!((lost(&mut guest, ms(1115)) - 0.080).abs() < 1e-12);
+    assert!((lost(&mut guest, ms(1125)) - 0.080).abs() < 1e-12);
 }
 
 #[test]

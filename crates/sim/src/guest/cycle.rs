@@ -339,8 +339,9 @@ impl<'a> Behind<'a> {
 
     /// What there is to be done in run number `period`.
     fn due(&self, period: u64) -> f64 {
-        let debt = (self.unbounded(period) - self.lost(period, true)).max(0.0);
-        debt + self.stretch.rate * self.cycle.run()
+        let wanted = self.stretch.rate * self.cycle.run();
+        // Of what is wanted in the run itself some may be lost too.
+        (self.unbounded(period) - self.lost(period, true) + wanted).max(0.0)
     }
 
     /// Whether all of it is done.
