@@ -470,14 +470,15 @@ fn hours_of_tiny_sleeps_cost_no_time() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// The writes of `seconds`, made one by one on a clock of half microseconds: no formula of the guest's.
+/// The writes of `seconds`, made one by one on a clock of half microseconds, and the seconds slept: by no formula
+/// of the guest's.
 fn played(
     writer: &WriterConfig,
     fault: f64,
     throttle: Throttle,
     toll: Option<(f64, f64)>,
     seconds: f64,
-) -> f64 {
+) -> (f64, f64) {
     const STEP: f64 = 0.5e-6;
     let pages = writer.working_set.0 as f64 / 4096.0;
     let (cost, most) = (writer.write_cost.as_secs_f64(), writer.rate * writer.catch_up.as_secs_f64());
@@ -493,11 +494,13 @@ fn played(
         _ => (0.0, 1.0),
     };
     let (mut writes, mut owed, mut clean, mut in_ring, mut nap) = (0.0, 0.0_f64, 1.0, 0.0, 0.0);
+    let mut slept = 0.0;
     for step in 0..(seconds / STEP) as u64 {
         owed = (owed + writer.rate * STEP).min(most + writer.rate * STEP);
         let asleep = (step as f64 * STEP) % (sleep + run) < sleep;
         if asleep || nap > 0.0 {
             nap -= STEP;
+            slept += STEP;
             owed = owed.min(most);
             continue;
         }
@@ -511,7 +514,7 @@ fn played(
             }
         }
     }
-    writes
+    (writes, slept)
 }
 
 #[test]
@@ -536,17 +539,18 @@ fn the_closed_forms_are_what_comes_of_playing_the_sleeps() {
         ] {
             let mut guest = guest(std::slice::from_ref(&writer), 1, fault_us);
             guest.set_throttle(Timestamp::ZERO, throttle);
-            let played = played(&writer, fault_us as f64 * 1e-6, throttle, None, 1.637);
+            let (played, slept) = played(&writer, fault_us as f64 * 1e-6, throttle, None, 1.637);
             let writes = guest.writes(ms(1637));
             assert!((writes / played - 1.0).abs() < 2e-3, "{rate} {throttle}: {writes}, played {played}");
+            let lost = guest.lost().throttle.as_f64();
+            assert!((lost - slept).abs() < 2e-2 * slept + 1e-9, "{throttle}: {lost} s lost, played {slept}");
         }
     }
 }
 
 #[test]
 fn naps_at_full_rings_are_what_comes_of_playing_them() {
-    // In the first second the ring of 448 pages is free; at so much more than the quota, it costs 99 times the time
-    // to fill 4 MiB from then on.
+    // The ring has room for 448 pages; in the first second it costs nothing.
     for (rate, cost_us, fault_us) in
         [(40_000.0, 2, 0), (40_000.0, 20, 0), (30_000.0, 5, 20), (90_000.0, 15, 0)]
     {
@@ -557,20 +561,23 @@ fn naps_at_full_rings_are_what_comes_of_playing_them() {
             ..WriterConfig::default()
         };
         let mut guest = guest(std::slice::from_ref(&writer), 1, fault_us);
-        guest.set_throttle(Timestamp::ZERO, dirty_limit(1));
+        guest.set_throttle(Timestamp::ZERO, dirty_limit(30));
         let first = guest.writes(ms(1000));
         // What was measured: every ring full at 448 pages, from empty.
         let per_ring = -20_000.0 * (1.0 - 448.0 / 20_000.0_f64).ln();
         let rings = (first / per_ring).floor();
         let rest = 20_000.0 * (1.0 - (-(first - rings * per_ring) / 20_000.0).exp());
         let mib = ((rings * 448.0 + rest) / 256.0).floor();
-        let distance = ((mib - 1.0) * 100.0 / mib).floor();
+        let distance = ((mib - 30.0) * 100.0 / mib).floor();
         let price = ((4e6 / mib).floor() * distance / (100.0 - distance)).floor() * 1e-6;
         let since_harvest = guest.harvest(ms(1000), |_, _| {});
         assert!(since_harvest.dirty.0 > 0);
         // One period more, in which nothing is corrected.
-        let played = played(&writer, fault_us as f64 * 1e-6, Throttle::Off, Some((448.0, price)), 0.9);
+        let (played, slept) =
+            played(&writer, fault_us as f64 * 1e-6, Throttle::Off, Some((448.0, price)), 0.9);
         let writes = guest.writes(ms(1900)) - first;
         assert!((writes - played).abs() < 2e-3 * played + 1.0, "{rate} {cost_us}: {writes}, played {played}");
+        let lost = guest.lost().throttle.as_f64();
+        assert!(slept > 0.5 && (lost - slept).abs() < 5e-3, "{lost} s lost, played {slept}");
     }
 }
