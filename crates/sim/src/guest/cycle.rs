@@ -6,32 +6,33 @@
 //! # The mechanism
 //!
 //! QEMU's timer (`cpu_throttle_timer_tick` in `migration/cpu-throttle.c`) makes every vCPU sleep and comes
-//! again after a period. With the share t and the run R, the sleep is S = R·t/(1 − t) and the period R + S. So:
+//! again after a period. With the share t and the run R, the sleep is S = R·t/(1 − t) and the period R + S.
+//! So:
 //!
 //! - A period begins with the sleep, at the moment at which the throttle is set.
 //! - The timer reads the share when it comes: a change holds from the next period on.
-//! - A throttle that is lifted leaves the sleep under way to end. A guest that is paused then, or moved, is free at
-//!   once: QEMU ends the sleep of a vCPU that is stopped.
+//! - A throttle that is lifted leaves the sleep under way to end. A guest that is paused then, or moved, is
+//!   free at once: QEMU ends the sleep of a vCPU that is stopped.
 //! - While the guest is paused the timer stands still, as the guest's virtual clock does.
 //!
 //! Sleeps of a fixed length (S given, R = S·(1 − t)/t) are the same with other numbers.
 //!
 //! # What it does to a writer
 //!
-//! A writer that wants r writes a second owes r·S when it wakes, at most r·K, K being its `catch_up`, and in the
-//! run it can do R/c writes, c being what one costs. If r·(R + min(S, K)) ≤ R/c, all that is owed is done in
-//! each run and a period sees exactly r·(R + min(S, K)) writes; else it is always behind and writes all the
-//! time. With K = 50 ms and R = 10 ms nothing is lost up to t = 5/6, at 90 % the mean rate falls to 60 %, at 99 %
-//! to 6 %; measured on QEMU: 58 % and 6 %.
+//! A writer that wants r writes a second owes r·S when it wakes, at most r·K, K being its `catch_up`, and in
+//! the run it can do R/c writes, c being what one costs. If r·(R + min(S, K)) ≤ R/c, all that is owed is done
+//! in each run and a period sees exactly r·(R + min(S, K)) writes; else it is always behind and writes all
+//! the time. With K = 50 ms and R = 10 ms nothing is lost up to t = 5/6, at 90 % the mean rate falls to 60 %,
+//! at 99 % to 6 %; measured on QEMU: 58 % and 6 %.
 //!
 //! # In closed form
 //!
 //! Parts of a period at both ends are followed as they come. For the whole periods between them, let v(n) be
-//! what is owed at the end of sleep n, and A(n) the writes of n runs in which the writer does nothing else: costs fall
-//! from write to write, so A is convex, and v(0) + r·(R + S)·n − A(n) = B(n) is concave. As owing has a bound,
-//! C, v(n) = B(n) − max(0, max(B(0..n)) − C), peaks of B within runs included. The writer is behind until the first run that can take v(n) and
-//! all that is wanted meanwhile, and never again after, because costs fall; that run and the peak of B are found
-//! by bisection.
+//! what is owed at the end of sleep n, and A(n) the writes of n runs in which the writer does nothing else:
+//! costs fall from write to write, so A is convex, and v(0) + r·(R + S)·n − A(n) = B(n) is concave. As owing
+//! has a bound, C, v(n) = B(n) − max(0, max(B(0..n)) − C), peaks of B within runs included. The writer is
+//! behind until the first run that can take v(n) and all that is wanted meanwhile, and never again after,
+//! because costs fall; that run and the peak of B are found by bisection.
 
 use std::time::Duration;
 
@@ -44,8 +45,8 @@ use super::stretch::Stretch;
 /// finer.
 const SHORTEST: f64 = 1e3;
 
-/// Periods of sleep and run. Kept in nanoseconds, of which moments are whole numbers, so that no period is missed
-/// by rounding; given in seconds.
+/// Periods of sleep and run. Kept in nanoseconds, of which moments are whole numbers, so that no period is
+/// missed by rounding; given in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cycle {
     /// When the first period begins.
@@ -324,7 +325,8 @@ impl<'a> Behind<'a> {
         self.first_debt() + wanted - self.made(period)
     }
 
-    /// What is lost because no more may be owed, up to the end of sleep number `period` or of the run after it.
+    /// What is lost because no more may be owed, up to the end of sleep number `period` or of the run after
+    /// it.
     fn lost(&self, period: u64, through_run: bool) -> f64 {
         let peak = self.unbounded(period.min(self.peak));
         let turned = self.turn.filter(|&(turn, _)| turn < period || through_run && turn == period);

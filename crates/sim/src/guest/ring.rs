@@ -1,23 +1,23 @@
 //! A limit on dirtying: a vCPU sleeps each time its ring of dirty pages is full.
 //!
-//! The guest sets how long each writer sleeps and reads what went through its ring; writers go through their laps
-//! here. A *lap* is a sleep and the writes that fill the ring after it.
+//! The guest sets how long each writer sleeps and reads what went through its ring; writers go through their
+//! laps here. A *lap* is a sleep and the writes that fill the ring after it.
 //!
 //! # The mechanism
 //!
-//! KVM pushes a page into the ring of the vCPU that writes it, the first time after the ring was last emptied.
-//! When all but 576 entries are used (64 reserved and 512 that the CPU may still log,
+//! KVM pushes a page into the ring of the vCPU that writes it, the first time after the ring was last
+//! emptied. When all but 576 entries are used (64 reserved and 512 that the CPU may still log,
 //! `kvm_dirty_ring_get_rsvd_entries`), the vCPU exits; QEMU empties its ring and lets it sleep
-//! (`dirtylimit_vcpu_execute`). QEMU empties all rings too whenever it harvests and whenever it measures, once a
-//! control period. So:
+//! (`dirtylimit_vcpu_execute`). QEMU empties all rings too whenever it harvests and whenever it measures,
+//! once a control period. So:
 //!
 //! - A page that is written again after the ring was emptied counts again, for the ring and for the rate.
 //! - A vCPU whose pages all fit into the ring, or that only reads, never sleeps.
 //!
 //! The ring fills in the mean: after the number of writes that dirty so many different pages on average.
 //!
-//! A writer is taken for a vCPU of its own, also where there are fewer vCPUs than writers: its ring is full when
-//! *it* wrote enough, and nobody else sleeps for it.
+//! A writer is taken for a vCPU of its own, also where there are fewer vCPUs than writers: its ring is full
+//! when *it* wrote enough, and nobody else sleeps for it.
 
 use super::pace::Done;
 use super::shape::Shape;

@@ -1,10 +1,10 @@
 //! What a throttle does to the guest as a whole: when it begins, what it costs, how a dirty limit is held.
 //!
-//! The world sets the throttle; how a writer lives with it is the matter of `cycle` and `ring`. Here is what all
-//! writers share: the sleeps by the clock, the account of what was lost, and the control loop of the dirty limit,
-//! which measures all rings once a period and corrects the sleep of each vCPU. The loop is caught up with
-//! when time passes and so needs no events; its moments are fixed when it begins, so it does not matter who asks
-//! when.
+//! The world sets the throttle; how a writer lives with it is the matter of `cycle` and `ring`. Here is what
+//! all writers share: the sleeps by the clock, the account of what was lost, and the control loop of the
+//! dirty limit, which measures all rings once a period and corrects the sleep of each vCPU. The loop is
+//! caught up with when time passes and so needs no events; its moments are fixed when it begins, so it does
+//! not matter who asks when.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl Guest {
-    /// The same with rings of so many entries, on a host that tracks with KVM's dirty ring; a dirty limit
-    /// is paid whenever one is full. To be called before there is a limit.
+    /// The same with rings of so many entries, on a host that tracks with KVM's dirty ring; a dirty limit is
+    /// paid whenever one is full. To be called before there is a limit.
     #[must_use]
     pub fn with_dirty_ring(mut self, entries: u32) -> Self {
         self.dirty_ring = entries;
