@@ -248,6 +248,10 @@ pub struct HostConfig {
     pub post_copy_preempt: bool,
     /// Post-copy: the order in which pages are sent that nobody asked for. Default `memory`: QEMU's.
     pub post_copy_order: PostCopyOrder,
+    /// Entries of the ring in which each vCPU's dirty pages are logged; matters under a dirty limit, which
+    /// is paid when it is full. A power of two. Default 4096: what QEMU's documentation of
+    /// `dirty-ring-size` recommends to begin with.
+    pub dirty_ring: u32,
     /// Stopping the vCPUs and draining device I/O. Default 1ms: assumed; with saving, restoring and
     /// resuming near the least silence in the reference runs (3 ms from stop to resume).
     #[serde(with = "duration")]
@@ -292,6 +296,7 @@ impl Default for HostConfig {
             post_copy_fault: Duration::from_micros(50),
             post_copy_preempt: false,
             post_copy_order: PostCopyOrder::Memory,
+            dirty_ring: 4096,
             pause: Duration::from_millis(1),
             switchover_gate: Duration::ZERO,
             save_state: Duration::from_millis(1),

@@ -109,6 +109,7 @@ pub const KEYS: &[Key] = &[
     key("host.post-copy-fault", Duration, "post-copy: from the touch of a missing page until its request leaves the destination", "assumed: an event of `userfaultfd` and two changes of thread"),
     key("host.post-copy-preempt", Flag, "post-copy: pages that were asked for go over a connection of their own", "QEMU's `postcopy-preempt` is off by default"),
     key("host.post-copy-order", Choice(&["memory", "hot-first"]), "post-copy: the order in which pages are sent that nobody asked for: by address, or first what the last harvest found dirty", "QEMU's"),
+    key("host.dirty-ring", Count(1024, 65_536), "entries of the ring in which each vCPU's dirty pages are logged, a power of two; matters under a dirty limit, which is paid when it is full", "what QEMU's documentation of `dirty-ring-size` recommends to begin with"),
     key("host.pause", Duration, "stopping the vCPUs and draining device I/O", ASSUMED_MILLISECOND),
     key("host.switchover-gate", Duration, "from the guest's standing still until the migration may go on, as in QEMU's `pre-switchover`; part of the ledger's pause", "nobody waits"),
     key("host.save-state", Duration, "saving the CPU and device state", ASSUMED_MILLISECOND),
