@@ -5,14 +5,20 @@
 //! must never hold a parameter without its default and source, nor accept a value that it would not
 //! print again ([`Policy::parameters`]): journals repeat a run from these texts.
 //!
-//! A preset here has no memory: what it answers follows from the moment and the progress record
-//! alone, so skipping a question can never lose anything.
+//! Most presets have no memory: what they answer follows from the moment and the progress record alone.
+//! Where one has (the round before, a duty in force), it changes at the starts and ends of rounds, or at
+//! ticks for which the preset's last answer said that they may not be skipped.
 
 mod cloud_hypervisor;
+mod cloud_hypervisor_legacy;
+mod criu;
 mod fixed_rounds;
 mod hyperv;
 mod parameters;
+mod pure_postcopy;
 mod qemu;
+mod quick;
+mod vmware;
 mod xen;
 
 #[cfg(test)]
@@ -24,18 +30,36 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use self::cloud_hypervisor::{CloudHypervisor, TimeoutStrategy};
+pub use self::cloud_hypervisor_legacy::CloudHypervisorLegacy;
+pub use self::criu::CriuPhaul;
 pub use self::fixed_rounds::FixedRounds;
 pub use self::hyperv::{HyperV, Release};
 pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
+pub use self::pure_postcopy::PurePostcopy;
 pub use self::qemu::QemuDefault;
-pub use self::xen::Xen5;
+pub use self::quick::Quick;
+pub use self::vmware::VmwareSdps;
+pub use self::xen::{AdaptiveRate, Clark2005, Xen5, XenClassic};
 
 use self::parameters::Given;
 use super::{Policy, Quantity, Reason, Relation};
 
 /// Every preset, in the order in which they are listed for people.
-pub static PRESETS: &[PresetInfo] =
-    &[fixed_rounds::INFO, qemu::INFO, xen::INFO, cloud_hypervisor::INFO, hyperv::INFO_5, hyperv::INFO_10];
+pub static PRESETS: &[PresetInfo] = &[
+    fixed_rounds::INFO,
+    quick::INFO,
+    pure_postcopy::INFO,
+    qemu::INFO,
+    xen::five::INFO,
+    xen::classic::INFO,
+    xen::clark::INFO,
+    cloud_hypervisor::INFO,
+    cloud_hypervisor_legacy::INFO,
+    hyperv::INFO_5,
+    hyperv::INFO_10,
+    vmware::INFO,
+    criu::INFO,
+];
 
 /// What is known about a preset.
 #[derive(Clone, Copy)]
