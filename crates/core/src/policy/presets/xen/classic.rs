@@ -49,10 +49,10 @@ pub struct XenClassic {
     pub max_factor: u32,
     /// A round of fewer pages, sent and skipped, is the last.
     pub min_remaining: Pages,
-    /// The limit of the sending rate; none: no limit.
-    pub adaptive: Option<AdaptiveRate>,
-    /// As it is kept: what the limit would be is a parameter even while there is none.
-    rates: AdaptiveRate,
+    /// Whether the sending rate is limited at all.
+    pub adaptive: bool,
+    /// To what it is limited.
+    pub rates: AdaptiveRate,
     /// The rate of the round, in bytes a second.
     rate: u64,
     /// Pages sent in the round before; none before the first.
@@ -145,7 +145,7 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
         max_iterations: given.count("max-iterations")?,
         max_factor: given.count("max-factor")?,
         min_remaining: given.pages("min-remaining")?,
-        adaptive: given.switch("adaptive-rate")?.then_some(rates),
+        adaptive: given.switch("adaptive-rate")?,
         rates,
         rate: rates.start.bytes_per_second(),
         sent_before: None,
@@ -161,20 +161,24 @@ fn limit(rate: u64) -> RateLimit {
 
 impl XenClassic {
     /// The rate of the round that starts, if it changes.
-    fn next_rate(&self, rates: AdaptiveRate, progress: &Progress) -> Option<u64> {
+    fn next_rate(&self, progress: &Progress) -> Option<u64> {
+        if !self.adaptive {
+            return None;
+        }
         if progress.round == 0 {
             return Some(self.rate);
         }
         let dirty = progress.dirty_rate?.bytes_per_second(progress.page_size) as u64;
         let dirty = dirty / MEGABIT * MEGABIT;
-        let raised = dirty.saturating_add(rates.step.bytes_per_second()).min(rates.most.bytes_per_second());
+        let raised =
+            dirty.saturating_add(self.rates.step.bytes_per_second()).min(self.rates.most.bytes_per_second());
         (dirty > self.rate).then_some(raised)
     }
 
     fn at_start(&mut self, progress: &Progress) -> Verdict {
         let reason = unknown_above("sent", ("min-remaining", Quantity::Pages(self.min_remaining)));
         let verdict = Verdict::new(Decision::Continue, reason).holding(Until::ROUND_END);
-        let Some(rate) = self.adaptive.and_then(|rates| self.next_rate(rates, progress)) else {
+        let Some(rate) = self.next_rate(progress) else {
             return verdict;
         };
         self.rate = rate;
@@ -194,13 +198,10 @@ impl XenClassic {
         if both < self.min_remaining {
             return (Some(true), Reason::new(looked_at, Relation::Below, small).with(skipped.0, skipped.1));
         }
-        if let Some(rates) = self.adaptive
-            && sent > before
-            && self.rate == rates.most.bytes_per_second()
-        {
+        if self.adaptive && sent > before && self.rate == self.rates.most.bytes_per_second() {
             let before = ("round before", Quantity::Pages(before));
             let reason = Reason::new(("sent", Quantity::Pages(sent)), Relation::Above, before)
-                .with("rate", Quantity::Bandwidth(rates.most));
+                .with("rate", Quantity::Bandwidth(self.rates.most));
             return (Some(false), reason);
         }
         let count = ("iteration", Quantity::Count(rounds));
@@ -230,7 +231,7 @@ impl Policy for XenClassic {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        let switch = if self.adaptive.is_some() { "on" } else { "off" };
+        let switch = if self.adaptive { "on" } else { "off" };
         vec![
             ("max-iterations", self.max_iterations.to_string()),
             ("max-factor", self.max_factor.to_string()),

@@ -11,7 +11,7 @@ fn xen(adaptive: bool) -> XenClassic {
         max_iterations: 29,
         max_factor: 3,
         min_remaining: Pages(50),
-        adaptive: adaptive.then_some(rates),
+        adaptive,
         rates,
         rate: rates.start.bytes_per_second(),
         sent_before: None,
