@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{BandwidthWindow, Decision, Policy, Verdict};
+use crate::policy::{BandwidthWindow, ChangeError, Decision, Policy, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -239,6 +239,22 @@ impl Controller {
             repeatable.then(|| Verdict { adjust: crate::policy::Adjustments::default(), ..verdict.clone() });
         self.journal.decided(moment, &self.progress, &verdict);
         verdict
+    }
+
+    /// Changes a parameter of the policy; it is asked again at the next moment.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] if the policy does not take it; nothing is changed.
+    pub fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
+        self.policy.set_parameter(name, value)?;
+        self.standing = None;
+        Ok(())
+    }
+
+    /// The guest was paused by the policy.
+    pub(crate) fn paused(&mut self) {
+        self.progress.paused = true;
     }
 
     /// The throttle was lifted by cleaning up.

@@ -17,10 +17,11 @@ use crate::machine::{
     SourceAction, SourceEvent, SourcePhase, Step, Transmit,
 };
 use crate::policy::{
-    Adjustments, BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation,
+    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Gate, Policy, Quantity, Reason, Relation,
     SwitchoverWhen, Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
+use crate::report::Outcome;
 use crate::throttle::Throttle;
 use crate::units::{ByteCount, CpuShare, Pages, Timestamp};
 
@@ -63,6 +64,8 @@ impl Choices<'_> {
 enum Wire {
     Message(Message),
     Page(usize, u32),
+    /// Which pages the destination lacks.
+    Missing(Vec<usize>),
 }
 
 struct World {
@@ -71,6 +74,12 @@ struct World {
     now: Timestamp,
     memory: Vec<u32>,
     copy: Vec<u32>,
+    /// Pages that the destination has no valid copy of, once it was told.
+    missing: Vec<bool>,
+    /// The guest's memory is no longer held here.
+    released: bool,
+    /// Pages that the guest waits for there.
+    waited_for: Vec<usize>,
     at_pause: Option<Vec<u32>>,
     log: PageSet,
     tracking: bool,
@@ -100,6 +109,9 @@ impl World {
             now: Timestamp::ZERO,
             memory: vec![0; PAGES],
             copy: vec![u32::MAX; PAGES],
+            missing: vec![false; PAGES],
+            released: false,
+            waited_for: Vec::new(),
             at_pause: None,
             tracking: false,
             throttle: Throttle::Off,
@@ -142,6 +154,7 @@ impl World {
                 self.here(SourceEvent::Wake);
             }
             22 => self.nonsense(choices.next()),
+            23 => self.here(SourceEvent::Change { parameter: "mood".into(), value: "other".into() }),
             _ => {}
         }
         self.obey();
@@ -183,10 +196,32 @@ impl World {
 
     fn deliver_forward(&mut self) {
         match self.forward.pop_front() {
-            Some(Wire::Page(page, version)) => self.copy[page] = version,
+            // Once the guest runs there, a page counts only as long as it is missing.
+            Some(Wire::Page(page, version)) if !self.ran_there || self.missing[page] => {
+                self.copy[page] = version;
+                self.missing[page] = false;
+                self.waited_for.retain(|&waited| waited != page);
+            }
+            Some(Wire::Page(..)) => {}
+            Some(Wire::Missing(pages)) => {
+                for page in pages {
+                    self.missing[page] = true;
+                }
+            }
             Some(Wire::Message(message)) => self.there(DestinationEvent::Received(message)),
             None => {}
         }
+    }
+
+    /// Whatever is due next on each side happens.
+    #[cfg(test)]
+    fn everybody_acts(&mut self) {
+        self.now = self.now.saturating_add(Duration::from_millis(1));
+        self.answer_here();
+        self.answer_there();
+        self.deliver_forward();
+        self.deliver_back();
+        self.obey();
     }
 
     fn deliver_back(&mut self) {
@@ -197,6 +232,9 @@ impl World {
 
     /// The guest writes, wherever it runs.
     fn write(&mut self, first: u8, count: u8) {
+        if self.runs_there {
+            return self.write_there(usize::from(first) % PAGES);
+        }
         if !self.runs_here {
             return;
         }
@@ -207,6 +245,17 @@ impl World {
                 let logged = self.log.insert(PageNumber(page as u64));
                 assert!(logged.is_ok(), "page {page} is not in the log");
             }
+        }
+    }
+
+    /// Writes to a page at the destination, if it is there; else the guest waits for it.
+    fn write_there(&mut self, page: usize) {
+        if !self.missing[page] {
+            self.memory[page] += 1;
+            self.copy[page] += 1;
+        } else if !self.waited_for.contains(&page) {
+            self.waited_for.push(page);
+            self.there(DestinationEvent::Missed(PageNumber(page as u64)));
         }
     }
 
@@ -226,6 +275,9 @@ impl World {
             self.wants_connection = false;
             self.there(DestinationEvent::Connected);
             self.here(SourceEvent::Connected);
+            for page in self.waited_for.clone() {
+                self.there(DestinationEvent::Missed(PageNumber(page as u64)));
+            }
         }
     }
 
@@ -296,7 +348,19 @@ impl World {
 
     fn obey_here(&mut self, action: SourceAction) {
         match action {
-            SourceAction::Send(message) if self.connected => self.forward.push_back(Wire::Message(message)),
+            SourceAction::Send(message) if self.connected => {
+                if matches!(message, Message::PostCopy { .. }) {
+                    let pages = self.source.backlog().pending_pages().pages();
+                    self.forward.push_back(Wire::Missing(pages.map(|page| page.0 as usize).collect()));
+                }
+                self.forward.push_back(Wire::Message(message));
+            }
+            SourceAction::Urgent(page) => {
+                if self.source.backlog_mut().take_page(page) && self.connected {
+                    let page = page.0 as usize;
+                    self.forward.push_back(Wire::Page(page, self.at_pause()[page]));
+                }
+            }
             SourceAction::StartTracking => {
                 self.tracking = true;
                 self.due_here.push_back(SourceEvent::TrackingStarted);
@@ -325,7 +389,9 @@ impl World {
                 let section = Section { kind: "cpu".into(), version: 1, bytes: vec![self.seed] };
                 self.due_here.push_back(SourceEvent::Saved(vec![section]));
             }
+            SourceAction::Release => self.released = true,
             SourceAction::Resume => {
+                assert!(!self.released, "a guest that was released is resumed");
                 self.runs_here = true;
                 self.due_here.push_back(SourceEvent::Resumed);
             }
@@ -348,6 +414,7 @@ impl World {
     }
 
     fn transmit(&mut self, transmit: Transmit) {
+        assert!(!self.released, "memory that was released is sent");
         let most = if transmit.slice.is_some() { self.slice } else { u64::MAX };
         let mut sent = Vec::new();
         let taken = self.source.backlog_mut().take_with(|block| {
@@ -363,7 +430,9 @@ impl World {
         });
         assert_eq!(taken.taken.0, sent.len() as u64);
         if self.connected {
-            self.forward.extend(sent.iter().map(|&page| Wire::Page(page, self.memory[page])));
+            let memory = if self.runs_here { &self.memory } else { self.at_pause() };
+            let pages: Vec<Wire> = sent.iter().map(|&page| Wire::Page(page, memory[page])).collect();
+            self.forward.extend(pages);
         }
         let pending = self.source.backlog().pending();
         self.due_here.push_back(SourceEvent::Transmitted(Transmitted {
@@ -373,6 +442,11 @@ impl World {
             pending,
             skipped: Pages(0),
         }));
+    }
+
+    /// The guest's memory here, which nobody writes to any more.
+    fn at_pause(&self) -> &[u32] {
+        self.at_pause.as_deref().unwrap_or(&self.memory)
     }
 
     fn obey_there(&mut self, action: DestinationAction) {
@@ -388,11 +462,10 @@ impl World {
                 self.due_there.push_back(DestinationEvent::Persisted);
             }
             DestinationAction::Resume => {
-                assert_eq!(
-                    Some(&self.copy),
-                    self.at_pause.as_ref(),
-                    "the copy is not the memory at the pause"
-                );
+                let whole = |page: &usize| !self.missing[*page];
+                let same = |page: usize| self.copy[page] == self.at_pause()[page];
+                assert!((0..PAGES).filter(whole).all(same), "the copy is not the memory at the pause");
+                self.memory = self.at_pause().to_vec();
                 self.runs_there = true;
                 self.ran_there = true;
                 self.due_there.push_back(DestinationEvent::Resumed);
@@ -404,6 +477,8 @@ impl World {
 
     fn assert_always(&self) {
         assert!(!(self.runs_here && self.runs_there), "the guest runs on both sides");
+        let complete = self.destination.phase() == DestinationPhase::Running;
+        assert!(!complete || !self.missing.contains(&true), "done, and pages are missing");
     }
 
     /// No more faults: whatever is due happens, connections come back.
@@ -450,7 +525,15 @@ impl World {
             "a replica was left at the destination"
         );
         let report = self.source.report(self.now);
-        assert_eq!(report.outcome == crate::report::Outcome::Completed, self.runs_there, "{}", report.why);
+        match report.outcome {
+            Outcome::Completed => {
+                assert!(self.runs_there, "{}", report.why);
+                assert_eq!(self.copy, self.memory, "a write at the destination was lost");
+            }
+            // A source that can't send what the guest lacks any more.
+            Outcome::GuestLost => assert!(self.runs_there && self.missing.contains(&true), "{}", report.why),
+            _ => assert!(self.runs_here, "{}", report.why),
+        }
         let replayed = source(self.seed).replay(self.source.controller().journal());
         assert_eq!(replayed.as_ref(), Ok(self.source.controller().journal()), "the replay differs");
     }
@@ -488,8 +571,14 @@ fn source(seed: u8) -> Source {
 }
 
 fn controller(seed: u8) -> Controller {
-    let capabilities = Capabilities { throttle: true, harvest_on_demand: true, ..Capabilities::default() };
-    let policy = Box::new(Whim { seed: u64::from(seed) });
+    let capabilities = Capabilities {
+        throttle: true,
+        dirty_limit: false,
+        post_copy: true,
+        harvest_on_demand: true,
+        pause: true,
+    };
+    let policy = Box::new(Whim { seed: u64::from(seed), mood: 0 });
     match Controller::new(policy, PageSize::Kib4, Pages(PAGES as u64), capabilities) {
         Ok(controller) => controller,
         Err(error) => panic!("{error}"),
@@ -500,6 +589,8 @@ fn controller(seed: u8) -> Controller {
 #[derive(Clone, Debug)]
 struct Whim {
     seed: u64,
+    /// Changes with each change of a parameter.
+    mood: u64,
 }
 
 impl Policy for Whim {
@@ -520,7 +611,7 @@ impl Policy for Whim {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let mut hash = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut hash = (self.seed ^ self.mood << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for part in [moment as u64, u64::from(progress.round), progress.pending.0, progress.now.as_nanos()] {
             hash = (hash ^ part).wrapping_mul(0xd134_2543_de82_ef95).rotate_left(23);
         }
@@ -531,6 +622,8 @@ impl Policy for Whim {
             0 | 1 => Decision::Switchover { when, forced: false },
             2..=5 => Decision::Harvest,
             6 => Decision::Abort,
+            7 | 8 => Decision::PostCopy,
+            9 => Decision::Pause,
             _ => Decision::Continue,
         };
         let reason = Reason::new(
@@ -541,6 +634,11 @@ impl Policy for Whim {
         let throttle =
             (hash & 0x300 == 0).then(|| Throttle::duty_cycle(CpuShare::percent((hash >> 10 & 63) as u8)));
         Verdict::new(decision, reason).adjusting(Adjustments { throttle, ..Adjustments::default() })
+    }
+
+    fn set_parameter(&mut self, _name: &str, _value: &str) -> Result<(), ChangeError> {
+        self.mood += 1;
+        Ok(())
     }
 
     fn boxed_clone(&self) -> Box<dyn Policy> {
@@ -568,26 +666,11 @@ mod tests {
     /// The destination is lost after *go*: what a fence makes of the guest is what the report says.
     #[test]
     fn a_fence_ends_the_doubt_as_its_guarantee_allows() {
-        use crate::report::Outcome;
         for (fence, outcome, runs) in
             [(Fence::NeverRan, Outcome::Failed, true), (Fence::MayHaveRun, Outcome::GuestLost, false)]
         {
             let mut world = (0..64)
-                .map(|seed| World::new(seed, 9))
-                .find_map(|mut world| {
-                    world.obey();
-                    for _ in 0..5_000 {
-                        if world.source.phase() == SourcePhase::AwaitingRunning {
-                            return Some(world);
-                        }
-                        world.answer_here();
-                        world.answer_there();
-                        world.deliver_forward();
-                        world.deliver_back();
-                        world.obey();
-                    }
-                    None
-                })
+                .find_map(|seed| reaching(seed, SourcePhase::AwaitingRunning))
                 .expect("some seed comes to *go*");
             world.disconnect();
             world.obey();
@@ -602,6 +685,80 @@ mod tests {
             assert_eq!(world.runs_here, runs);
             assert!(!world.tracking);
         }
+    }
+
+    /// Plays a world on until the source is in `phase`; none if it never is.
+    fn reaching(seed: u8, phase: SourcePhase) -> Option<World> {
+        let mut world = World::new(seed, 9);
+        world.obey();
+        for step in 0..5_000_u32 {
+            if world.source.phase() == phase {
+                return Some(world);
+            }
+            world.write((step % 200) as u8, 3);
+            world.everybody_acts();
+        }
+        None
+    }
+
+    #[test]
+    fn a_page_is_not_lost_when_post_copy_is_cut_off_at_any_moment() {
+        let mut cut = 0;
+        for (seed, steps) in (0..=255).flat_map(|seed| (0..12).map(move |steps| (seed, steps * 5))) {
+            let Some(mut world) = reaching(seed, SourcePhase::PostCopy) else { continue };
+            for step in 0..steps {
+                world.write((step * 37 % 200) as u8, 1);
+                world.everybody_acts();
+            }
+            if world.source.phase() != SourcePhase::PostCopy {
+                continue;
+            }
+            world.disconnect();
+            world.obey();
+            assert_eq!(world.source.report(world.now).outcome, Outcome::GuestLost);
+            world.calm_down();
+            world.assert_at_the_end();
+            let post_copy = world.source.report(world.now).post_copy;
+            assert!(post_copy.is_some_and(|report| report.missing > Pages(0)));
+            cut += 1;
+        }
+        assert!(cut > 100, "only {cut} post-copies were cut off");
+    }
+
+    #[test]
+    fn a_guest_that_asks_gets_its_page_before_the_others() {
+        let mut asked = 0;
+        for seed in 0..=255 {
+            let Some(mut world) = reaching(seed, SourcePhase::PostCopy) else { continue };
+            let Some(page) = (0..PAGES).rev().find(|&page| world.missing[page]) else { continue };
+            let missing = world.missing.iter().filter(|missing| **missing).count();
+            world.write_there(page);
+            world.obey();
+            while world.waited_for.contains(&page) {
+                world.everybody_acts();
+            }
+            let left = world.missing.iter().filter(|missing| **missing).count();
+            // What was on its way already, and a slice that had begun, come before it.
+            assert!(missing - left <= 5 * world.slice as usize, "{seed}: {missing} {left}");
+            asked += 1;
+        }
+        assert!(asked > 10, "only {asked} asked");
+    }
+
+    #[test]
+    fn a_guest_that_is_paused_early_is_handed_over_and_what_it_was_held_for_counts() {
+        let mut held = 0;
+        for seed in 0..=255 {
+            let mut world = World::new(seed, 9);
+            world.obey();
+            world.calm_down();
+            world.assert_at_the_end();
+            let report = world.source.report(world.now);
+            let rounds = report.rounds.iter().filter(|round| round.paused).count();
+            assert!(rounds <= 1 || !report.downtime.held.is_zero() || !world.ran_there, "{seed}");
+            held += u32::from(!report.downtime.held.is_zero());
+        }
+        assert!(held > 10, "only {held} were held");
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub struct RoundReport {
     pub round: u32,
     /// Sent while the guest was paused.
     pub paused: bool,
+    /// Sent after the guest was handed over (post-copy).
+    #[serde(default)]
+    pub post_copy: bool,
     /// When it began.
     pub started: Timestamp,
     /// How long it took.
@@ -119,6 +122,9 @@ pub struct Ledger {
     /// Stopping the vCPUs and draining device I/O.
     #[serde(with = "duration")]
     pub pause: Duration,
+    /// Held paused by the policy while rounds went on ([`Decision::Pause`]).
+    #[serde(with = "duration")]
+    pub held: Duration,
     /// The last harvest.
     #[serde(with = "duration")]
     pub harvest: Duration,
@@ -144,9 +150,10 @@ pub struct Ledger {
 
 impl Ledger {
     /// The parts with their names, in the order of time.
-    pub fn parts(&self) -> [(&'static str, Duration); 8] {
+    pub fn parts(&self) -> [(&'static str, Duration); 9] {
         [
             ("pause", self.pause),
+            ("held", self.held),
             ("harvest", self.harvest),
             ("last-pages", self.last_pages),
             ("save", self.save),
@@ -165,8 +172,23 @@ impl Ledger {
     /// The part that the source alone sees: until it has handed everything to the transport. This is
     /// what QEMU reports as its downtime.
     pub fn at_source(&self) -> Duration {
-        self.pause + self.harvest + self.last_pages + self.save
+        self.pause + self.held + self.harvest + self.last_pages + self.save
     }
+}
+
+/// The post-copy part of a migration, as the source saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PostCopyReport {
+    /// When the source heard that the guest runs at the destination.
+    pub started: Timestamp,
+    /// From then until the destination had every page.
+    #[serde(with = "duration")]
+    pub length: Duration,
+    /// Pages that the destination lacked when the guest was handed over.
+    pub missing: Pages,
+    /// Pages that the destination asked for.
+    pub requests: u64,
 }
 
 /// What a migration came to.
@@ -177,7 +199,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// Why, in words.
     pub why: String,
-    /// It completed, and not because the policy ran into a bound of its own.
+    /// It completed, not because the policy ran into a bound of its own and not by post-copy: what was
+    /// left fitted.
     pub converged: bool,
     /// From the configuration's sending to the end of cleaning up.
     #[serde(with = "duration")]
@@ -195,6 +218,9 @@ pub struct Report {
     pub memory: ByteCount,
     /// Passes over memory, the bulk round and the paused one among them.
     pub rounds: Vec<RoundReport>,
+    /// What was done by post-copy; none if nothing was.
+    #[serde(default)]
+    pub post_copy: Option<PostCopyReport>,
     /// Steps of cleaning up that failed; empty in a sound migration.
     pub clean_up_failures: Vec<String>,
 }

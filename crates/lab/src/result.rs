@@ -9,7 +9,7 @@ use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
 use whimbrel_core::report::{Ledger, RoundReport};
 use whimbrel_core::units::{Bandwidth, PageRate};
-use whimbrel_sim::Run;
+use whimbrel_sim::{Encoding, Run};
 
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
@@ -49,6 +49,8 @@ pub struct MigrationRecord {
     pub downtime: LedgerRecord,
     /// Pages that harvests found dirty though their content had not changed.
     pub unchanged_pages: u64,
+    /// What encoding pages came to, and the CPU time of sending.
+    pub encoding: EncodingRecord,
     /// The rounds; left out where only totals are wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub round: Vec<RoundRecord>,
@@ -63,6 +65,21 @@ pub struct DisruptionRecord {
     pub pause_vcpu_s: f64,
     /// First writes to pages that were write-protected for tracking.
     pub tracking_faults_vcpu_s: f64,
+}
+
+/// What encoding pages came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct EncodingRecord {
+    /// Pages compressed, and pages found in the cache of those sent before.
+    pub encoded_pages: u64,
+    /// Bytes that they became, without the headers that every page has.
+    pub encoded_bytes: u64,
+    /// Pages not found in the cache.
+    pub cache_misses: u64,
+    /// Pages whose difference was longer than they are.
+    pub overflow_pages: u64,
+    /// CPU seconds at the source: finding, reading, encoding and handing over pages.
+    pub source_cpu_s: f64,
 }
 
 /// The downtime ledger, milliseconds.
@@ -163,6 +180,7 @@ impl MigrationRecord {
             },
             downtime: LedgerRecord::of(&report.downtime),
             unchanged_pages: run.unchanged_pages.0,
+            encoding: EncodingRecord::of(&run.encoding),
             round: report.rounds.iter().map(RoundRecord::of).collect(),
         }
     }
@@ -172,6 +190,19 @@ impl MigrationRecord {
     pub fn totals_only(mut self) -> Self {
         self.round = Vec::new();
         self
+    }
+}
+
+impl EncodingRecord {
+    /// The record of what encoding came to.
+    pub fn of(encoding: &Encoding) -> Self {
+        Self {
+            encoded_pages: encoding.encoded_pages.0,
+            encoded_bytes: encoding.encoded_bytes.0,
+            cache_misses: encoding.cache_misses.0,
+            overflow_pages: encoding.overflow_pages.0,
+            source_cpu_s: encoding.source_cpu_s,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::result::{MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
 use crate::validate::Validation;
+use whimbrel_sim::config::HostConfig;
 
 /// On which side of its column a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +167,33 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
         "link",
         &format!("{}, round trip {}{changes}", link.bandwidth.human(), duration::human(link.round_trip)),
     );
+    if let Some(encodings) = encodings(&setup.host) {
+        say("sending", &encodings);
+    }
     say("policy", &policy(setup));
     if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate) {
         say("", &format!("approximate: {missing}"));
     }
     say("seed", &seed.to_string());
     text
+}
+
+/// How pages are sent, if not simply as they are over one connection.
+fn encodings(host: &HostConfig) -> Option<String> {
+    let mut parts = Vec::new();
+    if host.streams > 1 {
+        parts.push(format!("{} streams", host.streams));
+    }
+    if let Some(cache) = host.xbzrle.cache {
+        parts.push(format!("xbzrle with a cache of {}", cache.human()));
+    }
+    let compression = &host.compression;
+    if let Some(ratio) = compression.ratio {
+        let (method, threads) = (&compression.method, compression.threads);
+        let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        parts.push(format!("{method} in {threads}, to {}", per_cent(ratio.as_f64())));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn policy(setup: &Setup) -> String {
@@ -264,6 +286,20 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
             record.rounds
         ),
     );
+    let encoding = &record.encoding;
+    if encoding.encoded_pages + encoding.cache_misses > 0 {
+        say(
+            "encoded",
+            &format!(
+                "{} pages in {}; {} cache misses, {} overflows",
+                encoding.encoded_pages,
+                ByteCount(encoding.encoded_bytes).human(),
+                encoding.cache_misses,
+                encoding.overflow_pages
+            ),
+        );
+        say("source CPU", &format!("{:.3} s", encoding.source_cpu_s));
+    }
     say(
         "guest lost",
         &format!(

@@ -5,6 +5,7 @@
 //! setup and seed give the same run, on any number of threads. Nothing here reads a clock.
 #![forbid(unsafe_code)]
 
+mod codec;
 pub mod config;
 pub mod guest;
 mod link;
@@ -13,5 +14,6 @@ mod queue;
 mod sender;
 mod witness;
 
+pub use crate::codec::Encoding;
 pub use crate::guest::Lost;
 pub use crate::migration::{CAPABILITIES, GuestAt, Run, Setup, SimError, replay, simulate};

@@ -21,6 +21,7 @@ use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Timestamp};
 
+use crate::codec::Encoding;
 use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};
@@ -89,6 +90,8 @@ pub struct Run {
     pub disruption: Lost,
     /// Pages found dirty whose content had not changed.
     pub unchanged_pages: Pages,
+    /// What encoding pages came to, and the CPU time of sending.
+    pub encoding: Encoding,
     /// When the source had handed over its last byte; QEMU calls itself done then.
     pub handed_over: Option<Timestamp>,
     /// From the pause to the first instruction at the destination, by the simulator's own clock.
@@ -223,6 +226,7 @@ impl<'a> Migration<'a> {
     fn new(setup: &'a Setup) -> Result<Self, SimError> {
         setup.guest.validate()?;
         setup.host.validate()?;
+        setup.host.validate_for(setup.guest.page_size)?;
         setup.link.validate()?;
         let detail = match (setup.witness, setup.host.skip_redirtied) {
             (true, _) => Detail::Versions,
@@ -253,7 +257,7 @@ impl<'a> Migration<'a> {
             destination: Destination::new(),
             guest,
             link: Link::new(&setup.link, Sender::speed(&setup.host, &setup.link), chance("link")),
-            sender: Sender::new(&setup.host, &setup.link, page_size.bytes().0, chance("sender")),
+            sender: Sender::new(&setup.host, &setup.link, (page_size.bytes().0, numbers), chance("sender")),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,
             connected: true,
@@ -357,7 +361,8 @@ impl<'a> Migration<'a> {
                 self.guest.pause(now);
                 self.paused_at = Some(now);
                 self.runs_here = false;
-                self.later(now.saturating_add(host.pause), SourceEvent::Paused);
+                let paused = now.saturating_add(host.pause).saturating_add(host.switchover_gate);
+                self.later(paused, SourceEvent::Paused);
             }
             SourceAction::SaveState => {
                 self.copy_exact = self.witness.as_ref().map(|witness| witness.differs(&self.guest).is_none());
@@ -423,6 +428,7 @@ impl<'a> Migration<'a> {
         let done = self.now.saturating_add(self.setup.host.harvest_cost.mul_f64(self.memory_gib));
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
+        self.sender.begin_round(backlog.pending_pages());
         // Words come in order but for a few at edges; eight at a time are marked at a third of the cost.
         let (mut line, mut pages) = (0, [0; 8]);
         let found = self.guest.harvest(done, |word, mask| {
@@ -436,7 +442,6 @@ impl<'a> Migration<'a> {
         backlog.finish_harvest();
         self.unchanged = self.unchanged.saturating_add(found.unchanged);
         let harvested = Harvested { dirtied: found.dirty, left_over, pending: backlog.pending() };
-        self.sender.begin_round();
         self.later(done, SourceEvent::Harvested(harvested));
     }
 
@@ -480,6 +485,10 @@ impl<'a> Migration<'a> {
             let others = report.downtime.total().saturating_sub(report.downtime.commit);
             report.downtime.commit = silence.saturating_sub(others);
         }
+        let [full, zero] = report.rounds.iter().fold([Pages(0); 2], |[full, zero], round| {
+            let whole = round.sent_pages.saturating_sub(round.zero_pages);
+            [full.saturating_add(whole), zero.saturating_add(round.zero_pages)]
+        });
         let guest_at = match (self.runs_here, self.runs_there.is_some()) {
             (true, false) => GuestAt::Source,
             (false, true) => GuestAt::Destination,
@@ -490,6 +499,7 @@ impl<'a> Migration<'a> {
             report,
             disruption,
             unchanged_pages: self.unchanged,
+            encoding: self.sender.encoding(full, zero),
             handed_over: self.handed_over,
             silence,
             commit_as_told,

@@ -4,11 +4,12 @@
 //! it sends and not what it could have sent.
 
 use whimbrel_core::controller::Transmitted;
-use whimbrel_core::dirty::{Backlog, LineTake, Take};
+use whimbrel_core::dirty::{Backlog, LineTake, PageSet, Take};
 use whimbrel_core::machine::Transmit;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::{ByteCount, Pages};
 
+use crate::codec::{Codec, Cost, Encoding, Pass};
 use crate::config::{HostConfig, LinkConfig};
 use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
@@ -17,11 +18,16 @@ use crate::witness::Witness;
 /// The window of the rate limiter, as QEMU's (`BUFFER_DELAY` in `migration/migration.h`).
 const LIMIT_WINDOW: Nanos = 100e6;
 
+/// Pages of 4 KiB in a packet of several streams: QEMU's `MULTIFD_PACKET_SIZE`, 512 KiB.
+const PACKET_PAGES: f64 = 128.0;
+
 /// The sending half of the source host.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
     page_bytes: f64,
     zero_bytes: f64,
+    /// CPU time of a page, whichever stream it takes.
+    page_cost: Nanos,
     zero_cost: Nanos,
     batch: u32,
     skip_redirtied: bool,
@@ -35,6 +41,11 @@ pub(crate) struct Sender {
     touched: usize,
     /// The part (0 to 1) of the first slice that has passed when the first page leaves.
     begun: f64,
+    /// What pages become, if not sent as they are.
+    codec: Option<Box<Codec>>,
+    /// Bytes of the streams' syncs at the end of a round, and how much of that is due.
+    sync: f64,
+    sync_due: f64,
 }
 
 /// At most a window's share of bytes in a window of 100 ms; then a rest until it ends.
@@ -48,28 +59,49 @@ struct Limiter {
 impl Sender {
     /// `begun` (0 to 1) is the part of the first slice that has passed when the first page leaves: where
     /// in its loop a sender is then depends on its threads' start, and so on chance.
-    pub(crate) fn new(host: &HostConfig, link: &LinkConfig, page_size: u64, begun: f64) -> Self {
+    ///
+    /// The guest has `pages` page numbers.
+    pub(crate) fn new(
+        host: &HostConfig,
+        link: &LinkConfig,
+        (page_size, pages): (u64, u64),
+        begun: f64,
+    ) -> Self {
         let page = page_size as f64;
+        let streams = f64::from(host.streams);
+        let packet = if host.streams > 1 { link.packet_overhead.as_f64() } else { 0.0 };
         // Costs are given for pages of 4 KiB and go with the bytes.
         let scale = page / 4096.0;
         let nanos = |duration: std::time::Duration| duration.as_nanos() as f64 * scale;
+        let page_bytes = page + link.page_overhead.as_f64() + packet / PACKET_PAGES * scale;
+        // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
+        // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
+        let left = host.compression.ratio.map_or(1.0, |ratio| ratio.as_f64());
+        let later = if host.xbzrle.cache.is_some() { 1.0 } else { left };
+        let receive =
+            [page * streams * later / nanos(host.receive_cost), page * left / nanos(host.first_touch_cost)];
+        let codec = Codec::new(host, link, (page_size, pages), Self::speed(host, link), page_bytes);
         Self {
-            page_bytes: page + link.page_overhead.as_f64(),
+            page_bytes,
             zero_bytes: link.zero_page_size.as_f64(),
+            page_cost: nanos(host.page_cost),
             zero_cost: nanos(host.zero_page_cost),
             batch: host.send_batch,
             skip_redirtied: host.skip_redirtied,
-            receive: [host.receive_cost, host.first_touch_cost].map(|cost| page / nanos(cost)),
+            receive,
             limiter: Limiter { quota: f64::INFINITY, used: 0.0, since: 0.0 },
             skipped: 0,
             touched: 0,
             begun,
+            codec: codec.map(Box::new),
+            sync: packet * streams,
+            sync_due: 0.0,
         }
     }
 
-    /// Bytes a nanosecond that it copies into the socket.
+    /// Bytes a nanosecond that it copies into the socket, all streams together.
     pub(crate) fn speed(host: &HostConfig, link: &LinkConfig) -> f64 {
-        (4096.0 + link.page_overhead.as_f64()) / host.page_cost.as_nanos() as f64
+        (4096.0 + link.page_overhead.as_f64()) * f64::from(host.streams) / host.page_cost.as_nanos() as f64
     }
 
     /// Obeys a limit from now on.
@@ -105,9 +137,11 @@ impl Sender {
             skipping: !transmit.last,
         };
         let Parts { backlog, guest, link, witness } = &mut parts;
+        slice.send_syncs(link);
         // Most sending is plain, and then a word costs a few nanoseconds.
-        let plain =
-            !(slice.sender.skip_redirtied && slice.skipping) && slice.sender.limiter.quota == f64::INFINITY;
+        let plain = !(slice.sender.skip_redirtied && slice.skipping)
+            && slice.sender.limiter.quota == f64::INFINITY
+            && slice.sender.codec.is_none();
         let taken = if plain {
             backlog.take_lines_with(|first, pending| {
                 let answer = slice.visit_line(first, pending, guest, link);
@@ -133,9 +167,21 @@ impl Sender {
         (clock, sent)
     }
 
-    /// A round begins: nothing is skipped in it yet.
-    pub(crate) fn begin_round(&mut self) {
+    /// A round begins with a harvest, before which `left_over` was pending: nothing is skipped in it yet.
+    pub(crate) fn begin_round(&mut self, left_over: &PageSet) {
         self.skipped = 0;
+        self.sync_due += self.sync;
+        if let Some(codec) = &mut self.codec {
+            codec.begin_round(left_over);
+        }
+    }
+
+    /// What encoding came to, with the CPU seconds of handing over `full` pages and `zero` zero pages.
+    pub(crate) fn encoding(&self, full: Pages, zero: Pages) -> Encoding {
+        let mut encoding = self.codec.as_ref().map_or_else(Encoding::default, |codec| codec.encoding());
+        let nanos = full.0 as f64 * self.page_cost + zero.0 as f64 * self.zero_cost;
+        encoding.source_cpu_s += nanos * 1e-9;
+        encoding
     }
 }
 
@@ -233,6 +279,9 @@ impl Slice<'_> {
             self.sender.skipped += u64::from(again.count_ones());
             mask &= !again;
         }
+        if self.sender.codec.is_some() {
+            return self.visit_encoding(word, mask, guest, link, witness);
+        }
         let load = self.sender.load_of(mask, guest.zero_mask(word));
         let load = if self.sender.limiter.used + load.bytes <= self.sender.limiter.quota {
             load
@@ -247,6 +296,46 @@ impl Slice<'_> {
             return Take::Stop(load.mask);
         }
         Take::Continue(mask)
+    }
+
+    /// The same where pages are encoded.
+    fn visit_encoding(
+        &mut self,
+        word: usize,
+        mask: u64,
+        guest: &mut Guest,
+        link: &mut Link,
+        witness: Option<&mut Witness>,
+    ) -> Take {
+        let now = timestamp(self.clock);
+        guest.advance(now);
+        let sender = &mut *self.sender;
+        let Some(codec) = &mut sender.codec else { return Take::Stop(0) };
+        let pass = Pass { bulk: word >= sender.touched, last: !self.skipping };
+        let zero = guest.zero_mask(word);
+        let marker = Cost { bytes: sender.zero_bytes, nanos: sender.zero_cost };
+        let room = sender.limiter.quota - sender.limiter.used;
+        let (sent, cost) = codec.send_word(word, mask, (zero, marker), pass, room, guest);
+        if let Some(witness) = witness {
+            witness.sent(word, sent, guest, now);
+        }
+        let (pages, zeros) = (sent.count_ones(), (sent & zero).count_ones());
+        let load = Load { mask: sent, pages, zeros, bytes: cost.bytes, scanning: cost.nanos };
+        self.hand_over(word, &load, link);
+        if sent != mask || (self.unlooked >= self.sender.batch && self.looks_at_the_clock()) {
+            return Take::Stop(sent);
+        }
+        Take::Continue(mask)
+    }
+
+    /// Sends the syncs of rounds that are over.
+    fn send_syncs(&mut self, link: &mut Link) {
+        let bytes = std::mem::take(&mut self.sender.sync_due);
+        if bytes > 0.0 {
+            self.clock = link.copy(self.clock, bytes);
+            self.bytes += bytes;
+            self.sender.limiter.used += bytes;
+        }
     }
 
     /// Pays for the pages of a word.

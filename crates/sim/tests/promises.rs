@@ -11,8 +11,8 @@ use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, ByteCount, CpuShare, Share};
 use whimbrel_sim::config::{
-    BandwidthChange, GuestConfig, HostConfig, LinkConfig, Outage, Pattern, PhaseConfig, WriterConfig,
-    ZeroPlacement,
+    BandwidthChange, CompressionConfig, GuestConfig, HostConfig, LinkConfig, Outage, Pattern, PhaseConfig,
+    WriteAt, WriterConfig, XbzrleConfig, ZeroPlacement,
 };
 use whimbrel_sim::{GuestAt, Run, Setup, replay, simulate};
 
@@ -30,6 +30,8 @@ prop_compose! {
             Pattern::Uniform, Pattern::Sequential, Pattern::HotCold, Pattern::Zipf, Pattern::Idle,
         ]),
         pages in 1u64..600,
+        write_size in 1u64..5000,
+        fixed in any::<bool>(),
         rate in prop_oneof![Just(0.0), 1.0..100_000.0f64],
         hot in ((1u32..90).prop_map(|percent| Share::clamped(f64::from(percent) / 100.0)), share()),
         start in milliseconds(0..300),
@@ -40,6 +42,8 @@ prop_compose! {
         WriterConfig {
             pattern,
             working_set: ByteCount(pages * 4096),
+            write_size: ByteCount(write_size),
+            write_at: if fixed { WriteAt::Fixed } else { WriteAt::Random },
             rate,
             hot_pages: hot.0,
             hot_writes: hot.1,
@@ -117,9 +121,38 @@ prop_compose! {
     }
 }
 
+/// Hosts that encode pages in every way, or not at all.
+fn encodings() -> impl Strategy<Value = HostConfig> {
+    let xbzrle = (12u32..24, 100_000_000u64..20_000_000_000).prop_map(|(log, speed)| XbzrleConfig {
+        cache: Some(ByteCount(1 << log)),
+        speed: Bandwidth::new(speed).unwrap(),
+    });
+    let compression =
+        (1u32..=100, 10_000_000u64..2_000_000_000, 1u32..16).prop_map(|(left, speed, threads)| {
+            CompressionConfig {
+                ratio: Some(Share::clamped(f64::from(left) / 100.0)),
+                speed: Bandwidth::new(speed).unwrap(),
+                threads,
+                ..CompressionConfig::default()
+            }
+        });
+    let xbzrle = prop::option::weighted(0.3, xbzrle);
+    let compression = prop::option::weighted(0.3, compression);
+    (xbzrle, compression, 1u32..6, milliseconds(0..20)).prop_map(|(xbzrle, compression, streams, gate)| {
+        HostConfig {
+            streams: if xbzrle.is_some() { 1 } else { streams },
+            xbzrle: xbzrle.unwrap_or_default(),
+            compression: compression.unwrap_or_default(),
+            switchover_gate: gate,
+            ..HostConfig::default()
+        }
+    })
+}
+
 prop_compose! {
     fn setup()(
         guest in guest(),
+        host in prop_oneof![Just(HostConfig::default()), encodings()],
         link in link(),
         policy in prop_oneof![
             (1u64..400, prop::option::of(1_000_000u64..200_000_000)).prop_map(|(ms, cap)| {
@@ -146,7 +179,7 @@ prop_compose! {
         let parameters: BTreeMap<String, String> =
             parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let mut setup = Setup::new(guest, presets::build(preset, &parameters).unwrap());
-        setup.host = HostConfig { skip_redirtied, send_batch, ..HostConfig::default() };
+        setup.host = HostConfig { skip_redirtied, send_batch, ..host };
         setup.link = link;
         setup.seed = seed;
         setup.time_limit = time_limit;

@@ -358,6 +358,25 @@ impl Backlog {
         Some(run)
     }
 
+    /// Moves this page to the round being sent, if it is pending; says whether it was.
+    ///
+    /// For pages that somebody waits for. The cursor stays where it is; see [`Backlog::seek`].
+    pub fn take_page(&mut self, page: PageNumber) -> bool {
+        if !self.pending.contains(page) {
+            return false;
+        }
+        let numbers = self.pending.numbers();
+        let sending = self.sending.get_or_insert_with(|| Self::empty_set(&mut self.spare, numbers));
+        // In flight first, as in `take_run`.
+        sending.insert(page).is_ok() && self.pending.remove(page)
+    }
+
+    /// Begins the next scan at `page`: what is near a page that was asked for will be asked for soon.
+    /// Beyond the end it begins at page 0.
+    pub fn seek(&mut self, page: PageNumber) {
+        self.cursor = if page.0 < self.pending.numbers() { page.0 } else { 0 };
+    }
+
     /// Ends the round being sent: what is taken from now on belongs to the next one.
     ///
     /// Returns the gate to be acknowledged.

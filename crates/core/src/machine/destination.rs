@@ -13,7 +13,8 @@ use super::handoff::{
 use super::message::{Configuration, Message, Section};
 use super::phase::{DestinationEventKind, DestinationPhase};
 use super::{Failure, MachineError};
-use crate::units::Timestamp;
+use crate::layout::PageNumber;
+use crate::units::{Pages, Timestamp};
 
 /// What the destination's driver does next, in the order in which it is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +72,9 @@ pub enum DestinationEvent {
     NotPersisted,
     /// The guest runs.
     Resumed,
+    /// The guest waits for a page that has not come yet. To be told once a page and connection: after
+    /// `Connected` again for all that are still waited for.
+    Missed(PageNumber),
     /// Somebody here does not want the guest.
     Withdraw,
     /// A step that was asked for failed, or the peer broke the protocol.
@@ -81,7 +85,8 @@ pub enum DestinationEvent {
     Disconnected,
     /// Somebody guarantees that the source is out of the game.
     Fenced(Fence),
-    /// Somebody gives up a replica whose source does not come back.
+    /// Somebody gives up a replica whose source does not come back: one that is kept paused, or one that
+    /// runs and lacks pages.
     Discard,
 }
 
@@ -90,6 +95,10 @@ pub enum DestinationEvent {
 pub struct Destination {
     phase: DestinationPhase,
     handoff: DestinationHandoff,
+    /// Pages that are still missing when the guest is resumed.
+    missing: Pages,
+    /// The source is out of the game.
+    orphaned: bool,
     actions: VecDeque<DestinationAction>,
     restoring_since: Timestamp,
     go_at: Timestamp,
@@ -107,6 +116,8 @@ impl Destination {
         Self {
             phase: DestinationPhase::Listening,
             handoff: DestinationHandoff::new(),
+            missing: Pages(0),
+            orphaned: false,
             actions: VecDeque::new(),
             restoring_since: Timestamp::ZERO,
             go_at: Timestamp::ZERO,
@@ -164,6 +175,12 @@ impl Destination {
         use handoff::DestinationEvent as H;
         let gone = self.phase == DestinationPhase::Gone;
         Some(match event {
+            // The handoff is over; what is missing is not its affair.
+            DestinationEvent::Failed(_) | DestinationEvent::Discard
+                if self.phase == DestinationPhase::Filling =>
+            {
+                return None;
+            }
             DestinationEvent::Received(Message::Handoff { message, .. }) => H::Received(*message),
             DestinationEvent::Restored if !gone => H::Verified,
             DestinationEvent::Persisted => H::Persisted,
@@ -210,6 +227,25 @@ impl Destination {
             {
                 self.go_at = now;
             }
+            DestinationEvent::Received(Message::PostCopy { missing }) if self.phase == P::Loading => {
+                self.missing = missing;
+            }
+            DestinationEvent::Missed(page) if self.phase != P::Running => {
+                self.actions.push_back(DestinationAction::Send(Message::Request { page }));
+            }
+            DestinationEvent::Received(Message::RoundEnd { round })
+                if matches!(self.phase, P::Filling | P::Running) =>
+            {
+                self.actions.push_back(DestinationAction::Send(Message::Acknowledge { round }));
+                if self.phase == P::Filling {
+                    self.missing = Pages(0);
+                    self.done(P::Running, DestinationOutcome::Running);
+                }
+            }
+            DestinationEvent::Failed(_) | DestinationEvent::Discard if self.phase == P::Filling => {
+                self.lose_the_guest();
+            }
+            DestinationEvent::Fenced(_) => self.orphaned = true,
             // Back to where *go* or a fence found it; the handoff says which.
             DestinationEvent::NotPersisted => self.phase = P::Prepared,
             _ => {}
@@ -256,21 +292,37 @@ impl Destination {
         use handoff::{Held, Right};
         let settled = match (self.handoff.right(), self.handoff.held()) {
             (Right::Mine, Held::Paused) => P::Resuming,
+            (Right::Mine, Held::Running) if self.missing > Pages(0) => P::Filling,
             (Right::Mine, _) => P::Running,
             (Right::Undecided, _) if self.phase == P::Committing => P::Committing,
             (Right::Undecided, _) => P::Prepared,
             (Right::Theirs, _) if self.handoff.is_settled() => P::Gone,
             (Right::Theirs, _) => self.phase,
         };
-        let ended = settled != self.phase && matches!(settled, P::Running | P::Gone);
-        self.phase = settled;
-        if ended {
-            self.actions.push_back(DestinationAction::Done(match settled {
+        if settled == P::Filling && self.orphaned {
+            self.lose_the_guest();
+        } else if settled != self.phase && matches!(settled, P::Running | P::Gone) {
+            let outcome = match settled {
                 P::Running if lost => DestinationOutcome::GuestLost,
                 P::Running => DestinationOutcome::Running,
                 _ => DestinationOutcome::Gone,
-            }));
+            };
+            self.done(settled, outcome);
+        } else {
+            self.phase = settled;
         }
+    }
+
+    /// The guest lacks pages that nobody will send.
+    fn lose_the_guest(&mut self) {
+        self.missing = Pages(0);
+        self.actions.push_back(DestinationAction::DropReplica);
+        self.done(DestinationPhase::Running, DestinationOutcome::GuestLost);
+    }
+
+    fn done(&mut self, phase: DestinationPhase, outcome: DestinationOutcome) {
+        self.phase = phase;
+        self.actions.push_back(DestinationAction::Done(outcome));
     }
 }
 
@@ -285,6 +337,7 @@ impl DestinationEvent {
             Self::Persisted => "persisted",
             Self::NotPersisted => "not-persisted",
             Self::Resumed => "resumed",
+            Self::Missed(_) => "missed",
             Self::Withdraw => "withdraw",
             Self::Failed(_) => "failed",
             Self::Connected => "connected",
@@ -300,6 +353,7 @@ impl DestinationEvent {
         Some(match self {
             Self::Received(Message::Configure(_)) => K::Configure,
             Self::Received(Message::RoundEnd { .. }) => K::RoundEnd,
+            Self::Received(Message::PostCopy { .. }) => K::PostCopy,
             Self::Received(Message::State(_)) => K::State,
             Self::Received(Message::Handoff { message, .. }) => match message {
                 HandoffMessage::Go => K::Go,
@@ -307,15 +361,19 @@ impl DestinationEvent {
                 HandoffMessage::Ask => K::Asked,
                 _ => return None,
             },
-            Self::Received(Message::Accept | Message::Refuse { .. } | Message::Acknowledge { .. }) => {
-                return None;
-            }
+            Self::Received(
+                Message::Accept
+                | Message::Refuse { .. }
+                | Message::Acknowledge { .. }
+                | Message::Request { .. },
+            ) => return None,
             Self::Built => K::Built,
             Self::Refused { .. } => K::Refused,
             Self::Restored => K::Restored,
             Self::Persisted => K::Persisted,
             Self::NotPersisted => K::NotPersisted,
             Self::Resumed => K::Resumed,
+            Self::Missed(_) => K::Missed,
             Self::Withdraw => K::Withdraw,
             Self::Failed(_) => K::Failed,
             Self::Connected => K::Connected,

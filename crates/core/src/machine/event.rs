@@ -8,6 +8,7 @@ use super::handoff::{Fence, HandoffMessage, StableRecord};
 use super::message::{Message, Section};
 use super::phase::SourceEventKind;
 use crate::controller::{Harvested, Transmitted};
+use crate::layout::PageNumber;
 use crate::policy::RateLimit;
 use crate::throttle::Throttle;
 use crate::units::Timestamp;
@@ -26,6 +27,10 @@ pub enum SourceAction {
     /// Send pending pages, taken from [`Source::backlog_mut`](super::Source::backlog_mut); answer with
     /// `Transmitted` when none is left, or at the first look at the clock after the slice has passed.
     Transmit(Transmit),
+    /// The guest waits for this page at the destination: if it is still pending, send it before anything
+    /// else that [`Transmit`](Self::Transmit) sends, and go on behind it. Counted in the next
+    /// `Transmitted`. Not answered.
+    Urgent(PageNumber),
     /// Move what the dirty log holds into the backlog; answer with `Harvested`.
     Harvest,
     /// Slow the guest like this, in place of how it is slowed now. Not answered.
@@ -61,7 +66,7 @@ pub struct Transmit {
     /// For how long; none: until nothing is pending.
     #[serde(with = "crate::units::duration::option")]
     pub slice: Option<Duration>,
-    /// The guest is paused: nothing is left out, because there is no later round.
+    /// The guest does not run here any more: nothing is left out, because there is no later round.
     pub last: bool,
 }
 
@@ -94,6 +99,13 @@ pub enum SourceEvent {
     NotPersisted,
     /// The time asked for by `Wake` has come.
     Wake,
+    /// Somebody changes a parameter of the policy.
+    Change {
+        /// Which.
+        parameter: String,
+        /// To what.
+        value: String,
+    },
     /// Somebody wants the guest to stay.
     Cancel(CancelReason),
     /// A step that was asked for failed.
@@ -183,6 +195,7 @@ impl SourceEvent {
             Self::Persisted => "persisted",
             Self::NotPersisted => "not-persisted",
             Self::Wake => "wake",
+            Self::Change { .. } => "change",
             Self::Cancel(_) => "cancel",
             Self::Failed(_) => "failed",
             Self::Connected => "connected",
@@ -207,6 +220,7 @@ impl SourceEvent {
             Self::Persisted => K::Persisted,
             Self::NotPersisted => K::NotPersisted,
             Self::Wake => K::Wake,
+            Self::Change { .. } => K::Changed,
             Self::Cancel(_) => K::Cancel,
             Self::Failed(_) => K::Failed,
             Self::Connected => K::Connected,
@@ -222,6 +236,7 @@ fn received(message: &Message) -> Option<SourceEventKind> {
         Message::Accept => K::Accepted,
         Message::Refuse { .. } => K::Refused,
         Message::Acknowledge { .. } => K::Acknowledged,
+        Message::Request { .. } => K::Requested,
         Message::Handoff { message, .. } => match message {
             HandoffMessage::Ready => K::Ready,
             HandoffMessage::Running => K::Running,
@@ -229,6 +244,8 @@ fn received(message: &Message) -> Option<SourceEventKind> {
             HandoffMessage::Withdraw => K::Withdrawn,
             HandoffMessage::Go | HandoffMessage::Cancel | HandoffMessage::Ask => return None,
         },
-        Message::Configure(_) | Message::RoundEnd { .. } | Message::State(_) => return None,
+        Message::Configure(_) | Message::RoundEnd { .. } | Message::PostCopy { .. } | Message::State(_) => {
+            return None;
+        }
     })
 }

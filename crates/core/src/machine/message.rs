@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::handoff::HandoffMessage;
-use crate::layout::RamLayout;
-use crate::units::{ByteCount, duration};
+use crate::layout::{PageNumber, RamLayout};
+use crate::units::{ByteCount, Pages, duration};
 
 /// Names one attempt to migrate one guest. Every connection of the attempt carries it, so that a
 /// message of an earlier attempt can't be taken for one of this.
@@ -64,6 +64,18 @@ pub enum Message {
         /// Which.
         round: u32,
     },
+    /// Source: the guest is handed over before these pages are sent. Which they are travels beside this
+    /// message; what the replica holds of them is stale, and a page that arrives counts only once: the
+    /// guest may have written to it since.
+    PostCopy {
+        /// How many.
+        missing: Pages,
+    },
+    /// Destination: the guest waits for this page.
+    Request {
+        /// Which.
+        page: PageNumber,
+    },
     /// Source: the CPU and device state, after the last pages.
     State(Vec<Section>),
     /// Who may run the guest.
@@ -91,6 +103,8 @@ impl Message {
             Self::Refuse { .. } => "message refuse",
             Self::RoundEnd { .. } => "message round-end",
             Self::Acknowledge { .. } => "message acknowledge",
+            Self::PostCopy { .. } => "message post-copy",
+            Self::Request { .. } => "message request",
             Self::State(_) => "message state",
             Self::Handoff { message, .. } => match message {
                 HandoffMessage::Ready => "message ready",
@@ -115,7 +129,12 @@ impl Message {
                 .iter()
                 .map(|section| section.kind.len() as u64 + section.bytes.len() as u64 + 8)
                 .sum(),
-            Self::Accept | Self::RoundEnd { .. } | Self::Acknowledge { .. } | Self::Handoff { .. } => 16,
+            Self::Accept
+            | Self::RoundEnd { .. }
+            | Self::Acknowledge { .. }
+            | Self::PostCopy { .. }
+            | Self::Request { .. }
+            | Self::Handoff { .. } => 16,
         })
     }
 }

@@ -49,6 +49,9 @@ pub enum MachineError {
     /// The handoff did not take it.
     #[error(transparent)]
     Handoff(#[from] handoff::HandoffError),
+    /// The policy did not take a change of a parameter.
+    #[error(transparent)]
+    Change(#[from] crate::policy::ChangeError),
     /// A round was acknowledged out of turn.
     #[error(transparent)]
     Gate(#[from] GateError),

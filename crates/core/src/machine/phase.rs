@@ -36,6 +36,8 @@ pub enum SourcePhase {
     Committing,
     /// *Go* was sent; the destination resumes the guest.
     AwaitingRunning,
+    /// The guest runs at the destination, which still lacks pages: they are sent.
+    PostCopy,
     /// The peer was lost after *go* was written: only its answer, or fencing, ends the doubt.
     InDoubt,
     /// The guest stays here: it is resumed, and everything set up for the migration is undone.
@@ -62,6 +64,8 @@ pub enum SourceEventKind {
     Transmitted,
     /// The destination has a round.
     Acknowledged,
+    /// The guest waits for a page at the destination.
+    Requested,
     /// The dirty log was harvested.
     Harvested,
     /// The guest is paused.
@@ -86,6 +90,8 @@ pub enum SourceEventKind {
     TrackingStopped,
     /// The time asked for has come.
     Wake,
+    /// Somebody changes a parameter of the policy.
+    Changed,
     /// Somebody wants it undone.
     Cancel,
     /// Something here failed.
@@ -100,13 +106,14 @@ pub enum SourceEventKind {
 
 impl SourceEventKind {
     /// Every kind.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Start,
         Self::Accepted,
         Self::Refused,
         Self::TrackingStarted,
         Self::Transmitted,
         Self::Acknowledged,
+        Self::Requested,
         Self::Harvested,
         Self::Paused,
         Self::Saved,
@@ -119,6 +126,7 @@ impl SourceEventKind {
         Self::Resumed,
         Self::TrackingStopped,
         Self::Wake,
+        Self::Changed,
         Self::Cancel,
         Self::Failed,
         Self::Connected,
@@ -129,7 +137,7 @@ impl SourceEventKind {
 
 impl SourcePhase {
     /// Every phase.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Idle,
         Self::Connecting,
         Self::StartingTracking,
@@ -143,6 +151,7 @@ impl SourcePhase {
         Self::AwaitingReady,
         Self::Committing,
         Self::AwaitingRunning,
+        Self::PostCopy,
         Self::InDoubt,
         Self::Returning,
         Self::Releasing,
@@ -162,9 +171,12 @@ impl SourcePhase {
                 &[P::Sending, P::Harvesting, P::Pausing, P::Returning]
             }
             (P::Sending | P::Harvesting, E::Transmitted | E::Harvested) => self.in_round(event),
-            (P::Gating, E::Acknowledged) => &[P::Gating, P::Harvesting, P::Pausing, P::Returning],
+            (P::Gating, E::Acknowledged) => {
+                &[P::Gating, P::Harvesting, P::Pausing, P::LastHarvest, P::Returning]
+            }
 
-            (P::Pausing, E::Paused) => &[P::LastHarvest],
+            // A guest that its policy paused early is harvested as before.
+            (P::Pausing, E::Paused) => &[P::LastHarvest, P::Harvesting],
             (P::LastHarvest, E::Harvested) => &[P::SendingLast, P::Saving],
             (P::SendingLast, E::Transmitted) => &[P::SendingLast, P::Saving],
             (P::Saving, E::Saved) => &[P::AwaitingReady],
@@ -173,12 +185,41 @@ impl SourcePhase {
             // The writing can't be taken back: a lost connection is dealt with when it has ended.
             (P::Committing, E::Disconnected | E::Connected) => &[P::Committing],
             (P::Committing, E::NotPersisted) => &[P::Returning, P::Done],
-            (P::AwaitingRunning, E::Running) => &[P::Releasing],
-            (P::AwaitingRunning, E::Answer) => &[P::AwaitingRunning, P::Releasing, P::Returning],
+            (P::AwaitingRunning, E::Running) => &[P::PostCopy, P::Releasing],
+            (P::AwaitingRunning, E::Answer) => &[P::AwaitingRunning, P::PostCopy, P::Releasing, P::Returning],
             (P::AwaitingRunning, E::Wake) => &[P::AwaitingRunning, P::InDoubt],
             (P::AwaitingRunning, E::Disconnected) => &[P::InDoubt],
             (P::InDoubt, E::Connected) => &[P::AwaitingRunning],
             (P::InDoubt, E::Fenced) => &[P::Returning],
+
+            (P::PostCopy, E::Acknowledged) => &[P::PostCopy, P::Releasing, P::Done],
+            // Without the pages that only this side has, the guest is lost.
+            (P::PostCopy, E::Failed | E::Fenced) => &[P::PostCopy, P::Releasing, P::Done],
+            (
+                P::PostCopy,
+                E::Transmitted
+                | E::Requested
+                | E::TrackingStopped
+                | E::Running
+                | E::Answer
+                | E::Connected
+                | E::Disconnected
+                | E::Wake,
+            ) => self.stay(),
+            // Whoever runs the guest may ask before *running* arrives, and once more when all is done.
+            (P::AwaitingRunning | P::Releasing | P::Done, E::Requested) => self.stay(),
+
+            // For as long as the policy is asked.
+            (
+                P::Idle
+                | P::Connecting
+                | P::StartingTracking
+                | P::Sending
+                | P::Gating
+                | P::Harvesting
+                | P::Pausing,
+                E::Changed,
+            ) => self.stay(),
 
             // Acknowledgements arrive when they arrive; a wake-up may have become pointless.
             (
@@ -190,6 +231,7 @@ impl SourcePhase {
                 | P::Saving
                 | P::AwaitingReady
                 | P::Returning
+                | P::Releasing
                 | P::Done,
                 E::Acknowledged,
             )
@@ -254,11 +296,16 @@ impl SourcePhase {
 
     const fn in_round(self, event: SourceEventKind) -> &'static [Self] {
         match (self, event) {
-            (Self::Sending, SourceEventKind::Transmitted) => {
-                &[Self::Sending, Self::Gating, Self::Harvesting, Self::Pausing, Self::Returning]
-            }
+            (Self::Sending, SourceEventKind::Transmitted) => &[
+                Self::Sending,
+                Self::Gating,
+                Self::Harvesting,
+                Self::Pausing,
+                Self::LastHarvest,
+                Self::Returning,
+            ],
             (Self::Harvesting, SourceEventKind::Harvested) => {
-                &[Self::Sending, Self::Harvesting, Self::Pausing, Self::Returning]
+                &[Self::Sending, Self::Harvesting, Self::Pausing, Self::LastHarvest, Self::Returning]
             }
             _ => &[],
         }
@@ -266,7 +313,7 @@ impl SourcePhase {
 
     const fn stay(self) -> &'static [Self] {
         // A constant slice for each phase, so that the table above reads as prose.
-        const EACH: [&[SourcePhase]; 17] = [
+        const EACH: [&[SourcePhase]; 18] = [
             &[SourcePhase::Idle],
             &[SourcePhase::Connecting],
             &[SourcePhase::StartingTracking],
@@ -280,6 +327,7 @@ impl SourcePhase {
             &[SourcePhase::AwaitingReady],
             &[SourcePhase::Committing],
             &[SourcePhase::AwaitingRunning],
+            &[SourcePhase::PostCopy],
             &[SourcePhase::InDoubt],
             &[SourcePhase::Returning],
             &[SourcePhase::Releasing],
@@ -307,6 +355,8 @@ pub enum DestinationPhase {
     Committing,
     /// The guest is being resumed.
     Resuming,
+    /// The guest runs here, and pages that it lacks arrive.
+    Filling,
     /// The guest runs here.
     Running,
     /// There is no replica.
@@ -325,6 +375,10 @@ pub enum DestinationEventKind {
     Refused,
     /// The source has sent a round.
     RoundEnd,
+    /// The source hands over before all pages are sent.
+    PostCopy,
+    /// The guest waits for a page that is not here.
+    Missed,
     /// The source sends the state.
     State,
     /// The state is restored and verified.
@@ -357,11 +411,13 @@ pub enum DestinationEventKind {
 
 impl DestinationEventKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Configure,
         Self::Built,
         Self::Refused,
         Self::RoundEnd,
+        Self::PostCopy,
+        Self::Missed,
         Self::State,
         Self::Restored,
         Self::Go,
@@ -381,7 +437,7 @@ impl DestinationEventKind {
 
 impl DestinationPhase {
     /// Every phase.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Listening,
         Self::Building,
         Self::Loading,
@@ -389,6 +445,7 @@ impl DestinationPhase {
         Self::Prepared,
         Self::Committing,
         Self::Resuming,
+        Self::Filling,
         Self::Running,
         Self::Gone,
     ];
@@ -402,7 +459,7 @@ impl DestinationPhase {
             (P::Listening, E::Disconnected | E::Withdraw) => &[P::Gone],
             (P::Building, E::Built) => &[P::Loading],
             (P::Building, E::Refused) => &[P::Gone],
-            (P::Loading, E::RoundEnd) => &[P::Loading],
+            (P::Loading, E::RoundEnd | E::PostCopy) => &[P::Loading],
             (P::Loading, E::State) => &[P::Restoring],
             (P::Restoring, E::Restored) => &[P::Prepared],
             (P::Prepared, E::Go) => &[P::Committing],
@@ -412,9 +469,16 @@ impl DestinationPhase {
             (P::Committing, E::Persisted) => &[P::Resuming, P::Running],
             (P::Committing, E::NotPersisted) => &[P::Prepared, P::Gone],
             (P::Committing, E::Go | E::Asked | E::Connected | E::Disconnected) => &[P::Committing],
-            (P::Resuming, E::Resumed) => &[P::Running],
-            (P::Resuming, E::Go | E::Asked | E::Connected | E::Disconnected) => &[P::Resuming],
-            (P::Running, E::Go | E::Asked | E::Connected | E::Disconnected) => &[P::Running],
+            (P::Resuming, E::Resumed) => &[P::Filling, P::Running],
+            (P::Resuming, E::Missed | E::Go | E::Asked | E::Connected | E::Disconnected) => &[P::Resuming],
+            (P::Filling, E::Missed | E::Go | E::Asked | E::Connected | E::Disconnected) => &[P::Filling],
+            (P::Filling, E::RoundEnd) => &[P::Running],
+            // Without the pages that only the source has, the guest is lost.
+            (P::Filling, E::Failed | E::Discard) => &[P::Running],
+            // An acknowledgement that was lost is asked for again; a page may have come meanwhile.
+            (P::Running, E::RoundEnd | E::Missed | E::Go | E::Asked | E::Connected | E::Disconnected) => {
+                &[P::Running]
+            }
             (
                 P::Building | P::Loading | P::Restoring,
                 E::Cancelled | E::Withdraw | E::Failed | E::Disconnected,
@@ -428,6 +492,7 @@ impl DestinationPhase {
                 | E::Restored
                 | E::Failed
                 | E::RoundEnd
+                | E::PostCopy
                 | E::State
                 | E::Go
                 | E::Asked

@@ -14,7 +14,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// A live round starts.
+    /// A round starts.
     pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
         self.close(now);
         // Nothing was sent in it: it was no pass over memory.
@@ -22,6 +22,7 @@ impl Rounds {
         self.open = Some(RoundReport {
             round: self.closed.len() as u32,
             paused: false,
+            post_copy: false,
             started: now,
             length: std::time::Duration::ZERO,
             dirtied: harvested.dirtied,
@@ -35,6 +36,22 @@ impl Rounds {
             throttle: Throttle::Off,
             decision: None,
         });
+    }
+
+    /// A round starts of a guest that is held paused by its policy.
+    pub(super) fn begin_held(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+        self.begin(now, harvested, rate);
+        if let Some(open) = &mut self.open {
+            open.paused = true;
+        }
+    }
+
+    /// The last round starts, which is sent after the handover.
+    pub(super) fn post_copy(&mut self, now: Timestamp, harvested: Harvested) {
+        self.pause(now, harvested);
+        if let Some(open) = &mut self.open {
+            (open.paused, open.post_copy) = (false, true);
+        }
     }
 
     /// The last round starts, with the guest paused. A live round in which nothing was sent was no

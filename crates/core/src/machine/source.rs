@@ -6,10 +6,12 @@
 //! [`SourceHandoff`]'s.
 
 mod ending;
+mod post_copy;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::post_copy::PostCopy;
 use super::MachineError;
 use super::event::{SourceAction, SourceEvent, Transmit};
 use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, Standing};
@@ -50,6 +52,8 @@ pub struct Source {
     deadline: Option<Timestamp>,
     /// The policy wants to switch over when this round is sent.
     last_round: bool,
+    /// Pages that are left are sent after the handover.
+    post_copy: Option<PostCopy>,
     /// When the harvest in progress was asked for.
     harvest_asked: Timestamp,
     /// The backlog's closed gate, and the round whose acknowledgement opens it.
@@ -92,6 +96,7 @@ impl Source {
             patience: PATIENCE,
             deadline: None,
             last_round: false,
+            post_copy: None,
             harvest_asked: Timestamp::ZERO,
             awaited: None,
             rounds: Rounds::default(),
@@ -173,15 +178,25 @@ impl Source {
             trial.handle(event)?;
         }
         let claimed = match event {
+            SourceEvent::Change { parameter, value } => {
+                let mut trial = self.controller.policy().boxed_clone();
+                return Ok(trial.set_parameter(parameter, value)?);
+            }
             SourceEvent::Harvested(harvested) => harvested.pending,
-            SourceEvent::Transmitted(sent) if self.phase == SourcePhase::SendingLast => sent.pending,
+            SourceEvent::Transmitted(sent)
+                if matches!(self.phase, SourcePhase::SendingLast | SourcePhase::PostCopy) =>
+            {
+                sent.pending
+            }
             SourceEvent::Transmitted(sent) => sent.pending.saturating_add(sent.skipped),
             _ => return Ok(()),
         };
         let pending = self.backlog.pending();
         // A replay has no pages, and a driver that was called off may stop anywhere.
         let called_off = matches!(self.phase, SourcePhase::Returning | SourcePhase::Done);
-        if self.replaying || called_off || claimed == pending {
+        // A page that was asked for may have been taken since the driver counted.
+        let asked_for = self.phase == SourcePhase::PostCopy && claimed >= pending;
+        if self.replaying || called_off || asked_for || claimed == pending {
             return Ok(());
         }
         Err(MachineError::Miscounted { claimed, pending })
@@ -195,6 +210,8 @@ impl Source {
             SourceEvent::NotPersisted => H::NotPersisted,
             SourceEvent::Connected => H::Connected,
             SourceEvent::Disconnected => H::Disconnected,
+            // The handoff is over: the guest is there, and with the destination its memory is gone.
+            SourceEvent::Fenced(_) if self.phase == SourcePhase::PostCopy => return None,
             SourceEvent::Fenced(fence) => H::Fenced(*fence),
             SourceEvent::Cancel(_) if self.phase != SourcePhase::Idle => H::Cancel,
             // A destination that refuses has built nothing: the same as having withdrawn.
@@ -224,6 +241,7 @@ impl Source {
                 self.obey(now, Moment::RoundStart, &verdict);
             }
             SourceEvent::Transmitted(sent) if self.phase == P::Sending => self.transmitted(now, sent),
+            SourceEvent::Transmitted(sent) if self.phase == P::PostCopy => self.pages_followed(now, sent),
             SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
                 self.controller.account(now, sent);
                 self.rounds.sent(sent);
@@ -236,12 +254,21 @@ impl Source {
             SourceEvent::Harvested(harvested) if self.phase == P::Harvesting => {
                 self.controller.fixed_cost(now.since(self.harvest_asked));
                 let verdict = self.controller.harvested(now, harvested);
-                let rate = self.controller.progress().dirty_rate;
-                self.rounds.begin(now, harvested, rate);
+                let progress = self.controller.progress();
+                if progress.paused {
+                    self.rounds.begin_held(now, harvested, progress.dirty_rate);
+                } else {
+                    self.rounds.begin(now, harvested, progress.dirty_rate);
+                }
                 self.obey(now, Moment::RoundStart, &verdict);
             }
             SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
                 self.stopwatch.harvested = now;
+                if self.leaves_behind(harvested) {
+                    self.rounds.post_copy(now, harvested);
+                    self.save(now);
+                    return Ok(());
+                }
                 self.rounds.pause(now, harvested);
                 if harvested.pending == Pages(0) {
                     self.save(now);
@@ -252,8 +279,12 @@ impl Source {
             }
             SourceEvent::Paused if self.phase == P::Pausing => {
                 self.stopwatch.paused = now;
-                self.phase = P::LastHarvest;
-                self.actions.push_back(SourceAction::Harvest);
+                if self.ending.is_some() {
+                    self.last_harvest();
+                } else {
+                    self.controller.paused();
+                    self.harvest(now);
+                }
             }
             SourceEvent::Saved(sections) if self.phase == P::Saving => {
                 self.stopwatch.saved = now;
@@ -267,11 +298,19 @@ impl Source {
             SourceEvent::Disconnected if self.handoff.may_cancel() => {
                 self.end(Outcome::Failed, "the connection was lost");
             }
+            SourceEvent::Fenced(_) if self.phase == P::PostCopy => {
+                self.abandon(now, "the destination was fenced while it lacked pages");
+            }
             SourceEvent::Fenced(Fence::NeverRan) => self.end(Outcome::Failed, "the destination was fenced"),
             SourceEvent::Fenced(Fence::MayHaveRun) => self.end(
                 Outcome::GuestLost,
                 "the destination was fenced and may have run the guest: start it from its disks",
             ),
+            SourceEvent::Connected if self.phase == P::PostCopy => self.connected_again(),
+            SourceEvent::Disconnected if self.phase == P::PostCopy => self.lost_the_connection(),
+            SourceEvent::Change { parameter, value } => self.controller.set_parameter(&parameter, &value)?,
+            SourceEvent::Failed(failure) if self.phase == P::PostCopy => self.failed_behind(now, &failure),
+            SourceEvent::TrackingStopped if self.phase == P::PostCopy => self.duties.tracking = false,
             SourceEvent::Wake => return self.woken(now),
             SourceEvent::Cancel(reason) => self.cancel(now, reason),
             SourceEvent::Failed(failure) => self.failed(now, &failure),
@@ -320,6 +359,7 @@ impl Source {
                 self.end(Outcome::Refused, &format!("the destination refused: {reason}"));
             }
             Message::Acknowledge { round } => self.acknowledged(now, round)?,
+            Message::Request { page } => self.requested(page),
             Message::Handoff { message, took } => match (message, self.phase) {
                 (HandoffMessage::Ready, SourcePhase::AwaitingReady) => {
                     self.stopwatch.ready(now, took);
@@ -385,6 +425,9 @@ impl Source {
         {
             self.backlog.acknowledge(gate)?;
             self.awaited = None;
+            if self.phase == SourcePhase::PostCopy {
+                self.nothing_is_missing(now);
+            }
         }
         if self.phase == SourcePhase::Gating && round >= self.controller.progress().round {
             self.deadline = None;
@@ -413,7 +456,8 @@ impl Source {
         }
         self.rounds.decided(now, self.controller.progress().throttle, verdict);
         match verdict.decision {
-            Decision::Continue => match moment {
+            Decision::Pause if !self.controller.progress().paused => self.pause(now),
+            Decision::Continue | Decision::Pause => match moment {
                 Moment::RoundEnd => self.harvest(now),
                 Moment::RoundStart if self.controller.progress().pending == Pages(0) => {
                     self.round_ended_empty(now);
@@ -434,9 +478,10 @@ impl Source {
                 }
             }
             Decision::Abort => self.give_up(now, Outcome::Aborted, &verdict.reason.to_string()),
-            Decision::PostCopy | Decision::Pause => {
-                let why = format!("this engine can't do `{:?}`, which the policy decided", verdict.decision);
-                self.give_up(now, Outcome::Failed, &why);
+            Decision::PostCopy => {
+                self.end_with(Outcome::Completed, &verdict.reason.to_string(), true);
+                self.post_copy = Some(PostCopy::default());
+                self.pause(now);
             }
         }
     }
@@ -475,8 +520,15 @@ impl Source {
         }
     }
 
+    /// Pauses the guest; one that its policy has paused already is handed over.
     fn pause(&mut self, now: Timestamp) {
-        // Cannot fail: `Sending` with a running guest is the only state in which a policy is asked.
+        if self.controller.progress().paused {
+            self.stopwatch.held_until = now;
+            self.rounds.close(now);
+            self.last_harvest();
+            return;
+        }
+        // Cannot fail: a policy is asked only while the guest is ours, and here it runs.
         let paused = self.handoff.handle(handoff::SourceEvent::Pause);
         debug_assert!(paused.is_ok());
         self.stopwatch.pause_asked = now;
@@ -485,12 +537,25 @@ impl Source {
         self.actions.push_back(SourceAction::Pause);
     }
 
+    fn last_harvest(&mut self) {
+        self.phase = SourcePhase::LastHarvest;
+        self.actions.push_back(SourceAction::Harvest);
+    }
+
     fn save(&mut self, now: Timestamp) {
         self.stopwatch.pages_sent = now;
-        self.rounds.close(now);
         self.phase = SourcePhase::Saving;
-        let round = self.controller.progress().round + 1;
+        let round = self.last_numbered_round();
         self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        match self.post_copy.map(|post_copy| post_copy.missing).filter(|missing| *missing > Pages(0)) {
+            Some(missing) => self.actions.push_back(SourceAction::Send(Message::PostCopy { missing })),
+            None => self.rounds.close(now),
+        }
         self.actions.push_back(SourceAction::SaveState);
+    }
+
+    /// The number of the round that ends with the handover.
+    fn last_numbered_round(&self) -> u32 {
+        self.controller.progress().round.saturating_add(1)
     }
 }

@@ -11,6 +11,8 @@ pub(super) struct Stopwatch {
     pub(super) started: Timestamp,
     pub(super) pause_asked: Timestamp,
     pub(super) paused: Timestamp,
+    /// When a guest that was paused early was to be handed over.
+    pub(super) held_until: Timestamp,
     pub(super) harvested: Timestamp,
     pub(super) pages_sent: Timestamp,
     pub(super) saved: Timestamp,
@@ -46,9 +48,11 @@ impl Stopwatch {
         let resume = self.resuming.min(answering);
         // There and back: half of it is the way of *go*, and the guest runs before *running* arrives.
         let way = answering.saturating_sub(resume) / 2;
+        let last_harvest = self.paused.max(self.held_until);
         Ledger {
             pause: self.paused.since(self.pause_asked),
-            harvest: self.harvested.since(self.paused),
+            held: last_harvest.since(self.paused),
+            harvest: self.harvested.since(last_harvest),
             last_pages: self.pages_sent.since(self.harvested),
             save: self.saved.since(self.pages_sent),
             transfer: waiting.saturating_sub(restore),

@@ -44,7 +44,7 @@ const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key 
     Key { name, kind, required: true, optional: false, meaning, source: "" }
 }
 
-use Kind::{Bandwidth, Bytes, Choice, Count, Duration, Flag, Number, PageSize, Preset, Rate, Share};
+use Kind::{Bandwidth, Bytes, Choice, Count, Duration, Flag, Name, Number, PageSize, Preset, Rate, Share};
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
                                    reference runs, 3 ms from stop to resume";
@@ -70,6 +70,8 @@ pub const KEYS: &[Key] = &[
     optional("guest.writers.N.end", Duration, "when it ends; none: never"),
     required("guest.writers.N.phases.N.length", Duration, "how long the phase lasts; phases repeat from `start` on and replace `rate`; at least 1 ms"),
     required("guest.writers.N.phases.N.rate", Rate, "page writes a second in the phase"),
+    key("guest.writers.N.write-size", Bytes, "bytes of the page that one write changes, at most all; matters only where differences are sent (`host.xbzrle`)", "assumed: a cache line"),
+    key("guest.writers.N.write-at", Choice(&["random", "fixed"]), "where in the page a write changes it: anywhere, or always the same bytes", "the harder to encode"),
     key("guest.writers.N.write-cost", Duration, "CPU time of one write with all that the program does between two writes; bounds its rate and decides what a throttle does to it", "assumed: a few cache misses"),
     key("guest.writers.N.catch-up", Duration, "the longest time of missed work that it catches up after it was held up", "the rule of the guest program in the reference runs"),
     key("link.bandwidth", Bandwidth, "what the link carries in one direction, headers of the network included (see `payload`)", "assumed: the classic management network"),
@@ -77,6 +79,7 @@ pub const KEYS: &[Key] = &[
     key("link.payload", Share, "share of the bandwidth left to the migration's own bytes", "`bandwidth` is what TCP delivers; for the rate of a wire take 0.949 with frames of 1,500 bytes, 0.991 with 9,000"),
     key("link.buffer", Bytes, "bytes that the source can hand over before the link has carried them", "measured: about 3.2 MiB of autotuned TCP buffers in the reference runs"),
     key("link.page-overhead", Bytes, "bytes of the stream before each page", "QEMU's page header"),
+    key("link.packet-overhead", Bytes, "with several streams: bytes before each batch of 128 pages of 4 KiB, and of each stream's sync at the end of a round", "QEMU's multifd packet without the 8 bytes a page"),
     key("link.zero-page-size", Bytes, "bytes of the stream for a zero page", "QEMU's page header and the fill byte"),
     key("link.message-overhead", Bytes, "bytes of the stream around each message", "assumed"),
     required("link.changes.N.at", Duration, "when the bandwidth changes, from the start of the migration; changes in the order of time"),
@@ -92,8 +95,16 @@ pub const KEYS: &[Key] = &[
     key("host.start-tracking-cost", Duration, "starting to track, for each GiB of guest memory", "measured on Linux 6.18: 1 to 2.5 ms; Linux commit 3c9bd400 reports 3.6 ms for KVM"),
     key("host.tracking-fault", Duration, "what the first write to a page after a harvest costs the vCPU that makes it", "measured on Linux 6.18: 2.5 to 7 us"),
     key("host.send-batch", Count(1, 1_000_000), "pages between two looks at the clock while sending", "QEMU's `ram.c`"),
+    key("host.streams", Count(1, 255), "connections that carry pages side by side (multifd), each with a thread at both hosts: copying and receiving are so many times as fast, the link and first touches are not; zero pages are found by one thread", "one connection"),
+    optional("host.xbzrle.cache", Bytes, "memory for copies of pages to send differences to (xbzrle), a power of two; none: off; QEMU's own default is 64MiB"),
+    key("host.xbzrle.speed", Bandwidth, "bytes of pages a second that are compared with their copies and copied, by the sending thread", "measured: 0.4us for 4 KiB, two copies and a comparison by words, on a core of 2.5 GHz"),
+    key("host.compression.method", Name, "what the compression is called; a name only", "the most used one"),
+    optional("host.compression.ratio", Share, "what is left of a page that is not zero, as a share of its size, 0.37 for zstd in QEMU's published run on the Silesia corpus; none: not compressed; with xbzrle, of the bulk round only"),
+    key("host.compression.speed", Bandwidth, "bytes of pages a second that a thread compresses", "zstd in the same run: 54 GiB in 20.165 s at 8.1 CPUs"),
+    key("host.compression.threads", Count(1, 255), "threads that compress", "as in the same run"),
     key("host.skip-redirtied", Flag, "leave out pages that were dirtied again since the last harvest (the \"peek\" of Xen and Clark)", "QEMU sends them"),
     key("host.pause", Duration, "stopping the vCPUs and draining device I/O", ASSUMED_MILLISECOND),
+    key("host.switchover-gate", Duration, "from the guest's standing still until the migration may go on, as in QEMU's `pre-switchover`; part of the ledger's pause", "nobody waits"),
     key("host.save-state", Duration, "saving the CPU and device state", ASSUMED_MILLISECOND),
     key("host.restore-state", Duration, "restoring it at the destination", ASSUMED_MILLISECOND),
     key("host.resume", Duration, "resuming the vCPUs at the destination", ASSUMED_MILLISECOND),
@@ -168,8 +179,19 @@ fn generic(path: &[&str]) -> String {
 
 /// The known key nearest to `path`, with the positions of `path` where both have one.
 pub(super) fn nearest(path: &[&str]) -> Option<String> {
-    const TABLES: [&str; 9] =
-        ["guest", "guest.writers", "link", "link.changes", "link.outages", "host", "policy", "run", "sweep"];
+    const TABLES: [&str; 11] = [
+        "guest",
+        "guest.writers",
+        "link",
+        "link.changes",
+        "link.outages",
+        "host",
+        "host.xbzrle",
+        "host.compression",
+        "policy",
+        "run",
+        "sweep",
+    ];
     let own = |name: &'static str| name.rsplit('.').next().unwrap_or_default();
     let last = path.last().copied().unwrap_or_default();
     let names = || KEYS.iter().map(|key| key.name).chain(TABLES);

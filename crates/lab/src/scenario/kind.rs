@@ -33,6 +33,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// The name of a policy preset.
     Preset,
+    /// Any name.
+    Name,
 }
 
 /// The unit in which the numbers of a swept key are plotted.
@@ -86,6 +88,7 @@ impl Kind {
                 names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             }
             Self::Preset => "the name of a policy preset such as `qemu-default`".to_owned(),
+            Self::Name => "a name as text such as `zstd`".to_owned(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Kind {
             Self::Count(..) => "whole number".to_owned(),
             Self::Flag => "flag".to_owned(),
             Self::Preset => "preset".to_owned(),
+            Self::Name => "name".to_owned(),
         }
     }
 
@@ -159,7 +163,7 @@ impl Kind {
             (Self::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => {
                 Ok(Json::from(text.as_str()))
             }
-            (Self::Preset, Value::Text(text)) => Ok(Json::from(text.as_str())),
+            (Self::Preset | Self::Name, Value::Text(text)) => Ok(Json::from(text.as_str())),
             _ => Err(refuse()),
         }
     }

@@ -29,6 +29,7 @@ pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, 
         .validate()
         .and_then(|()| setup.link.validate())
         .and_then(|()| setup.host.validate())
+        .and_then(|()| setup.host.validate_for(setup.guest.page_size))
         .and_then(|()| validate_run(&setup.run));
     config.map_err(|fault| ScenarioError::Config { at: document.place(&fault.key), fault })?;
     Ok(setup)

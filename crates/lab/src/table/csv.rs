@@ -31,6 +31,11 @@ pub const MIGRATION: &[&str] = &[
     "downtime.commit_ms",
     "downtime.resume_ms",
     "unchanged_pages",
+    "encoding.encoded_pages",
+    "encoding.encoded_bytes",
+    "encoding.cache_misses",
+    "encoding.overflow_pages",
+    "encoding.source_cpu_s",
 ];
 
 /// The columns of a round.
@@ -54,7 +59,7 @@ pub const ROUND: &[&str] = &[
 
 /// The fields of a migration, as [`MIGRATION`] names them.
 pub fn migration(record: &MigrationRecord) -> Vec<String> {
-    let (lost, ledger) = (&record.disruption, &record.downtime);
+    let (lost, ledger, encoding) = (&record.disruption, &record.downtime, &record.encoding);
     vec![
         record.schema.to_string(),
         record.outcome.to_owned(),
@@ -81,6 +86,11 @@ pub fn migration(record: &MigrationRecord) -> Vec<String> {
         ledger.commit_ms.to_string(),
         ledger.resume_ms.to_string(),
         record.unchanged_pages.to_string(),
+        encoding.encoded_pages.to_string(),
+        encoding.encoded_bytes.to_string(),
+        encoding.cache_misses.to_string(),
+        encoding.overflow_pages.to_string(),
+        encoding.source_cpu_s.to_string(),
     ]
 }
 

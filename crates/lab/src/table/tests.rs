@@ -1,5 +1,5 @@
 use super::*;
-use crate::result::{DisruptionRecord, LedgerRecord, SCHEMA};
+use crate::result::{DisruptionRecord, EncodingRecord, LedgerRecord, SCHEMA};
 
 /// A record with every field given.
 pub(super) fn record() -> MigrationRecord {
@@ -40,6 +40,7 @@ pub(super) fn record() -> MigrationRecord {
         disruption: DisruptionRecord::default(),
         downtime: LedgerRecord::default(),
         unchanged_pages: 0,
+        encoding: EncodingRecord::default(),
         round: vec![round(0, false), round(1, false), round(2, true)],
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
 
+use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::{ByteCount, Share, duration};
 
 use super::{GuestConfig, HostConfig, LinkConfig, Pattern, PhaseConfig, WriterConfig};
@@ -207,6 +208,9 @@ impl WriterConfig {
         for (index, phase) in self.phases.iter().enumerate() {
             phase.validate(&format!("{key}.phases.{index}"))?;
         }
+        let size = format!("{key}.write-size");
+        check(self.write_size > ByteCount(0), &size, self.write_size, || "at least 1B".to_owned())?;
+        at_most(&size, self.write_size)?;
         within(&format!("{key}.write-cost"), self.write_cost, MAX_COST)?;
         within(&format!("{key}.catch-up"), self.catch_up, MAX_COST)
     }
@@ -256,6 +260,7 @@ impl HostConfig {
             ("start-tracking-cost", self.start_tracking_cost),
             ("tracking-fault", self.tracking_fault),
             ("pause", self.pause),
+            ("switchover-gate", self.switchover_gate),
             ("save-state", self.save_state),
             ("restore-state", self.restore_state),
             ("resume", self.resume),
@@ -267,9 +272,57 @@ impl HostConfig {
         }
         check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
             "a whole number from 1 to 1000000".to_owned()
+        })?;
+        self.validate_encodings()
+    }
+
+    fn validate_encodings(&self) -> Result<(), ConfigError> {
+        check((1..=MAX_STREAMS).contains(&self.streams), "host.streams", self.streams, || {
+            format!("a whole number from 1 to {MAX_STREAMS}")
+        })?;
+        if let Some(cache) = self.xbzrle.cache {
+            let key = "host.xbzrle.cache";
+            check(cache >= SMALLEST_CACHE && cache.0.is_power_of_two(), key, cache, || {
+                format!("`none`, or a power of two from {SMALLEST_CACHE} on, such as `64MiB`")
+            })?;
+            at_most(key, cache)?;
+            check(self.streams == 1, key, cache, || {
+                format!(
+                    "`none` with several streams (host.streams is {}), which send whole pages",
+                    self.streams
+                )
+            })?;
+        }
+        let compression = &self.compression;
+        if let Some(ratio) = compression.ratio {
+            check(ratio > Share::ZERO, "host.compression.ratio", ratio.as_f64(), || {
+                "`none`, or a share above 0, up to 1: what is left of a page".to_owned()
+            })?;
+        }
+        let threads = compression.threads;
+        check((1..=MAX_STREAMS).contains(&threads), "host.compression.threads", threads, || {
+            format!("a whole number from 1 to {MAX_STREAMS}")
+        })
+    }
+
+    /// Checks what depends on the size of a page.
+    ///
+    /// # Errors
+    ///
+    /// If the cache of xbzrle holds not a single page.
+    pub fn validate_for(&self, page_size: PageSize) -> Result<(), ConfigError> {
+        self.xbzrle.cache.map_or(Ok(()), |cache| {
+            check(cache >= page_size.bytes(), "host.xbzrle.cache", cache, || {
+                format!("`none`, or at least a page of the guest ({page_size})")
+            })
         })
     }
 }
+
+/// The most streams and threads: QEMU takes 255 of each.
+const MAX_STREAMS: u32 = 255;
+/// The smallest cache: the smallest page.
+const SMALLEST_CACHE: ByteCount = ByteCount::kib(4);
 
 impl LinkConfig {
     /// Checks the link, keys as in scenario files (`link.…`).
@@ -287,6 +340,7 @@ impl LinkConfig {
         })?;
         at_most("link.buffer", self.buffer)?;
         at_most("link.page-overhead", self.page_overhead)?;
+        at_most("link.packet-overhead", self.packet_overhead)?;
         at_most("link.zero-page-size", self.zero_page_size)?;
         at_most("link.message-overhead", self.message_overhead)?;
         self.validate_changes()?;
@@ -402,6 +456,51 @@ mod tests {
             }),
             refused("`guest.writers.0.hot-pages` cannot be 0: accepted is more than 0, as hot-writes is 0.9")
         );
+    }
+
+    #[test]
+    fn encodings_that_cannot_be_are_refused_by_name() {
+        let host = |change: fn(&mut HostConfig)| {
+            let mut host = HostConfig::default();
+            change(&mut host);
+            let checked = host.validate().and_then(|()| host.validate_for(PageSize::Mib2));
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            host(|h| h.xbzrle.cache = Some(ByteCount::mib(48))),
+            refused(
+                "`host.xbzrle.cache` cannot be 48MiB: accepted is `none`, or a power of two from 4KiB on, such as \
+                 `64MiB`"
+            )
+        );
+        assert_eq!(
+            host(|h| h.xbzrle.cache = Some(ByteCount::mib(1))),
+            refused(
+                "`host.xbzrle.cache` cannot be 1MiB: accepted is `none`, or at least a page of the guest (2MiB)"
+            )
+        );
+        assert_eq!(
+            host(|h| {
+                h.xbzrle.cache = Some(ByteCount::mib(64));
+                h.streams = 4;
+            }),
+            refused(
+                "`host.xbzrle.cache` cannot be 64MiB: accepted is `none` with several streams (host.streams is 4), \
+                 which send whole pages"
+            )
+        );
+        assert_eq!(
+            host(|h| h.compression.ratio = Some(Share::ZERO)),
+            refused(
+                "`host.compression.ratio` cannot be 0: accepted is `none`, or a share above 0, up to 1: what is left \
+                 of a page"
+            )
+        );
+        assert_eq!(
+            host(|h| h.streams = 0),
+            refused("`host.streams` cannot be 0: accepted is a whole number from 1 to 255")
+        );
+        assert_eq!(host(|h| h.xbzrle.cache = Some(ByteCount::mib(64))), Ok(()));
     }
 
     #[test]

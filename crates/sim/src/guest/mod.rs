@@ -41,6 +41,7 @@ mod rng;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod wear;
 mod writer;
 mod zero;
 mod zipf;
@@ -53,6 +54,7 @@ use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Share, Timestamp, VcpuSeconds};
 
 pub use self::rng::{Generator, stream};
+pub(crate) use self::wear::{History, Wear};
 
 use self::mask::Sampler;
 use self::pace::Held;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::mask::{Law, Sampler, each_word};
 use super::rng::{Generator, below};
+use super::wear::Wear;
 use super::zipf::Zipf;
 use crate::config::{Pattern, WriterConfig};
 use whimbrel_core::units::{Pages, Share};
@@ -122,6 +123,22 @@ impl Shape {
                 cycle_runs(set, from + start, to + start).iter().fold(0, |mask, run| mask | lanes(run, word))
             }
             Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
+        }
+    }
+
+    /// How often `page` was written after `writes` in all; none if it is not in the working set.
+    pub(super) fn wear(&self, page: u64, writes: f64) -> Option<Wear> {
+        let mean = |weight: f64| Wear { mean: writes * weight, count: 0.0 };
+        match self {
+            Self::Bands(bands) => {
+                bands.iter().find(|band| band.pages.contains(&page)).map(|band| mean(band.weight))
+            }
+            Self::Cycle(set, start) => set.contains(&page).then(|| {
+                let (length, total) = (set.end - set.start, (writes + start) as u64);
+                let count = total / length + u64::from(total % length > page - set.start);
+                Wear { mean: 0.0, count: count as f64 }
+            }),
+            Self::Zipf(zipf) => zipf.weight(page).map(mean),
         }
     }
 

@@ -12,7 +12,8 @@ use super::mask::Sampler;
 use super::pace::{Ability, Done, Held, Wish};
 use super::rng::Generator;
 use super::shape::Shape;
-use crate::config::WriterConfig;
+use super::wear::Touch;
+use crate::config::{WriteAt, WriterConfig};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub(super) struct Writer {
     asked: (u64, f64),
     /// Writes at the last harvest.
     harvested: f64,
+    /// Writes at the two harvests before it, the later one first.
+    harvested_before: [f64; 2],
+    /// Bytes that a write changes, and whether they are always the same.
+    change: (f64, bool),
     /// Words of the working set.
     words: Range<usize>,
     /// Writes up to which each word was drawn; less than `harvested` means: up to there. Empty unless
@@ -57,6 +62,8 @@ impl Writer {
             done: Done::default(),
             asked: (0, 0.0),
             harvested: 0.0,
+            harvested_before: [0.0; 2],
+            change: (config.write_size.as_f64(), config.write_at == WriteAt::Fixed),
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
         })
@@ -111,7 +118,18 @@ impl Writer {
 
     /// Forgets what was written so far: the log is clean at the moment of the last [`Writer::change`].
     pub(super) fn clean(&mut self) {
+        self.harvested_before = [self.harvested, self.harvested_before[0]];
         self.harvested = self.done.writes;
+    }
+
+    /// How `page` was written up to the last harvests and up to `writes`; none if it is not this writer's.
+    /// The harvest in which it was found dirty is the last one, or with `left_over` the one before.
+    pub(super) fn touch(&self, page: u64, left_over: bool, writes: f64) -> Option<Touch> {
+        let [last, before] = self.harvested_before;
+        let (before, found) = if left_over { (before, last) } else { (last, self.harvested) };
+        let [before, found, now] = [before, found, writes].map(|writes| self.shape.wear(page, writes));
+        let (size, fixed) = self.change;
+        Some(Touch { before: before?, found: found?, now: now?, size, fixed })
     }
 
     /// Draws the pages dirtied since the last harvest, up to the last [`Writer::change`]; says how many.

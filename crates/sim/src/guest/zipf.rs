@@ -162,6 +162,18 @@ impl Zipf {
         &self.groups
     }
 
+    /// The share of the writes that `page` gets; none if it is not in the set.
+    pub(super) fn weight(&self, page: u64) -> Option<f64> {
+        let index = ((page / 64).checked_sub(self.set.start / 64)?) as usize;
+        let class = *self.class_of.get(index).filter(|_| self.set.contains(&page))?;
+        if class & BY_PAGE == 0 {
+            self.weights.get(usize::from(class)).copied()
+        } else {
+            let weights = self.hottest.get(usize::from(class & !BY_PAGE))?;
+            Some(weights[(page % 64) as usize])
+        }
+    }
+
     /// Draws the pages that `writes` dirty; says how many.
     pub(super) fn draw(&self, writes: f64, sampler: &mut Sampler, sink: &mut impl FnMut(usize, u64)) -> u64 {
         let mut count = 0;

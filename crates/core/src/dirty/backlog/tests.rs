@@ -22,6 +22,7 @@ enum Op {
     /// Sends with a filter for the bits of each word, and stops after so many blocks.
     Take(u64, u64),
     TakeRun(u64),
+    TakePage(u64),
     Close,
     Acknowledge,
     WrongAcknowledge(u64),
@@ -35,6 +36,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..29_usize, any::<u64>()).prop_map(|(word, mask)| Op::DirtyWord(word, mask)),
         3 => (any::<u64>(), 0..30_u64).prop_map(|(mask, blocks)| Op::Take(mask, blocks)),
         2 => (0..300_u64).prop_map(Op::TakeRun),
+        2 => (0..1900_u64).prop_map(Op::TakePage),
         2 => Just(Op::Close),
         2 => Just(Op::Acknowledge),
         1 => (0..9_u64).prop_map(Op::WrongAcknowledge),
@@ -147,6 +149,13 @@ impl World {
                 }
                 None => assert!(most == 0 || self.pending.is_empty()),
             },
+            Op::TakePage(page) => {
+                self.backlog.seek(PageNumber(page));
+                assert_eq!(self.backlog.take_page(PageNumber(page)), self.pending.contains(&page));
+                if self.pending.contains(&page) {
+                    self.took(page);
+                }
+            }
             _ => {}
         }
     }

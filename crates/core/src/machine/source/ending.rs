@@ -49,8 +49,12 @@ impl Source {
                     self.duties.resuming = true;
                     self.actions.push_back(SourceAction::Resume);
                 }
+                // Its memory is still wanted.
+                Effect::ReleaseGuest if self.owes_pages() => {}
                 Effect::ReleaseGuest => self.actions.push_back(SourceAction::Release),
                 Effect::Report(Notice::InDoubt) => {
+                    // Pages that the guest asked for early may have been lost on their way.
+                    self.put_back();
                     self.phase = SourcePhase::InDoubt;
                     self.deadline = None;
                     self.actions.push_back(SourceAction::Reconnect);
@@ -66,10 +70,11 @@ impl Source {
     /// Where the right to run is now decides which way the migration ends.
     pub(super) fn follow_the_right(&mut self, now: Timestamp, lost: bool) {
         use SourcePhase as P;
-        if matches!(self.phase, P::Idle | P::Returning | P::Releasing | P::Done) {
+        if matches!(self.phase, P::Idle | P::PostCopy | P::Returning | P::Releasing | P::Done) {
             return;
         }
         match self.handoff.right() {
+            Right::Theirs if self.owes_pages() => self.send_what_is_missing(now),
             Right::Theirs => {
                 self.deadline = None;
                 self.phase = P::Releasing;
@@ -94,6 +99,13 @@ impl Source {
 
     /// Undoes, in the reverse order of doing, what was set up for the migration.
     pub(super) fn clean_up(&mut self, now: Timestamp) {
+        self.lift_the_burden();
+        self.rounds.close(now);
+        self.settle(now);
+    }
+
+    /// Ends what slows the guest.
+    pub(super) fn lift_the_burden(&mut self) {
         if !self.controller.progress().throttle.is_off() {
             self.controller.unthrottled();
             self.actions.push_back(SourceAction::Throttle(Throttle::Off));
@@ -101,8 +113,6 @@ impl Source {
         if self.duties.tracking {
             self.actions.push_back(SourceAction::StopTracking);
         }
-        self.rounds.close(now);
-        self.settle(now);
     }
 
     /// Done as soon as nothing is left to be undone.
@@ -162,6 +172,9 @@ impl Source {
             if self.handoff.may_cancel() {
                 self.end(Outcome::Failed, "the destination did not answer in time");
             }
+            if self.phase == SourcePhase::PostCopy {
+                self.lost_the_connection();
+            }
             self.tell_handoff(now, handoff::SourceEvent::Disconnected)?;
         }
         Ok(())
@@ -186,9 +199,16 @@ impl Source {
             (_, Right::Undecided) if self.handoff.in_doubt() => {
                 (Outcome::InDoubt, "only the destination knows whether it runs the guest, and it was lost")
             }
-            (Some(ending), _) if completed || ending.outcome != Outcome::Completed => {
+            (Some(ending), _)
+                if completed && self.phase != SourcePhase::PostCopy
+                    || ending.outcome != Outcome::Completed =>
+            {
                 (ending.outcome, ending.why.as_str())
             }
+            _ if self.phase == SourcePhase::PostCopy && !self.handoff.is_connected() => (
+                Outcome::GuestLost,
+                "the connection was lost in post-copy: without it the guest lacks pages that only the source has",
+            ),
             _ => (Outcome::InProgress, "the migration has not ended"),
         };
         let ending = self.ending.as_ref();
@@ -197,7 +217,7 @@ impl Source {
         Report {
             outcome,
             why: why.to_owned(),
-            converged: completed && ending.is_some_and(|ending| !ending.forced),
+            converged: outcome == Outcome::Completed && ending.is_some_and(|ending| !ending.forced),
             total: end.since(self.stopwatch.started),
             downtime: if completed { self.stopwatch.ledger() } else { Ledger::default() },
             paused_in_vain: if completed || self.handoff.held() == Held::Nothing {
@@ -209,6 +229,7 @@ impl Source {
             sent_pages: progress.sent_pages,
             memory: progress.memory.bytes(progress.page_size),
             rounds: self.rounds.finished(),
+            post_copy: self.post_copy.and_then(|post_copy| post_copy.report(end)),
             clean_up_failures: self.clean_up_failures.clone(),
         }
     }

@@ -5,9 +5,9 @@
 //! must never hold a parameter without its default and source, nor accept a value that it would not
 //! print again ([`Policy::parameters`]): journals repeat a run from these texts.
 //!
-//! Most presets have no memory: what they answer follows from the moment and the progress record alone.
-//! Where one has (the round before, a duty in force), it changes at the starts and ends of rounds, or at
-//! ticks for which the preset's last answer said that they may not be skipped.
+//! What a preset answers follows from the moment, the progress record and its memory. A memory may change
+//! only when a round starts or ends and at the moments that its last [`Until`](super::Until) names, so
+//! skipping a tick before that can never lose anything.
 
 mod cloud_hypervisor;
 mod cloud_hypervisor_legacy;
@@ -36,7 +36,7 @@ pub use self::fixed_rounds::FixedRounds;
 pub use self::hyperv::{HyperV, Release};
 pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
 pub use self::pure_postcopy::PurePostcopy;
-pub use self::qemu::QemuDefault;
+pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCopy};
 pub use self::quick::Quick;
 pub use self::vmware::VmwareSdps;
 pub use self::xen::{AdaptiveRate, Clark2005, Xen5, XenClassic};
@@ -49,7 +49,10 @@ pub static PRESETS: &[PresetInfo] = &[
     fixed_rounds::INFO,
     quick::INFO,
     pure_postcopy::INFO,
-    qemu::INFO,
+    qemu::DEFAULT,
+    qemu::AUTO_CONVERGE,
+    qemu::DIRTY_LIMIT,
+    qemu::POSTCOPY,
     xen::five::INFO,
     xen::classic::INFO,
     xen::clark::INFO,

@@ -97,7 +97,9 @@ fn a_refusal_quotes_no_more_than_a_line_of_a_hostile_text() {
         build("xen-5", &given(&[("min-dirty", &long)])),
     ] {
         let text = error.expect_err("refused").to_string();
-        assert!(text.len() < 300 && !text.contains('\n'), "{text}");
+        // A refusal may list all presets, however many there are.
+        let names: usize = presets().iter().map(|preset| preset.name.len() + 2).sum();
+        assert!(text.len() < 200 + names && !text.contains('\n'), "{text}");
     }
 }
 

@@ -1,0 +1,181 @@
+//! Post-copy at the source: the guest runs at the destination, and the pages that it lacks follow.
+//!
+//! Called by the source's machine from the last harvest on. Pages that the guest waits for are sent
+//! first, the others behind them; each is sent once, unless the connection breaks and nobody knows what
+//! arrived. From the handover on this side has nothing to decide: it can't take the guest back, and
+//! without its pages the guest can't go on.
+
+use std::time::Duration;
+
+use super::super::event::{Failure, SourceAction, Step, Transmit};
+use super::super::handoff::Right;
+use super::super::message::Message;
+use super::super::phase::SourcePhase;
+use super::Source;
+use crate::controller::{Harvested, Transmitted};
+use crate::layout::PageNumber;
+use crate::report::{Outcome, PostCopyReport};
+use crate::units::{Pages, Timestamp};
+
+/// The longest slice of sending in post-copy: nobody decides anything between two, but a page that is
+/// asked for may have to wait for one (ours; QEMU looks at its queue of requests before each page).
+const SLICE: Duration = Duration::from_millis(10);
+
+/// What is known of a post-copy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PostCopy {
+    /// Pages that the destination lacks when the guest is handed over.
+    pub(super) missing: Pages,
+    /// When the source knew that the guest runs there.
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+    requests: u64,
+    /// The driver was asked to transmit and has not answered.
+    transmitting: bool,
+    /// The connection broke since it was asked: nobody knows what arrived.
+    broken: bool,
+}
+
+impl PostCopy {
+    /// The report of it at `now`; none if nothing was missing.
+    pub(super) fn report(self, now: Timestamp) -> Option<PostCopyReport> {
+        let started = self.started?;
+        let length = self.ended.unwrap_or(now).since(started);
+        Some(PostCopyReport { started, length, missing: self.missing, requests: self.requests })
+    }
+}
+
+impl Source {
+    /// Whether pages that the last harvest left are sent after the handover.
+    pub(super) fn leaves_behind(&mut self, harvested: Harvested) -> bool {
+        let Some(post_copy) = &mut self.post_copy else { return false };
+        post_copy.missing = harvested.pending;
+        harvested.pending > Pages(0)
+    }
+
+    /// Whether the destination lacks pages, or will once it runs the guest.
+    pub(super) fn owes_pages(&self) -> bool {
+        self.post_copy.is_some_and(|post_copy| post_copy.missing > Pages(0) && post_copy.ended.is_none())
+    }
+
+    /// The guest runs at the destination.
+    pub(super) fn send_what_is_missing(&mut self, now: Timestamp) {
+        self.deadline = None;
+        self.phase = SourcePhase::PostCopy;
+        if let Some(post_copy) = &mut self.post_copy {
+            post_copy.started = Some(now);
+        }
+        self.lift_the_burden();
+        self.transmit_behind();
+    }
+
+    fn transmit_behind(&mut self) {
+        if let Some(post_copy) = &mut self.post_copy {
+            post_copy.transmitting = true;
+        }
+        let transmit = Transmit { slice: Some(SLICE), last: true };
+        self.actions.push_back(SourceAction::Transmit(transmit));
+    }
+
+    /// The guest waits for a page. It may do so before the source knows that it runs.
+    pub(super) fn requested(&mut self, page: PageNumber) {
+        if !matches!(self.phase, SourcePhase::AwaitingRunning | SourcePhase::PostCopy) {
+            return;
+        }
+        if let Some(post_copy) = &mut self.post_copy {
+            post_copy.requests += 1;
+            self.actions.push_back(SourceAction::Urgent(page));
+        }
+    }
+
+    /// Some of the missing pages were sent.
+    pub(super) fn pages_followed(&mut self, now: Timestamp, sent: Transmitted) {
+        self.controller.account(now, sent);
+        self.rounds.sent(sent);
+        let Some(post_copy) = &mut self.post_copy else { return };
+        post_copy.transmitting = false;
+        let broken = std::mem::take(&mut post_copy.broken);
+        if broken {
+            self.put_back();
+        }
+        if !self.handoff.is_connected() {
+            return;
+        }
+        if broken || sent.pending > Pages(0) {
+            self.transmit_behind();
+        } else {
+            self.close_last_round(now);
+        }
+    }
+
+    /// Everything is sent: the destination says when it has it.
+    fn close_last_round(&mut self, now: Timestamp) {
+        let round = self.last_numbered_round().saturating_add(1);
+        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        if let Ok(gate) = self.backlog.close_gate() {
+            self.awaited = Some((gate, round));
+        }
+        self.await_answer(now);
+    }
+
+    /// Nobody knows what arrived of the pages in flight.
+    pub(super) fn put_back(&mut self) {
+        self.backlog.put_back();
+        self.awaited = None;
+    }
+
+    pub(super) fn lost_the_connection(&mut self) {
+        self.deadline = None;
+        let Some(post_copy) = &mut self.post_copy else { return };
+        if post_copy.transmitting {
+            // Put back when the driver has stopped.
+            post_copy.broken = true;
+        } else {
+            self.put_back();
+        }
+        self.actions.push_back(SourceAction::Reconnect);
+    }
+
+    /// The destination asks again for what the guest waits for; the rest follows as before.
+    pub(super) fn connected_again(&mut self) {
+        if self.post_copy.is_some_and(|post_copy| !post_copy.transmitting) {
+            self.transmit_behind();
+        }
+    }
+
+    /// The destination has every page.
+    pub(super) fn nothing_is_missing(&mut self, now: Timestamp) {
+        self.deadline = None;
+        if let Some(post_copy) = &mut self.post_copy {
+            post_copy.ended = Some(now);
+        }
+        self.rounds.close(now);
+        self.release(now);
+    }
+
+    /// Something failed here while the destination lacks pages.
+    pub(super) fn failed_behind(&mut self, now: Timestamp, failure: &Failure) {
+        if failure.step == Step::StopTracking {
+            self.duties.tracking = false;
+            self.clean_up_failures.push(failure.to_string());
+        } else {
+            self.abandon(now, &failure.to_string());
+        }
+    }
+
+    /// The guest will never get the pages that it lacks.
+    pub(super) fn abandon(&mut self, now: Timestamp, why: &str) {
+        self.end(Outcome::GuestLost, &format!("{why}: start the guest from its disks"));
+        if let Some(post_copy) = &mut self.post_copy {
+            post_copy.ended = Some(now);
+        }
+        self.release(now);
+    }
+
+    fn release(&mut self, now: Timestamp) {
+        debug_assert_eq!(self.handoff.right(), Right::Theirs);
+        self.phase = SourcePhase::Releasing;
+        self.actions.push_back(SourceAction::Release);
+        self.clean_up(now);
+    }
+}
