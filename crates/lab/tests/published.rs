@@ -153,20 +153,45 @@ fn qemu_idle_guest_of_54_gib_total_within_2_percent() {
 #[test]
 fn qemu_idle_guest_of_54_gib_downtime_is_the_unstated_limit_and_not_the_40_ms_published() {
     let record = run("qemu-qatzip");
-    near("downtime, ms", record.downtime_ms, 40.0, [5.0, 8.0]);
+    near("downtime, ms", record.downtime_ms, 40.0, [6.0, 9.0]);
     let tight = run_with("qemu-qatzip", &["policy.downtime-limit=10ms"]);
     assert!(tight.downtime_ms < 120.0, "{}", tight.downtime_ms);
 }
 
-/// 16 MiB that are rewritten all the time take 500 ms at 32 MiB/s: only deltas end this migration.
+/// What zstd leaves of a page and how fast it is are read off the same run.
 #[test]
-fn qemu_2013_without_deltas_the_bulk_round_is_86_percent_of_the_time_and_the_rest_never_ends() {
+fn qemu_idle_guest_of_54_gib_with_zstd_total_within_5_percent() {
+    let record = run_with("qemu-qatzip", &["host.compression.ratio=0.373"]);
+    is_complete(&record);
+    near("total time, ms", record.total_ms, 20_165.0, [1.0, 1.05]);
+    near("downtime, ms", record.downtime_ms, 24.0, [5.0, 7.0]);
+}
+
+#[test]
+fn qemu_2013_xbzrle_total_within_12_percent_bytes_within_10_and_downtime_within_2_ms() {
     let record = run("qemu-xbzrle-2013");
+    is_complete(&record);
+    near("total time, ms", record.total_ms, 22_185.0, [0.87, 0.9]);
+    near("sent, kB", record.sent_bytes as f64 / 1024.0, 706_034.0, [0.9, 0.93]);
+    near("downtime, ms", record.downtime_ms, 29.0, [0.93, 1.0]);
+    near("zero pages", record.round[0].zero_pages as f64, 108_556.0, [0.999, 1.001]);
+}
+
+/// The simulated guest converges after the first small round; the real one after some 29 passes over 16 MiB,
+/// because its rounds were longer. What made them so is not stated.
+#[test]
+fn qemu_2013_xbzrle_converges_many_small_rounds_earlier() {
+    let record = run("qemu-xbzrle-2013");
+    near("deltas", record.encoding.encoded_pages as f64, 117_811.0, [0.05, 0.08]);
+    near("misses", record.encoding.cache_misses as f64, 18_750.0, [0.55, 0.62]);
+}
+
+/// 16 MiB that are rewritten all the time take 500 ms at 32 MiB/s.
+#[test]
+fn qemu_2013_without_xbzrle_never_converges() {
+    let record = run_with("qemu-xbzrle-2013", &["host.xbzrle.cache=none"]);
     assert_eq!(record.outcome, "timed-out");
-    let bulk = &record.round[0];
-    near("bulk round of the published total, s", bulk.length_ms / 1e3, 22.185, [0.84, 0.88]);
-    near("zero pages", bulk.zero_pages as f64, 108_556.0, [0.999, 1.001]);
-    near("bulk bytes of all published, kB", bulk.sent_bytes as f64 / 1024.0, 706_034.0, [0.86, 0.92]);
+    near("bulk round of the published total, s", record.round[0].length_ms / 1e3, 22.185, [0.84, 0.88]);
 }
 
 /// How much of the guest's memory was in use and how fast the host scans zero pages is not stated: the
