@@ -146,11 +146,15 @@ pub struct Ledger {
     /// Writing *running* to stable storage and resuming the vCPUs at the destination.
     #[serde(with = "duration")]
     pub resume: Duration,
+    /// In post-copy: from the first instruction at the destination until the guest has the pages without
+    /// which it does nothing that can be seen. A ground that can't know it leaves it at zero.
+    #[serde(with = "duration")]
+    pub first_pages: Duration,
 }
 
 impl Ledger {
     /// The parts with their names, in the order of time.
-    pub fn parts(&self) -> [(&'static str, Duration); 9] {
+    pub fn parts(&self) -> [(&'static str, Duration); 10] {
         [
             ("pause", self.pause),
             ("held", self.held),
@@ -161,10 +165,12 @@ impl Ledger {
             ("restore", self.restore),
             ("commit", self.commit),
             ("resume", self.resume),
+            ("first-pages", self.first_pages),
         ]
     }
 
-    /// The downtime: from the last instruction at the source to the first at the destination.
+    /// The downtime: from the last instruction at the source to the first at the destination that brings
+    /// the guest on.
     pub fn total(&self) -> Duration {
         self.parts().iter().map(|(_, part)| *part).sum()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
-use whimbrel_core::report::{Ledger, RoundReport};
+use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
 use whimbrel_core::units::{Bandwidth, PageRate};
 use whimbrel_sim::{Encoding, Run};
 
@@ -21,7 +21,7 @@ pub struct MigrationRecord {
     pub schema: u32,
     /// How it ended: `completed`, `aborted`, `timed-out`, ….
     pub outcome: &'static str,
-    /// It completed, and not because the policy ran into a bound of its own.
+    /// It completed, not because the policy ran into a bound of its own and not by post-copy.
     pub converged: bool,
     /// Why it ended so, in words.
     pub why: String,
@@ -29,7 +29,8 @@ pub struct MigrationRecord {
     pub seed: u64,
     /// Total migration time, milliseconds.
     pub total_ms: f64,
-    /// From the last instruction at the source to the first at the destination, milliseconds.
+    /// From the last instruction at the source to the first at the destination that brings the guest on,
+    /// milliseconds. In post-copy that is more than the handover: see `downtime.first_pages_ms`.
     pub downtime_ms: f64,
     /// The downtime and the time until the network knows the guest's new place, milliseconds.
     pub unreachable_ms: f64,
@@ -41,12 +42,14 @@ pub struct MigrationRecord {
     pub rounds: usize,
     /// Bytes sent over guest memory.
     pub amplification: f64,
-    /// What the guest lost to throttle, pause and tracking faults, vCPU-seconds.
+    /// What the guest lost to throttle, pause, waiting for pages and tracking faults, vCPU-seconds.
     pub disruption_vcpu_s: f64,
     /// The same by cause.
     pub disruption: DisruptionRecord,
     /// The downtime by parts.
     pub downtime: LedgerRecord,
+    /// What was done by post-copy.
+    pub post_copy: PostCopyRecord,
     /// Pages that harvests found dirty though their content had not changed.
     pub unchanged_pages: u64,
     /// What encoding pages came to, and the CPU time of sending.
@@ -63,8 +66,21 @@ pub struct DisruptionRecord {
     pub throttle_vcpu_s: f64,
     /// Paused.
     pub pause_vcpu_s: f64,
+    /// Waiting for pages after the handover.
+    pub post_copy_vcpu_s: f64,
     /// First writes to pages that were write-protected for tracking.
     pub tracking_faults_vcpu_s: f64,
+}
+
+/// What was done by post-copy; zero if nothing was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PostCopyRecord {
+    /// From the handover until the destination had every page, milliseconds.
+    pub length_ms: f64,
+    /// Pages that the destination lacked at the handover.
+    pub missing_pages: u64,
+    /// Pages that it asked for.
+    pub requests: u64,
 }
 
 /// What encoding pages came to.
@@ -87,6 +103,7 @@ pub struct EncodingRecord {
 #[allow(missing_docs)] // Documented at `whimbrel_core::report::Ledger`.
 pub struct LedgerRecord {
     pub pause_ms: f64,
+    pub held_ms: f64,
     pub harvest_ms: f64,
     pub last_pages_ms: f64,
     pub save_ms: f64,
@@ -94,6 +111,7 @@ pub struct LedgerRecord {
     pub restore_ms: f64,
     pub commit_ms: f64,
     pub resume_ms: f64,
+    pub first_pages_ms: f64,
 }
 
 /// One pass over memory.
@@ -103,6 +121,8 @@ pub struct RoundRecord {
     pub round: u32,
     /// Sent while the guest was paused.
     pub paused: bool,
+    /// Sent after the guest was handed over.
+    pub post_copy: bool,
     /// Since the start of the migration, milliseconds.
     pub started_ms: f64,
     /// Milliseconds.
@@ -123,8 +143,10 @@ pub struct RoundRecord {
     pub dirty_pages_per_s: Option<f64>,
     /// Bytes a second over the whole round.
     pub bandwidth_bytes_per_s: Option<u64>,
-    /// Share of CPU taken away at its end.
+    /// Share of CPU taken away at its end; zero also for a dirty limit.
     pub throttle: f64,
+    /// How the guest was slowed at its end; none if it was not.
+    pub throttled: Option<String>,
     /// The last decision in it.
     pub decision: Option<&'static str>,
     /// Why.
@@ -176,9 +198,11 @@ impl MigrationRecord {
             disruption: DisruptionRecord {
                 throttle_vcpu_s: lost.throttle.as_f64(),
                 pause_vcpu_s: lost.pause.as_f64(),
+                post_copy_vcpu_s: lost.post_copy.as_f64(),
                 tracking_faults_vcpu_s: lost.tracking_faults.as_f64(),
             },
             downtime: LedgerRecord::of(&report.downtime),
+            post_copy: report.post_copy.as_ref().map(PostCopyRecord::of).unwrap_or_default(),
             unchanged_pages: run.unchanged_pages.0,
             encoding: EncodingRecord::of(&run.encoding),
             round: report.rounds.iter().map(RoundRecord::of).collect(),
@@ -190,6 +214,17 @@ impl MigrationRecord {
     pub fn totals_only(mut self) -> Self {
         self.round = Vec::new();
         self
+    }
+}
+
+impl PostCopyRecord {
+    /// The record of a post-copy.
+    pub fn of(post_copy: &PostCopyReport) -> Self {
+        Self {
+            length_ms: milliseconds(post_copy.length),
+            missing_pages: post_copy.missing.0,
+            requests: post_copy.requests,
+        }
     }
 }
 
@@ -211,6 +246,7 @@ impl LedgerRecord {
     pub fn of(ledger: &Ledger) -> Self {
         Self {
             pause_ms: milliseconds(ledger.pause),
+            held_ms: milliseconds(ledger.held),
             harvest_ms: milliseconds(ledger.harvest),
             last_pages_ms: milliseconds(ledger.last_pages),
             save_ms: milliseconds(ledger.save),
@@ -218,7 +254,24 @@ impl LedgerRecord {
             restore_ms: milliseconds(ledger.restore),
             commit_ms: milliseconds(ledger.commit),
             resume_ms: milliseconds(ledger.resume),
+            first_pages_ms: milliseconds(ledger.first_pages),
         }
+    }
+
+    /// The parts with their names for people, in the order of time.
+    pub fn parts(&self) -> [(&'static str, f64); 10] {
+        [
+            ("pause", self.pause_ms),
+            ("held", self.held_ms),
+            ("harvest", self.harvest_ms),
+            ("last pages", self.last_pages_ms),
+            ("save", self.save_ms),
+            ("transfer", self.transfer_ms),
+            ("restore", self.restore_ms),
+            ("commit", self.commit_ms),
+            ("resume", self.resume_ms),
+            ("first pages", self.first_pages_ms),
+        ]
     }
 }
 
@@ -228,6 +281,7 @@ impl RoundRecord {
         Self {
             round: round.round,
             paused: round.paused,
+            post_copy: round.post_copy,
             started_ms: round.started.as_nanos() as f64 / 1e6,
             length_ms: milliseconds(round.length),
             dirtied_pages: round.dirtied.0,
@@ -239,6 +293,7 @@ impl RoundRecord {
             dirty_pages_per_s: round.dirty_rate.map(PageRate::per_second),
             bandwidth_bytes_per_s: round.bandwidth.map(Bandwidth::bytes_per_second),
             throttle: round.throttle.share().as_f64(),
+            throttled: (!round.throttle.is_off()).then(|| round.throttle.to_string()),
             decision: round.decision.as_ref().map(|decided| decision_name(decided.decision)),
             reason: round.decision.as_ref().map(|decided| decided.reason.to_string()),
         }

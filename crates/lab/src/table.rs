@@ -216,13 +216,16 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
     let names = ["round", "at", "length", "dirtied", "pending", "sent", "sent", "rate", "dirtied/s"];
     let mut columns = Columns::new(&names.map(|name| (name, Right)));
-    let throttled = rounds.iter().any(|round| round.throttle > 0.0);
     for round in rounds {
         let rate = round
             .bandwidth_bytes_per_s
             .map_or_else(|| "-".to_owned(), |rate| format!("{}/s", ByteCount(rate).human()));
         columns.row(vec![
-            if round.paused { format!("{} paused", round.round) } else { round.round.to_string() },
+            match (round.paused, round.post_copy) {
+                (true, _) => format!("{} paused", round.round),
+                (_, true) => format!("{} behind", round.round),
+                _ => round.round.to_string(),
+            },
             milliseconds(Some(round.started_ms)),
             milliseconds(Some(round.length_ms)),
             round.dirtied_pages.to_string(),
@@ -239,31 +242,29 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     for (line, round) in lines[1..].iter().zip(rounds) {
         let _ = writeln!(text, "{line}");
         if let Some(decision) = round.decision {
-            let throttle =
-                if throttled { format!(" [throttle {}]", per_cent(round.throttle)) } else { String::new() };
+            let throttle = round.throttled.as_ref().map(|throttle| format!(" [throttle {throttle}]"));
+            let throttle = throttle.unwrap_or_default();
             let reason = round.reason.as_deref().unwrap_or("no reason given");
             text.push_str(&wrap(&format!("{decision}{throttle}: {reason}"), "       ", width));
         }
     }
-    text.push_str("dirtied, pending and the first sent: pages; sent while paused: the last copy\n");
+    text.push_str("dirtied, pending and the first sent: pages; sent while paused: the last copy");
+    text.push_str(if rounds.iter().any(|round| round.post_copy) {
+        "; behind: sent after the handover\n"
+    } else {
+        "\n"
+    });
     text
 }
 
 fn ledger(record: &MigrationRecord) -> String {
-    let parts = &record.downtime;
     let mut columns = Columns::new(&[("downtime", Align::Left), ("", Align::Right)]);
-    for (name, part) in [
-        ("  pause", parts.pause_ms),
-        ("  harvest", parts.harvest_ms),
-        ("  last pages", parts.last_pages_ms),
-        ("  save", parts.save_ms),
-        ("  transfer", parts.transfer_ms),
-        ("  restore", parts.restore_ms),
-        ("  commit", parts.commit_ms),
-        ("  resume", parts.resume_ms),
-        ("  in all", record.downtime_ms),
-    ] {
-        columns.row(vec![name.to_owned(), milliseconds(Some(part))]);
+    // What only some migrations have is named only there.
+    let rare = ["held", "first pages"];
+    let parts =
+        record.downtime.parts().into_iter().filter(|(name, part)| *part > 0.0 || !rare.contains(name));
+    for (name, part) in parts.chain([("in all", record.downtime_ms)]) {
+        columns.row(vec![format!("  {name}"), milliseconds(Some(part))]);
     }
     columns.lines().join("\n") + "\n"
 }
@@ -286,6 +287,18 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
             record.rounds
         ),
     );
+    let post_copy = &record.post_copy;
+    if post_copy.missing_pages > 0 {
+        say(
+            "post-copy",
+            &format!(
+                "{} pages were missing at the handover, {} of them were asked for; all there after {}",
+                post_copy.missing_pages,
+                post_copy.requests,
+                milliseconds(Some(post_copy.length_ms))
+            ),
+        );
+    }
     let encoding = &record.encoding;
     if encoding.encoded_pages + encoding.cache_misses > 0 {
         say(
@@ -300,10 +313,14 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
         );
         say("source CPU", &format!("{:.3} s", encoding.source_cpu_s));
     }
+    let waiting = match lost.post_copy_vcpu_s {
+        0.0 => String::new(),
+        waiting => format!(" waiting for pages {waiting:.3},"),
+    };
     say(
         "guest lost",
         &format!(
-            "{:.3} vCPU-s: throttle {:.3}, pause {:.3}, tracking faults {:.3}",
+            "{:.3} vCPU-s: throttle {:.3}, pause {:.3},{waiting} tracking faults {:.3}",
             record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s, lost.tracking_faults_vcpu_s
         ),
     );

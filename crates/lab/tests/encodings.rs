@@ -79,7 +79,7 @@ fn several_streams_over_a_capped_link_are_near_what_was_measured() {
 
 /// QEMU's `docs/devel/migration/qatzip-compression.rst`: 54 GiB of the Silesia corpus in an idle guest of
 /// 64 GiB, 8 channels, 10 Gbit/s. Ratio and speed are taken from the same table, so what is checked is that
-/// they make a run: with zstd the CPU binds, with QATzip and without compression the link.
+/// they make a run: with zstd the CPU binds, with `QATzip` and without compression the link.
 #[test]
 fn published_runs_with_compression_follow_from_their_ratio_and_speed() {
     let run = |ratio: Option<f64>, speed: &str| {

@@ -215,6 +215,16 @@ impl Link {
         now.max(self.falls_to(level))
     }
 
+    /// Hands over `bytes` at `now` on a connection of their own, which shares with this one what is queued
+    /// at the device: the last `shared` bytes handed over, or rather what is left of them. Gives the time
+    /// at which they have left the wire; everything else leaves that much later.
+    pub(crate) fn overtake(&mut self, now: Nanos, bytes: f64, shared: f64) -> Nanos {
+        let queued = self.queued(now);
+        let behind = (queued - shared).max(0.0);
+        self.push(now, bytes);
+        self.falls_to(behind)
+    }
+
     /// A time by which `bytes` are surely copied from `now` on; infinite where the rate changes meanwhile.
     #[inline(always)]
     pub(crate) fn copied_by(&self, now: Nanos, bytes: f64) -> Nanos {

@@ -4,6 +4,8 @@
 //! when it is done. It decides nothing: what is sent and when the guest is paused is the machines' and
 //! the policy's affair, so that a run here takes the same steps as a live one.
 
+mod post_copy;
+
 use std::time::Duration;
 
 use rand_core::Rng as _;
@@ -15,14 +17,15 @@ use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError, Source,
     SourceAction, SourceEvent, SourcePhase, Transmit,
 };
-use whimbrel_core::policy::Policy;
+use whimbrel_core::policy::{ChangeError, Policy};
 use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Timestamp};
 
+use self::post_copy::PostCopy;
 use crate::codec::Encoding;
-use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig};
+use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig, PostCopyOrder};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};
 use crate::queue::Queue;
@@ -33,9 +36,9 @@ use crate::witness::Witness;
 pub const CAPABILITIES: Capabilities = Capabilities {
     throttle: true,
     dirty_limit: false,
-    post_copy: false,
+    post_copy: true,
     harvest_on_demand: true,
-    pause: false,
+    pause: true,
 };
 
 /// A migration to simulate.
@@ -51,6 +54,8 @@ pub struct Setup {
     pub link: LinkConfig,
     /// The policy, as it is before the migration.
     pub policy: Box<dyn Policy>,
+    /// Changes of the policy's parameters while it runs.
+    pub changes: Vec<PolicyChange>,
     /// Seed of every random choice.
     pub seed: u64,
     /// Virtual time after which the migration is cancelled.
@@ -72,6 +77,7 @@ impl Setup {
             host: HostConfig::default(),
             link: LinkConfig::default(),
             policy,
+            changes: Vec::new(),
             seed: 0,
             time_limit: Duration::from_hours(1),
             journal: true,
@@ -79,6 +85,17 @@ impl Setup {
             witness: false,
         }
     }
+}
+
+/// Somebody changes a parameter of the policy while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// From the start of the migration. Later than the handover, it has no effect.
+    pub at: Duration,
+    /// Which parameter.
+    pub parameter: String,
+    /// To what.
+    pub value: String,
 }
 
 /// What a simulated migration came to.
@@ -98,7 +115,7 @@ pub struct Run {
     pub silence: Option<Duration>,
     /// What the source alone makes of the ledger's `commit`, from half of the way there and back.
     pub commit_as_told: Option<Duration>,
-    /// `silence`, and the time until the network knows the guest's new place.
+    /// From the pause until the network knows the guest's new place and the guest does something there.
     pub unreachable: Option<Duration>,
     /// Events and decisions, if they were recorded.
     pub journal: Journal,
@@ -133,6 +150,9 @@ pub enum SimError {
     /// The policy needs what the simulator does not offer.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// The policy does not take a change.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// A machine did not take an event: a bug of whimbrel.
     #[error("internal error")]
     Machine(#[from] MachineError),
@@ -186,6 +206,10 @@ enum Event {
         at: Side,
         message: Message,
     },
+    /// The guest at the destination does or meets something, as far as was known when this was noted.
+    Guest,
+    /// The policy's parameters change: which change.
+    Change(usize),
     /// The connection is lost for good.
     Lost,
     TimeLimit,
@@ -218,6 +242,7 @@ struct Migration<'a> {
     runs_here: bool,
     runs_there: Option<Timestamp>,
     copy_exact: Option<bool>,
+    post_copy: PostCopy,
     unchanged: Pages,
     now: Timestamp,
 }
@@ -228,6 +253,10 @@ impl<'a> Migration<'a> {
         setup.host.validate()?;
         setup.host.validate_for(setup.guest.page_size)?;
         setup.link.validate()?;
+        let mut trial = setup.policy.clone();
+        for change in &setup.changes {
+            trial.set_parameter(&change.parameter, &change.value)?;
+        }
         let detail = match (setup.witness, setup.host.skip_redirtied) {
             (true, _) => Detail::Versions,
             (false, true) => Detail::Words,
@@ -250,6 +279,9 @@ impl<'a> Migration<'a> {
         if let Some(lost_at) = setup.link.lost_at {
             queue.push(Timestamp::ZERO.saturating_add(lost_at), Event::Lost);
         }
+        for (index, change) in setup.changes.iter().enumerate() {
+            queue.push(Timestamp::ZERO.saturating_add(change.at), Event::Change(index));
+        }
         Ok(Self {
             setup,
             queue,
@@ -268,6 +300,7 @@ impl<'a> Migration<'a> {
             runs_here: true,
             runs_there: None,
             copy_exact: None,
+            post_copy: PostCopy::new(setup.host.post_copy_order == PostCopyOrder::HotFirst, numbers),
             unchanged: Pages(0),
             now: Timestamp::ZERO,
         })
@@ -295,13 +328,13 @@ impl<'a> Migration<'a> {
         let doubt_stays = !self.connected;
         let source = match self.source.phase() {
             SourcePhase::Done => true,
-            SourcePhase::InDoubt => doubt_stays,
+            SourcePhase::InDoubt | SourcePhase::PostCopy => doubt_stays,
             _ => false,
         };
         source
             && match self.destination.phase() {
                 DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone => true,
-                DestinationPhase::Prepared => doubt_stays,
+                DestinationPhase::Prepared | DestinationPhase::Filling => doubt_stays,
                 _ => false,
             }
     }
@@ -319,6 +352,8 @@ impl<'a> Migration<'a> {
             Event::Arrives { at: Side::Destination, message } => {
                 self.destination.handle(now, DestinationEvent::Received(message))?;
             }
+            Event::Guest => self.guest_goes_on(),
+            Event::Change(index) => self.change(index)?,
             Event::Lost => {
                 self.connected = false;
                 self.source.handle(now, SourceEvent::Disconnected)?;
@@ -331,6 +366,14 @@ impl<'a> Migration<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A change of the policy, if it is still asked.
+    fn change(&mut self, index: usize) -> Result<(), MachineError> {
+        let PolicyChange { parameter, value, .. } = self.setup.changes[index].clone();
+        let event = SourceEvent::Change { parameter, value };
+        let asked = event.kind().is_some_and(|kind| !self.source.phase().after(kind).is_empty());
+        if asked { self.source.handle(self.now, event) } else { Ok(()) }
     }
 
     fn act_at_source(&mut self, action: SourceAction) {
@@ -350,7 +393,11 @@ impl<'a> Migration<'a> {
                 self.tracking = false;
                 self.later(now, SourceEvent::TrackingStopped);
             }
+            SourceAction::Transmit(transmit) if self.source.phase() == SourcePhase::PostCopy => {
+                self.transmit_behind(transmit);
+            }
             SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Urgent(page) => self.send_urgent(page),
             SourceAction::Harvest => self.harvest(),
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
@@ -365,7 +412,7 @@ impl<'a> Migration<'a> {
                 self.later(paused, SourceEvent::Paused);
             }
             SourceAction::SaveState => {
-                self.copy_exact = self.witness.as_ref().map(|witness| witness.differs(&self.guest).is_none());
+                self.copy_exact = self.copied();
                 // The state's bytes are charged when it is sent; nobody looks into them here.
                 let section = Section { kind: "simulated".into(), version: 1, bytes: Vec::new() };
                 self.later(now.saturating_add(host.save_state), SourceEvent::Saved(vec![section]));
@@ -408,6 +455,7 @@ impl<'a> Migration<'a> {
                 self.guest.set_throttle(resumed, Throttle::Off);
                 self.guest.resume(resumed);
                 self.queue.push(resumed, Event::Destination(DestinationEvent::Resumed));
+                self.resume_without_pages(resumed);
             }
             _ => {}
         }
@@ -419,6 +467,7 @@ impl<'a> Migration<'a> {
             guest: &mut self.guest,
             link: &mut self.link,
             witness: self.witness.as_mut(),
+            behind: None,
         };
         let (end, sent) = self.sender.send(nanos(self.now), transmit, parts);
         self.later(timestamp(end), SourceEvent::Transmitted(sent));
@@ -429,6 +478,7 @@ impl<'a> Migration<'a> {
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         self.sender.begin_round(backlog.pending_pages());
+        self.post_copy.harvest_begins();
         // Words come in order but for a few at edges; eight at a time are marked at a third of the cost.
         let (mut line, mut pages) = (0, [0; 8]);
         let found = self.guest.harvest(done, |word, mask| {
@@ -437,6 +487,7 @@ impl<'a> Migration<'a> {
                 (line, pages) = (word / 8, [0; 8]);
             }
             pages[word % 8] |= mask;
+            self.post_copy.found_dirty(word, mask);
         });
         backlog.mark_dirty_line(line, &pages);
         backlog.finish_harvest();
@@ -451,11 +502,16 @@ impl<'a> Migration<'a> {
         if state {
             bytes += self.setup.guest.state.as_f64();
         }
+        if matches!(message, Message::PostCopy { .. }) {
+            bytes += self.leave_behind().as_f64();
+        }
         let accepted = self.link.push(nanos(self.now), bytes);
         if state {
             self.handed_over = Some(timestamp(accepted));
         }
-        let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
+        // What went over a connection of its own before it is waited for.
+        let drained = self.link.drained(accepted).max(self.post_copy.last_arrival());
+        let arrival = timestamp(drained).saturating_add(self.one_way());
         self.arrival(arrival, Side::Destination, message);
     }
 
@@ -473,9 +529,14 @@ impl<'a> Migration<'a> {
         self.queue.push(at, Event::Source(event));
     }
 
+    /// With a witness: whether what was sent is the guest's memory.
+    fn copied(&self) -> Option<bool> {
+        self.witness.as_ref().map(|witness| witness.differs(&self.guest).is_none())
+    }
+
     fn into_run(mut self) -> Run {
         self.guest.advance(self.now);
-        let disruption = self.guest.lost();
+        let disruption = Lost { post_copy: self.post_copy.stalled(self.now), ..self.guest.lost() };
         let silence = self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here));
         let mut report = self.source.report(self.now);
         let commit_as_told = silence.map(|_| report.downtime.commit);
@@ -484,7 +545,13 @@ impl<'a> Migration<'a> {
             // known, and an outage on one way is not.
             let others = report.downtime.total().saturating_sub(report.downtime.commit);
             report.downtime.commit = silence.saturating_sub(others);
+            self.count_first_pages(&mut report.downtime);
         }
+        let announced = silence.map(|silence| silence + self.setup.host.announce);
+        if self.post_copy.is_used() && self.runs_there.is_some() {
+            self.copy_exact = self.copied();
+        }
+        let seen = report.downtime.total();
         let [full, zero] = report.rounds.iter().fold([Pages(0); 2], |[full, zero], round| {
             let whole = round.sent_pages.saturating_sub(round.zero_pages);
             [full.saturating_add(whole), zero.saturating_add(round.zero_pages)]
@@ -503,7 +570,7 @@ impl<'a> Migration<'a> {
             handed_over: self.handed_over,
             silence,
             commit_as_told,
-            unreachable: silence.map(|silence| silence + self.setup.host.announce),
+            unreachable: announced.map(|announced| announced.max(seen)),
             clean: !self.tracking && !self.throttled,
             guest_at,
             copy_exact: self.copy_exact,

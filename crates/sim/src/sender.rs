@@ -4,10 +4,10 @@
 //! it sends and not what it could have sent.
 
 use whimbrel_core::controller::Transmitted;
-use whimbrel_core::dirty::{Backlog, LineTake, PageSet, Take};
+use whimbrel_core::dirty::{Backlog, Block, LineTake, PageSet, Take};
 use whimbrel_core::machine::Transmit;
 use whimbrel_core::policy::RateLimit;
-use whimbrel_core::units::{ByteCount, Pages};
+use whimbrel_core::units::{ByteCount, Pages, Share};
 
 use crate::codec::{Codec, Cost, Encoding, Pass};
 use crate::config::{HostConfig, LinkConfig};
@@ -76,7 +76,7 @@ impl Sender {
         let page_bytes = page + link.page_overhead.as_f64() + packet / PACKET_PAGES * scale;
         // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
         // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
-        let left = host.compression.ratio.map_or(1.0, |ratio| ratio.as_f64());
+        let left = host.compression.ratio.map_or(1.0, Share::as_f64);
         let later = if host.xbzrle.cache.is_some() { 1.0 } else { left };
         let receive =
             [page * streams * later / nanos(host.receive_cost), page * left / nanos(host.first_touch_cost)];
@@ -135,13 +135,15 @@ impl Sender {
             sent: Transmitted::default(),
             bytes: 0.0,
             skipping: !transmit.last,
+            behind: parts.behind.is_some(),
         };
-        let Parts { backlog, guest, link, witness } = &mut parts;
+        let Parts { backlog, guest, link, witness, behind } = &mut parts;
         slice.send_syncs(link);
         // Most sending is plain, and then a word costs a few nanoseconds.
         let plain = !(slice.sender.skip_redirtied && slice.skipping)
             && slice.sender.limiter.quota == f64::INFINITY
-            && slice.sender.codec.is_none();
+            && slice.sender.codec.is_none()
+            && behind.is_none();
         let taken = if plain {
             backlog.take_lines_with(|first, pending| {
                 let answer = slice.visit_line(first, pending, guest, link);
@@ -151,8 +153,23 @@ impl Sender {
                 answer
             })
         } else {
-            backlog
-                .take_with(|block| slice.visit(block.word, block.mask, guest, link, witness.as_deref_mut()))
+            backlog.take_with(|block| {
+                let mask = behind.as_ref().map_or(block.mask, |behind| behind.wanted(block));
+                if mask == 0 {
+                    return Take::Continue(0);
+                }
+                let from = link.drained(slice.clock);
+                let take = slice.visit(block.word, mask, guest, link, witness.as_deref_mut());
+                if let (Some(behind), Take::Continue(taken) | Take::Stop(taken)) = (behind.as_mut(), take) {
+                    behind.sent.push(SentWord {
+                        word: block.word,
+                        mask: taken,
+                        from,
+                        to: link.drained(from),
+                    });
+                }
+                take
+            })
         };
         debug_assert_eq!(taken.taken, slice.sent.pages, "what was taken is what was paid for");
         let Slice { clock, mut sent, bytes, .. } = slice;
@@ -161,10 +178,39 @@ impl Sender {
         let pending = parts.backlog.pending();
         // A full circle has shown every page; before, what was skipped is not meant for this round.
         let at_least = u64::from(taken.stopped);
-        sent.skipped =
-            if taken.stopped { Pages(self.skipped.min(pending.0.saturating_sub(at_least))) } else { pending };
+        sent.skipped = match (transmit.last, taken.stopped) {
+            (true, _) => Pages(0),
+            (false, true) => Pages(self.skipped.min(pending.0.saturating_sub(at_least))),
+            (false, false) => pending,
+        };
         sent.pending = pending.saturating_sub(sent.skipped);
         (clock, sent)
+    }
+
+    /// Sends one page that the guest waits for; the caller has taken it. Past what is queued with `shared`
+    /// bytes of the queue before it, or in its turn. Gives what was sent and when it has left the wire.
+    pub(crate) fn send_urgent(
+        &mut self,
+        now: Nanos,
+        zero: bool,
+        shared: Option<f64>,
+        link: &mut Link,
+    ) -> (Nanos, Transmitted) {
+        let bytes = if zero { self.zero_bytes } else { self.page_bytes };
+        let out = match shared {
+            Some(shared) => link.overtake(now, bytes, shared),
+            None => {
+                let accepted = link.push(now, bytes);
+                link.drained(accepted)
+            }
+        };
+        let sent = Transmitted {
+            pages: Pages(1),
+            zero: Pages(u64::from(zero)),
+            bytes: ByteCount(bytes as u64),
+            ..Transmitted::default()
+        };
+        (out, sent)
     }
 
     /// A round begins with a harvest, before which `left_over` was pending: nothing is skipped in it yet.
@@ -191,6 +237,33 @@ pub(crate) struct Parts<'a> {
     pub(crate) guest: &'a mut Guest,
     pub(crate) link: &'a mut Link,
     pub(crate) witness: Option<&'a mut Witness>,
+    /// In post-copy.
+    pub(crate) behind: Option<Behind<'a>>,
+}
+
+/// Sending after the handover.
+pub(crate) struct Behind<'a> {
+    /// Only these pages; none: all.
+    pub(crate) only: Option<&'a PageSet>,
+    /// What was sent, for the guest that waits for it.
+    pub(crate) sent: &'a mut Vec<SentWord>,
+}
+
+/// Pages of a word that were sent together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SentWord {
+    pub(crate) word: usize,
+    pub(crate) mask: u64,
+    /// When the wire began to carry them, and when it had.
+    pub(crate) from: Nanos,
+    pub(crate) to: Nanos,
+}
+
+impl Behind<'_> {
+    fn wanted(&self, block: Block) -> u64 {
+        let only = self.only.map_or(u64::MAX, |only| only.words().get(block.word).copied().unwrap_or(0));
+        block.mask & only
+    }
 }
 
 /// One slice of sending in progress.
@@ -204,6 +277,9 @@ struct Slice<'a> {
     bytes: f64,
     /// Pages that are dirty again are left out, if the host does that at all.
     skipping: bool,
+    /// Sending behind the guest, where pages are not encoded (QEMU's post-copy takes neither xbzrle nor
+    /// compression).
+    behind: bool,
 }
 
 impl Slice<'_> {
@@ -279,7 +355,7 @@ impl Slice<'_> {
             self.sender.skipped += u64::from(again.count_ones());
             mask &= !again;
         }
-        if self.sender.codec.is_some() {
+        if self.sender.codec.is_some() && !self.behind {
             return self.visit_encoding(word, mask, guest, link, witness);
         }
         let load = self.sender.load_of(mask, guest.zero_mask(word));

@@ -47,8 +47,15 @@ fn constants_of_encodings_that_are_off_change_nothing() {
 
 #[test]
 fn differences_let_a_guest_converge_that_writes_faster_than_the_link() {
-    let plain = run(|setup| setup.time_limit = Duration::from_secs(30));
-    let xbzrle = run(|setup| setup.host.xbzrle.cache = Some(ByteCount::mib(64)));
+    let slow_link = |setup: &mut Setup| {
+        setup.link.bandwidth = "200Mbit/s".parse().unwrap();
+        setup.time_limit = Duration::from_secs(60);
+    };
+    let plain = run(slow_link);
+    let xbzrle = run(|setup| {
+        slow_link(setup);
+        setup.host.xbzrle.cache = Some(ByteCount::mib(64));
+    });
     assert_ne!(plain.report.outcome, Outcome::Completed);
     assert_eq!(xbzrle.report.outcome, Outcome::Completed);
     assert!(xbzrle.report.sent.0 < plain.report.sent.0);
@@ -62,7 +69,8 @@ fn a_cache_smaller_than_a_sweep_saves_less() {
     let sent = |mib: u64| {
         let mut setup = setup(Pattern::Sequential, 40_000.0);
         setup.host.xbzrle.cache = Some(ByteCount::mib(mib));
-        setup.time_limit = Duration::from_secs(20);
+        setup.link.bandwidth = "200Mbit/s".parse().unwrap();
+        setup.time_limit = Duration::from_secs(30);
         let run = simulate(&setup).unwrap();
         (run.report.outcome == Outcome::Completed, run.encoding.cache_misses)
     };
@@ -73,9 +81,13 @@ fn a_cache_smaller_than_a_sweep_saves_less() {
 
 #[test]
 fn a_slow_comparison_binds_the_sending_thread() {
-    let fast = run(|setup| setup.host.xbzrle.cache = Some(ByteCount::mib(64)));
-    let slow = run(|setup| {
+    let cached = |setup: &mut Setup| {
         setup.host.xbzrle.cache = Some(ByteCount::mib(64));
+        setup.time_limit = Duration::from_secs(20);
+    };
+    let fast = run(cached);
+    let slow = run(|setup| {
+        cached(setup);
         setup.host.xbzrle.speed = "50MB/s".parse().unwrap();
     });
     assert!(slow.report.total > fast.report.total);
@@ -136,9 +148,9 @@ fn zero_pages_are_found_by_one_thread_however_many_streams_there_are() {
             setup.host.zero_page_cost = Duration::from_micros(10);
             setup.host.streams = streams;
         });
-        run.report.total
+        run.report.total.as_secs_f64()
     };
-    assert!(total(8) >= total(1));
+    assert!((total(8) / total(1) - 1.0).abs() < 1e-3);
 }
 
 #[test]
@@ -151,5 +163,7 @@ fn the_gate_is_part_of_the_pause_and_of_nothing_else() {
     let (before, after) = (none.report.downtime, gate.report.downtime);
     assert_eq!(after.pause, before.pause + Duration::from_millis(70));
     assert_eq!(gate.silence.unwrap(), after.total());
-    assert!(gate.silence.unwrap() >= none.silence.unwrap() + Duration::from_millis(60));
+    // While the gate is shut, the link carries what is in the socket: at most 3 MiB, 26 ms.
+    let longer = gate.silence.unwrap().saturating_sub(none.silence.unwrap());
+    assert!((Duration::from_millis(44)..=Duration::from_millis(70)).contains(&longer), "{longer:?}");
 }

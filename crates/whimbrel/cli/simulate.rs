@@ -86,7 +86,7 @@ impl Simulation {
 /// What the chart draws of a migration.
 fn timeline(setup: &Setup, record: &MigrationRecord) -> Timeline {
     let parts = &record.downtime;
-    let paused = record.round.iter().find(|round| round.paused);
+    let paused = record.round.iter().find(|round| round.paused || round.post_copy);
     let converged = if record.converged { "converged" } else { "not converged" };
     Timeline {
         title: format!(
@@ -122,17 +122,6 @@ fn timeline(setup: &Setup, record: &MigrationRecord) -> Timeline {
         // The last copy begins once the guest is paused and the dirty log is fetched.
         paused_at_ms: paused.map(|round| (round.started_ms - parts.pause_ms - parts.harvest_ms).max(0.0)),
         downtime_ms: record.downtime_ms,
-        ledger: [
-            ("pause", parts.pause_ms),
-            ("harvest", parts.harvest_ms),
-            ("last pages", parts.last_pages_ms),
-            ("save", parts.save_ms),
-            ("transfer", parts.transfer_ms),
-            ("restore", parts.restore_ms),
-            ("commit", parts.commit_ms),
-            ("resume", parts.resume_ms),
-        ]
-        .map(|(name, part)| (name.to_owned(), part))
-        .to_vec(),
+        ledger: parts.parts().map(|(name, part)| (name.to_owned(), part)).to_vec(),
     }
 }

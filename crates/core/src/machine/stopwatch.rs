@@ -59,6 +59,7 @@ impl Stopwatch {
             restore,
             commit: self.go.since(self.ready) + way,
             resume,
+            first_pages: Duration::ZERO,
         }
     }
 

@@ -6,6 +6,7 @@ pub(super) fn record() -> MigrationRecord {
     let round = |round, paused| RoundRecord {
         round,
         paused,
+        post_copy: false,
         started_ms: f64::from(round) * 1000.0,
         length_ms: 1000.0,
         dirtied_pages: 1000,
@@ -17,6 +18,7 @@ pub(super) fn record() -> MigrationRecord {
         dirty_pages_per_s: Some(1000.0),
         bandwidth_bytes_per_s: Some(4_104_000),
         throttle: 0.0,
+        throttled: None,
         decision: Some("continue"),
         reason: Some(
             "pending 3.9 MiB >= threshold 1.2 MiB (by 233 %; bandwidth 32.8 Mbit/s, downtime-limit 300 ms)"
@@ -39,6 +41,7 @@ pub(super) fn record() -> MigrationRecord {
         disruption_vcpu_s: 1.0,
         disruption: DisruptionRecord::default(),
         downtime: LedgerRecord::default(),
+        post_copy: crate::result::PostCopyRecord::default(),
         unchanged_pages: 0,
         encoding: EncodingRecord::default(),
         round: vec![round(0, false), round(1, false), round(2, true)],

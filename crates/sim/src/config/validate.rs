@@ -44,6 +44,8 @@ const MAX_COST: Duration = Duration::from_hours(1);
 const MAX_TIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// The most page writes a second: a hundred times what a memory bus can do.
 const MAX_RATE: f64 = 1e12;
+/// The most pages of a resume set: 4 GiB of them.
+const MAX_RESUME_PAGES: u32 = 1 << 20;
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
 const MAX_EXPONENT: f64 = 20.0;
 /// The most that a buffer, the device state or an overhead may take.
@@ -98,6 +100,10 @@ impl GuestConfig {
             format!("a whole number from 1 to {MAX_VCPUS}")
         })?;
         at_most("guest.state", self.state)?;
+        at_most("guest.resume-span", self.resume_span)?;
+        check(self.resume_pages <= MAX_RESUME_PAGES, "guest.resume-pages", self.resume_pages, || {
+            format!("at most {MAX_RESUME_PAGES}")
+        })?;
         few("guest.writers", self.writers.len(), "writers")?;
         for (index, writer) in self.writers.iter().enumerate() {
             writer.validate(&format!("guest.writers.{index}"))?;
@@ -259,6 +265,7 @@ impl HostConfig {
             ("harvest-cost", self.harvest_cost),
             ("start-tracking-cost", self.start_tracking_cost),
             ("tracking-fault", self.tracking_fault),
+            ("post-copy-fault", self.post_copy_fault),
             ("pause", self.pause),
             ("switchover-gate", self.switchover_gate),
             ("save-state", self.save_state),
@@ -339,6 +346,7 @@ impl LinkConfig {
             format!("at least {SMALLEST_BUFFER}")
         })?;
         at_most("link.buffer", self.buffer)?;
+        at_most("link.queue", self.queue)?;
         at_most("link.page-overhead", self.page_overhead)?;
         at_most("link.packet-overhead", self.packet_overhead)?;
         at_most("link.zero-page-size", self.zero_page_size)?;

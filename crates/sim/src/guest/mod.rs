@@ -37,10 +37,13 @@
 
 mod mask;
 mod pace;
+mod resumed;
 mod rng;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod thread;
+mod touch;
 mod wear;
 mod writer;
 mod zero;
@@ -49,10 +52,12 @@ mod zipf;
 use std::ops::Range;
 use std::time::Duration;
 
+use whimbrel_core::dirty::PageSet;
 use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Share, Timestamp, VcpuSeconds};
 
+pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
 
@@ -91,6 +96,8 @@ pub struct Lost {
     pub throttle: VcpuSeconds,
     /// To standing still.
     pub pause: VcpuSeconds,
+    /// To waiting for pages after the handover.
+    pub post_copy: VcpuSeconds,
     /// To the faults of first writes after a harvest, up to the last harvest.
     pub tracking_faults: VcpuSeconds,
 }
@@ -98,7 +105,7 @@ pub struct Lost {
 impl Lost {
     /// All together.
     pub fn total(self) -> VcpuSeconds {
-        let parts = [self.throttle, self.pause, self.tracking_faults];
+        let parts = [self.throttle, self.pause, self.post_copy, self.tracking_faults];
         seconds(parts.iter().map(|part| part.as_f64()).sum())
     }
 }
@@ -332,6 +339,30 @@ impl Guest {
         self.held.paused = false;
     }
 
+    /// The guest that it is at the destination from `now` on, without the pages of `missing`. To be taken
+    /// when it has been resumed.
+    pub(crate) fn resumed(
+        &self,
+        now: Timestamp,
+        missing: PageSet,
+        config: &GuestConfig,
+        seed: u64,
+    ) -> Resumed {
+        let named = |what: &str| stream(seed, &format!("guest.post-copy.{what}"));
+        let threads = self.writers.iter().enumerate();
+        let threads = threads.map(|(index, writer)| writer.resumed(named(&index.to_string())));
+        let span = config.resume_span.0 / self.layout.page_size().bytes().0;
+        let resume_set = (u64::from(config.resume_pages), span);
+        Resumed::new(
+            now.as_nanos(),
+            self.vcpus,
+            threads.collect(),
+            missing,
+            resume_set,
+            &mut named("resume-set"),
+        )
+    }
+
     /// Whether it stands still.
     pub fn is_paused(&self) -> bool {
         self.held.paused
@@ -469,6 +500,7 @@ impl Guest {
         Lost {
             throttle: seconds(nanos[0] * 1e-9),
             pause: seconds(nanos[1] * 1e-9),
+            post_copy: VcpuSeconds::ZERO,
             tracking_faults: seconds(self.faults),
         }
     }

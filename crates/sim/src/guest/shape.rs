@@ -82,6 +82,30 @@ impl Shape {
         }
     }
 
+    /// The first page it writes to and the one behind the last; none if there are none.
+    pub(super) fn extent(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Bands(bands) => {
+                let first = bands.iter().map(|band| band.pages.start).min()?;
+                Some((first, bands.iter().map(|band| band.pages.end).max()?))
+            }
+            Self::Cycle(set, _) => Some((set.start, set.end)),
+            Self::Zipf(zipf) => Some(zipf.extent()),
+        }
+    }
+
+    /// The share of the writes that `page` gets; of a sequential writer's, an even one.
+    pub(super) fn weight(&self, page: u64) -> f64 {
+        match self {
+            Self::Bands(bands) => {
+                bands.iter().find(|band| band.pages.contains(&page)).map_or(0.0, |band| band.weight)
+            }
+            Self::Cycle(set, _) if set.contains(&page) => 1.0 / (set.end - set.start) as f64,
+            Self::Cycle(..) => 0.0,
+            Self::Zipf(zipf) => zipf.share_of(page).unwrap_or(0.0),
+        }
+    }
+
     /// Draws the pages dirtied between two counts of writes; says how many.
     pub(super) fn draw(
         &self,
@@ -138,7 +162,7 @@ impl Shape {
                 let count = total / length + u64::from(total % length > page - set.start);
                 Wear { mean: 0.0, count: count as f64 }
             }),
-            Self::Zipf(zipf) => zipf.weight(page).map(mean),
+            Self::Zipf(zipf) => zipf.share_of(page).map(mean),
         }
     }
 

@@ -12,6 +12,7 @@ use super::mask::Sampler;
 use super::pace::{Ability, Done, Held, Wish};
 use super::rng::Generator;
 use super::shape::Shape;
+use super::thread::Thread;
 use super::wear::Touch;
 use crate::config::{WriteAt, WriterConfig};
 
@@ -160,6 +161,12 @@ impl Writer {
         }
         *drawn = to;
         self.shape.draw_word(word, from, to, &mut self.sampler)
+    }
+
+    /// The same writer after the handover, as of the last [`Writer::change`], drawing with `rng`.
+    pub(super) fn resumed(&self, rng: Generator) -> Thread {
+        let Done { writes, owed } = self.done;
+        Thread::new((self.shape.clone(), self.wish.clone(), self.ability.clone()), (writes, owed), rng)
     }
 
     /// Pages expected to be dirty after `writes`, from the last harvest on.

@@ -17,7 +17,8 @@
 use std::ops::Range;
 
 use super::mask::{Law, Sampler, each_word};
-use super::rng::{Generator, shuffle};
+use super::rng::{Generator, below, shuffle};
+use super::touch::unit;
 
 /// Hottest to coldest rate within a class.
 const SPREAD: f64 = 1.05;
@@ -163,7 +164,7 @@ impl Zipf {
     }
 
     /// The share of the writes that `page` gets; none if it is not in the set.
-    pub(super) fn weight(&self, page: u64) -> Option<f64> {
+    pub(super) fn share_of(&self, page: u64) -> Option<f64> {
         let index = ((page / 64).checked_sub(self.set.start / 64)?) as usize;
         let class = *self.class_of.get(index).filter(|_| self.set.contains(&page))?;
         if class & BY_PAGE == 0 {
@@ -203,6 +204,54 @@ impl Zipf {
         } else {
             by_page(&self.hottest[usize::from(class & !BY_PAGE)], writes, sampler)
         }
+    }
+}
+
+/// What drawing single writes takes: the words in an order in which the sums of their weights are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draws {
+    /// The sum of the weights of all words up to this one, in the order of addresses.
+    sums: Vec<f64>,
+}
+
+impl Zipf {
+    /// The first page and the one behind the last.
+    pub(super) fn extent(&self) -> (u64, u64) {
+        (self.set.start, self.set.end)
+    }
+
+    /// Prepares [`Zipf::draw_page`].
+    pub(super) fn draws(&self) -> Draws {
+        let mut sum = 0.0;
+        let of_word = |(index, &class): (usize, &u16)| {
+            sum += if class & BY_PAGE == 0 {
+                self.weights[usize::from(class)] * f64::from(self.lanes(index).count_ones())
+            } else {
+                self.hottest[usize::from(class & !BY_PAGE)].iter().sum()
+            };
+            sum
+        };
+        Draws { sums: self.class_of.iter().enumerate().map(of_word).collect() }
+    }
+
+    /// The page that one write goes to.
+    pub(super) fn draw_page(&self, draws: &Draws, rng: &mut Generator) -> Option<u64> {
+        let at = unit(rng) * draws.sums.last()?;
+        let index = draws.sums.partition_point(|&sum| sum <= at).min(draws.sums.len() - 1);
+        let class = self.class_of[index];
+        let lane = if class & BY_PAGE == 0 {
+            let lanes = self.lanes(index);
+            u64::from(lanes.trailing_zeros()) + below(rng, u64::from(lanes.count_ones()))
+        } else {
+            let mut left = at - if index == 0 { 0.0 } else { draws.sums[index - 1] };
+            let weights = &self.hottest[usize::from(class & !BY_PAGE)];
+            let found = weights.iter().position(|weight| {
+                left -= weight;
+                left < 0.0
+            });
+            found.or_else(|| weights.iter().rposition(|&weight| weight > 0.0))? as u64
+        };
+        Some((self.set.start / 64 + index as u64) * 64 + lane)
     }
 }
 

@@ -14,6 +14,7 @@ mod cloud_hypervisor_legacy;
 mod criu;
 mod fixed_rounds;
 mod hyperv;
+mod managers;
 mod parameters;
 mod pure_postcopy;
 mod qemu;
@@ -62,6 +63,14 @@ pub static PRESETS: &[PresetInfo] = &[
     hyperv::INFO_10,
     vmware::INFO,
     criu::INFO,
+    managers::NOVA,
+    managers::PROXMOX,
+    managers::OVIRT_MINIMAL,
+    managers::OVIRT_SUSPEND,
+    managers::OVIRT_POSTCOPY,
+    managers::KUBEVIRT_LEGACY,
+    managers::KUBEVIRT_STEPPED,
+    managers::KUBEVIRT_STALL,
 ];
 
 /// What is known about a preset.

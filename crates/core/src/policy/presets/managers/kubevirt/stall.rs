@@ -1,0 +1,301 @@
+//! `kubevirt-stall`: a search for a good moment in a stalled migration (K1, K2).
+//!
+//! ```text
+//! at first: downtime limit = min(max-downtime, 300 ms)
+//! every 400 ms, between rounds: bw = first sample, then 0.4 sample + 0.6 bw
+//! each round's start, with r remaining, a bw known and nothing ordered yet:
+//!     show r to the detector
+//!     stalled, and r a good moment:
+//!         est = r / bw
+//!         est > 2 D - elapsed:                   nothing            # guards against a network drop
+//!         disruption and post-copy, no VFIO:     post-copy
+//!         disruption:                            downtime limit = 2000 s (forced)
+//!         est <= max-downtime x soft-factor:     downtime limit = max-downtime
+//!         else:                                  abort
+//!     a limit was set: 60 s to finish, else abort
+//! both: nothing ordered yet and elapsed > D, with est of the last round's start:
+//!         est fits 2 D - elapsed: post-copy, or forced if disruption is allowed
+//!         else, or no bw: abort
+//! ```
+//!
+//! * At the deadline post-copy needs no permission for disruption; at a good moment it does.
+//! * Without a deadline (`D` = 0) nothing fits and nothing is late: it waits for a good moment within the
+//!   budget, which is none, so only QEMU's own rule ends it. As in the product.
+//! * A soft limit is one that the cluster allows: that switchover is not a forced one.
+//! * A poll samples the bandwidth of QEMU's last 100 ms; the start of a round puts the next poll off.
+//! * The window is 40 s in the product's code and 60 s in its proposal (K2).
+
+use std::time::Duration;
+
+use super::detector::Detector;
+use super::{
+    AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, Given, Hypervisor, MAX_BANDWIDTH, MAX_DOWNTIME, Order,
+    POLL, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo, SOURCES, Terms,
+    UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
+};
+use crate::policy::{Cadence, Decision, Policy, Quantity, Reason, Relation, Verdict};
+use crate::progress::{Capabilities, Moment, Progress};
+use crate::units::{Bandwidth, ByteCount, duration};
+
+/// A downtime limit that lets QEMU switch over whatever is left.
+const FORCED: Duration = Duration::from_secs(2_000);
+
+const STALL_MARGIN: ParameterInfo = ParameterInfo {
+    name: "stall-margin",
+    kind: ParameterKind::Share,
+    default: "4%",
+    doc: "A remainder has to be less than the old low by more than this, or it is a stall; one that is above \
+          the aim by no more than this is a good moment.",
+    source: "K1",
+};
+const STALL_WINDOW: ParameterInfo = ParameterInfo {
+    name: "stall-window",
+    kind: ParameterKind::Duration { most: None },
+    default: "40s",
+    doc: "Age from which on a low is an old one, and the patience at first (60s in the proposal).",
+    source: "K1",
+};
+const SMOOTHING: ParameterInfo = ParameterInfo {
+    name: "bandwidth-smoothing",
+    kind: ParameterKind::Share,
+    default: "0.4",
+    doc: "Weight of a new sample in the smoothed bandwidth.",
+    source: "K1",
+};
+const PATIENCE_FACTOR: ParameterInfo = ParameterInfo {
+    name: "patience-factor",
+    kind: ParameterKind::Factor,
+    default: "0.5",
+    doc: "By this the patience is multiplied each time that the aim is relaxed.",
+    source: "K1",
+};
+const SWITCHOVER_TIMEOUT: ParameterInfo = ParameterInfo {
+    name: "switchover-timeout",
+    kind: ParameterKind::Duration { most: None },
+    default: "60s",
+    doc: "Time to finish once a limit was set, before it gives up.",
+    source: "K1",
+};
+const SOFT_FACTOR: ParameterInfo = ParameterInfo {
+    name: "soft-factor",
+    kind: ParameterKind::Factor,
+    default: "1.5",
+    doc: "At a good moment, an estimate of up to max-downtime times this lets it wait under max-downtime \
+          rather than give up.",
+    source: "K1",
+};
+
+pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
+    name: "kubevirt-stall",
+    summary: "KubeVirt over QEMU with stall detection: once stalled, it waits for the least remainder it has \
+              seen and then forces completion, raises the downtime limit, or gives up.",
+    approximate: None,
+    sources: SOURCES,
+    parameters: &[
+        COMPLETION_TIMEOUT,
+        AUTO_CONVERGE,
+        POST_COPY,
+        DISRUPTION,
+        VFIO,
+        MAX_DOWNTIME,
+        MAX_BANDWIDTH,
+        STALL_MARGIN,
+        STALL_WINDOW,
+        SMOOTHING,
+        PATIENCE_FACTOR,
+        SWITCHOVER_TIMEOUT,
+        SOFT_FACTOR,
+    ],
+    build,
+};
+
+/// QEMU with a downtime limit that is raised at a good moment.
+#[derive(Clone, Debug)]
+struct Stall {
+    terms: Terms,
+    max_downtime: Duration,
+    smoothing: f64,
+    switchover_timeout: Duration,
+    soft_factor: f64,
+    polls: Polls,
+    detector: Detector,
+    /// Smoothed, in bytes a second; zero before the first sample.
+    bandwidth: f64,
+    /// What remained at the last round's start.
+    remaining: ByteCount,
+    /// A limit was set; the migration is given up after this time.
+    give_up_after: Option<Duration>,
+    hypervisor: Hypervisor,
+}
+
+fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
+    let terms = Terms::new(given)?;
+    let max_downtime = given.duration(MAX_DOWNTIME.name)?;
+    let cap = given.optional_bandwidth(MAX_BANDWIDTH.name)?;
+    let hypervisor = Hypervisor::new(max_downtime.min(UNSET_LIMIT), cap, terms.auto_converge);
+    let detector = Detector::new(
+        given.duration(STALL_WINDOW.name)?,
+        given.share(STALL_MARGIN.name)?,
+        given.factor(PATIENCE_FACTOR.name)?,
+    );
+    Ok(Box::new(Stall {
+        terms,
+        max_downtime,
+        smoothing: given.share(SMOOTHING.name)?.as_f64(),
+        switchover_timeout: given.duration(SWITCHOVER_TIMEOUT.name)?,
+        soft_factor: given.factor(SOFT_FACTOR.name)?,
+        polls: Polls::every(POLL),
+        detector,
+        bandwidth: 0.0,
+        remaining: ByteCount::ZERO,
+        give_up_after: None,
+        hypervisor,
+    }))
+}
+
+impl Stall {
+    fn sample(&mut self, bandwidth: Option<Bandwidth>) {
+        let Some(sample) = bandwidth.map(Bandwidth::as_f64) else {
+            return;
+        };
+        self.bandwidth = if self.bandwidth == 0.0 {
+            sample
+        } else {
+            self.smoothing * sample + (1.0 - self.smoothing) * self.bandwidth
+        };
+    }
+
+    /// Time to send what remained at the last round's start; none without a bandwidth.
+    fn estimate(&self) -> Option<Duration> {
+        if self.bandwidth == 0.0 {
+            return None;
+        }
+        let seconds = self.remaining.as_f64() / self.bandwidth;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+
+    /// Whether the estimate fits the time until twice the deadline.
+    fn fits(&self, estimate: Duration, progress: &Progress) -> bool {
+        let deadline = self.terms.deadline(progress).unwrap_or_default();
+        times(deadline, 2).checked_sub(whole(progress.elapsed())).is_some_and(|budget| estimate <= budget)
+    }
+
+    /// The limit was set; what is not over by then is given up.
+    fn limit_was_set(&mut self, progress: &Progress) {
+        self.give_up_after = Some(whole(progress.elapsed()).saturating_add(self.switchover_timeout));
+    }
+
+    /// A round started: an order, a limit, or nothing.
+    fn round(&mut self, progress: &Progress) -> Option<Order> {
+        self.remaining = progress.pending_bytes();
+        let estimate = self.estimate()?;
+        if self.give_up_after.is_some() {
+            return None;
+        }
+        self.detector.round(progress.now, self.remaining);
+        let good = self.detector.good().filter(|&good| self.remaining <= good)?;
+        if !self.fits(estimate, progress) {
+            return None;
+        }
+        let soft = scaled(self.max_downtime, self.soft_factor.max(1.0));
+        let remaining = ("remaining", Quantity::Bytes(self.remaining));
+        let good = ("best while stalled and margin", Quantity::Bytes(good));
+        if self.terms.disruption && self.terms.may_post_copy() {
+            let reason = Reason::new(remaining, Relation::AtMost, good);
+            return Some(Order { decision: Decision::PostCopy, reason });
+        }
+        if self.terms.disruption {
+            self.hypervisor.force(FORCED);
+        } else if estimate <= soft {
+            self.hypervisor.set_limit(self.max_downtime);
+        } else {
+            let estimate = ("estimated downtime", Quantity::Duration(estimate));
+            let most = ("max-downtime x soft-factor", Quantity::Duration(soft));
+            let reason = Reason::new(estimate, Relation::Above, most)
+                .with(remaining.0, remaining.1)
+                .with(good.0, good.1);
+            return Some(Order { decision: Decision::Abort, reason });
+        }
+        self.limit_was_set(progress);
+        None
+    }
+
+    /// What follows from the time passed.
+    fn deadline(&mut self, progress: &Progress) -> Option<Order> {
+        let deadline = self.terms.deadline(progress)?;
+        let elapsed = whole(progress.elapsed());
+        let (name, limit) = match self.give_up_after {
+            Some(after) => ("end of the switchover-timeout", after),
+            None => ("completion timeout", deadline),
+        };
+        if elapsed <= limit {
+            return None;
+        }
+        let fits = self.estimate().is_some_and(|estimate| self.fits(estimate, progress));
+        let decision = if self.give_up_after.is_some() || !fits {
+            Decision::Abort
+        } else if self.terms.may_post_copy() {
+            Decision::PostCopy
+        } else if self.terms.disruption {
+            self.hypervisor.force(FORCED);
+            self.limit_was_set(progress);
+            return None;
+        } else {
+            Decision::Abort
+        };
+        Some(Order { decision, reason: too_late(("elapsed", elapsed), (name, limit)) })
+    }
+}
+
+/// `time` times `factor`; saturates.
+fn scaled(time: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}
+
+impl Policy for Stall {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let mut texts = self.terms.texts().to_vec();
+        texts.extend([
+            (MAX_DOWNTIME.name, duration::format(self.max_downtime)),
+            (MAX_BANDWIDTH.name, cap_text(self.hypervisor.cap())),
+            (STALL_MARGIN.name, self.detector.margin.to_string()),
+            (STALL_WINDOW.name, duration::format(self.detector.window)),
+            (SMOOTHING.name, self.smoothing.to_string()),
+            (PATIENCE_FACTOR.name, self.detector.patience_factor.to_string()),
+            (SWITCHOVER_TIMEOUT.name, duration::format(self.switchover_timeout)),
+            (SOFT_FACTOR.name, self.soft_factor.to_string()),
+        ]);
+        texts
+    }
+
+    fn cadence(&self) -> Cadence {
+        self.hypervisor.cadence()
+    }
+
+    fn needs(&self) -> Capabilities {
+        Capabilities { post_copy: self.terms.may_post_copy(), ..self.hypervisor.needs() }
+    }
+
+    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
+        let mut order = None;
+        let boundary = moment == Moment::RoundStart;
+        if boundary || self.polls.is_due(progress.now) {
+            self.polls.made(progress.now, POLL);
+            if boundary {
+                order = self.round(progress);
+            } else {
+                self.sample(progress.bandwidth);
+            }
+            order = order.or_else(|| self.deadline(progress));
+        }
+        self.hypervisor.decide(moment, progress, order, self.polls.next)
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,247 @@
+//! The guest at the destination while it lacks pages: post-copy.
+//!
+//! Made when the guest is resumed there. The migration tells it which pages are on their way and when they
+//! arrive, asks when something happens next, and sends the requests that it makes. It decides nothing
+//! about the order in which pages are sent.
+//!
+//! # Model
+//!
+//! * A page is missing until it arrives. A vCPU that touches a missing page stands still until then, with
+//!   all writers that run on it: a fault is served outside the guest (`userfaultfd`), so the guest's
+//!   scheduler can't put another thread on that vCPU. Writer i runs on vCPU `i mod vcpus`.
+//! * Before anything else each vCPU touches its part of the *resume set*: what the guest's kernel needs
+//!   before anyone outside sees the guest move. It is `resume-pages` pages, scattered evenly at random over
+//!   the first `resume-span` of memory, and read without delay one after another.
+//! * Then writers write as they did before: which missing page they touch, and when, is drawn exactly
+//!   (see `touch`). Work missed while a vCPU stood still is caught up as after any other stop.
+//! * The guest *shows itself* when vCPU 0 has touched its part of the resume set and its writers have
+//!   caught up. What a heartbeat on that vCPU would show, this shows.
+//! * Pages sent together arrive one after another, evenly between the first and the last.
+//!
+//! Reads of the programs are not modelled: a guest that mostly reads stalls more often than it does here.
+
+use std::collections::VecDeque;
+
+use whimbrel_core::dirty::PageSet;
+use whimbrel_core::layout::PageNumber;
+
+use super::rng::{Generator, below};
+use super::thread::Thread;
+
+/// Pages of a word on their way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Coming {
+    word: usize,
+    mask: u64,
+    /// When the first begins to arrive and when the last has arrived, nanoseconds.
+    from: f64,
+    to: f64,
+}
+
+impl Coming {
+    /// When `page` has arrived; none if it is not among them.
+    fn arrival(&self, page: u64) -> Option<u64> {
+        let bit = 1_u64 << (page % 64);
+        if self.word as u64 != page / 64 || self.mask & bit == 0 {
+            return None;
+        }
+        let place = f64::from((self.mask & (bit | (bit - 1))).count_ones());
+        let part = place / f64::from(self.mask.count_ones());
+        Some((self.from + (self.to - self.from) * part).ceil() as u64)
+    }
+}
+
+/// A vCPU that stands still.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    page: u64,
+    since: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Vcpu {
+    /// What is left of its part of the resume set, the next at the end.
+    resume_set: Vec<u64>,
+    threads: Vec<Thread>,
+    waits: Option<Wait>,
+    /// Up to when its threads have run.
+    clock: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Resumed {
+    missing: PageSet,
+    coming: VecDeque<Coming>,
+    vcpus: Vec<Vcpu>,
+    /// Nanoseconds that vCPUs stood still.
+    stalled: f64,
+    /// When the guest first showed itself.
+    seen: Option<u64>,
+}
+
+impl Resumed {
+    /// A guest resumed at `now` without the pages of `missing`. `resume_pages` pages of the first `span`
+    /// are its resume set.
+    pub(super) fn new(
+        now: u64,
+        vcpus: u32,
+        threads: Vec<Thread>,
+        missing: PageSet,
+        (resume_pages, span): (u64, u64),
+        rng: &mut Generator,
+    ) -> Self {
+        let span = span.min(missing.numbers());
+        let count = vcpus.max(1) as usize;
+        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now };
+        let mut vcpus = vec![idle; count];
+        if span > 0 {
+            for index in 0..resume_pages {
+                vcpus[index as usize % count].resume_set.push(below(rng, span));
+            }
+        }
+        for (index, mut thread) in threads.into_iter().enumerate() {
+            thread.look(&missing);
+            vcpus[index % count].threads.push(thread);
+        }
+        Self { missing, coming: VecDeque::new(), vcpus, stalled: 0.0, seen: None }
+    }
+
+    /// These pages arrive, the first from `from` on, the last by `to`. Told in the order of `to`, and
+    /// before the time is `from`.
+    pub(crate) fn comes(&mut self, word: usize, mask: u64, from: f64, to: f64) {
+        if mask != 0 {
+            self.coming.push_back(Coming { word, mask, from, to });
+        }
+    }
+
+    /// When `page` has arrived; none if it is not even on its way.
+    fn arrival(&self, page: u64) -> Option<u64> {
+        if !self.missing.contains(PageNumber(page)) {
+            return Some(0);
+        }
+        self.coming.iter().find_map(|coming| coming.arrival(page))
+    }
+
+    fn is_here(&self, page: u64, now: u64) -> bool {
+        self.arrival(page).is_some_and(|arrival| arrival <= now)
+    }
+
+    /// When something happens next; none before more pages come.
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.vcpus.iter().enumerate().filter_map(|(index, vcpu)| self.next_of(index, vcpu)).min()
+    }
+
+    fn next_of(&self, index: usize, vcpu: &Vcpu) -> Option<u64> {
+        if let Some(wait) = vcpu.waits {
+            return self.arrival(wait.page);
+        }
+        if !vcpu.resume_set.is_empty() {
+            return Some(vcpu.clock);
+        }
+        let touches = vcpu.threads.iter().filter_map(|thread| thread.touches_at(vcpu.clock));
+        let shows = (index == 0 && self.seen.is_none()).then(|| vcpu.keeps_up_at());
+        touches.chain(shows).min()
+    }
+
+    /// Lets the guest run up to `now`; gives the pages that it now waits for and has not asked for yet.
+    pub(crate) fn step(&mut self, now: u64) -> Vec<u64> {
+        while let Some(first) = self.coming.front().filter(|first| first.to <= now as f64) {
+            self.missing.clear_mask(first.word, first.mask);
+            self.coming.pop_front();
+        }
+        let mut asked = Vec::new();
+        for index in 0..self.vcpus.len() {
+            self.step_one(index, now, &mut asked);
+        }
+        asked
+    }
+
+    fn step_one(&mut self, index: usize, now: u64, asked: &mut Vec<u64>) {
+        if let Some(wait) = self.vcpus[index].waits {
+            if !self.is_here(wait.page, now) {
+                return;
+            }
+            self.stalled += now.saturating_sub(wait.since) as f64;
+            self.vcpus[index].go_on(now);
+        }
+        self.vcpus[index].run(now);
+        let page = loop {
+            match self.touching(index, now) {
+                Next::Here => {}
+                Next::Missing(page) => break page,
+                Next::Nothing => {
+                    let vcpu = &self.vcpus[index];
+                    if index == 0 && self.seen.is_none() && vcpu.keeps_up_at() <= now {
+                        self.seen = Some(now);
+                    }
+                    return;
+                }
+            }
+        };
+        if !self.vcpus.iter().any(|vcpu| vcpu.waits.is_some_and(|wait| wait.page == page)) {
+            asked.push(page);
+        }
+        self.vcpus[index].waits = Some(Wait { page, since: now });
+    }
+
+    /// What a vCPU touches at `now`.
+    fn touching(&mut self, index: usize, now: u64) -> Next {
+        let vcpu = &mut self.vcpus[index];
+        if let Some(&page) = vcpu.resume_set.last() {
+            if !self.is_here(page, now) {
+                return Next::Missing(page);
+            }
+            self.vcpus[index].resume_set.pop();
+            return Next::Here;
+        }
+        let touching = vcpu.threads.iter().enumerate().find_map(|(i, thread)| Some((i, thread.touching()?)));
+        let Some((thread, page)) = touching else { return Next::Nothing };
+        if !self.is_here(page, now) {
+            return Next::Missing(page);
+        }
+        self.vcpus[index].threads[thread].look(&self.missing);
+        Next::Here
+    }
+
+    /// When it first showed itself.
+    pub(crate) fn seen(&self) -> Option<u64> {
+        self.seen
+    }
+
+    /// vCPU nanoseconds that it stood still up to `now`.
+    pub(crate) fn stalled(&self, now: u64) -> f64 {
+        let open = self.vcpus.iter().filter_map(|vcpu| vcpu.waits);
+        self.stalled + open.map(|wait| now.saturating_sub(wait.since) as f64).sum::<f64>()
+    }
+}
+
+/// What a vCPU meets.
+enum Next {
+    Here,
+    Missing(u64),
+    Nothing,
+}
+
+impl Vcpu {
+    fn run(&mut self, now: u64) {
+        if self.resume_set.is_empty() {
+            let from = self.clock;
+            self.threads.iter_mut().for_each(|thread| thread.run(from, now));
+        }
+        self.clock = self.clock.max(now);
+    }
+
+    /// What it waited for is here: its threads have stood since it began to wait.
+    fn go_on(&mut self, now: u64) {
+        self.waits = None;
+        let from = self.clock;
+        self.threads.iter_mut().for_each(|thread| thread.stand(from, now));
+        self.clock = self.clock.max(now);
+    }
+
+    /// When all its threads have caught up.
+    fn keeps_up_at(&self) -> u64 {
+        self.threads.iter().map(|thread| thread.keeps_up_at(self.clock)).max().unwrap_or(self.clock)
+    }
+}

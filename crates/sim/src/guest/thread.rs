@@ -1,0 +1,165 @@
+//! One writer after the handover, while pages are missing: when it next touches one of them.
+//!
+//! Owned by a resumed vCPU, which tells it when it ran and when it was held up by a missing page. It
+//! follows the rules of [`pace`](super::pace) without throttle, pause and tracking: work missed while it
+//! was held up is owed, at most `catch_up` of it, and done as fast as the CPU allows.
+
+use whimbrel_core::dirty::PageSet;
+
+use super::pace::{Ability, Wish};
+use super::rng::Generator;
+use super::shape::Shape;
+use super::touch::{Miss, Touches};
+
+/// Seconds in a nanosecond.
+const NANO: f64 = 1e-9;
+/// Less than this of a write is none: times are whole nanoseconds.
+const NONE: f64 = 1e-6;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Thread {
+    shape: Shape,
+    habit: Habit,
+    touches: Touches,
+    rng: Generator,
+    pace: Pace,
+    /// The count of writes at which it touches a page that was missing when that was drawn.
+    next: Option<Miss>,
+}
+
+/// What it wants and what it can do.
+#[derive(Clone, Debug)]
+struct Habit {
+    wish: Wish,
+    ability: Ability,
+}
+
+/// Where it stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// Writes made since the handover.
+    made: f64,
+    /// Missed writes that it means to catch up.
+    owed: f64,
+}
+
+/// A stretch in which its speed is the same.
+struct Stretch {
+    /// Writes a second.
+    speed: f64,
+    /// What it wants beyond that, writes a second; negative while it catches up.
+    behind: f64,
+    /// When it ends, in nanoseconds.
+    until: u64,
+}
+
+impl Habit {
+    /// How a writer goes on that stands so at `at`.
+    fn stretch(&self, pace: Pace, at: u64) -> Stretch {
+        let (rate, until) = self.wish.at(at);
+        let full = self.ability.cpu / self.ability.write_cost.max(1e-12);
+        if rate >= full {
+            return Stretch { speed: full, behind: rate - full, until };
+        }
+        if pace.owed <= NONE {
+            return Stretch { speed: rate, behind: 0.0, until };
+        }
+        let caught_up = nanos(pace.owed / (full - rate)).max(1);
+        Stretch { speed: full, behind: rate - full, until: until.min(at.saturating_add(caught_up)) }
+    }
+
+    /// Runs from `from` to `to`.
+    fn run(&self, mut pace: Pace, from: u64, to: u64) -> Pace {
+        let mut at = from;
+        while at < to {
+            let Stretch { speed, behind, until } = self.stretch(pace, at);
+            let end = until.min(to);
+            let time = (end - at) as f64 * NANO;
+            pace.made += speed * time;
+            pace.owed = self.owing(pace.owed, behind * time, at);
+            at = end;
+        }
+        pace
+    }
+
+    fn owing(&self, owed: f64, more: f64, at: u64) -> f64 {
+        let most = self.wish.at(at).0 * self.ability.catch_up;
+        (owed + more).clamp(0.0, most.max(owed))
+    }
+
+    /// When it has made `count` writes if it runs from `at` on; none if never.
+    fn makes(&self, mut pace: Pace, count: f64, mut at: u64) -> Option<u64> {
+        loop {
+            if count <= pace.made + NONE {
+                return Some(at);
+            }
+            let stretch = self.stretch(pace, at);
+            let end = at.saturating_add(nanos((count - pace.made) / stretch.speed));
+            if end <= stretch.until {
+                return (end < u64::MAX).then_some(end);
+            }
+            if stretch.until == u64::MAX {
+                return None;
+            }
+            pace = self.run(pace, at, stretch.until);
+            at = stretch.until;
+        }
+    }
+}
+
+/// Whole nanoseconds, rounded up; the last time there is for what never happens.
+fn nanos(seconds: f64) -> u64 {
+    (seconds / NANO).ceil() as u64
+}
+
+impl Thread {
+    /// A writer that has made `writes` writes before the handover and owes `owed`.
+    pub(super) fn new(
+        (shape, wish, ability): (Shape, Wish, Ability),
+        (writes, owed): (f64, f64),
+        rng: Generator,
+    ) -> Self {
+        let touches = Touches::new(&shape, writes);
+        let (habit, pace) = (Habit { wish, ability }, Pace { made: 0.0, owed });
+        Self { shape, habit, touches, rng, pace, next: None }
+    }
+
+    /// Looks for its next touch of a page of `missing`, from where it stands.
+    pub(super) fn look(&mut self, missing: &PageSet) {
+        let touch = self.touches.next(&self.shape, missing, &mut self.rng);
+        self.next = touch.map(|touch| Miss { after: self.pace.made + touch.after, ..touch });
+    }
+
+    /// The page that it touches now, if it does.
+    pub(super) fn touching(&self) -> Option<u64> {
+        self.next.filter(|touch| touch.after <= self.pace.made + NONE).map(|touch| touch.page)
+    }
+
+    /// Runs from `from` to `to`.
+    pub(super) fn run(&mut self, from: u64, to: u64) {
+        self.pace = self.habit.run(self.pace, from, to);
+    }
+
+    /// Was held up from `from` to `to`.
+    pub(super) fn stand(&mut self, from: u64, to: u64) {
+        let mut at = from;
+        while at < to {
+            let (rate, until) = self.habit.wish.at(at);
+            let end = until.min(to);
+            self.pace.owed = self.habit.owing(self.pace.owed, rate * (end - at) as f64 * NANO, at);
+            at = end;
+        }
+    }
+
+    /// When it touches a missing page if it runs from `at` on.
+    pub(super) fn touches_at(&self, at: u64) -> Option<u64> {
+        self.habit.makes(self.pace, self.next?.after, at)
+    }
+
+    /// When it has caught up if it runs from `at` on and meets no missing page; at once if it never can.
+    pub(super) fn keeps_up_at(&self, at: u64) -> u64 {
+        let stretch = self.habit.stretch(self.pace, at);
+        if stretch.behind < 0.0 { stretch.until } else { at }
+    }
+}
