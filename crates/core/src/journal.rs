@@ -100,7 +100,17 @@ impl Journal {
     ///
     /// [`Diverged`] at the first verdict that differs.
     pub fn replay_decisions(&self, policy: &mut dyn Policy) -> Result<(), Diverged> {
-        for (index, (moment, progress, verdict)) in self.decisions().enumerate() {
+        let mut index = 0;
+        for entry in &self.entries {
+            let (moment, progress, verdict) = match entry {
+                Entry::Decision { moment, progress, verdict } => (*moment, progress, verdict),
+                Entry::Event { event: SourceEvent::Change { parameter, value }, .. } => {
+                    // One that it did not take was not recorded.
+                    let _ = policy.set_parameter(parameter, value);
+                    continue;
+                }
+                Entry::Event { .. } => continue,
+            };
             let now = policy.decide(moment, progress);
             if now != *verdict {
                 return Err(Diverged {
@@ -110,6 +120,7 @@ impl Journal {
                     replayed: Box::new(now),
                 });
             }
+            index += 1;
         }
         Ok(())
     }

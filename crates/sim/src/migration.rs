@@ -412,7 +412,9 @@ impl<'a> Migration<'a> {
                 self.later(paused, SourceEvent::Paused);
             }
             SourceAction::SaveState => {
-                self.copy_exact = self.copied();
+                if !self.post_copy.is_used() {
+                    self.copy_exact = self.copied();
+                }
                 // The state's bytes are charged when it is sent; nobody looks into them here.
                 let section = Section { kind: "simulated".into(), version: 1, bytes: Vec::new() };
                 self.later(now.saturating_add(host.save_state), SourceEvent::Saved(vec![section]));
@@ -548,7 +550,7 @@ impl<'a> Migration<'a> {
             self.count_first_pages(&mut report.downtime);
         }
         let announced = silence.map(|silence| silence + self.setup.host.announce);
-        if self.post_copy.is_used() && self.runs_there.is_some() {
+        if self.post_copy.is_used() && report.outcome == Outcome::Completed {
             self.copy_exact = self.copied();
         }
         let seen = report.downtime.total();

@@ -49,7 +49,7 @@ fn constants_of_encodings_that_are_off_change_nothing() {
 fn differences_let_a_guest_converge_that_writes_faster_than_the_link() {
     let slow_link = |setup: &mut Setup| {
         setup.link.bandwidth = "200Mbit/s".parse().unwrap();
-        setup.time_limit = Duration::from_secs(60);
+        setup.time_limit = Duration::from_mins(1);
     };
     let plain = run(slow_link);
     let xbzrle = run(|setup| {

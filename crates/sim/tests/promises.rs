@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use whimbrel_core::policy::{Adjustments, Cadence, Policy, Verdict, presets};
+use whimbrel_core::policy::{
+    Adjustments, Cadence, ChangeError, Decision, Policy, SwitchoverWhen, Until, Verdict, presets,
+};
 use whimbrel_core::progress::{Moment, Progress};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, ByteCount, CpuShare, Share};
 use whimbrel_sim::config::{
     BandwidthChange, CompressionConfig, GuestConfig, HostConfig, LinkConfig, Outage, Pattern, PhaseConfig,
-    WriteAt, WriterConfig, XbzrleConfig, ZeroPlacement,
+    PostCopyOrder, WriteAt, WriterConfig, XbzrleConfig, ZeroPlacement,
 };
-use whimbrel_sim::{GuestAt, Run, Setup, replay, simulate};
+use whimbrel_sim::{GuestAt, PolicyChange, Run, Setup, replay, simulate};
 
 fn milliseconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_millis)
@@ -68,6 +70,7 @@ prop_compose! {
         unchanged_pages in share(),
         state in 0u64..100_000,
         writers in prop::collection::vec(writer(), 0..4),
+        (resume_pages, resume_span) in (0u32..400, 0u64..4_000_000),
     ) -> GuestConfig {
         let written: u64 = writers.iter().map(|writer| writer.working_set.0).sum();
         let memory = written + (extra_pages + 1) * 4096;
@@ -79,6 +82,8 @@ prop_compose! {
             zero_placement: if at_end { ZeroPlacement::End } else { ZeroPlacement::Spread },
             unchanged_pages,
             state: ByteCount(state),
+            resume_pages,
+            resume_span: ByteCount(resume_span),
             writers,
             ..GuestConfig::default()
         }
@@ -165,11 +170,18 @@ prop_compose! {
             Just(("hyperv-10", vec![])),
             (1u64..400).prop_map(|ms| ("cloud-hypervisor", vec![("downtime-limit", format!("{ms}ms"))])),
             (0u64..6).prop_map(|rounds| ("fixed-rounds", vec![("rounds", rounds.to_string())])),
-            prop::sample::select(&["quick", "clark-2005", "ch-legacy", "vmware-sdps", "criu-phaul"][..])
+            prop::sample::select(&["quick", "pure-postcopy", "clark-2005", "ch-legacy", "vmware-sdps", "criu-phaul"][..])
                 .prop_map(|name| (name, vec![])),
             prop::sample::select(&["on", "off"][..])
                 .prop_map(|rate| ("xen-classic", vec![("adaptive-rate", rate.to_owned())])),
+            (0u64..40).prop_map(|ms| ("qemu-postcopy", vec![
+                ("postcopy-after", format!("{ms}ms")),
+                ("downtime-limit", "1ms".to_owned()),
+            ])),
+            (1u64..30).prop_map(|ms| ("qemu-auto-converge", vec![("downtime-limit", format!("{ms}ms"))])),
         ],
+        post_copy in (any::<bool>(), any::<bool>(), 0u64..2_000),
+        change in prop::option::of(milliseconds(0..500)),
         skip_redirtied in any::<bool>(),
         send_batch in 1u32..200,
         seed in any::<u64>(),
@@ -179,7 +191,19 @@ prop_compose! {
         let parameters: BTreeMap<String, String> =
             parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let mut setup = Setup::new(guest, presets::build(preset, &parameters).unwrap());
-        setup.host = HostConfig { skip_redirtied, send_batch, ..host };
+        let (preempt, hot_first, fault_us) = post_copy;
+        setup.host = HostConfig {
+            skip_redirtied,
+            send_batch,
+            post_copy_preempt: preempt,
+            post_copy_order: if hot_first { PostCopyOrder::HotFirst } else { PostCopyOrder::Memory },
+            post_copy_fault: Duration::from_micros(fault_us),
+            ..host
+        };
+        if let Some(at) = change.filter(|_| preset.starts_with("qemu")) {
+            let (parameter, value) = ("downtime-limit".to_owned(), "2s".to_owned());
+            setup.changes = vec![PolicyChange { at, parameter, value }];
+        }
         setup.link = link;
         setup.seed = seed;
         setup.time_limit = time_limit;
@@ -207,6 +231,46 @@ impl Policy for Throttling {
         let verdict = self.inner.decide(moment, progress);
         let adjust = Adjustments { throttle: Some(Throttle::duty_cycle(self.share)), ..verdict.adjust };
         verdict.adjusting(adjust)
+    }
+
+    fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
+        self.inner.set_parameter(name, value)
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
+    }
+}
+
+/// Another policy, whose guest is paused when a round starts and handed over when all is sent.
+#[derive(Clone, Debug)]
+struct Holding {
+    from: u32,
+    inner: Box<dyn Policy>,
+}
+
+impl Policy for Holding {
+    fn name(&self) -> &'static str {
+        "holding"
+    }
+
+    fn cadence(&self) -> Cadence {
+        self.inner.cadence()
+    }
+
+    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
+        let verdict = self.inner.decide(moment, progress);
+        let forced = Decision::Switchover { when: SwitchoverWhen::Now, forced: true };
+        let decision = match moment {
+            Moment::RoundEnd if progress.paused => forced,
+            Moment::RoundStart if progress.round >= self.from && !progress.paused => Decision::Pause,
+            _ => Decision::Continue,
+        };
+        Verdict { decision, until: Until::NEXT, ..verdict }
+    }
+
+    fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
+        self.inner.set_parameter(name, value)
     }
 
     fn boxed_clone(&self) -> Box<dyn Policy> {
@@ -242,7 +306,8 @@ proptest! {
         let run = simulate(&setup).unwrap();
         prop_assert!(run.report.clean_up_failures.is_empty());
         match run.report.outcome {
-            Outcome::Completed => prop_assert_eq!(run.guest_at, GuestAt::Destination),
+            // Without the pages that only the source has, it can't go on where it is.
+            Outcome::Completed | Outcome::GuestLost => prop_assert_eq!(run.guest_at, GuestAt::Destination),
             // Paused after *go*, until somebody tells; the destination may already run it.
             Outcome::InDoubt => prop_assert!(run.guest_at != GuestAt::Source && run.guest_at != GuestAt::Both),
             _ => prop_assert_eq!(run.guest_at, GuestAt::Source),
@@ -259,9 +324,50 @@ proptest! {
         let run = simulate(&setup).unwrap();
         if run.report.outcome == Outcome::Completed {
             let silence = run.silence.unwrap();
-            prop_assert_eq!(run.report.downtime.total(), silence);
+            prop_assert_eq!(run.report.downtime.total(), silence + run.report.downtime.first_pages);
             let lost = silence.as_secs_f64() * f64::from(setup.guest.vcpus);
             prop_assert!((run.disruption.pause.as_f64() - lost).abs() < 1e-6);
+        }
+    }
+
+    /// In post-copy every missing page is sent once, none is sent that is not missing, and a vCPU stands
+    /// still only while there are some.
+    #[test]
+    fn post_copy_sends_what_is_missing_once(setup in setup()) {
+        let run = simulate(&setup).unwrap();
+        let lost = run.disruption.post_copy.as_f64();
+        let Some(post_copy) = run.report.post_copy else {
+            prop_assert_eq!(lost, 0.0);
+            prop_assert_eq!(run.report.downtime.first_pages, Duration::ZERO);
+            return Ok(());
+        };
+        let rounds: Vec<_> = run.report.rounds.iter().filter(|round| round.post_copy).collect();
+        prop_assert_eq!(rounds.len(), 1);
+        prop_assert!(rounds[0].sent_pages <= post_copy.missing);
+        if run.report.outcome == Outcome::Completed {
+            prop_assert_eq!(rounds[0].sent_pages, post_copy.missing);
+        }
+        prop_assert!(post_copy.requests <= post_copy.missing.0);
+        let since = run.report.total.as_secs_f64();
+        prop_assert!(lost <= since * f64::from(setup.guest.vcpus));
+        prop_assert!(!run.report.converged);
+    }
+
+    /// A guest that is paused early loses its pause and nothing else by it, and stays paused until the end.
+    #[test]
+    fn an_early_pause_is_all_downtime(setup in setup(), from in 0u32..4) {
+        let policy = Box::new(Holding { from, inner: setup.policy.clone() });
+        let run = simulate(&Setup { policy, witness: true, ..setup.clone() }).unwrap();
+        prop_assert_ne!(run.copy_exact, Some(false));
+        prop_assert!(run.clean || run.report.outcome == Outcome::InDoubt);
+        let first = run.report.rounds.iter().position(|round| round.paused);
+        if let (Some(first), Outcome::Completed) = (first, run.report.outcome) {
+            let held = &run.report.rounds[first..];
+            prop_assert!(held.iter().all(|round| round.paused));
+            prop_assert_eq!(held.iter().skip(1).map(|round| round.dirtied.0).sum::<u64>(), 0);
+            let sending: Duration = held.iter().map(|round| round.length).sum();
+            prop_assert!(run.report.downtime.held >= sending.saturating_sub(run.report.downtime.last_pages));
+            prop_assert_eq!(run.report.downtime.total(), run.silence.unwrap());
         }
     }
 
@@ -285,7 +391,7 @@ proptest! {
         if run.report.outcome != Outcome::InDoubt {
             prop_assert!(run.clean);
         }
-        if run.report.rounds.iter().any(|round| !round.paused && round.length > Duration::ZERO) {
+        if run.report.rounds.iter().any(|round| !round.paused && !round.post_copy && round.length > Duration::ZERO) {
             prop_assert!(run.disruption.throttle.as_f64() > 0.0);
         }
     }
@@ -327,13 +433,16 @@ fn most_random_setups_complete_or_every_promise_above_is_empty() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut completed, mut other) = (0, 0);
+    let (mut completed, mut other, mut behind) = (0, 0, 0);
     for _ in 0..200 {
         let setup = setup().new_tree(&mut runner).unwrap().current();
-        match simulate(&setup).unwrap().report.outcome {
+        let report = simulate(&setup).unwrap().report;
+        match report.outcome {
             Outcome::Completed => completed += 1,
             _ => other += 1,
         }
+        behind += u32::from(report.post_copy.is_some());
     }
     assert!(completed > 60 && other > 20, "{completed} completed, {other} did not");
+    assert!(behind > 5, "{behind} used post-copy");
 }

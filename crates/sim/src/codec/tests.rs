@@ -129,6 +129,91 @@ fn compressing_threads_set_the_pace_only_where_they_are_slower() {
     assert!((time(100, 1_000_000_000) - 250.0).abs() < 1e-6);
 }
 
+/// Every write of a uniform writer, played.
+struct Played {
+    state: u64,
+    rate: f64,
+    next: f64,
+    versions: Vec<u32>,
+    dirty: Vec<bool>,
+}
+
+impl Played {
+    fn unit(&mut self) -> f64 {
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.state >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn until(&mut self, seconds: f64) {
+        while self.next < seconds {
+            let page = (self.unit() * self.versions.len() as f64) as usize;
+            self.versions[page] += 1;
+            self.dirty[page] = true;
+            self.next += -(1.0 - self.unit()).ln() / self.rate;
+        }
+    }
+}
+
+/// What is expected of the writes since a page's copy was made, with pages sent all through a round and a
+/// third of them left over in every second one, is what playing every write gives.
+#[test]
+fn the_pages_that_changed_since_their_copy_are_as_many_as_when_every_write_is_played() {
+    const PAGES: usize = 8192;
+    const ROUND: f64 = 0.1;
+    for writes_a_round in [0.3, 1.0, 2.5] {
+        let rate = writes_a_round * PAGES as f64 / ROUND;
+        let writer = WriterConfig {
+            rate,
+            working_set: ByteCount(PAGES as u64 * PAGE),
+            write_cost: Duration::ZERO,
+            write_at: WriteAt::Fixed,
+            write_size: ByteCount(1),
+            ..WriterConfig::default()
+        };
+        let config =
+            GuestConfig { memory: ByteCount::mib(64), writers: vec![writer], ..GuestConfig::default() };
+        let mut guest = Guest::new(&config, 1).unwrap();
+        guest.start_tracking(Timestamp::ZERO, Duration::ZERO);
+        let mut played =
+            Played { state: 7, rate, next: 0.0, versions: vec![0; PAGES], dirty: vec![false; PAGES] };
+        let (mut codec, mut pending) = (codec(Some(PAGES as u64), None), vec![false; PAGES]);
+        let (mut copies, mut found, mut changed) = (vec![None; PAGES], 0_u32, 0_u32);
+        for round in 1..=30_u32 {
+            let at = |part: f64| (f64::from(round) + part) * ROUND;
+            let left_over = pending.clone();
+            played.until(at(0.0));
+            guest.harvest(Timestamp::from_nanos((at(0.0) * 1e9) as u64), |_, _| {});
+            codec.begin_round(&PageSet::new(1 << 20));
+            for (page, dirty) in std::mem::replace(&mut played.dirty, vec![false; PAGES]).iter().enumerate() {
+                pending[page] |= dirty;
+            }
+            for page in (0..PAGES).filter(|page| round % 2 == 0 || page % 3 != 0) {
+                if !std::mem::take(&mut pending[page]) {
+                    continue;
+                }
+                let now = at(page as f64 / PAGES as f64);
+                played.until(now);
+                guest.advance(Timestamp::from_nanos((now * 1e9) as u64));
+                codec.send(page as u64, LATER, || guest.history(page as u64, left_over[page]));
+                let version = played.versions[page];
+                if let Some(copy) = copies[page].replace(version) {
+                    found += 1;
+                    changed += u32::from(copy != version);
+                }
+            }
+        }
+        assert_eq!(codec.encoding().encoded_pages, Pages(found.into()));
+        // Each that changed takes 6 bytes: a header of 3, two lengths and the byte.
+        let (expected, changed) = (codec.counts.bytes / 6.0, f64::from(changed));
+        let deviation = (changed * (1.0 - changed / f64::from(found))).sqrt();
+        assert!(
+            (expected - changed).abs() < 4.0 * deviation,
+            "{writes_a_round}: {expected}, played {changed} of {found}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn a_page_never_exceeds_its_size_and_the_headers(
