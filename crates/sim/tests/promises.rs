@@ -170,6 +170,10 @@ prop_compose! {
             Just(("hyperv-10", vec![])),
             (1u64..400).prop_map(|ms| ("cloud-hypervisor", vec![("downtime-limit", format!("{ms}ms"))])),
             (0u64..6).prop_map(|rounds| ("fixed-rounds", vec![("rounds", rounds.to_string())])),
+            prop::sample::select(&["quick", "pure-postcopy", "clark-2005", "ch-legacy", "vmware-sdps", "criu-phaul"][..])
+                .prop_map(|name| (name, vec![])),
+            prop::sample::select(&["on", "off"][..])
+                .prop_map(|rate| ("xen-classic", vec![("adaptive-rate", rate.to_owned())])),
             (0u64..40).prop_map(|ms| ("qemu-postcopy", vec![
                 ("postcopy-after", format!("{ms}ms")),
                 ("downtime-limit", "1ms".to_owned()),
