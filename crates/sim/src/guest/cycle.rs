@@ -140,6 +140,12 @@ impl Pulse {
     /// No sleeps.
     pub(super) const OFF: Self = Self { now: None, until: u64::MAX, next: None };
 
+    /// Whether nobody sleeps, now or later.
+    #[inline]
+    pub(super) fn is_off(&self) -> bool {
+        self.now.is_none() && self.next.is_none()
+    }
+
     /// What is in force at `at`, how far into a period it is (seconds), and until when it is so.
     #[inline]
     pub(super) fn at(&self, at: u64) -> (Option<(Cycle, f64)>, u64) {

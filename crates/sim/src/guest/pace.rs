@@ -97,6 +97,14 @@ pub(super) struct Held {
     pub(super) fault: f64,
 }
 
+impl Held {
+    /// Whether a writer is held up, now or soon, whatever it does.
+    #[inline]
+    pub(super) fn hinders(&self) -> bool {
+        self.paused || self.limited || !self.pulse.is_off()
+    }
+}
+
 /// Where a writer stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Done {
@@ -124,6 +132,13 @@ pub(super) struct Span<'a> {
 }
 
 impl Ability {
+    /// Whether it keeps up with `rate` for sure: it has nothing to make up for, and CPU time for a `fault` at
+    /// each write.
+    #[inline]
+    pub(super) fn is_free(&self, done: &Done, rate: f64, fault: f64) -> bool {
+        done.owed == 0.0 && done.ring.nap == 0.0 && rate * (self.write_cost + fault) <= self.cpu
+    }
+
     /// Where the writer stands after `span`.
     #[inline]
     pub(super) fn pass(&self, shape: &Shape, done: Done, span: Span<'_>) -> Done {
@@ -131,9 +146,8 @@ impl Ability {
         if held.paused || time <= 0.0 {
             return done;
         }
-        let slowed = span.cycle.is_some() || held.limited || done.ring.nap > 0.0;
         // The usual case: nothing holds it up.
-        if !slowed && done.owed == 0.0 && rate * (self.write_cost + held.fault) <= self.cpu {
+        if span.cycle.is_none() && !held.limited && self.is_free(&done, rate, held.fault) {
             return Done { writes: done.writes + rate * time, ..done };
         }
         self.held_up(shape, done, span)

@@ -121,9 +121,18 @@ impl Writer {
     /// How many writes it made up to `now`, on average.
     pub(super) fn writes(&mut self, now: u64, held: &Held) -> f64 {
         if self.asked.0 != now {
-            self.asked = (now, self.at(now, held).writes);
+            self.asked = (now, self.unhindered(now, held).unwrap_or_else(|| self.at(now, held).writes));
         }
         self.asked.1
+    }
+
+    /// The same, if nothing holds it up or changes: the usual case, and asked for every word that is sent.
+    #[inline]
+    fn unhindered(&self, now: u64, held: &Held) -> Option<f64> {
+        let (rate, until) = self.wish.at(self.changed);
+        let free = !held.hinders() && self.ability.is_free(&self.done, rate, held.fault);
+        let time = now.saturating_sub(self.changed) as f64 * 1e-9;
+        (free && until > now).then_some(self.done.writes + rate * time)
     }
 
     /// Seconds that its vCPU slept up to `now` because its ring was full.
