@@ -14,8 +14,9 @@
 //!   the first `resume-span` of memory, and read without delay one after another.
 //! * Then writers write as they did before: which missing page they touch, and when, is drawn exactly
 //!   (see `touch`). Work missed while a vCPU stood still is caught up as after any other stop.
-//! * The guest *shows itself* when vCPU 0 has run for 2 ms after its part of the resume set and its writers
-//!   owe nothing: what a heartbeat of that period on that vCPU would show.
+//! * The guest *shows itself* when vCPU 0 has touched its part of the resume set and its writers have then
+//!   done what they owed, or 2 ms of work if that is more: what the heartbeat of a program on that vCPU
+//!   shows that works and beats in turn, as the guest of the reference runs does.
 //! * Pages sent together arrive one after another, evenly between the first and the last.
 //!
 //! Reads of the programs are not modelled: a guest that mostly reads stalls more often than it does here.
@@ -28,7 +29,7 @@ use whimbrel_core::layout::PageNumber;
 use super::rng::{Generator, below};
 use super::thread::Thread;
 
-/// A guest that has run for this long has done something: the heartbeat of the reference runs.
+/// The period of the heartbeat: that of the reference runs.
 const BEAT: u64 = 2_000_000;
 
 /// Pages of a word on their way.
@@ -69,8 +70,8 @@ struct Vcpu {
     waits: Option<Wait>,
     /// Up to when its threads have run.
     clock: u64,
-    /// For how long they have run in all.
-    ran: u64,
+    /// When its part of the resume set was there.
+    began: Option<u64>,
 }
 
 /// See the module.
@@ -98,7 +99,7 @@ impl Resumed {
     ) -> Self {
         let span = span.min(missing.numbers());
         let count = vcpus.max(1) as usize;
-        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now, ran: 0 };
+        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now, began: None };
         let mut vcpus = vec![idle; count];
         if span > 0 {
             for index in 0..resume_pages {
@@ -141,11 +142,11 @@ impl Resumed {
         if let Some(wait) = vcpu.waits {
             return self.arrival(wait.page);
         }
-        if !vcpu.resume_set.is_empty() {
+        if vcpu.began.is_none() {
             return Some(vcpu.clock);
         }
         let touches = vcpu.threads.iter().filter_map(|thread| thread.touches_at(vcpu.clock));
-        let shows = (index == 0 && self.seen.is_none()).then(|| vcpu.shows_at());
+        let shows = if index == 0 && self.seen.is_none() { vcpu.shows_at() } else { None };
         touches.chain(shows).min()
     }
 
@@ -176,8 +177,9 @@ impl Resumed {
                 Next::Here => {}
                 Next::Missing(page) => break page,
                 Next::Nothing => {
-                    let vcpu = &self.vcpus[index];
-                    if index == 0 && self.seen.is_none() && vcpu.shows_at() <= now {
+                    let vcpu = &mut self.vcpus[index];
+                    vcpu.begin();
+                    if index == 0 && self.seen.is_none() && vcpu.shows_at().is_some_and(|at| at <= now) {
                         self.seen = Some(now);
                     }
                     return;
@@ -233,7 +235,6 @@ impl Vcpu {
         if self.resume_set.is_empty() {
             let from = self.clock;
             self.threads.iter_mut().for_each(|thread| thread.run(from, now));
-            self.ran = self.ran.saturating_add(now.saturating_sub(from));
         }
         self.clock = self.clock.max(now);
     }
@@ -246,10 +247,20 @@ impl Vcpu {
         self.clock = self.clock.max(now);
     }
 
-    /// When it has run for a beat and all its threads have caught up, if it meets no missing page.
-    fn shows_at(&self) -> u64 {
-        let beat = self.clock.saturating_add(BEAT.saturating_sub(self.ran));
-        self.threads.iter().map(|thread| thread.keeps_up_at(self.clock)).fold(beat, u64::max)
+    /// Its part of the resume set is there: what its threads owe now is what they do before the next beat.
+    fn begin(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.clock);
+            let at = self.clock;
+            self.threads.iter_mut().for_each(|thread| thread.begin(at, BEAT));
+        }
+    }
+
+    /// When all its threads have done what they owed, if it meets no missing page.
+    fn shows_at(&self) -> Option<u64> {
+        let beat = self.began?.saturating_add(BEAT);
+        let mut done = self.threads.iter().map(|thread| thread.reaches_goal_at(self.clock));
+        done.try_fold(beat, |latest, one| Some(latest.max(one?)))
     }
 }
 
