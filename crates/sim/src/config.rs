@@ -92,6 +92,9 @@ pub enum ZeroPlacement {
 pub struct WriterConfig {
     /// Which pages it writes. Default `uniform`: the textbook model, and the hardest for pre-copy.
     pub pattern: Pattern,
+    /// It is the guest's kernel at its housekeeping: a guest that is resumed touches these pages before
+    /// anything else. Default false.
+    pub kernel: bool,
     /// How much memory it writes to; a whole number of pages. Default 512MiB: assumed.
     pub working_set: ByteCount,
     /// Where its working set begins; none (the default): behind that of the writer before it.
@@ -134,6 +137,7 @@ impl Default for WriterConfig {
     fn default() -> Self {
         Self {
             pattern: Pattern::Uniform,
+            kernel: false,
             working_set: ByteCount::mib(512),
             offset: None,
             rate: 10_000.0,
@@ -217,6 +221,9 @@ pub struct HostConfig {
     /// 10 ms a GiB of a busy guest.
     #[serde(with = "duration")]
     pub harvest_cost: Duration,
+    /// Fetching the dirty log waits until vCPUs that a throttle has put to sleep are awake. Default false:
+    /// KVM. Under TCG it does (`tcg_log_global_after_sync` in QEMU's `physmem.c` waits for each vCPU).
+    pub harvest_waits: bool,
     /// Starting to track, for each GiB of guest memory. Default 2ms: measured, 1 to 2.5 ms for 1 GiB;
     /// Linux commit 3c9bd400 reports 3.6 ms a GiB for KVM.
     #[serde(with = "duration")]
@@ -286,6 +293,7 @@ impl Default for HostConfig {
             receive_cost: Duration::from_nanos(250),
             first_touch_cost: Duration::from_nanos(250),
             harvest_cost: Duration::from_millis(1),
+            harvest_waits: false,
             start_tracking_cost: Duration::from_millis(2),
             tracking_fault: Duration::from_nanos(2_500),
             send_batch: 64,

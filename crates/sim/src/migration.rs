@@ -471,7 +471,9 @@ impl<'a> Migration<'a> {
     }
 
     fn harvest(&mut self) {
-        let done = self.now.saturating_add(self.setup.host.harvest_cost.mul_f64(self.memory_gib));
+        let host = &self.setup.host;
+        let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
+        let done = begun.saturating_add(host.harvest_cost.mul_f64(self.memory_gib));
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         self.sender.begin_round(backlog.pending_pages());

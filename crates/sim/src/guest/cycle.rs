@@ -181,6 +181,12 @@ impl Pulse {
         self.until = self.until.saturating_add(time);
     }
 
+    /// When the vCPUs are awake: `at`, if they are then; else at the end of their sleep.
+    pub(super) fn awake(&self, at: u64) -> u64 {
+        let (cycle, until) = self.at(at);
+        cycle.map_or(at, |(cycle, _)| cycle.awake(at).min(until))
+    }
+
     /// Nanoseconds asleep from `from` to `to`.
     pub(super) fn slept(&self, from: u64, to: u64) -> f64 {
         let edge = self.until.clamp(from, to.max(from));

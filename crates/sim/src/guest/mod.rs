@@ -68,6 +68,7 @@ pub(crate) use self::wear::{History, Wear};
 use self::cycle::Pulse;
 use self::mask::Sampler;
 use self::pace::Held;
+use self::rng::{below, shuffle};
 use self::throttle::Limit;
 use self::writer::Writer;
 use self::zero::ZeroMap;
@@ -354,16 +355,14 @@ impl Guest {
         let named = |what: &str| stream(seed, &format!("guest.post-copy.{what}"));
         let threads = self.writers.iter().enumerate();
         let threads = threads.map(|(index, writer)| writer.resumed(named(&index.to_string())));
-        let span = config.resume_span.0 / self.layout.page_size().bytes().0;
-        let resume_set = (u64::from(config.resume_pages), span);
-        Resumed::new(
-            now.as_nanos(),
-            self.vcpus,
-            threads.collect(),
-            missing,
-            resume_set,
-            &mut named("resume-set"),
-        )
+        let span = (config.resume_span.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
+        let mut chance = named("resume-set");
+        let anywhere = (0..if span > 0 { config.resume_pages } else { 0 }).map(|_| below(&mut chance, span));
+        let mut resume_set: Vec<u64> = anywhere.collect();
+        let kernels = config.working_sets().into_iter().zip(&config.writers).filter(|(_, one)| one.kernel);
+        resume_set.extend(kernels.flat_map(|(set, _)| set));
+        shuffle(&mut chance, &mut resume_set);
+        Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
     }
 
     /// Whether it stands still.

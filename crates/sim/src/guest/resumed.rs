@@ -11,7 +11,8 @@
 //!   scheduler can't put another thread on that vCPU. Writer i runs on vCPU `i mod vcpus`.
 //! * Before anything else each vCPU touches its part of the *resume set*: what the guest's kernel needs
 //!   before anyone outside sees the guest move. It is `resume-pages` pages, scattered evenly at random over
-//!   the first `resume-span` of memory, and read without delay one after another.
+//!   the first `resume-span` of memory, and all pages of writers that are the guest's `kernel`; touched
+//!   without delay one after another, in random order.
 //! * Then writers write as they did before: which missing page they touch, and when, is drawn exactly
 //!   (see `touch`). Work missed while a vCPU stood still is caught up as after any other stop.
 //! * The guest *shows itself* when vCPU 0 has touched its part of the resume set and its writers have then
@@ -26,7 +27,6 @@ use std::collections::VecDeque;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::layout::PageNumber;
 
-use super::rng::{Generator, below};
 use super::thread::Thread;
 
 /// The period of the heartbeat: that of the reference runs.
@@ -87,24 +87,19 @@ pub(crate) struct Resumed {
 }
 
 impl Resumed {
-    /// A guest resumed at `now` without the pages of `missing`. `resume_pages` pages of the first `span`
-    /// are its resume set.
+    /// A guest resumed at `now` without the pages of `missing`.
     pub(super) fn new(
         now: u64,
         vcpus: u32,
         threads: Vec<Thread>,
         missing: PageSet,
-        (resume_pages, span): (u64, u64),
-        rng: &mut Generator,
+        resume_set: &[u64],
     ) -> Self {
-        let span = span.min(missing.numbers());
         let count = vcpus.max(1) as usize;
         let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now, began: None };
         let mut vcpus = vec![idle; count];
-        if span > 0 {
-            for index in 0..resume_pages {
-                vcpus[index as usize % count].resume_set.push(below(rng, span));
-            }
+        for (index, &page) in resume_set.iter().enumerate() {
+            vcpus[index % count].resume_set.push(page);
         }
         for (index, mut thread) in threads.into_iter().enumerate() {
             thread.look(&missing);
@@ -294,7 +289,7 @@ mod tests {
     }
 
     fn guest(vcpus: u32, threads: Vec<Thread>, missing: PageSet) -> Resumed {
-        Resumed::new(0, vcpus, threads, missing, (0, 0), &mut stream(2, "resume-set"))
+        Resumed::new(0, vcpus, threads, missing, &[])
     }
 
     /// Lets it run until it waits or nothing happens any more; the pages that it asks for.
@@ -349,8 +344,8 @@ mod tests {
 
     #[test]
     fn the_resume_set_comes_before_anything_else() {
-        let mut rng = stream(3, "resume-set");
-        let mut guest = Resumed::new(0, 1, vec![walker()], pages(0..100), (40, 64), &mut rng);
+        let resume_set: Vec<u64> = (60..90).chain(70..80).collect();
+        let mut guest = Resumed::new(0, 1, vec![walker()], pages(0..100), &resume_set);
         let mut asked = Vec::new();
         for round in 1..100 {
             let Some(page) = run(&mut guest).pop() else { break };
@@ -358,9 +353,8 @@ mod tests {
             let at = (round * MS) as f64;
             guest.comes((page.1 / 64) as usize, 1 << (page.1 % 64), at, at);
         }
-        // 40 draws of 64 pages: about 30 different ones, all before the writer's first.
-        let first = asked.iter().position(|&page| page == 0 || page >= 64).unwrap_or(asked.len());
-        assert!((24..=40).contains(&first), "{first}: {asked:?}");
+        let first = asked.iter().position(|page| !resume_set.contains(page)).unwrap_or(asked.len());
+        assert_eq!(first, 30, "{asked:?}");
         assert!(guest.seen().is_none_or(|seen| seen >= first as u64 * MS));
     }
 

@@ -72,6 +72,12 @@ impl Guest {
         self.throttle = throttle;
     }
 
+    /// When its vCPUs are next awake: `now`, unless a throttle by the clock has them asleep.
+    pub fn awake_at(&mut self, now: Timestamp) -> Timestamp {
+        self.advance(now);
+        if self.held.paused { now } else { Timestamp::from_nanos(self.held.pulse.awake(self.clock)) }
+    }
+
     /// How it is slowed.
     pub fn throttle(&self) -> Throttle {
         self.throttle
