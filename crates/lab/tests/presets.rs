@@ -60,3 +60,14 @@ fn every_preset_runs_on_every_workload_and_comes_to_a_clean_end() {
         .sum();
     assert!(completed * 10 > pairs.len() * 6, "only {completed} of {} completed", pairs.len());
 }
+
+/// `scenarios/every-preset.toml` promises to compare the whole field.
+#[test]
+fn the_comparison_of_every_preset_has_every_preset() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/every-preset.toml");
+    let scenario = Scenario::load(file).unwrap();
+    let axis = scenario.axes().iter().find(|axis| &*axis.key == "policy.preset").unwrap();
+    let swept: Vec<_> = axis.values.iter().map(|value| value.text.trim_matches('"')).collect();
+    let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    assert_eq!(swept, known);
+}

@@ -184,7 +184,8 @@ impl Svg {
         let class = if open { "mark hollow" } else { "mark" };
         self.put(format_args!("<path d=\"M{} {}", Number(x), Number(y)));
         // Sizes differ a little, so that all shapes look equally large.
-        match style % SHAPES {
+        // The shape moves on when the colours begin again, so that no two series look the same for long.
+        match (style + style / style::SERIES) % SHAPES {
             0 => self.put(format_args!("m-{r} 0a{r} {r} 0 1 0 {0} 0a{r} {r} 0 1 0-{0} 0Z", Number(2.0 * r))),
             1 => {
                 let side = Number(1.8 * r);

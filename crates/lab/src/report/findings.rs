@@ -14,7 +14,7 @@ pub(super) struct Finding {
     pub(super) cells: usize,
     /// Of these, cells where at least half of the runs converged.
     pub(super) converging: usize,
-    /// Medians over the cells in which every group converges.
+    /// Medians over the cells in which every group converges that converges anywhere.
     pub(super) total_ms: Option<f64>,
     pub(super) downtime_ms: Option<f64>,
     pub(super) downtime_p90_ms: Option<f64>,
@@ -32,7 +32,7 @@ impl Finding {
 pub(super) struct Findings {
     /// In the order of the axis; groups without a single run left out.
     pub(super) groups: Vec<Finding>,
-    /// How many cells a group has in which every group converges.
+    /// How many cells a group has in which every group converges that converges anywhere.
     pub(super) common: usize,
 }
 
@@ -54,8 +54,12 @@ impl Findings {
             let places = cells.iter().filter(|cell| converges(cell)).map(|cell| place(grid, cell));
             places.collect::<std::collections::BTreeSet<_>>()
         });
-        // Policies that converge in more cells do so in harder ones; only common cells compare.
-        let common = holds.reduce(|all, next| all.intersection(&next).cloned().collect()).unwrap_or_default();
+        // Policies that converge in more cells do so in harder ones; only common cells compare. One that
+        // never does (it counts rounds, or hands over at once) would leave none.
+        let common = holds
+            .filter(|places| !places.is_empty())
+            .reduce(|all, next| all.intersection(&next).cloned().collect())
+            .unwrap_or_default();
         let groups = cells.into_iter().map(|(group, cells)| {
             let shared: Vec<&&Cell> =
                 cells.iter().filter(|cell| common.contains(&place(grid, cell))).collect();
@@ -137,7 +141,7 @@ impl Findings {
             let alike = with().filter(|other| text(other.0) == text(value));
             alike.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
         };
-        let where_all = format!("Where all of them converge ({} each)", counted(self.common));
+        let where_all = format!("Where all that converge anywhere do ({} each)", counted(self.common));
         if text(least.0) == text(most.0) {
             return Some(format!("{where_all}, the median downtime is {} for each.", text(least.0)));
         }
@@ -266,7 +270,7 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
         "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
     if found.groups.len() > 1 {
         intro.push_str(&format!(
-            " The medians are over the {} in which every {} converges, so that all are judged on the same guests.",
+            " The medians are over the {} in which every {} converges that converges anywhere, so that all are judged on the same guests.",
             counted(found.common),
             grid.group_word()
         ));

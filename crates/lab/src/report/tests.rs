@@ -125,7 +125,9 @@ fn the_findings_follow_from_the_cells() {
     assert!(page.contains(
         "At 100 Mbit/s, convergence is lost above 1 k pages/s (hasty) to 10 k pages/s (patient); the link carries 3.05 k pages/s."
     ));
-    assert!(page.contains("The medians are over the 4 cells in which every policy converges"));
+    assert!(page.contains(
+        "The medians are over the 4 cells in which every policy converges that converges anywhere"
+    ));
 }
 
 #[test]
