@@ -22,7 +22,7 @@
 
 mod changes;
 mod document;
-mod error;
+pub(crate) mod error;
 pub mod keys;
 mod kind;
 mod overrides;
