@@ -355,12 +355,7 @@ impl World {
                 }
                 self.forward.push_back(Wire::Message(message));
             }
-            SourceAction::Urgent(page) => {
-                if self.source.backlog_mut().take_page(page) && self.connected {
-                    let page = page.0 as usize;
-                    self.forward.push_back(Wire::Page(page, self.at_pause()[page]));
-                }
-            }
+            SourceAction::Urgent(page) => self.send_urgent(page),
             SourceAction::StartTracking => {
                 self.tracking = true;
                 self.due_here.push_back(SourceEvent::TrackingStarted);
@@ -442,6 +437,13 @@ impl World {
             pending,
             skipped: Pages(0),
         }));
+    }
+
+    fn send_urgent(&mut self, page: PageNumber) {
+        if self.source.backlog_mut().take_page(page) && self.connected {
+            let page = page.0 as usize;
+            self.forward.push_back(Wire::Page(page, self.at_pause()[page]));
+        }
     }
 
     /// The guest's memory here, which nobody writes to any more.

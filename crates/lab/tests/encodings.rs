@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use whimbrel_core::layout::PageSize;
 use whimbrel_core::policy::presets;
 use whimbrel_core::units::{ByteCount, Share};
+use whimbrel_lab::validate::features::Features;
+use whimbrel_lab::validate::measured::Configuration;
 use whimbrel_lab::validate::profile::{BUILTIN, HostProfile};
-use whimbrel_sim::config::{GuestConfig, WriteAt};
+use whimbrel_sim::config::GuestConfig;
 use whimbrel_sim::{Run, Setup, simulate};
 
 /// The setup of the run whose name ends so, and what was measured.
@@ -17,18 +19,9 @@ fn measured(name: &str) -> (Setup, serde_json::Value) {
     let text = std::fs::read_to_string(file).unwrap();
     let runs = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let run = runs.into_iter().find(|run| run["cfg"]["name"].as_str().unwrap().ends_with(name)).unwrap();
-    let configuration = serde_json::from_value(run["cfg"].clone()).unwrap();
-    let mut setup = HostProfile::load(BUILTIN.0).unwrap().setup_for(&configuration, 0).unwrap();
-    setup.guest.writers[0].write_size = ByteCount(run["cfg"]["wbytes"].as_u64().unwrap_or(1));
-    // The kernel's own pages: counters and lists, which lie where they are. Assumed; few pages.
-    setup.guest.writers[1].write_size = ByteCount(8);
-    setup.guest.writers[1].write_at = WriteAt::Fixed;
-    if let Some(cache) = run["cfg"]["params"]["xbzrle-cache-size"].as_u64() {
-        setup.host.xbzrle.cache = Some(ByteCount(cache));
-    }
-    if let Some(streams) = run["cfg"]["params"]["multifd-channels"].as_u64() {
-        setup.host.streams = streams as u32;
-    }
+    let configuration: Configuration = serde_json::from_value(run["cfg"].clone()).unwrap();
+    let features = Features::of(&configuration).unwrap();
+    let setup = HostProfile::load(BUILTIN.0).unwrap().setup_for(&configuration, &features, 0).unwrap();
     (setup, run["result"].clone())
 }
 

@@ -92,6 +92,9 @@ pub enum ZeroPlacement {
 pub struct WriterConfig {
     /// Which pages it writes. Default `uniform`: the textbook model, and the hardest for pre-copy.
     pub pattern: Pattern,
+    /// It is the guest's kernel at its housekeeping: a guest that is resumed touches these pages before
+    /// anything else. Default false.
+    pub kernel: bool,
     /// How much memory it writes to; a whole number of pages. Default 512MiB: assumed.
     pub working_set: ByteCount,
     /// Where its working set begins; none (the default): behind that of the writer before it.
@@ -134,6 +137,7 @@ impl Default for WriterConfig {
     fn default() -> Self {
         Self {
             pattern: Pattern::Uniform,
+            kernel: false,
             working_set: ByteCount::mib(512),
             offset: None,
             rate: 10_000.0,
@@ -217,6 +221,9 @@ pub struct HostConfig {
     /// 10 ms a GiB of a busy guest.
     #[serde(with = "duration")]
     pub harvest_cost: Duration,
+    /// Fetching the dirty log waits until vCPUs that a throttle has put to sleep are awake. Default false:
+    /// KVM. Under TCG it does (`tcg_log_global_after_sync` in QEMU's `physmem.c` waits for each vCPU).
+    pub harvest_waits: bool,
     /// Starting to track, for each GiB of guest memory. Default 2ms: measured, 1 to 2.5 ms for 1 GiB;
     /// Linux commit 3c9bd400 reports 3.6 ms a GiB for KVM.
     #[serde(with = "duration")]
@@ -248,6 +255,10 @@ pub struct HostConfig {
     pub post_copy_preempt: bool,
     /// Post-copy: the order in which pages are sent that nobody asked for. Default `memory`: QEMU's.
     pub post_copy_order: PostCopyOrder,
+    /// Entries of the ring in which each vCPU's dirty pages are logged; matters under a dirty limit, which
+    /// is paid when it is full. A power of two. Default 4096: what QEMU's documentation of
+    /// `dirty-ring-size` recommends to begin with.
+    pub dirty_ring: u32,
     /// Stopping the vCPUs and draining device I/O. Default 1ms: assumed; with saving, restoring and
     /// resuming near the least silence in the reference runs (3 ms from stop to resume).
     #[serde(with = "duration")]
@@ -282,6 +293,7 @@ impl Default for HostConfig {
             receive_cost: Duration::from_nanos(250),
             first_touch_cost: Duration::from_nanos(250),
             harvest_cost: Duration::from_millis(1),
+            harvest_waits: false,
             start_tracking_cost: Duration::from_millis(2),
             tracking_fault: Duration::from_nanos(2_500),
             send_batch: 64,
@@ -292,6 +304,7 @@ impl Default for HostConfig {
             post_copy_fault: Duration::from_micros(50),
             post_copy_preempt: false,
             post_copy_order: PostCopyOrder::Memory,
+            dirty_ring: 4096,
             pause: Duration::from_millis(1),
             switchover_gate: Duration::ZERO,
             save_state: Duration::from_millis(1),

@@ -33,13 +33,8 @@ use crate::sender::{Parts, Sender};
 use crate::witness::Witness;
 
 /// What this ground can do.
-pub const CAPABILITIES: Capabilities = Capabilities {
-    throttle: true,
-    dirty_limit: false,
-    post_copy: true,
-    harvest_on_demand: true,
-    pause: true,
-};
+pub const CAPABILITIES: Capabilities =
+    Capabilities { throttle: true, dirty_limit: true, post_copy: true, harvest_on_demand: true, pause: true };
 
 /// A migration to simulate.
 #[derive(Clone, Debug)]
@@ -266,7 +261,7 @@ impl<'a> Migration<'a> {
             Some(runs) => Guest::with_zero_runs(&setup.guest, setup.seed, runs)?,
             None => Guest::new(&setup.guest, setup.seed)?,
         };
-        let guest = guest.with_detail(detail);
+        let guest = guest.with_detail(detail).with_dirty_ring(setup.host.dirty_ring);
         let layout: RamLayout = guest.layout().clone();
         let page_size = layout.page_size();
         let numbers = layout.numbers();
@@ -476,7 +471,9 @@ impl<'a> Migration<'a> {
     }
 
     fn harvest(&mut self) {
-        let done = self.now.saturating_add(self.setup.host.harvest_cost.mul_f64(self.memory_gib));
+        let host = &self.setup.host;
+        let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
+        let done = begun.saturating_add(host.harvest_cost.mul_f64(self.memory_gib));
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         self.sender.begin_round(backlog.pending_pages());

@@ -197,12 +197,11 @@ impl Sender {
         link: &mut Link,
     ) -> (Nanos, Transmitted) {
         let bytes = if zero { self.zero_bytes } else { self.page_bytes };
-        let out = match shared {
-            Some(shared) => link.overtake(now, bytes, shared),
-            None => {
-                let accepted = link.push(now, bytes);
-                link.drained(accepted)
-            }
+        let out = if let Some(shared) = shared {
+            link.overtake(now, bytes, shared)
+        } else {
+            let accepted = link.push(now, bytes);
+            link.drained(accepted)
         };
         let sent = Transmitted {
             pages: Pages(1),

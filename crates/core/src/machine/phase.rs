@@ -192,34 +192,11 @@ impl SourcePhase {
             (P::InDoubt, E::Connected) => &[P::AwaitingRunning],
             (P::InDoubt, E::Fenced) => &[P::Returning],
 
-            (P::PostCopy, E::Acknowledged) => &[P::PostCopy, P::Releasing, P::Done],
-            // Without the pages that only this side has, the guest is lost.
-            (P::PostCopy, E::Failed | E::Fenced) => &[P::PostCopy, P::Releasing, P::Done],
-            (
-                P::PostCopy,
-                E::Transmitted
-                | E::Requested
-                | E::TrackingStopped
-                | E::Running
-                | E::Answer
-                | E::Connected
-                | E::Disconnected
-                | E::Wake,
-            ) => self.stay(),
+            (P::PostCopy, _) => Self::in_post_copy(event),
             // Whoever runs the guest may ask before *running* arrives, and once more when all is done.
             (P::AwaitingRunning | P::Releasing | P::Done, E::Requested) => self.stay(),
 
-            // For as long as the policy is asked.
-            (
-                P::Idle
-                | P::Connecting
-                | P::StartingTracking
-                | P::Sending
-                | P::Gating
-                | P::Harvesting
-                | P::Pausing,
-                E::Changed,
-            ) => self.stay(),
+            (_, E::Changed) if self.has_a_policy() => self.stay(),
 
             // Acknowledgements arrive when they arrive; a wake-up may have become pointless.
             (
@@ -307,6 +284,39 @@ impl SourcePhase {
             (Self::Harvesting, SourceEventKind::Harvested) => {
                 &[Self::Sending, Self::Harvesting, Self::Pausing, Self::LastHarvest, Self::Returning]
             }
+            _ => &[],
+        }
+    }
+
+    /// Whether the policy is still asked, or will be.
+    const fn has_a_policy(self) -> bool {
+        use SourcePhase as P;
+        matches!(
+            self,
+            P::Idle
+                | P::Connecting
+                | P::StartingTracking
+                | P::Sending
+                | P::Gating
+                | P::Harvesting
+                | P::Pausing
+        )
+    }
+
+    const fn in_post_copy(event: SourceEventKind) -> &'static [Self] {
+        use SourceEventKind as E;
+        match event {
+            E::Acknowledged => &[Self::PostCopy, Self::Releasing, Self::Done],
+            // Without the pages that only this side has, the guest is lost.
+            E::Failed | E::Fenced => &[Self::PostCopy, Self::Releasing, Self::Done],
+            E::Transmitted
+            | E::Requested
+            | E::TrackingStopped
+            | E::Running
+            | E::Answer
+            | E::Connected
+            | E::Disconnected
+            | E::Wake => Self::PostCopy.stay(),
             _ => &[],
         }
     }

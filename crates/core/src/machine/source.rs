@@ -230,16 +230,7 @@ impl Source {
         match event {
             SourceEvent::Start => self.start(now),
             SourceEvent::Received(message) => self.received(now, message)?,
-            SourceEvent::TrackingStarted if self.phase == P::StartingTracking => {
-                let memory = self.controller.progress().memory;
-                self.rounds.begin(
-                    now,
-                    Harvested { dirtied: memory, left_over: Pages(0), pending: memory },
-                    None,
-                );
-                let verdict = self.controller.bulk_round(now);
-                self.obey(now, Moment::RoundStart, &verdict);
-            }
+            SourceEvent::TrackingStarted if self.phase == P::StartingTracking => self.bulk_round(now),
             SourceEvent::Transmitted(sent) if self.phase == P::Sending => self.transmitted(now, sent),
             SourceEvent::Transmitted(sent) if self.phase == P::PostCopy => self.pages_followed(now, sent),
             SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
@@ -252,15 +243,7 @@ impl Source {
                 }
             }
             SourceEvent::Harvested(harvested) if self.phase == P::Harvesting => {
-                self.controller.fixed_cost(now.since(self.harvest_asked));
-                let verdict = self.controller.harvested(now, harvested);
-                let progress = self.controller.progress();
-                if progress.paused {
-                    self.rounds.begin_held(now, harvested, progress.dirty_rate);
-                } else {
-                    self.rounds.begin(now, harvested, progress.dirty_rate);
-                }
-                self.obey(now, Moment::RoundStart, &verdict);
+                self.next_round(now, harvested);
             }
             SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
                 self.stopwatch.harvested = now;
@@ -345,6 +328,26 @@ impl Source {
         let configuration = self.configuration.clone();
         self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
         self.await_answer(now);
+    }
+
+    fn bulk_round(&mut self, now: Timestamp) {
+        let memory = self.controller.progress().memory;
+        let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
+        self.rounds.begin(now, all, None);
+        let verdict = self.controller.bulk_round(now);
+        self.obey(now, Moment::RoundStart, &verdict);
+    }
+
+    fn next_round(&mut self, now: Timestamp, harvested: Harvested) {
+        self.controller.fixed_cost(now.since(self.harvest_asked));
+        let verdict = self.controller.harvested(now, harvested);
+        let progress = self.controller.progress();
+        if progress.paused {
+            self.rounds.begin_held(now, harvested, progress.dirty_rate);
+        } else {
+            self.rounds.begin(now, harvested, progress.dirty_rate);
+        }
+        self.obey(now, Moment::RoundStart, &verdict);
     }
 
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {

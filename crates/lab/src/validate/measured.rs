@@ -45,6 +45,8 @@ pub struct Configuration {
     pub postcopy_after_ms: Option<f64>,
     #[serde(default)]
     pub dst_prealloc: bool,
+    #[serde(default = "wbytes")]
+    pub wbytes: u64,
     #[serde(default)]
     pub prog: Option<String>,
 }
@@ -59,6 +61,10 @@ fn hot_writes() -> f64 {
 
 fn theta() -> f64 {
     0.99
+}
+
+fn wbytes() -> u64 {
+    1
 }
 
 fn timeout_s() -> f64 {
@@ -77,6 +83,8 @@ pub struct Outcome {
     #[serde(default)]
     pub stop_resume_ms: Option<f64>,
     #[serde(default)]
+    pub beat_gap_ms: Option<f64>,
+    #[serde(default)]
     pub transferred: Option<f64>,
     #[serde(default)]
     pub syncs: Option<u64>,
@@ -91,17 +99,18 @@ pub struct Figures {
     pub total_ms: Option<f64>,
     /// Bytes sent.
     pub sent_bytes: Option<f64>,
-    /// Downtime as the source reports it.
+    /// Downtime as the source reports it; none in post-copy, where that is not the guest's.
     pub downtime_ms: Option<f64>,
-    /// What the guest's absence really was.
+    /// What the guest's absence really was: from stop to resume, in post-copy from its last heartbeat at the
+    /// source to its first at the destination.
     pub silence_ms: Option<f64>,
     /// Passes over memory.
     pub rounds: Option<u64>,
 }
 
 impl Outcome {
-    /// The figures that are compared.
-    pub fn figures(&self) -> Figures {
+    /// The figures that are compared, of a run that used post-copy or did not.
+    pub fn figures(&self, post_copy: bool) -> Figures {
         if !self.converged {
             return Figures::default();
         }
@@ -109,9 +118,10 @@ impl Outcome {
             converged: true,
             total_ms: self.total_ms,
             sent_bytes: self.transferred,
-            downtime_ms: self.downtime_ms,
-            silence_ms: self.stop_resume_ms,
-            rounds: self.syncs.map(|syncs| syncs.saturating_sub(1)),
+            downtime_ms: self.downtime_ms.filter(|_| !post_copy),
+            silence_ms: if post_copy { self.beat_gap_ms } else { self.stop_resume_ms },
+            // The log is looked at once at the start, once a pass and, but for post-copy, once paused.
+            rounds: self.syncs.map(|syncs| syncs.saturating_sub(u64::from(!post_copy))),
         }
     }
 }
@@ -170,25 +180,4 @@ pub fn read(path: &Path) -> Result<(Vec<Measured>, Vec<String>), ReferenceError>
         return Err(ReferenceError::Empty { path: path.to_owned() });
     }
     Ok((runs, without))
-}
-
-impl Configuration {
-    /// Why the run can't be predicted from its configuration; none for every plain pre-copy run.
-    pub fn not_plain(&self) -> Option<String> {
-        if let Some(program) = &self.prog {
-            return Some(format!(
-                "runs the program `{program}`, whose writes its configuration does not tell"
-            ));
-        }
-        if let Some(capability) = self.caps.first() {
-            return Some(format!("uses `{capability}`, which is not simulated yet"));
-        }
-        if self.postcopy_after_ms.is_some() {
-            return Some("uses post-copy, which is not simulated yet".to_owned());
-        }
-        match self.pattern.as_str() {
-            "uniform" | "seq" | "hotcold" | "zipf" | "idle" => None,
-            other => Some(format!("its pattern `{other}` is not known")),
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! Validation: every measured migration predicted from its configuration alone, and how far off.
 //!
-//! [`validate`] reads reference files ([`measured`]), lets the simulator predict each plain pre-copy run
-//! under a host profile ([`profile`]), and compares. Nothing that was measured during or after a
+//! [`validate`] reads reference files ([`measured`]), lets the simulator predict each run whose features
+//! it knows ([`features`]) under a host profile ([`profile`]), and compares. Nothing that was measured during or after a
 //! migration reaches the prediction. What a run's chance decides (where in a round the look at what is pending
 //! falls, the queue's phase) is not in its configuration: a prediction is the median of a few seeds.
 
+pub mod features;
 pub mod measured;
 pub mod profile;
 
@@ -12,10 +13,13 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
+use whimbrel_core::units::Timestamp;
 use whimbrel_sim::{Run, simulate};
 
+use self::features::Features;
 use self::measured::{Configuration, Figures, Measured, ReferenceError};
 use self::profile::{HostProfile, ProfileError};
+use crate::result::milliseconds;
 use crate::sweep::Spread;
 
 /// Simulated runs behind each prediction.
@@ -97,13 +101,13 @@ pub enum ValidateError {
     },
 }
 
-/// Predicts every plain pre-copy run of `files` and compares.
+/// Predicts every run of `files` whose features the simulator has, and compares.
 ///
 /// # Errors
 ///
 /// [`ValidateError`] if a file or a run of it is not what it should be.
 pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Validation, ValidateError> {
-    let (mut runs, mut skipped): (Vec<Measured>, Vec<Skipped>) = (Vec::new(), Vec::new());
+    let (mut runs, mut skipped): (Vec<(Measured, Features)>, Vec<Skipped>) = (Vec::new(), Vec::new());
     for file in files {
         let (read, without) = measured::read(file.as_ref())?;
         skipped.extend(
@@ -112,19 +116,19 @@ pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Va
                 .map(|name| Skipped { name, reason: "the measurement gave no result".to_owned() }),
         );
         for run in read {
-            match run.cfg.not_plain() {
-                Some(reason) => skipped.push(Skipped { name: run.cfg.name, reason }),
-                None => runs.push(run),
+            match Features::of(&run.cfg) {
+                Err(reason) => skipped.push(Skipped { name: run.cfg.name, reason }),
+                Ok(features) => runs.push((run, features)),
             }
         }
     }
     let per_run = runs
         .par_iter()
-        .map(|run| {
+        .map(|(run, features)| {
             Ok(RunComparison {
                 name: run.cfg.name.clone(),
-                measured: run.result.figures(),
-                predicted: predict(&run.cfg, profile)?,
+                measured: run.result.figures(features.post_copy),
+                predicted: predict(&run.cfg, features, profile)?,
             })
         })
         .collect::<Result<Vec<_>, ValidateError>>()?;
@@ -136,13 +140,17 @@ pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Va
 /// # Errors
 ///
 /// [`ValidateError`] if the run is not possible.
-pub fn predict(run: &Configuration, profile: &HostProfile) -> Result<Figures, ValidateError> {
+pub fn predict(
+    run: &Configuration,
+    features: &Features,
+    profile: &HostProfile,
+) -> Result<Figures, ValidateError> {
     let figures = (0..SEEDS)
         .map(|seed| {
-            let setup = profile.setup_for(run, seed)?;
+            let setup = profile.setup_for(run, features, seed)?;
             let done = simulate(&setup)
                 .map_err(|source| ValidateError::Simulation { run: run.name.clone(), source })?;
-            Ok(as_qemu_reports(&done, profile))
+            Ok(as_qemu_reports(&done, features, profile))
         })
         .collect::<Result<Vec<_>, ValidateError>>()?;
     let converged: Vec<Figures> = figures.into_iter().filter(|figures| figures.converged).collect();
@@ -160,19 +168,29 @@ pub fn predict(run: &Configuration, profile: &HostProfile) -> Result<Figures, Va
     })
 }
 
-/// The figures as QEMU's source would report them: it calls itself done when its last byte is in the
-/// socket.
-fn as_qemu_reports(run: &Run, profile: &HostProfile) -> Figures {
+/// The figures as QEMU's source would report them: without a return path it calls itself done when its
+/// last byte is in the socket, with one when the destination says that it runs, in post-copy that it has
+/// everything.
+fn as_qemu_reports(run: &Run, features: &Features, profile: &HostProfile) -> Figures {
     let (Some(handed_over), Some(silence)) = (run.handed_over, run.silence) else {
         return Figures::default();
     };
-    let setup = crate::result::milliseconds(profile.setup);
+    let downtime = &run.report.downtime;
+    let at_source = downtime.at_source();
+    let total = if features.post_copy {
+        run.report.total
+    } else if features.return_path {
+        handed_over.since(Timestamp::ZERO) + silence.saturating_sub(at_source)
+    } else {
+        handed_over.since(Timestamp::ZERO)
+    };
+    let seen = if features.return_path { silence } else { at_source };
     Figures {
         converged: true,
-        total_ms: Some(handed_over.as_nanos() as f64 / 1e6 + setup),
+        total_ms: Some(milliseconds(total + profile.setup)),
         sent_bytes: Some(run.report.sent.as_f64()),
-        downtime_ms: Some(crate::result::milliseconds(run.report.downtime.at_source())),
-        silence_ms: Some(crate::result::milliseconds(silence)),
+        downtime_ms: (!features.post_copy).then(|| milliseconds(seen)),
+        silence_ms: Some(milliseconds(downtime.total())),
         rounds: Some(run.report.rounds.len() as u64),
     }
 }

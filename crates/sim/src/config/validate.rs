@@ -4,7 +4,7 @@
 //! names it by the key under which scenario files know it.
 
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use whimbrel_core::layout::PageSize;
@@ -36,6 +36,9 @@ impl ConfigError {
 const MAX_PAGES: u64 = 1 << 32;
 /// The most vCPUs, four times as many as KVM takes.
 const MAX_VCPUS: u32 = 16_384;
+/// The entries that a dirty ring may have: from what QEMU accepts to what KVM does
+/// (`KVM_DIRTY_RING_MAX_ENTRIES`).
+const DIRTY_RINGS: RangeInclusive<u32> = 1024..=65_536;
 /// The most writers, phases, changes and outages: far more than anyone writes by hand.
 const MAX_ITEMS: usize = 10_000;
 /// The longest a fixed cost may take.
@@ -280,7 +283,11 @@ impl HostConfig {
         check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
             "a whole number from 1 to 1000000".to_owned()
         })?;
-        self.validate_encodings()
+        self.validate_encodings()?;
+        let ring = self.dirty_ring;
+        check(ring.is_power_of_two() && DIRTY_RINGS.contains(&ring), "host.dirty-ring", ring, || {
+            format!("a power of two from {} to {}", DIRTY_RINGS.start(), DIRTY_RINGS.end())
+        })
     }
 
     fn validate_encodings(&self) -> Result<(), ConfigError> {

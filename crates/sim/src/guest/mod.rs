@@ -35,14 +35,18 @@
 //! `guest.writer.N.pages` (where hot words lie), `guest.writer.N.writes` (what is dirtied) and
 //! `guest.unchanged`, each derived from the run's seed by [`stream`].
 
+mod cycle;
 mod mask;
 mod pace;
 mod resumed;
+mod ring;
 mod rng;
 mod shape;
+mod stretch;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod throttle;
 mod touch;
 mod wear;
 mod writer;
@@ -61,11 +65,14 @@ pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
 
+use self::cycle::Pulse;
 use self::mask::Sampler;
 use self::pace::Held;
+use self::rng::{below, shuffle};
+use self::throttle::Limit;
 use self::writer::Writer;
 use self::zero::ZeroMap;
-use crate::config::{ConfigError, GuestConfig, ZeroPlacement};
+use crate::config::{ConfigError, GuestConfig, HostConfig, ZeroPlacement};
 
 /// How closely the guest is looked at between two harvests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +99,7 @@ pub struct Harvest {
 /// What the guest lost to the migration, in seconds of vCPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lost {
-    /// To the throttle: its share, all vCPUs, the time.
+    /// To the throttle: the time that its vCPUs were made to sleep.
     pub throttle: VcpuSeconds,
     /// To standing still.
     pub pause: VcpuSeconds,
@@ -136,8 +143,14 @@ pub struct Guest {
     clock: u64,
     held: Held,
     throttle: Throttle,
+    /// Entries of the ring of dirty pages that each vCPU has.
+    dirty_ring: u32,
+    /// The dirty limit in force.
+    limit: Option<Limit>,
+    /// When it is corrected next, in nanoseconds; `u64::MAX` while there is none or the guest is paused.
+    correction: u64,
     tracking: bool,
-    /// When throttle or pause last changed, and vCPU nanoseconds lost up to then.
+    /// When throttle or pause last changed, and vCPU seconds lost to them up to then.
     lost_since: u64,
     lost: [f64; 2],
     /// CPU seconds of first writes after a harvest, all that were counted.
@@ -238,8 +251,11 @@ impl Guest {
             words,
             versions: Vec::new(),
             clock: 0,
-            held: Held { paused: false, throttle: 0.0, fault: 0.0 },
+            held: Held { paused: false, pulse: Pulse::OFF, limited: false, fault: 0.0 },
             throttle: Throttle::Off,
+            dirty_ring: HostConfig::default().dirty_ring,
+            limit: None,
+            correction: u64::MAX,
             tracking: false,
             lost_since: 0,
             lost: [0.0; 2],
@@ -298,45 +314,33 @@ impl Guest {
     #[inline]
     pub fn advance(&mut self, now: Timestamp) {
         self.clock = self.clock.max(now.as_nanos());
+        if self.clock >= self.correction {
+            self.correct_limit();
+        }
     }
 
     /// Lets time pass and settles all accounts, because something changes now.
     fn change(&mut self, now: Timestamp) {
         self.advance(now);
-        let time = (self.clock - self.lost_since) as f64 * f64::from(self.vcpus);
-        if self.held.paused {
-            self.lost[1] += time;
-        } else {
-            self.lost[0] += time * self.held.throttle;
-        }
-        self.lost_since = self.clock;
+        self.settle_lost();
         for writer in &mut self.writers {
-            writer.change(self.clock, self.held);
+            writer.change(self.clock, &self.held);
         }
-    }
-
-    /// Slows all vCPUs like this from `now` on.
-    pub fn set_throttle(&mut self, now: Timestamp, throttle: Throttle) {
-        self.change(now);
-        self.held.throttle = throttle.share().as_f64();
-        self.throttle = throttle;
-    }
-
-    /// How it is slowed.
-    pub fn throttle(&self) -> Throttle {
-        self.throttle
+        self.held.pulse.settle(self.clock);
     }
 
     /// Stops it. Writes that it would have made meanwhile are not made later: its clock stands still too.
     pub fn pause(&mut self, now: Timestamp) {
         self.change(now);
         self.held.paused = true;
+        self.plan_correction();
     }
 
     /// Lets it run again, here or at the destination.
     pub fn resume(&mut self, now: Timestamp) {
         self.change(now);
         self.held.paused = false;
+        self.plan_correction();
     }
 
     /// The guest that it is at the destination from `now` on, without the pages of `missing`. To be taken
@@ -351,16 +355,14 @@ impl Guest {
         let named = |what: &str| stream(seed, &format!("guest.post-copy.{what}"));
         let threads = self.writers.iter().enumerate();
         let threads = threads.map(|(index, writer)| writer.resumed(named(&index.to_string())));
-        let span = config.resume_span.0 / self.layout.page_size().bytes().0;
-        let resume_set = (u64::from(config.resume_pages), span);
-        Resumed::new(
-            now.as_nanos(),
-            self.vcpus,
-            threads.collect(),
-            missing,
-            resume_set,
-            &mut named("resume-set"),
-        )
+        let span = (config.resume_span.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
+        let mut chance = named("resume-set");
+        let anywhere = (0..if span > 0 { config.resume_pages } else { 0 }).map(|_| below(&mut chance, span));
+        let mut resume_set: Vec<u64> = anywhere.collect();
+        let kernels = config.working_sets().into_iter().zip(&config.writers).filter(|(_, one)| one.kernel);
+        resume_set.extend(kernels.flat_map(|(set, _)| set));
+        shuffle(&mut chance, &mut resume_set);
+        Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
     }
 
     /// Whether it stands still.
@@ -434,6 +436,9 @@ impl Guest {
             }
         }
         self.writers.iter_mut().for_each(Writer::clean);
+        if self.held.limited {
+            self.writers.iter_mut().for_each(Writer::empty_ring);
+        }
         self.faults += dirty as f64 * self.held.fault;
         let (share, sampler) = &mut self.unchanged;
         let unchanged = sampler.binomial(dirty, share.as_f64());
@@ -452,7 +457,7 @@ impl Guest {
         let index = word - self.words.start;
         for writer in &mut self.writers {
             if writer.words().contains(&word) {
-                let writes = writer.writes(self.clock, self.held);
+                let writes = writer.writes(self.clock, &self.held);
                 let mask = writer.draw_word(word, writes);
                 self.found[index] |= mask;
                 bump(&mut self.versions, word, mask);
@@ -476,7 +481,7 @@ impl Guest {
         self.advance(now);
         let (clock, held) = (self.clock, self.held);
         let expected = self.writers.iter_mut().map(|writer| {
-            let writes = writer.writes(clock, held);
+            let writes = writer.writes(clock, &held);
             writer.expected(writes)
         });
         if self.tracking { expected.sum() } else { 0.0 }
@@ -485,24 +490,7 @@ impl Guest {
     /// How many page writes all writers made up to `now`, on average.
     pub fn writes(&mut self, now: Timestamp) -> f64 {
         self.advance(now);
-        self.writers.iter_mut().map(|writer| writer.writes(self.clock, self.held)).sum()
-    }
-
-    /// What it lost up to the latest time that it was told.
-    pub fn lost(&self) -> Lost {
-        let mut nanos = self.lost;
-        let open = (self.clock - self.lost_since) as f64 * f64::from(self.vcpus);
-        if self.held.paused {
-            nanos[1] += open;
-        } else {
-            nanos[0] += open * self.held.throttle;
-        }
-        Lost {
-            throttle: seconds(nanos[0] * 1e-9),
-            pause: seconds(nanos[1] * 1e-9),
-            post_copy: VcpuSeconds::ZERO,
-            tracking_faults: seconds(self.faults),
-        }
+        self.writers.iter_mut().map(|writer| writer.writes(self.clock, &self.held)).sum()
     }
 }
 

@@ -11,11 +11,13 @@
 //!   scheduler can't put another thread on that vCPU. Writer i runs on vCPU `i mod vcpus`.
 //! * Before anything else each vCPU touches its part of the *resume set*: what the guest's kernel needs
 //!   before anyone outside sees the guest move. It is `resume-pages` pages, scattered evenly at random over
-//!   the first `resume-span` of memory, and read without delay one after another.
+//!   the first `resume-span` of memory, and all pages of writers that are the guest's `kernel`; touched
+//!   without delay one after another, in random order.
 //! * Then writers write as they did before: which missing page they touch, and when, is drawn exactly
 //!   (see `touch`). Work missed while a vCPU stood still is caught up as after any other stop.
-//! * The guest *shows itself* when vCPU 0 has run for 2 ms after its part of the resume set and its writers
-//!   owe nothing: what a heartbeat of that period on that vCPU would show.
+//! * The guest *shows itself* when vCPU 0 has touched its part of the resume set and its writers have then
+//!   done what they owed, or 2 ms of work if that is more: what the heartbeat of a program on that vCPU
+//!   shows that works and beats in turn, as the guest of the reference runs does.
 //! * Pages sent together arrive one after another, evenly between the first and the last.
 //!
 //! Reads of the programs are not modelled: a guest that mostly reads stalls more often than it does here.
@@ -25,10 +27,9 @@ use std::collections::VecDeque;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::layout::PageNumber;
 
-use super::rng::{Generator, below};
 use super::thread::Thread;
 
-/// A guest that has run for this long has done something: the heartbeat of the reference runs.
+/// The period of the heartbeat: that of the reference runs.
 const BEAT: u64 = 2_000_000;
 
 /// Pages of a word on their way.
@@ -69,8 +70,8 @@ struct Vcpu {
     waits: Option<Wait>,
     /// Up to when its threads have run.
     clock: u64,
-    /// For how long they have run in all.
-    ran: u64,
+    /// When its part of the resume set was there.
+    began: Option<u64>,
 }
 
 /// See the module.
@@ -86,24 +87,19 @@ pub(crate) struct Resumed {
 }
 
 impl Resumed {
-    /// A guest resumed at `now` without the pages of `missing`. `resume_pages` pages of the first `span`
-    /// are its resume set.
+    /// A guest resumed at `now` without the pages of `missing`.
     pub(super) fn new(
         now: u64,
         vcpus: u32,
         threads: Vec<Thread>,
         missing: PageSet,
-        (resume_pages, span): (u64, u64),
-        rng: &mut Generator,
+        resume_set: &[u64],
     ) -> Self {
-        let span = span.min(missing.numbers());
         let count = vcpus.max(1) as usize;
-        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now, ran: 0 };
+        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock: now, began: None };
         let mut vcpus = vec![idle; count];
-        if span > 0 {
-            for index in 0..resume_pages {
-                vcpus[index as usize % count].resume_set.push(below(rng, span));
-            }
+        for (index, &page) in resume_set.iter().enumerate() {
+            vcpus[index % count].resume_set.push(page);
         }
         for (index, mut thread) in threads.into_iter().enumerate() {
             thread.look(&missing);
@@ -141,11 +137,11 @@ impl Resumed {
         if let Some(wait) = vcpu.waits {
             return self.arrival(wait.page);
         }
-        if !vcpu.resume_set.is_empty() {
+        if vcpu.began.is_none() {
             return Some(vcpu.clock);
         }
         let touches = vcpu.threads.iter().filter_map(|thread| thread.touches_at(vcpu.clock));
-        let shows = (index == 0 && self.seen.is_none()).then(|| vcpu.shows_at());
+        let shows = if index == 0 && self.seen.is_none() { vcpu.shows_at() } else { None };
         touches.chain(shows).min()
     }
 
@@ -176,8 +172,9 @@ impl Resumed {
                 Next::Here => {}
                 Next::Missing(page) => break page,
                 Next::Nothing => {
-                    let vcpu = &self.vcpus[index];
-                    if index == 0 && self.seen.is_none() && vcpu.shows_at() <= now {
+                    let vcpu = &mut self.vcpus[index];
+                    vcpu.begin();
+                    if index == 0 && self.seen.is_none() && vcpu.shows_at().is_some_and(|at| at <= now) {
                         self.seen = Some(now);
                     }
                     return;
@@ -233,7 +230,6 @@ impl Vcpu {
         if self.resume_set.is_empty() {
             let from = self.clock;
             self.threads.iter_mut().for_each(|thread| thread.run(from, now));
-            self.ran = self.ran.saturating_add(now.saturating_sub(from));
         }
         self.clock = self.clock.max(now);
     }
@@ -246,10 +242,20 @@ impl Vcpu {
         self.clock = self.clock.max(now);
     }
 
-    /// When it has run for a beat and all its threads have caught up, if it meets no missing page.
-    fn shows_at(&self) -> u64 {
-        let beat = self.clock.saturating_add(BEAT.saturating_sub(self.ran));
-        self.threads.iter().map(|thread| thread.keeps_up_at(self.clock)).fold(beat, u64::max)
+    /// Its part of the resume set is there: what its threads owe now is what they do before the next beat.
+    fn begin(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.clock);
+            let at = self.clock;
+            self.threads.iter_mut().for_each(|thread| thread.begin(at, BEAT));
+        }
+    }
+
+    /// When all its threads have done what they owed, if it meets no missing page.
+    fn shows_at(&self) -> Option<u64> {
+        let beat = self.began?.saturating_add(BEAT);
+        let mut done = self.threads.iter().map(|thread| thread.reaches_goal_at(self.clock));
+        done.try_fold(beat, |latest, one| Some(latest.max(one?)))
     }
 }
 
@@ -283,7 +289,7 @@ mod tests {
     }
 
     fn guest(vcpus: u32, threads: Vec<Thread>, missing: PageSet) -> Resumed {
-        Resumed::new(0, vcpus, threads, missing, (0, 0), &mut stream(2, "resume-set"))
+        Resumed::new(0, vcpus, threads, missing, &[])
     }
 
     /// Lets it run until it waits or nothing happens any more; the pages that it asks for.
@@ -338,8 +344,8 @@ mod tests {
 
     #[test]
     fn the_resume_set_comes_before_anything_else() {
-        let mut rng = stream(3, "resume-set");
-        let mut guest = Resumed::new(0, 1, vec![walker()], pages(0..100), (40, 64), &mut rng);
+        let resume_set: Vec<u64> = (60..90).chain(70..80).collect();
+        let mut guest = Resumed::new(0, 1, vec![walker()], pages(0..100), &resume_set);
         let mut asked = Vec::new();
         for round in 1..100 {
             let Some(page) = run(&mut guest).pop() else { break };
@@ -347,9 +353,8 @@ mod tests {
             let at = (round * MS) as f64;
             guest.comes((page.1 / 64) as usize, 1 << (page.1 % 64), at, at);
         }
-        // 40 draws of 64 pages: about 30 different ones, all before the writer's first.
-        let first = asked.iter().position(|&page| page == 0 || page >= 64).unwrap_or(asked.len());
-        assert!((24..=40).contains(&first), "{first}: {asked:?}");
+        let first = asked.iter().position(|page| !resume_set.contains(page)).unwrap_or(asked.len());
+        assert_eq!(first, 30, "{asked:?}");
         assert!(guest.seen().is_none_or(|seen| seen >= first as u64 * MS));
     }
 

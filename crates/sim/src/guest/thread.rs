@@ -24,6 +24,8 @@ pub(super) struct Thread {
     touches: Touches,
     rng: Generator,
     pace: Pace,
+    /// Writes at which it has done what it owed when it began.
+    goal: f64,
     /// The count of writes at which it touches a page that was missing when that was drawn.
     next: Option<Miss>,
 }
@@ -122,7 +124,7 @@ impl Thread {
     ) -> Self {
         let touches = Touches::new(&shape, writes);
         let (habit, pace) = (Habit { wish, ability }, Pace { made: 0.0, owed });
-        Self { shape, habit, touches, rng, pace, next: None }
+        Self { shape, habit, touches, rng, pace, goal: 0.0, next: None }
     }
 
     /// Looks for its next touch of a page of `missing`, from where it stands.
@@ -157,9 +159,14 @@ impl Thread {
         self.habit.makes(self.pace, self.next?.after, at)
     }
 
-    /// When it has caught up if it runs from `at` on and meets no missing page; at once if it never can.
-    pub(super) fn keeps_up_at(&self, at: u64) -> u64 {
-        let stretch = self.habit.stretch(self.pace, at);
-        if stretch.behind < 0.0 { stretch.until } else { at }
+    /// From now on, `at`, its goal is to do what it owes, or the work of `beat` if that is more.
+    pub(super) fn begin(&mut self, at: u64, beat: u64) {
+        let fresh = self.habit.wish.at(at).0 * beat as f64 * NANO;
+        self.goal = self.pace.made + self.pace.owed.max(fresh);
+    }
+
+    /// When it has reached its goal if it runs from `at` on and meets no missing page.
+    pub(super) fn reaches_goal_at(&self, at: u64) -> Option<u64> {
+        self.habit.makes(self.pace, self.goal, at)
     }
 }

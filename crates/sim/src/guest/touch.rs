@@ -103,9 +103,9 @@ fn draw(shape: &Shape, draws: &Draws, rng: &mut Generator) -> Option<u64> {
     match shape {
         Shape::Bands(bands) => {
             let mut at = unit(rng);
-            let share = |band: &Band| (band.pages.end - band.pages.start) as f64 * band.weight;
+            let all = |band: &Band| (band.pages.end - band.pages.start) as f64 * band.weight;
             let band = bands.iter().find(|band| {
-                at -= share(band);
+                at -= all(band);
                 at < 0.0
             });
             let band = band.or_else(|| bands.iter().rev().find(|band| band.weight > 0.0))?;
@@ -123,12 +123,11 @@ fn cycle(shape: &Shape, next: &mut f64, missing: &PageSet) -> Option<Miss> {
     let at = set.start + (*next as u64).min(length - 1);
     let inside = |page: &PageNumber| page.0 < set.end;
     let ahead = missing.next_page(PageNumber(at)).filter(inside);
-    let (page, distance) = match ahead {
-        Some(page) => (page.0, page.0 - at),
-        None => {
-            let page = missing.next_page(PageNumber(set.start)).filter(|page| page.0 < at)?;
-            (page.0, length - (at - page.0))
-        }
+    let (page, distance) = if let Some(page) = ahead {
+        (page.0, page.0 - at)
+    } else {
+        let page = missing.next_page(PageNumber(set.start)).filter(|page| page.0 < at)?;
+        (page.0, length - (at - page.0))
     };
     *next = ((page - set.start) + 1) as f64 % length as f64;
     Some(Miss { after: distance as f64 + 1.0, page })

@@ -66,7 +66,7 @@ impl Guest {
             if !writer.words().contains(&((page / 64) as usize)) {
                 continue;
             }
-            let writes = writer.writes(self.clock, self.held);
+            let writes = writer.writes(self.clock, &self.held);
             let Some(touch) = writer.touch(page, left_over, writes) else { continue };
             sum.before.add(touch.before);
             sum.found.add(touch.found);

@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::mask::Sampler;
-use super::pace::{Ability, Done, Held, Wish};
+use super::pace::{Ability, Done, Held, Span, Wish};
+use super::ring::Toll;
 use super::rng::Generator;
 use super::shape::Shape;
 use super::thread::Thread;
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     harvested_before: [f64; 2],
     /// Bytes that a write changes, and whether they are always the same.
     change: (f64, bool),
+    /// What a full ring of dirty pages costs it, while that is limited.
+    toll: Toll,
     /// Words of the working set.
     words: Range<usize>,
     /// Writes up to which each word was drawn; less than `harvested` means: up to there. Empty unless
@@ -65,6 +68,7 @@ impl Writer {
             harvested: 0.0,
             harvested_before: [0.0; 2],
             change: (config.write_size.as_f64(), config.write_at == WriteAt::Fixed),
+            toll: Toll::NONE,
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
         })
@@ -88,30 +92,84 @@ impl Writer {
         self.drawn = vec![self.harvested; self.words.len()];
     }
 
-    /// Where it stands at `now`. Steps over changes of its own rate for good.
-    fn at(&mut self, now: u64, held: Held) -> Done {
+    /// Where it stands at `now`, and the last change of its own or the throttle's rhythm before that and
+    /// where it stood there.
+    #[inline]
+    fn follow(&self, now: u64, held: &Held) -> (Done, u64, Done) {
+        let (mut changed, mut before) = (self.changed, self.done);
         loop {
-            let (rate, until) = self.wish.at(self.changed);
-            let to = until.min(now);
-            let time = to.saturating_sub(self.changed) as f64 * 1e-9;
-            let done = self.ability.pass(&self.shape, self.done, self.harvested, rate, held, time);
+            let (rate, wish_until) = self.wish.at(changed);
+            let (cycle, pulse_until) = held.pulse.at(changed);
+            let until = wish_until.min(pulse_until);
+            let time = until.min(now).saturating_sub(changed) as f64 * 1e-9;
+            let span = Span { rate, harvested: self.harvested, held, cycle, toll: self.toll, time };
+            let done = self.ability.pass(&self.shape, before, span);
             if until > now {
-                return done;
+                return (done, changed, before);
             }
-            (self.changed, self.done) = (until, done);
+            (changed, before) = (until, done);
         }
     }
 
+    /// Where it stands at `now`. Steps over changes of its own rate for good.
+    fn at(&mut self, now: u64, held: &Held) -> Done {
+        let done;
+        (done, self.changed, self.done) = self.follow(now, held);
+        done
+    }
+
     /// How many writes it made up to `now`, on average.
-    pub(super) fn writes(&mut self, now: u64, held: Held) -> f64 {
+    pub(super) fn writes(&mut self, now: u64, held: &Held) -> f64 {
         if self.asked.0 != now {
-            self.asked = (now, self.at(now, held).writes);
+            self.asked = (now, self.unhindered(now, held).unwrap_or_else(|| self.at(now, held).writes));
         }
         self.asked.1
     }
 
+    /// The same, if nothing holds it up or changes: the usual case, and asked for every word that is sent.
+    #[inline]
+    fn unhindered(&self, now: u64, held: &Held) -> Option<f64> {
+        let (rate, until) = self.wish.at(self.changed);
+        let free = !held.hinders() && self.ability.is_free(&self.done, rate, held.fault);
+        let time = now.saturating_sub(self.changed) as f64 * 1e-9;
+        (free && until > now).then_some(self.done.writes + rate * time)
+    }
+
+    /// Seconds that its vCPU slept up to `now` because its ring was full.
+    pub(super) fn slept(&self, now: u64, held: &Held) -> f64 {
+        self.follow(now, held).0.ring.slept
+    }
+
+    /// Its vCPU has a ring of so many entries from the last [`Writer::change`] on, empty and free.
+    pub(super) fn begin_ring(&mut self, entries: u32) {
+        self.toll = Toll::new(entries, &self.shape);
+        self.done.ring.emptied = self.done.writes;
+        self.done.ring.pages = 0.0;
+    }
+
+    /// It sleeps so long, in seconds, whenever its ring is full, from the last [`Writer::change`] on.
+    pub(super) fn charge(&mut self, sleep: f64) {
+        self.toll.sleep = sleep;
+    }
+
+    /// A sleep for a full ring that is under way ends at the last [`Writer::change`].
+    pub(super) fn wake(&mut self) {
+        self.done.ring.nap = 0.0;
+    }
+
+    /// Empties the ring at the last [`Writer::change`]: a harvest does.
+    pub(super) fn empty_ring(&mut self) {
+        self.done.empty_ring(&self.shape);
+    }
+
+    /// Empties the ring; gives the pages that went through it since this was last called.
+    pub(super) fn measure_ring(&mut self) -> f64 {
+        self.empty_ring();
+        std::mem::take(&mut self.done.ring.pages)
+    }
+
     /// Something will hold it up in another way from `now` on.
-    pub(super) fn change(&mut self, now: u64, held: Held) {
+    pub(super) fn change(&mut self, now: u64, held: &Held) {
         self.done = self.at(now, held);
         self.changed = now;
         self.asked = (now, self.done.writes);
@@ -165,7 +223,7 @@ impl Writer {
 
     /// The same writer after the handover, as of the last [`Writer::change`], drawing with `rng`.
     pub(super) fn resumed(&self, rng: Generator) -> Thread {
-        let Done { writes, owed } = self.done;
+        let Done { writes, owed, .. } = self.done;
         Thread::new((self.shape.clone(), self.wish.clone(), self.ability.clone()), (writes, owed), rng)
     }
 

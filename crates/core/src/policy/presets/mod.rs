@@ -10,11 +10,16 @@
 //! skipping a tick before that can never lose anything.
 
 mod cloud_hypervisor;
+mod cloud_hypervisor_legacy;
+mod criu;
 mod fixed_rounds;
 mod hyperv;
 mod managers;
 mod parameters;
+mod pure_postcopy;
 mod qemu;
+mod quick;
+mod vmware;
 mod xen;
 
 #[cfg(test)]
@@ -26,11 +31,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use self::cloud_hypervisor::{CloudHypervisor, TimeoutStrategy};
+pub use self::cloud_hypervisor_legacy::CloudHypervisorLegacy;
+pub use self::criu::CriuPhaul;
 pub use self::fixed_rounds::FixedRounds;
 pub use self::hyperv::{HyperV, Release};
 pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
+pub use self::pure_postcopy::PurePostcopy;
 pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCopy};
-pub use self::xen::Xen5;
+pub use self::quick::Quick;
+pub use self::vmware::VmwareSdps;
+pub use self::xen::{AdaptiveRate, Clark2005, Xen5, XenClassic};
 
 use self::parameters::Given;
 use super::{Policy, Quantity, Reason, Relation};
@@ -38,14 +48,21 @@ use super::{Policy, Quantity, Reason, Relation};
 /// Every preset, in the order in which they are listed for people.
 pub static PRESETS: &[PresetInfo] = &[
     fixed_rounds::INFO,
+    quick::INFO,
+    pure_postcopy::INFO,
     qemu::DEFAULT,
     qemu::AUTO_CONVERGE,
     qemu::DIRTY_LIMIT,
     qemu::POSTCOPY,
-    xen::INFO,
+    xen::five::INFO,
+    xen::classic::INFO,
+    xen::clark::INFO,
     cloud_hypervisor::INFO,
+    cloud_hypervisor_legacy::INFO,
     hyperv::INFO_5,
     hyperv::INFO_10,
+    vmware::INFO,
+    criu::INFO,
     managers::NOVA,
     managers::PROXMOX,
     managers::OVIRT_MINIMAL,

@@ -10,8 +10,8 @@
 //! nor bandwidth nor downtime is looked at: a busy guest gets a pause without bound. Xen sends batches
 //! of 1024 pages and defers what cannot be mapped to the last pass; neither changes a decision.
 
-use super::parameters::Given;
-use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
+use super::super::parameters::Given;
+use super::super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
 use crate::policy::{
     BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
     Verdict,
@@ -28,7 +28,7 @@ pub struct Xen5 {
     pub min_dirty: Pages,
 }
 
-pub(super) const INFO: PresetInfo = PresetInfo {
+pub(in super::super) const INFO: PresetInfo = PresetInfo {
     name: "xen-5",
     summary: "Xen's libxc: one full and at most 4 further live sends, fewer if less than 50 pages are \
               dirty; no bound on the downtime.",
@@ -135,7 +135,7 @@ impl Policy for Xen5 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Guest, Situation, answer, curve, steps};
+    use super::super::super::testing::{Guest, Situation, answer, curve, steps};
     use super::*;
 
     const XEN: Xen5 = Xen5 { max_iterations: 5, min_dirty: Pages(50) };

@@ -3,6 +3,11 @@
 //! A policy asks for a [`Throttle`] in its verdict; the ground applies it, and lifts it however the
 //! migration ends. What each kind does to a program is the guest's affair (the simulator models it, a
 //! live guest shows it). Nothing here reads a clock or measures anything.
+//!
+//! A dirty limit is more than a setting: [`DirtyLimit`] is the control loop that any ground with a dirty
+//! ring runs to hold it.
+
+mod dirty_limit;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Bandwidth, CpuShare, duration};
+
+pub use self::dirty_limit::DirtyLimit;
 
 /// How long a vCPU runs between two sleeps under QEMU's throttle (`CPU_THROTTLE_TIMESLICE_NS` in
 /// `migration/cpu-throttle.c`).
