@@ -213,7 +213,7 @@ fn policy(setup: &Setup) -> String {
         let _ = write!(text, ": {}", all.join(", "));
     }
     for change in &spec.changes {
-        let _ = write!(text, "; at {} {} {}", duration::human(change.at), change.parameter, change.value);
+        let _ = write!(text, "; {change}");
     }
     text
 }

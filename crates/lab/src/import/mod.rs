@@ -8,9 +8,9 @@
 //!
 //! | origin | what is read | becomes |
 //! |---|---|---|
-//! | [`kubevirt`] | `KubeVirt` and `MigrationPolicy` resources, or their settings alone (YAML, JSON) | `kubevirt-*` |
-//! | [`nova`] | `nova.conf`, its section `[libvirt]` | `nova` |
-//! | [`qemu`] | the replies to `query-migrate-parameters` and `query-migrate-capabilities` (JSON) | `qemu-*` |
+//! | `kubevirt` | `KubeVirt` and `MigrationPolicy` resources, or their settings alone (YAML, JSON) | `kubevirt-*` |
+//! | `nova` | `nova.conf`, its section `[libvirt]` | `nova` |
+//! | `qemu` | the replies to `query-migrate-parameters` and `query-migrate-capabilities` (JSON) | `qemu-*` |
 //!
 //! A setting that is not written is not in the parameters either: the presets' defaults are the products'.
 //! Where that is not so, a note says it.

@@ -85,6 +85,11 @@ impl<'a> Setting<'a> {
         if self.key.is_empty() { "settings".to_owned() } else { excerpt(&self.key, 100) }
     }
 
+    /// Whether it is just this text.
+    pub(super) fn is(&self, text: &str) -> bool {
+        self.node.value.text() == Some(text)
+    }
+
     /// A note about it.
     pub(super) fn note(&self, why: &str) -> String {
         format!("`{}` ({}): {why}", self.name(), self.at())

@@ -4,6 +4,7 @@
 //! presets that have it; one that no preset in sight has is a mistake. What is left is tried on the policy,
 //! in the order of time, so that a change that it does not take is refused before anything runs.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -29,6 +30,13 @@ pub struct PolicyChange {
     pub parameter: String,
     /// What it is set to, as text.
     pub value: String,
+}
+
+/// As a phrase for people: `at 20.0 s max-bandwidth unlimited`.
+impl fmt::Display for PolicyChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {} {} {}", duration::human(self.at), self.parameter, self.value)
+    }
 }
 
 /// A change, and where it stands in the list.

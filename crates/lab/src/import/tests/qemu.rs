@@ -68,9 +68,12 @@ fn capabilities_decide_which_preset_it_is_in_the_same_file_or_in_another() {
             "vcpu-dirty-limit-period = 500ms",
         ]
     );
-    let fetched = all(&[&capabilities(&["postcopy-ram"]), "{\"max-bandwidth\": 0}"]).unwrap();
+    let fetched =
+        all(&[&capabilities(&["postcopy-ram"]), "{\"max-bandwidth\": 0, \"max-postcopy-bandwidth\": 1}"])
+            .unwrap();
     assert_eq!(policy(&fetched), ["qemu-postcopy", "max-bandwidth = unlimited"]);
     assert!(fetched.notes.iter().any(|note| note.contains("`postcopy-after`")));
+    assert!(fetched.notes.iter().any(|note| note.contains("after the handover nothing is capped")));
     assert_eq!(
         of("q", "{\"downtime-limit\": 1, \"auto-converge\": true}").unwrap().preset,
         "qemu-auto-converge"
