@@ -255,12 +255,11 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
             text.push_str(&wrap(&format!("{decision}{throttle}: {reason}"), "       ", width));
         }
     }
-    text.push_str("dirtied, pending and the first sent: pages; sent while paused: the last copy");
-    text.push_str(if rounds.iter().any(|round| round.post_copy) {
-        "; behind: sent after the handover\n"
-    } else {
-        "\n"
-    });
+    let mut note = "dirtied, pending and the first sent: pages; sent while paused: the last copy".to_owned();
+    if rounds.iter().any(|round| round.post_copy) {
+        note.push_str("; behind: sent after the handover");
+    }
+    text.push_str(&wrap(&note, "", width));
     text
 }
 

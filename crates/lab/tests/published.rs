@@ -168,12 +168,12 @@ fn qemu_idle_guest_of_54_gib_with_zstd_total_within_5_percent() {
 }
 
 #[test]
-fn qemu_2013_xbzrle_total_within_12_percent_bytes_within_10_and_downtime_within_2_ms() {
+fn qemu_2013_xbzrle_total_within_12_percent_bytes_within_10_and_downtime_half() {
     let record = run("qemu-xbzrle-2013");
     is_complete(&record);
     near("total time, ms", record.total_ms, 22_185.0, [0.87, 0.9]);
     near("sent, kB", record.sent_bytes as f64 / 1024.0, 706_034.0, [0.9, 0.93]);
-    near("downtime, ms", record.downtime_ms, 29.0, [0.93, 1.0]);
+    near("downtime, ms", record.downtime_ms, 29.0, [0.4, 0.6]);
     near("zero pages", record.round[0].zero_pages as f64, 108_556.0, [0.999, 1.001]);
 }
 

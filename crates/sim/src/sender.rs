@@ -15,9 +15,6 @@ use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
 use crate::witness::Witness;
 
-/// The window of the rate limiter, as QEMU's (`BUFFER_DELAY` in `migration/migration.h`).
-const LIMIT_WINDOW: Nanos = 100e6;
-
 /// Pages of 4 KiB in a packet of several streams: QEMU's `MULTIFD_PACKET_SIZE`, 512 KiB.
 const PACKET_PAGES: f64 = 128.0;
 
@@ -48,9 +45,10 @@ pub(crate) struct Sender {
     sync_due: f64,
 }
 
-/// At most a window's share of bytes in a window of 100 ms; then a rest until it ends.
+/// At most a window's share of bytes in a window; then a rest until it ends.
 #[derive(Clone, Debug)]
 struct Limiter {
+    window: Nanos,
     quota: f64,
     used: f64,
     since: Nanos,
@@ -89,7 +87,12 @@ impl Sender {
             batch: host.send_batch,
             skip_redirtied: host.skip_redirtied,
             receive,
-            limiter: Limiter { quota: f64::INFINITY, used: 0.0, since: 0.0 },
+            limiter: Limiter {
+                window: host.limit_window.as_nanos() as f64,
+                quota: f64::INFINITY,
+                used: 0.0,
+                since: 0.0,
+            },
             skipped: 0,
             touched: 0,
             begun,
@@ -108,7 +111,7 @@ impl Sender {
     pub(crate) fn limit(&mut self, limit: RateLimit) {
         self.limiter.quota = match limit {
             RateLimit::Unlimited => f64::INFINITY,
-            RateLimit::AtMost(rate) => rate.as_f64() * LIMIT_WINDOW / 1e9,
+            RateLimit::AtMost(rate) => rate.as_f64() * self.limiter.window / 1e9,
         };
     }
 
@@ -480,13 +483,14 @@ impl Sender {
 impl Limiter {
     /// The end of the rest that is due at `now`.
     fn rest(&mut self, now: Nanos) -> Nanos {
-        let end = self.since + LIMIT_WINDOW;
+        let end = self.since + self.window;
         if now < end && self.used <= self.quota {
             return now;
         }
         let now = now.max(end);
         self.since = now;
-        self.used = 0.0;
+        // The page that did not fit any more counts in the next window.
+        self.used = (self.used - self.quota).max(0.0);
         now
     }
 }

@@ -219,7 +219,7 @@ impl Adjustments {
 pub enum RateLimit {
     /// As fast as the link takes it.
     Unlimited,
-    /// No more than this, over windows of 100 ms.
+    /// No more than this, over windows of the ground's own (QEMU's are 100 ms).
     AtMost(Bandwidth),
 }
 

@@ -244,7 +244,7 @@ impl Timeline {
             "round".to_owned()
         };
         svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", &title);
-        draw_key(svg, area, self.rounds.iter().any(|round| round.paused));
+        draw_key(svg, area, self.paused_at_ms.is_some());
     }
 }
 
@@ -276,7 +276,7 @@ fn draw_bars(svg: &mut Svg, area: Area, slots: &[&[TimelineRound]], heights: &[(
 fn draw_key(svg: &mut Svg, area: Area, paused: bool) {
     let mut x = area.left;
     let key =
-        [("bar s0", "sent in the round"), ("bar s1", "found dirty at its start"), ("pause", "guest paused")];
+        [("bar s0", "sent in the round"), ("bar s1", "found dirty at its start"), ("pause", "guest away")];
     for (class, name) in key.into_iter().take(if paused { 3 } else { 2 }) {
         svg.rect(Area::new(x, area.top - 24.0, 12.0, 12.0), class, "");
         svg.text((x + 18.0, area.top - 14.0), Anchor::Start, "small name", name);

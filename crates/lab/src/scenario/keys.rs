@@ -110,6 +110,7 @@ pub const KEYS: &[Key] = &[
     optional("host.compression.ratio", Share, "what is left of a page that is not zero, as a share of its size, 0.37 for zstd in QEMU's published run on the Silesia corpus; none: not compressed; with xbzrle, of the bulk round only"),
     key("host.compression.speed", Bandwidth, "bytes of pages a second that a thread compresses", "zstd in the same run: 54 GiB in 20.165 s at 8.1 CPUs"),
     key("host.compression.threads", Count(1, 255), "threads that compress", "as in the same run"),
+    key("host.limit-window", Duration, "windows of the rate limiter: so many bytes may pass in each at once, then it rests until the window ends; at least 0.1 ms", "QEMU's `BUFFER_DELAY`; Xen's let 100 KiB pass at a time, 8 ms at 100 Mbit/s"),
     key("host.skip-redirtied", Flag, "leave out pages that were dirtied again since the last harvest (the \"peek\" of Xen and Clark)", "QEMU sends them"),
     key("host.post-copy-fault", Duration, "post-copy: from the touch of a missing page until its request leaves the destination", "assumed: an event of `userfaultfd` and two changes of thread"),
     key("host.post-copy-preempt", Flag, "post-copy: pages that were asked for go over a connection of their own", "QEMU's `postcopy-preempt` is off by default"),

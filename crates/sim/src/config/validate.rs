@@ -49,6 +49,8 @@ const MAX_TIME: Duration = Duration::from_hours(10 * 365 * 24);
 const MAX_RATE: f64 = 1e12;
 /// The most pages of a resume set: 4 GiB of them.
 const MAX_RESUME_PAGES: u32 = 1 << 20;
+/// The shortest window of the rate limiter.
+const SHORTEST_WINDOW: Duration = Duration::from_micros(100);
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
 const MAX_EXPONENT: f64 = 20.0;
 /// The most that a buffer, the device state or an overhead may take.
@@ -269,6 +271,7 @@ impl HostConfig {
             ("start-tracking-cost", self.start_tracking_cost),
             ("tracking-fault", self.tracking_fault),
             ("post-copy-fault", self.post_copy_fault),
+            ("limit-window", self.limit_window),
             ("pause", self.pause),
             ("switchover-gate", self.switchover_gate),
             ("save-state", self.save_state),
@@ -280,6 +283,10 @@ impl HostConfig {
         for (key, cost) in costs {
             within(&format!("host.{key}"), cost, MAX_COST)?;
         }
+        let window = self.limit_window;
+        check(window >= SHORTEST_WINDOW, "host.limit-window", duration::format(window), || {
+            format!("at least {}", duration::format(SHORTEST_WINDOW))
+        })?;
         check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
             "a whole number from 1 to 1000000".to_owned()
         })?;
