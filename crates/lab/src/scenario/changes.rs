@@ -1,9 +1,10 @@
 //! The list `policy.changes`: parameters of the policy that somebody changes while the migration runs.
 //!
-//! Read with the policy itself, for every cell of a sweep. A change goes the way of a parameter: to the
-//! presets that have it; one that no preset in sight has is a mistake. What is left is tried on the policy,
-//! in the order of time, so that a change that it does not take is refused before anything runs.
+//! Read with the policy itself, for every cell of a sweep. A change goes to the presets that take it while
+//! they run; one that no preset in sight takes is a mistake. What is left is tried on the policy, in the order
+//! of time, so that a change that it does not take is refused before anything runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use whimbrel_core::units::duration;
 
 use super::document::{Document, Node, Table, Value};
 use super::error::ScenarioError;
-use super::policy::{check_parameter, is_left_over, knows};
+use super::policy::{check_parameter, in_file, knows, written_preset};
 
 /// The key of the list in the table `policy`.
 pub(super) const CHANGES: &str = "changes";
@@ -45,8 +46,8 @@ pub(super) struct Written {
     pub(super) change: PolicyChange,
 }
 
-/// The changes of `document` that the preset `preset` knows, in the order of time. `effective` are all
-/// presets that run.
+/// The changes of `document` that the preset `preset` takes, in the order of time. `effective` are all
+/// presets that run; what one of them takes, or the file's own that was replaced since, is no mistake.
 pub(super) fn read(
     document: &Document,
     preset: &str,
@@ -58,13 +59,27 @@ pub(super) fn read(
             // Incomplete ones were refused before.
             continue;
         };
-        check_parameter(document, &change.parameter, &parameter.at, effective)?;
-        if knows(preset, &change.parameter) {
+        let replaced = in_file(&parameter.at).then(|| written_preset(document));
+        let mut in_sight = effective.iter().map(String::as_str).chain(replaced);
+        if takes(preset, &change) {
             changes.push(Written { index, change });
+        } else if !in_sight.clone().any(|preset| takes(preset, &change)) {
+            check_parameter(document, &change.parameter, &parameter.at, effective)?;
+            let knowing = in_sight.find(|preset| knows(preset, &change.parameter)).unwrap_or(preset);
+            if let Ok(policy) = presets::build(knowing, &BTreeMap::new()) {
+                attempt(document, policy, &[Written { index, change }])?;
+            }
         }
     }
     changes.sort_by_key(|written| written.change.at);
     Ok(changes)
+}
+
+/// Whether the preset takes the change while it runs.
+fn takes(preset: &str, change: &PolicyChange) -> bool {
+    knows(preset, &change.parameter)
+        && presets::build(preset, &BTreeMap::new())
+            .is_ok_and(|mut policy| policy.set_parameter(&change.parameter, &change.value).is_ok())
 }
 
 fn nodes(document: &Document) -> &[Node] {
@@ -103,14 +118,16 @@ pub(super) fn attempt(
     Ok(())
 }
 
-/// Leaves out the changes that no preset that runs knows any more, because the file's preset was replaced.
+/// Leaves out the changes that no preset that runs takes any more, because the file's preset was replaced.
 pub(super) fn drop_left_over(policy: &mut Table, effective: &[String]) {
     let Some(Node { value: Value::List(nodes), at: place }) = policy.get(CHANGES).cloned() else {
         return;
     };
     let kept: Vec<_> = nodes
         .iter()
-        .filter(|node| change(node).is_none_or(|(_, change)| !is_left_over(&change.parameter, effective)))
+        .filter(|node| {
+            change(node).is_none_or(|(_, change)| effective.iter().any(|preset| takes(preset, &change)))
+        })
         .cloned()
         .collect();
     if kept.is_empty() {

@@ -142,6 +142,16 @@ pub(super) fn preset(document: &Document) -> String {
     written.unwrap_or_else(|| DEFAULT.to_owned())
 }
 
+/// The preset as the file has it, before overrides.
+pub(super) fn written_preset(document: &Document) -> &str {
+    document.preset.as_deref().unwrap_or(DEFAULT)
+}
+
+/// Whether something was written in the scenario's file, beside its own preset.
+pub(super) fn in_file(at: &Place) -> bool {
+    matches!(at, Place::File(_) | Place::Line(..))
+}
+
 /// Whether one of the presets that run knows the parameter; see [`PolicySpec::resolve`].
 pub(super) fn check_parameter(
     document: &Document,
@@ -149,9 +159,8 @@ pub(super) fn check_parameter(
     at: &Place,
     effective: &[String],
 ) -> Result<(), ScenarioError> {
-    let in_file = matches!(at, Place::File(_) | Place::Line(..));
-    let replaced = || knows(document.preset.as_deref().unwrap_or(DEFAULT), name);
-    if effective.iter().any(|preset| knows(preset, name)) || (in_file && replaced()) {
+    let replaced = || knows(written_preset(document), name);
+    if effective.iter().any(|preset| knows(preset, name)) || (in_file(at) && replaced()) {
         return Ok(());
     }
     let known = effective.iter().filter_map(|preset| presets::find(preset));
@@ -171,6 +180,6 @@ pub(super) fn check_parameter(
 }
 
 /// Whether no preset that runs knows the parameter any more, because the file's preset was replaced.
-pub(super) fn is_left_over(name: &str, effective: &[String]) -> bool {
+fn is_left_over(name: &str, effective: &[String]) -> bool {
     !effective.iter().any(|preset| knows(preset, name))
 }

@@ -93,7 +93,7 @@ fn with_override(text: &str, change: &str) -> String {
 }
 
 #[test]
-fn changes_go_to_the_presets_that_know_the_parameter() {
+fn changes_go_to_the_presets_that_take_them() {
     let text = format!(
         "{}[sweep]\n\"policy.preset\" = [\"qemu-default\", \"xen-5\"]\n\"policy.changes.0.at\" = [\"1s\", \"2s\"]",
         changed("downtime-limit", "1s")
@@ -107,6 +107,19 @@ fn changes_go_to_the_presets_that_know_the_parameter() {
     let replaced = with(&changed("downtime-limit", "1s"), &["policy.preset=xen-5"]);
     assert!(replaced.setup().policy.changes.is_empty());
     assert_eq!(*parse(&replaced.to_toml()).setup(), *replaced.setup());
+    // So have those whose parameter it has, but not to be changed while it runs.
+    let clark = with(&changed("max-bandwidth", "1Gbit/s"), &["policy.preset=clark-2005"]);
+    assert!(clark.setup().policy.changes.is_empty());
+    assert_eq!(*parse(&clark.to_toml()).setup(), *clark.setup());
+    // One that is written beside a preset that does not take it is a mistake all the same.
+    let error = with_override(
+        &changed("max-bandwidth", "1Gbit/s"),
+        "policy={ preset = \"clark-2005\", changes = [{ at = \"1s\", parameter = \"max-bandwidth\", value = \"1Gbit/s\" }] }",
+    );
+    assert!(
+        error.contains("`policy.changes.0.parameter`: parameter `max-bandwidth` of policy `clark-2005`"),
+        "{error}"
+    );
 }
 
 #[test]
