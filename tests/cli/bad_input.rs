@@ -56,6 +56,20 @@ const SCENARIOS: &[Scenario] = &[
     ("[policy]\ndowntime-limit = \"soon\"", &["bad.toml:2", "downtime-limit", "soon"]),
     ("[policy]\ndowntime-limit = \"3h\"", &["bad.toml:2", "downtime-limit", "3h"]),
     ("[policy]\npreset = \"fixed-rounds\"\nrounds = -1", &["bad.toml:3", "rounds", "-1"]),
+    (
+        "[[policy.changes]]\nat = \"1s\"\nparameter = \"downtime-limt\"\nvalue = \"1s\"",
+        &["bad.toml:3", "downtime-limt", "`downtime-limit`"],
+    ),
+    (
+        "[[policy.changes]]\nat = \"1s\"\nparameter = \"downtime-limit\"\nvalue = 300",
+        &["bad.toml:4", "policy.changes.0.value", "300", "300ms"],
+    ),
+    (
+        "[policy]\npreset = \"xen-5\"\nchanges = [{ at = \"1s\", parameter = \"min-dirty\", value = 5 }]",
+        &["bad.toml:3", "min-dirty", "xen-5", "can't be changed"],
+    ),
+    ("[[policy.changes]]\nat = \"1s\"", &["bad.toml:1", "policy.changes.0.parameter", "missing"]),
+    ("[policy]\nchanges = \"later\"", &["bad.toml:2", "policy.changes", "later", "list of tables"]),
     // Sweeps.
     ("[sweep]\n\"link.bandwith\" = [\"1Gbit/s\"]", &["bad.toml:2", "link.bandwith", "link.bandwidth"]),
     ("[sweep]\n\"link.bandwidth\" = []", &["bad.toml:2", "link.bandwidth", "empty"]),
@@ -111,6 +125,36 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["policies", "xen-6"], 2, &["xen-6", "`xen-5`"]),
     (&["policies", "xen-5", "hyperv-5"], 2, &["hyperv-5"]),
     (&["policies", "--format", "csv"], 2, &["csv", "table"]),
+    (&["policies", "--import"], 2, &["--import"]),
+    (&["policies", "--import", "missing.yaml"], 2, &["missing.yaml", "No such file"]),
+    (&["policies", "--import", "."], 2, &["directory"]),
+    (&["policies", "--import", "binary.toml"], 2, &["binary.toml", "UTF-8"]),
+    (&["policies", "--import", "sweep.toml"], 2, &["sweep.toml", "nova.conf", "--from"]),
+    (
+        &["policies", "--import", "empty.jsonl", "--from", "qemu"],
+        2,
+        &["empty.jsonl", "query-migrate-parameters"],
+    ),
+    (&["policies", "--import", "empty.jsonl", "--from", "nova"], 2, &["empty.jsonl", "[libvirt]"]),
+    (&["policies", "--import", "empty.jsonl", "--from", "kubevirt"], 2, &["empty.jsonl", "MigrationPolicy"]),
+    (&["policies", "--import", "nova.conf", "--from", "xen"], 2, &["xen", "kubevirt"]),
+    (&["policies", "--from", "nova"], 2, &["--import"]),
+    (&["policies", "--import", "nova.conf", "--format", "json"], 2, &["--format"]),
+    (&["policies", "--import", "nova.conf"], 2, &["nova.conf:2", "live_migration_downtime", "50", "100"]),
+    (&["policies", "--import", "kv.yaml"], 2, &["kv.yaml:2", "bandwidthPerMigration", "64MB", "`64Mi`"]),
+    (&["policies", "--import", "qemu.json"], 2, &["qemu.json", "downtime-limit", "300ms", "milliseconds"]),
+    (&["policies", "--import", "kv.yaml", "qemu.json"], 2, &["kv.yaml", "kubevirt", "qemu.json", "of qemu"]),
+    (&["simulate", "--policy-from", "kv.yaml"], 2, &["kv.yaml:2", "64MB"]),
+    (&["simulate", "--policy-from", "missing.yaml"], 2, &["missing.yaml"]),
+    (&["simulate", "--policy", "xen"], 2, &["`xen`", "xen-5"]),
+    (&["simulate", "--policy", "nova", "--policy-from", "nova.conf"], 2, &["--policy", "--policy-from"]),
+    (&["simulate", "--from", "nova"], 2, &["--policy-from"]),
+    (
+        &["simulate", "--policy", "xen-5", "--set", "policy.downtime-limit=1s"],
+        2,
+        &["xen-5", "downtime-limit"],
+    ),
+    (&["sweep", "sweep.toml", "--policy", "xen-5"], 2, &["--policy"]),
     (&["validate"], 2, &["FILE.jsonl"]),
     (&["validate", "missing.jsonl"], 2, &["missing.jsonl", "No such file"]),
     (&["validate", "sweep.toml"], 2, &["sweep.toml:1", "measured migration"]),
@@ -164,6 +208,9 @@ fn every_wrong_command_line_is_refused_by_name_and_leaves_no_file() {
     let fresh = Fresh::new();
     fresh.write("sweep.toml", SMALL_SWEEP);
     fresh.write("empty.jsonl", "");
+    fresh.write("nova.conf", "[libvirt]\nlive_migration_downtime = 50\n");
+    fresh.write("kv.yaml", "allowPostCopy: true\nbandwidthPerMigration: 64MB\n");
+    fresh.write("qemu.json", "{\"downtime-limit\": \"300ms\"}");
     fresh.write("binary.toml", b"[guest]\nmemory = \"\xff\xfe\"\n");
     let faults: Vec<_> =
         COMMANDS.iter().filter_map(|(args, status, words)| fault(&fresh, args, *status, words)).collect();

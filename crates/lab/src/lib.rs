@@ -2,10 +2,11 @@
 //!
 //! Data flows one way: a [`scenario`] becomes simulator setups, a run becomes a [`result`] record, records
 //! become tables, [`chart`]s and a [`report`]. [`validate`] takes measured migrations in place of a
-//! scenario. Nothing here decides anything about a migration.
+//! scenario, [`import`] real settings as a policy. Nothing here decides anything about a migration.
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod import;
 pub mod output;
 pub mod report;
 pub mod result;

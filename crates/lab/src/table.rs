@@ -208,7 +208,14 @@ fn policy(setup: &Setup) -> String {
         .iter()
         .map(|known| format!("{} {}", known.name, value(known.name, known.default)))
         .collect();
-    if all.is_empty() { spec.preset.clone() } else { format!("{}: {}", spec.preset, all.join(", ")) }
+    let mut text = spec.preset.clone();
+    if !all.is_empty() {
+        let _ = write!(text, ": {}", all.join(", "));
+    }
+    for change in &spec.changes {
+        let _ = write!(text, "; {change}");
+    }
+    text
 }
 
 /// The rounds; below each the decision and its reason.

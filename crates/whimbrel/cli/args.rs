@@ -50,13 +50,26 @@ pub(super) struct ScenarioArgs {
 Examples:
   whimbrel simulate
   whimbrel simulate --set policy.preset=xen-5 --set guest.writers.0.rate=50000
+  whimbrel simulate --policy nova --set policy.downtime-delay=30s
+  whimbrel simulate scenario.toml --policy-from migration-policy.yaml
   whimbrel simulate scenario.toml --seed 7 --format json
   whimbrel simulate --plot migration.svg
 
-A scenario with a [sweep] is run without it.")]
+A scenario with a [sweep] is run without it. --policy-from reads what `whimbrel policies --import` reads; what
+it does not take over is said on standard error.")]
 pub(super) struct SimulateArgs {
     #[command(flatten)]
     pub(super) scenario: ScenarioArgs,
+    /// Another policy than the scenario's: short for --set policy.preset=NAME.
+    #[arg(long, value_name = "NAME", conflicts_with = "policy_from")]
+    pub(super) policy: Option<String>,
+    /// The policy that real settings make, in place of the scenario's and its parameters; given twice, the
+    /// files are read together.
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy_from: Vec<PathBuf>,
+    /// Whose settings they are; without it, whatever they look like.
+    #[arg(long, value_enum, value_name = "KIND", requires = "policy_from")]
+    pub(super) from: Option<SettingsOf>,
     /// Seed of every random choice, in place of the scenario's; the same seed gives the same bytes out.
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
@@ -126,13 +139,37 @@ pub(super) enum SweepFormat {
 Examples:
   whimbrel policies
   whimbrel policies xen-5
-  whimbrel policies --format json")]
+  whimbrel policies --format json
+  whimbrel policies --import /etc/nova/nova.conf
+  kubectl get kubevirt -A -o yaml > kubevirt.yaml; whimbrel policies --import kubevirt.yaml policy.yaml
+  whimbrel policies --import parameters.json capabilities.json > scenario.toml
+
+--import prints the preset and its parameters as the table [policy] of a scenario, with notes on what was not
+taken over. Read are KubeVirt and MigrationPolicy resources (YAML or JSON), nova.conf (its section [libvirt]),
+and QEMU's replies to query-migrate-parameters and query-migrate-capabilities (JSON).")]
 pub(super) struct PoliciesArgs {
     /// One preset, such as qemu-default.
     pub(super) name: Option<String>,
+    /// Says which preset real settings are, and with which parameters.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["name", "format"])]
+    pub(super) import: Vec<PathBuf>,
+    /// Whose settings they are; without it, whatever they look like.
+    #[arg(long, value_enum, value_name = "KIND", requires = "import")]
+    pub(super) from: Option<SettingsOf>,
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: TextFormat,
+}
+
+/// Whose settings are imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SettingsOf {
+    #[value(help = "KubeVirt, MigrationPolicy or HyperConverged resources (YAML or JSON)")]
+    Kubevirt,
+    #[value(help = "nova.conf")]
+    Nova,
+    #[value(help = "Replies to query-migrate-parameters and query-migrate-capabilities (JSON)")]
+    Qemu,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

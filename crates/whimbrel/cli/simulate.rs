@@ -3,6 +3,7 @@
 use serde::Serialize;
 use whimbrel_core::policy::presets;
 use whimbrel_lab::chart::{Canvas, Timeline, TimelineRound};
+use whimbrel_lab::import::Imported;
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{PolicySpec, Scenario, ScenarioError, Setup};
@@ -10,16 +11,31 @@ use whimbrel_lab::{sweep, table};
 
 use super::args::{ScenarioArgs, SimulateArgs, SimulateFormat};
 use super::failure::Failure;
+use super::policies::{imported, unknown};
 use super::{print, tell, width};
 
+/// What is run in place of the scenario's own.
+#[derive(Default)]
+pub(super) struct Instead {
+    /// The policy.
+    policy: Option<Imported>,
+    /// Overrides that come before those that were typed, and after.
+    before: Option<String>,
+    after: Option<String>,
+}
+
 /// Reads the scenario that was asked for, or the built-in one of this name.
-pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, more: &[String]) -> Result<Scenario, Failure> {
+pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) -> Result<Scenario, Failure> {
     let read = || -> Result<Scenario, ScenarioError> {
         let mut scenario = match &args.scenario {
             Some(file) => Scenario::load(file)?,
             None => Scenario::builtin(builtin)?,
         };
-        let overrides: Vec<&String> = args.overrides.iter().chain(more).collect();
+        if let Some(imported) = &instead.policy {
+            scenario.replace_policy(&imported.policy(), &imported.names())?;
+        }
+        let overrides: Vec<&String> =
+            instead.before.iter().chain(&args.overrides).chain(&instead.after).collect();
         if !overrides.is_empty() {
             scenario.apply_overrides(&overrides)?;
         }
@@ -50,8 +66,11 @@ struct Told<'a> {
 impl Simulation {
     /// Reads the scenario and opens the plot's file.
     pub(super) fn ready(args: &SimulateArgs) -> Result<Self, Failure> {
-        let seed: Vec<String> = args.seed.iter().map(|seed| format!("run.seed={seed}")).collect();
-        let scenario = scenario(&args.scenario, "default", &seed)?;
+        let instead = instead(args)?;
+        let scenario = scenario(&args.scenario, "default", &instead)?;
+        for note in instead.policy.iter().flat_map(|policy| &policy.notes) {
+            tell(&format!("note: {note}"));
+        }
         if !scenario.axes().is_empty() {
             tell("note: the scenario's [sweep] is left out; `whimbrel sweep` runs it");
         }
@@ -81,6 +100,22 @@ impl Simulation {
             }
         })
     }
+}
+
+/// The policy and the seed of the command line.
+fn instead(args: &SimulateArgs) -> Result<Instead, Failure> {
+    let policy = match args.policy_from.as_slice() {
+        [] => None,
+        files => Some(imported(files, args.from)?),
+    };
+    if let Some(name) = args.policy.as_ref().filter(|name| presets::find(name).is_none()) {
+        return Err(unknown(name));
+    }
+    Ok(Instead {
+        policy,
+        before: args.policy.as_ref().map(|name| format!("policy.preset={name}")),
+        after: args.seed.map(|seed| format!("run.seed={seed}")),
+    })
 }
 
 /// What the chart draws of a migration.

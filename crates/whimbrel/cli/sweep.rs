@@ -14,7 +14,7 @@ use super::args::{SweepArgs, SweepFormat};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::print;
-use super::simulate::scenario;
+use super::simulate::{Instead, scenario};
 
 /// A sweep that is ready to be run: every cell checked, the directory writable.
 pub(super) struct Sweep {
@@ -28,7 +28,7 @@ pub(super) struct Sweep {
 impl Sweep {
     /// Reads the scenario, checks its cells, opens the directory.
     pub(super) fn ready(args: &SweepArgs) -> Result<Self, Failure> {
-        let scenario = scenario(&args.scenario, "sweep", &[])?;
+        let scenario = scenario(&args.scenario, "sweep", &Instead::default())?;
         let grid = scenario.grid().map_err(Failure::bad_input)?;
         let format = match args.format {
             SweepFormat::Jsonl => Format::JsonLines,

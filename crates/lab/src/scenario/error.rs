@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use whimbrel_core::policy::ChangeError;
 use whimbrel_core::policy::presets::PresetError;
 use whimbrel_sim::config::ConfigError;
 
@@ -131,6 +132,16 @@ pub enum ScenarioError {
         /// What is wrong, and what is accepted.
         fault: Box<PresetError>,
     },
+    /// A change of a parameter that the policy does not take while it runs.
+    #[error("{at}: `{key}`: {fault}")]
+    Change {
+        /// Where.
+        at: Place,
+        /// The dotted key.
+        key: String,
+        /// What is wrong, and what is accepted.
+        fault: Box<ChangeError>,
+    },
     /// A parameter that no preset that runs has.
     #[error("{at}: preset `{preset}` has no parameter `{name}`; {hint}")]
     UnknownParameter {
@@ -166,14 +177,14 @@ pub enum ScenarioError {
 }
 
 /// The largest file that is read: far more than any scenario needs.
-pub(super) const MAX_FILE: u64 = 4 << 20;
+pub(crate) const MAX_FILE: u64 = 4 << 20;
 
 fn suggest(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
 }
 
 /// `text` in one line of at most `most` characters, so that a hostile file cannot fill a terminal.
-pub(super) fn excerpt(text: &str, most: usize) -> String {
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
     let mut line: String = text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         line.push('…');

@@ -13,6 +13,7 @@ use whimbrel_sim::config::{PhaseConfig, WriterConfig};
 
 use super::Setup;
 use super::kind::Kind;
+use super::policy::is_parameter;
 
 /// A key of a scenario.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,9 @@ const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key 
     Key { name, kind, required: true, optional: false, meaning, source: "" }
 }
 
-use Kind::{Bandwidth, Bytes, Choice, Count, Duration, Flag, Name, Number, PageSize, Preset, Rate, Share};
+use Kind::{
+    Bandwidth, Bytes, Choice, Count, Duration, Flag, Name, Number, PageSize, Plain, Preset, Rate, Share,
+};
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
                                    reference runs, 3 ms from stop to resume";
@@ -121,6 +124,9 @@ pub const KEYS: &[Key] = &[
     key("host.announce", Duration, "from the first instruction at the destination until the network knows the guest's new place", "not counted unless asked for"),
     key("host.persist", Duration, "writing one record to stable storage", "assumed: a flushed write to a fast local drive"),
     key("policy.preset", Preset, "the convergence policy; the other keys of this table are the preset's parameters, see `whimbrel policies`", "the most widely used hypervisor"),
+    required("policy.changes.N.at", Duration, "when somebody changes a parameter of the policy, from the start of the migration; later than the handover, it has no effect"),
+    required("policy.changes.N.parameter", Name, "which parameter, one that the product lets an administrator change while a migration runs"),
+    required("policy.changes.N.value", Plain, "what it is set to"),
     key("run.seed", Count(0, u64::MAX), "seed of every random choice; run number i of `repeat`, counted from 0, has the seed `seed + i`", "the same seed gives the same result"),
     key("run.repeat", Count(1, 1_000_000), "runs of each cell of a sweep", "one run"),
     key("run.time-limit", Duration, "virtual time after which a migration that did not end is given up", "far beyond any migration that someone waits for"),
@@ -147,7 +153,7 @@ pub(super) fn slot(path: &[&str]) -> Option<Slot> {
     match path {
         [] => return Some(Slot::Table),
         ["sweep"] => return Some(Slot::Sweep),
-        ["policy", name] if *name != "preset" => return Some(Slot::Parameter),
+        ["policy", name] if is_parameter(name) => return Some(Slot::Parameter),
         _ => {}
     }
     KEYS.iter().find_map(|key| {
@@ -189,7 +195,7 @@ fn generic(path: &[&str]) -> String {
 
 /// The known key nearest to `path`, with the positions of `path` where both have one.
 pub(super) fn nearest(path: &[&str]) -> Option<String> {
-    const TABLES: [&str; 11] = [
+    const TABLES: [&str; 12] = [
         "guest",
         "guest.writers",
         "link",
@@ -199,6 +205,7 @@ pub(super) fn nearest(path: &[&str]) -> Option<String> {
         "host.xbzrle",
         "host.compression",
         "policy",
+        "policy.changes",
         "run",
         "sweep",
     ];

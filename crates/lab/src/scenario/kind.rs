@@ -35,6 +35,8 @@ pub enum Kind {
     Preset,
     /// Any name.
     Name,
+    /// A text or a number, which something else reads.
+    Plain,
 }
 
 /// The unit in which the numbers of a swept key are plotted.
@@ -89,6 +91,7 @@ impl Kind {
             }
             Self::Preset => "the name of a policy preset such as `qemu-default`".to_owned(),
             Self::Name => "a name as text such as `zstd`".to_owned(),
+            Self::Plain => "a text or a number".to_owned(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Kind {
             Self::Flag => "flag".to_owned(),
             Self::Preset => "preset".to_owned(),
             Self::Name => "name".to_owned(),
+            Self::Plain => "text or number".to_owned(),
         }
     }
 
@@ -163,6 +167,7 @@ impl Kind {
             (Self::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => {
                 Ok(Json::from(text.as_str()))
             }
+            (Self::Plain, _) => value.as_plain().map(Json::from).ok_or_else(refuse),
             (Self::Preset | Self::Name, Value::Text(text)) => Ok(Json::from(text.as_str())),
             _ => Err(refuse()),
         }

@@ -20,8 +20,9 @@
 //! # Ok::<(), whimbrel_lab::scenario::ScenarioError>(())
 //! ```
 
+mod changes;
 mod document;
-mod error;
+pub(crate) mod error;
 pub mod keys;
 mod kind;
 mod overrides;
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_core::units::duration;
 use whimbrel_sim::config::{GuestConfig, HostConfig, LinkConfig};
 
+pub use self::changes::PolicyChange;
 use self::document::{Document, Lines, quoted};
 use self::error::MAX_FILE;
 pub use self::error::{Place, ScenarioError};
@@ -194,14 +196,25 @@ impl Scenario {
         Ok(())
     }
 
+    /// Puts another policy in place of the scenario's own, which goes with its parameters, changes and
+    /// sweeps; `from` is what messages call the place that it is from.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such preset, or it does not take one of the parameters.
+    pub fn replace_policy(&mut self, policy: &PolicySpec, from: &str) -> Result<(), ScenarioError> {
+        let mut document = self.document.clone();
+        document.replace_policy(policy, from);
+        *self = Self::resolve(document)?;
+        Ok(())
+    }
+
     fn resolve(mut document: Document) -> Result<Self, ScenarioError> {
         let (axes, presets) = sweep::axes(&document)?;
         let setup = resolve::resolve(&document, &presets)?;
         // Parameters of a preset that was replaced have done their service.
         if let Some(table) = document.root.table_mut("policy", &Place::File(document.file.clone())) {
-            table
-                .entries
-                .retain(|entry| entry.key == "preset" || !policy::is_left_over(&entry.key, &presets));
+            policy::drop_left_over(table, &presets);
         }
         Ok(Self { document, setup, axes, presets })
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use whimbrel_core::policy::Policy;
 use whimbrel_core::policy::presets::{self, ParameterKind, PresetError};
 
-use super::document::{Document, Table, Value};
+use super::changes::{self, CHANGES, PolicyChange};
+use super::document::{Document, Node, Table, Value};
 use super::error::{Place, ScenarioError, excerpt};
 use super::kind::Kind;
 
@@ -18,17 +19,21 @@ pub struct PolicySpec {
     pub preset: String,
     /// Its parameters as text; those not given have the preset's defaults.
     pub parameters: BTreeMap<String, String>,
+    /// What is changed while the migration runs, in the order of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PolicyChange>,
 }
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self { preset: DEFAULT.to_owned(), parameters: BTreeMap::new() }
+        Self { preset: DEFAULT.to_owned(), parameters: BTreeMap::new(), changes: Vec::new() }
     }
 }
 
 const DEFAULT: &str = "qemu-default";
 
-fn knows(preset: &str, parameter: &str) -> bool {
+/// Whether the preset has the parameter.
+pub(super) fn knows(preset: &str, parameter: &str) -> bool {
     presets::find(preset).is_some_and(|preset| preset.parameter(parameter).is_some())
 }
 
@@ -69,8 +74,8 @@ impl PolicySpec {
         };
         let preset = preset(document);
         check_preset(&preset, &document.place("policy.preset"))?;
-        let mut spec = Self { preset, parameters: BTreeMap::new() };
-        for entry in table.entries.iter().filter(|entry| entry.key != "preset") {
+        let mut spec = Self { preset, ..Self::default() };
+        for entry in table.entries.iter().filter(|entry| is_parameter(&entry.key)) {
             check_parameter(document, &entry.key, &entry.at, effective)?;
             let value = entry.node.value.as_plain().ok_or_else(|| ScenarioError::Value {
                 at: entry.node.at.clone(),
@@ -81,13 +86,16 @@ impl PolicySpec {
                 spec.parameters.insert(entry.key.clone(), value);
             }
         }
-        spec.build().map_err(|fault| {
+        let policy = spec.build().map_err(|fault| {
             let key = match &fault {
                 PresetError::InvalidValue { parameter, .. } => parameter,
                 _ => "preset",
             };
             ScenarioError::Preset { at: document.place(&format!("policy.{key}")), fault: Box::new(fault) }
         })?;
+        let changes = changes::read(document, &spec.preset, effective)?;
+        changes::attempt(document, policy, &changes)?;
+        spec.changes = changes.into_iter().map(|written| written.change).collect();
         Ok(spec)
     }
 
@@ -101,10 +109,47 @@ impl PolicySpec {
     }
 }
 
+/// Whether the key of the table `policy` is a parameter of the preset.
+pub(super) fn is_parameter(key: &str) -> bool {
+    key != "preset" && key != CHANGES
+}
+
+/// Leaves out what no preset that runs knows any more, because the file's preset was replaced.
+pub(super) fn drop_left_over(policy: &mut Table, effective: &[String]) {
+    policy.entries.retain(|entry| !is_parameter(&entry.key) || !is_left_over(&entry.key, effective));
+    changes::drop_left_over(policy, effective);
+}
+
+impl Document {
+    /// Puts `spec` in place of the policy, as if `file` had been written so, and ends the sweeps of its keys.
+    pub(super) fn replace_policy(&mut self, spec: &PolicySpec, file: &str) {
+        let at = Place::File(file.into());
+        let node = |text: &String| Node { value: Value::Text(text.clone()), at: at.clone() };
+        let mut table = Table::default();
+        table.insert("preset", node(&spec.preset));
+        for (name, value) in &spec.parameters {
+            table.insert(name, node(value));
+        }
+        self.root.insert("policy", Node { value: Value::Table(table), at: at.clone() });
+        self.preset = Some(spec.preset.clone());
+        self.sweep.retain(|axis| !axis.key.starts_with("policy."));
+    }
+}
+
 /// The document's own preset.
 pub(super) fn preset(document: &Document) -> String {
     let written = document.root.find(&["policy", "preset"]).and_then(|node| node.value.as_plain());
     written.unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+/// The preset as the file has it, before overrides.
+pub(super) fn written_preset(document: &Document) -> &str {
+    document.preset.as_deref().unwrap_or(DEFAULT)
+}
+
+/// Whether something was written in the scenario's file, beside its own preset.
+pub(super) fn in_file(at: &Place) -> bool {
+    matches!(at, Place::File(_) | Place::Line(..))
 }
 
 /// Whether one of the presets that run knows the parameter; see [`PolicySpec::resolve`].
@@ -114,9 +159,8 @@ pub(super) fn check_parameter(
     at: &Place,
     effective: &[String],
 ) -> Result<(), ScenarioError> {
-    let in_file = matches!(at, Place::File(_) | Place::Line(..));
-    let replaced = || knows(document.preset.as_deref().unwrap_or(DEFAULT), name);
-    if effective.iter().any(|preset| knows(preset, name)) || (in_file && replaced()) {
+    let replaced = || knows(written_preset(document), name);
+    if effective.iter().any(|preset| knows(preset, name)) || (in_file(at) && replaced()) {
         return Ok(());
     }
     let known = effective.iter().filter_map(|preset| presets::find(preset));
@@ -136,6 +180,6 @@ pub(super) fn check_parameter(
 }
 
 /// Whether no preset that runs knows the parameter any more, because the file's preset was replaced.
-pub(super) fn is_left_over(name: &str, effective: &[String]) -> bool {
+fn is_left_over(name: &str, effective: &[String]) -> bool {
     !effective.iter().any(|preset| knows(preset, name))
 }

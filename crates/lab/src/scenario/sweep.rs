@@ -184,7 +184,8 @@ pub(super) fn axes(document: &Document) -> Result<(Vec<Axis>, Vec<String>), Scen
     }
     let mut axes = Vec::with_capacity(document.sweep.len());
     for entry in &document.sweep {
-        if let Some(name) = entry.key.strip_prefix("policy.").filter(|name| *name != "preset") {
+        let path: Vec<_> = entry.key.split('.').collect();
+        if let (Some(Slot::Parameter), [_, name]) = (slot(&path), &path[..]) {
             let swept = Place::Sweep(Box::new(entry.at.clone()), 1);
             check_parameter(document, name, &swept, &presets)?;
         }

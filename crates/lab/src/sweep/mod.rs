@@ -28,7 +28,7 @@ pub use self::row::Format;
 use self::row::{Names, Row, Rows};
 use crate::output::OutputError;
 use crate::result::MigrationRecord;
-use crate::scenario::{Cell, Grid, ScenarioError, Setup};
+use crate::scenario::{Cell, Grid, PolicyChange, ScenarioError, Setup};
 
 /// Why a sweep was not done.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +132,14 @@ pub fn simulation(setup: &Setup, seed: u64) -> Result<whimbrel_sim::Setup, Prese
     simulation.link = setup.link.clone();
     simulation.seed = seed;
     simulation.time_limit = setup.run.time_limit;
+    simulation.changes = setup.policy.changes.iter().map(change).collect();
     simulation.journal = false;
     Ok(simulation)
+}
+
+fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
+    let PolicyChange { at, parameter, value } = change.clone();
+    whimbrel_sim::PolicyChange { at, parameter, value }
 }
 
 /// Runs of one cell that a thread makes in one go: enough to make a cell's setup worth it, few enough

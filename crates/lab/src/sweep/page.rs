@@ -132,6 +132,11 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
         "Downtime limit",
         setup.policy.parameters.get("downtime-limit").cloned().unwrap_or_else(|| "the preset's".to_owned()),
     );
+    for (index, change) in setup.policy.changes.iter().enumerate() {
+        let keys = ["at", "parameter", "value"].map(|part| format!("policy.changes.{index}.{part}"));
+        let key = keys.iter().find(|key| swept(key)).unwrap_or(&keys[0]);
+        fact(key, "Changed while it runs", change.to_string());
+    }
     fact("run.time-limit", "Time limit", duration::human(setup.run.time_limit));
     fact("run.repeat", "Runs of a cell", setup.run.repeat.to_string());
     fact("run.seed", "Seeds from", setup.run.seed.to_string());

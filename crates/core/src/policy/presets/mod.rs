@@ -9,6 +9,7 @@
 //! only when a round starts or ends and at the moments that its last [`Until`](super::Until) names, so
 //! skipping a tick before that can never lose anything.
 
+mod bounds;
 mod cloud_hypervisor;
 mod cloud_hypervisor_legacy;
 mod criu;
@@ -30,6 +31,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use self::bounds::Bounds;
 pub use self::cloud_hypervisor::{CloudHypervisor, TimeoutStrategy};
 pub use self::cloud_hypervisor_legacy::CloudHypervisorLegacy;
 pub use self::criu::CriuPhaul;

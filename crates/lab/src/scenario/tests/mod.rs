@@ -1,6 +1,7 @@
 //! What scenarios promise: what is written is what is run, `refusals` name each fault with its place and
 //! what is accepted, and `random` texts never make the reader panic.
 
+mod changes;
 mod random;
 mod refusals;
 

@@ -41,6 +41,10 @@ fn any_value() -> impl Strategy<Value = String> {
                 "hot-cold",
                 "uniform",
                 "xen-5",
+                "clark-2005",
+                "max-bandwidth",
+                "downtime-limit",
+                "{ at = \"1s\", parameter = \"max-bandwidth\", value = \"1Gbit/s\" }",
                 "exact",
                 "1979-05-27",
                 "9223372036854775807",
@@ -66,6 +70,8 @@ fn any_override() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => (any_key(), any_value()).prop_map(|(key, value)| format!("{key}={value}")),
         1 => "\\PC{0,40}".prop_map(|text| text),
+        1 => (0..2_u32, any_value()).prop_map(|(n, value)| format!("policy.changes.{n}={value}")),
+        1 => any_value().prop_map(|value| format!("policy.preset={value}")),
     ]
 }
 
