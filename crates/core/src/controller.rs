@@ -245,11 +245,28 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] if the policy does not take it; nothing is changed.
+    /// [`ChangeError`] if the policy does not take it, or would then need what the ground does not offer;
+    /// nothing is changed.
     pub fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
-        self.policy.set_parameter(name, value)?;
+        self.policy = self.changed(name, value)?;
         self.standing = None;
         Ok(())
+    }
+
+    /// The policy as it would be after a change.
+    pub(crate) fn changed(&self, name: &str, value: &str) -> Result<Box<dyn Policy>, ChangeError> {
+        let mut policy = self.policy.clone();
+        policy.set_parameter(name, value)?;
+        match policy.needs().missing_from(self.progress.capabilities) {
+            None => Ok(policy),
+            Some(capability) => Err(ChangeError {
+                policy: policy.name().to_owned(),
+                parameter: name.to_owned(),
+                why: format!(
+                    "cannot be `{value}`: that needs `{capability}`, which this ground does not offer"
+                ),
+            }),
+        }
     }
 
     /// The guest was paused by the policy.

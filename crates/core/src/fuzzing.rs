@@ -78,6 +78,12 @@ struct World {
     missing: Vec<bool>,
     /// The guest's memory is no longer held here.
     released: bool,
+    /// The replica was dropped there after it had run.
+    lost_there: bool,
+    /// The destination is stopped for good.
+    fenced: bool,
+    /// Somebody reported what had not happened.
+    lied: bool,
     /// Pages that the guest waits for there.
     waited_for: Vec<usize>,
     at_pause: Option<Vec<u32>>,
@@ -111,6 +117,9 @@ impl World {
             copy: vec![u32::MAX; PAGES],
             missing: vec![false; PAGES],
             released: false,
+            lost_there: false,
+            fenced: false,
+            lied: false,
             waited_for: Vec::new(),
             at_pause: None,
             tracking: false,
@@ -153,7 +162,10 @@ impl World {
                 self.now = self.now.saturating_add(Duration::from_secs(2));
                 self.here(SourceEvent::Wake);
             }
-            22 => self.nonsense(choices.next()),
+            22 => match choices.next() {
+                9 => self.fence(),
+                choice => self.nonsense(choice),
+            },
             23 => self.here(SourceEvent::Change { parameter: "mood".into(), value: "other".into() }),
             _ => {}
         }
@@ -164,13 +176,14 @@ impl World {
     fn here(&mut self, event: SourceEvent) {
         let before =
             (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
-        if self.source.handle(self.now, event).is_err() {
+        let name = event.name();
+        if let Err(error) = self.source.handle(self.now, event) {
             let after = (
                 self.source.phase(),
                 *self.source.handoff(),
                 self.source.controller().journal().entries().len(),
             );
-            assert_eq!(before, after, "an event that was refused changed the source");
+            assert_eq!(before, after, "{name} was refused ({error}) and changed the source");
         }
     }
 
@@ -182,9 +195,16 @@ impl World {
         }
     }
 
+    /// What the driver was asked for is done; no machine may refuse that, unless it was told before that it
+    /// is.
     fn answer_here(&mut self) {
         if let Some(event) = self.due_here.pop_front() {
-            self.here(event);
+            let name = event.name();
+            // A start is no answer: somebody may have cancelled before.
+            let asked = event != SourceEvent::Start;
+            let taken = self.source.handle(self.now, event);
+            let refused = taken.is_err() && asked && !self.lied;
+            assert!(!refused, "{name} was due in {:?}: {taken:?}", self.source.phase());
         }
     }
 
@@ -269,8 +289,22 @@ impl World {
         }
     }
 
+    /// Somebody guarantees that the destination is out of the game, and so it is.
+    fn fence(&mut self) {
+        if !matches!(self.source.phase(), SourcePhase::InDoubt | SourcePhase::PostCopy) {
+            return;
+        }
+        self.disconnect();
+        self.fenced = true;
+        self.wants_connection = false;
+        self.due_there.clear();
+        self.waited_for.clear();
+        self.runs_there = false;
+        self.here(SourceEvent::Fenced(Fence::MayHaveRun));
+    }
+
     fn connect(&mut self) {
-        if !self.connected && self.wants_connection {
+        if !self.connected && self.wants_connection && !self.fenced {
             self.connected = true;
             self.wants_connection = false;
             self.there(DestinationEvent::Connected);
@@ -301,6 +335,10 @@ impl World {
     }
 
     fn fail_there(&mut self) {
+        if self.destination.phase() == DestinationPhase::Filling {
+            let failure = Failure { step: Step::Protocol, detail: "made to fail".into() };
+            return self.there(DestinationEvent::Failed(failure));
+        }
         let event = match self.due_there.front() {
             Some(DestinationEvent::Built) => DestinationEvent::Refused { reason: "no room".into() },
             Some(DestinationEvent::Restored) => {
@@ -315,6 +353,7 @@ impl World {
 
     /// Events out of turn: what does not fit is refused, and then nothing has changed.
     fn nonsense(&mut self, choice: u8) {
+        self.lied = true;
         match choice % 12 {
             0 => self.here(SourceEvent::Start),
             1 => self.here(SourceEvent::Paused),
@@ -331,7 +370,7 @@ impl World {
             6 => self.there(DestinationEvent::Received(Message::Accept)),
             7 => self.there(DestinationEvent::Persisted),
             8 => self.there(DestinationEvent::Resumed),
-            9 => self.here(SourceEvent::Fenced(Fence::NeverRan).filter(false)),
+            9 => self.here(SourceEvent::Received(Message::Lost { reason: String::new() }).filter(false)),
             10 => self.there(DestinationEvent::Discard.filter(false)),
             _ => self.here(SourceEvent::Wake),
         }
@@ -384,7 +423,11 @@ impl World {
                 let section = Section { kind: "cpu".into(), version: 1, bytes: vec![self.seed] };
                 self.due_here.push_back(SourceEvent::Saved(vec![section]));
             }
-            SourceAction::Release => self.released = true,
+            SourceAction::Release => {
+                let sending = self.due_here.iter().any(|event| matches!(event, SourceEvent::Transmitted(_)));
+                assert!(!sending || self.lied, "memory that is being sent is released");
+                self.released = true;
+            }
             SourceAction::Resume => {
                 assert!(!self.released, "a guest that was released is resumed");
                 self.runs_here = true;
@@ -472,15 +515,21 @@ impl World {
                 self.ran_there = true;
                 self.due_there.push_back(DestinationEvent::Resumed);
             }
-            DestinationAction::DropReplica => assert!(!self.runs_there, "a running guest was dropped"),
+            DestinationAction::DropReplica => {
+                assert!(!self.runs_there || self.missing.contains(&true), "a running guest was dropped");
+                self.lost_there |= self.runs_there;
+                self.runs_there = false;
+                self.waited_for.clear();
+            }
             _ => {}
         }
     }
 
     fn assert_always(&self) {
         assert!(!(self.runs_here && self.runs_there), "the guest runs on both sides");
+        let lost = self.lost_there || self.fenced;
         let complete = self.destination.phase() == DestinationPhase::Running;
-        assert!(!complete || !self.missing.contains(&true), "done, and pages are missing");
+        assert!(!complete || lost || !self.missing.contains(&true), "done, and pages are missing");
     }
 
     /// No more faults: whatever is due happens, connections come back.
@@ -491,7 +540,7 @@ impl World {
                 && self.forward.is_empty()
                 && self.back.is_empty()
             {
-                if !self.connected && self.wants_connection {
+                if !self.connected && self.wants_connection && !self.fenced {
                     self.connect();
                     self.obey();
                     continue;
@@ -521,7 +570,9 @@ impl World {
         assert_eq!(here, SourcePhase::Done, "the source is stuck; the destination is {there:?}");
         assert!(!self.tracking, "tracking was left on");
         assert_eq!(self.throttle, Throttle::Off, "a throttle was left");
-        assert!(self.runs_here != self.runs_there, "the guest runs on neither side");
+        let lost = self.lost_there || self.fenced;
+        assert!(lost || self.runs_here != self.runs_there, "the guest runs on neither side");
+        assert_eq!(self.released, !self.runs_here, "memory is held without a guest, or the other way round");
         assert!(
             !self.runs_here || there != DestinationPhase::Prepared || !self.connected,
             "a replica was left at the destination"
@@ -529,11 +580,13 @@ impl World {
         let report = self.source.report(self.now);
         match report.outcome {
             Outcome::Completed => {
-                assert!(self.runs_there, "{}", report.why);
+                assert!(self.runs_there && !lost, "{}", report.why);
                 assert_eq!(self.copy, self.memory, "a write at the destination was lost");
             }
-            // A source that can't send what the guest lacks any more.
-            Outcome::GuestLost => assert!(self.runs_there && self.missing.contains(&true), "{}", report.why),
+            // A source that can't send what the guest lacks any more, or a destination that is no more.
+            Outcome::GuestLost => {
+                assert!(lost || self.runs_there && self.missing.contains(&true), "{}", report.why);
+            }
             _ => assert!(self.runs_here, "{}", report.why),
         }
         let replayed = source(self.seed).replay(self.source.controller().journal());
@@ -717,7 +770,7 @@ mod tests {
             }
             world.disconnect();
             world.obey();
-            assert_eq!(world.source.report(world.now).outcome, Outcome::GuestLost);
+            assert_eq!(world.source.report(world.now).outcome, Outcome::InDoubt);
             world.calm_down();
             world.assert_at_the_end();
             let post_copy = world.source.report(world.now).post_copy;
@@ -725,6 +778,66 @@ mod tests {
             cut += 1;
         }
         assert!(cut > 100, "only {cut} post-copies were cut off");
+    }
+
+    #[test]
+    fn a_guest_that_is_fenced_or_lost_in_post_copy_is_not_called_complete_and_leaves_nothing() {
+        for (phase, harm) in [
+            (SourcePhase::InDoubt, World::fence as fn(&mut World)),
+            (SourcePhase::PostCopy, World::fence),
+            (SourcePhase::PostCopy, World::fail_there),
+        ] {
+            let mut harmed = 0;
+            for seed in 0..=255 {
+                let through =
+                    if phase == SourcePhase::InDoubt { SourcePhase::AwaitingRunning } else { phase };
+                let Some(mut world) = reaching(seed, through) else { continue };
+                if !world.missing.contains(&true) {
+                    continue;
+                }
+                if phase == SourcePhase::InDoubt {
+                    world.disconnect();
+                    world.obey();
+                }
+                harm(&mut world);
+                world.obey();
+                world.calm_down();
+                world.assert_at_the_end();
+                assert_eq!(world.source.report(world.now).outcome, Outcome::GuestLost, "{phase:?} {seed}");
+                harmed += 1;
+            }
+            assert!(harmed > 10, "only {harmed} in {phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_asked_for_on_a_new_connection_does_not_wait_for_the_rest() {
+        let mut asked = 0;
+        for seed in 0..=255 {
+            let Some(mut world) = reaching(seed, SourcePhase::PostCopy) else { continue };
+            let sent = world.forward.iter().find_map(|wire| match wire {
+                Wire::Page(page, _) => Some(*page),
+                _ => None,
+            });
+            let (Some(page), true) = (sent, world.source.backlog().pending() > Pages(50)) else { continue };
+            // The driver is in the middle of a slice; the page is lost, and asked for again.
+            let due = std::mem::take(&mut world.due_here);
+            world.disconnect();
+            world.obey();
+            world.connect();
+            world.write_there(page);
+            world.obey();
+            world.deliver_back();
+            world.obey();
+            world.due_here = due;
+            let before = world.source.backlog().pending();
+            for _ in 0..40 {
+                world.everybody_acts();
+            }
+            assert!(!world.waited_for.contains(&page), "{seed}: page {page} of {before:?} is waited for");
+            asked += 1;
+        }
+        assert!(asked > 5, "only {asked}");
     }
 
     #[test]

@@ -29,12 +29,14 @@ pub enum Outcome {
     Cancelled,
     /// The peer was lost, or a step failed, before the commit point; the guest runs at the source.
     Failed,
-    /// The time limit of the run was reached; the guest runs at the source.
+    /// The time limit of the run was reached; the guest runs at the source, in post-copy at the destination.
     TimedOut,
     /// The peer was lost after *go* was sent: the guest is paused at the source until the destination
-    /// answers or is fenced.
+    /// answers or is fenced. Or it was lost in post-copy: the guest waits at the destination for pages that
+    /// only the source has, unless the last acknowledgement was all that was lost.
     InDoubt,
-    /// The destination gave the guest up after *go*, or could not resume it; nobody runs it.
+    /// The destination gave the guest up after *go*, or could not resume it, or will never get the pages
+    /// that it lacks: it is to be started from its disks.
     GuestLost,
 }
 

@@ -298,9 +298,10 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
         say(
             "post-copy",
             &format!(
-                "{} pages were missing at the handover, {} of them were asked for; all there after {}",
+                "{} pages were missing at the handover, {} of them were asked for; {} after {}",
                 post_copy.missing_pages,
                 post_copy.requests,
+                if record.outcome == "completed" { "all there" } else { "cut off" },
                 milliseconds(Some(post_copy.length_ms))
             ),
         );

@@ -97,8 +97,8 @@ pub struct Destination {
     handoff: DestinationHandoff,
     /// Pages that are still missing when the guest is resumed.
     missing: Pages,
-    /// The source is out of the game.
-    orphaned: bool,
+    /// The guest lacked pages that will not come: why.
+    lost: Option<String>,
     actions: VecDeque<DestinationAction>,
     restoring_since: Timestamp,
     go_at: Timestamp,
@@ -117,7 +117,7 @@ impl Destination {
             phase: DestinationPhase::Listening,
             handoff: DestinationHandoff::new(),
             missing: Pages(0),
-            orphaned: false,
+            lost: None,
             actions: VecDeque::new(),
             restoring_since: Timestamp::ZERO,
             go_at: Timestamp::ZERO,
@@ -176,11 +176,13 @@ impl Destination {
         let gone = self.phase == DestinationPhase::Gone;
         Some(match event {
             // The handoff is over; what is missing is not its affair.
-            DestinationEvent::Failed(_) | DestinationEvent::Discard
+            DestinationEvent::Failed(_) | DestinationEvent::Fenced(_) | DestinationEvent::Discard
                 if self.phase == DestinationPhase::Filling =>
             {
                 return None;
             }
+            // A replica that lacks pages is none: nobody will send them.
+            DestinationEvent::Fenced(_) if self.missing > Pages(0) => H::Fenced(Fence::MayHaveRun),
             DestinationEvent::Received(Message::Handoff { message, .. }) => H::Received(*message),
             DestinationEvent::Restored if !gone => H::Verified,
             DestinationEvent::Persisted => H::Persisted,
@@ -233,6 +235,8 @@ impl Destination {
             DestinationEvent::Missed(page) if self.phase != P::Running => {
                 self.actions.push_back(DestinationAction::Send(Message::Request { page }));
             }
+            // Whatever the source says, it is to know.
+            DestinationEvent::Received(_) if self.lost.is_some() => self.say_lost(),
             DestinationEvent::Received(Message::RoundEnd { round })
                 if matches!(self.phase, P::Filling | P::Running) =>
             {
@@ -242,10 +246,12 @@ impl Destination {
                     self.done(P::Running, DestinationOutcome::Running);
                 }
             }
-            DestinationEvent::Failed(_) | DestinationEvent::Discard if self.phase == P::Filling => {
-                self.lose_the_guest();
+            DestinationEvent::Failed(failure) if self.phase == P::Filling => {
+                self.lose_the_guest(failure.to_string());
             }
-            DestinationEvent::Fenced(_) => self.orphaned = true,
+            DestinationEvent::Fenced(_) | DestinationEvent::Discard if self.phase == P::Filling => {
+                self.lose_the_guest("the source that had its pages was given up".to_owned());
+            }
             // Back to where *go* or a fence found it; the handoff says which.
             DestinationEvent::NotPersisted => self.phase = P::Prepared,
             _ => {}
@@ -299,9 +305,7 @@ impl Destination {
             (Right::Theirs, _) if self.handoff.is_settled() => P::Gone,
             (Right::Theirs, _) => self.phase,
         };
-        if settled == P::Filling && self.orphaned {
-            self.lose_the_guest();
-        } else if settled != self.phase && matches!(settled, P::Running | P::Gone) {
+        if settled != self.phase && matches!(settled, P::Running | P::Gone) {
             let outcome = match settled {
                 P::Running if lost => DestinationOutcome::GuestLost,
                 P::Running => DestinationOutcome::Running,
@@ -313,11 +317,20 @@ impl Destination {
         }
     }
 
-    /// The guest lacks pages that nobody will send.
-    fn lose_the_guest(&mut self) {
+    /// The guest lacks pages that will not come.
+    fn lose_the_guest(&mut self, why: String) {
         self.missing = Pages(0);
+        self.lost = Some(why);
         self.actions.push_back(DestinationAction::DropReplica);
+        self.say_lost();
         self.done(DestinationPhase::Running, DestinationOutcome::GuestLost);
+    }
+
+    /// Tells a source that is there.
+    fn say_lost(&mut self) {
+        if let (Some(reason), true) = (self.lost.clone(), self.handoff.is_connected()) {
+            self.actions.push_back(DestinationAction::Send(Message::Lost { reason }));
+        }
     }
 
     fn done(&mut self, phase: DestinationPhase, outcome: DestinationOutcome) {
@@ -365,7 +378,8 @@ impl DestinationEvent {
                 Message::Accept
                 | Message::Refuse { .. }
                 | Message::Acknowledge { .. }
-                | Message::Request { .. },
+                | Message::Request { .. }
+                | Message::Lost { .. },
             ) => return None,
             Self::Built => K::Built,
             Self::Refused { .. } => K::Refused,

@@ -237,6 +237,7 @@ fn received(message: &Message) -> Option<SourceEventKind> {
         Message::Refuse { .. } => K::Refused,
         Message::Acknowledge { .. } => K::Acknowledged,
         Message::Request { .. } => K::Requested,
+        Message::Lost { .. } => K::Lost,
         Message::Handoff { message, .. } => match message {
             HandoffMessage::Ready => K::Ready,
             HandoffMessage::Running => K::Running,

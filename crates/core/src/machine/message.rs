@@ -76,6 +76,11 @@ pub enum Message {
         /// Which.
         page: PageNumber,
     },
+    /// Destination: the guest that lacked pages is lost here; there is nothing left to send them to.
+    Lost {
+        /// Why, for a person.
+        reason: String,
+    },
     /// Source: the CPU and device state, after the last pages.
     State(Vec<Section>),
     /// Who may run the guest.
@@ -105,6 +110,7 @@ impl Message {
             Self::Acknowledge { .. } => "message acknowledge",
             Self::PostCopy { .. } => "message post-copy",
             Self::Request { .. } => "message request",
+            Self::Lost { .. } => "message lost",
             Self::State(_) => "message state",
             Self::Handoff { message, .. } => match message {
                 HandoffMessage::Ready => "message ready",
@@ -124,7 +130,7 @@ impl Message {
             Self::Configure(configuration) => {
                 64 + configuration.name.len() as u64 + 16 * configuration.layout.regions().len() as u64
             }
-            Self::Refuse { reason } => reason.len() as u64,
+            Self::Refuse { reason } | Self::Lost { reason } => reason.len() as u64,
             Self::State(sections) => sections
                 .iter()
                 .map(|section| section.kind.len() as u64 + section.bytes.len() as u64 + 8)

@@ -66,6 +66,8 @@ pub enum SourceEventKind {
     Acknowledged,
     /// The guest waits for a page at the destination.
     Requested,
+    /// The guest that lacked pages is lost at the destination.
+    Lost,
     /// The dirty log was harvested.
     Harvested,
     /// The guest is paused.
@@ -106,7 +108,7 @@ pub enum SourceEventKind {
 
 impl SourceEventKind {
     /// Every kind.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Start,
         Self::Accepted,
         Self::Refused,
@@ -114,6 +116,7 @@ impl SourceEventKind {
         Self::Transmitted,
         Self::Acknowledged,
         Self::Requested,
+        Self::Lost,
         Self::Harvested,
         Self::Paused,
         Self::Saved,
@@ -185,8 +188,10 @@ impl SourcePhase {
             // The writing can't be taken back: a lost connection is dealt with when it has ended.
             (P::Committing, E::Disconnected | E::Connected) => &[P::Committing],
             (P::Committing, E::NotPersisted) => &[P::Returning, P::Done],
-            (P::AwaitingRunning, E::Running) => &[P::PostCopy, P::Releasing],
-            (P::AwaitingRunning, E::Answer) => &[P::AwaitingRunning, P::PostCopy, P::Releasing, P::Returning],
+            (P::AwaitingRunning, E::Running) => &[P::PostCopy, P::Releasing, P::Done],
+            (P::AwaitingRunning, E::Answer) => {
+                &[P::AwaitingRunning, P::PostCopy, P::Releasing, P::Returning, P::Done]
+            }
             (P::AwaitingRunning, E::Wake) => &[P::AwaitingRunning, P::InDoubt],
             (P::AwaitingRunning, E::Disconnected) => &[P::InDoubt],
             (P::InDoubt, E::Connected) => &[P::AwaitingRunning],
@@ -194,7 +199,7 @@ impl SourcePhase {
 
             (P::PostCopy, _) => Self::in_post_copy(event),
             // Whoever runs the guest may ask before *running* arrives, and once more when all is done.
-            (P::AwaitingRunning | P::Releasing | P::Done, E::Requested) => self.stay(),
+            (P::AwaitingRunning | P::Releasing | P::Done, E::Requested | E::Lost) => self.stay(),
 
             (_, E::Changed) if self.has_a_policy() => self.stay(),
 
@@ -248,6 +253,7 @@ impl SourcePhase {
             ) => &[P::Returning],
 
             // What was asked for before it was known to be in vain still answers.
+            (P::Releasing, E::Transmitted) => &[P::Releasing, P::Done],
             (
                 P::Returning | P::Releasing | P::Done,
                 E::TrackingStarted | E::Transmitted | E::Harvested | E::Paused | E::Saved,
@@ -308,7 +314,7 @@ impl SourcePhase {
         match event {
             E::Acknowledged => &[Self::PostCopy, Self::Releasing, Self::Done],
             // Without the pages that only this side has, the guest is lost.
-            E::Failed | E::Fenced => &[Self::PostCopy, Self::Releasing, Self::Done],
+            E::Failed | E::Fenced | E::Lost => &[Self::PostCopy, Self::Releasing, Self::Done],
             E::Transmitted
             | E::Requested
             | E::TrackingStopped
@@ -484,7 +490,7 @@ impl DestinationPhase {
             (P::Filling, E::Missed | E::Go | E::Asked | E::Connected | E::Disconnected) => &[P::Filling],
             (P::Filling, E::RoundEnd) => &[P::Running],
             // Without the pages that only the source has, the guest is lost.
-            (P::Filling, E::Failed | E::Discard) => &[P::Running],
+            (P::Filling, E::Failed | E::Fenced | E::Discard) => &[P::Running],
             // An acknowledgement that was lost is asked for again; a page may have come meanwhile.
             (P::Running, E::RoundEnd | E::Missed | E::Go | E::Asked | E::Connected | E::Disconnected) => {
                 &[P::Running]

@@ -70,7 +70,11 @@ pub struct Source {
 #[derive(Clone, Copy, Debug, Default)]
 struct Duties {
     tracking: bool,
+    /// Its end was asked for.
+    stopping: bool,
     resuming: bool,
+    /// Memory is to be released when the driver has stopped sending it.
+    releasing: bool,
 }
 
 /// How it ended, as soon as that is known.
@@ -179,8 +183,7 @@ impl Source {
         }
         let claimed = match event {
             SourceEvent::Change { parameter, value } => {
-                let mut trial = self.controller.policy().boxed_clone();
-                return Ok(trial.set_parameter(parameter, value)?);
+                return Ok(self.controller.changed(parameter, value).map(drop)?);
             }
             SourceEvent::Harvested(harvested) => harvested.pending,
             SourceEvent::Transmitted(sent)
@@ -193,7 +196,8 @@ impl Source {
         };
         let pending = self.backlog.pending();
         // A replay has no pages, and a driver that was called off may stop anywhere.
-        let called_off = matches!(self.phase, SourcePhase::Returning | SourcePhase::Done);
+        let called_off =
+            matches!(self.phase, SourcePhase::Returning | SourcePhase::Releasing | SourcePhase::Done);
         // A page that was asked for may have been taken since the driver counted.
         let asked_for = self.phase == SourcePhase::PostCopy && claimed >= pending;
         if self.replaying || called_off || asked_for || claimed == pending {
@@ -233,6 +237,7 @@ impl Source {
             SourceEvent::TrackingStarted if self.phase == P::StartingTracking => self.bulk_round(now),
             SourceEvent::Transmitted(sent) if self.phase == P::Sending => self.transmitted(now, sent),
             SourceEvent::Transmitted(sent) if self.phase == P::PostCopy => self.pages_followed(now, sent),
+            SourceEvent::Transmitted(_) if self.duties.releasing => self.stopped_sending(now),
             SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
                 self.controller.account(now, sent);
                 self.rounds.sent(sent);
@@ -363,6 +368,7 @@ impl Source {
             }
             Message::Acknowledge { round } => self.acknowledged(now, round)?,
             Message::Request { page } => self.requested(page),
+            Message::Lost { reason } => self.lost_there(now, reason),
             Message::Handoff { message, took } => match (message, self.phase) {
                 (HandoffMessage::Ready, SourcePhase::AwaitingReady) => {
                     self.stopwatch.ready(now, took);
@@ -550,7 +556,7 @@ impl Source {
         self.phase = SourcePhase::Saving;
         let round = self.last_numbered_round();
         self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
-        match self.post_copy.map(|post_copy| post_copy.missing).filter(|missing| *missing > Pages(0)) {
+        match self.post_copy.as_ref().map(|behind| behind.missing).filter(|missing| *missing > Pages(0)) {
             Some(missing) => self.actions.push_back(SourceAction::Send(Message::PostCopy { missing })),
             None => self.rounds.close(now),
         }

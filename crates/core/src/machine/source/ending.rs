@@ -50,7 +50,7 @@ impl Source {
                     self.actions.push_back(SourceAction::Resume);
                 }
                 // Its memory is still wanted.
-                Effect::ReleaseGuest if self.owes_pages() => {}
+                Effect::ReleaseGuest if self.owes_pages() && self.handoff.right() == Right::Theirs => {}
                 Effect::ReleaseGuest => self.actions.push_back(SourceAction::Release),
                 Effect::Report(Notice::InDoubt) => {
                     // Pages that the guest asked for early may have been lost on their way.
@@ -110,14 +110,14 @@ impl Source {
             self.controller.unthrottled();
             self.actions.push_back(SourceAction::Throttle(Throttle::Off));
         }
-        if self.duties.tracking {
+        if self.duties.tracking && !std::mem::replace(&mut self.duties.stopping, true) {
             self.actions.push_back(SourceAction::StopTracking);
         }
     }
 
     /// Done as soon as nothing is left to be undone.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        if self.duties.tracking || self.duties.resuming {
+        if self.duties.tracking || self.duties.resuming || self.duties.releasing {
             return;
         }
         if let Some(ending) = &mut self.ending {
@@ -153,7 +153,11 @@ impl Source {
         // Cleaning up goes on without the step that failed, and says so.
         match failure.step {
             Step::Resume => self.duties.resuming = false,
-            Step::StopTracking | Step::StartTracking => self.duties.tracking = false,
+            Step::StopTracking => self.duties.tracking = false,
+            // Its end was asked for, and is answered.
+            Step::StartTracking if self.duties.stopping => {}
+            Step::StartTracking => self.duties.tracking = false,
+            Step::Transmit if self.duties.releasing => return self.stopped_sending(now),
             _ => {}
         }
         self.clean_up_failures.push(failure.to_string());
@@ -206,8 +210,8 @@ impl Source {
                 (ending.outcome, ending.why.as_str())
             }
             _ if self.phase == SourcePhase::PostCopy && !self.handoff.is_connected() => (
-                Outcome::GuestLost,
-                "the connection was lost in post-copy: without it the guest lacks pages that only the source has",
+                Outcome::InDoubt,
+                "the connection was lost in post-copy: the guest waits for pages that only the source has",
             ),
             _ => (Outcome::InProgress, "the migration has not ended"),
         };
@@ -229,7 +233,7 @@ impl Source {
             sent_pages: progress.sent_pages,
             memory: progress.memory.bytes(progress.page_size),
             rounds: self.rounds.finished(),
-            post_copy: self.post_copy.and_then(|post_copy| post_copy.report(end)),
+            post_copy: self.post_copy.as_ref().and_then(|post_copy| post_copy.report(end)),
             clean_up_failures: self.clean_up_failures.clone(),
         }
     }

@@ -22,7 +22,7 @@ use crate::units::{Pages, Timestamp};
 const SLICE: Duration = Duration::from_millis(10);
 
 /// What is known of a post-copy.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PostCopy {
     /// Pages that the destination lacks when the guest is handed over.
     pub(super) missing: Pages,
@@ -34,11 +34,15 @@ pub(super) struct PostCopy {
     transmitting: bool,
     /// The connection broke since it was asked: nobody knows what arrived.
     broken: bool,
+    /// What the guest has asked for since: it may be among that.
+    asked_since: Vec<PageNumber>,
+    /// The guest was lost before the source knew that it runs there: why.
+    lost: Option<String>,
 }
 
 impl PostCopy {
     /// The report of it at `now`; none if nothing was missing.
-    pub(super) fn report(self, now: Timestamp) -> Option<PostCopyReport> {
+    pub(super) fn report(&self, now: Timestamp) -> Option<PostCopyReport> {
         let started = self.started?;
         let length = self.ended.unwrap_or(now).since(started);
         Some(PostCopyReport { started, length, missing: self.missing, requests: self.requests })
@@ -55,18 +59,31 @@ impl Source {
 
     /// Whether the destination lacks pages, or will once it runs the guest.
     pub(super) fn owes_pages(&self) -> bool {
-        self.post_copy.is_some_and(|post_copy| post_copy.missing > Pages(0) && post_copy.ended.is_none())
+        let owes = |post_copy: &PostCopy| post_copy.missing > Pages(0) && post_copy.ended.is_none();
+        self.post_copy.as_ref().is_some_and(owes)
     }
 
     /// The guest runs at the destination.
     pub(super) fn send_what_is_missing(&mut self, now: Timestamp) {
         self.deadline = None;
         self.phase = SourcePhase::PostCopy;
-        if let Some(post_copy) = &mut self.post_copy {
-            post_copy.started = Some(now);
+        let Some(post_copy) = &mut self.post_copy else { return };
+        post_copy.started = Some(now);
+        if let Some(why) = post_copy.lost.take() {
+            return self.abandon(now, &why);
         }
         self.lift_the_burden();
         self.transmit_behind();
+    }
+
+    /// The destination says that the guest is lost there.
+    pub(super) fn lost_there(&mut self, now: Timestamp, why: String) {
+        let why = format!("lost at the destination: {why}");
+        match (self.phase, &mut self.post_copy) {
+            (SourcePhase::PostCopy, _) => self.abandon(now, &why),
+            (SourcePhase::AwaitingRunning, Some(post_copy)) => post_copy.lost = Some(why),
+            _ => {}
+        }
     }
 
     fn transmit_behind(&mut self) {
@@ -84,6 +101,9 @@ impl Source {
         }
         if let Some(post_copy) = &mut self.post_copy {
             post_copy.requests += 1;
+            if post_copy.broken {
+                post_copy.asked_since.push(page);
+            }
             self.actions.push_back(SourceAction::Urgent(page));
         }
     }
@@ -95,8 +115,10 @@ impl Source {
         let Some(post_copy) = &mut self.post_copy else { return };
         post_copy.transmitting = false;
         let broken = std::mem::take(&mut post_copy.broken);
+        let asked = std::mem::take(&mut post_copy.asked_since);
         if broken {
             self.put_back();
+            self.actions.extend(asked.into_iter().map(SourceAction::Urgent));
         }
         if !self.handoff.is_connected() {
             return;
@@ -127,6 +149,7 @@ impl Source {
     pub(super) fn lost_the_connection(&mut self) {
         self.deadline = None;
         let Some(post_copy) = &mut self.post_copy else { return };
+        post_copy.asked_since.clear();
         if post_copy.transmitting {
             // Put back when the driver has stopped.
             post_copy.broken = true;
@@ -138,14 +161,13 @@ impl Source {
 
     /// The destination asks again for what the guest waits for; the rest follows as before.
     pub(super) fn connected_again(&mut self) {
-        if self.post_copy.is_some_and(|post_copy| !post_copy.transmitting) {
+        if self.post_copy.as_ref().is_some_and(|post_copy| !post_copy.transmitting) {
             self.transmit_behind();
         }
     }
 
     /// The destination has every page.
     pub(super) fn nothing_is_missing(&mut self, now: Timestamp) {
-        self.deadline = None;
         if let Some(post_copy) = &mut self.post_copy {
             post_copy.ended = Some(now);
         }
@@ -155,6 +177,11 @@ impl Source {
 
     /// Something failed here while the destination lacks pages.
     pub(super) fn failed_behind(&mut self, now: Timestamp, failure: &Failure) {
+        if failure.step == Step::Transmit
+            && let Some(post_copy) = &mut self.post_copy
+        {
+            post_copy.transmitting = false;
+        }
         if failure.step == Step::StopTracking {
             self.duties.tracking = false;
             self.clean_up_failures.push(failure.to_string());
@@ -175,7 +202,19 @@ impl Source {
     fn release(&mut self, now: Timestamp) {
         debug_assert_eq!(self.handoff.right(), Right::Theirs);
         self.phase = SourcePhase::Releasing;
-        self.actions.push_back(SourceAction::Release);
+        self.deadline = None;
+        if self.post_copy.as_ref().is_some_and(|post_copy| post_copy.transmitting) {
+            self.duties.releasing = true;
+        } else {
+            self.actions.push_back(SourceAction::Release);
+        }
         self.clean_up(now);
+    }
+
+    /// The driver does not read the guest's memory any more.
+    pub(super) fn stopped_sending(&mut self, now: Timestamp) {
+        self.duties.releasing = false;
+        self.actions.push_back(SourceAction::Release);
+        self.settle(now);
     }
 }
