@@ -150,7 +150,16 @@ pub enum SimError {
     Change(#[from] ChangeError),
     /// A machine did not take an event: a bug of whimbrel.
     #[error("internal error")]
-    Machine(#[from] MachineError),
+    Machine(#[source] MachineError),
+}
+
+impl From<MachineError> for SimError {
+    fn from(error: MachineError) -> Self {
+        match error {
+            MachineError::Change(error) => Self::Change(error),
+            error => Self::Machine(error),
+        }
+    }
 }
 
 /// Simulates a migration from its start to its end.
@@ -203,8 +212,8 @@ enum Event {
     },
     /// The guest at the destination does or meets something, as far as was known when this was noted.
     Guest,
-    /// The policy's parameters change: which change.
-    Change(usize),
+    /// A parameter of the policy is changed.
+    Change(PolicyChange),
     /// The connection is lost for good.
     Lost,
     TimeLimit,
@@ -238,6 +247,8 @@ struct Migration<'a> {
     runs_there: Option<Timestamp>,
     copy_exact: Option<bool>,
     post_copy: PostCopy,
+    /// The time limit has come in post-copy.
+    out_of_time: bool,
     unchanged: Pages,
     now: Timestamp,
 }
@@ -249,7 +260,9 @@ impl<'a> Migration<'a> {
         setup.host.validate_for(setup.guest.page_size)?;
         setup.link.validate()?;
         let mut trial = setup.policy.clone();
-        for change in &setup.changes {
+        let mut changes: Vec<&PolicyChange> = setup.changes.iter().collect();
+        changes.sort_by_key(|change| change.at);
+        for change in &changes {
             trial.set_parameter(&change.parameter, &change.value)?;
         }
         let detail = match (setup.witness, setup.host.skip_redirtied) {
@@ -274,8 +287,8 @@ impl<'a> Migration<'a> {
         if let Some(lost_at) = setup.link.lost_at {
             queue.push(Timestamp::ZERO.saturating_add(lost_at), Event::Lost);
         }
-        for (index, change) in setup.changes.iter().enumerate() {
-            queue.push(Timestamp::ZERO.saturating_add(change.at), Event::Change(index));
+        for change in changes {
+            queue.push(Timestamp::ZERO.saturating_add(change.at), Event::Change(change.clone()));
         }
         Ok(Self {
             setup,
@@ -296,6 +309,7 @@ impl<'a> Migration<'a> {
             runs_there: None,
             copy_exact: None,
             post_copy: PostCopy::new(setup.host.post_copy_order == PostCopyOrder::HotFirst, numbers),
+            out_of_time: false,
             unchanged: Pages(0),
             now: Timestamp::ZERO,
         })
@@ -320,6 +334,9 @@ impl<'a> Migration<'a> {
 
     /// Neither side will do anything more.
     fn is_over(&self) -> bool {
+        if self.out_of_time {
+            return true;
+        }
         let doubt_stays = !self.connected;
         let source = match self.source.phase() {
             SourcePhase::Done => true,
@@ -348,12 +365,14 @@ impl<'a> Migration<'a> {
                 self.destination.handle(now, DestinationEvent::Received(message))?;
             }
             Event::Guest => self.guest_goes_on(),
-            Event::Change(index) => self.change(index)?,
+            Event::Change(change) => self.change(change)?,
             Event::Lost => {
                 self.connected = false;
                 self.source.handle(now, SourceEvent::Disconnected)?;
                 self.destination.handle(now, DestinationEvent::Disconnected)?;
             }
+            // There is no way back, but much may be missing.
+            Event::TimeLimit if self.source.phase() == SourcePhase::PostCopy => self.out_of_time = true,
             // Once *go* is being written there is no way back, and the end is near.
             Event::TimeLimit if !self.source.handoff().may_cancel() => {}
             Event::TimeLimit => {
@@ -364,8 +383,8 @@ impl<'a> Migration<'a> {
     }
 
     /// A change of the policy, if it is still asked.
-    fn change(&mut self, index: usize) -> Result<(), MachineError> {
-        let PolicyChange { parameter, value, .. } = self.setup.changes[index].clone();
+    fn change(&mut self, change: PolicyChange) -> Result<(), MachineError> {
+        let PolicyChange { parameter, value, .. } = change;
         let event = SourceEvent::Change { parameter, value };
         let asked = event.kind().is_some_and(|kind| !self.source.phase().after(kind).is_empty());
         if asked { self.source.handle(self.now, event) } else { Ok(()) }
@@ -403,8 +422,8 @@ impl<'a> Migration<'a> {
                 self.guest.pause(now);
                 self.paused_at = Some(now);
                 self.runs_here = false;
-                let paused = now.saturating_add(host.pause).saturating_add(host.switchover_gate);
-                self.later(paused, SourceEvent::Paused);
+                let gate = if self.source.is_handing_over() { host.switchover_gate } else { Duration::ZERO };
+                self.later(now.saturating_add(host.pause).saturating_add(gate), SourceEvent::Paused);
             }
             SourceAction::SaveState => {
                 if !self.post_copy.is_used() {
@@ -473,6 +492,9 @@ impl<'a> Migration<'a> {
     fn harvest(&mut self) {
         let host = &self.setup.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
+        // A guest that was paused early meets the gate when it is handed over.
+        let held = self.source.controller().progress().paused && self.source.is_handing_over();
+        let begun = if held { begun.saturating_add(host.switchover_gate) } else { begun };
         let done = begun.saturating_add(host.harvest_cost.mul_f64(self.memory_gib));
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
@@ -528,6 +550,24 @@ impl<'a> Migration<'a> {
         self.queue.push(at, Event::Source(event));
     }
 
+    /// In post-copy the world knows better than the source how it ended.
+    fn name_the_end(&self, report: &mut Report) {
+        // A source in doubt does not even know that the guest runs there.
+        let lacks_pages = self.source.phase() == SourcePhase::PostCopy
+            && self.destination.phase() == DestinationPhase::Filling;
+        if self.out_of_time {
+            report.outcome = Outcome::TimedOut;
+            report.why =
+                "the time limit was reached in post-copy: the guest runs at the destination and lacks pages"
+                    .to_owned();
+        } else if lacks_pages && !self.connected {
+            report.outcome = Outcome::GuestLost;
+            report.why =
+                "the connection was lost in post-copy: the guest lacks pages that only the source has"
+                    .to_owned();
+        }
+    }
+
     /// With a witness: whether what was sent is the guest's memory.
     fn copied(&self) -> Option<bool> {
         self.witness.as_ref().map(|witness| witness.differs(&self.guest).is_none())
@@ -546,6 +586,7 @@ impl<'a> Migration<'a> {
             report.downtime.commit = silence.saturating_sub(others);
             self.count_first_pages(&mut report.downtime);
         }
+        self.name_the_end(&mut report);
         let announced = silence.map(|silence| silence + self.setup.host.announce);
         if self.post_copy.is_used() && report.outcome == Outcome::Completed {
             self.copy_exact = self.copied();

@@ -320,6 +320,9 @@ proptest! {
         let run = simulate(&setup).unwrap();
         prop_assert!(run.report.clean_up_failures.is_empty());
         match run.report.outcome {
+            Outcome::TimedOut if run.report.post_copy.is_some() => {
+                prop_assert_eq!(run.guest_at, GuestAt::Destination);
+            }
             // Without the pages that only the source has, it can't go on where it is.
             Outcome::Completed | Outcome::GuestLost => prop_assert_eq!(run.guest_at, GuestAt::Destination),
             // Paused after *go*, until somebody tells; the destination may already run it.

@@ -144,6 +144,11 @@ impl Source {
         &self.handoff
     }
 
+    /// Whether it has decided to hand the guest over: a pause that it asks for then is for good.
+    pub fn is_handing_over(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.outcome == Outcome::Completed)
+    }
+
     /// What to do now; none when the next event is awaited.
     pub fn poll(&mut self) -> Option<SourceAction> {
         self.actions.pop_front()

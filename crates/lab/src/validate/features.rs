@@ -47,9 +47,23 @@ impl Features {
         for capability in &run.caps {
             features.take(capability, run)?;
         }
+        if run.postcopy_after_ms.is_some() && !features.post_copy {
+            return Err("asks for post-copy without its capability".to_owned());
+        }
         match run.params.keys().find(|name| !KNOWN_PARAMETERS.contains(&name.as_str())) {
             Some(unknown) => Err(format!("sets `{unknown}`, which is not simulated")),
             None => Ok(features),
+        }
+    }
+
+    fn decide_by(
+        &mut self,
+        preset: &'static str,
+        parameters: BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        match self.policy.replace((preset, parameters)) {
+            Some((other, _)) => Err(format!("is `{other}` and `{preset}` at once, which no preset is")),
+            None => Ok(()),
         }
     }
 
@@ -62,11 +76,12 @@ impl Features {
             "xbzrle" => {
                 self.xbzrle_cache = Some(whole(run, "xbzrle-cache-size")?.map_or(DEFAULT_CACHE, ByteCount));
             }
-            "auto-converge" => self.policy = Some(("qemu-auto-converge", throttle(run)?)),
+            "auto-converge" => self.decide_by("qemu-auto-converge", throttle(run)?)?,
+            // Without the command it is pre-copy.
+            "postcopy-ram" if run.postcopy_after_ms.is_none() => {}
             "postcopy-ram" => {
-                let after = run.postcopy_after_ms.unwrap_or(f64::MAX);
-                let after = BTreeMap::from([("postcopy-after".to_owned(), format!("{after}ms"))]);
-                self.policy = Some(("qemu-postcopy", after));
+                let after = run.postcopy_after_ms.map(|after| format!("{after}ms")).unwrap_or_default();
+                self.decide_by("qemu-postcopy", BTreeMap::from([("postcopy-after".to_owned(), after)]))?;
                 self.post_copy = true;
             }
             "postcopy-preempt" => self.preempt = true,

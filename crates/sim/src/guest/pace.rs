@@ -67,6 +67,16 @@ impl Wish {
         (rate, at.saturating_add(until - offset).min(self.end))
     }
 
+    /// Nanoseconds of a whole cycle of phases and the writes wanted in it, and when the cycles end; none
+    /// without phases.
+    pub(super) fn cycle(&self) -> Option<(u64, f64, u64)> {
+        let &(length, _) = self.phases.last()?;
+        let mut begin = 0;
+        let wanted =
+            self.phases.iter().map(|&(end, rate)| rate * (end - std::mem::replace(&mut begin, end)) as f64);
+        Some((length, wanted.sum::<f64>() * 1e-9, self.end))
+    }
+
     /// The highest rate that is ever wanted.
     pub(super) fn peak(&self) -> f64 {
         let phases = self.phases.iter().map(|&(_, rate)| rate);

@@ -8,7 +8,8 @@
 //!
 //! * A page is missing until it arrives. A vCPU that touches a missing page stands still until then, with
 //!   all writers that run on it: a fault is served outside the guest (`userfaultfd`), so the guest's
-//!   scheduler can't put another thread on that vCPU. Writer i runs on vCPU `i mod vcpus`.
+//!   scheduler can't put another thread on that vCPU. Writer i, idle ones not counted, runs on vCPU
+//!   `i mod vcpus`.
 //! * Before anything else each vCPU touches its part of the *resume set*: what the guest's kernel needs
 //!   before anyone outside sees the guest move. It is `resume-pages` pages, scattered evenly at random over
 //!   the first `resume-span` of memory, and all pages of writers that are the guest's `kernel`; touched
@@ -108,8 +109,7 @@ impl Resumed {
         Self { missing, coming: VecDeque::new(), vcpus, stalled: 0.0, seen: None }
     }
 
-    /// These pages arrive, the first from `from` on, the last by `to`. Told in the order of `to`, and
-    /// before the time is `from`.
+    /// These pages arrive, the first from `from` on, the last by `to`. Told before the time is `from`.
     pub(crate) fn comes(&mut self, word: usize, mask: u64, from: f64, to: f64) {
         if mask != 0 {
             self.coming.push_back(Coming { word, mask, from, to });

@@ -57,10 +57,16 @@ struct Stretch {
 }
 
 impl Habit {
+    /// The most writes a second that it can make.
+    fn full(&self) -> f64 {
+        // Writes that cost nothing need no CPU, whatever is left of it; and no clock is finer than that.
+        if self.ability.write_cost <= 0.0 { 1e12 } else { self.ability.cpu / self.ability.write_cost }
+    }
+
     /// How a writer goes on that stands so at `at`.
     fn stretch(&self, pace: Pace, at: u64) -> Stretch {
         let (rate, until) = self.wish.at(at);
-        let full = self.ability.cpu / self.ability.write_cost.max(1e-12);
+        let full = self.full();
         if rate >= full {
             return Stretch { speed: full, behind: rate - full, until };
         }
@@ -92,9 +98,33 @@ impl Habit {
 
     /// When it has made `count` writes if it runs from `at` on; none if never.
     fn makes(&self, mut pace: Pace, count: f64, mut at: u64) -> Option<u64> {
+        let full = self.full();
+        let keeps_up = self.wish.peak() < full;
+        if full <= 0.0 && count > pace.made + NONE {
+            return None;
+        }
         loop {
             if count <= pace.made + NONE {
                 return Some(at);
+            }
+            // Who owes nothing and always keeps up does the same in every cycle of phases.
+            if keeps_up
+                && pace.owed <= NONE
+                && self.wish.at(at).1 < u64::MAX
+                && let Some((length, wanted, end)) = self.wish.cycle()
+            {
+                let most = end.saturating_sub(at) / length;
+                let cycles = ((count - pace.made) / wanted).floor().min(most as f64) as u64;
+                let later = at.saturating_add(cycles.saturating_mul(length));
+                if wanted <= 0.0 || later == u64::MAX {
+                    return None;
+                }
+                // Where it stops writing, what is left is less than a cycle.
+                pace.made += wanted * cycles as f64;
+                at = later;
+                if count <= pace.made + NONE {
+                    return Some(at);
+                }
             }
             let stretch = self.stretch(pace, at);
             let end = at.saturating_add(nanos((count - pace.made) / stretch.speed));
@@ -168,5 +198,68 @@ impl Thread {
     /// When it has reached its goal if it runs from `at` on and meets no missing page.
     pub(super) fn reaches_goal_at(&self, at: u64) -> Option<u64> {
         self.habit.makes(self.pace, self.goal, at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use whimbrel_core::layout::PageNumber;
+
+    use super::super::rng::stream;
+    use super::*;
+    use crate::config::{PhaseConfig, WriterConfig};
+
+    fn thread(phases: &[(u64, f64)]) -> Thread {
+        with_ability(phases, 2e-7, 1.0)
+    }
+
+    fn with_ability(phases: &[(u64, f64)], write_cost: f64, cpu: f64) -> Thread {
+        let phases = phases.iter().map(|&(ms, rate)| PhaseConfig { length: Duration::from_millis(ms), rate });
+        let config = WriterConfig { phases: phases.collect(), ..WriterConfig::default() };
+        let mut rng = stream(1, "thread");
+        let shape = Shape::new(&config, &(0..64), &mut rng).unwrap();
+        let ability = Ability { write_cost, catch_up: 0.05, cpu };
+        Thread::new((shape, Wish::new(&config), ability), (0.0, 0.0), rng)
+    }
+
+    fn everything() -> PageSet {
+        let mut missing = PageSet::new(64);
+        for page in 0..64 {
+            missing.insert(PageNumber(page)).unwrap();
+        }
+        missing
+    }
+
+    #[test]
+    fn a_writer_that_never_writes_is_known_to_touch_nothing() {
+        let mut idle = thread(&[(1, 0.0), (1, 0.0)]);
+        idle.look(&everything());
+        assert_eq!(idle.touches_at(5), None);
+    }
+
+    #[test]
+    fn a_writer_without_cpu_touches_nothing_unless_its_writes_cost_none() {
+        let mut starved = with_ability(&[(1, 500.0), (1, 0.0)], 1e-6, 0.0);
+        starved.look(&everything());
+        assert_eq!(starved.touches_at(5), None);
+        let mut free = with_ability(&[(1, 500.0), (1, 0.0)], 0.0, 0.0);
+        free.look(&everything());
+        assert!(free.touches_at(5).is_some());
+    }
+
+    #[test]
+    fn whole_cycles_of_phases_are_jumped_over_to_the_same_moment() {
+        // A write in a hundred seconds, in phases of a millisecond: some 100,000 phases a write.
+        let mut rare = thread(&[(1, 0.02), (1, 0.0)]);
+        rare.look(&everything());
+        let at = rare.touches_at(0).unwrap();
+        let mut walked = rare.clone();
+        walked.run(0, at);
+        assert!(walked.touching().is_some(), "not yet touching at {at}");
+        let mut before = rare.clone();
+        before.run(0, at - 10_000_000);
+        assert!(before.touching().is_none(), "touched earlier than {at}");
     }
 }

@@ -140,8 +140,7 @@ impl Migration<'_> {
             behind: Some(Behind { only: self.post_copy.hot.as_ref(), sent: &mut words }),
         };
         let (end, mut sent) = self.sender.send(nanos(self.now), transmit, parts);
-        if sent.pending == before {
-            // Nothing hot is left.
+        if sent.pending == before && !self.hot_pages_are_left() {
             self.post_copy.hot = None;
         }
         for word in words {
@@ -153,6 +152,13 @@ impl Migration<'_> {
         sent.bytes = sent.bytes.saturating_add(urgent.bytes);
         self.later(timestamp(end), SourceEvent::Transmitted(sent));
         self.look_again();
+    }
+
+    /// Whether any page that is to be sent first is still pending.
+    fn hot_pages_are_left(&self) -> bool {
+        let pending = self.source.backlog().pending_pages().words();
+        let hot = self.post_copy.hot.as_ref();
+        hot.is_some_and(|hot| hot.words().iter().zip(pending).any(|(hot, pending)| hot & pending != 0))
     }
 
     /// Pages will arrive.
