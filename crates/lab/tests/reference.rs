@@ -11,14 +11,15 @@ fn reference(names: &[&str]) -> Validation {
     validate(&files, &HostProfile::load(BUILTIN.0).unwrap()).unwrap()
 }
 
+fn within(name: &str, value: Option<f64>, goal: f64) {
+    let value = value.unwrap();
+    assert!(value <= goal, "{name}: {value} is beyond {goal}");
+}
+
 #[test]
 fn plain_pre_copy_runs_are_predicted_within_the_goals() {
     let found = reference(&["precopy.jsonl", "repeats.jsonl"]);
     assert_eq!((found.runs, found.skipped.len()), (72, 0));
-    let within = |name: &str, value: Option<f64>, goal: f64| {
-        let value = value.unwrap();
-        assert!(value <= goal, "{name}: {value} is beyond {goal}");
-    };
     within("total time, median", found.errors.total_time.median, 0.005);
     within("total time, p90", found.errors.total_time.p90, 0.02);
     within("sent bytes, median", found.errors.sent_bytes.median, 0.002);
@@ -35,10 +36,6 @@ fn plain_pre_copy_runs_are_predicted_within_the_goals() {
 fn runs_with_features_are_predicted_within_the_goals() {
     let found = reference(&["features.jsonl", "extra.jsonl"]);
     assert_eq!((found.runs, found.skipped.len()), (33, 0));
-    let within = |name: &str, value: Option<f64>, goal: f64| {
-        let value = value.unwrap();
-        assert!(value <= goal, "{name}: {value} is beyond {goal}");
-    };
     within("total time, median", found.errors.total_time.median, 0.06);
     within("sent bytes, median", found.errors.sent_bytes.median, 0.06);
     within("silence, median", found.errors.silence.median, 0.15);

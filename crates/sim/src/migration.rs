@@ -555,17 +555,21 @@ impl<'a> Migration<'a> {
         // A source in doubt does not even know that the guest runs there.
         let lacks_pages = self.source.phase() == SourcePhase::PostCopy
             && self.destination.phase() == DestinationPhase::Filling;
-        if self.out_of_time {
-            report.outcome = Outcome::TimedOut;
-            report.why =
-                "the time limit was reached in post-copy: the guest runs at the destination and lacks pages"
-                    .to_owned();
+        let (outcome, why) = if self.out_of_time {
+            (
+                Outcome::TimedOut,
+                "the time limit was reached in post-copy: the guest runs at the destination and lacks pages",
+            )
         } else if lacks_pages && !self.connected {
-            report.outcome = Outcome::GuestLost;
-            report.why =
-                "the connection was lost in post-copy: the guest lacks pages that only the source has"
-                    .to_owned();
-        }
+            (
+                Outcome::GuestLost,
+                "the connection was lost in post-copy: the guest lacks pages that only the source has",
+            )
+        } else {
+            return;
+        };
+        report.outcome = outcome;
+        why.clone_into(&mut report.why);
     }
 
     /// With a witness: whether what was sent is the guest's memory.

@@ -373,7 +373,7 @@ impl Source {
             }
             Message::Acknowledge { round } => self.acknowledged(now, round)?,
             Message::Request { page } => self.requested(page),
-            Message::Lost { reason } => self.lost_there(now, reason),
+            Message::Lost { reason } => self.lost_there(now, &reason),
             Message::Handoff { message, took } => match (message, self.phase) {
                 (HandoffMessage::Ready, SourcePhase::AwaitingReady) => {
                     self.stopwatch.ready(now, took);

@@ -77,7 +77,7 @@ impl Source {
     }
 
     /// The destination says that the guest is lost there.
-    pub(super) fn lost_there(&mut self, now: Timestamp, why: String) {
+    pub(super) fn lost_there(&mut self, now: Timestamp, why: &str) {
         let why = format!("lost at the destination: {why}");
         match (self.phase, &mut self.post_copy) {
             (SourcePhase::PostCopy, _) => self.abandon(now, &why),
