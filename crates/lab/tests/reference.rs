@@ -47,14 +47,14 @@ fn runs_with_features_are_predicted_within_the_goals() {
 
 /// QEMU's own figure says 1 ms; the heartbeat was away for one to two seconds.
 #[test]
-fn the_silence_of_post_copy_is_seconds_and_no_more_than_half_off() {
+fn the_silence_of_post_copy_is_seconds_and_within_the_goal_in_every_run() {
     let found = reference(&["features.jsonl"]);
     let post_copy: Vec<_> = found.per_run.iter().filter(|run| run.name.contains("postcopy")).collect();
     assert_eq!(post_copy.len(), 4);
     for run in post_copy {
         let (measured, predicted) = (run.measured.silence_ms.unwrap(), run.predicted.silence_ms.unwrap());
         let off = predicted / measured - 1.0;
-        assert!(off.abs() < 0.5, "{}: {measured} ms measured, {predicted} ms predicted", run.name);
+        assert!(off.abs() <= 0.15, "{}: {measured} ms measured, {predicted} ms predicted", run.name);
         let (measured, predicted) = (run.measured.total_ms.unwrap(), run.predicted.total_ms.unwrap());
         assert!((predicted / measured - 1.0).abs() < 0.01, "{}: {measured} {predicted}", run.name);
     }

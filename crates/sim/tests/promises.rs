@@ -84,6 +84,7 @@ prop_compose! {
             state: ByteCount(state),
             resume_pages,
             resume_span: ByteCount(resume_span),
+            resume_top: ByteCount(resume_span / 3),
             writers,
             ..GuestConfig::default()
         }

@@ -63,6 +63,7 @@ pub const KEYS: &[Key] = &[
     key("guest.unchanged-pages", Share, "of the pages that are written, the share whose content is the same afterwards", "the worst case"),
     key("guest.state", Bytes, "size of the CPU and device state", "assumed, from QEMU's `pc` machine: some KiB of registers for a vCPU, the rest display and disk controllers"),
     key("guest.resume-pages", Count(0, 1 << 20), "post-copy: pages that a resumed guest touches before it does anything that can be seen from outside", "assumed: one in 64 of `resume-span`"),
+    key("guest.resume-top", Bytes, "post-copy: at the end of memory, so much of it is where these pages are scattered, too", "assumed: a guest whose kernel lies at the beginning; Linux allocates from the end down while it boots, 11 MiB of a guest of 512 MiB"),
     key("guest.resume-span", Bytes, "post-copy: from the beginning of memory up to here these pages are scattered", "measured: an idle Linux 6.1 guest that had nothing made 22 requests, each of which brought the 3.2 MiB in flight with it"),
     key("guest.writers.N.pattern", Choice(&["uniform", "sequential", "hot-cold", "zipf", "idle"]), "which pages of its working set it writes: any, one after another, mostly a hot part, the i-th hottest in proportion to `i^-exponent`, none", "the textbook model"),
     key("guest.writers.N.kernel", Flag, "it is the guest's kernel at its housekeeping: a guest that is resumed touches these pages before anything else (post-copy)", "a program"),

@@ -101,9 +101,6 @@ const PAGE_TABLE_ENTRY: u64 = 8;
 /// Payload of a loopback segment (MTU 65536), and what goes over the same queue beside it: Ethernet, IP
 /// and TCP headers, and half of an acknowledgement.
 const SEGMENT: (f64, f64) = (65_483.0, 66.0 + 33.0);
-/// In how many places, far apart, that set lies. From the post-copy runs: before its program ran again the
-/// guest had waited 355 and 424 ms, at 45 ms a request.
-const KERNEL_PLACES: u64 = 8;
 /// What the kernel changes in a page of that set: counters and pointers.
 const KERNEL_WRITE: ByteCount = ByteCount(8);
 /// How often the kernel rewrites each page of its recurring set; any rate far above that of rounds.
@@ -188,7 +185,7 @@ impl HostProfile {
             Share::new(value).map_err(|error| impossible(&format!("{name}: {error}")))
         };
         let kernel_dirty = self.kernel_dirty.0 / PAGE;
-        let mut writers = vec![WriterConfig {
+        let workload = WriterConfig {
             pattern,
             working_set: ByteCount(run.wws.min(run.mem) << 20),
             offset: Some(ByteCount(begin * PAGE)),
@@ -199,28 +196,24 @@ impl HostProfile {
             write_size: ByteCount(run.wbytes),
             write_cost: self.write_cost,
             ..WriterConfig::default()
-        }];
-        // Lists, counters and stacks lie all over the kernel's memory.
-        writers.extend((0..KERNEL_PLACES).filter_map(|place| {
-            let until = |place| kernel_dirty * place / KERNEL_PLACES;
-            let pages = until(place + 1) - until(place);
-            let kernel = WriterConfig {
-                pattern: Pattern::Uniform,
-                working_set: ByteCount(pages * PAGE),
-                offset: Some(ByteCount(place * (low / KERNEL_PLACES) * PAGE)),
-                kernel: true,
-                rate: pages as f64 * KERNEL_WRITES_PER_PAGE,
-                write_size: KERNEL_WRITE,
-                write_at: WriteAt::Fixed,
-                ..WriterConfig::default()
-            };
-            (pages > 0).then_some(kernel)
-        }));
+        };
+        let kernel = WriterConfig {
+            pattern: Pattern::Uniform,
+            kernel: true,
+            working_set: ByteCount(kernel_dirty * PAGE),
+            offset: Some(ByteCount(1 << 20)),
+            rate: kernel_dirty as f64 * KERNEL_WRITES_PER_PAGE,
+            write_size: KERNEL_WRITE,
+            write_at: WriteAt::Fixed,
+            ..WriterConfig::default()
+        };
         let guest = GuestConfig {
             memory: ByteCount((ram + other) * PAGE),
             vcpus: 1,
             state: ByteCount(0),
-            writers,
+            resume_span: ByteCount(low * PAGE),
+            resume_top: ByteCount((top + other) * PAGE),
+            writers: vec![workload, kernel],
             ..GuestConfig::default()
         };
         let zero_runs = zero_runs.into_iter().filter(|run| run.count > Pages(0)).collect();

@@ -106,6 +106,7 @@ impl GuestConfig {
         })?;
         at_most("guest.state", self.state)?;
         at_most("guest.resume-span", self.resume_span)?;
+        at_most("guest.resume-top", self.resume_top)?;
         check(self.resume_pages <= MAX_RESUME_PAGES, "guest.resume-pages", self.resume_pages, || {
             format!("at most {MAX_RESUME_PAGES}")
         })?;

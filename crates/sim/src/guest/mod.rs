@@ -59,7 +59,7 @@ use std::time::Duration;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::{Pages, Share, Timestamp, VcpuSeconds};
+use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
 pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
@@ -355,10 +355,15 @@ impl Guest {
         let named = |what: &str| stream(seed, &format!("guest.post-copy.{what}"));
         let threads = self.writers.iter().enumerate();
         let threads = threads.map(|(index, writer)| writer.resumed(named(&index.to_string())));
-        let span = (config.resume_span.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
+        let pages = |size: ByteCount| (size.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
+        let (span, top) = (pages(config.resume_span), pages(config.resume_top));
         let mut chance = named("resume-set");
-        let anywhere = (0..if span > 0 { config.resume_pages } else { 0 }).map(|_| below(&mut chance, span));
-        let mut resume_set: Vec<u64> = anywhere.collect();
+        let mut anywhere = || match below(&mut chance, span + top) {
+            low if low < span => low,
+            high => self.layout.numbers() - 1 - (high - span),
+        };
+        let count = if span + top > 0 { config.resume_pages } else { 0 };
+        let mut resume_set: Vec<u64> = (0..count).map(|_| anywhere()).collect();
         let kernels = config.working_sets().into_iter().zip(&config.writers).filter(|(_, one)| one.kernel);
         resume_set.extend(kernels.flat_map(|(set, _)| set));
         shuffle(&mut chance, &mut resume_set);

@@ -12,7 +12,7 @@
 //!   `i mod vcpus`.
 //! * Before anything else each vCPU touches its part of the *resume set*: what the guest's kernel needs
 //!   before anyone outside sees the guest move. It is `resume-pages` pages, scattered evenly at random over
-//!   the first `resume-span` of memory, and all pages of writers that are the guest's `kernel`; touched
+//!   the first `resume-span` and the last `resume-top` of memory, and all pages of writers that are the guest's `kernel`; touched
 //!   without delay one after another, in random order.
 //! * Then writers write as they did before: which missing page they touch, and when, is drawn exactly
 //!   (see `touch`). Work missed while a vCPU stood still is caught up as after any other stop.
