@@ -46,7 +46,8 @@ const OFF: &str = "off";
 
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "criu-phaul",
-    summary: "CRIU's p.haul: at most 8 pre-dumps, fewer if one is small or larger than the one before.",
+    summary: "CRIU's p.haul: at most 8 pre-dumps, fewer if one is small or more than 10 % larger than the one \
+              before.",
     approximate: None,
     sources: &[Source {
         tag: "R2",

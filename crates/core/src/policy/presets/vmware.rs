@@ -35,7 +35,7 @@ use crate::policy::{
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
-use crate::units::{CpuShare, Share, Timestamp, duration};
+use crate::units::{Bandwidth, CpuShare, Share, Timestamp, duration};
 
 /// Slows the guest by short sleeps until it dirties less than is sent; stops when the rest takes a second.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +146,16 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
     }))
 }
 
+/// How fast the guest dirties, in the unit of the rate of sending, with which it is compared.
+fn dirty_rate(progress: &Progress) -> Quantity {
+    let Some(rate) = progress.dirty_rate else {
+        return Quantity::Unknown;
+    };
+    // No bandwidth is zero.
+    let bytes = rate.bytes_per_second(progress.page_size) as u64;
+    Bandwidth::new(bytes).map_or(Quantity::PageRate(rate), Quantity::Bandwidth)
+}
+
 impl VmwareSdps {
     /// How many times as fast as is sent the guest dirties, as far as both are known.
     fn ratio(progress: &Progress) -> Option<f64> {
@@ -174,11 +184,10 @@ impl VmwareSdps {
     fn judge(&self, moment: Moment, progress: &Progress) -> (bool, Reason) {
         let goal = ("goal", Quantity::Duration(self.goal));
         if moment != Moment::RoundStart {
-            let ratio = Self::ratio(progress)
-                .map_or(Quantity::Unknown, |ratio| Quantity::Share(Share::clamped(ratio)));
+            let bandwidth = progress.bandwidth.map_or(Quantity::Unknown, Quantity::Bandwidth);
             let reason = unknown_above("remaining", goal)
-                .with("dirty rate", progress.dirty_rate.map_or(Quantity::Unknown, Quantity::PageRate))
-                .with("of the rate of sending", ratio);
+                .with("dirty rate", dirty_rate(progress))
+                .with("bandwidth", bandwidth);
             return (false, reason);
         }
         let pending = progress.pending_bytes();
@@ -322,6 +331,16 @@ mod tests {
         let Some(Throttle::MicroSleeps { sleep, .. }) = verdict.adjust.throttle else { panic!("not slowed") };
         assert_eq!(sleep, Duration::from_millis(2));
         assert_eq!(policy.needs().missing_from(Capabilities::default()), Some("throttle"));
+    }
+
+    #[test]
+    fn the_reason_says_both_rates_however_much_faster_the_guest_is() {
+        let reason = answer(&mut sdps(), &asked(Moment::Tick, 1, 1 << 20, 4.0)).reason;
+        let rate = |name: &str| {
+            let known = reason.inputs.iter().flatten().find(|input| input.name == name);
+            known.map(|input| input.value.as_f64().expect("known").round())
+        };
+        assert_eq!((rate("dirty rate"), rate("bandwidth")), (Some(500e6), Some(125e6)), "{reason}");
     }
 
     #[test]

@@ -23,6 +23,8 @@
 //! * Time counts from the start of the migration, and the first poll is due one interval after it. Where a
 //!   product starts its clock a moment earlier or later was not checked, and is below an interval.
 //! * A poll takes no time and never fails.
+//! * Not modelled: polls go on while QEMU sends the rest with the guest paused, and their deadlines (nova,
+//!   KubeVirt) abort that too. Here a deadline ends with the decision to switch over.
 //! * "Remaining" is what is pending, in bytes: QEMU's own counter, which it corrects at each harvest.
 //!
 //! What a manager must never do here: decide by what a skipped tick showed, or ask the hypervisor's rule
@@ -101,8 +103,9 @@ impl Hypervisor {
         Self { qemu, forced: false, waiting: None }
     }
 
-    /// Moves the downtime limit; QEMU takes no more than its longest.
+    /// Moves the downtime limit, and so takes a forced one back; QEMU takes no more than its longest.
     fn set_limit(&mut self, limit: Duration) {
+        self.forced = false;
         self.qemu.rule.downtime_limit = limit.min(LONGEST_LIMIT);
     }
 

@@ -17,7 +17,8 @@
 //!
 //! While a migration runs, an operator can change `completion-timeout` and `timeout-action` (both are
 //! marked mutable in nova's configuration, and read at each poll); asking for force-complete through the
-//! API is the same as setting a timeout that has passed. What the ground can't do then is not done: as in
+//! API is the same as setting a timeout that has passed. A change counts from the poll before it, so it acts
+//! up to 1 s early. What the ground can't do then is not done: as in
 //! nova, where that is a warning in the log.
 //!
 //! Not modelled: one migration a host at a time (the default), and the progress that nova stores every 5 s and

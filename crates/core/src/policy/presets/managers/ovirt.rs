@@ -105,7 +105,7 @@ const SUSPEND: [Item; 7] = [
 /// Giving up follows post-copy in oVirt's schedule, for when that could not be started.
 const POST_COPY: [Item; 3] = [downtime(1, 150), downtime(2, 200), last(Action::PostCopy)];
 
-/// QEMU with a downtime limit that rises with every stall.
+/// QEMU with a downtime limit that rises as stalls add up.
 #[derive(Clone, Debug)]
 struct Ovirt {
     kind: Kind,
@@ -172,7 +172,8 @@ const MAX_BANDWIDTH: ParameterInfo = ParameterInfo {
 pub(in crate::policy::presets) const INFO_MINIMAL: PresetInfo = PresetInfo {
     name: "ovirt-minimal",
     summary: "oVirt's \"Minimal downtime\" over QEMU with auto-converge: the downtime limit rises to 500 ms \
-              with every stall; then it gives up.",
+              as stalls add up (a poll, every 10 s, that finds more remaining than the one before); then it \
+              gives up.",
     approximate: None,
     sources: SOURCES,
     parameters: &[INITIAL_DOWNTIME, POLL, AUTO_CONVERGE, MAX_BANDWIDTH],
@@ -182,7 +183,8 @@ pub(in crate::policy::presets) const INFO_MINIMAL: PresetInfo = PresetInfo {
 pub(in crate::policy::presets) const INFO_SUSPEND: PresetInfo = PresetInfo {
     name: "ovirt-suspend",
     summary: "oVirt's \"Suspend workload if needed\" over QEMU with auto-converge: the downtime limit rises \
-              to 500 ms with every stall, then to 5 s; then it gives up.",
+              to 500 ms as stalls add up (a poll, every 10 s, that finds more remaining than the one \
+              before), then to 5 s; then it gives up.",
     approximate: None,
     sources: SOURCES,
     parameters: &[INITIAL_DOWNTIME, LAST_DOWNTIME, POLL, AUTO_CONVERGE, MAX_BANDWIDTH],
@@ -192,7 +194,8 @@ pub(in crate::policy::presets) const INFO_SUSPEND: PresetInfo = PresetInfo {
 pub(in crate::policy::presets) const INFO_POSTCOPY: PresetInfo = PresetInfo {
     name: "ovirt-postcopy",
     summary: "oVirt's \"Post-copy migration\" over QEMU with auto-converge: the downtime limit rises to \
-              200 ms with every stall; then it goes over to post-copy.",
+              200 ms as stalls add up (a poll, every 10 s, that finds more remaining than the one before); \
+              then it goes over to post-copy.",
     approximate: None,
     sources: SOURCES,
     parameters: &[INITIAL_DOWNTIME, POLL, AUTO_CONVERGE, MAX_BANDWIDTH],

@@ -62,7 +62,7 @@ pub struct XenClassic {
 /// A limit of the sending rate that rises with the dirty rate (`ADAPTIVE_SAVE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveRate {
-    /// In the first round.
+    /// In the first round; no more than `most` counts.
     pub start: Bandwidth,
     /// Above the dirty rate of the round before.
     pub step: Bandwidth,
@@ -114,7 +114,7 @@ pub(in super::super) const INFO: PresetInfo = PresetInfo {
             name: "start-rate",
             kind: ParameterKind::Bandwidth,
             default: "100Mbit/s",
-            doc: "Limit of the rate in the first round (START_MBIT_RATE).",
+            doc: "Limit of the rate in the first round (START_MBIT_RATE); no more than max-rate counts.",
             source: "X5",
         },
         ParameterInfo {
@@ -147,7 +147,8 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
         min_remaining: given.pages("min-remaining")?,
         adaptive: given.switch("adaptive-rate")?,
         rates,
-        rate: rates.start.bytes_per_second(),
+        // A rate above the highest could only fall, and would never be at it.
+        rate: rates.start.min(rates.most).bytes_per_second(),
         sent_before: None,
     }))
 }

@@ -16,6 +16,7 @@
 //!   makes progress by itself, so the watchdog only fires on a dead link or a round that never ends, and any
 //!   dip resets it (the flaw that K2 cites).
 //! * A guest that was paused, or whose limit was lifted, has a second `D` to finish in.
+//! * In `stepped` the next step takes the forced limit back, as in the product.
 //! * `legacy` leaves QEMU's downtime limit of 300 ms alone.
 //!
 //! `stepped` sets, at its first poll, 150 ms; from the third iteration on (QEMU counts the bulk round as the

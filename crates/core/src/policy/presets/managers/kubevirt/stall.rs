@@ -12,7 +12,7 @@
 //!         disruption:                            downtime limit = 2000 s (forced)
 //!         est <= max-downtime x soft-factor:     downtime limit = max-downtime
 //!         else:                                  abort
-//!     a limit was set: 60 s to finish, else abort
+//!     a limit was set: 60 s until QEMU switches over, else abort
 //! both: nothing ordered yet and elapsed > D, with est of the last round's start:
 //!         est fits 2 D - elapsed: post-copy, or forced if disruption is allowed
 //!         else, or no bw: abort
@@ -73,7 +73,7 @@ const SWITCHOVER_TIMEOUT: ParameterInfo = ParameterInfo {
     name: "switchover-timeout",
     kind: ParameterKind::Duration { most: None },
     default: "60s",
-    doc: "Time to finish once a limit was set, before it gives up.",
+    doc: "Time until QEMU switches over once a limit was set, before it gives up.",
     source: "K1",
 };
 const SOFT_FACTOR: ParameterInfo = ParameterInfo {
@@ -81,7 +81,7 @@ const SOFT_FACTOR: ParameterInfo = ParameterInfo {
     kind: ParameterKind::Factor,
     default: "1.5",
     doc: "At a good moment, an estimate of up to max-downtime times this lets it wait under max-downtime \
-          rather than give up.",
+          rather than give up; below 1 it counts as 1.",
     source: "K1",
 };
 
@@ -176,7 +176,9 @@ impl Stall {
 
     /// Whether the estimate fits the time until twice the deadline.
     fn fits(&self, estimate: Duration, progress: &Progress) -> bool {
-        let deadline = self.terms.deadline(progress).unwrap_or_default();
+        let Some(deadline) = self.terms.deadline(progress) else {
+            return false;
+        };
         times(deadline, 2).checked_sub(whole(progress.elapsed())).is_some_and(|budget| estimate <= budget)
     }
 
@@ -277,7 +279,9 @@ impl Policy for Stall {
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities { post_copy: self.terms.may_post_copy(), ..self.hypervisor.needs() }
+        // Without a deadline there is no budget that anything fits.
+        let acts = !self.terms.per_gib.is_zero();
+        Capabilities { post_copy: acts && self.terms.may_post_copy(), ..self.hypervisor.needs() }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {

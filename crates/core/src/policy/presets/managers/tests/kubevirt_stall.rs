@@ -85,6 +85,24 @@ fn a_limit_that_was_raised_has_60_s_to_work() {
 }
 
 #[test]
+fn a_limit_is_set_once_and_its_time_is_not_renewed() {
+    let mut policy = nearly_stalled(&[], LINK, NEAR);
+    for second in (41..=101).step_by(10) {
+        assert_eq!(decision(&mut *policy, &start(second, NEAR)), Decision::Continue, "{second} s");
+    }
+    assert_eq!(decision(&mut *policy, &start(102, NEAR)), Decision::Abort);
+}
+
+#[test]
+fn the_aim_is_relaxed_after_patience() {
+    let mut policy = nearly_stalled(&[DISRUPT], LINK, FAR);
+    // Above the least remainder and its margin; 40 s after the stall was found the least since is the aim.
+    assert_eq!(decision(&mut *policy, &start(41, 60_000)), Decision::Continue);
+    assert_eq!(decision(&mut *policy, &start(80, 60_000)), Decision::Continue);
+    assert_eq!(decision(&mut *policy, &start(81, 62_000)), FORCED);
+}
+
+#[test]
 fn an_estimate_beyond_twice_the_deadline_does_nothing() {
     // 102 MB at 119 kB/s take 860 s; 859 are left of 2 x 450.
     let mut slow = nearly_stalled(&[DISRUPT], "119000B/s", NEAR);

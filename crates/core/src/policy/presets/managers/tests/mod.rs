@@ -153,6 +153,14 @@ fn an_order_at_a_rounds_end_waits_for_the_harvest() {
 }
 
 #[test]
+fn a_new_order_replaces_one_that_waits() {
+    let mut policy = preset("nova", &[("timeout-action", "force-complete")]);
+    assert_eq!(decision(&mut *policy, &moment(Moment::RoundEnd, 1_601_000, MANY)), Decision::Continue);
+    policy.set_parameter("timeout-action", "abort").expect("mutable");
+    assert_eq!(decision(&mut *policy, &moment(Moment::RoundStart, 1_601_000, MANY)), Decision::Abort);
+}
+
+#[test]
 fn the_cap_is_lifted_for_post_copy() {
     let parameters = [("poll-interval", "1s"), ("max-bandwidth", "1Gbit/s")];
     let mut policy = preset("ovirt-postcopy", &parameters);
