@@ -86,6 +86,10 @@ pub struct PresetInfo {
     /// If it only approximates the product whose name it bears: what is missing. Printed wherever the
     /// preset is.
     pub approximate: Option<&'static str>,
+    /// Its rule in short, as pseudocode in lines of at most 78 characters, at the defaults.
+    pub rule: &'static str,
+    /// What is assumed, uncertain or not modelled, and what people would otherwise be surprised by.
+    pub notes: &'static [&'static str],
     /// What it was made from; empty for a policy of ours.
     pub sources: &'static [Source],
     /// Its parameters.

@@ -46,6 +46,17 @@ fn only_presets_without_a_public_rule_are_marked_approximate() {
 }
 
 #[test]
+fn every_preset_tells_its_rule_in_lines_that_fit_a_terminal() {
+    for preset in presets() {
+        assert!(!preset.rule.trim().is_empty(), "{preset:?}");
+        for line in preset.rule.lines() {
+            assert!(line.chars().count() <= 78 && line == line.trim_end(), "{preset:?}: {line}");
+        }
+        assert!(preset.notes.iter().all(|note| note.ends_with('.') && !note.contains("  ")), "{preset:?}");
+    }
+}
+
+#[test]
 fn every_parameter_names_a_source_that_its_preset_lists() {
     for preset in presets() {
         for parameter in preset.parameters {

@@ -5,25 +5,9 @@
 //! is sent; when the guest is faster, its vCPUs are made to sleep often and shortly, a few milliseconds at
 //! most, so that pre-copy can finish; the switchover should take about a second; normally nobody is slowed.
 //!
-//! ```text
-//! at the start of a round:   pending / rate of sending <= goal (1 s): switch over
-//! at every moment, for the time since the moment before:
-//!     dirty rate > margin (0.9) x rate of sending:
-//!            duty += gain x (dirty rate / rate of sending - margin) x time
-//!     else:  duty -= decrease x time
-//!     duty within 0 .. 0.95; taken in sleeps of 2 ms
-//! ```
+//! [`RULE`] is the rule.
 //!
-//! Ours, besides the form of the rule:
-//!
-//! * The switchover is judged only where what is pending is known in full, when a round starts.
-//! * `gain`, 0.5 a second. A guest that rewrites its working set in every round dirties as fast as is sent,
-//!   whatever its own speed: it gives up 5 % more of its time each second, and pre-copy gains on it within
-//!   some 10 seconds. `decrease`, 0.05 a second: as slowly, or pre-copy would lose what it won.
-//! * The dirty rate is that of the last harvest. Within a long round the duty so rises on old news, and
-//!   overshoots; it falls again in the next.
-//! * Nothing is slowed before the first round has ended: no dirty rate is known.
-//! * It is bounded neither in rounds nor in time.
+//! What of it is ours, and why, [`NOTES`] says.
 
 use std::time::Duration;
 
@@ -61,6 +45,30 @@ pub struct VmwareSdps {
 /// Time between two corrections inside a round, and the window of the rate of sending.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at the start of a round: pending / rate of sending <= goal (1 s): switch over
+at every moment, for the time since the moment before:
+    dirty rate > margin (0.9) x rate of sending:
+        duty += gain x (dirty rate / rate of sending - margin) x time
+    else:
+        duty -= decrease x time
+    duty within 0 .. 0.95; taken in sleeps of 2 ms";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "Ours is the form of the rule, and that the switchover is judged only where what is pending is \
+     known in full, when a round starts.",
+    "Ours is `gain`, 0.5 a second: a guest that rewrites its working set in every round dirties as \
+     fast as is sent, whatever its own speed; it gives up 5 % more of its time each second, and \
+     pre-copy gains on it within some 10 seconds. So is `decrease`, 0.05 a second: as slowly, or \
+     pre-copy would lose what it won.",
+    "The dirty rate is that of the last harvest: within a long round the duty rises on old news, and \
+     overshoots; it falls again in the next. Before the first round has ended none is known and \
+     nothing is slowed.",
+    "It is bounded neither in rounds nor in time.",
+];
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "vmware-sdps",
     summary: "vSphere's vMotion: slows the guest by short sleeps while it dirties faster than is sent; stops \
@@ -69,6 +77,8 @@ pub(super) const INFO: PresetInfo = PresetInfo {
         "vSphere's controller, its cadence and its exact goal are not public; only that it compares the \
          dirty rate with the rate of sending, sleeps a few milliseconds at a time and aims at a second is",
     ),
+    rule: RULE,
+    notes: NOTES,
     sources: &[
         Source {
             tag: "V1",

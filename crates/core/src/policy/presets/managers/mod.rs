@@ -15,16 +15,12 @@
 //!     the answer holds until QEMU's would change, or the next poll that could change something
 //! ```
 //!
-//! * A poll is made at the first moment asked at or after it is due. Moments are slices of QEMU's sending
-//!   (51 ms) and the ends of rounds, so a poll is up to a slice late.
 //! * A poll that remembers what it saw (kubevirt's and oVirt's remainder, Proxmox VE's average) must be
 //!   made: the answer then holds no longer than to the next one. Nova's polls remember nothing, so it
 //!   says when the next step or the timeout is, which may be minutes ahead.
 //! * Time counts from the start of the migration, and the first poll is due one interval after it. Where a
 //!   product starts its clock a moment earlier or later was not checked, and is below an interval.
-//! * A poll takes no time and never fails.
-//! * Not modelled: polls go on while QEMU sends the rest with the guest paused, and their deadlines (nova,
-//!   KubeVirt) abort that too. Here a deadline ends with the decision to switch over.
+//! * [`POLLED`] and [`AFTER_PAUSE`] are what people are told of polls.
 //! * "Remaining" is what is pending, in bytes: QEMU's own counter, which it corrects at each harvest.
 //!
 //! What a manager must never do here: decide by what a skipped tick showed, or ask the hypervisor's rule
@@ -76,6 +72,13 @@ fn on_off(on: bool) -> String {
 fn cap_text(cap: Option<Bandwidth>) -> String {
     cap.map_or_else(|| UNLIMITED.to_owned(), |cap| cap.to_string())
 }
+
+/// What people should know of a manager's polls.
+const POLLED: &str = "Assumed: a poll takes no time and never fails. It is made at the first moment asked at or after \
+     it is due; moments are slices of QEMU's sending (51 ms) and the ends of rounds, so it is up to a slice late.";
+/// And of the deadlines of those that have one.
+const AFTER_PAUSE: &str = "Not modelled: polls go on while QEMU sends the rest with the guest paused, and their \
+     deadlines abort that too. Here a deadline ends with the decision to switch over.";
 
 /// What a manager orders at a poll, and why.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,16 +1,7 @@
 //! `xen-classic`: the rule of Xen's first live migration code, `xc_linux_save` and later `xc_domain_save`,
 //! until libxc's rewrite (X5).
 //!
-//! ```text
-//! after each round, with the pages sent in it and those skipped:
-//!     last if   sent more than in the round before, and the rate is at its maximum    (ADAPTIVE_SAVE only)
-//!            or rounds >= 29
-//!            or sent + skipped < 50
-//!            or sent in all > 3 x memory
-//!     suspend before the dirty log is fetched, if last
-//! with ADAPTIVE_SAVE, when the log was fetched:
-//!     dirtied Mbit/s > rate: rate = min(dirtied Mbit/s + 50, 500)       starts at 100
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * Decides once a round, when it is sent and what was dirtied meanwhile is not known.
 //! * *Skipped* are pages of the round that were found dirty again before their turn came; the ground leaves
@@ -19,10 +10,6 @@
 //! * The rate never falls, and is compared in whole Mbit/s. The limiter lets 100 KiB pass in every
 //!   `781250 / rate` us, by which a Mbit is 2^20 bits: at "100 Mbit/s" it lets 104.9 pass.
 //! * Neither bandwidth nor downtime is looked at. The limit stays in force while the guest is suspended.
-//!
-//! Not modelled: what the last fetch finds may raise the rate once more, with the guest suspended; the budget
-//! of one burst (the ground limits over windows of its own). Not certain: that released builds left
-//! `ADAPTIVE_SAVE` out, which is why it is off unless asked for.
 
 use super::super::parameters::Given;
 use super::super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
@@ -70,11 +57,35 @@ pub struct AdaptiveRate {
     pub most: Bandwidth,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+after each round, with the pages sent in it and those skipped:
+    last if sent more than in the round before, and the rate is at its maximum
+                (ADAPTIVE_SAVE only)
+         or rounds >= 29
+         or sent + skipped < 50
+         or sent in all > 3 x memory
+    suspend before the dirty log is fetched, if last
+with ADAPTIVE_SAVE, when the log was fetched:
+    dirtied Mbit/s > rate: rate = min(dirtied Mbit/s + 50, 500)   # first 100";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "Not certain: that released builds left ADAPTIVE_SAVE out, which is why it is off unless asked \
+     for.",
+    "Not certain: how pages that were found dirty again before their turn came were skipped. The \
+     ground leaves them out (a host setting); the policy only counts them.",
+    "Not modelled: what the last fetch finds may raise the rate once more, with the guest suspended; \
+     the budget of one burst (the ground limits over windows of its own).",
+];
+
 pub(in super::super) const INFO: PresetInfo = PresetInfo {
     name: "xen-classic",
     summary: "Xen until libxc's rewrite: at most 29 rounds and 3 times the memory, fewer once a round has \
               less than 50 pages; no bound on the downtime.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Source {
         tag: "X5",
         what: "Xen xc_linux_save.c, xc_domain_save.c",

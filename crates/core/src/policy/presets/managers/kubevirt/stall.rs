@@ -1,37 +1,17 @@
 //! `kubevirt-stall`: a search for a good moment in a stalled migration (K1, K2).
 //!
-//! ```text
-//! at first: downtime limit = min(max-downtime, 300 ms)
-//! every 400 ms, between rounds: bw = first sample, then 0.4 sample + 0.6 bw
-//! each round's start, with r remaining, a bw known and nothing ordered yet:
-//!     show r to the detector
-//!     stalled, and r a good moment:
-//!         est = r / bw
-//!         est > 2 D - elapsed:                   nothing            # guards against a network drop
-//!         disruption and post-copy, no VFIO:     post-copy
-//!         disruption:                            downtime limit = 2000 s (forced)
-//!         est <= max-downtime x soft-factor:     downtime limit = max-downtime
-//!         else:                                  abort
-//!     a limit was set: 60 s until QEMU switches over, else abort
-//! both: nothing ordered yet and elapsed > D, with est of the last round's start:
-//!         est fits 2 D - elapsed: post-copy, or forced if disruption is allowed
-//!         else, or no bw: abort
-//! ```
+//! [`RULE`] is the rule; the search itself is in [`detector`](super::detector).
 //!
-//! * At the deadline post-copy needs no permission for disruption; at a good moment it does.
-//! * Without a deadline (`D` = 0) nothing fits and nothing is late: it waits for a good moment within the
-//!   budget, which is none, so only QEMU's own rule ends it. As in the product.
 //! * A soft limit is one that the cluster allows: that switchover is not a forced one.
 //! * A poll samples the bandwidth of QEMU's last 100 ms; the start of a round puts the next poll off.
-//! * The window is 40 s in the product's code and 60 s in its proposal (K2).
 
 use std::time::Duration;
 
 use super::detector::Detector;
 use super::{
-    AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, Given, Hypervisor, MAX_BANDWIDTH, MAX_DOWNTIME, Order,
-    POLL, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo, SOURCES, Terms,
-    UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
+    AFTER_PAUSE, AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, Given, Hypervisor, MAX_BANDWIDTH,
+    MAX_DOWNTIME, Order, POLL, POLLED, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError,
+    PresetInfo, SIZED, SOURCES, Terms, UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
 };
 use crate::policy::{Cadence, Decision, Policy, Quantity, Reason, Relation, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -85,11 +65,46 @@ const SOFT_FACTOR: ParameterInfo = ParameterInfo {
     source: "K1",
 };
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at first: downtime limit = min(max-downtime, 300 ms)
+every 400 ms, between rounds: bw = first sample, then 0.4 sample + 0.6 bw
+each round's start, with r remaining, a bw known and nothing ordered yet:
+    not stalled: stalled if r >= 0.96 x the least remainder older than 40 s
+        then best = the least remainder seen, to be relaxed after 40 s
+    stalled, and time to relax: best = the least remainder since the stall,
+        taken out; to be relaxed again after half as long as before
+    stalled, and r <= 1.04 x best:                           # a good moment
+        est = r / bw
+        est > 2 D - elapsed:               nothing    # perhaps a network drop
+        disruption and post-copy, no VFIO: post-copy
+        disruption:                        downtime limit = 2000 s (forced)
+        est <= max-downtime x soft-factor: downtime limit = max-downtime
+        else:                              abort
+    a limit was set: 60 s until QEMU switches over, else abort
+both: nothing ordered yet and elapsed > D, with est of the last round's start:
+    est fits 2 D - elapsed: post-copy, or forced if disruption is allowed
+    else, or no bw: abort
+below it: QEMU, by the rule of qemu-default (qemu-auto-converge if allowed)";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    SIZED,
+    POLLED,
+    AFTER_PAUSE,
+    "At the deadline post-copy needs no permission for disruption; at a good moment it does.",
+    "Without a deadline (D = 0) nothing fits and nothing is late, so only QEMU's own rule ends it. As \
+     in the product.",
+    "The window is 40 s in the product's code and 60 s in its proposal (K2).",
+];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "kubevirt-stall",
     summary: "KubeVirt over QEMU with stall detection: once stalled, it waits for the least remainder it has \
               seen and then forces completion, raises the downtime limit, or gives up.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[
         COMPLETION_TIMEOUT,

@@ -7,11 +7,33 @@ use crate::policy::Policy;
 use crate::policy::presets::parameters::Given;
 use crate::policy::presets::{ParameterInfo, ParameterKind, PresetError, PresetInfo};
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+what qemu-default does, and
+at a harvest, once two periods (of more than 1 s) were high: a period is high
+if more was dirtied in it than throttle-trigger-threshold x sent:
+    not throttled yet: share = throttle-initial
+    else:
+        step = throttle-increment
+        tailslow: running = 100 - share
+                  ideal = running x threshold x sent / dirtied, rounded down
+                  step = min(running - ideal, throttle-increment)
+        share = min(share + step, max-throttle)
+every 5 s, from round 1 on (periodic-sync):
+    nothing harvested since the last time: harvest";
+
+/// What people should know of it besides.
+const NOTES: &[&str] =
+    &["Shares are rounded to whole percents and held to 1 to 99; the initial share is held to the \
+     largest, where QEMU refuses one above it."];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-auto-converge",
     summary: "QEMU with auto-converge: as `qemu-default`, and slows every vCPU, from 20 % of its time up to 99 %, \
               while the guest dirties more than half of what is sent.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Q1, Q2, Q3, Q4, Q6],
     parameters: &[
         DOWNTIME,
