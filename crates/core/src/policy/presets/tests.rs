@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::testing::{Guest, Situation, curve, print};
 use super::*;
 use crate::layout::PageSize;
-use crate::policy::{Adjustments, Decision, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, Decision, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Timestamp, duration};
@@ -155,6 +155,36 @@ fn presets_decide_on_known_guests_as_they_always_did() {
         }
         insta::assert_snapshot!(preset.name, printed);
     }
+}
+
+/// When each preset is asked, how it is measured, and what it needs, at its defaults.
+#[test]
+fn presets_are_asked_and_measured_as_they_always_were() {
+    let mut printed = "name | tick | bandwidth | gate | needs\n".to_owned();
+    for preset in presets() {
+        let policy = preset.build(&BTreeMap::new()).expect("defaults");
+        let cadence = policy.cadence();
+        let tick = cadence.tick.map_or_else(|| "none".to_owned(), duration::format);
+        let bandwidth = match cadence.bandwidth {
+            BandwidthWindow::Time(window) => duration::format(window),
+            BandwidthWindow::Round => "round".to_owned(),
+        };
+        let needs = policy.needs();
+        let needs: Vec<_> = [
+            (needs.throttle, "throttle"),
+            (needs.dirty_limit, "dirty-limit"),
+            (needs.post_copy, "post-copy"),
+            (needs.harvest_on_demand, "harvest-on-demand"),
+            (needs.pause, "pause"),
+        ]
+        .into_iter()
+        .filter_map(|(needed, name)| needed.then_some(name))
+        .collect();
+        let needs = if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") };
+        writeln!(printed, "{} | {tick} | {bandwidth} | {:?} | {needs}", preset.name, cadence.gate)
+            .expect("a String takes everything");
+    }
+    insta::assert_snapshot!("cadence", printed);
 }
 
 prop_compose! {

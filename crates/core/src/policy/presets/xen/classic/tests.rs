@@ -103,6 +103,17 @@ fn a_first_rate_above_the_highest_counts_as_the_highest() {
 }
 
 #[test]
+fn the_limit_stays_in_force_while_the_guest_is_suspended() {
+    let mut policy = xen(true);
+    answer(&mut policy, &start(0, 0.0));
+    for end in [end(28, 1_000, 0), end(3, 10, 0)] {
+        let verdict = answer(&mut policy.clone(), &end);
+        assert!(matches!(verdict.decision, Decision::Switchover { .. }), "{verdict:?}");
+        assert_eq!(verdict.adjust.rate_limit, None);
+    }
+}
+
+#[test]
 fn the_full_round_has_none_before_it() {
     let mut policy = xen(true);
     policy.rate = policy.rates.most.bytes_per_second();
