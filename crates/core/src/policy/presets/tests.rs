@@ -1,12 +1,14 @@
 //! What all presets promise, and the register.
 
+mod parameters;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::testing::{Guest, Situation, curve, print};
+use super::testing::{Guest, Situation, Step, curve, print};
 use super::*;
 use crate::layout::PageSize;
 use crate::policy::{Adjustments, BandwidthWindow, Decision, Verdict};
