@@ -36,7 +36,7 @@ mod tests;
 
 use std::time::Duration;
 
-use super::parameters::Given;
+use super::parameters::{Given, LONGEST_LIMIT, UNLIMITED, cap_text, on_off};
 use super::{AutoConverge, ParameterInfo, ParameterKind, PresetError, PresetInfo, Qemu, QemuDefault, Source};
 use crate::policy::{Cadence, Decision, RateLimit, Reason, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -50,28 +50,14 @@ pub(super) use self::ovirt::{
 };
 pub(super) use self::proxmox::INFO as PROXMOX;
 
-/// The longest downtime limit that QEMU accepts.
-const LONGEST_LIMIT: Duration = Duration::from_secs(2_000);
 /// QEMU's downtime limit where nobody has set one.
 const UNSET_LIMIT: Duration = Duration::from_millis(300);
 /// What a parameter that is switched accepts.
 const SWITCH: ParameterKind = ParameterKind::Choice(&["off", "on"]);
 /// A downtime, as QEMU accepts it.
 const DOWNTIME: ParameterKind = ParameterKind::Duration { most: Some(LONGEST_LIMIT) };
-/// The word for no cap of the sending rate.
-const UNLIMITED: &str = "unlimited";
 /// A cap of the sending rate.
 const CAP: ParameterKind = ParameterKind::OptionalBandwidth { none: UNLIMITED };
-
-/// The text of a switch.
-fn on_off(on: bool) -> String {
-    if on { "on" } else { "off" }.to_owned()
-}
-
-/// The text of a cap.
-fn cap_text(cap: Option<Bandwidth>) -> String {
-    cap.map_or_else(|| UNLIMITED.to_owned(), |cap| cap.to_string())
-}
 
 /// What people should know of a manager's polls.
 const POLLED: &str = "Assumed: a poll takes no time and never fails. It is made at the first moment asked at or after \
@@ -187,9 +173,13 @@ impl Polls {
         Self { next: Timestamp::ZERO.saturating_add(interval) }
     }
 
-    /// Whether a poll is due.
-    fn is_due(self, now: Timestamp) -> bool {
-        now >= self.next
+    /// Whether a poll is due; it is then made, and the next is due `interval` later.
+    fn take_due(&mut self, now: Timestamp, interval: Duration) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.made(now, interval);
+        }
+        due
     }
 
     /// A poll was made; the next is due `interval` later.

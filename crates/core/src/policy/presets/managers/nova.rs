@@ -97,7 +97,7 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             kind: ParameterKind::Count,
             default: "10",
             doc: "Steps from the first limit, max-downtime divided by this, to the last \
-                  (live_migration_downtime_steps; nova takes 3 or more). None: the last at once.",
+                  (live_migration_downtime_steps; nova takes 3 or more). 0: the last at once.",
             source: "N1",
         },
         ParameterInfo {

@@ -294,12 +294,8 @@ impl Policy for Ovirt {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let order = if self.polls.is_due(progress.now) {
-            self.polls.made(progress.now, self.interval);
-            self.poll(progress)
-        } else {
-            None
-        };
+        let due = self.polls.take_due(progress.now, self.interval);
+        let order = if due { self.poll(progress) } else { None };
         self.hypervisor.decide(moment, progress, order, self.polls.next)
     }
 

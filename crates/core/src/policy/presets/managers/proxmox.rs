@@ -157,7 +157,7 @@ impl Policy for Proxmox {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        if self.polls.is_due(progress.now) {
+        if self.polls.take_due(progress.now, self.interval) {
             self.poll(progress);
             // The next sleep is as long as this poll has made it.
             self.polls.made(progress.now, self.interval);

@@ -11,7 +11,7 @@
 //!   `781250 / rate` us, by which a Mbit is 2^20 bits: at "100 Mbit/s" it lets 104.9 pass.
 //! * Neither bandwidth nor downtime is looked at. The limit stays in force while the guest is suspended.
 
-use super::super::parameters::Given;
+use super::super::parameters::{Given, on_off};
 use super::super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
 use crate::policy::{
     Adjustments, BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, RateLimit, Reason, Relation,
@@ -243,12 +243,11 @@ impl Policy for XenClassic {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        let switch = if self.adaptive { "on" } else { "off" };
         vec![
             ("max-iterations", self.max_iterations.to_string()),
             ("max-factor", self.max_factor.to_string()),
             ("min-remaining", self.min_remaining.to_string()),
-            ("adaptive-rate", switch.to_owned()),
+            ("adaptive-rate", on_off(self.adaptive)),
             ("start-rate", self.rates.start.to_string()),
             ("rate-step", self.rates.step.to_string()),
             ("max-rate", self.rates.most.to_string()),

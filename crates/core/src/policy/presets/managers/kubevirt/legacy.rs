@@ -30,7 +30,7 @@ const STEPS: ParameterInfo = ParameterInfo {
     name: "downtime-steps",
     kind: ParameterKind::Count,
     default: "7",
-    doc: "Steps from the first limit to the last; none counts as one.",
+    doc: "Steps from the first limit to the last; 0 counts as 1.",
     source: "K1",
 };
 const START: ParameterInfo = ParameterInfo {
@@ -298,12 +298,8 @@ impl Policy for Legacy {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let order = if self.polls.is_due(progress.now) {
-            self.polls.made(progress.now, POLL);
-            self.poll(progress)
-        } else {
-            None
-        };
+        let due = self.polls.take_due(progress.now, POLL);
+        let order = if due { self.poll(progress) } else { None };
         self.hypervisor.decide(moment, progress, order, self.polls.next)
     }
 

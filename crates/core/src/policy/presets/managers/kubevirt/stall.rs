@@ -302,8 +302,10 @@ impl Policy for Stall {
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         let mut order = None;
         let boundary = moment == Moment::RoundStart;
-        if boundary || self.polls.is_due(progress.now) {
+        if boundary {
             self.polls.made(progress.now, POLL);
+        }
+        if boundary || self.polls.take_due(progress.now, POLL) {
             if boundary {
                 order = self.round(progress);
             } else {

@@ -4,7 +4,7 @@ use super::super::limits::{self, DOWNTIME, MAX_BANDWIDTH, SWITCHOVER};
 use super::super::{Q1, Q2, Q3, Q4, Q6, Qemu, QemuDefault};
 use super::AutoConverge;
 use crate::policy::Policy;
-use crate::policy::presets::parameters::Given;
+use crate::policy::presets::parameters::{Given, on_off};
 use crate::policy::presets::{ParameterInfo, ParameterKind, PresetError, PresetInfo};
 
 /// The rule in short, at the defaults.
@@ -121,14 +121,13 @@ impl AutoConverge {
 
     /// Its parameters as texts.
     pub(in super::super) fn texts(&self) -> Vec<(&'static str, String)> {
-        let switch = |on| if on { "on" } else { "off" }.to_owned();
         vec![
             ("throttle-initial", self.throttle_initial.to_string()),
             ("throttle-increment", self.throttle_increment.to_string()),
             ("max-throttle", self.max_throttle.to_string()),
             (TRIGGER_THRESHOLD.name, self.throttle_trigger_threshold.to_string()),
-            ("tailslow", switch(self.tailslow)),
-            ("periodic-sync", switch(self.periodic_sync)),
+            ("tailslow", on_off(self.tailslow)),
+            ("periodic-sync", on_off(self.periodic_sync)),
         ]
     }
 }
