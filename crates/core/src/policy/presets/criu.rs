@@ -51,8 +51,8 @@ const NOTES: &[&str] = &[
 
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "criu-phaul",
-    summary: "CRIU's p.haul: at most 8 pre-dumps, fewer if one is small or more than 10 % larger than the one \
-              before.",
+    summary: "CRIU's p.haul: at most 8 pre-dumps, fewer if one is small or more than 10 % larger than the \
+              one before.",
     approximate: None,
     rule: RULE,
     notes: NOTES,

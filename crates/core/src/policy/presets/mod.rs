@@ -169,7 +169,8 @@ pub fn build(name: &str, parameters: &BTreeMap<String, String>) -> Result<Box<dy
 }
 
 /// The candidate that `word` most likely means: the one with the fewest edits, if those are few
-/// for its length or `word` is how it begins. Case and the choice between `-` and `_` do not count. The first of equals wins.
+/// for its length or `word` is how it begins. Case and the choice between `-` and `_` do not count. The first
+/// of equals wins.
 pub fn nearest_name<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A name is never this long; a hostile text must not cost its square.
     if word.len() > 64 {

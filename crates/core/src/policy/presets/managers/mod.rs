@@ -60,11 +60,12 @@ const DOWNTIME: ParameterKind = ParameterKind::Duration { most: Some(LONGEST_LIM
 const CAP: ParameterKind = ParameterKind::OptionalBandwidth { none: UNLIMITED };
 
 /// What people should know of a manager's polls.
-const POLLED: &str = "Assumed: a poll takes no time and never fails. It is made at the first moment asked at or after \
-     it is due; moments are slices of QEMU's sending (51 ms) and the ends of rounds, so it is up to a slice late.";
+const POLLED: &str = "Assumed: a poll takes no time and never fails. It is made at the first moment asked at \
+     or after it is due; moments are slices of QEMU's sending (51 ms) and the ends of rounds, so it is up to \
+     a slice late.";
 /// And of the deadlines of those that have one.
-const AFTER_PAUSE: &str = "Not modelled: polls go on while QEMU sends the rest with the guest paused, and their \
-     deadlines abort that too. Here a deadline ends with the decision to switch over.";
+const AFTER_PAUSE: &str = "Not modelled: polls go on while QEMU sends the rest with the guest paused, and \
+     their deadlines abort that too. Here a deadline ends with the decision to switch over.";
 
 /// What a manager orders at a poll, and why.
 #[derive(Clone, Debug, PartialEq)]

@@ -46,8 +46,8 @@ const NOTES: &[&str] = &[
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-dirty-limit",
-    summary: "QEMU with its dirty limit: as `qemu-default`, and holds every vCPU to 1 MiB/s of dirtied memory \
-              once the guest dirties more than half of what is sent. Needs KVM's dirty ring.",
+    summary: "QEMU with its dirty limit: as `qemu-default`, and holds every vCPU to 1 MiB/s of dirtied \
+              memory once the guest dirties more than half of what is sent. Needs KVM's dirty ring.",
     approximate: None,
     rule: RULE,
     notes: NOTES,
@@ -68,7 +68,8 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: PERIOD,
             kind: ParameterKind::Duration { most: Some(LONGEST_PERIOD) },
             default: "1s",
-            doc: "How often the sleep of a vCPU is corrected (QEMU's x-vcpu-dirty-limit-period), at least 1ms.",
+            doc: "How often the sleep of a vCPU is corrected (QEMU's x-vcpu-dirty-limit-period), at least \
+                  1ms.",
             source: "Q2",
         },
     ],

@@ -45,7 +45,8 @@ const NOTES: &[&str] = &[
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-postcopy",
-    summary: "QEMU with post-copy: as `qemu-default` for 10 s, then hands over and fetches the rest afterwards.",
+    summary: "QEMU with post-copy: as `qemu-default` for 10 s, then hands over and fetches the rest \
+              afterwards.",
     approximate: None,
     rule: RULE,
     notes: NOTES,
@@ -58,15 +59,16 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: AFTER,
             kind: ParameterKind::OptionalDuration { none: NEVER },
             default: "10s",
-            doc: "When post-copy is asked for, from the start of the migration. QEMU leaves that to a person.",
+            doc: "When post-copy is asked for, from the start of the migration. QEMU leaves that to a \
+                  person.",
             source: "ours",
         },
         ParameterInfo {
             name: AFTER_ROUNDS,
             kind: ParameterKind::OptionalCount { none: NEVER },
             default: NEVER,
-            doc: "After how many rounds post-copy is asked for, the bulk round among them. QEMU leaves that to a \
-                  person.",
+            doc: "After how many rounds post-copy is asked for, the bulk round among them. QEMU leaves that \
+                  to a person.",
             source: "ours",
         },
     ],

@@ -1,7 +1,7 @@
 //! Every parameter of every preset counts: another value than the default gives another answer somewhere.
 //!
-//! Values lie on either side of the default where both mean something, so that a bound on one side, left in by
-//! mistake, is seen. What a value does is the affair of each preset's own tests.
+//! Values lie on either side of the default where both mean something, so that a bound on one side, left in
+//! by mistake, is seen. What a value does is the affair of each preset's own tests.
 
 use super::*;
 use crate::policy::presets::testing::steps;
@@ -134,7 +134,7 @@ fn deeds(found: Vec<Step>) -> impl Iterator<Item = Deed> {
     })
 }
 
-/// Guests of 1 GiB over 1 Gbit/s whose rest takes a moment, most of a second and 2 s to send, and some between.
+/// Guests of 1 GiB over 1 Gbit/s whose rest takes from next to nothing to 6.5 s to send.
 fn guests() -> impl Iterator<Item = Guest> {
     let guest = |(working_set, rate)| Guest {
         name: "guest",

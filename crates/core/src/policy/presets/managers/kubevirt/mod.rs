@@ -23,9 +23,9 @@ use crate::progress::Progress;
 use crate::units::duration;
 
 /// What people should know of its deadline.
-const SIZED: &str = "D is completion-timeout-per-gib times RAM in units of 10^9 bytes, rounded up, though the product \
-     calls the unit GiB: 2 GiB count as 3. Times are compared in whole seconds, cut, so \"more than D\" begins a second \
-     after it. Not modelled: disks that are copied, which would be added to RAM.";
+const SIZED: &str = "D is completion-timeout-per-gib times RAM in units of 10^9 bytes, rounded up, though \
+     the product calls the unit GiB: 2 GiB count as 3. Times are compared in whole seconds, cut, so \"more \
+     than D\" begins a second after it. Not modelled: disks that are copied, which would be added to RAM.";
 
 /// Time between two polls.
 const POLL: Duration = Duration::from_millis(400);

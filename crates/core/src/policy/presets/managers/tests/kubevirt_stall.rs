@@ -18,8 +18,8 @@ fn start(second: u64, pending: u64) -> Situation {
     moment(Moment::RoundStart, second * 1_000, pending)
 }
 
-/// A policy that has sampled this bandwidth, and then seen rounds of `pending` pages at 1, 11, 21 and 31 s: the
-/// next round like them, at 41 s, shows a stall.
+/// A policy that has sampled this bandwidth, and then seen rounds of `pending` pages at 1, 11, 21 and 31 s:
+/// the next round like them, at 41 s, shows a stall.
 fn nearly_stalled(parameters: &[(&str, &str)], bandwidth: &str, pending: u64) -> Box<dyn Policy> {
     let mut policy = stall(parameters);
     assert_eq!(decision(&mut *policy, &tick(400, MANY).at(bandwidth)), Decision::Continue);

@@ -29,8 +29,8 @@ const NOTES: &[&str] =
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-auto-converge",
-    summary: "QEMU with auto-converge: as `qemu-default`, and slows every vCPU, from 20 % of its time up to 99 %, \
-              while the guest dirties more than half of what is sent.",
+    summary: "QEMU with auto-converge: as `qemu-default`, and slows every vCPU, from 20 % of its time up to \
+              99 %, while the guest dirties more than half of what is sent.",
     approximate: None,
     rule: RULE,
     notes: NOTES,
@@ -43,7 +43,8 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: "throttle-initial",
             kind: ParameterKind::Share,
             default: "20%",
-            doc: "The share of CPU that is taken away first (QEMU's cpu-throttle-initial), rounded to whole percents.",
+            doc: "The share of CPU that is taken away first (QEMU's cpu-throttle-initial), rounded to whole \
+                  percents.",
             source: "Q2",
         },
         ParameterInfo {
@@ -65,15 +66,16 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: "tailslow",
             kind: ParameterKind::Choice(&["off", "on"]),
             default: "off",
-            doc: "Whether the share grows by no more than would make the guest dirty just the threshold (QEMU's \
-                  cpu-throttle-tailslow).",
+            doc: "Whether the share grows by no more than would make the guest dirty just the threshold \
+                  (QEMU's cpu-throttle-tailslow).",
             source: "Q2",
         },
         ParameterInfo {
             name: "periodic-sync",
             kind: ParameterKind::Choice(&["on", "off"]),
             default: "on",
-            doc: "Whether a timer of 5 s harvests when nothing else has (QEMU 9.2 on; off: QEMU before that).",
+            doc: "Whether a timer of 5 s harvests when nothing else has (QEMU 9.2 on; off: QEMU before \
+                  that).",
             source: "Q4",
         },
     ],
