@@ -443,7 +443,7 @@ fn needs(preset: &PresetInfo) -> Vec<String> {
     let Some(serde_json::Value::Object(needs)) = needs else {
         return Vec::new();
     };
-    needs.into_iter().filter(|(_, needed)| needed == &true).map(|(name, _)| name).collect()
+    needs.into_iter().filter(|(_, needed)| *needed == true).map(|(name, _)| name).collect()
 }
 
 /// All that is known about a preset.

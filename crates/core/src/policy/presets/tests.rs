@@ -406,7 +406,10 @@ impl Both {
         for (round, ticks) in (0..).zip(rounds) {
             self.start(round, Pages(ticks[0].0));
             if let Some(over) = over(self.ask(Moment::RoundStart)?) {
-                if over { return Ok(()) } else { continue }
+                if over {
+                    return Ok(());
+                }
+                continue;
             }
             let mut harvested = false;
             for &(pending, drawn, millis) in ticks {
