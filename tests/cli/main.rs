@@ -7,6 +7,7 @@ mod bad_input;
 mod import;
 mod interrupt;
 mod output;
+mod policies;
 mod run;
 mod simulate;
 mod sweep;

@@ -5,6 +5,7 @@
 
 pub mod csv;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -435,6 +436,16 @@ pub fn presets(presets: &[PresetInfo], width: usize) -> String {
     text
 }
 
+/// What a ground must be able to do for a preset with its defaults, by the names in configuration files.
+fn needs(preset: &PresetInfo) -> Vec<String> {
+    let needs =
+        preset.build(&BTreeMap::new()).ok().and_then(|policy| serde_json::to_value(policy.needs()).ok());
+    let Some(serde_json::Value::Object(needs)) = needs else {
+        return Vec::new();
+    };
+    needs.into_iter().filter(|(_, needed)| *needed == true).map(|(name, _)| name).collect()
+}
+
 /// All that is known about a preset.
 pub fn preset(preset: &PresetInfo, width: usize) -> String {
     let mut text = format!("{}\n", preset.name);
@@ -443,6 +454,19 @@ pub fn preset(preset: &PresetInfo, width: usize) -> String {
         text.push_str("\nApproximate\n");
         text.push_str(&wrap(missing, "  ", width));
     }
+    text.push_str("\nRule\n");
+    for line in preset.rule.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    if !preset.notes.is_empty() {
+        text.push_str("\nNotes\n");
+    }
+    for note in preset.notes {
+        text.push_str(&wrap(&format!("- {note}"), "  ", width));
+    }
+    text.push_str("\nNeeds\n");
+    let needs = needs(preset).join(", ");
+    text.push_str(&wrap(if needs.is_empty() { "nothing" } else { &needs }, "  ", width));
     text.push_str("\nParameters\n");
     if preset.parameters.is_empty() {
         text.push_str("  none\n");
@@ -492,6 +516,9 @@ pub fn preset_json(preset: &PresetInfo) -> serde_json::Value {
         "name": preset.name,
         "summary": preset.summary,
         "approximate": preset.approximate,
+        "rule": preset.rule,
+        "notes": preset.notes,
+        "needs": needs(preset),
         "parameters": parameters,
         "sources": sources,
     })

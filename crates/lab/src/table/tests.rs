@@ -90,6 +90,24 @@ fn every_preset_is_told_with_its_parameters_and_sources() {
             assert!(text.contains(&format!("{} = {}", parameter.name, parameter.default)), "{text}");
         }
         assert!(text.contains("Approximate") == known.approximate.is_some());
+        for line in known.rule.lines() {
+            assert!(text.contains(&format!("\n  {line}\n")), "`{line}` is not told verbatim: {text}");
+        }
+        for note in known.notes {
+            let first = note.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+            assert!(text.contains(&format!("\n  - {first}")), "{text}");
+        }
+        assert_eq!(preset_json(known)["rule"], known.rule);
+        assert_eq!(preset_json(known)["notes"], serde_json::json!(known.notes));
         assert_eq!(preset_json(known)["parameters"].as_array().map(Vec::len), Some(known.parameters.len()));
     }
+}
+
+#[test]
+fn what_a_ground_must_be_able_to_do_is_told_by_the_names_in_configuration_files() {
+    let known = |name| presets::find(name).expect("a preset");
+    assert_eq!(preset_json(known("xen-5"))["needs"], serde_json::json!([]));
+    assert_eq!(preset_json(known("vmware-sdps"))["needs"], serde_json::json!(["throttle"]));
+    assert!(preset(known("xen-5"), 80).contains("\nNeeds\n  nothing\n"));
+    assert!(preset(known("qemu-dirty-limit"), 80).contains("\nNeeds\n  dirty-limit, harvest-on-demand\n"));
 }

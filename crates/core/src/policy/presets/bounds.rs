@@ -96,7 +96,7 @@ const ALL: &[(&str, [&str; 5])] = &[
         "nova",
         [
             "the time passed; QEMU's rule below it",
-            "800 s for each GiB",
+            "800 s for each GiB, until the guest is paused",
             "no",
             "estimate, in steps up to 500 ms",
             "if permitted",
@@ -140,7 +140,7 @@ const ALL: &[(&str, [&str; 5])] = &[
         "kubevirt-legacy",
         [
             "the time passed, and progress; QEMU's rule below it",
-            "150 s for each GB, twice that if forced",
+            "150 s for each GB, twice that if forced, until the guest is paused",
             "no",
             "estimate, 300 ms, unless forced",
             "if allowed",
@@ -150,7 +150,7 @@ const ALL: &[(&str, [&str; 5])] = &[
         "kubevirt-stepped",
         [
             "the time passed, and progress; QEMU's rule below it",
-            "150 s for each GB, twice that if forced",
+            "150 s for each GB, twice that if forced, until the guest is paused",
             "no",
             "estimate, in steps up to 900 ms, unless forced",
             "if allowed",
@@ -160,7 +160,7 @@ const ALL: &[(&str, [&str; 5])] = &[
         "kubevirt-stall",
         [
             "the least rest seen once it stalls; QEMU's rule below it",
-            "150 s for each GB, twice that if forced",
+            "150 s for each GB, twice that if forced, until the guest is paused",
             "no",
             "estimate, 900 ms, unless forced",
             "if allowed",

@@ -1,15 +1,6 @@
 //! `cloud-hypervisor`: its pre-copy loop (C2, C3, C4).
 //!
-//! ```text
-//! at the start of a round, with its dirty table:
-//!     estimate = table's bytes / bandwidth of the round before (that round only)
-//!     empty, or estimate <= 300 ms: stop; the table is not sent live
-//!     3600 s have passed: give up, or stop all the same
-//! send the table, wait for its acknowledgement
-//! ```
-//!
-//! Not modelled: after the snapshot it sends what devices dirtied meanwhile, a second time; here the guest
-//! writes nothing once it is paused.
+//! [`RULE`] is the rule.
 //!
 //! Nothing is looked at inside a round, so with a round of an hour the timeout comes an hour late.
 
@@ -54,11 +45,26 @@ impl TimeoutStrategy {
     }
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at the start of a round, with its dirty table:
+    estimate = table's bytes / bandwidth of the round before (that round only)
+    empty, or estimate <= 300 ms: stop; the table is not sent live
+    3600 s have passed: give up, or stop all the same
+send the table, wait for its acknowledgement";
+
+/// What people should know of it besides.
+const NOTES: &[&str] =
+    &["Not modelled: after the snapshot it sends what devices dirtied meanwhile, a second time; here \
+     the guest writes nothing once it is paused."];
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "cloud-hypervisor",
     summary: "Cloud Hypervisor: stops when a round starts with what fits the downtime limit at the last \
               round's bandwidth; bounded in time.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[
         Source { tag: "C2", what: "cloud-hypervisor vmm/src/lib.rs", version: "ae44c297" },
         Source {

@@ -1,10 +1,6 @@
 //! `ch-legacy`: Cloud Hypervisor's loop before it looked at the downtime (C5; PR 1968, replaced by PR 7835).
 //!
-//! ```text
-//! send all memory, wait for its acknowledgement
-//! at most 5 times: fetch the dirty log; empty: stop; else send it, wait for its acknowledgement
-//! pause; fetch and send the dirty log once more; snapshot
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * Neither time nor bandwidth nor downtime is looked at; only an empty dirty log ends the passes early.
 //! * Nothing is looked at inside a round.
@@ -27,11 +23,21 @@ pub struct CloudHypervisorLegacy {
     pub delta_rounds: u32,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+send all memory, wait for its acknowledgement
+at most 5 times:
+    fetch the dirty log; empty: stop
+    else send it, wait for its acknowledgement
+pause; fetch and send the dirty log once more; snapshot";
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "ch-legacy",
     summary: "Cloud Hypervisor before PR 7835: one full and at most 5 further live sends, fewer only if \
               nothing is dirty; no bound on the downtime.",
     approximate: None,
+    rule: RULE,
+    notes: &[],
     sources: &[Source {
         tag: "C5",
         what: "cloud-hypervisor vmm/src/lib.rs, from PR 1968 to PR 7835",

@@ -1,21 +1,11 @@
 //! `criu-phaul`: when p.haul ends its pre-dumps of a container (R2).
 //!
-//! ```text
-//! after each pre-dump, with the pages that it wrote:
-//!     8 pre-dumps are done, or it wrote < 64 pages: last
-//!     it wrote more than 10 % above what the one before wrote: last    (a rule of older versions: >= 32 pages more)
-//! freeze, dump the rest, restore
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * Decides once a pre-dump, after it, by pages alone: no time, no bandwidth, no downtime.
 //! * Growth ends it: a guest that dirties more than before will not get better by waiting.
 //! * The first pre-dump has none before it: the rule in per cent is not asked then. The older rule is, with
 //!   nothing written before, and so it ends nearly every migration after one pre-dump.
-//!
-//! Not certain: versions differ in the growth rule (both are here, the strictness of each as read) and in
-//! whether they count the first pre-dump as 1, as here, or as 0, which makes nine of eight.
-//!
-//! CRIU does not write zero pages; the pages counted here are those sent, zero pages among them.
 
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
@@ -44,10 +34,28 @@ pub struct CriuPhaul {
 /// The word for not having the older rule.
 const OFF: &str = "off";
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+after each pre-dump, with the pages that it wrote:
+    8 pre-dumps are done, or it wrote < 64 pages: last
+    it wrote more than 10 % above what the one before wrote: last
+        (a rule of older versions: >= 32 pages more)
+freeze, dump the rest, restore";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "Not certain: versions differ in the growth rule (both are here, the strictness of each as read) \
+     and in whether they count the first pre-dump as 1, as here, or as 0, which makes nine of eight.",
+    "CRIU does not write zero pages; the pages counted here are those sent, zero pages among them.",
+];
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "criu-phaul",
-    summary: "CRIU's p.haul: at most 8 pre-dumps, fewer if one is small or larger than the one before.",
+    summary: "CRIU's p.haul: at most 8 pre-dumps, fewer if one is small or more than 10 % larger than the \
+              one before.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Source {
         tag: "R2",
         what: "checkpoint-restore/go-criu phaul/client.go",

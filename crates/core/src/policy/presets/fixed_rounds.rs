@@ -22,10 +22,17 @@ pub struct FixedRounds {
     pub stop_below: Pages,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at the start of a round: rounds sent >= rounds, or pending <= stop-below:
+    switch over";
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "fixed-rounds",
     summary: "A fixed number of live passes, then the switchover, whatever is left.",
     approximate: None,
+    rule: RULE,
+    notes: &[],
     sources: &[],
     parameters: &[
         ParameterInfo {

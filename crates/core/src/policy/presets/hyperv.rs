@@ -1,10 +1,7 @@
 //! `hyperv-5` and `hyperv-10`: as much of Hyper-V's rule as is public. *Approximate*: the size at which
 //! it finds the remainder small enough, and whether it slows the guest, are not public.
 //!
-//! ```text
-//! pass 0 sends all memory, passes 1.. what was modified since;
-//! stop when the remainder is "very small" or after 5 (2012 R2 and later) or 10 (2008 R2) passes
-//! ```
+//! [`RULE`] is the rule.
 
 use super::parameters::Given;
 use super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
@@ -69,10 +66,23 @@ const SMALL_REMAINDER: ParameterInfo = ParameterInfo {
     source: "ours",
 };
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+pass 0 sends all memory, passes 1.. what was modified since
+at the start of a pass:
+    remainder is \"very small\" (small-remainder), or passes sent >= passes:
+        suspend the guest, send the rest";
+
+/// What people should know of it besides.
+const NOTES: &[&str] =
+    &["Compression, which Hyper-V uses by default, is the engine's affair, not the policy's."];
+
 pub(super) const INFO_5: PresetInfo = PresetInfo {
     name: "hyperv-5",
     summary: "Hyper-V since 2012 R2: at most 5 live passes, fewer if the remainder gets small.",
     approximate: APPROXIMATE,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[
         ParameterInfo {
@@ -91,6 +101,8 @@ pub(super) const INFO_10: PresetInfo = PresetInfo {
     name: "hyperv-10",
     summary: "Hyper-V of 2008 R2: at most 10 live passes, fewer if the remainder gets small.",
     approximate: APPROXIMATE,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[
         ParameterInfo {

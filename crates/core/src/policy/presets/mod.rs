@@ -86,6 +86,10 @@ pub struct PresetInfo {
     /// If it only approximates the product whose name it bears: what is missing. Printed wherever the
     /// preset is.
     pub approximate: Option<&'static str>,
+    /// Its rule in short, as pseudocode in lines of at most 78 characters, at the defaults.
+    pub rule: &'static str,
+    /// What is assumed, uncertain or not modelled, and what people would otherwise be surprised by.
+    pub notes: &'static [&'static str],
     /// What it was made from; empty for a policy of ours.
     pub sources: &'static [Source],
     /// Its parameters.
@@ -165,7 +169,8 @@ pub fn build(name: &str, parameters: &BTreeMap<String, String>) -> Result<Box<dy
 }
 
 /// The candidate that `word` most likely means: the one with the fewest edits, if those are few
-/// for its length or `word` is how it begins. Case and the choice between `-` and `_` do not count. The first of equals wins.
+/// for its length or `word` is how it begins. Case and the choice between `-` and `_` do not count. The first
+/// of equals wins.
 pub fn nearest_name<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A name is never this long; a hostile text must not cost its square.
     if word.len() > 64 {

@@ -331,6 +331,22 @@ impl<'a> Given<'a> {
     }
 }
 
+/// The text of a switch, as [`Given::switch`] reads it.
+pub(super) fn on_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
+}
+
+/// The longest downtime limit that QEMU accepts.
+pub(super) const LONGEST_LIMIT: Duration = Duration::from_secs(2_000);
+
+/// The word for no cap of the sending rate.
+pub(super) const UNLIMITED: &str = "unlimited";
+
+/// The text of a cap of the sending rate.
+pub(super) fn cap_text(cap: Option<Bandwidth>) -> String {
+    cap.map_or_else(|| UNLIMITED.to_owned(), |cap| cap.to_string())
+}
+
 /// A policy's parameters after a change while it runs: what it says of itself, with `name` set to
 /// `value`, if `name` is one of `changeable`.
 ///

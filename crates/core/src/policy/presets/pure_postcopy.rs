@@ -1,9 +1,7 @@
 //! `pure-postcopy`: no pre-copy at all. The guest moves at once and its pages are fetched afterwards; ours,
 //! the baseline for downtime and the worst case for what the guest has to wait for.
 //!
-//! ```text
-//! at whatever it is asked first: post-copy
-//! ```
+//! [`RULE`] is the rule.
 
 use super::PresetInfo;
 use crate::policy::{BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, Verdict};
@@ -13,10 +11,16 @@ use crate::progress::{Capabilities, Moment, Progress};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PurePostcopy;
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at whatever it is asked first: post-copy";
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "pure-postcopy",
     summary: "No live pass: hands the guest over at once and fetches its pages afterwards.",
     approximate: None,
+    rule: RULE,
+    notes: &[],
     sources: &[],
     parameters: &[],
     build: |_| Ok(Box::new(PurePostcopy)),

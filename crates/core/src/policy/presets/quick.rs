@@ -1,11 +1,7 @@
 //! `quick`: no pre-copy at all. The guest is paused, copied and resumed; ours, the baseline whose downtime
 //! every other policy has to beat and whose bytes none can.
 //!
-//! ```text
-//! at whatever it is asked first: switch over
-//! ```
-//!
-//! Nothing was looked at, so the switchover counts as forced.
+//! [`RULE`] is the rule.
 
 use super::PresetInfo;
 use crate::policy::{
@@ -17,11 +13,20 @@ use crate::progress::{Moment, Progress};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quick;
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at whatever it is asked first: switch over";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &["Nothing was looked at, so the switchover counts as forced."];
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "quick",
     summary: "No live pass: pauses the guest, copies it, resumes it. The least that can be sent, and the \
               longest downtime.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[],
     parameters: &[],
     build: |_| Ok(Box::new(Quick)),

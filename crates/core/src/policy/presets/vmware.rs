@@ -5,25 +5,9 @@
 //! is sent; when the guest is faster, its vCPUs are made to sleep often and shortly, a few milliseconds at
 //! most, so that pre-copy can finish; the switchover should take about a second; normally nobody is slowed.
 //!
-//! ```text
-//! at the start of a round:   pending / rate of sending <= goal (1 s): switch over
-//! at every moment, for the time since the moment before:
-//!     dirty rate > margin (0.9) x rate of sending:
-//!            duty += gain x (dirty rate / rate of sending - margin) x time
-//!     else:  duty -= decrease x time
-//!     duty within 0 .. 0.95; taken in sleeps of 2 ms
-//! ```
+//! [`RULE`] is the rule.
 //!
-//! Ours, besides the form of the rule:
-//!
-//! * The switchover is judged only where what is pending is known in full, when a round starts.
-//! * `gain`, 0.5 a second. A guest that rewrites its working set in every round dirties as fast as is sent,
-//!   whatever its own speed: it gives up 5 % more of its time each second, and pre-copy gains on it within
-//!   some 10 seconds. `decrease`, 0.05 a second: as slowly, or pre-copy would lose what it won.
-//! * The dirty rate is that of the last harvest. Within a long round the duty so rises on old news, and
-//!   overshoots; it falls again in the next.
-//! * Nothing is slowed before the first round has ended: no dirty rate is known.
-//! * It is bounded neither in rounds nor in time.
+//! What of it is ours, and why, [`NOTES`] says.
 
 use std::time::Duration;
 
@@ -35,7 +19,7 @@ use crate::policy::{
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
-use crate::units::{CpuShare, Share, Timestamp, duration};
+use crate::units::{Bandwidth, CpuShare, Share, Timestamp, duration};
 
 /// Slows the guest by short sleeps until it dirties less than is sent; stops when the rest takes a second.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +45,30 @@ pub struct VmwareSdps {
 /// Time between two corrections inside a round, and the window of the rate of sending.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at the start of a round: pending / rate of sending <= goal (1 s): switch over
+at every moment, for the time since the moment before:
+    dirty rate > margin (0.9) x rate of sending:
+        duty += gain x (dirty rate / rate of sending - margin) x time
+    else:
+        duty -= decrease x time
+    duty within 0 .. 0.95; taken in sleeps of 2 ms";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "Ours is the form of the rule, and that the switchover is judged only where what is pending is \
+     known in full, when a round starts.",
+    "Ours is `gain`, 0.5 a second: a guest that rewrites its working set in every round dirties as \
+     fast as is sent, whatever its own speed; it gives up 5 % more of its time each second, and \
+     pre-copy gains on it within some 10 seconds. So is `decrease`, 0.05 a second: as slowly, or \
+     pre-copy would lose what it won.",
+    "The dirty rate is that of the last harvest: within a long round the duty rises on old news, and \
+     overshoots; it falls again in the next. Before the first round has ended none is known and \
+     nothing is slowed.",
+    "It is bounded neither in rounds nor in time.",
+];
+
 pub(super) const INFO: PresetInfo = PresetInfo {
     name: "vmware-sdps",
     summary: "vSphere's vMotion: slows the guest by short sleeps while it dirties faster than is sent; stops \
@@ -69,6 +77,8 @@ pub(super) const INFO: PresetInfo = PresetInfo {
         "vSphere's controller, its cadence and its exact goal are not public; only that it compares the \
          dirty rate with the rate of sending, sleeps a few milliseconds at a time and aims at a second is",
     ),
+    rule: RULE,
+    notes: NOTES,
     sources: &[
         Source {
             tag: "V1",
@@ -146,6 +156,16 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
     }))
 }
 
+/// How fast the guest dirties, in the unit of the rate of sending, with which it is compared.
+fn dirty_rate(progress: &Progress) -> Quantity {
+    let Some(rate) = progress.dirty_rate else {
+        return Quantity::Unknown;
+    };
+    // No bandwidth is zero.
+    let bytes = rate.bytes_per_second(progress.page_size) as u64;
+    Bandwidth::new(bytes).map_or(Quantity::PageRate(rate), Quantity::Bandwidth)
+}
+
 impl VmwareSdps {
     /// How many times as fast as is sent the guest dirties, as far as both are known.
     fn ratio(progress: &Progress) -> Option<f64> {
@@ -174,11 +194,10 @@ impl VmwareSdps {
     fn judge(&self, moment: Moment, progress: &Progress) -> (bool, Reason) {
         let goal = ("goal", Quantity::Duration(self.goal));
         if moment != Moment::RoundStart {
-            let ratio = Self::ratio(progress)
-                .map_or(Quantity::Unknown, |ratio| Quantity::Share(Share::clamped(ratio)));
+            let bandwidth = progress.bandwidth.map_or(Quantity::Unknown, Quantity::Bandwidth);
             let reason = unknown_above("remaining", goal)
-                .with("dirty rate", progress.dirty_rate.map_or(Quantity::Unknown, Quantity::PageRate))
-                .with("of the rate of sending", ratio);
+                .with("dirty rate", dirty_rate(progress))
+                .with("bandwidth", bandwidth);
             return (false, reason);
         }
         let pending = progress.pending_bytes();
@@ -322,6 +341,16 @@ mod tests {
         let Some(Throttle::MicroSleeps { sleep, .. }) = verdict.adjust.throttle else { panic!("not slowed") };
         assert_eq!(sleep, Duration::from_millis(2));
         assert_eq!(policy.needs().missing_from(Capabilities::default()), Some("throttle"));
+    }
+
+    #[test]
+    fn the_reason_says_both_rates_however_much_faster_the_guest_is() {
+        let reason = answer(&mut sdps(), &asked(Moment::Tick, 1, 1 << 20, 4.0)).reason;
+        let rate = |name: &str| {
+            let known = reason.inputs.iter().flatten().find(|input| input.name == name);
+            known.map(|input| input.value.as_f64().expect("known").round())
+        };
+        assert_eq!((rate("dirty rate"), rate("bandwidth")), (Some(500e6), Some(125e6)), "{reason}");
     }
 
     #[test]

@@ -15,14 +15,12 @@
 //!     the answer holds until QEMU's would change, or the next poll that could change something
 //! ```
 //!
-//! * A poll is made at the first moment asked at or after it is due. Moments are slices of QEMU's sending
-//!   (51 ms) and the ends of rounds, so a poll is up to a slice late.
 //! * A poll that remembers what it saw (kubevirt's and oVirt's remainder, Proxmox VE's average) must be
 //!   made: the answer then holds no longer than to the next one. Nova's polls remember nothing, so it
 //!   says when the next step or the timeout is, which may be minutes ahead.
 //! * Time counts from the start of the migration, and the first poll is due one interval after it. Where a
 //!   product starts its clock a moment earlier or later was not checked, and is below an interval.
-//! * A poll takes no time and never fails.
+//! * [`POLLED`] and [`AFTER_PAUSE`] are what people are told of polls.
 //! * "Remaining" is what is pending, in bytes: QEMU's own counter, which it corrects at each harvest.
 //!
 //! What a manager must never do here: decide by what a skipped tick showed, or ask the hypervisor's rule
@@ -38,7 +36,7 @@ mod tests;
 
 use std::time::Duration;
 
-use super::parameters::Given;
+use super::parameters::{Given, LONGEST_LIMIT, UNLIMITED, cap_text, on_off};
 use super::{AutoConverge, ParameterInfo, ParameterKind, PresetError, PresetInfo, Qemu, QemuDefault, Source};
 use crate::policy::{Cadence, Decision, RateLimit, Reason, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -52,28 +50,22 @@ pub(super) use self::ovirt::{
 };
 pub(super) use self::proxmox::INFO as PROXMOX;
 
-/// The longest downtime limit that QEMU accepts.
-const LONGEST_LIMIT: Duration = Duration::from_secs(2_000);
 /// QEMU's downtime limit where nobody has set one.
 const UNSET_LIMIT: Duration = Duration::from_millis(300);
 /// What a parameter that is switched accepts.
 const SWITCH: ParameterKind = ParameterKind::Choice(&["off", "on"]);
 /// A downtime, as QEMU accepts it.
 const DOWNTIME: ParameterKind = ParameterKind::Duration { most: Some(LONGEST_LIMIT) };
-/// The word for no cap of the sending rate.
-const UNLIMITED: &str = "unlimited";
 /// A cap of the sending rate.
 const CAP: ParameterKind = ParameterKind::OptionalBandwidth { none: UNLIMITED };
 
-/// The text of a switch.
-fn on_off(on: bool) -> String {
-    if on { "on" } else { "off" }.to_owned()
-}
-
-/// The text of a cap.
-fn cap_text(cap: Option<Bandwidth>) -> String {
-    cap.map_or_else(|| UNLIMITED.to_owned(), |cap| cap.to_string())
-}
+/// What people should know of a manager's polls.
+const POLLED: &str = "Assumed: a poll takes no time and never fails. It is made at the first moment asked at \
+     or after it is due; moments are slices of QEMU's sending (51 ms) and the ends of rounds, so it is up to \
+     a slice late.";
+/// And of the deadlines of those that have one.
+const AFTER_PAUSE: &str = "Not modelled: polls go on while QEMU sends the rest with the guest paused, and \
+     their deadlines abort that too. Here a deadline ends with the decision to switch over.";
 
 /// What a manager orders at a poll, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,8 +93,9 @@ impl Hypervisor {
         Self { qemu, forced: false, waiting: None }
     }
 
-    /// Moves the downtime limit; QEMU takes no more than its longest.
+    /// Moves the downtime limit, and so takes a forced one back; QEMU takes no more than its longest.
     fn set_limit(&mut self, limit: Duration) {
+        self.forced = false;
         self.qemu.rule.downtime_limit = limit.min(LONGEST_LIMIT);
     }
 
@@ -181,9 +174,13 @@ impl Polls {
         Self { next: Timestamp::ZERO.saturating_add(interval) }
     }
 
-    /// Whether a poll is due.
-    fn is_due(self, now: Timestamp) -> bool {
-        now >= self.next
+    /// Whether a poll is due; it is then made, and the next is due `interval` later.
+    fn take_due(&mut self, now: Timestamp, interval: Duration) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.made(now, interval);
+        }
+        due
     }
 
     /// A poll was made; the next is due `interval` later.

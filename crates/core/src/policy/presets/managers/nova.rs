@@ -1,13 +1,6 @@
 //! `nova`: the compute service of `OpenStack`, above libvirt and QEMU (N1).
 //!
-//! ```text
-//! data = max(2 GiB, RAM) + copied disks
-//! every 0.5 s, with the time passed since the start:
-//!     force-complete asked for at an earlier poll: post-copy if permitted and available, else pause
-//!     passed > completion-timeout x GiB of data: abort, or ask for force-complete
-//!     for i = 0 to steps: passed > downtime-delay x GiB of data x i:
-//!         downtime limit = base + i x (max - base) / steps, with base = max / steps
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * Before the first poll QEMU's own limit of 300 ms applies.
 //! * Delays and the timeout are cut to whole seconds, limits to whole milliseconds.
@@ -19,16 +12,12 @@
 //! marked mutable in nova's configuration, and read at each poll); asking for force-complete through the
 //! API is the same as setting a timeout that has passed. What the ground can't do then is not done: as in
 //! nova, where that is a warning in the log.
-//!
-//! Not modelled: one migration a host at a time (the default), and the progress that nova stores every 5 s and
-//! logs every 30 s, `100 - round(remaining / total x 100)`. Nova refuses fewer than 3 steps, delays below 3 s and downtimes below 100 ms; any are
-//! accepted here.
 
 use std::time::Duration;
 
 use super::{
-    CAP, DOWNTIME, Given, Hypervisor, Order, ParameterInfo, ParameterKind, PresetError, PresetInfo, SWITCH,
-    Source, UNSET_LIMIT, cap_text, on_off,
+    AFTER_PAUSE, CAP, DOWNTIME, Given, Hypervisor, Order, POLLED, ParameterInfo, ParameterKind, PresetError,
+    PresetInfo, SWITCH, Source, UNSET_LIMIT, cap_text, on_off,
 };
 use crate::policy::presets::parameters::changed;
 use crate::policy::{Cadence, ChangeError, Decision, Policy, Quantity, Reason, Relation, Verdict};
@@ -57,11 +46,38 @@ struct Nova {
     hypervisor: Hypervisor,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+data = max(2 GiB, RAM) + copied disks
+every 0.5 s, with the time passed since the start:
+    force-complete asked for at an earlier poll:
+        post-copy if permitted and available, else pause
+    passed > completion-timeout x GiB of data:
+        abort, or ask for force-complete
+    for i = 0 to steps: passed > downtime-delay x GiB of data x i:
+        downtime limit = base + i x (max - base) / steps
+            with base = max / steps
+below it: QEMU, by the rule of qemu-default (qemu-auto-converge if permitted)";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    POLLED,
+    AFTER_PAUSE,
+    "A completion-timeout or timeout-action that is changed while it runs counts from the poll \
+     before: it acts up to 1 s early.",
+    "Not modelled: one migration a host at a time (the default), and the progress that nova stores \
+     every 5 s and logs every 30 s, 100 - round(remaining / total x 100).",
+    "Nova refuses fewer than 3 steps, delays below 3 s and downtimes below 100 ms; any are accepted \
+     here.",
+];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "nova",
     summary: "OpenStack nova over QEMU: the downtime limit rises in steps with the time passed; after a \
               timeout it gives up, or forces completion.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Source {
         tag: "N1",
         what: "openstack/nova nova/virt/libvirt/{migration,driver}.py, nova/conf/{libvirt,compute}.py, \
@@ -81,7 +97,7 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             kind: ParameterKind::Count,
             default: "10",
             doc: "Steps from the first limit, max-downtime divided by this, to the last \
-                  (live_migration_downtime_steps; nova takes 3 or more). None: the last at once.",
+                  (live_migration_downtime_steps; nova takes 3 or more). 0: the last at once.",
             source: "N1",
         },
         ParameterInfo {

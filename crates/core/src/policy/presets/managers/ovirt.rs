@@ -1,33 +1,20 @@
 //! `ovirt-minimal`, `ovirt-suspend`, `ovirt-postcopy`: oVirt's migration policies above QEMU with
 //! auto-converge (O1, O2, O3).
 //!
-//! ```text
-//! at first: downtime limit = 100 ms
-//! every 10 s:
-//!     if remaining > remaining at the poll before: n += 1        # "stalling for n iterations"
-//!         if n > limit of the schedule's first item: do that item, take it off the schedule
-//! minimal:   1: 150 ms, 2: 200 ms, 3: 300 ms, 4: 400 ms, 6: 500 ms, then abort
-//! suspend:   the same,                                         then 5000 ms, abort
-//! post-copy: 1: 150 ms, 2: 200 ms,                             then post-copy
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * A stall is a poll that finds more remaining than the poll before it. Two rounds between two polls
 //!   count once or not at all, a round that grew between two polls within one round not either: `n` is no
 //!   number of rounds, and on a fast link it depends on where in a round the poll falls.
-//! * `n` must be more than an item's limit (150 ms come with the second stall), is never reset, and no more
-//!   than one item is done at a stall. The last items have no limit: one a stall.
+//! * `n` must be more than an item's number: 150 ms come with the second stall.
 //! * There is no time limit: a guest whose remainder never grows is migrated for ever.
 //! * A limit of 5 s is a limit that the policy wants, so a switchover under it is not a forced one.
-//!
-//! What is left out: compression (on in `suspend`) is the engine's affair, as is how many migrations run at
-//! once (2, 1, 2). The cap of the sending rate is derived by oVirt from the host's network; here it is a
-//! parameter. The schedule itself is fixed: whoever wants another may change its first and last limit.
 
 use std::time::Duration;
 
 use super::{
-    CAP, DOWNTIME, Given, Hypervisor, Order, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo,
-    SWITCH, Source, cap_text, on_off,
+    CAP, DOWNTIME, Given, Hypervisor, Order, POLLED, ParameterInfo, ParameterKind, Polls, PresetError,
+    PresetInfo, SWITCH, Source, cap_text, on_off,
 };
 use crate::policy::{Cadence, Decision, Policy, Quantity, Reason, Relation, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -105,7 +92,7 @@ const SUSPEND: [Item; 7] = [
 /// Giving up follows post-copy in oVirt's schedule, for when that could not be started.
 const POST_COPY: [Item; 3] = [downtime(1, 150), downtime(2, 200), last(Action::PostCopy)];
 
-/// QEMU with a downtime limit that rises with every stall.
+/// QEMU with a downtime limit that rises as stalls add up.
 #[derive(Clone, Debug)]
 struct Ovirt {
     kind: Kind,
@@ -169,11 +156,36 @@ const MAX_BANDWIDTH: ParameterInfo = ParameterInfo {
     source: "ours",
 };
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at first: downtime limit = 100 ms
+every 10 s:
+    if remaining > remaining at the poll before: n += 1
+        n > number of the schedule's first item: do it, strike it off
+minimal:   1: 150 ms, 2: 200 ms, 3: 300 ms, 4: 400 ms, 6: 500 ms, then abort
+suspend:   the same,                                     then 5000 ms, abort
+post-copy: 1: 150 ms, 2: 200 ms,                         then post-copy
+below it: QEMU, by the rule of qemu-auto-converge";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    POLLED,
+    "n is never reset, and no more than one item is done at a stall. The last items have no number: \
+     one a stall.",
+    "Not modelled: compression (on in \"suspend\") is the engine's affair, as is how many migrations \
+     run at once (2, 1, 2).",
+    "Assumed: no cap of the sending rate, which oVirt derives from the host's network. The schedule \
+     is fixed, but for its first and last limit.",
+];
+
 pub(in crate::policy::presets) const INFO_MINIMAL: PresetInfo = PresetInfo {
     name: "ovirt-minimal",
     summary: "oVirt's \"Minimal downtime\" over QEMU with auto-converge: the downtime limit rises to 500 ms \
-              with every stall; then it gives up.",
+              as stalls add up (a poll, every 10 s, that finds more remaining than the one before); then it \
+              gives up.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[INITIAL_DOWNTIME, POLL, AUTO_CONVERGE, MAX_BANDWIDTH],
     build: |given| build(Kind::Minimal, given),
@@ -182,8 +194,11 @@ pub(in crate::policy::presets) const INFO_MINIMAL: PresetInfo = PresetInfo {
 pub(in crate::policy::presets) const INFO_SUSPEND: PresetInfo = PresetInfo {
     name: "ovirt-suspend",
     summary: "oVirt's \"Suspend workload if needed\" over QEMU with auto-converge: the downtime limit rises \
-              to 500 ms with every stall, then to 5 s; then it gives up.",
+              to 500 ms as stalls add up (a poll, every 10 s, that finds more remaining than the one \
+              before), then to 5 s; then it gives up.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[INITIAL_DOWNTIME, LAST_DOWNTIME, POLL, AUTO_CONVERGE, MAX_BANDWIDTH],
     build: |given| build(Kind::Suspend, given),
@@ -192,8 +207,11 @@ pub(in crate::policy::presets) const INFO_SUSPEND: PresetInfo = PresetInfo {
 pub(in crate::policy::presets) const INFO_POSTCOPY: PresetInfo = PresetInfo {
     name: "ovirt-postcopy",
     summary: "oVirt's \"Post-copy migration\" over QEMU with auto-converge: the downtime limit rises to \
-              200 ms with every stall; then it goes over to post-copy.",
+              200 ms as stalls add up (a poll, every 10 s, that finds more remaining than the one before); \
+              then it goes over to post-copy.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[INITIAL_DOWNTIME, POLL, AUTO_CONVERGE, MAX_BANDWIDTH],
     build: |given| build(Kind::PostCopy, given),
@@ -276,12 +294,8 @@ impl Policy for Ovirt {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let order = if self.polls.is_due(progress.now) {
-            self.polls.made(progress.now, self.interval);
-            self.poll(progress)
-        } else {
-            None
-        };
+        let due = self.polls.take_due(progress.now, self.interval);
+        let order = if due { self.poll(progress) } else { None };
         self.hypervisor.decide(moment, progress, order, self.polls.next)
     }
 

@@ -1,11 +1,6 @@
 //! `proxmox`: Proxmox VE above QEMU with auto-converge (P1).
 //!
-//! ```text
-//! every 1 s; every 0.1 s from the first poll on that finds remaining < average sent a poll:
-//!     if anything was sent since the last poll:
-//!         if remaining > remaining at the poll before, or remaining == 0: n += 1
-//!         if n > 5: n = 0; downtime = min(2 x downtime, 2,000,000 ms), set as the limit
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * The average is what was sent up to the poll before, divided by the number of this poll.
 //! * `n` counts regressions; progress does not reset it. Nothing remaining at the poll before is no
@@ -13,9 +8,7 @@
 //! * Once short, the interval stays short.
 //! * There is no time limit. About 15 doublings reach the longest limit.
 //!
-//! Auto-converge is always on. So is XBZRLE, with a cache of a tenth of RAM, rounded to a power of two: how
-//! pages are encoded is the engine's affair, not the policy's. (The third capability that it sets, dirty
-//! bitmaps, is about disks.)
+//! Auto-converge is always on.
 //!
 //! While a migration runs, an administrator can set QEMU's limit and cap by its monitor (`downtime`,
 //! `max-bandwidth`). Proxmox VE does not notice: the next doubling is of its own number.
@@ -23,8 +16,8 @@
 use std::time::Duration;
 
 use super::{
-    CAP, DOWNTIME, Given, Hypervisor, LONGEST_LIMIT, ParameterInfo, Polls, PresetError, PresetInfo, Source,
-    cap_text,
+    CAP, DOWNTIME, Given, Hypervisor, LONGEST_LIMIT, POLLED, ParameterInfo, Polls, PresetError, PresetInfo,
+    Source, cap_text,
 };
 use crate::policy::presets::parameters::changed;
 use crate::policy::{Cadence, ChangeError, Policy, Verdict};
@@ -53,11 +46,31 @@ struct Proxmox {
     hypervisor: Hypervisor,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+every 1 s; every 0.1 s from the first poll on that finds
+    remaining < average sent a poll (up to the poll before):
+    if anything was sent since the last poll:
+        remaining > remaining at the poll before, or remaining == 0: n += 1
+        n > 5: n = 0
+               downtime = min(2 x downtime, 2,000,000 ms), set as the limit
+below it: QEMU, by the rule of qemu-auto-converge";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    POLLED,
+    "Proxmox VE also sets XBZRLE, with a cache of a tenth of RAM, rounded to a power of two: how \
+     pages are encoded is the engine's affair, not the policy's. Its third capability, dirty bitmaps, \
+     is about disks.",
+];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "proxmox",
     summary: "Proxmox VE over QEMU with auto-converge: the downtime limit doubles each time that what \
               remains has grown at six polls; never gives up.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Source {
         tag: "P1",
         what: "proxmox/qemu-server src/PVE/QemuMigrate.pm, QemuServer.pm, QemuMigrate/Helpers.pm",
@@ -144,7 +157,7 @@ impl Policy for Proxmox {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        if self.polls.is_due(progress.now) {
+        if self.polls.take_due(progress.now, self.interval) {
             self.poll(progress);
             // The next sleep is as long as this poll has made it.
             self.polls.made(progress.now, self.interval);

@@ -1,15 +1,6 @@
 //! `qemu-auto-converge`: every vCPU is slowed, more and more, while the guest dirties too fast (Q2, Q3, Q4).
 //!
-//! ```text
-//! at each harvest that ends a second high period (see `periods`):
-//!     not throttled yet: share = throttle-initial
-//!     else:
-//!         step = throttle-increment
-//!         tailslow: running = 100 - share; ideal = running x threshold / dirty (rounded down)
-//!                   step = min(running - ideal, throttle-increment)
-//!         share = min(share + step, max-throttle)
-//! every 5 s, from round 1 on (periodic-sync): nothing harvested since the last time: harvest
-//! ```
+//! `parameters::RULE` is the rule in short; what a period is, `periods` says.
 //!
 //! * From the first high period to 99 % takes nine steps of two high periods, each longer than a second.
 //! * The share never falls while the migration runs, unless `max-throttle` is lowered below it; it is
@@ -21,9 +12,7 @@
 //!   two harvests.
 //! * It excludes the dirty limit: that is another policy.
 //!
-//! QEMU's shares are whole percents from 1 to 99 and it refuses a `max-throttle` below
-//! `throttle-initial`. Ours are rounded to whole percents and held to that range, and the initial share is
-//! held to the largest.
+//! Shares are whole percents from 1 to 99, the initial one is no more than the largest.
 
 mod parameters;
 

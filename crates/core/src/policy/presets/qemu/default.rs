@@ -11,12 +11,32 @@ use crate::policy::presets::{PresetError, PresetInfo};
 use crate::policy::{Cadence, Policy, RateLimit, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+every 100 ms:
+    threshold = bandwidth of that window x downtime limit # 0 before the first
+every 51 ms of sending (more than 50, in whole milliseconds):
+    pending < threshold: harvest at once, all sent or not; count again
+    pending == 0 or pending < threshold:
+        stop the guest, lift the rate cap, send the rest";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "What the last harvest, with the guest paused, finds is compared with nothing: the true downtime \
+     can exceed the limit.",
+    "Not modelled: newer QEMU may harvest in the exact count even where the estimate is above the \
+     threshold, which was not checked against a source.",
+    "Assumed: the threshold is 0 before the first window has ended.",
+];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-default",
     summary: "QEMU: stops when what is pending fits the downtime limit at the bandwidth of the last \
               100 ms; never gives up. Sends uncapped unless `max-bandwidth` is given (QEMU's own \
               default is 128 MiB/s).",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Q1, Q2, Q3, Q6],
     parameters: &[DOWNTIME, SWITCHOVER, MAX_BANDWIDTH],
     build,

@@ -1,10 +1,7 @@
 //! `qemu-dirty-limit`: every vCPU is held to a rate of dirtying while the guest dirties too fast (Q2, Q3,
 //! Q5, Q8).
 //!
-//! ```text
-//! at each harvest that ends a second high period (see `periods`):
-//!     quota of every vCPU = vcpu-dirty-limit
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * One step, not a ramp: the limit is in force at once, and stays until the migration ends.
 //! * It needs KVM's dirty ring. The loop that finds each vCPU's sleep, once a `vcpu-dirty-limit-period`, is
@@ -13,10 +10,6 @@
 //!   auto-converge's alone, so a long round ends no period here.
 //! * A quota that is changed while the migration runs is put in force at the next second high period; a
 //!   changed period at once.
-//!
-//! QEMU counts its `vcpu-dirty-limit` in MB/s and means 2^20 bytes: its default of 1 is `1MiB/s` here. It
-//! takes whole numbers alone and periods from 1 ms to 1 s; ours takes any quota, and holds a shorter period to
-//! 1 ms.
 
 use std::time::Duration;
 
@@ -36,11 +29,28 @@ const PERIOD: &str = "vcpu-dirty-limit-period";
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 const LONGEST_PERIOD: Duration = Duration::from_secs(1);
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+what qemu-default does, and
+at a harvest, once two periods (of more than 1 s) were high: a period is high
+if more was dirtied in it than throttle-trigger-threshold x sent:
+    quota of every vCPU = vcpu-dirty-limit";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "QEMU counts its `vcpu-dirty-limit` in MB/s and means 2^20 bytes: its default of 1 is `1MiB/s` \
+     here. It takes whole numbers alone and periods from 1 ms to 1 s; here any quota is taken, and a \
+     shorter period is held to 1 ms.",
+    "The loop that finds each vCPU's sleep is the ground's: a vCPU that only reads is not slowed.",
+];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-dirty-limit",
-    summary: "QEMU with its dirty limit: as `qemu-default`, and holds every vCPU to 1 MiB/s of dirtied memory \
-              once the guest dirties more than half of what is sent. Needs KVM's dirty ring.",
+    summary: "QEMU with its dirty limit: as `qemu-default`, and holds every vCPU to 1 MiB/s of dirtied \
+              memory once the guest dirties more than half of what is sent. Needs KVM's dirty ring.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Q1, Q2, Q3, Q5, Q6, Q8],
     parameters: &[
         DOWNTIME,
@@ -58,7 +68,8 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: PERIOD,
             kind: ParameterKind::Duration { most: Some(LONGEST_PERIOD) },
             default: "1s",
-            doc: "How often the sleep of a vCPU is corrected (QEMU's x-vcpu-dirty-limit-period), at least 1ms.",
+            doc: "How often the sleep of a vCPU is corrected (QEMU's x-vcpu-dirty-limit-period), at least \
+                  1ms.",
             source: "Q2",
         },
     ],

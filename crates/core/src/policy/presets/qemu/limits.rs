@@ -1,19 +1,14 @@
 //! The parameters that every QEMU preset has: the rule's limits. A preset lists them before or after its
 //! own, reads them with [`QemuDefault::read`], and prints them with [`texts`].
 
-use std::time::Duration;
-
 use super::QemuDefault;
-use crate::policy::presets::parameters::{self, Given};
+use crate::policy::presets::parameters::{self, Given, LONGEST_LIMIT, UNLIMITED, cap_text};
 use crate::policy::presets::{ParameterInfo, ParameterKind, PresetError, PresetInfo};
 use crate::policy::{ChangeError, Policy};
-use crate::units::{Bandwidth, duration};
+use crate::units::duration;
 
-/// The longest downtime limit that QEMU accepts.
-const LONGEST_LIMIT: Duration = Duration::from_secs(2_000);
-/// The words for an optional bandwidth that is not given.
+/// The word for a bandwidth that is not given.
 const MEASURED: &str = "measured";
-const UNLIMITED: &str = "unlimited";
 
 /// What `migrate-set-parameters` changes of them while a migration runs: all.
 pub(super) const NAMES: [&str; 3] = [DOWNTIME.name, SWITCHOVER.name, MAX_BANDWIDTH.name];
@@ -46,13 +41,11 @@ pub(super) const MAX_BANDWIDTH: ParameterInfo = ParameterInfo {
 
 /// The limits as texts.
 pub(super) fn texts(rule: &QemuDefault) -> Vec<(&'static str, String)> {
-    let text = |bandwidth: Option<Bandwidth>, none: &str| {
-        bandwidth.map_or_else(|| none.to_owned(), |bandwidth| bandwidth.to_string())
-    };
+    let switchover = rule.switchover_bandwidth.map(|bandwidth| bandwidth.to_string());
     vec![
         (DOWNTIME.name, duration::format(rule.downtime_limit)),
-        (SWITCHOVER.name, text(rule.switchover_bandwidth, MEASURED)),
-        (MAX_BANDWIDTH.name, text(rule.max_bandwidth, UNLIMITED)),
+        (SWITCHOVER.name, switchover.unwrap_or_else(|| MEASURED.to_owned())),
+        (MAX_BANDWIDTH.name, cap_text(rule.max_bandwidth)),
     ]
 }
 

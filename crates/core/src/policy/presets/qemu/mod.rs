@@ -11,22 +11,12 @@
 //! memory changes only when a round starts and at the moments that the last [`Until`] names, so ticks at
 //! which that does not hold may be skipped.
 //!
-//! ```text
-//! every 100 ms:  threshold = bandwidth of that window x downtime limit   (0 before the first)
-//! every 51 ms of sending (more than 50, in whole milliseconds):
-//!     pending < threshold: harvest at once, pages still pending or not; count again
-//!     pending == 0 or pending < threshold: stop the guest, lift the rate cap, send the rest
-//! ```
+//! `default::RULE` is the rule in short.
 //!
 //! * The comparison is strict, and nothing is smoothed: one fast window is enough for a switchover.
-//! * What the last harvest, with the guest paused, finds is compared with nothing: the true downtime
-//!   can exceed the limit.
 //! * It never gives up.
 //! * QEMU harvests when everything is sent, too: with a threshold above zero, nothing pending is below
 //!   it. The policy then answers [`Decision::Continue`], and the machine harvests by itself.
-//!
-//! What was not checked against a source: newer QEMU may harvest in the exact count even where the
-//! estimate is above the threshold. Not modelled.
 
 mod auto_converge;
 mod default;

@@ -1,24 +1,15 @@
 //! `qemu-postcopy`: pre-copy, and post-copy once somebody asks for it (Q1, Q2).
 //!
-//! ```text
-//! at each moment:
-//!     QEMU's rule first: if it harvests or switches over, so be it
-//!     time >= postcopy-after, or rounds >= postcopy-after-rounds: hand over, fetch the rest afterwards
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * With `postcopy-ram` all memory counts as what can follow afterwards; what must go before is next to
 //!   nothing, so post-copy starts at once when it is asked for, the first round or not, whatever is pending.
 //! * A guest that converges before that switches over as without post-copy.
 //! * What is pending at a round's end is harvested first: the rule has the word before post-copy.
-//! * `max-bandwidth` does not hold afterwards: QEMU's `max-postcopy-bandwidth` is unlimited by default. (That
-//!   parameter is not modelled.)
+//! * `max-bandwidth` does not hold afterwards: QEMU's `max-postcopy-bandwidth` is unlimited by default.
 //!
-//! QEMU never starts post-copy by itself: an administrator or a manager does (`migrate-start-postcopy`). The
-//! two parameters stand for that person and are ours. While the migration runs, `postcopy-after` can be changed
-//! to any time that has passed: that is the command.
-//!
-//! QEMU 8 compared only what must go before with the threshold for its exact count, and so harvested at every
-//! slice where `postcopy-ram` was on. Newer QEMU compares all that is pending; that is modelled.
+//! While the migration runs, `postcopy-after` can be changed to any time that has passed: that is QEMU's
+//! command, `migrate-start-postcopy`.
 
 use std::time::Duration;
 
@@ -34,10 +25,31 @@ const AFTER: &str = "postcopy-after";
 const AFTER_ROUNDS: &str = "postcopy-after-rounds";
 const NEVER: &str = "never";
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at each moment:
+    what qemu-default does, if that harvests or switches over
+    time >= postcopy-after, or rounds >= postcopy-after-rounds:
+        hand over, fetch the rest afterwards";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "QEMU never starts post-copy by itself: an administrator or a manager does \
+     (`migrate-start-postcopy`). `postcopy-after` and `postcopy-after-rounds` stand for that person \
+     and are ours.",
+    "Not modelled: `max-postcopy-bandwidth`, unlimited by default.",
+    "Not modelled: QEMU 8 compared only what must go before with the threshold for its exact count, \
+     and so harvested at every slice where `postcopy-ram` was on. Newer QEMU compares all that is \
+     pending.",
+];
+
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-postcopy",
-    summary: "QEMU with post-copy: as `qemu-default` for 10 s, then hands over and fetches the rest afterwards.",
+    summary: "QEMU with post-copy: as `qemu-default` for 10 s, then hands over and fetches the rest \
+              afterwards.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Q1, Q2, Q3, Q6],
     parameters: &[
         DOWNTIME,
@@ -47,15 +59,16 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: AFTER,
             kind: ParameterKind::OptionalDuration { none: NEVER },
             default: "10s",
-            doc: "When post-copy is asked for, from the start of the migration. QEMU leaves that to a person.",
+            doc: "When post-copy is asked for, from the start of the migration. QEMU leaves that to a \
+                  person.",
             source: "ours",
         },
         ParameterInfo {
             name: AFTER_ROUNDS,
             kind: ParameterKind::OptionalCount { none: NEVER },
             default: NEVER,
-            doc: "After how many rounds post-copy is asked for, the bulk round among them. QEMU leaves that to a \
-                  person.",
+            doc: "After how many rounds post-copy is asked for, the bulk round among them. QEMU leaves that \
+                  to a person.",
             source: "ours",
         },
     ],

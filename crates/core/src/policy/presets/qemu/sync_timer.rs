@@ -80,8 +80,8 @@ mod tests {
     use super::super::{AutoConverge, Qemu, QemuDefault};
     use super::*;
 
-    /// When ticks of 51 ms from the start of round `round` harvest, in milliseconds: every tick is asked, or only
-    /// those at which the last answer does not hold. A harvest starts the next round.
+    /// When ticks of 51 ms from the start of round `round` harvest, in milliseconds: every tick is asked, or
+    /// only those at which the last answer does not hold. A harvest starts the next round.
     fn harvests(mut policy: Qemu, round: u32, seconds: u64, skipping: bool) -> Vec<u64> {
         let mut at = Harvests::new();
         at.0.round = round;

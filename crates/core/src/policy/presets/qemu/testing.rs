@@ -18,8 +18,8 @@ impl Harvests {
         Self(Situation::new("start", Moment::RoundStart, 0, 1 << 20).at("100000000B/s").progress)
     }
 
-    /// The harvest `millis` later, after `sent` bytes, that finds `dirty` pages which were not pending, and as
-    /// many that were.
+    /// The harvest `millis` later, after `sent` bytes, that finds `dirty` pages which were not pending, and
+    /// as many that were.
     pub(super) fn next(&mut self, millis: u64, dirty: u64, sent: u64) -> &Progress {
         let progress = &mut self.0;
         progress.now = progress.now.saturating_add(Duration::from_millis(millis));

@@ -1,23 +1,12 @@
 //! `clark-2005`: the rule of the paper that gave live migration its name (NSDI).
 //!
-//! ```text
-//! round 0 at the lowest bandwidth
-//! at the start of each later round, with what was dirtied and how fast:
-//!     next = dirty rate of the round before + 50 Mbit/s
-//!     remaining < 256 KB, or next > the highest bandwidth: pause
-//!     else send this round at `next`
-//! while paused send at the highest bandwidth
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * The dirty rate is pages found dirty over the length of the round before; those that were left out of
 //!   that round because they were dirty again are among them.
 //! * Both comparisons are strict: a round at exactly the highest bandwidth is sent.
 //! * Neither rounds nor time nor downtime is bounded; that the rate must climb to keep up is what ends it.
 //! * An administrator sets the lowest and the highest bandwidth; the paper's runs used 100 and 500 Mbit/s.
-//!
-//! Assumed, because the paper does not say: a round is not sent below the lowest bandwidth; KB are of 1,024
-//! bytes and Mbit of a million. That pages dirty again are skipped is not the policy's doing but the
-//! host's (a setting of the ground).
 
 use super::super::parameters::Given;
 use super::super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
@@ -41,11 +30,30 @@ pub struct Clark2005 {
     pub remaining: ByteCount,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+round 0 at the lowest bandwidth
+at the start of each later round, with what was dirtied and how fast:
+    next = dirty rate of the round before + 50 Mbit/s
+    remaining < 256 KB, or next > the highest bandwidth: pause
+    else send this round at `next`
+while paused send at the highest bandwidth";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "Assumed, because the paper does not say: a round is not sent below the lowest bandwidth; KB are \
+     of 1,024 bytes and Mbit of a million.",
+    "That pages dirty again are skipped is not the policy's doing but the host's (a setting of the \
+     ground).",
+];
+
 pub(in super::super) const INFO: PresetInfo = PresetInfo {
     name: "clark-2005",
     summary: "Clark and others: each round 50 Mbit/s faster than the guest dirtied in the one before, until \
               that exceeds the highest bandwidth or less than 256 KB remain.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Source {
         tag: "NSDI",
         what: "Clark and others, Live Migration of Virtual Machines, NSDI 2005",

@@ -1,16 +1,7 @@
 //! `xen-classic`: the rule of Xen's first live migration code, `xc_linux_save` and later `xc_domain_save`,
 //! until libxc's rewrite (X5).
 //!
-//! ```text
-//! after each round, with the pages sent in it and those skipped:
-//!     last if   sent more than in the round before, and the rate is at its maximum    (ADAPTIVE_SAVE only)
-//!            or rounds >= 29
-//!            or sent + skipped < 50
-//!            or sent in all > 3 x memory
-//!     suspend before the dirty log is fetched, if last
-//! with ADAPTIVE_SAVE, when the log was fetched:
-//!     dirtied Mbit/s > rate: rate = min(dirtied Mbit/s + 50, 500)       starts at 100
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! * Decides once a round, when it is sent and what was dirtied meanwhile is not known.
 //! * *Skipped* are pages of the round that were found dirty again before their turn came; the ground leaves
@@ -19,12 +10,8 @@
 //! * The rate never falls, and is compared in whole Mbit/s. The limiter lets 100 KiB pass in every
 //!   `781250 / rate` us, by which a Mbit is 2^20 bits: at "100 Mbit/s" it lets 104.9 pass.
 //! * Neither bandwidth nor downtime is looked at. The limit stays in force while the guest is suspended.
-//!
-//! Not modelled: what the last fetch finds may raise the rate once more, with the guest suspended; the budget
-//! of one burst (the ground limits over windows of its own). Not certain: that released builds left
-//! `ADAPTIVE_SAVE` out, which is why it is off unless asked for.
 
-use super::super::parameters::Given;
+use super::super::parameters::{Given, on_off};
 use super::super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
 use crate::policy::{
     Adjustments, BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, RateLimit, Reason, Relation,
@@ -62,7 +49,7 @@ pub struct XenClassic {
 /// A limit of the sending rate that rises with the dirty rate (`ADAPTIVE_SAVE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveRate {
-    /// In the first round.
+    /// In the first round; no more than `most` counts.
     pub start: Bandwidth,
     /// Above the dirty rate of the round before.
     pub step: Bandwidth,
@@ -70,11 +57,35 @@ pub struct AdaptiveRate {
     pub most: Bandwidth,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+after each round, with the pages sent in it and those skipped:
+    last if sent more than in the round before, and the rate is at its maximum
+                (ADAPTIVE_SAVE only)
+         or rounds >= 29
+         or sent + skipped < 50
+         or sent in all > 3 x memory
+    suspend before the dirty log is fetched, if last
+with ADAPTIVE_SAVE, when the log was fetched:
+    dirtied Mbit/s > rate: rate = min(dirtied Mbit/s + 50, 500)   # first 100";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "Not certain: that released builds left ADAPTIVE_SAVE out, which is why it is off unless asked \
+     for.",
+    "Not certain: how pages that were found dirty again before their turn came were skipped. The \
+     ground leaves them out (a host setting); the policy only counts them.",
+    "Not modelled: what the last fetch finds may raise the rate once more, with the guest suspended; \
+     the budget of one burst (the ground limits over windows of its own).",
+];
+
 pub(in super::super) const INFO: PresetInfo = PresetInfo {
     name: "xen-classic",
     summary: "Xen until libxc's rewrite: at most 29 rounds and 3 times the memory, fewer once a round has \
               less than 50 pages; no bound on the downtime.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Source {
         tag: "X5",
         what: "Xen xc_linux_save.c, xc_domain_save.c",
@@ -114,7 +125,7 @@ pub(in super::super) const INFO: PresetInfo = PresetInfo {
             name: "start-rate",
             kind: ParameterKind::Bandwidth,
             default: "100Mbit/s",
-            doc: "Limit of the rate in the first round (START_MBIT_RATE).",
+            doc: "Limit of the rate in the first round (START_MBIT_RATE); no more than max-rate counts.",
             source: "X5",
         },
         ParameterInfo {
@@ -147,7 +158,8 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
         min_remaining: given.pages("min-remaining")?,
         adaptive: given.switch("adaptive-rate")?,
         rates,
-        rate: rates.start.bytes_per_second(),
+        // A rate above the highest could only fall, and would never be at it.
+        rate: rates.start.min(rates.most).bytes_per_second(),
         sent_before: None,
     }))
 }
@@ -231,12 +243,11 @@ impl Policy for XenClassic {
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        let switch = if self.adaptive { "on" } else { "off" };
         vec![
             ("max-iterations", self.max_iterations.to_string()),
             ("max-factor", self.max_factor.to_string()),
             ("min-remaining", self.min_remaining.to_string()),
-            ("adaptive-rate", switch.to_owned()),
+            ("adaptive-rate", on_off(self.adaptive)),
             ("start-rate", self.rates.start.to_string()),
             ("rate-step", self.rates.step.to_string()),
             ("max-rate", self.rates.most.to_string()),

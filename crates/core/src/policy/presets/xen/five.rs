@@ -1,14 +1,9 @@
 //! `xen-5`: the default rule of libxc's save code (X1, X2).
 //!
-//! ```text
-//! policy(iteration, dirty): stop if dirty is known and < 50, or iteration >= 5
-//! asked twice a round: when the dirty set is known and nothing of it is sent, and when it is sent
-//! and the next one is not known; what was found dirty is sent live even when the answer is "stop"
-//! ```
+//! [`RULE`] is the rule.
 //!
 //! So one full send and at most four of what was dirtied, then the guest is suspended. Neither time
-//! nor bandwidth nor downtime is looked at: a busy guest gets a pause without bound. Xen sends batches
-//! of 1024 pages and defers what cannot be mapped to the last pass; neither changes a decision.
+//! nor bandwidth nor downtime is looked at: a busy guest gets a pause without bound.
 
 use super::super::parameters::Given;
 use super::super::{ParameterInfo, ParameterKind, PresetError, PresetInfo, Source, unknown_above};
@@ -28,11 +23,26 @@ pub struct Xen5 {
     pub min_dirty: Pages,
 }
 
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+policy(iteration, dirty): stop if dirty is known and < 50, or iteration >= 5
+asked twice a round:
+    when the dirty set is known and nothing of it is sent; what was found
+        dirty is sent live even when the answer is \"stop\"
+    when it is sent and the next one is not known";
+
+/// What people should know of it besides.
+const NOTES: &[&str] =
+    &["Xen sends batches of 1024 pages and defers what cannot be mapped to the last pass; neither \
+     changes a decision and neither is modelled."];
+
 pub(in super::super) const INFO: PresetInfo = PresetInfo {
     name: "xen-5",
     summary: "Xen's libxc: one full and at most 4 further live sends, fewer if less than 50 pages are \
               dirty; no bound on the downtime.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[
         Source { tag: "X1", what: "xen tools/libs/guest/xg_sr_save.c", version: "c447b730" },
         Source { tag: "X2", what: "xen tools/include/xenguest.h", version: "c447b730" },

@@ -1,33 +1,19 @@
 //! `kubevirt-legacy` and `kubevirt-stepped`: kubevirt's monitor before it looked for stalls (K1).
 //!
-//! ```text
-//! every 400 ms:
-//!     if remaining < remaining at the poll before (or that was 0): progress = now
-//!     stepped: downtime limit (below)
-//!     disruption allowed, elapsed > D, nothing forced yet:
-//!         post-copy allowed and no VFIO: post-copy
-//!         VFIO: downtime limit = min(2 D, 2000 s); D = 2 D
-//!         else: pause the guest;                   D = 2 D
-//!     else now - progress > 150 s: abort
-//!     else elapsed > D: abort
-//! ```
+//! [`LEGACY_RULE`] and [`STEPPED_RULE`] are the rules.
 //!
 //! * Progress is a remainder smaller than at the *previous* poll, not a new low: every round that is sent
 //!   makes progress by itself, so the watchdog only fires on a dead link or a round that never ends, and any
 //!   dip resets it (the flaw that K2 cites).
 //! * A guest that was paused, or whose limit was lifted, has a second `D` to finish in.
 //! * `legacy` leaves QEMU's downtime limit of 300 ms alone.
-//!
-//! `stepped` sets, at its first poll, 150 ms; from the third iteration on (QEMU counts the bulk round as the
-//! first), at polls 10 s or more after the last change, it adds (max-downtime - 150 ms) / 7, cut to whole
-//! milliseconds, up to max-downtime. The product leaves these four numbers to the administrator.
 
 use std::time::Duration;
 
 use super::{
-    AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, DOWNTIME, Given, Hypervisor, MAX_BANDWIDTH, MAX_DOWNTIME,
-    Order, POLL, POST_COPY, PROGRESS_TIMEOUT, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo,
-    SOURCES, Terms, UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
+    AFTER_PAUSE, AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, DOWNTIME, Given, Hypervisor, MAX_BANDWIDTH,
+    MAX_DOWNTIME, Order, POLL, POLLED, POST_COPY, PROGRESS_TIMEOUT, ParameterInfo, ParameterKind, Polls,
+    PresetError, PresetInfo, SIZED, SOURCES, Terms, UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
 };
 use crate::policy::{Cadence, Decision, Policy, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -44,7 +30,7 @@ const STEPS: ParameterInfo = ParameterInfo {
     name: "downtime-steps",
     kind: ParameterKind::Count,
     default: "7",
-    doc: "Steps from the first limit to the last; none counts as one.",
+    doc: "Steps from the first limit to the last; 0 counts as 1.",
     source: "K1",
 };
 const START: ParameterInfo = ParameterInfo {
@@ -62,11 +48,28 @@ const COOLDOWN: ParameterInfo = ParameterInfo {
     source: "K1",
 };
 
+/// The rule in short, at the defaults.
+const LEGACY_RULE: &str = "\
+every 400 ms:
+    remaining < remaining at the poll before (or that was 0): progress = now
+    disruption allowed, elapsed > D, nothing forced yet:
+        post-copy allowed and no VFIO: post-copy
+        VFIO: downtime limit = min(2 D, 2000 s); D = 2 D
+        else: pause the guest;                   D = 2 D
+    else now - progress > 150 s: abort
+    else elapsed > D: abort
+below it: QEMU, by the rule of qemu-default (qemu-auto-converge if allowed)";
+
+/// What people should know of it besides.
+const LEGACY_NOTES: &[&str] = &[SIZED, POLLED, AFTER_PAUSE];
+
 pub(in crate::policy::presets) const INFO_LEGACY: PresetInfo = PresetInfo {
     name: "kubevirt-legacy",
     summary: "KubeVirt over QEMU, before stall detection: at a deadline it gives up or, where the cluster \
               allows, forces completion; it gives up where nothing progresses.",
     approximate: None,
+    rule: LEGACY_RULE,
+    notes: LEGACY_NOTES,
     sources: SOURCES,
     parameters: &[
         COMPLETION_TIMEOUT,
@@ -80,11 +83,32 @@ pub(in crate::policy::presets) const INFO_LEGACY: PresetInfo = PresetInfo {
     build: |given| build(None, given),
 };
 
+/// The rule in short, at the defaults.
+const STEPPED_RULE: &str = "\
+every 400 ms, before what kubevirt-legacy does then:
+    first poll: downtime limit = min(150 ms, max-downtime)
+    from the third iteration on, 10 s or more after the last change:
+        downtime limit += (max-downtime - 150 ms) / 7, up to max-downtime
+below it: QEMU, by the rule of qemu-default (qemu-auto-converge if allowed)";
+
+/// What people should know of it besides.
+const STEPPED_NOTES: &[&str] = &[
+    SIZED,
+    POLLED,
+    AFTER_PAUSE,
+    "QEMU counts the bulk round as the first iteration. A step is cut to whole milliseconds.",
+    "The next step takes a forced limit back, as in the product.",
+    "The product leaves the first limit, the steps, their start and the time between them to the \
+     administrator.",
+];
+
 pub(in crate::policy::presets) const INFO_STEPPED: PresetInfo = PresetInfo {
     name: "kubevirt-stepped",
     summary: "KubeVirt over QEMU with a downtime limit that rises from 150 ms to max-downtime in steps; its \
               deadlines are those of kubevirt-legacy.",
     approximate: None,
+    rule: STEPPED_RULE,
+    notes: STEPPED_NOTES,
     sources: SOURCES,
     parameters: &[
         COMPLETION_TIMEOUT,
@@ -274,12 +298,8 @@ impl Policy for Legacy {
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let order = if self.polls.is_due(progress.now) {
-            self.polls.made(progress.now, POLL);
-            self.poll(progress)
-        } else {
-            None
-        };
+        let due = self.polls.take_due(progress.now, POLL);
+        let order = if due { self.poll(progress) } else { None };
         self.hypervisor.decide(moment, progress, order, self.polls.next)
     }
 

@@ -4,10 +4,7 @@
 //!   downtime limit that rises in steps.
 //! * [`stall`]: a search for a good moment once the migration has stalled ([`detector`]).
 //!
-//! All poll every 400 ms and know one deadline, `D` = completion-timeout-per-gib x size. Size is RAM in
-//! units of 10^9 bytes, rounded up, though the product calls the unit GiB: 2 GiB count as 3. Disks that are
-//! copied would be added; none are here. Times are compared in whole seconds, cut, so "more than D" begins
-//! a second after it.
+//! All poll every 400 ms and know one deadline, `D`: [`SIZED`].
 //!
 //! Nothing of it can be changed while a migration runs; an administrator can only abort.
 
@@ -18,12 +15,17 @@ pub(super) mod stall;
 use std::time::Duration;
 
 use super::{
-    CAP, DOWNTIME, Given, Hypervisor, Order, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo,
-    SWITCH, Source, UNSET_LIMIT, cap_text, on_off,
+    AFTER_PAUSE, CAP, DOWNTIME, Given, Hypervisor, Order, POLLED, ParameterInfo, ParameterKind, Polls,
+    PresetError, PresetInfo, SWITCH, Source, UNSET_LIMIT, cap_text, on_off,
 };
 use crate::policy::{Quantity, Reason, Relation};
 use crate::progress::Progress;
 use crate::units::duration;
+
+/// What people should know of its deadline.
+const SIZED: &str = "D is completion-timeout-per-gib times RAM in units of 10^9 bytes, rounded up, though \
+     the product calls the unit GiB: 2 GiB count as 3. Times are compared in whole seconds, cut, so \"more \
+     than D\" begins a second after it. Not modelled: disks that are copied, which would be added to RAM.";
 
 /// Time between two polls.
 const POLL: Duration = Duration::from_millis(400);

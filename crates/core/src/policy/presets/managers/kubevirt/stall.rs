@@ -1,37 +1,17 @@
 //! `kubevirt-stall`: a search for a good moment in a stalled migration (K1, K2).
 //!
-//! ```text
-//! at first: downtime limit = min(max-downtime, 300 ms)
-//! every 400 ms, between rounds: bw = first sample, then 0.4 sample + 0.6 bw
-//! each round's start, with r remaining, a bw known and nothing ordered yet:
-//!     show r to the detector
-//!     stalled, and r a good moment:
-//!         est = r / bw
-//!         est > 2 D - elapsed:                   nothing            # guards against a network drop
-//!         disruption and post-copy, no VFIO:     post-copy
-//!         disruption:                            downtime limit = 2000 s (forced)
-//!         est <= max-downtime x soft-factor:     downtime limit = max-downtime
-//!         else:                                  abort
-//!     a limit was set: 60 s to finish, else abort
-//! both: nothing ordered yet and elapsed > D, with est of the last round's start:
-//!         est fits 2 D - elapsed: post-copy, or forced if disruption is allowed
-//!         else, or no bw: abort
-//! ```
+//! [`RULE`] is the rule; the search itself is in [`detector`](super::detector).
 //!
-//! * At the deadline post-copy needs no permission for disruption; at a good moment it does.
-//! * Without a deadline (`D` = 0) nothing fits and nothing is late: it waits for a good moment within the
-//!   budget, which is none, so only QEMU's own rule ends it. As in the product.
 //! * A soft limit is one that the cluster allows: that switchover is not a forced one.
 //! * A poll samples the bandwidth of QEMU's last 100 ms; the start of a round puts the next poll off.
-//! * The window is 40 s in the product's code and 60 s in its proposal (K2).
 
 use std::time::Duration;
 
 use super::detector::Detector;
 use super::{
-    AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, Given, Hypervisor, MAX_BANDWIDTH, MAX_DOWNTIME, Order,
-    POLL, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo, SOURCES, Terms,
-    UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
+    AFTER_PAUSE, AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, Given, Hypervisor, MAX_BANDWIDTH,
+    MAX_DOWNTIME, Order, POLL, POLLED, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError,
+    PresetInfo, SIZED, SOURCES, Terms, UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
 };
 use crate::policy::{Cadence, Decision, Policy, Quantity, Reason, Relation, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -73,7 +53,7 @@ const SWITCHOVER_TIMEOUT: ParameterInfo = ParameterInfo {
     name: "switchover-timeout",
     kind: ParameterKind::Duration { most: None },
     default: "60s",
-    doc: "Time to finish once a limit was set, before it gives up.",
+    doc: "Time until QEMU switches over once a limit was set, before it gives up.",
     source: "K1",
 };
 const SOFT_FACTOR: ParameterInfo = ParameterInfo {
@@ -81,15 +61,50 @@ const SOFT_FACTOR: ParameterInfo = ParameterInfo {
     kind: ParameterKind::Factor,
     default: "1.5",
     doc: "At a good moment, an estimate of up to max-downtime times this lets it wait under max-downtime \
-          rather than give up.",
+          rather than give up; below 1 it counts as 1.",
     source: "K1",
 };
+
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+at first: downtime limit = min(max-downtime, 300 ms)
+every 400 ms, between rounds: bw = first sample, then 0.4 sample + 0.6 bw
+each round's start, with r remaining, a bw known and nothing ordered yet:
+    not stalled: stalled if r >= 0.96 x the least remainder older than 40 s
+        then best = the least remainder seen, to be relaxed after 40 s
+    stalled, and time to relax: best = the least remainder since the stall,
+        taken out; to be relaxed again after half as long as before
+    stalled, and r <= 1.04 x best:                           # a good moment
+        est = r / bw
+        est > 2 D - elapsed:               nothing    # perhaps a network drop
+        disruption and post-copy, no VFIO: post-copy
+        disruption:                        downtime limit = 2000 s (forced)
+        est <= max-downtime x soft-factor: downtime limit = max-downtime
+        else:                              abort
+    a limit was set: 60 s until QEMU switches over, else abort
+both: nothing ordered yet and elapsed > D, with est of the last round's start:
+    est fits 2 D - elapsed: post-copy, or forced if disruption is allowed
+    else, or no bw: abort
+below it: QEMU, by the rule of qemu-default (qemu-auto-converge if allowed)";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    SIZED,
+    POLLED,
+    AFTER_PAUSE,
+    "At the deadline post-copy needs no permission for disruption; at a good moment it does.",
+    "Without a deadline (D = 0) nothing fits and nothing is late, so only QEMU's own rule ends it. As \
+     in the product.",
+    "The window is 40 s in the product's code and 60 s in its proposal (K2).",
+];
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "kubevirt-stall",
     summary: "KubeVirt over QEMU with stall detection: once stalled, it waits for the least remainder it has \
               seen and then forces completion, raises the downtime limit, or gives up.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: SOURCES,
     parameters: &[
         COMPLETION_TIMEOUT,
@@ -176,7 +191,9 @@ impl Stall {
 
     /// Whether the estimate fits the time until twice the deadline.
     fn fits(&self, estimate: Duration, progress: &Progress) -> bool {
-        let deadline = self.terms.deadline(progress).unwrap_or_default();
+        let Some(deadline) = self.terms.deadline(progress) else {
+            return false;
+        };
         times(deadline, 2).checked_sub(whole(progress.elapsed())).is_some_and(|budget| estimate <= budget)
     }
 
@@ -277,14 +294,18 @@ impl Policy for Stall {
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities { post_copy: self.terms.may_post_copy(), ..self.hypervisor.needs() }
+        // Without a deadline there is no budget that anything fits.
+        let acts = !self.terms.per_gib.is_zero();
+        Capabilities { post_copy: acts && self.terms.may_post_copy(), ..self.hypervisor.needs() }
     }
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         let mut order = None;
         let boundary = moment == Moment::RoundStart;
-        if boundary || self.polls.is_due(progress.now) {
+        if boundary {
             self.polls.made(progress.now, POLL);
+        }
+        if boundary || self.polls.take_due(progress.now, POLL) {
             if boundary {
                 order = self.round(progress);
             } else {

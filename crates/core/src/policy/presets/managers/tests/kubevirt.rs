@@ -85,6 +85,13 @@ fn disruption_goes_over_to_post_copy_where_that_is_allowed() {
 }
 
 #[test]
+fn the_deadline_comes_before_the_watchdog_in_one_poll() {
+    let mut policy = legacy(&[DISRUPT, POST_COPY, ("progress-timeout", "450s")]);
+    assert_eq!(decision(&mut *policy, &tick(400, MANY)), Decision::Continue);
+    assert_eq!(decision(&mut *policy, &tick(451_400, MANY)), Decision::PostCopy);
+}
+
+#[test]
 fn a_guest_with_vfio_gets_a_limit_of_twice_the_deadline_instead() {
     for parameters in [&[DISRUPT, VFIO][..], &[DISRUPT, VFIO, POST_COPY]] {
         let mut policy = legacy(parameters);
@@ -119,6 +126,7 @@ fn only_what_may_be_done_is_needed() {
     assert_eq!(stall(&[DISRUPT]), plain);
     assert_eq!(stall(&[POST_COPY]), Capabilities { post_copy: true, ..plain });
     assert_eq!(stall(&[POST_COPY, VFIO]), plain);
+    assert_eq!(stall(&[POST_COPY, DISRUPT, NO_DEADLINE]), plain);
 }
 
 /// Limits of `kubevirt-stepped` at polls a second apart, in round `round`.
@@ -159,6 +167,23 @@ fn stepped_waits_10_s_between_two_steps() {
 #[test]
 fn stepped_never_goes_above_max_downtime() {
     assert_eq!(steps_in(2, 120, &[("max-downtime", "100ms")]), [100]);
+}
+
+#[test]
+fn stepped_takes_a_forced_limit_back_with_its_next_step() {
+    let mut policy = preset("kubevirt-stepped", &[DISRUPT, VFIO]);
+    let polled = |millis, pending| {
+        let mut asked = tick(millis, pending);
+        asked.progress.round = 2;
+        asked
+    };
+    assert_eq!(limit_at(&mut *policy, &polled(445_000, 1 << 30)), 150);
+    assert_eq!(limit_at(&mut *policy, &polled(451_000, 1 << 30)), 900_000);
+    let large = Situation { moment: Moment::RoundStart, ..polled(454_000, MANY) };
+    assert_eq!(decision(&mut *policy.clone(), &large), FORCED);
+    assert_eq!(limit_at(&mut *policy, &polled(455_000, 1 << 30)), 257);
+    let fits = Situation { moment: Moment::RoundStart, ..polled(456_000, 100) };
+    assert_eq!(decision(&mut *policy, &fits), CONVERGED);
 }
 
 #[test]

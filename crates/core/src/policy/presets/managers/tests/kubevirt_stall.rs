@@ -18,8 +18,8 @@ fn start(second: u64, pending: u64) -> Situation {
     moment(Moment::RoundStart, second * 1_000, pending)
 }
 
-/// A policy that has sampled this bandwidth, and then seen rounds of `pending` pages at 1, 11, 21 and 31 s: the
-/// next round like them, at 41 s, shows a stall.
+/// A policy that has sampled this bandwidth, and then seen rounds of `pending` pages at 1, 11, 21 and 31 s:
+/// the next round like them, at 41 s, shows a stall.
 fn nearly_stalled(parameters: &[(&str, &str)], bandwidth: &str, pending: u64) -> Box<dyn Policy> {
     let mut policy = stall(parameters);
     assert_eq!(decision(&mut *policy, &tick(400, MANY).at(bandwidth)), Decision::Continue);
@@ -82,6 +82,24 @@ fn a_limit_that_was_raised_has_60_s_to_work() {
     ask(&mut *policy, &start(41, NEAR));
     assert_eq!(decision(&mut *policy.clone(), &tick(101_000, NEAR)), Decision::Continue);
     assert_eq!(decision(&mut *policy, &tick(102_000, NEAR)), Decision::Abort);
+}
+
+#[test]
+fn a_limit_is_set_once_and_its_time_is_not_renewed() {
+    let mut policy = nearly_stalled(&[], LINK, NEAR);
+    for second in (41..=101).step_by(10) {
+        assert_eq!(decision(&mut *policy, &start(second, NEAR)), Decision::Continue, "{second} s");
+    }
+    assert_eq!(decision(&mut *policy, &start(102, NEAR)), Decision::Abort);
+}
+
+#[test]
+fn the_aim_is_relaxed_after_patience() {
+    let mut policy = nearly_stalled(&[DISRUPT], LINK, FAR);
+    // Above the least remainder and its margin; 40 s after the stall was found the least since is the aim.
+    assert_eq!(decision(&mut *policy, &start(41, 60_000)), Decision::Continue);
+    assert_eq!(decision(&mut *policy, &start(80, 60_000)), Decision::Continue);
+    assert_eq!(decision(&mut *policy, &start(81, 62_000)), FORCED);
 }
 
 #[test]

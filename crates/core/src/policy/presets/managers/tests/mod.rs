@@ -153,6 +153,14 @@ fn an_order_at_a_rounds_end_waits_for_the_harvest() {
 }
 
 #[test]
+fn a_new_order_replaces_one_that_waits() {
+    let mut policy = preset("nova", &[("timeout-action", "force-complete")]);
+    assert_eq!(decision(&mut *policy, &moment(Moment::RoundEnd, 1_601_000, MANY)), Decision::Continue);
+    policy.set_parameter("timeout-action", "abort").expect("mutable");
+    assert_eq!(decision(&mut *policy, &moment(Moment::RoundStart, 1_601_000, MANY)), Decision::Abort);
+}
+
+#[test]
 fn the_cap_is_lifted_for_post_copy() {
     let parameters = [("poll-interval", "1s"), ("max-bandwidth", "1Gbit/s")];
     let mut policy = preset("ovirt-postcopy", &parameters);
@@ -221,8 +229,8 @@ fn hasty() -> impl Strategy<Value = Box<dyn Policy>> {
     })
 }
 
-/// A minute of slices, of various lengths: what each leaves pending and at which bandwidth it ends. After some
-/// of them the next round starts.
+/// A minute of slices, of various lengths: what each leaves pending and at which bandwidth it ends. After
+/// some of them the next round starts.
 fn minute() -> impl Strategy<Value = Vec<(u64, u64, u64, bool)>> {
     let slice = (20..300u64, 1_000..60_000u64, 50..150u64, prop::bool::weighted(0.1));
     prop::collection::vec(slice, 300)
@@ -249,7 +257,8 @@ proptest! {
             let skipped =
                 standing.take().filter(|standing| !starts && !standing.until.reached(&asked.progress));
             let got = skipped.unwrap_or_else(|| ask(&mut *seldom, &asked));
-            prop_assert_eq!(got.decision, expected.decision, "at {} ms: {} / {}", now, got.reason, expected.reason);
+            let reasons = (&got.reason, &expected.reason);
+            prop_assert_eq!(got.decision, expected.decision, "at {} ms: {:?}", now, reasons);
             match got.decision {
                 Decision::Continue => standing = Some(got),
                 Decision::Harvest | Decision::Pause => {}
@@ -261,7 +270,11 @@ proptest! {
     /// A manager with a deadline ends a migration by it: KubeVirt by twice its deadline (or, if later, a
     /// switchover-timeout after it), nova a poll after its timeout.
     #[test]
-    fn a_deadline_ends_every_migration((policy, end) in bounded(), rate in 1..400_000u64, set in 0..1u64 << 18) {
+    fn a_deadline_ends_every_migration(
+        (policy, end) in bounded(),
+        rate in 1..400_000u64,
+        set in 0..1u64 << 18,
+    ) {
         let mut policy = policy;
         let guest = Guest { rate, working_set: Pages(set), ..busy() };
         let steps = curve(&mut *policy, guest, 100_000);

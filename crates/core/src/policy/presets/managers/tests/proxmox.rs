@@ -120,6 +120,20 @@ fn polls_are_a_tenth_of_a_second_apart_once_less_remains_than_is_sent_between_tw
 }
 
 #[test]
+fn the_average_counts_polls_that_found_nothing_sent() {
+    let mut policy = preset("proxmox", &[]);
+    let mut next = |millis: u64, sent: u64| {
+        let mut asked = tick(millis, 100_000);
+        asked.progress.sent = ByteCount(sent * 4_096);
+        ask(&mut *policy, &asked).until.at.as_nanos() / 1_000_000
+    };
+    assert_eq!(next(1_000, 300_000), 2_000);
+    assert_eq!(next(2_000, 300_000), 3_000, "nothing sent");
+    assert_eq!(next(3_000, 300_000), 4_000, "nothing sent");
+    assert_eq!(next(4_000, 400_000), 5_000, "300,000 over four polls, not over two");
+}
+
+#[test]
 fn it_never_gives_up() {
     let mut policy = preset("proxmox", &[("downtime", "0s")]);
     for day in 1..300 {

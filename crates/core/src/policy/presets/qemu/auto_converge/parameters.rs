@@ -4,14 +4,36 @@ use super::super::limits::{self, DOWNTIME, MAX_BANDWIDTH, SWITCHOVER};
 use super::super::{Q1, Q2, Q3, Q4, Q6, Qemu, QemuDefault};
 use super::AutoConverge;
 use crate::policy::Policy;
-use crate::policy::presets::parameters::Given;
+use crate::policy::presets::parameters::{Given, on_off};
 use crate::policy::presets::{ParameterInfo, ParameterKind, PresetError, PresetInfo};
+
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+what qemu-default does, and
+at a harvest, once two periods (of more than 1 s) were high: a period is high
+if more was dirtied in it than throttle-trigger-threshold x sent:
+    not throttled yet: share = throttle-initial
+    else:
+        step = throttle-increment
+        tailslow: running = 100 - share
+                  ideal = running x threshold x sent / dirtied, rounded down
+                  step = min(running - ideal, throttle-increment)
+        share = min(share + step, max-throttle)
+every 5 s, from round 1 on (periodic-sync):
+    nothing harvested since the last time: harvest";
+
+/// What people should know of it besides.
+const NOTES: &[&str] =
+    &["Shares are rounded to whole percents and held to 1 to 99; the initial share is held to the \
+     largest, where QEMU refuses one above it."];
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
     name: "qemu-auto-converge",
-    summary: "QEMU with auto-converge: as `qemu-default`, and slows every vCPU, from 20 % of its time up to 99 %, \
-              while the guest dirties more than half of what is sent.",
+    summary: "QEMU with auto-converge: as `qemu-default`, and slows every vCPU, from 20 % of its time up to \
+              99 %, while the guest dirties more than half of what is sent.",
     approximate: None,
+    rule: RULE,
+    notes: NOTES,
     sources: &[Q1, Q2, Q3, Q4, Q6],
     parameters: &[
         DOWNTIME,
@@ -21,7 +43,8 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: "throttle-initial",
             kind: ParameterKind::Share,
             default: "20%",
-            doc: "The share of CPU that is taken away first (QEMU's cpu-throttle-initial), rounded to whole percents.",
+            doc: "The share of CPU that is taken away first (QEMU's cpu-throttle-initial), rounded to whole \
+                  percents.",
             source: "Q2",
         },
         ParameterInfo {
@@ -43,15 +66,16 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
             name: "tailslow",
             kind: ParameterKind::Choice(&["off", "on"]),
             default: "off",
-            doc: "Whether the share grows by no more than would make the guest dirty just the threshold (QEMU's \
-                  cpu-throttle-tailslow).",
+            doc: "Whether the share grows by no more than would make the guest dirty just the threshold \
+                  (QEMU's cpu-throttle-tailslow).",
             source: "Q2",
         },
         ParameterInfo {
             name: "periodic-sync",
             kind: ParameterKind::Choice(&["on", "off"]),
             default: "on",
-            doc: "Whether a timer of 5 s harvests when nothing else has (QEMU 9.2 on; off: QEMU before that).",
+            doc: "Whether a timer of 5 s harvests when nothing else has (QEMU 9.2 on; off: QEMU before \
+                  that).",
             source: "Q4",
         },
     ],
@@ -99,14 +123,13 @@ impl AutoConverge {
 
     /// Its parameters as texts.
     pub(in super::super) fn texts(&self) -> Vec<(&'static str, String)> {
-        let switch = |on| if on { "on" } else { "off" }.to_owned();
         vec![
             ("throttle-initial", self.throttle_initial.to_string()),
             ("throttle-increment", self.throttle_increment.to_string()),
             ("max-throttle", self.max_throttle.to_string()),
             (TRIGGER_THRESHOLD.name, self.throttle_trigger_threshold.to_string()),
-            ("tailslow", switch(self.tailslow)),
-            ("periodic-sync", switch(self.periodic_sync)),
+            ("tailslow", on_off(self.tailslow)),
+            ("periodic-sync", on_off(self.periodic_sync)),
         ]
     }
 }

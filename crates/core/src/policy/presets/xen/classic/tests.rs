@@ -90,6 +90,30 @@ fn a_growing_round_is_the_last_only_at_the_highest_rate() {
 }
 
 #[test]
+fn a_first_rate_above_the_highest_counts_as_the_highest() {
+    let texts = [("adaptive-rate", "on"), ("start-rate", "600Mbit/s")];
+    let texts = texts.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let mut policy = INFO.build(&texts).expect("parameters");
+    let set = policy.decide(Moment::RoundStart, &start(0, 0.0).progress).adjust.rate_limit;
+    assert_eq!(set, Some(limit(500 * MEGABIT)));
+    // It is the highest from the first round on, so a growing round is the last.
+    let mut decide = |end: Situation| policy.decide(end.moment, &end.progress).decision;
+    assert_eq!(decide(end(0, 1_000, 0)), Decision::Continue);
+    assert_eq!(decide(end(1, 1_001, 0)), last(true));
+}
+
+#[test]
+fn the_limit_stays_in_force_while_the_guest_is_suspended() {
+    let mut policy = xen(true);
+    answer(&mut policy, &start(0, 0.0));
+    for end in [end(28, 1_000, 0), end(3, 10, 0)] {
+        let verdict = answer(&mut policy.clone(), &end);
+        assert!(matches!(verdict.decision, Decision::Switchover { .. }), "{verdict:?}");
+        assert_eq!(verdict.adjust.rate_limit, None);
+    }
+}
+
+#[test]
 fn the_full_round_has_none_before_it() {
     let mut policy = xen(true);
     policy.rate = policy.rates.most.bytes_per_second();
