@@ -257,7 +257,7 @@ impl Source {
             }
             SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
                 self.stopwatch.harvested = now;
-                if self.leaves_behind(harvested) {
+                if self.leave_behind(harvested) {
                     self.rounds.post_copy(now, harvested);
                     self.save(now);
                     return Ok(());

@@ -50,8 +50,8 @@ impl PostCopy {
 }
 
 impl Source {
-    /// Whether pages that the last harvest left are sent after the handover.
-    pub(super) fn leaves_behind(&mut self, harvested: Harvested) -> bool {
+    /// In post-copy, notes what the last harvest left for after the handover; says whether that is anything.
+    pub(super) fn leave_behind(&mut self, harvested: Harvested) -> bool {
         let Some(post_copy) = &mut self.post_copy else { return false };
         post_copy.missing = harvested.pending;
         harvested.pending > Pages(0)
