@@ -480,7 +480,11 @@ impl Source {
             },
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
-                self.end_with(Outcome::Completed, &verdict.reason.to_string(), forced);
+                let mut why = verdict.reason.to_string();
+                if self.controller.progress().paused {
+                    why.push_str("; the policy had paused the guest before");
+                }
+                self.end_with(Outcome::Completed, &why, forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
