@@ -4,9 +4,14 @@
 //! part of the interface. Every byte is a choice: deliver this, lose that, write there, fail here. After
 //! each step and at the end the promises of the engine are asserted, so a panic is a finding.
 
+#[cfg(test)]
+mod tests;
+mod whim;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::whim::Whim;
 use crate::controller::{Controller, Harvested, Transmitted};
 use crate::dirty::{PageSet, Take};
 use crate::layout::{PageNumber, PageSize, RamLayout};
@@ -16,14 +21,10 @@ use crate::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Source,
     SourceAction, SourceEvent, SourcePhase, Step, Transmit,
 };
-use crate::policy::{
-    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Gate, Policy, Quantity, Reason, Relation,
-    SwitchoverWhen, Verdict,
-};
-use crate::progress::{Capabilities, Moment, Progress};
+use crate::progress::Capabilities;
 use crate::report::Outcome;
 use crate::throttle::Throttle;
-use crate::units::{ByteCount, CpuShare, Pages, Timestamp};
+use crate::units::{ByteCount, Pages, Timestamp};
 
 const PAGES: usize = 200;
 
@@ -172,8 +173,12 @@ impl World {
         self.obey();
     }
 
-    /// Passes an event to the source. One that does not fit must change nothing.
     fn here(&mut self, event: SourceEvent) {
+        self.told_here(event);
+    }
+
+    /// Passes an event to the source; says whether it was taken. One that does not fit must change nothing.
+    fn told_here(&mut self, event: SourceEvent) -> bool {
         let before =
             (self.source.phase(), *self.source.handoff(), self.source.controller().journal().entries().len());
         let name = event.name();
@@ -184,15 +189,24 @@ impl World {
                 self.source.controller().journal().entries().len(),
             );
             assert_eq!(before, after, "{name} was refused ({error}) and changed the source");
+            return false;
         }
+        true
     }
 
     fn there(&mut self, event: DestinationEvent) {
+        self.told_there(event);
+    }
+
+    /// The same for the destination.
+    fn told_there(&mut self, event: DestinationEvent) -> bool {
         let before = (self.destination.phase(), *self.destination.handoff());
         if self.destination.handle(self.now, event).is_err() {
             let after = (self.destination.phase(), *self.destination.handoff());
             assert_eq!(before, after, "an event that was refused changed the destination");
+            return false;
         }
+        true
     }
 
     /// What the driver was asked for is done; no machine may refuse that, unless it was told before that it
@@ -354,27 +368,32 @@ impl World {
 
     /// Events out of turn: what does not fit is refused, and then nothing has changed.
     fn nonsense(&mut self, choice: u8) {
-        self.lied = true;
-        match choice % 12 {
-            0 => self.here(SourceEvent::Start),
-            1 => self.here(SourceEvent::Paused),
-            2 => self.here(SourceEvent::Harvested(Harvested { pending: Pages(1), ..Harvested::default() })),
-            3 => self
-                .here(SourceEvent::Transmitted(Transmitted { pending: Pages(7), ..Transmitted::default() })),
-            4 => self.here(SourceEvent::Received(Message::State(Vec::new()))),
-            5 => self.here(SourceEvent::Received(Message::Configure(Configuration {
+        let believed = match choice % 12 {
+            0 => self.told_here(SourceEvent::Start),
+            1 => self.told_here(SourceEvent::Paused),
+            2 => self
+                .told_here(SourceEvent::Harvested(Harvested { pending: Pages(1), ..Harvested::default() })),
+            3 => self.told_here(SourceEvent::Transmitted(Transmitted {
+                pending: Pages(7),
+                ..Transmitted::default()
+            })),
+            4 => self.told_here(SourceEvent::Received(Message::State(Vec::new()))),
+            5 => self.told_here(SourceEvent::Received(Message::Configure(Configuration {
                 id: MigrationId(2),
                 name: String::new(),
                 layout: layout(1),
                 vcpus: 0,
             }))),
-            6 => self.there(DestinationEvent::Received(Message::Accept)),
-            7 => self.there(DestinationEvent::Persisted),
-            8 => self.there(DestinationEvent::Resumed),
-            9 => self.here(SourceEvent::Received(Message::Lost { reason: String::new() }).filter(false)),
-            10 => self.there(DestinationEvent::Discard.filter(false)),
-            _ => self.here(SourceEvent::Wake),
-        }
+            6 => self.told_there(DestinationEvent::Received(Message::Accept)),
+            7 => self.told_there(DestinationEvent::Persisted),
+            8 => self.told_there(DestinationEvent::Resumed),
+            // A wake-up that comes early is no lie.
+            _ => {
+                self.here(SourceEvent::Wake);
+                false
+            }
+        };
+        self.lied |= believed;
     }
 
     fn obey(&mut self) {
@@ -595,23 +614,6 @@ impl World {
     }
 }
 
-trait Maybe: Sized {
-    /// Events that need a guarantee nobody gives here are never passed in; a wake-up stands for them.
-    fn filter(self, given: bool) -> Self;
-}
-
-impl Maybe for SourceEvent {
-    fn filter(self, given: bool) -> Self {
-        if given { self } else { Self::Wake }
-    }
-}
-
-impl Maybe for DestinationEvent {
-    fn filter(self, given: bool) -> Self {
-        if given { self } else { Self::Received(Message::Accept) }
-    }
-}
-
 fn layout(pages: usize) -> RamLayout {
     match RamLayout::contiguous(ByteCount(4096 * pages as u64), PageSize::Kib4) {
         Ok(layout) => layout,
@@ -638,255 +640,5 @@ fn controller(seed: u8) -> Controller {
     match Controller::new(policy, PageSize::Kib4, Pages(PAGES as u64), capabilities) {
         Ok(controller) => controller,
         Err(error) => panic!("{error}"),
-    }
-}
-
-/// A policy that decides by a hash of what it sees: anything, but repeatably so.
-#[derive(Clone, Debug)]
-struct Whim {
-    seed: u64,
-    /// Changes with each change of a parameter.
-    mood: u64,
-}
-
-impl Policy for Whim {
-    fn name(&self) -> &'static str {
-        "whim"
-    }
-
-    fn cadence(&self) -> Cadence {
-        Cadence {
-            tick: (!self.seed.is_multiple_of(3)).then_some(Duration::from_millis(5)),
-            bandwidth: if self.seed.is_multiple_of(2) {
-                BandwidthWindow::Round
-            } else {
-                BandwidthWindow::Time(Duration::from_millis(3))
-            },
-            gate: if self.seed.is_multiple_of(5) { Gate::Wait } else { Gate::Pipelined },
-        }
-    }
-
-    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let mut hash = (self.seed ^ self.mood << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for part in [moment as u64, u64::from(progress.round), progress.pending.0, progress.now.as_nanos()] {
-            hash = (hash ^ part).wrapping_mul(0xd134_2543_de82_ef95).rotate_left(23);
-        }
-        let late = progress.round > 12;
-        let when = if hash & 64 == 0 { SwitchoverWhen::Now } else { SwitchoverWhen::AfterRound };
-        let decision = match hash % 32 {
-            _ if late => Decision::Switchover { when, forced: true },
-            0 | 1 => Decision::Switchover { when, forced: false },
-            2..=5 => Decision::Harvest,
-            6 => Decision::Abort,
-            7 | 8 => Decision::PostCopy,
-            9 => Decision::Pause,
-            _ => Decision::Continue,
-        };
-        let reason = Reason::new(
-            ("hash", Quantity::Count(hash % 32)),
-            Relation::Equal,
-            ("hash", Quantity::Count(hash % 32)),
-        );
-        let throttle =
-            (hash & 0x300 == 0).then(|| Throttle::duty_cycle(CpuShare::percent((hash >> 10 & 63) as u8)));
-        Verdict::new(decision, reason).adjusting(Adjustments { throttle, ..Adjustments::default() })
-    }
-
-    fn set_parameter(&mut self, _name: &str, _value: &str) -> Result<(), ChangeError> {
-        self.mood += 1;
-        Ok(())
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Policy> {
-        Box::new(self.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
-
-        /// One side runs the guest, with the memory it had at the pause, and nothing is left behind,
-        /// whatever is lost, fails or is cancelled, and whenever; and the journal replays.
-        #[test]
-        fn every_end_is_sound(data in prop::collection::vec(any::<u8>(), 0..600)) {
-            check_machines(&data);
-        }
-    }
-
-    /// The destination is lost after *go*: what a fence makes of the guest is what the report says.
-    #[test]
-    fn a_fence_ends_the_doubt_as_its_guarantee_allows() {
-        for (fence, outcome, runs) in
-            [(Fence::NeverRan, Outcome::Failed, true), (Fence::MayHaveRun, Outcome::GuestLost, false)]
-        {
-            let mut world = (0..64)
-                .find_map(|seed| reaching(seed, SourcePhase::AwaitingRunning))
-                .expect("some seed comes to *go*");
-            world.disconnect();
-            world.obey();
-            assert_eq!(world.source.report(world.now).outcome, Outcome::InDoubt);
-            world.here(SourceEvent::Fenced(fence));
-            world.obey();
-            while !world.due_here.is_empty() {
-                world.answer_here();
-                world.obey();
-            }
-            assert_eq!(world.source.report(world.now).outcome, outcome);
-            assert_eq!(world.runs_here, runs);
-            assert!(!world.tracking);
-        }
-    }
-
-    /// Plays a world on until the source is in `phase`; none if it never is.
-    fn reaching(seed: u8, phase: SourcePhase) -> Option<World> {
-        let mut world = World::new(seed, 9);
-        world.obey();
-        for step in 0..5_000_u32 {
-            if world.source.phase() == phase {
-                return Some(world);
-            }
-            world.write((step % 200) as u8, 3);
-            world.everybody_acts();
-        }
-        None
-    }
-
-    #[test]
-    fn a_page_is_not_lost_when_post_copy_is_cut_off_at_any_moment() {
-        let mut cut = 0;
-        for (seed, steps) in (0..=255).flat_map(|seed| (0..12).map(move |steps| (seed, steps * 5))) {
-            let Some(mut world) = reaching(seed, SourcePhase::PostCopy) else { continue };
-            for step in 0..steps {
-                world.write((step * 37 % 200) as u8, 1);
-                world.everybody_acts();
-            }
-            if world.source.phase() != SourcePhase::PostCopy {
-                continue;
-            }
-            world.disconnect();
-            world.obey();
-            assert_eq!(world.source.report(world.now).outcome, Outcome::InDoubt);
-            world.calm_down();
-            world.assert_at_the_end();
-            let post_copy = world.source.report(world.now).post_copy;
-            assert!(post_copy.is_some_and(|report| report.missing > Pages(0)));
-            cut += 1;
-        }
-        assert!(cut > 100, "only {cut} post-copies were cut off");
-    }
-
-    #[test]
-    fn a_guest_that_is_fenced_or_lost_in_post_copy_is_not_called_complete_and_leaves_nothing() {
-        for (phase, harm) in [
-            (SourcePhase::InDoubt, World::fence as fn(&mut World)),
-            (SourcePhase::PostCopy, World::fence),
-            (SourcePhase::PostCopy, World::fail_there),
-        ] {
-            let mut harmed = 0;
-            for seed in 0..=255 {
-                let through =
-                    if phase == SourcePhase::InDoubt { SourcePhase::AwaitingRunning } else { phase };
-                let Some(mut world) = reaching(seed, through) else { continue };
-                if !world.missing.contains(&true) {
-                    continue;
-                }
-                if phase == SourcePhase::InDoubt {
-                    world.disconnect();
-                    world.obey();
-                }
-                harm(&mut world);
-                world.obey();
-                world.calm_down();
-                world.assert_at_the_end();
-                assert_eq!(world.source.report(world.now).outcome, Outcome::GuestLost, "{phase:?} {seed}");
-                harmed += 1;
-            }
-            assert!(harmed > 10, "only {harmed} in {phase:?}");
-        }
-    }
-
-    #[test]
-    fn a_page_asked_for_on_a_new_connection_does_not_wait_for_the_rest() {
-        let mut asked = 0;
-        for seed in 0..=255 {
-            let Some(mut world) = reaching(seed, SourcePhase::PostCopy) else { continue };
-            let sent = world.forward.iter().find_map(|wire| match wire {
-                Wire::Page(page, _) => Some(*page),
-                _ => None,
-            });
-            let (Some(page), true) = (sent, world.source.backlog().pending() > Pages(50)) else { continue };
-            // The driver is in the middle of a slice; the page is lost, and asked for again.
-            let due = std::mem::take(&mut world.due_here);
-            world.disconnect();
-            world.obey();
-            world.connect();
-            world.write_there(page);
-            world.obey();
-            world.deliver_back();
-            world.obey();
-            world.due_here = due;
-            let before = world.source.backlog().pending();
-            for _ in 0..40 {
-                world.everybody_acts();
-            }
-            assert!(!world.waited_for.contains(&page), "{seed}: page {page} of {before:?} is waited for");
-            asked += 1;
-        }
-        assert!(asked > 5, "only {asked}");
-    }
-
-    #[test]
-    fn a_guest_that_asks_gets_its_page_before_the_others() {
-        let mut asked = 0;
-        for seed in 0..=255 {
-            let Some(mut world) = reaching(seed, SourcePhase::PostCopy) else { continue };
-            let Some(page) = (0..PAGES).rev().find(|&page| world.missing[page]) else { continue };
-            let missing = world.missing.iter().filter(|missing| **missing).count();
-            world.write_there(page);
-            world.obey();
-            while world.waited_for.contains(&page) {
-                world.everybody_acts();
-            }
-            let left = world.missing.iter().filter(|missing| **missing).count();
-            // What was on its way already, and a slice that had begun, come before it.
-            assert!(missing - left <= 5 * world.slice as usize, "{seed}: {missing} {left}");
-            asked += 1;
-        }
-        assert!(asked > 10, "only {asked} asked");
-    }
-
-    #[test]
-    fn a_guest_that_is_paused_early_is_handed_over_and_what_it_was_held_for_counts() {
-        let mut held = 0;
-        for seed in 0..=255 {
-            let mut world = World::new(seed, 9);
-            world.obey();
-            world.calm_down();
-            world.assert_at_the_end();
-            let report = world.source.report(world.now);
-            let rounds = report.rounds.iter().filter(|round| round.paused).count();
-            assert!(rounds <= 1 || !report.downtime.held.is_zero() || !world.ran_there, "{seed}");
-            held += u32::from(!report.downtime.held.is_zero());
-        }
-        assert!(held > 10, "only {held} were held");
-    }
-
-    #[test]
-    fn an_undisturbed_migration_completes() {
-        let mut completed = 0;
-        for seed in 0..64 {
-            let mut world = World::new(seed, 9);
-            world.obey();
-            world.calm_down();
-            world.assert_at_the_end();
-            completed += u32::from(world.ran_there);
-        }
-        assert!(completed > 30, "only {completed} of 64 completed");
     }
 }
