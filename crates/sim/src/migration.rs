@@ -247,8 +247,8 @@ struct Migration<'a> {
     runs_there: Option<Timestamp>,
     copy_exact: Option<bool>,
     post_copy: PostCopy,
-    /// The time limit has come in post-copy.
-    out_of_time: bool,
+    /// The time limit has come when there was no way back.
+    time_is_up: bool,
     unchanged: Pages,
     now: Timestamp,
 }
@@ -309,7 +309,7 @@ impl<'a> Migration<'a> {
             runs_there: None,
             copy_exact: None,
             post_copy: PostCopy::new(setup.host.post_copy_order == PostCopyOrder::HotFirst, numbers),
-            out_of_time: false,
+            time_is_up: false,
             unchanged: Pages(0),
             now: Timestamp::ZERO,
         })
@@ -332,9 +332,14 @@ impl<'a> Migration<'a> {
         Ok(())
     }
 
+    /// The time limit is over while the destination lacks pages.
+    fn is_out_of_time(&self) -> bool {
+        self.time_is_up && self.source.phase() == SourcePhase::PostCopy
+    }
+
     /// Neither side will do anything more.
     fn is_over(&self) -> bool {
-        if self.out_of_time {
+        if self.is_out_of_time() {
             return true;
         }
         let doubt_stays = !self.connected;
@@ -371,10 +376,8 @@ impl<'a> Migration<'a> {
                 self.source.handle(now, SourceEvent::Disconnected)?;
                 self.destination.handle(now, DestinationEvent::Disconnected)?;
             }
-            // There is no way back, but much may be missing.
-            Event::TimeLimit if self.source.phase() == SourcePhase::PostCopy => self.out_of_time = true,
-            // Once *go* is being written there is no way back, and the end is near.
-            Event::TimeLimit if !self.source.handoff().may_cancel() => {}
+            // Once *go* is being written there is no way back. The end is near, but for post-copy.
+            Event::TimeLimit if !self.source.handoff().may_cancel() => self.time_is_up = true,
             Event::TimeLimit => {
                 self.source.handle(now, SourceEvent::Cancel(CancelReason::TimeLimit))?;
             }
@@ -555,7 +558,7 @@ impl<'a> Migration<'a> {
         // A source in doubt does not even know that the guest runs there.
         let lacks_pages = self.source.phase() == SourcePhase::PostCopy
             && self.destination.phase() == DestinationPhase::Filling;
-        let (outcome, why) = if self.out_of_time {
+        let (outcome, why) = if self.is_out_of_time() {
             (
                 Outcome::TimedOut,
                 "the time limit was reached in post-copy: the guest runs at the destination and lacks pages",

@@ -123,6 +123,19 @@ fn a_connection_that_is_lost_in_post_copy_loses_the_guest() {
 }
 
 #[test]
+fn the_time_limit_ends_post_copy_also_if_it_comes_during_the_handover() {
+    let whole = run(&setup(8_000.0));
+    let handover = whole.report.rounds[1].started.since(whole.report.rounds[0].started);
+    for milliseconds in [0, 2, 5, 20, 40, 100, 2_000] {
+        let mut setup = setup(8_000.0);
+        setup.time_limit = handover + Duration::from_millis(milliseconds);
+        let run = simulate(&setup).unwrap();
+        assert_eq!(run.report.outcome, Outcome::TimedOut, "{milliseconds}: {}", run.report.why);
+        assert!(run.report.total < setup.time_limit + Duration::from_millis(200), "{:?}", run.report.total);
+    }
+}
+
+#[test]
 fn vcpus_that_wait_do_not_hold_up_the_others() {
     let mut setup = setup(8_000.0);
     setup.guest.resume_pages = 0;
