@@ -376,6 +376,37 @@ proptest! {
         prop_assert!(!run.report.converged);
     }
 
+    /// The gate before the switchover is part of the pause, whole and once.
+    #[test]
+    fn the_gate_is_paid_once(setup in setup()) {
+        let run = simulate(&setup).unwrap();
+        if run.report.outcome == Outcome::Completed && run.report.downtime.held.is_zero() {
+            prop_assert_eq!(run.report.downtime.pause, setup.host.pause + setup.host.switchover_gate);
+        }
+    }
+
+    /// Several streams send the pages that one would, and beside them no more than a header a packet of 128
+    /// and a sync a stream and round.
+    #[test]
+    fn streams_add_headers_and_nothing_else(setup in setup(), streams in 1u32..9) {
+        let host = HostConfig {
+            streams,
+            xbzrle: XbzrleConfig::default(),
+            compression: CompressionConfig::default(),
+            ..setup.host.clone()
+        };
+        let run = simulate(&Setup { host, ..setup }).unwrap();
+        let pages: u64 = run.report.rounds.iter().map(|round| round.sent_pages.0 - round.zero_pages.0).sum();
+        let zero: u64 = run.report.rounds.iter().map(|round| round.zero_pages.0).sum();
+        let plain = pages as f64 * 4104.0 + zero as f64 * 9.0;
+        let sent = run.report.sent.as_f64();
+        // Bytes are counted whole, slice by slice.
+        prop_assert!(sent >= plain * 0.999, "{sent} {plain}");
+        let syncs = (run.report.rounds.len() + 2) as f64 * f64::from(streams) * 320.0;
+        let headers = if streams > 1 { pages as f64 * 320.0 / 128.0 + syncs } else { 0.0 };
+        prop_assert!(sent <= plain + headers + 1.0, "{sent} {plain} {headers}");
+    }
+
     /// A guest that is paused early loses its pause and nothing else by it, and stays paused until the end.
     #[test]
     fn an_early_pause_is_all_downtime(setup in setup(), from in 0u32..4) {
