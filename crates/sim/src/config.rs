@@ -23,6 +23,18 @@ pub use self::validate::ConfigError;
 /// 1 Gbit/s in bytes a second.
 const GIGABIT: Bandwidth = Bandwidth::from_bytes_per_second(NonZeroU64::new(125_000_000).unwrap());
 
+/// How finely a guest is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Fidelity {
+    /// Every page.
+    #[default]
+    Exact,
+    /// Expected counts of pages; refused until it exists.
+    Fluid,
+}
+
 /// The guest: its memory and who writes to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]

@@ -25,7 +25,7 @@ use whimbrel_core::units::{Pages, Timestamp};
 
 use self::post_copy::PostCopy;
 use crate::codec::Encoding;
-use crate::config::{ConfigError, GuestConfig, HostConfig, LinkConfig, PostCopyOrder};
+use crate::config::{ConfigError, Fidelity, GuestConfig, HostConfig, LinkConfig, PostCopyOrder};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};
 use crate::queue::Queue;
@@ -51,6 +51,8 @@ pub struct Setup {
     pub policy: Box<dyn Policy>,
     /// Changes of the policy's parameters while it runs.
     pub changes: Vec<PolicyChange>,
+    /// How finely the guest is simulated.
+    pub fidelity: Fidelity,
     /// Seed of every random choice.
     pub seed: u64,
     /// Virtual time after which the migration is cancelled.
@@ -73,6 +75,7 @@ impl Setup {
             link: LinkConfig::default(),
             policy,
             changes: Vec::new(),
+            fidelity: Fidelity::Exact,
             seed: 0,
             time_limit: Duration::from_hours(1),
             journal: true,

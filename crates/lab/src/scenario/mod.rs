@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_core::units::duration;
+pub use whimbrel_sim::config::Fidelity;
 use whimbrel_sim::config::{GuestConfig, HostConfig, LinkConfig};
 
 pub use self::changes::PolicyChange;
@@ -95,18 +96,6 @@ impl RunConfig {
     pub fn seed_of(&self, repetition: u32) -> u64 {
         self.seed.wrapping_add(repetition.into())
     }
-}
-
-/// How finely a guest is simulated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Fidelity {
-    /// Every page.
-    #[default]
-    Exact,
-    /// Expected counts of pages; refused until it exists.
-    Fluid,
 }
 
 /// A scenario that was read and checked.

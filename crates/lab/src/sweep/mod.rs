@@ -130,6 +130,7 @@ pub fn simulation(setup: &Setup, seed: u64) -> Result<whimbrel_sim::Setup, Prese
     let mut simulation = whimbrel_sim::Setup::new(setup.guest.clone(), policy);
     simulation.host = setup.host.clone();
     simulation.link = setup.link.clone();
+    simulation.fidelity = setup.run.fidelity;
     simulation.seed = seed;
     simulation.time_limit = setup.run.time_limit;
     simulation.changes = setup.policy.changes.iter().map(change).collect();
