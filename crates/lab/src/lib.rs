@@ -2,10 +2,12 @@
 //!
 //! Data flows one way: a [`scenario`] becomes simulator setups, a run becomes a [`result`] record, records
 //! become tables, [`chart`]s and a [`report`]. [`validate`] takes measured migrations in place of a
-//! scenario, [`import`] real settings as a policy. Nothing here decides anything about a migration.
+//! scenario, [`import`] real settings as a policy; [`explain`] says why a run went as it did. Nothing here
+//! decides anything about a migration.
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod explain;
 pub mod import;
 pub mod output;
 pub mod report;
