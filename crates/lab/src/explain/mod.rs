@@ -13,6 +13,8 @@ mod drawing;
 pub mod moment;
 mod probe;
 pub mod run;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::time::Duration;
@@ -71,6 +73,8 @@ pub struct Explanation {
     pub rules: Vec<Approach>,
     /// Since when the run gained nothing, if that is so.
     pub stopped_shrinking: Option<Shrinking>,
+    /// How near it came to the handover where it went on, in a sentence; none if it never could have.
+    pub nearest_miss: Option<String>,
     /// Moments to learn from, in the order of time.
     pub moments: Vec<Moment>,
     /// What was pending over time: `(milliseconds, bytes)` at the start of each round.
@@ -95,6 +99,7 @@ pub fn explain(setup: &Setup, at: &[Duration], others: &[Contender]) -> Result<E
     }
     let Watched { asked, decisions, rules } = decision::watch(&run.journal, &*setup.policy);
     let stopped_shrinking = moment::stopped_shrinking(&decisions, run.report.sent);
+    let nearest_miss = moment::nearest_miss(&decisions).map(|(_, decision)| words::missed(decision));
     let lessons = if at.is_empty() {
         moment::lessons(&decisions, stopped_shrinking.as_ref())
     } else {
@@ -123,6 +128,7 @@ pub fn explain(setup: &Setup, at: &[Duration], others: &[Contender]) -> Result<E
         decisions,
         rules,
         stopped_shrinking,
+        nearest_miss,
         moments,
     })
 }
