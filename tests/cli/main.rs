@@ -8,6 +8,7 @@ mod explain;
 mod import;
 mod interrupt;
 mod output;
+mod pages;
 mod policies;
 mod run;
 mod simulate;

@@ -1,12 +1,14 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
 mod explain;
+mod pages;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(super) use self::explain::ExplainArgs;
+pub(super) use self::pages::{CompletionsArgs, ManArgs};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -37,6 +39,8 @@ pub(super) enum Command {
     Sweep(SweepArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// What both ways to run a scenario have in common.

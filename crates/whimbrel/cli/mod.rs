@@ -8,6 +8,7 @@ mod args;
 mod explain;
 mod failure;
 mod interrupt;
+mod pages;
 mod policies;
 mod simulate;
 mod sweep;
@@ -33,6 +34,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Policies(args) => policies::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
