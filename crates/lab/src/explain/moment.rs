@@ -226,7 +226,7 @@ pub(super) fn in_order(mut moments: Vec<(Timestamp, Vec<Lesson>)>) -> Vec<(Times
     for (at, lessons) in moments {
         match merged.last_mut() {
             Some((last, known)) if *last == at => {
-                known.extend(lessons.into_iter().filter(|lesson| *lesson != Lesson::Asked))
+                known.extend(lessons.into_iter().filter(|lesson| *lesson != Lesson::Asked));
             }
             _ => merged.push((at, lessons)),
         }

@@ -1,5 +1,8 @@
 //! What an explanation says is what the policy would do and what the run came to.
 
+// Numbers that are equal here are the same number.
+#![allow(clippy::float_cmp)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

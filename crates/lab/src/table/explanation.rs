@@ -114,6 +114,11 @@ fn decisions(told: &Explanation, width: usize) -> String {
     text
 }
 
+/// Its lines behind a margin.
+fn indented(columns: &Columns, margin: &str) -> String {
+    columns.lines().iter().flat_map(|line| [margin, line, "\n"].map(str::to_owned)).collect()
+}
+
 /// How far what was pending was from what would have been needed.
 fn apart(decision: &DecisionRecord) -> String {
     match decision.would_end_at_bytes {
@@ -129,9 +134,7 @@ fn apart(decision: &DecisionRecord) -> String {
 fn chosen(told: &Explanation) -> Vec<Option<&DecisionRecord>> {
     let all = &told.decisions;
     let looked_at = |decision: &DecisionRecord| {
-        told.moments
-            .iter()
-            .any(|moment| moment.next.as_ref().is_some_and(|next| next.at_ms == decision.at_ms))
+        told.moments.iter().any(|moment| moment.next.as_ref().is_some_and(|next| next.is(decision)))
     };
     let kept = |(index, decision)| {
         let near_an_end = index < AT_THE_ENDS || index + AT_THE_ENDS >= all.len();
@@ -158,7 +161,7 @@ fn rules(told: &Explanation) -> String {
             rule.nearest_at_ms.map_or_else(|| "-".to_owned(), |at| milliseconds(Some(at))),
         ]);
     }
-    columns.lines().iter().map(|line| format!("  {line}\n")).collect()
+    indented(&columns, INDENT)
 }
 
 fn title(moment: &Moment) -> String {
@@ -252,7 +255,7 @@ fn branches(told: &Explanation, branches: &[Branch], width: usize) -> String {
             columns.row(row(&branch.policy, &branch.run, Some(branch)));
         }
     }
-    let mut text: String = columns.lines().iter().map(|line| format!("    {line}\n")).collect();
+    let mut text = indented(&columns, "    ");
     if !same.is_empty() {
         text.push_str(&wrap(&format!("the same as it was: {}", same.join(", ")), "    ", width));
     }
