@@ -118,7 +118,8 @@ const MOST_POINTS: usize = 1500;
 /// More rows than this are summed up.
 const MOST_ROWS: usize = 26;
 const ROW: f64 = 19.0;
-/// So many branches of a kind have their name in the drawing; all have it in the rows.
+/// Of more rows than this, only so many of a kind have their name in the drawing, too.
+const CROWDED: usize = 12;
 const MOST_NAMES: usize = 2;
 
 fn number(value: f64) -> f64 {
@@ -280,11 +281,13 @@ impl Branching {
         svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
     }
 
-    /// The names of the first branches of each kind that end on the axis, as far as there is room.
+    /// The names of branches that end on the axis, as far as there is room; the first of each kind, if they are many.
     fn draw_names(&self, svg: &mut Svg, area: Area, time: &Scale) {
         let mut taken: Vec<Area> = Vec::new();
         let (mut kind, mut named) = (Compared::Happened, 0);
-        for row in self.rows().iter().skip(1).filter(|row| row.course.failed.is_none()) {
+        let rows = self.rows();
+        let crowded = rows.len() > CROWDED;
+        for row in rows.iter().skip(1).filter(|row| row.course.failed.is_none()) {
             if row.course.ended_ms > time.range().1 {
                 continue;
             }
@@ -292,7 +295,7 @@ impl Branching {
                 (kind, named) = (row.course.compared, 0);
             }
             named += 1;
-            if named > MOST_NAMES || kind == Compared::Same {
+            if (crowded && named > MOST_NAMES) || kind == Compared::Same {
                 continue;
             }
             let name = match row.names.as_slice() {
