@@ -1,10 +1,10 @@
 //! What the sweep found, in sentences and one table.
 
+use super::Cell;
 use super::frontier::{Lost, Point, direction, frontier};
 use super::grid::{Grid, Group, Metric, converges, median, value_text};
-use super::page::{section as page_section, table};
-use super::{Cell, tables};
-use crate::chart::{Unit, escape};
+use crate::chart::Unit;
+use crate::page::{Column, Entry, Kind, Markup, Section, Table};
 
 /// What was found for one group.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,46 +226,52 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
 }
 
 /// A row of the table of findings.
-fn row(finding: &Finding) -> Vec<String> {
+fn row(finding: &Finding) -> Vec<Entry> {
     let share = finding.share();
     let name = match finding.group.name.as_str() {
         "" => "all runs",
         name => name,
     };
+    let of = Markup::text(&format!("{} of {}", finding.converging, finding.cells)).within("small", "");
+    let converges: Markup = [Markup::text(&format!("{} ", whole_percent(share))), of].into_iter().collect();
     let meter = format!(
         "<span class=\"meter s{}\"><i style=\"width:{:.1}%\"></i></span>",
         finding.group.index % 8,
         share * 100.0
     );
-    let time = |value| tables::optional(Unit::Milliseconds, value);
+    let time = |value| Entry::value(Unit::Milliseconds, value);
     vec![
-        escape(name),
-        format!("{} <small>{} of {}</small>", whole_percent(share), finding.converging, finding.cells),
-        meter,
+        Entry::text(name),
+        Entry::markup(converges).sorted_by(share),
+        Entry::markup(Markup::raw(meter)),
         time(finding.total_ms),
         time(finding.downtime_ms),
         time(finding.downtime_p90_ms),
-        tables::optional(Unit::VcpuSeconds, finding.disruption_vcpu_s),
+        Entry::value(Unit::VcpuSeconds, finding.disruption_vcpu_s),
     ]
 }
 
 /// The table of findings.
-pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
+pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> Option<Section> {
     if found.groups.is_empty() {
-        return String::new();
+        return None;
     }
-    let head: Vec<String> = [
-        grid.group_word(),
-        "converges in",
-        "",
-        "median total time",
-        "median downtime",
-        "90th percentile of downtime",
-        "median lost guest time",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    let rows: Vec<Vec<String>> = found.groups.iter().map(row).collect();
+    let columns = [
+        (grid.group_word(), Kind::Text),
+        ("converges in", Kind::Number),
+        ("", Kind::Number),
+        ("median total time", Kind::Number),
+        ("median downtime", Kind::Number),
+        ("90th percentile of downtime", Kind::Number),
+        ("median lost guest time", Kind::Number),
+    ];
+    let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
+    let mut table = Table::new("Findings", columns);
+    for finding in &found.groups {
+        table.row(row(finding));
+    }
+    // A few rows are seen at a glance; a filter above them would be in the way.
+    let table = if found.groups.len() > 4 { table.sortable() } else { table };
     let mut intro =
         "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
     if found.groups.len() > 1 {
@@ -281,5 +287,5 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
         intro.push(' ');
         intro.push_str(&note);
     }
-    page_section("findings", "At a glance", &intro, &table("Findings", &head, &rows, 1))
+    Some(Section::new("findings", "At a glance", intro, table.render()))
 }

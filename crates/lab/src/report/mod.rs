@@ -1,20 +1,18 @@
 //! The report of a sweep: one HTML file that says what was found, shows it, and how to run it again.
 //!
 //! Called with the rows of a finished (or interrupted) sweep; gives the page as a string. It reads no file, no
-//! clock and no result type, and it must never fail, nor need a network or a script to be read.
+//! clock and no result type, and it must never fail, nor need a network or its script to be read.
 //!
-//! The page is put together in code and not by a template engine: nearly all of it is tables and figures
-//! that follow from the data, the fixed frame is a few lines, and every text goes through one
-//! escaping function.
+//! The frame, the tables and the script are [`crate::page`]'s; what stands in them is decided here.
 
 // Markup is joined from pieces; one allocation more for each does not matter here.
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
 mod figures;
 mod findings;
+mod frame;
 mod frontier;
 mod grid;
-mod page;
 mod tables;
 
 #[cfg(test)]
@@ -23,7 +21,7 @@ mod tests;
 pub use crate::chart::{GridValues, Unit};
 
 /// The version of the page's structure, in `<meta name="whimbrel-report-schema">`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// All that a report is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,16 +87,13 @@ pub struct Cell {
 pub fn render(input: &ReportInput) -> String {
     let grid = grid::Grid::new(input);
     let found = findings::Findings::of(&grid);
-    let mut body = String::new();
-    body.push_str(&page::header(input, &grid, &found));
-    body.push_str(&findings::section(&grid, &found));
-    body.push_str(&frontier::section(&grid));
-    body.push_str(&figures::maps(&grid));
-    body.push_str(&figures::curves(&grid));
-    body.push_str(&figures::lines(&grid));
-    body.push_str(&figures::bars(&grid));
-    body.push_str(&tables::section(&grid));
-    body.push_str(&page::run_again(input));
-    body.push_str(&page::words(&grid));
-    page::frame(input, &body)
+    frame::page(input, &grid, &found)
+        .sections(findings::section(&grid, &found))
+        .sections(frontier::section(&grid))
+        .sections(figures::maps(&grid))
+        .sections(figures::curves(&grid))
+        .sections(figures::lines(&grid))
+        .sections(figures::bars(&grid))
+        .sections([tables::section(&grid), frame::run_again(input), frame::words(&grid)])
+        .render()
 }
