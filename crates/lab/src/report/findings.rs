@@ -19,6 +19,8 @@ pub(super) struct Finding {
     pub(super) downtime_ms: Option<f64>,
     pub(super) downtime_p90_ms: Option<f64>,
     pub(super) disruption_vcpu_s: Option<f64>,
+    /// The common cells themselves, as far as they have all three measures: total time, downtime, disruption.
+    pub(super) common: Vec<[f64; 3]>,
 }
 
 impl Finding {
@@ -40,6 +42,11 @@ pub(super) struct Findings {
 fn place(grid: &Grid<'_>, cell: &Cell) -> Vec<usize> {
     let coords = cell.coords.iter().enumerate();
     coords.filter(|(at, _)| Some(*at) != grid.series).map(|(_, place)| *place).collect()
+}
+
+/// Total time, downtime and disruption of a cell, if it has all three.
+fn measures(cell: &Cell) -> Option<[f64; 3]> {
+    Some([Metric::Total.of(cell)?, Metric::Downtime.of(cell)?, Metric::Disruption.of(cell)?])
 }
 
 impl Findings {
@@ -72,6 +79,7 @@ impl Findings {
                 downtime_ms: middle(|cell| Metric::Downtime.of(cell)),
                 downtime_p90_ms: middle(|cell| cell.downtime_p90_ms),
                 disruption_vcpu_s: middle(|cell| Metric::Disruption.of(cell)),
+                common: shared.iter().filter_map(|cell| measures(cell)).collect(),
             }
         });
         Self { groups: groups.collect(), common: common.len() }

@@ -53,6 +53,8 @@ fn sweep(axes: Vec<Axis>, policy_axis: Option<usize>, fill: impl Fn(&[usize], &m
         version: "0.1.0".to_owned(),
         facts: vec![("Guest".to_owned(), "4 GiB".to_owned())],
         cells: cells.collect(),
+        representatives: Vec::new(),
+        spreads: Vec::new(),
         axes,
         policy_axis,
         page_bytes: Some(4096),
