@@ -13,4 +13,5 @@ pub mod result;
 pub mod scenario;
 pub mod sweep;
 pub mod table;
+pub mod trace;
 pub mod validate;

@@ -48,7 +48,9 @@ pub const MAX_TIME: Duration = Duration::from_hours(365 * 24);
 #[non_exhaustive]
 pub enum TraceError {
     /// Memory that no guest can have.
-    #[error("memory of {memory} is not accepted: a whole number of pages of {page_size}, from 1 to 2^32 of them")]
+    #[error(
+        "memory of {memory} is not accepted: a whole number of pages of {page_size}, from 1 to 2^32 of them"
+    )]
     Memory {
         /// As given.
         memory: ByteCount,
@@ -81,7 +83,9 @@ pub enum TraceError {
     #[error("pages were dirtied before the first interval")]
     NoInterval,
     /// A run that is empty or not within memory.
-    #[error("{count} pages from page {first} on are not accepted: at least one, within the {pages} pages of memory")]
+    #[error(
+        "{count} pages from page {first} on are not accepted: at least one, within the {pages} pages of memory"
+    )]
     Run {
         /// The first page.
         first: u64,

@@ -72,9 +72,9 @@ fn a_recording_holds_what_the_guest_dirties() {
         rate: 10_000.0,
         ..WriterConfig::default()
     };
-    let config =
-        GuestConfig { memory: ByteCount::mib(16), writers: vec![writer], ..GuestConfig::default() };
-    let recording = Recording { interval: ms(50), length: ms(20_025), tracking_fault: Duration::ZERO, seed: 3 };
+    let config = GuestConfig { memory: ByteCount::mib(16), writers: vec![writer], ..GuestConfig::default() };
+    let recording =
+        Recording { interval: ms(50), length: ms(20_025), tracking_fault: Duration::ZERO, seed: 3 };
     let trace = record(&config, &recording).unwrap();
     assert_eq!((trace.intervals().len(), trace.end()), (401, ms(20_025)));
     assert_eq!(trace.intervals().next_back().unwrap().length(), ms(25));
