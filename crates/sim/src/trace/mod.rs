@@ -21,6 +21,8 @@
 //! # Ok::<(), whimbrel_sim::trace::TraceError>(())
 //! ```
 
+mod index;
+mod named;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,9 @@ use std::time::Duration;
 use whimbrel_core::layout::{PageNumber, PageRun, PageSize};
 use whimbrel_core::units::{ByteCount, Pages, duration};
 
+pub use self::index::PageIndex;
+pub(crate) use self::named::Loaded;
+pub use self::named::NamedTrace;
 pub use self::record::{RecordError, Recording, record};
 
 /// The most intervals: 14 hours of 50 ms.
@@ -232,7 +237,7 @@ impl Trace {
     }
 
     /// All pages that were ever dirtied: runs in the order of addresses, apart from each other.
-    pub fn touched(&self) -> impl ExactSizeIterator<Item = PageRun> + '_ {
+    pub fn touched(&self) -> impl ExactSizeIterator<Item = PageRun> + DoubleEndedIterator + '_ {
         self.touched.iter().map(|run| run.get())
     }
 
