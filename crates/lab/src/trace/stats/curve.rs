@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use whimbrel_sim::trace::{Interval, Trace};
+use whimbrel_sim::trace::{Interval, PageIndex, Trace};
 
-use super::sums::Dense;
-use super::{TooLarge, median_length, whole_intervals};
+use super::{TooLarge, index, median_length, whole_intervals};
 use crate::sweep::nearest_rank;
 
 /// Fewer windows than this are taken overlapping.
@@ -45,12 +44,12 @@ pub struct CurvePoint {
 /// If it has more different pages than [`MAX_TOUCHED`](super::MAX_TOUCHED).
 pub fn working_set_curve(trace: &Trace) -> Result<Vec<CurvePoint>, TooLarge> {
     let intervals = whole_intervals(trace);
-    Ok(of(&Dense::of(trace)?, &intervals, median_length(&intervals)))
+    Ok(of(&index(trace)?, &intervals, median_length(&intervals)))
 }
 
-pub(super) fn of(dense: &Dense, intervals: &[Interval<'_>], length: Duration) -> Vec<CurvePoint> {
+pub(super) fn of(dense: &PageIndex, intervals: &[Interval<'_>], length: Duration) -> Vec<CurvePoint> {
     // The window in which each page was counted last.
-    let mut counted = vec![u32::MAX; dense.pages()];
+    let mut counted = vec![u32::MAX; dense.len()];
     let mut number = 0;
     let mut points = Vec::new();
     for size in sizes(intervals.len(), length) {
@@ -68,7 +67,7 @@ pub(super) fn of(dense: &Dense, intervals: &[Interval<'_>], length: Duration) ->
 }
 
 /// Different pages in these intervals; `number` was never given before.
-fn distinct(dense: &Dense, intervals: &[Interval<'_>], counted: &mut [u32], number: u32) -> u64 {
+fn distinct(dense: &PageIndex, intervals: &[Interval<'_>], counted: &mut [u32], number: u32) -> u64 {
     let mut count = 0;
     for interval in intervals {
         for run in dense.of_interval(interval) {

@@ -7,18 +7,16 @@
 
 mod curve;
 mod redirty;
-mod sums;
 
 use std::time::Duration;
 
 use serde::Serialize;
 use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::ByteCount;
-use whimbrel_sim::trace::{Interval, Trace};
+use whimbrel_sim::trace::{Interval, PageIndex, Trace};
 
 pub use self::curve::{CurvePoint, working_set_curve};
 pub use self::redirty::{Redirty, RedirtyStep, redirty};
-use self::sums::Dense;
 
 /// The version of [`Statistics`].
 pub const SCHEMA: u32 = 1;
@@ -131,12 +129,12 @@ impl Statistics {
     ///
     /// If it has more different pages than [`MAX_TOUCHED`].
     pub fn of(trace: &Trace) -> Result<Self, TooLarge> {
-        let dense = Dense::of(trace)?;
+        let dense = index(trace)?;
         let intervals = whole_intervals(trace);
         let length = median_length(&intervals);
         let rate: Vec<RatePoint> = intervals.iter().map(rate_point).collect();
         let series: Vec<f64> = rate.iter().map(|point| point.pages as f64).collect();
-        let hits = dense.hits(&intervals);
+        let hits = dense.hits(intervals.iter().copied());
         Ok(Self {
             schema: SCHEMA,
             page_size: trace.page_size(),
@@ -151,6 +149,12 @@ impl Statistics {
             rate,
         })
     }
+}
+
+/// The touched pages of a trace, unless there are too many.
+fn index(trace: &Trace) -> Result<PageIndex, TooLarge> {
+    let touched = trace.touched_pages().0;
+    if touched > MAX_TOUCHED { Err(TooLarge { touched }) } else { Ok(PageIndex::of(trace)) }
 }
 
 /// The intervals of a trace but for one at the end that is shorter than the others.

@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use whimbrel_sim::trace::{Interval, Trace};
+use whimbrel_sim::trace::{Interval, PageIndex, Trace};
 
-use super::sums::Dense;
-use super::{TooLarge, median_length, whole_intervals};
+use super::{TooLarge, index, median_length, whole_intervals};
 
 /// The distribution of the time until a dirtied page is dirtied again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -47,13 +46,13 @@ pub struct RedirtyStep {
 /// If it has more different pages than [`MAX_TOUCHED`](super::MAX_TOUCHED).
 pub fn redirty(trace: &Trace) -> Result<Redirty, TooLarge> {
     let intervals = whole_intervals(trace);
-    Ok(of(&Dense::of(trace)?, &intervals, median_length(&intervals)))
+    Ok(of(&index(trace)?, &intervals, median_length(&intervals)))
 }
 
-pub(super) fn of(dense: &Dense, intervals: &[Interval<'_>], length: Duration) -> Redirty {
+pub(super) fn of(dense: &PageIndex, intervals: &[Interval<'_>], length: Duration) -> Redirty {
     // How often which distance came, in intervals.
     let mut counts = vec![0_u64; intervals.len().max(1)];
-    let mut last = vec![u32::MAX; dense.pages()];
+    let mut last = vec![u32::MAX; dense.len()];
     for (number, interval) in intervals.iter().enumerate() {
         for run in dense.of_interval(interval) {
             for last in &mut last[run] {
