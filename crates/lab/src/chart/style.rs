@@ -57,7 +57,7 @@ const CHART_CSS: &str = "\
 .chart .hollow{fill:var(--paper)}\
 .chart .shade{fill:var(--c);opacity:.16}\
 .chart .bar{fill:var(--c)}\
-.chart .texture{stroke:var(--paper);stroke-width:1.6;opacity:.75;fill:none}\
+.chart .texture{stroke:var(--paper);stroke-width:1.3;opacity:.55;fill:none}\
 .chart .span{stroke:var(--c);stroke-width:2;fill:none}\
 .chart .wide{stroke:var(--c);stroke-width:7;opacity:.45;fill:none}\
 .chart .front{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3;fill:none}\
