@@ -190,7 +190,11 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
         .style
         .map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
     svg.path(&strokes, &class, false);
-    let small = crowded(&marks);
+    let apart = spacing(&marks);
+    if apart < 4.0 {
+        return;
+    }
+    let small = apart <= 12.0;
     for (place, point) in marks {
         let mark = match (small, point.hollow) {
             (false, false) => Mark::Full,
@@ -204,12 +208,12 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
     }
 }
 
-/// Whether the points lie so close that large marks would run together.
-fn crowded(marks: &[((f64, f64), &Dot)]) -> bool {
+/// How far apart the points lie from left to right: close ones have small marks, or a line alone.
+fn spacing(marks: &[((f64, f64), &Dot)]) -> f64 {
     match (marks.first(), marks.last()) {
         (Some((first, _)), Some((last, _))) if marks.len() > 1 => {
-            (last.0 - first.0).abs() / (marks.len() - 1) as f64 <= 12.0
+            (last.0 - first.0).abs() / (marks.len() - 1) as f64
         }
-        _ => false,
+        _ => f64::INFINITY,
     }
 }
