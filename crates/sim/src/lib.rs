@@ -17,4 +17,6 @@ mod witness;
 
 pub use crate::codec::Encoding;
 pub use crate::guest::Lost;
-pub use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, replay, simulate};
+pub use crate::migration::{
+    CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, Simulation, replay, simulate,
+};
