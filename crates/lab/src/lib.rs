@@ -10,6 +10,7 @@ pub mod chart;
 pub mod import;
 pub mod outcome;
 pub mod output;
+pub mod page;
 pub mod report;
 pub mod result;
 pub mod scenario;
