@@ -1,8 +1,12 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod trace;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(super) use self::trace::*;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -31,6 +35,7 @@ pub(super) enum Command {
     Sweep(SweepArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
+    Trace(TraceArgs),
 }
 
 /// What both ways to run a scenario have in common.
