@@ -1,14 +1,14 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
-mod trace;
 mod explain;
+mod trace;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub(super) use self::trace::*;
 pub(super) use self::explain::ExplainArgs;
+pub(super) use self::trace::*;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
