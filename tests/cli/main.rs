@@ -13,3 +13,4 @@ mod policies;
 mod run;
 mod simulate;
 mod sweep;
+mod trace;

@@ -67,13 +67,12 @@ fn a_manual_page_is_printed_or_all_are_written() {
     let page = fresh.ok(&["man", "explain"]);
     assert!(page.contains(".TH whimbrel-explain 1") && page.contains("\\-\\-against"), "{page}");
     fresh.ok(&["man", "--out", "share/man1"]);
-    let mut expected: Vec<String> =
-        commands(&fresh).iter().map(|name| format!("whimbrel-{name}.1")).collect();
-    expected.push("whimbrel.1".to_owned());
-    expected.sort();
-    let written: Vec<String> =
-        fresh.names().iter().filter_map(|name| name.strip_prefix("share/man1/")).map(str::to_owned).collect();
-    assert_eq!(written.iter().filter(|name| !name.is_empty()).cloned().collect::<Vec<_>>(), expected);
+    let written = fresh.names();
+    for name in commands(&fresh) {
+        assert!(written.contains(&format!("share/man1/whimbrel-{name}.1")), "{name}: {written:?}");
+    }
+    // Commands that have commands of their own have a page for each.
+    assert!(written.iter().any(|name| name.starts_with("share/man1/whimbrel-trace-")), "{written:?}");
     assert_eq!(fresh.read("share/man1/whimbrel-explain.1"), page);
     assert_eq!(fresh.read("share/man1/whimbrel.1"), fresh.ok(&["man"]));
     let ended = fresh.run(&["man", "expalin"]);

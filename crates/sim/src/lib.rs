@@ -12,6 +12,7 @@ mod link;
 mod migration;
 mod queue;
 mod sender;
+pub mod trace;
 mod witness;
 
 pub use crate::codec::Encoding;

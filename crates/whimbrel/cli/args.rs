@@ -2,6 +2,7 @@
 
 mod explain;
 mod pages;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(super) use self::explain::ExplainArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
+pub(super) use self::trace::*;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -39,6 +41,7 @@ pub(super) enum Command {
     Sweep(SweepArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
+    Trace(TraceArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -46,7 +49,8 @@ pub(super) enum Command {
 /// What both ways to run a scenario have in common.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ScenarioArgs {
-    /// Scenario file (TOML); without one a built-in scenario is run.
+    /// Scenario file (TOML), or the name of a built-in workload such as database; without one a built-in scenario
+    /// is run.
     pub(super) scenario: Option<PathBuf>,
     /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s or policy.preset=xen-5; may be
     /// given many times.

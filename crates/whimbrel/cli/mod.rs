@@ -12,6 +12,7 @@ mod pages;
 mod policies;
 mod simulate;
 mod sweep;
+mod trace;
 mod validate;
 
 use std::io::{self, Write as _};
@@ -33,6 +34,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Policies(args) => policies::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

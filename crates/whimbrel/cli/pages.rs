@@ -24,12 +24,14 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
         return write(directory);
     }
     let program = program();
-    match &args.command {
-        None => print(&page(program)?),
-        Some(name) => match commands(&program).into_iter().find(|command| command.get_name() == name) {
-            Some(command) => print(&page(command)?),
-            None => Err(unknown(name, &program)),
-        },
+    if args.command.is_empty() {
+        return print(&page(program)?);
+    }
+    let name = args.command.join("-");
+    match commands(&program).into_iter().find(|command| command.get_display_name() == Some(&page_name(&name)))
+    {
+        Some(command) => print(&page(command)?),
+        None => Err(unknown(&args.command, &program)),
     }
 }
 
@@ -39,13 +41,22 @@ fn program() -> Command {
     program
 }
 
-/// The commands, each under the name of its page: `whimbrel-explain`.
+/// The commands and theirs, each under the name of its page: `whimbrel-explain`, `whimbrel-trace-import`.
 fn commands(program: &Command) -> Vec<Command> {
-    let named = |command: &Command| {
-        let page = format!("{}-{}", program.get_name(), command.get_name());
-        command.clone().display_name(page)
-    };
-    program.get_subcommands().map(named).collect()
+    fn below(command: &Command, name: &str, into: &mut Vec<Command>) {
+        for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = format!("{name}-{}", command.get_name());
+            into.push(command.clone().display_name(&name));
+            below(command, &name, into);
+        }
+    }
+    let mut commands = Vec::new();
+    below(program, program.get_name(), &mut commands);
+    commands
+}
+
+fn page_name(command: &str) -> String {
+    format!("whimbrel-{command}")
 }
 
 fn script(shell: Shell) -> Result<String, Failure> {
@@ -82,12 +93,15 @@ fn write(directory: &Path) -> Result<(), Failure> {
     published.map(drop).map_err(Failure::failed)
 }
 
-fn unknown(name: &str, program: &Command) -> Failure {
-    let names: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
-    let near = presets::nearest_name(name, names.iter().copied());
+fn unknown(command: &[String], program: &Command) -> Failure {
+    let names: Vec<String> = commands(program)
+        .iter()
+        .filter_map(|command| Some(command.get_display_name()?.strip_prefix("whimbrel-")?.replace('-', " ")))
+        .collect();
+    let name = command.join(" ");
+    let near = presets::nearest_name(&name, names.iter().map(String::as_str));
     let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    let known = names.join(", ");
-    Failure::BadInput(anyhow::anyhow!("no command `{name}`{near} There are {known}."))
+    Failure::BadInput(anyhow::anyhow!("no command `{name}`{near} There are {}.", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -96,29 +110,26 @@ mod tests {
 
     const SHELLS: [Shell; 5] = [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh];
 
-    /// Every command with its flags, as the definition has them.
-    fn flags() -> Vec<(String, Vec<String>)> {
-        let program = program();
-        let long = |command: &Command| {
-            let names = command.get_arguments().filter(|argument| !argument.is_hide_set());
-            names.filter_map(|argument| argument.get_long()).map(str::to_owned).collect()
-        };
-        program.get_subcommands().map(|command| (command.get_name().to_owned(), long(command))).collect()
+    /// The flags of a command, as the definition has them.
+    fn flags(command: &Command) -> Vec<String> {
+        let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+        shown.filter_map(|argument| argument.get_long()).map(str::to_owned).collect()
     }
 
     #[test]
     fn completions_know_every_command_and_every_flag() {
-        let flags = flags();
-        assert!(flags.len() >= 7 && flags.iter().map(|(_, names)| names.len()).sum::<usize>() > 25);
+        let commands = commands(&program());
+        assert!(commands.len() >= 8 && commands.iter().flat_map(flags).count() > 25);
         for shell in SHELLS {
             let script = script(shell).expect("a script");
-            for (command, names) in &flags {
-                assert!(script.contains(command.as_str()), "{shell}: no {command}");
-                for name in names {
+            for command in &commands {
+                let name = command.get_name();
+                assert!(script.contains(name), "{shell}: no {name}");
+                for flag in flags(command) {
                     // Fish writes `-l seed`.
                     let known =
-                        script.contains(&format!("--{name}")) || script.contains(&format!("-l {name}"));
-                    assert!(known, "{shell}: no --{name} of {command}");
+                        script.contains(&format!("--{flag}")) || script.contains(&format!("-l {flag}"));
+                    assert!(known, "{shell}: no --{flag} of {name}");
                 }
             }
         }
@@ -127,22 +138,25 @@ mod tests {
     #[test]
     fn every_command_has_a_page_with_all_its_flags() {
         let program = program();
-        let flags = flags();
         let whole = page(program.clone()).expect("a page");
-        for (command, (name, names)) in commands(&program).into_iter().zip(&flags) {
-            assert!(whole.contains(&format!("whimbrel\\-{name}(1)")), "{name} is not named in whimbrel.1");
+        let escaped = |text: &str| text.replace('-', "\\-");
+        for command in program.get_subcommands() {
+            let name = escaped(&format!("whimbrel-{}(1)", command.get_name()));
+            assert!(whole.contains(&name), "{name} is not named in whimbrel.1");
+        }
+        for command in commands(&program) {
+            let (name, flags) = (command.get_display_name().unwrap_or_default().to_owned(), flags(&command));
             let page = page(command).expect("a page");
-            assert!(page.contains(&format!("whimbrel\\-{name}")), "{name}: {page}");
-            for flag in names {
-                let escaped = format!("\\-\\-{}", flag.replace('-', "\\-"));
-                assert!(page.contains(&escaped), "{name}: no --{flag} in {page}");
+            assert!(page.contains(&escaped(&name)), "{name}: {page}");
+            for flag in flags {
+                assert!(page.contains(&escaped(&format!("--{flag}"))), "{name}: no --{flag} in {page}");
             }
         }
     }
 
     #[test]
     fn an_unknown_command_is_answered_by_the_nearest() {
-        let failure = unknown("expalin", &program());
+        let failure = unknown(&["expalin".to_owned()], &program());
         assert!(failure.message().is_some_and(|message| message.contains("`explain`")), "{failure:?}");
     }
 }

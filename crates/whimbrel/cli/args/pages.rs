@@ -28,8 +28,8 @@ Examples:
   whimbrel man explain | man -l -
   whimbrel man --out ~/.local/share/man/man1")]
 pub(crate) struct ManArgs {
-    /// The command, such as explain; without one, whimbrel itself.
-    pub(crate) command: Option<String>,
+    /// The command, such as explain or trace import; without one, whimbrel itself.
+    pub(crate) command: Vec<String>,
     /// Writes whimbrel.1 and a page for every command into this directory, made if it does not exist.
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     pub(crate) out: Option<PathBuf>,
