@@ -1,8 +1,12 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod compare;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(super) use self::compare::{CompareArgs, SeedsOf};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -17,6 +21,7 @@ const AFTER_HELP: &str = "\
 Examples:
   whimbrel simulate                          one migration, round by round
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
+  whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
@@ -29,6 +34,7 @@ Exit codes:
 pub(super) enum Command {
     Simulate(SimulateArgs),
     Sweep(SweepArgs),
+    Compare(CompareArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
 }
