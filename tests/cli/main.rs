@@ -4,6 +4,7 @@
 //! where they are made; here it is tested that they arrive.
 
 mod bad_input;
+mod compare;
 mod explain;
 mod import;
 mod interrupt;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod compare;
 pub mod explain;
 pub mod import;
 pub mod outcome;

@@ -5,6 +5,7 @@
 //! reader that closes the pipe has seen enough: that is no failure.
 
 mod args;
+mod compare;
 mod explain;
 mod failure;
 mod interrupt;
@@ -33,6 +34,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
         Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
+        Command::Compare(args) => compare::Comparing::ready(args).and_then(compare::Comparing::run),
         Command::Policies(args) => policies::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),

@@ -2,58 +2,31 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use whimbrel_core::policy::{Policy, presets};
+use whimbrel_core::policy::presets;
 use whimbrel_sim::{Run, SimError, Simulation};
 
 use super::words;
+use crate::compare::Contender;
 use crate::result::{MigrationRecord, milliseconds};
-use crate::scenario::{Place, PolicySpec, Scenario, ScenarioError};
+use crate::scenario::PolicySpec;
 
-/// A policy that is tried in place of a run's own.
-#[derive(Clone, Debug)]
-pub struct Contender {
-    /// What it is called in the results.
-    pub name: String,
-    /// The policy, fresh.
-    pub policy: Box<dyn Policy>,
-}
-
-impl Contender {
-    /// A preset, with those of `parameters` that it has and takes: a downtime limit that was wished for the run
-    /// is wished for all.
-    ///
-    /// None if there is no such preset.
-    pub fn preset(name: &str, parameters: &BTreeMap<String, String>) -> Option<Self> {
-        let preset = presets::find(name)?;
-        let shared = parameters.iter().filter(|(name, _)| preset.parameter(name).is_some());
-        let shared: BTreeMap<_, _> = shared.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let policy = preset.build(&shared).or_else(|_| preset.build(&BTreeMap::new())).ok()?;
-        Some(Self { name: name.to_owned(), policy })
-    }
-
-    /// The policy of a file that has a table `[policy]` as scenarios have it. It is called as the file is.
-    ///
-    /// # Errors
-    ///
-    /// If the file can't be read, or has no `[policy]`, or one that there can't be.
-    pub fn file(path: &Path) -> Result<Self, ScenarioError> {
-        let scenario = Scenario::load(path)?;
-        let spec = scenario.own_policy()?;
-        let name = path.file_stem().map_or_else(|| spec.preset.clone(), |stem| stem.to_string_lossy().into());
-        let fault =
-            |fault| ScenarioError::Preset { at: Place::File(scenario.name().into()), fault: Box::new(fault) };
-        Ok(Self { name, policy: spec.build().map_err(fault)? })
-    }
+/// A preset, with those of `shared` that it has and takes: a downtime limit that was wished for the run is wished
+/// for all. None if there is no such preset.
+pub fn preset(name: &str, shared: &BTreeMap<String, String>) -> Option<Contender> {
+    let preset = presets::find(name)?;
+    let shared = shared.iter().filter(|(name, _)| preset.parameter(name).is_some());
+    let shared: BTreeMap<_, _> = shared.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let policy = preset.build(&shared).or_else(|_| preset.build(&BTreeMap::new())).ok()?;
+    Some(Contender::new(name, policy))
 }
 
 /// Every preset but the run's own, with the parameters that they share with it.
 pub fn contenders(own: &PolicySpec) -> Vec<Contender> {
     let names = presets::PRESETS.iter().map(|preset| preset.name).filter(|name| *name != own.preset);
-    names.filter_map(|name| Contender::preset(name, &own.parameters)).collect()
+    names.filter_map(|name| preset(name, &own.parameters)).collect()
 }
 
 /// How a branch compares with what happened. Two figures that nobody would tell apart count as equal.

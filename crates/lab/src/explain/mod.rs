@@ -26,9 +26,10 @@ use whimbrel_core::units::{Timestamp, duration};
 use whimbrel_sim::config::Fidelity;
 use whimbrel_sim::{Setup, SimError, Simulation};
 
-pub use self::branch::{Contender, Verdict, contenders};
+pub use self::branch::{Verdict, contenders, preset};
 use self::decision::{Approach, DecisionRecord, Watched};
 use self::moment::{Lesson, Moment, Shrinking};
+use crate::compare::Contender;
 use crate::result::{MigrationRecord, milliseconds};
 
 /// The version of an explanation's fields.
@@ -83,7 +84,7 @@ pub struct Explanation {
 }
 
 /// Explains the run of `setup`: at the moments `at`, or, where none is given, at those that teach most. At
-/// each the run is continued under every one of `others`.
+/// each the run is continued under every one of `others`; changes of their parameters are not made.
 ///
 /// The run is made page by page, whatever fidelity the setup names.
 ///

@@ -14,16 +14,17 @@ use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_sim::Setup;
 use whimbrel_sim::config::{GuestConfig, WriterConfig};
 
-use super::branch::{Contender, Verdict};
+use super::branch::Verdict;
 use super::decision::DecisionRecord;
 use super::moment::Lesson;
-use super::{ExplainError, Explanation, contenders, explain};
+use super::{ExplainError, Explanation, contenders, explain, preset};
+use crate::compare::Contender;
 use crate::scenario::PolicySpec;
 
 fn named(name: &str, parameters: &[(&str, &str)]) -> Contender {
     let given = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let policy = presets::build(name, &given.collect::<BTreeMap<_, _>>()).expect("a preset");
-    Contender { name: name.to_owned(), policy }
+    Contender::new(name, policy)
 }
 
 /// 64 MiB, half of them written to at this rate, over 1 Gbit/s.
@@ -143,7 +144,7 @@ impl Policy for GivesUp {
 
 #[test]
 fn a_policy_of_ones_own_takes_part_and_fails_where_it_gives_up_what_completed() {
-    let own = Contender { name: "my own".to_owned(), policy: Box::new(GivesUp) };
+    let own = Contender::new("my own", Box::new(GivesUp));
     let told = told(2_000.0, named("qemu-default", TIGHT), &[own]);
     assert_eq!(told.run.outcome, "completed");
     let branch = &told.moments.last().expect("an end").branches[0];
@@ -183,19 +184,19 @@ fn moments_asked_for_come_once_and_in_order_and_late_ones_say_that_all_was_decid
 
 #[test]
 fn every_preset_is_explained_and_tried_in_place_of_every_other() {
-    for preset in presets::PRESETS {
-        let spec = PolicySpec { preset: preset.name.to_owned(), ..PolicySpec::default() };
+    for known in presets::PRESETS {
+        let spec = PolicySpec { preset: known.name.to_owned(), ..PolicySpec::default() };
         let others = contenders(&spec);
         assert_eq!(others.len(), presets::PRESETS.len() - 1);
-        let told = told(30_000.0, named(preset.name, &[]), &others);
-        assert!(!told.decisions.is_empty(), "{}", preset.name);
+        let told = told(30_000.0, named(known.name, &[]), &others);
+        assert!(!told.decisions.is_empty(), "{}", known.name);
         let sentences = told.decisions.iter().map(|decision| &decision.sentence);
         for sentence in sentences.chain(told.moments.iter().flat_map(|moment| &moment.summary)) {
-            assert!(sentence.ends_with('.') && !sentence.contains("  "), "{}: {sentence}", preset.name);
+            assert!(sentence.ends_with('.') && !sentence.contains("  "), "{}: {sentence}", known.name);
         }
         for moment in &told.moments {
             assert_eq!(moment.branches.len(), if moment.open { others.len() } else { 0 });
-            assert!(moment.branches.is_sorted_by_key(|branch| branch.verdict), "{}", preset.name);
+            assert!(moment.branches.is_sorted_by_key(|branch| branch.verdict), "{}", known.name);
         }
     }
 }
@@ -206,10 +207,10 @@ fn parameters_that_are_shared_are_shared() {
         ("downtime-limit".to_owned(), "77ms".to_owned()),
         ("max-bandwidth".to_owned(), "50MB/s".to_owned()),
     ]);
-    let contender = Contender::preset("cloud-hypervisor", &parameters).expect("a preset");
+    let contender = preset("cloud-hypervisor", &parameters).expect("a preset");
     let given = contender.policy.parameters();
     assert!(given.contains(&("downtime-limit", "77ms".to_owned())), "{given:?}");
-    assert!(Contender::preset("cloud-hypervizor", &parameters).is_none());
+    assert!(preset("cloud-hypervizor", &parameters).is_none());
 }
 
 #[test]
