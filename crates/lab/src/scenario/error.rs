@@ -46,6 +46,14 @@ pub enum ScenarioError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is neither such a file nor a built-in workload of this name, but one of a name like it.
+    #[error("there is no file `{name}`, and no built-in workload of this name; did you mean `{nearest}`?")]
+    NoWorkload {
+        /// What was written.
+        name: String,
+        /// What was most likely meant.
+        nearest: &'static str,
+    },
     /// The file is a directory.
     #[error("cannot read scenario {file}: it is a directory, accepted is a TOML file")]
     Directory {

@@ -7,13 +7,7 @@ use serde::Serialize;
 use super::row::{At, Names};
 use super::{Finished, PolicySummary};
 use crate::result::{MigrationRecord, SCHEMA};
-
-/// The value below or at which the share `share` of `sorted` lies: the nearest-rank percentile, always
-/// one of the values. None of none.
-pub fn nearest_rank(sorted: &[f64], share: f64) -> Option<f64> {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
-}
+use crate::stats::nearest_rank;
 
 /// How a number is spread over runs; nearest-rank percentiles, none if there are no runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use whimbrel_core::policy::presets::{self, PresetError};
 use whimbrel_sim::{SimError, simulate};
 
-pub use self::cell::{CellRecord, Spread, nearest_rank};
+pub use self::cell::{CellRecord, Spread};
 use self::cell::{Tally, Values};
 pub use self::files::{Published, ResultDir};
 use self::order::InOrder;
@@ -29,6 +29,7 @@ use self::row::{Names, Row, Rows};
 use crate::output::OutputError;
 use crate::result::MigrationRecord;
 use crate::scenario::{Cell, Grid, PolicyChange, ScenarioError, Setup};
+pub use crate::stats::nearest_rank;
 
 /// Why a sweep was not done.
 #[derive(Debug, thiserror::Error)]
