@@ -16,5 +16,6 @@ pub mod scenario;
 pub mod stats;
 pub mod sweep;
 pub mod table;
+pub mod tune;
 pub mod validate;
 pub mod workloads;
