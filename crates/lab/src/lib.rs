@@ -2,8 +2,8 @@
 //!
 //! Data flows one way: a [`scenario`] becomes simulator setups, a run becomes a [`result`] record, records
 //! become tables, [`chart`]s and a [`report`]. [`validate`] takes measured migrations in place of a
-//! scenario, [`import`] real settings as a policy; [`workloads`] are the built-in scenarios, [`outcome`] and [`stats`]
-//! how runs are judged. Nothing here decides anything about a migration.
+//! scenario, [`import`] real settings as a policy, [`tune`] searches for better parameters of one; [`workloads`] are the
+//! built-in scenarios, [`outcome`] and [`stats`] how runs are judged. Nothing here decides anything about a migration.
 #![forbid(unsafe_code)]
 
 pub mod chart;
@@ -16,6 +16,7 @@ pub mod scenario;
 pub mod stats;
 pub mod sweep;
 pub mod table;
+pub mod trace;
 pub mod tune;
 pub mod validate;
 pub mod workloads;

@@ -1,8 +1,12 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod tune;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(super) use self::tune::{FidelityArg, TuneArgs};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -29,6 +33,7 @@ Exit codes:
 pub(super) enum Command {
     Simulate(SimulateArgs),
     Sweep(SweepArgs),
+    Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
 }

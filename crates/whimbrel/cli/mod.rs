@@ -10,6 +10,7 @@ mod interrupt;
 mod policies;
 mod simulate;
 mod sweep;
+mod tune;
 mod validate;
 
 use std::io::{self, Write as _};
@@ -29,6 +30,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match args.command {
         Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
+        Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
         Command::Policies(args) => policies::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
     };

@@ -9,6 +9,8 @@ use whimbrel_core::policy::ChangeError;
 use whimbrel_core::policy::presets::PresetError;
 use whimbrel_sim::config::ConfigError;
 
+use crate::trace::TraceFileError;
+
 /// Where a value of a scenario was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -161,6 +163,16 @@ pub enum ScenarioError {
         name: String,
         /// The nearest known one, and all that there are.
         hint: String,
+    },
+    /// A trace that cannot be read.
+    #[error("{at}: `{key}`")]
+    Trace {
+        /// Where.
+        at: Place,
+        /// The dotted key.
+        key: String,
+        /// What is wrong with the file.
+        source: Box<TraceFileError>,
     },
     /// A sweep that makes too many runs.
     #[error("{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}")]
