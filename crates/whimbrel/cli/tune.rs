@@ -62,9 +62,10 @@ impl Tune {
                     args.out.display()
                 )));
             }
+            let tuning = Tuning::begin(plan, Some(file)).map_err(failure)?;
             fs::create_dir_all(&args.out)
                 .map_err(|source| Failure::failed(OutputError::Write { path: args.out.clone(), source }))?;
-            Tuning::begin(plan, Some(file)).map_err(failure)?
+            tuning
         };
         Ok(Self {
             tuning,
