@@ -161,16 +161,15 @@ impl Tuning {
         let pool = pool(options)?;
         let judged = |cases: &[Case]| {
             let seed = plan.seed.wrapping_add(FRESH);
-            let scorer = self.scorer(options, cases, (seed, plan.check));
-            pool.install(|| judged(&scorer, &genes))
+            let runner = self.scorer(options, cases, (seed, plan.check));
+            pool.install(|| judged(&runner, &genes))
         };
         let Some(design) = judged(&self.design)? else { return Ok(None) };
-        let held_out = match self.held_out.is_empty() {
-            true => vec![None; genes.len()],
-            false => match judged(&self.held_out)? {
-                Some(held_out) => held_out.into_iter().map(Some).collect(),
-                None => return Ok(None),
-            },
+        let held_out = if self.held_out.is_empty() {
+            vec![None; genes.len()]
+        } else {
+            let Some(held_out) = judged(&self.held_out)? else { return Ok(None) };
+            held_out.into_iter().map(Some).collect()
         };
         let points = genes.into_iter().zip(design).zip(held_out).map(|((genes, design), held_out)| Point {
             parameters: plan.space.parameters(&genes),
@@ -228,8 +227,8 @@ impl Tuning {
             }
         }
         (options.begins)("moving each parameter", self.runs(points.len(), plan.repeat));
-        let scorer = self.scorer(options, &self.design, (plan.seed, plan.repeat));
-        let Some(scores) = pool(options)?.install(|| scorer.scores(&points))? else { return Ok(None) };
+        let runner = self.scorer(options, &self.design, (plan.seed, plan.repeat));
+        let Some(scores) = pool(options)?.install(|| runner.scores(&points))? else { return Ok(None) };
         let (at_point, moved) = scores.split_at(1);
         let found = space.dimensions().iter().zip(moved.chunks(PLACES + 1)).zip(&point.genes);
         let found = found.map(|((dimension, scores), gene)| ParameterFound {
@@ -261,17 +260,17 @@ fn change(objective: Objective, difference: f64) -> f64 {
     if objective == Objective::Failures { difference } else { difference.exp_m1() }
 }
 
-/// Each point on the scorer's workloads, against the first of them.
-fn judged(scorer: &Scorer<'_>, genes: &[Vec<f64>]) -> Result<Option<Vec<Assessed>>, TuneError> {
+/// Each point on the runner's workloads, against the first of them.
+fn judged(runner: &Scorer<'_>, genes: &[Vec<f64>]) -> Result<Option<Vec<Assessed>>, TuneError> {
     let mut all: Vec<Values> = Vec::with_capacity(genes.len());
     for point in genes {
-        match scorer.values(&scorer.space.parameters(point))? {
+        match runner.values(&runner.space.parameters(point))? {
             Some(values) => all.push(values),
             None => return Ok(None),
         }
     }
     let assessed = |values: &Values| {
-        let objectives = scorer.objectives.iter().zip(values).zip(&all[0]);
+        let objectives = runner.objectives.iter().zip(values).zip(&all[0]);
         let (scores, changes) = objectives
             .map(|((&objective, of_point), of_start)| {
                 let score = natural(objective, mean_of_means(of_point));

@@ -241,20 +241,20 @@ impl Tuning {
     /// The first run or write that failed.
     pub fn run(&mut self, options: &Options<'_>) -> Result<(), TuneError> {
         let plan = &self.plan;
-        let scorer = self.scorer(options, &self.design, (plan.seed, plan.repeat));
+        let runner = self.scorer(options, &self.design, (plan.seed, plan.repeat));
         let left = plan.generations.saturating_sub(self.search.generation());
         (options.begins)("searching", u64::from(left) * self.runs(plan.population as usize, plan.repeat));
         let pool = pool(options)?;
         let mut search = self.search.clone();
         while search.generation() < plan.generations {
             let asked = search.ask(&[plan.space.start()]);
-            let Some(scores) = pool.install(|| scorer.scores(&asked))? else { break };
+            let Some(scores) = pool.install(|| runner.scores(&asked))? else { break };
             search.tell(asked.into_iter().zip(scores).map(|(genes, values)| Member { genes, values }));
             if let Some(file) = &self.file {
                 state::write(file, plan, &search)?;
             }
         }
-        drop(scorer);
+        drop(runner);
         self.search = search;
         Ok(())
     }

@@ -206,8 +206,8 @@ pub(super) fn fronts(values: &[&[f64]]) -> Vec<Vec<usize>> {
 /// the others half-way between their neighbours.
 fn crowd(values: &[&[f64]], front: &[usize], crowding: &mut [f64]) {
     let Some(&first) = front.first() else { return };
-    for value in 0..values[first].len() {
-        let of = |place: usize| values[place][value];
+    for (objective, _) in values[first].iter().enumerate() {
+        let of = |place: usize| values[place][objective];
         let mut sorted = front.to_vec();
         sorted.sort_by(|&a, &b| of(a).total_cmp(&of(b)));
         let (least, most) = (sorted[0], sorted[sorted.len() - 1]);

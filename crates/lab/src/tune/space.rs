@@ -120,13 +120,11 @@ impl Space {
     }
 
     fn split<'a>(&self, text: &'a str) -> Result<(&'a str, &'a str), TuneError> {
-        match text.split_once('=') {
-            Some((name, range)) => Ok((name.trim(), range.trim())),
-            None => {
-                self.parameter(text.trim())?;
-                Err(TuneError::NoRange { text: text.to_owned() })
-            }
+        if let Some((name, range)) = text.split_once('=') {
+            return Ok((name.trim(), range.trim()));
         }
+        self.parameter(text.trim())?;
+        Err(TuneError::NoRange { text: text.to_owned() })
     }
 
     fn parameter(&self, name: &str) -> Result<&'static ParameterInfo, TuneError> {

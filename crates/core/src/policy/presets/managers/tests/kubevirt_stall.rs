@@ -196,7 +196,9 @@ fn the_three_constants_of_the_product_can_be_others() {
     let stalled = |interval| {
         let mut policy = stall(&[("poll-interval", interval)]);
         decision(&mut *policy, &tick(200, MANY).at(LINK));
-        [1, 11, 21, 31].map(|second| decision(&mut *policy, &start(second, NEAR).at(LINK)));
+        for second in [1, 11, 21, 31] {
+            decision(&mut *policy, &start(second, NEAR).at(LINK));
+        }
         limit(&ask(&mut *policy, &start(41, NEAR).at(LINK)))
     };
     assert_eq!((stalled("200ms"), stalled("201ms")), (900, 300));
