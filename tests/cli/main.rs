@@ -12,3 +12,4 @@ mod run;
 mod simulate;
 mod sweep;
 mod trace;
+mod tune;

@@ -2,6 +2,7 @@
 
 mod explain;
 mod trace;
+mod tune;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(super) use self::explain::ExplainArgs;
 pub(super) use self::trace::*;
+pub(super) use self::tune::{FidelityArg, TuneArgs};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -37,6 +39,7 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     Explain(ExplainArgs),
     Sweep(SweepArgs),
+    Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
     Trace(TraceArgs),

@@ -20,6 +20,7 @@ mod parameters;
 mod pure_postcopy;
 mod qemu;
 mod quick;
+mod search;
 mod vmware;
 mod xen;
 
@@ -41,6 +42,7 @@ pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
 pub use self::pure_postcopy::PurePostcopy;
 pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCopy};
 pub use self::quick::Quick;
+pub use self::search::{Scale, Search};
 pub use self::vmware::VmwareSdps;
 pub use self::xen::{AdaptiveRate, Clark2005, Xen5, XenClassic};
 
