@@ -84,6 +84,8 @@ pub struct Whimbrel {
     stall: Stall,
     /// When it looks again inside a round.
     look: Timestamp,
+    /// Why the last round was begun.
+    why: Option<Reason>,
     /// It went on though it could have stopped, with so much downtime.
     went_on_at: Option<Duration>,
 }
@@ -97,6 +99,8 @@ const SPARE: (f64, Duration) = (0.03, Duration::from_millis(1));
 /// What the first write to a page after a harvest costs the guest (measured, 2.5 to 7 us: the simulator's
 /// `host.tracking-fault`).
 const FAULT: f64 = 2.5e-6;
+/// A forecast that may be wrong is acted on if there is time for so many rounds like the next.
+const RETRIES: u32 = 10;
 /// Less is not worth a round, vCPU-seconds.
 const WORTH: f64 = 0.5e-3;
 
@@ -108,6 +112,7 @@ impl Whimbrel {
             memory: Memory::default(),
             stall: Stall::default(),
             look: Timestamp::ZERO,
+            why: None,
             went_on_at: None,
         })
     }
@@ -175,15 +180,20 @@ impl Whimbrel {
         let time = forecast.round(pending);
         let likely = forecast.downtime(next.pages * (0.5 * next.spread).exp());
         let at_worst = forecast.downtime(next.pages * (2.0 * next.spread).exp());
-        let in_time = time.saturating_mul(2).saturating_add(at_worst) < self.left(progress);
-        if at_worst > self.limit() || !in_time {
+        // With much time left, a round that goes wrong is made good by those after it.
+        let left = self.left(progress);
+        let once_more = time.saturating_mul(2).saturating_add(at_worst) < left && at_worst <= self.limit();
+        let again = time.saturating_add(self.limit()).saturating_mul(RETRIES) < left && likely <= self.limit();
+        if !once_more && !again {
             return None;
         }
-        let gain = downtime.saturating_sub(likely);
-        let price = next.pages * FAULT + self.stall.share().as_f64() * time.as_secs_f64() + WORTH;
+        let vcpus = f64::from(progress.vcpus);
+        let gain = downtime.saturating_sub(likely).mul_f64(vcpus);
+        let throttled = self.stall.share().as_f64() * time.as_secs_f64() * vcpus;
+        let price = next.pages * FAULT + throttled + WORTH;
         let price = Duration::try_from_secs_f64(price).unwrap_or(Duration::MAX);
         (gain > price).then(|| {
-            let left = ("downtime that a round more saves", Quantity::Duration(gain));
+            let left = ("vCPU time that a round more saves", Quantity::Duration(gain));
             let right = ("vCPU time that it costs", Quantity::Duration(price));
             Reason::new(left, Relation::Above, right)
                 .with("downtime now", Quantity::Duration(downtime))
@@ -275,15 +285,21 @@ impl Policy for Whimbrel {
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         match moment {
-            Moment::RoundStart => self.round_start(progress),
+            Moment::RoundStart => {
+                let verdict = self.round_start(progress);
+                self.why = Some(verdict.reason.clone());
+                verdict
+            }
+            // What was dirtied meanwhile is not known before the harvest that follows.
             Moment::RoundEnd => {
                 self.memory.round_ended(progress);
-                let reason = first_round(progress);
+                let reason = self.why.clone().unwrap_or_else(|| first_round(progress));
                 self.go_on(progress, reason)
             }
             Moment::Tick if progress.now < self.look => {
                 let until = Until { at: self.look, pending: Pages(0), bandwidth: None };
-                Verdict::new(Decision::Continue, first_round(progress)).holding(until)
+                let reason = self.why.clone().unwrap_or_else(|| first_round(progress));
+                Verdict::new(Decision::Continue, reason).holding(until)
             }
             Moment::Tick => self.look(progress),
         }

@@ -167,7 +167,8 @@ impl Stall {
         let progress = asked.progress;
         let time = progress.now.since(self.last).as_secs_f64();
         if self.since.is_some() {
-            self.spent += progress.dirtied.as_f64() * FAULT + self.share.as_f64() * time;
+            let throttled = self.share.as_f64() * time * f64::from(progress.vcpus);
+            self.spent += progress.dirtied.as_f64() * FAULT + throttled;
             self.seen.add(downtime);
         }
         self.last = progress.now;
@@ -187,7 +188,7 @@ impl Stall {
             let share = CpuShare::clamped(share);
             (path.rounds.is_some() && time < asked.left).then(|| WayOut {
                 throttle: Some(share),
-                cost: share.as_f64() * time.as_secs_f64(),
+                cost: share.as_f64() * time.as_secs_f64() * f64::from(asked.progress.vcpus),
                 time,
             })
         })
@@ -252,6 +253,6 @@ fn post_copy(asked: &Asked<'_>) -> Option<WayOut> {
     let downtime = forecast.downtime(0.0).saturating_add(first_pages);
     let follow = time_of(missing);
     let time = downtime.saturating_add(follow);
-    let cost = downtime.as_secs_f64() + WAITS * follow.as_secs_f64();
+    let cost = downtime.as_secs_f64() * f64::from(progress.vcpus) + WAITS * follow.as_secs_f64();
     (downtime <= asked.limit && time < asked.left).then_some(WayOut { throttle: None, cost, time })
 }
