@@ -11,14 +11,16 @@ mod encodings;
 mod validate;
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use whimbrel_core::layout::PageSize;
+use whimbrel_core::layout::{PageRun, PageSize};
 use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
 
 pub use self::encodings::{CompressionConfig, XbzrleConfig};
 pub use self::validate::ConfigError;
+use crate::trace::NamedTrace;
 
 /// 1 Gbit/s in bytes a second.
 const GIGABIT: Bandwidth = Bandwidth::from_bytes_per_second(NonZeroU64::new(125_000_000).unwrap());
@@ -126,6 +128,18 @@ pub struct WriterConfig {
     /// `zipf`: the exponent; the i-th hottest page gets writes in proportion to `i^-exponent`. Default
     /// 0.99: the constant of the YCSB benchmark, also used in the reference runs.
     pub exponent: f64,
+    /// `trace`: the trace that it plays back, whose pages are those of the guest. It takes the place of
+    /// `working-set`, `offset`, `rate`, `phases` and `write-cost`.
+    pub trace: Option<NamedTrace>,
+    /// `trace`: where in the trace it begins. Default 0s.
+    #[serde(with = "duration")]
+    pub trace_from: Duration,
+    /// `trace`: begin again at its end, rather than fall silent. Default true: a migration may take longer
+    /// than the trace.
+    pub repeat: bool,
+    /// `trace`: share of a vCPU that the traced guest used; with what is left it catches up after it was held
+    /// up. Default 1: it has no time to make up for anything.
+    pub busy: Share,
     /// When it begins, from the start of the migration. Default 0s.
     #[serde(with = "duration")]
     pub start: Duration,
@@ -160,6 +174,10 @@ impl Default for WriterConfig {
             hot_pages: Share::percent(10),
             hot_writes: Share::percent(90),
             exponent: 0.99,
+            trace: None,
+            trace_from: Duration::ZERO,
+            repeat: true,
+            busy: Share::ONE,
             start: Duration::ZERO,
             end: None,
             phases: Vec::new(),
@@ -167,6 +185,33 @@ impl Default for WriterConfig {
             write_at: WriteAt::Random,
             write_cost: Duration::from_nanos(200),
             catch_up: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Nanoseconds in a second, which a trace wants to play in one.
+const NANOSECONDS: f64 = 1e9;
+
+impl WriterConfig {
+    /// Writes a second that it wants while it has no phases; of a trace, nanoseconds of its time.
+    pub(crate) fn wanted_rate(&self) -> f64 {
+        if self.pattern == Pattern::Trace { NANOSECONDS } else { self.rate }
+    }
+
+    /// CPU seconds of a write; of a trace, of a nanosecond of its time.
+    pub(crate) fn cost_of_a_write(&self) -> f64 {
+        if self.pattern == Pattern::Trace {
+            self.busy.as_f64() / NANOSECONDS
+        } else {
+            self.write_cost.as_secs_f64()
+        }
+    }
+
+    /// The pages that it writes to, within its working set `set`.
+    pub(crate) fn written(&self, set: Range<u64>) -> Vec<Range<u64>> {
+        match self.trace.as_ref().and_then(NamedTrace::trace) {
+            Some(trace) if self.pattern == Pattern::Trace => trace.touched().map(PageRun::range).collect(),
+            _ => vec![set],
         }
     }
 }
@@ -206,6 +251,8 @@ pub enum Pattern {
     HotCold,
     /// The i-th hottest page in proportion to `i^-exponent`, hot pages scattered.
     Zipf,
+    /// Those of a trace, at its times.
+    Trace,
     /// None.
     Idle,
 }

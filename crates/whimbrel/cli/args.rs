@@ -36,7 +36,8 @@ pub(super) enum Command {
 /// What both ways to run a scenario have in common.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ScenarioArgs {
-    /// Scenario file (TOML); without one a built-in scenario is run.
+    /// Scenario file (TOML), or the name of a built-in workload such as database; without one a built-in scenario
+    /// is run.
     pub(super) scenario: Option<PathBuf>,
     /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s or policy.preset=xen-5; may be
     /// given many times.

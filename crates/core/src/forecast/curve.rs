@@ -37,6 +37,22 @@ pub struct Expected {
     pub spread: f64,
 }
 
+impl Expected {
+    /// By how many pages it is expected to stay below `pages`, where staying above counts as nothing: what
+    /// there is to win if one may try again. (The logarithm is taken for normal; Φ for the logistic curve
+    /// that is nearest to it, which is within 0.01.)
+    pub fn below(self, pages: f64) -> f64 {
+        if self.pages <= 0.0 || pages <= 0.0 {
+            return pages.max(0.0);
+        }
+        let spread = self.spread.max(1e-3);
+        let normal = |x: f64| 1.0 / (1.0 + (-1.702 * x).exp());
+        let far = (pages / self.pages).ln() / spread;
+        let mean = self.pages * (0.5 * spread * spread).exp();
+        (pages * normal(far) - mean * normal(far - spread)).max(0.0)
+    }
+}
+
 impl Default for DirtyCurve {
     fn default() -> Self {
         Self { points: [(0.0, 0.0); KEPT], count: 0 }

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 use whimbrel_core::units::duration;
-use whimbrel_sim::config::ConfigError;
+use whimbrel_sim::config::{ConfigError, Pattern};
 
 use super::document::{Document, Table, Value, quoted};
 use super::error::{Place, ScenarioError, excerpt};
@@ -17,13 +17,14 @@ use super::{Fidelity, RunConfig, Setup};
 pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, ScenarioError> {
     let mut sections = check(&document.root, true)?;
     let policy = PolicySpec::resolve(document, presets)?;
-    let setup = Setup {
+    let mut setup = Setup {
         guest: section(document, &mut sections, "guest")?,
         link: section(document, &mut sections, "link")?,
         host: section(document, &mut sections, "host")?,
         run: section(document, &mut sections, "run")?,
         policy,
     };
+    load_traces(document, &mut setup)?;
     let config = setup
         .guest
         .validate()
@@ -33,6 +34,20 @@ pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, 
         .and_then(|()| validate_run(&setup.run));
     config.map_err(|fault| ScenarioError::Config { at: document.place(&fault.key), fault })?;
     Ok(setup)
+}
+
+/// Reads the traces that writers play back.
+fn load_traces(document: &Document, setup: &mut Setup) -> Result<(), ScenarioError> {
+    for (index, writer) in setup.guest.writers.iter_mut().enumerate() {
+        let Some(trace) = writer.trace.as_mut().filter(|_| writer.pattern == Pattern::Trace) else {
+            continue;
+        };
+        *trace = document.files.trace(trace.name()).map_err(|source| {
+            let key = format!("guest.writers.{index}.trace");
+            ScenarioError::Trace { at: document.place(&key), key, source: Box::new(source) }
+        })?;
+    }
+    Ok(())
 }
 
 fn validate_run(run: &RunConfig) -> Result<(), ConfigError> {

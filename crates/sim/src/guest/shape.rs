@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::mask::{Law, Sampler, each_word};
+use super::replay::Replay;
 use super::rng::{Generator, below};
 use super::wear::Wear;
 use super::zipf::Zipf;
@@ -31,6 +32,8 @@ pub(super) enum Shape {
     Cycle(Range<u64>, f64),
     /// Scattered hot words.
     Zipf(Zipf),
+    /// A trace; its writes are nanoseconds of the trace's time.
+    Replay(Replay),
 }
 
 /// The bands of a hot and a cold part; the hot one has at least one page, and so has the cold one.
@@ -79,6 +82,7 @@ impl Shape {
             Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), below(rng, set.end - set.start) as f64)),
             Pattern::Zipf => Some(Self::Zipf(Zipf::new(set.clone(), config.exponent, rng))),
+            Pattern::Trace => Replay::new(config, rng).map(Self::Replay),
         }
     }
 
@@ -91,6 +95,10 @@ impl Shape {
             }
             Self::Cycle(set, _) => Some((set.start, set.end)),
             Self::Zipf(zipf) => Some(zipf.extent()),
+            Self::Replay(replay) => {
+                let extent = replay.extent();
+                Some((extent.start, extent.end))
+            }
         }
     }
 
@@ -103,6 +111,7 @@ impl Shape {
             Self::Cycle(set, _) if set.contains(&page) => 1.0 / (set.end - set.start) as f64,
             Self::Cycle(..) => 0.0,
             Self::Zipf(zipf) => zipf.share_of(page).unwrap_or(0.0),
+            Self::Replay(replay) => replay.weight(page),
         }
     }
 
@@ -130,6 +139,7 @@ impl Shape {
                 })
                 .sum(),
             Self::Zipf(zipf) => zipf.draw(to - from, sampler, sink),
+            Self::Replay(replay) => replay.draw(from, to, sink),
         }
     }
 
@@ -147,6 +157,7 @@ impl Shape {
                 cycle_runs(set, from + start, to + start).iter().fold(0, |mask, run| mask | lanes(run, word))
             }
             Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
+            Self::Replay(replay) => replay.draw_word(word, from, to),
         }
     }
 
@@ -163,6 +174,7 @@ impl Shape {
                 Wear { mean: 0.0, count: count as f64 }
             }),
             Self::Zipf(zipf) => zipf.share_of(page).map(mean),
+            Self::Replay(replay) => replay.wear(page, writes).map(|mean| Wear { mean, count: 0.0 }),
         }
     }
 
@@ -177,7 +189,23 @@ impl Shape {
             Self::Zipf(zipf) => {
                 zipf.groups().iter().map(|group| group.pages * (-writes * group.weight).exp()).sum()
             }
+            Self::Replay(replay) => replay.untouched(writes),
         }
+    }
+
+    /// Pages expected to be dirtied between two counts of writes.
+    pub(super) fn expected(&self, from: f64, to: f64) -> f64 {
+        match self {
+            // It is known.
+            Self::Replay(replay) => replay.draw(from, to, &mut |_, _| {}) as f64,
+            _ => self.untouched(0.0) - self.untouched(to - from),
+        }
+    }
+
+    /// Whether the first write to a page after a harvest costs a fault. What a trace tells was found by
+    /// tracking, so its time has the faults in it.
+    pub(super) fn pays_faults(&self) -> bool {
+        !matches!(self, Self::Replay(_))
     }
 
     /// The chance that the next write goes to a clean page: how fast [`Shape::untouched`] falls.
@@ -196,6 +224,7 @@ impl Shape {
                 .iter()
                 .map(|group| group.pages * group.weight * (-writes * group.weight).exp())
                 .sum(),
+            Self::Replay(replay) => replay.fresh(writes),
         }
     }
 }

@@ -54,12 +54,12 @@ impl Writer {
     ) -> Option<Self> {
         let shape = Shape::new(config, set, &mut layout)?;
         Some(Self {
-            shape,
             wish: Wish::new(config),
             ability: Ability {
-                write_cost: config.write_cost.as_secs_f64(),
+                write_cost: config.cost_of_a_write(),
                 catch_up: config.catch_up.as_secs_f64(),
                 cpu: 1.0,
+                pays_faults: shape.pays_faults(),
             },
             sampler: Sampler::new(writes),
             changed: 0,
@@ -71,6 +71,7 @@ impl Writer {
             toll: Toll::NONE,
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
+            shape,
         })
     }
 
@@ -229,6 +230,6 @@ impl Writer {
 
     /// Pages expected to be dirty after `writes`, from the last harvest on.
     pub(super) fn expected(&self, writes: f64) -> f64 {
-        self.shape.untouched(0.0) - self.shape.untouched(writes - self.harvested)
+        self.shape.expected(self.harvested, writes)
     }
 }

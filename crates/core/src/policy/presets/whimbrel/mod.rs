@@ -86,8 +86,8 @@ pub struct Whimbrel {
     look: Timestamp,
     /// Why the last round was begun.
     why: Option<Reason>,
-    /// It went on though it could have stopped, with so much downtime.
-    went_on_at: Option<Duration>,
+    /// What going on has cost since it could have stopped, vCPU-seconds.
+    gambled: f64,
 }
 
 /// Time between two looks inside a round.
@@ -101,6 +101,10 @@ const SPARE: (f64, Duration) = (0.03, Duration::from_millis(1));
 const FAULT: f64 = 2.5e-6;
 /// A forecast that may be wrong is acted on if there is time for so many rounds like the next.
 const RETRIES: u32 = 10;
+/// So many rounds ahead are reckoned when it is asked whether going on pays.
+const AHEAD: u32 = 8;
+/// Going on though it could stop may cost this share of what the pause would cost (ours).
+const GAMBLE: f64 = 0.5;
 /// Less is not worth a round, vCPU-seconds.
 const WORTH: f64 = 0.5e-3;
 
@@ -113,7 +117,7 @@ impl Whimbrel {
             stall: Stall::default(),
             look: Timestamp::ZERO,
             why: None,
-            went_on_at: None,
+            gambled: 0.0,
         })
     }
 
@@ -139,24 +143,21 @@ impl Whimbrel {
             return self.go_on(progress, first_round(progress));
         }
         self.memory.harvested(progress, self.stall.share());
-        let Some(forecast) = self.memory.forecast(progress, self.wanted.host, self.stall.share()) else {
+        let memory = self.memory;
+        let Some(forecast) = memory.forecast(progress, self.wanted.host, self.stall.share()) else {
             return self.go_on(progress, first_round(progress));
         };
         let (limit, pending) = (self.limit(), progress.pending.as_f64());
         let downtime = forecast.downtime(pending);
         if downtime > limit {
-            self.went_on_at = None;
             let left = self.left(progress);
-            let asked = Asked { forecast, progress, memory: &self.memory, limit, left };
+            let asked = Asked { forecast, progress, memory: &memory, limit, left };
             let choice = self.stall.choose(&asked, &self.wanted.intent);
             return choice.verdict(self.go_on(progress, choice.reason.clone()));
         }
         self.stall.ends();
         match self.worth_another(&forecast, progress, downtime) {
-            Some(reason) => {
-                self.went_on_at = Some(downtime);
-                self.go_on(progress, reason)
-            }
+            Some(reason) => self.go_on(progress, reason),
             None => Verdict::new(
                 Decision::Switchover { when: SwitchoverWhen::Now, forced: false },
                 whole_downtime(&forecast, progress, (downtime, Relation::AtMost), limit),
@@ -166,39 +167,51 @@ impl Whimbrel {
 
     /// Why the migration goes on though it could stop, if it pays.
     fn worth_another(
-        &self,
+        &mut self,
         forecast: &Forecast<'_>,
         progress: &Progress,
         downtime: Duration,
     ) -> Option<Reason> {
-        // A forecast that was wrong before is not believed twice.
-        if self.went_on_at.is_some_and(|before| downtime >= before) {
-            return None;
-        }
         let pending = progress.pending.as_f64();
         let next = forecast.next(pending)?;
         let time = forecast.round(pending);
-        let likely = forecast.downtime(next.pages * (0.5 * next.spread).exp());
-        let at_worst = forecast.downtime(next.pages * (2.0 * next.spread).exp());
-        // With much time left, a round that goes wrong is made good by those after it.
         let left = self.left(progress);
+        // With much time left, a round that goes wrong is made good by those after it.
+        let again = time.saturating_add(self.limit()).saturating_mul(RETRIES) < left;
+        let at_worst = forecast.downtime(next.pages * (2.0 * next.spread).exp());
         let once_more = time.saturating_mul(2).saturating_add(at_worst) < left && at_worst <= self.limit();
-        let again = time.saturating_add(self.limit()).saturating_mul(RETRIES) < left && likely <= self.limit();
-        if !once_more && !again {
+        if !again && !once_more {
             return None;
         }
         let vcpus = f64::from(progress.vcpus);
-        let gain = downtime.saturating_sub(likely).mul_f64(vcpus);
-        let throttled = self.stall.share().as_f64() * time.as_secs_f64() * vcpus;
-        let price = next.pages * FAULT + throttled + WORTH;
-        let price = Duration::try_from_secs_f64(price).unwrap_or(Duration::MAX);
-        (gain > price).then(|| {
-            let left = ("vCPU time that a round more saves", Quantity::Duration(gain));
-            let right = ("vCPU time that it costs", Quantity::Duration(price));
-            Reason::new(left, Relation::Above, right)
+        let second = |pages: f64| forecast.downtime(pages).as_secs_f64();
+        let throttled = self.stall.share().as_f64() * vcpus;
+        // One round and its chances, or several and what they lead to.
+        let price = next.pages * FAULT + throttled * time.as_secs_f64() + WORTH;
+        let chance = if again { next.below(pending) } else { (pending - next.pages).max(0.0) };
+        let mut best = (vcpus * (second(chance) - second(0.0)), price);
+        let (mut pages, mut total) = (next.pages, price);
+        for _ in 1..AHEAD {
+            let Some(then) = forecast.next(pages) else { break };
+            total += then.pages * FAULT + throttled * forecast.round(pages).as_secs_f64() + WORTH;
+            pages = then.pages;
+            let gain = vcpus * (downtime.as_secs_f64() - second(pages));
+            if gain - total > best.0 - best.1 {
+                best = (gain, total);
+            }
+        }
+        let budget = GAMBLE * vcpus * downtime.as_secs_f64();
+        if best.0 <= best.1 || self.gambled + price > budget {
+            return None;
+        }
+        self.gambled += price;
+        let lasting = |seconds| Quantity::Duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let left = ("vCPU time that going on saves", lasting(best.0));
+        Some(
+            Reason::new(left, Relation::Above, ("vCPU time that it costs", lasting(best.1)))
                 .with("downtime now", Quantity::Duration(downtime))
-                .with("pending then", Quantity::Pages(Pages(next.pages as u64)))
-        })
+                .with("pending then", Quantity::Pages(Pages(next.pages as u64))),
+        )
     }
 
     /// A look inside a round.
