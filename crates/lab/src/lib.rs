@@ -13,6 +13,7 @@
 pub mod chart;
 pub mod explain;
 pub mod import;
+pub mod intents;
 pub mod outcome;
 pub mod output;
 pub mod page;
