@@ -15,3 +15,4 @@ mod run;
 mod simulate;
 mod sweep;
 mod trace;
+mod tune;

@@ -4,6 +4,7 @@ mod compare;
 mod explain;
 mod pages;
 mod trace;
+mod tune;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
+pub(super) use self::tune::{FidelityArg, TuneArgs};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -43,6 +45,7 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     Sweep(SweepArgs),
     Compare(CompareArgs),
+    Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
     Trace(TraceArgs),

@@ -14,6 +14,7 @@ mod policies;
 mod simulate;
 mod sweep;
 mod trace;
+mod tune;
 mod validate;
 
 use std::io::{self, Write as _};
@@ -35,6 +36,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Compare(args) => compare::Comparing::ready(args).and_then(compare::Comparing::run),
+        Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
         Command::Policies(args) => policies::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
