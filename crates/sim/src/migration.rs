@@ -25,6 +25,7 @@ use whimbrel_core::units::{Pages, Timestamp};
 
 use self::post_copy::PostCopy;
 use crate::codec::Encoding;
+use crate::fluid::{self, NearThreshold};
 use crate::config::{ConfigError, Fidelity, GuestConfig, HostConfig, LinkConfig, PostCopyOrder};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};
@@ -115,6 +116,8 @@ pub struct Run {
     pub commit_as_told: Option<Duration>,
     /// From the pause until the network knows the guest's new place and the guest does something there.
     pub unreachable: Option<Duration>,
+    /// In a fluid simulation: the decision that hung on chance the most, if any did.
+    pub near_threshold: Option<NearThreshold>,
     /// Events and decisions, if they were recorded.
     pub journal: Journal,
     /// Whether anything of the migration was left at the source: tracking or a throttle.
@@ -171,6 +174,9 @@ impl From<MachineError> for SimError {
 ///
 /// [`SimError`] if it can't be simulated. A migration that fails is a [`Run`].
 pub fn simulate(setup: &Setup) -> Result<Run, SimError> {
+    if setup.fidelity == Fidelity::Fluid {
+        return fluid::simulate(setup);
+    }
     let mut migration = Migration::new(setup)?;
     migration.run()?;
     Ok(migration.into_run())
@@ -621,6 +627,7 @@ impl<'a> Migration<'a> {
             silence,
             commit_as_told,
             unreachable: announced.map(|announced| announced.max(seen)),
+            near_threshold: None,
             clean: !self.tracking && !self.throttled,
             guest_at,
             copy_exact: self.copy_exact,

@@ -1,0 +1,421 @@
+//! One migration in the mean: the core's two machines, and a guest, hosts and a link that are numbers.
+//!
+//! As [`crate::migration`] does for the exact simulation, it carries out what the machines ask for and
+//! reports back when it is done; it decides nothing. What differs is what is known of memory (a
+//! [`Field`] in place of page sets) and that many slices of sending are made as one.
+
+use std::time::Duration;
+
+use whimbrel_core::controller::{Controller, Harvested};
+use whimbrel_core::dirty::{Expected, Stock as _};
+use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
+use whimbrel_core::machine::{
+    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError, Source,
+    SourceAction, SourceEvent, SourcePhase, Transmit,
+};
+use whimbrel_core::throttle::Throttle;
+use whimbrel_core::units::{Bandwidth, Timestamp};
+
+use super::field::Field;
+use super::near::{NearThreshold, Watch};
+use super::queue::Queue;
+use super::sending::{Goal, Sending, Sent};
+use crate::guest::Guest;
+use crate::link::{Link, Nanos, timestamp};
+use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Setup, SimError};
+use crate::sender::{Costs, Sender};
+
+#[derive(Clone, Debug)]
+enum Event {
+    Source(SourceEvent),
+    Destination(DestinationEvent),
+    ArrivesHere(Message),
+    ArrivesThere(Message),
+    /// A parameter of the policy is changed: its place in the setup.
+    Change(usize),
+    Lost,
+    TimeLimit,
+}
+
+/// A migration in progress.
+#[derive(Clone, Debug)]
+pub(super) struct World<'a> {
+    setup: &'a Setup,
+    queue: Queue<Event>,
+    pub(super) source: Source<Expected>,
+    destination: Destination,
+    pub(super) guest: Guest,
+    link: Link,
+    pub(super) sending: Sending,
+    field: Field,
+    memory_gib: f64,
+    connected: bool,
+    tracking: bool,
+    throttled: bool,
+    pub(super) paused_at: Option<Timestamp>,
+    pub(super) handed_over: Option<Timestamp>,
+    runs_here: bool,
+    pub(super) runs_there: Option<Timestamp>,
+    pub(super) unchanged: f64,
+    /// Pages sent, and zero pages among them.
+    pub(super) pages: [f64; 2],
+    /// The variance of what the last harvest found pending.
+    variance: f64,
+    /// The bandwidth that the policy knew when it was asked last.
+    asked_with: Option<Bandwidth>,
+    watch: Watch,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(setup: &'a Setup, mut field: Field) -> Result<Self, SimError> {
+        let guest = Guest::expected(&setup.guest)?;
+        let layout = guest.layout().clone();
+        let page_size = layout.page_size();
+        let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
+        field.begin(&guest, &setup.guest, setup.zero_runs.as_deref())?;
+        let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
+        if !setup.journal {
+            controller = controller.without_journal();
+        }
+        if setup.every_tick {
+            controller = controller.asking_every_tick();
+        }
+        let configuration = Configuration {
+            id: MigrationId(setup.seed),
+            name: "guest".into(),
+            layout,
+            vcpus: setup.guest.vcpus,
+        };
+        let costs = Costs::new(&setup.host, &setup.link, page_size.bytes().0);
+        // Halfway in the first of the sawtooth's phases, which is chance.
+        let link = Link::new(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
+        let mut world = Self {
+            setup,
+            queue: Queue::new(),
+            source: Source::expecting(configuration, controller).with_patience(Duration::MAX),
+            destination: Destination::new(),
+            guest,
+            link,
+            sending: Sending::new(&setup.host, costs),
+            field,
+            memory_gib,
+            connected: true,
+            tracking: false,
+            throttled: false,
+            paused_at: None,
+            handed_over: None,
+            runs_here: true,
+            runs_there: None,
+            unchanged: 0.0,
+            pages: [0.0; 2],
+            variance: 0.0,
+            asked_with: None,
+            watch: Watch::default(),
+            now: Timestamp::ZERO,
+        };
+        world.plan();
+        Ok(world)
+    }
+
+    /// What happens whatever the machines do.
+    fn plan(&mut self) {
+        let at = |after: Duration| Timestamp::ZERO.saturating_add(after);
+        self.queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
+        self.queue.push(at(self.setup.time_limit), Event::TimeLimit);
+        if let Some(lost_at) = self.setup.link.lost_at {
+            self.queue.push(at(lost_at), Event::Lost);
+        }
+        for (index, change) in self.setup.changes.iter().enumerate() {
+            self.queue.push(at(change.at), Event::Change(index));
+        }
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(&mut self) -> Result<(), SimError> {
+        while let Some((at, event)) = self.queue.pop() {
+            if self.is_over() {
+                break;
+            }
+            self.now = at;
+            self.happens(event)?;
+            while let Some(action) = self.source.poll() {
+                self.act_at_source(action);
+            }
+            while let Some(action) = self.destination.poll() {
+                self.act_at_destination(action);
+            }
+        }
+        Ok(())
+    }
+
+    /// Neither side will do anything more.
+    fn is_over(&self) -> bool {
+        let doubt_stays = !self.connected;
+        let source = match self.source.phase() {
+            SourcePhase::Done => true,
+            SourcePhase::InDoubt => doubt_stays,
+            _ => false,
+        };
+        source
+            && match self.destination.phase() {
+                DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone => true,
+                DestinationPhase::Prepared => doubt_stays,
+                _ => false,
+            }
+    }
+
+    /// Tells the machines.
+    fn happens(&mut self, event: Event) -> Result<(), MachineError> {
+        let now = self.now;
+        match event {
+            Event::Source(event) => {
+                let harvested = matches!(event, SourceEvent::Harvested(_));
+                self.source.handle(now, event)?;
+                if harvested {
+                    self.look_at_the_verdict();
+                }
+            }
+            Event::Destination(event) => self.destination.handle(now, event)?,
+            Event::ArrivesHere(_) | Event::ArrivesThere(_) if !self.connected => {}
+            Event::ArrivesHere(message) => self.source.handle(now, SourceEvent::Received(message))?,
+            Event::ArrivesThere(message) => {
+                self.destination.handle(now, DestinationEvent::Received(message))?;
+            }
+            Event::Change(index) => self.change(index)?,
+            Event::Lost => {
+                self.connected = false;
+                self.source.handle(now, SourceEvent::Disconnected)?;
+                self.destination.handle(now, DestinationEvent::Disconnected)?;
+            }
+            // Once *go* is being written there is no way back.
+            Event::TimeLimit if !self.source.handoff().may_cancel() => {}
+            Event::TimeLimit => {
+                self.source.handle(now, SourceEvent::Cancel(CancelReason::TimeLimit))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the decision on what a harvest found hung on chance.
+    fn look_at_the_verdict(&mut self) {
+        let controller = self.source.controller();
+        if let Some(verdict) = controller.verdict() {
+            self.watch.look(controller.progress(), verdict, self.variance);
+        }
+    }
+
+    /// The closest decision, if it was near.
+    pub(super) fn near_threshold(&self) -> Option<NearThreshold> {
+        self.watch.near()
+    }
+
+    /// A change of the policy, if it is still asked.
+    fn change(&mut self, index: usize) -> Result<(), MachineError> {
+        let Some(PolicyChange { parameter, value, .. }) = self.setup.changes.get(index).cloned() else {
+            return Ok(());
+        };
+        let event = SourceEvent::Change { parameter, value };
+        let asked = event.kind().is_some_and(|kind| !self.source.phase().after(kind).is_empty());
+        if asked { self.source.handle(self.now, event) } else { Ok(()) }
+    }
+
+    fn act_at_source(&mut self, action: SourceAction) {
+        let host = &self.setup.host;
+        let now = self.now;
+        match action {
+            SourceAction::Send(message) => self.send_forward(message),
+            SourceAction::StartTracking => {
+                let ready = now.saturating_add(host.start_tracking_cost.mul_f64(self.memory_gib));
+                self.guest.start_tracking(ready, host.tracking_fault);
+                self.guest.count_writes(ready, self.field.counts_mut());
+                self.tracking = true;
+                self.later(ready, SourceEvent::TrackingStarted);
+            }
+            SourceAction::StopTracking => {
+                self.guest.stop_tracking(now);
+                self.tracking = false;
+                self.later(now, SourceEvent::TrackingStopped);
+            }
+            SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Harvest => self.harvest(),
+            SourceAction::Throttle(throttle) => {
+                self.guest.set_throttle(now, throttle);
+                self.throttled = !throttle.is_off();
+            }
+            SourceAction::Limit(limit) => self.sending.limit(limit),
+            SourceAction::Pause => {
+                self.guest.pause(now);
+                self.paused_at = Some(now);
+                self.runs_here = false;
+                let gate = if self.source.is_handing_over() { host.switchover_gate } else { Duration::ZERO };
+                self.later(now.saturating_add(host.pause).saturating_add(gate), SourceEvent::Paused);
+            }
+            SourceAction::SaveState => {
+                let section = Section { kind: "simulated".into(), version: 1, bytes: Vec::new() };
+                self.later(now.saturating_add(host.save_state), SourceEvent::Saved(vec![section]));
+            }
+            SourceAction::Resume => {
+                let resumed = now.saturating_add(host.resume);
+                self.guest.resume(resumed);
+                self.runs_here = true;
+                self.later(resumed, SourceEvent::Resumed);
+            }
+            SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), SourceEvent::Persisted),
+            SourceAction::Wake(at) if at < Timestamp::MAX => self.later(at, SourceEvent::Wake),
+            _ => {}
+        }
+    }
+
+    fn act_at_destination(&mut self, action: DestinationAction) {
+        let host = &self.setup.host;
+        let now = self.now;
+        match action {
+            DestinationAction::Send(message) => {
+                let bytes = (message.payload() + self.setup.link.message_overhead).as_f64();
+                let arrival = timestamp(self.link.back(nanos(now), bytes)).saturating_add(self.one_way());
+                if self.connected {
+                    self.queue.push(arrival, Event::ArrivesHere(message));
+                }
+            }
+            DestinationAction::Build(_) => self.there(now, DestinationEvent::Built),
+            DestinationAction::Restore(_) => {
+                self.there(now.saturating_add(host.restore_state), DestinationEvent::Restored);
+            }
+            DestinationAction::Persist(_) => {
+                self.there(now.saturating_add(host.persist), DestinationEvent::Persisted);
+            }
+            DestinationAction::Resume => {
+                let resumed = now.saturating_add(host.resume);
+                self.runs_there = Some(resumed);
+                // From here on it runs there, neither slowed nor tracked.
+                self.guest.stop_tracking(resumed);
+                self.guest.set_throttle(resumed, Throttle::Off);
+                self.guest.resume(resumed);
+                self.there(resumed, DestinationEvent::Resumed);
+            }
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let now = nanos(self.now);
+        let goal = self.goal(now, transmit);
+        let pending = self.source.backlog().expected().pages();
+        let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
+        let pages = if sent.all { f64::INFINITY } else { sent.pages };
+        let backlog = self.source.backlog_mut();
+        backlog.take(Expected::new(pages));
+        let told = sent.told(backlog.pending());
+        self.count(&sent);
+        self.later(timestamp(sent.at), SourceEvent::Transmitted(told));
+    }
+
+    fn count(&mut self, sent: &Sent) {
+        self.pages[0] += sent.pages;
+        self.pages[1] += sent.zero;
+    }
+
+    /// How far to send in one go.
+    fn goal(&mut self, now: Nanos, transmit: Transmit) -> Goal {
+        let Some(slice) = transmit.slice else { return Goal::Everything };
+        let slice = slice.as_nanos() as f64;
+        let controller = self.source.controller();
+        // A policy that was asked with another bandwidth may have said too early or too late a time.
+        let bandwidth = controller.progress().bandwidth;
+        if !alike(bandwidth, self.asked_with) {
+            self.asked_with = bandwidth;
+            self.source.ask_at_the_next_tick();
+        }
+        match self.source.controller().holds_until() {
+            Some(until) => {
+                let before = self.interrupted_at().min(self.link.changes_at(now));
+                Goal::Until { slice, until, before }
+            }
+            None => Goal::Slice(slice),
+        }
+    }
+
+    /// When something happens next that is not the machines' doing.
+    fn interrupted_at(&self) -> Nanos {
+        let from_outside = |event: &Event| matches!(event, Event::Change(_) | Event::Lost | Event::TimeLimit);
+        self.queue.first(from_outside).map_or(f64::INFINITY, nanos)
+    }
+
+    fn harvest(&mut self) {
+        let host = &self.setup.host;
+        let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
+        // A guest that was paused early meets the gate when it is handed over.
+        let held = self.source.controller().progress().paused && self.source.is_handing_over();
+        let begun = if held { begun.saturating_add(host.switchover_gate) } else { begun };
+        let done = begun.saturating_add(host.harvest_cost.mul_f64(self.memory_gib));
+        self.sending.begin_round();
+        self.guest.fetch(done, self.field.counts_mut());
+        let found = self.field.harvest();
+        self.unchanged += self.guest.found(found.dirty);
+        self.variance = found.variance;
+        let backlog = self.source.backlog_mut();
+        let left_over = backlog.pending();
+        backlog.harvest_to(Expected::new(found.pending));
+        let dirtied = Expected::new(found.dirty).count();
+        let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
+        self.later(done, SourceEvent::Harvested(harvested));
+    }
+
+    fn send_forward(&mut self, message: Message) {
+        let mut bytes = (message.payload() + self.setup.link.message_overhead).as_f64();
+        let state = matches!(message, Message::State(_));
+        if state {
+            bytes += self.setup.guest.state.as_f64();
+        }
+        let now = nanos(self.now);
+        let [wake, full] = self.link.levels();
+        let accepted = self.link.flow(now, 0.0, bytes, f64::midpoint(wake, full));
+        if state {
+            self.handed_over = Some(timestamp(accepted));
+        }
+        let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
+        if self.connected {
+            self.queue.push(arrival, Event::ArrivesThere(message));
+        }
+    }
+
+    fn one_way(&self) -> Duration {
+        self.setup.link.round_trip / 2
+    }
+
+    fn later(&mut self, at: Timestamp, event: SourceEvent) {
+        self.queue.push(at, Event::Source(event));
+    }
+
+    fn there(&mut self, at: Timestamp, event: DestinationEvent) {
+        self.queue.push(at, Event::Destination(event));
+    }
+
+    /// Whether tracking or a throttle was left at the source.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.tracking && !self.throttled
+    }
+
+    /// Where the guest runs.
+    pub(super) fn guest_at(&self) -> GuestAt {
+        match (self.runs_here, self.runs_there.is_some()) {
+            (true, false) => GuestAt::Source,
+            (false, true) => GuestAt::Destination,
+            (false, false) => GuestAt::Nowhere,
+            (true, true) => GuestAt::Both,
+        }
+    }
+}
+
+/// Whether two bandwidths differ by less than half a percent.
+fn alike(one: Option<Bandwidth>, other: Option<Bandwidth>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => (one.as_f64() - other.as_f64()).abs() <= 0.005 * other.as_f64(),
+        (one, other) => one == other,
+    }
+}
+
+fn nanos(at: Timestamp) -> f64 {
+    at.as_nanos() as f64
+}
