@@ -226,10 +226,10 @@ impl Link {
     }
 
     /// Hands over `bytes` that take the sender `busy` to make, evenly; gives the time at which the last of
-    /// them is in the queue, which is then at `level` if it was full: for who wants the mean over all phases
-    /// of its sawtooth, halfway between where writers wake and full.
+    /// them is in the queue. It then holds at most `level`, if it would hold more than `most` without
+    /// waiting: the means over the phases of its sawtooth, for who wants no single one.
     #[inline]
-    pub(crate) fn flow(&mut self, now: Nanos, busy: Nanos, bytes: f64, level: f64) -> Nanos {
+    pub(crate) fn flow(&mut self, now: Nanos, busy: Nanos, bytes: f64, [most, level]: [f64; 2]) -> Nanos {
         let made = now + busy;
         let begun = self.drained.max(now);
         let done = begun + bytes * self.current.nanos_per_byte;
@@ -240,10 +240,12 @@ impl Link {
         }
         // The wire can't have carried what was not made.
         self.drained = self.drained.max(made);
-        if (self.drained - made) * self.current.rate <= self.buffer && made >= self.current.from {
-            return made;
-        }
-        if self.queued(made) <= self.buffer { made } else { made.max(self.falls_to(level)) }
+        let queued = if made >= self.current.from {
+            (self.drained - made) * self.current.rate
+        } else {
+            self.queued(made)
+        };
+        if queued <= most { made } else { made.max(self.falls_to(level)) }
     }
 
     /// How many bytes can be handed over from `now` until `then`, so that the queue is at `level` at most.

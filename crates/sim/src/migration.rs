@@ -25,8 +25,8 @@ use whimbrel_core::units::{Pages, Timestamp};
 
 use self::post_copy::PostCopy;
 use crate::codec::Encoding;
-use crate::fluid::{self, NearThreshold};
 use crate::config::{ConfigError, Fidelity, GuestConfig, HostConfig, LinkConfig, PostCopyOrder};
+use crate::fluid::{self, NearThreshold};
 use crate::guest::{Detail, Generator, Guest, Lost, stream};
 use crate::link::{Link, timestamp};
 use crate::queue::Queue;

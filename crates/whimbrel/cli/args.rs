@@ -42,6 +42,29 @@ pub(super) struct ScenarioArgs {
     /// given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// Page by page, or in expected numbers of pages at a million migrations in seconds: short for
+    /// --set run.fidelity=LEVEL.
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(super) fidelity: Option<FidelityArg>,
+}
+
+/// How finely guests are simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FidelityArg {
+    /// Every page
+    Exact,
+    /// Expected numbers of pages: the mean of exact runs
+    Fluid,
+}
+
+impl FidelityArg {
+    /// The override that it is short for.
+    pub(super) const fn as_override(self) -> &'static str {
+        match self {
+            Self::Exact => "run.fidelity=exact",
+            Self::Fluid => "run.fidelity=fluid",
+        }
+    }
 }
 
 /// Simulate one migration: rounds with each decision and its reason, the downtime, the totals.
@@ -103,6 +126,7 @@ pub(super) enum SimulateFormat {
 Examples:
   whimbrel sweep
   whimbrel sweep scenario.toml --out results --jobs 4
+  whimbrel sweep --fidelity fluid
   whimbrel sweep --set run.repeat=20 --set policy.downtime-limit=100ms --format csv")]
 pub(super) struct SweepArgs {
     #[command(flatten)]

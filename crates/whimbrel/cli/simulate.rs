@@ -34,8 +34,9 @@ pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) ->
         if let Some(imported) = &instead.policy {
             scenario.replace_policy(&imported.policy(), &imported.names())?;
         }
+        let fidelity = args.fidelity.map(|fidelity| fidelity.as_override().to_owned());
         let overrides: Vec<&String> =
-            instead.before.iter().chain(&args.overrides).chain(&instead.after).collect();
+            instead.before.iter().chain(&fidelity).chain(&args.overrides).chain(&instead.after).collect();
         if !overrides.is_empty() {
             scenario.apply_overrides(&overrides)?;
         }

@@ -346,7 +346,6 @@ impl Backlog {
     pub fn seek(&mut self, page: PageNumber) {
         self.cursor = if page.0 < self.pending.numbers() { page.0 } else { 0 };
     }
-
 }
 
 impl Backlog<Expected> {

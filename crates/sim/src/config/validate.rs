@@ -327,6 +327,25 @@ impl HostConfig {
         })
     }
 
+    /// Checks that a fluid simulation covers it: whether a page can be encoded depends on what became of that
+    /// very page, and which ones are left out hangs on when each is reached.
+    ///
+    /// # Errors
+    ///
+    /// The first key that it does not cover.
+    pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
+        let other = "leaving it out, or `run.fidelity = \"exact\"`";
+        let used = [
+            (self.xbzrle.cache.is_some(), "host.xbzrle.cache"),
+            (self.compression.ratio.is_some(), "host.compression.ratio"),
+            (self.skip_redirtied, "host.skip-redirtied"),
+        ];
+        match used.iter().find(|(used, _)| *used) {
+            Some(&(_, key)) => Err(ConfigError::new(key, "set in a fluid simulation", other)),
+            None => Ok(()),
+        }
+    }
+
     /// Checks what depends on the size of a page.
     ///
     /// # Errors

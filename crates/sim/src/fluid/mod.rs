@@ -15,8 +15,8 @@ use whimbrel_core::journal::Journal;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::Pages;
 
-pub use self::near::NearThreshold;
 use self::field::Field;
+pub use self::near::NearThreshold;
 use self::world::World;
 use crate::codec::Encoding;
 use crate::config::ConfigError;
@@ -36,20 +36,11 @@ fn check(setup: &Setup) -> Result<(), SimError> {
     setup.host.validate()?;
     setup.host.validate_for(setup.guest.page_size)?;
     setup.link.validate()?;
-    let refused = |key: &str, value: &str| {
-        Err(SimError::from(ConfigError::new(key, value, "with `run.fidelity = \"exact\"` only")))
-    };
-    if setup.host.xbzrle.cache.is_some() {
-        return refused("host.xbzrle.cache", "used by a fluid simulation");
-    }
-    if setup.host.compression.ratio.is_some() {
-        return refused("host.compression.ratio", "used by a fluid simulation");
-    }
-    if setup.host.skip_redirtied {
-        return refused("host.skip-redirtied", "true in a fluid simulation");
-    }
+    setup.host.validate_for_fluid()?;
     if setup.policy.needs().post_copy {
-        return refused("policy.preset", &format!("`{}` in a fluid simulation", setup.policy.name()));
+        let policy = format!("`{}` in a fluid simulation", setup.policy.name());
+        let other = "one without post-copy, or `run.fidelity = \"exact\"`";
+        return Err(ConfigError::new("policy.preset", policy, other).into());
     }
     let mut trial = setup.policy.clone();
     let mut changes: Vec<_> = setup.changes.iter().collect();

@@ -34,7 +34,8 @@ impl Watch {
         let deviation = (variance + 0.25).sqrt();
         let deviations = distance / deviation;
         if deviations <= NEAR && self.closest.is_none_or(|closest| deviations < closest.deviations) {
-            self.closest = Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });
+            self.closest =
+                Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });
         }
     }
 

@@ -26,8 +26,15 @@ pub(super) struct Sending {
     window: Nanos,
     /// Bytes that may pass in a window.
     quota: f64,
+    /// When the window in progress began, and what has passed in it.
+    since: Nanos,
+    used: f64,
     /// Bytes of syncs that are due.
     sync_due: f64,
+    /// The sender slept since the queue was empty or a slice ended.
+    slept: bool,
+    /// Nothing was sent yet.
+    fresh: bool,
 }
 
 /// Where to stop.
@@ -83,7 +90,11 @@ impl Sending {
             batch: f64::from(host.send_batch),
             window: host.limit_window.as_nanos() as f64,
             quota: f64::INFINITY,
+            since: 0.0,
+            used: 0.0,
             sync_due: 0.0,
+            slept: false,
+            fresh: true,
         }
     }
 
@@ -98,14 +109,19 @@ impl Sending {
         };
     }
 
+    /// Whether the link carries more in a window than may pass.
+    pub(super) fn is_limited(&self, link: &Link) -> bool {
+        self.quota < link.rate() * self.window
+    }
+
     pub(super) fn begin_round(&mut self) {
         self.sync_due += self.costs.sync;
     }
 
     /// How long a slice lasts that was asked to last `slice`.
     pub(super) fn tick(&self, slice: Nanos, link: &Link) -> Nanos {
-        if self.quota < f64::INFINITY {
-            return self.window.max(slice);
+        if self.is_limited(link) {
+            return self.window;
         }
         match link.rest() {
             // Asleep most of the time: it wakes after a whole number of rests.
@@ -124,11 +140,13 @@ impl Sending {
         link: &mut Link,
     ) -> Sent {
         let mut sent = Sent { at: now, ..Sent::default() };
+        // Where in its slice a sender is when it begins is chance.
+        let part = if std::mem::take(&mut self.fresh) { 0.5 } else { 1.0 };
         let bound = match goal {
             Goal::Everything => Bound { at: f64::INFINITY, pages: f64::INFINITY },
             Goal::Slice(slice) => {
                 let tick = self.next_tick(slice, field, link);
-                Bound { at: now + tick, pages: f64::INFINITY }
+                Bound { at: now + part * tick, pages: f64::INFINITY }
             }
             Goal::Until { slice, until, before } => {
                 let tick = self.next_tick(slice, field, link);
@@ -137,10 +155,14 @@ impl Sending {
         };
         let sync = std::mem::take(&mut self.sync_due);
         if sync > 0.0 {
-            sent.at = link.flow(sent.at, 0.0, sync, link.levels()[1]);
+            sent.at = self.message(sent.at, sync, link);
             sent.bytes += sync;
         }
-        self.scan(bound, &mut sent, field, link);
+        if self.is_limited(link) {
+            self.send_limited(bound, &mut sent, field, link);
+        } else {
+            self.scan(bound, &mut sent, field, link);
+        }
         sent
     }
 
@@ -183,7 +205,7 @@ impl Sending {
     fn pages_in(&self, tick: Nanos, field: &Field, link: &Link) -> f64 {
         let Some(ahead) = field.ahead() else { return 0.0 };
         let (bytes, busy) = self.of_a_page(&ahead);
-        let bytes_in = if self.quota < f64::INFINITY { self.quota } else { link.rate() * tick };
+        let bytes_in = if self.is_limited(link) { self.quota } else { link.rate() * tick };
         (bytes_in / bytes).min(tick / busy)
     }
 
@@ -196,11 +218,10 @@ impl Sending {
         (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
     }
 
-    fn scan(&self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
+    fn scan(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
         let [wake, full] = link.levels();
         // A batch was copied when the sender looks at the clock.
         let at_tick = (wake + self.batch * self.costs.page_bytes).min(full);
-        let halfway = f64::midpoint(wake, full);
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
             let here = ahead.pages();
@@ -213,12 +234,17 @@ impl Sending {
             }
             let pages = pages.max(0.0);
             let stops = pages < here - 1e-9;
-            let level = if stops { at_tick } else { halfway };
-            sent.at = link.flow(sent.at, pages * busy, pages * bytes, level);
+            let levels =
+                if stops { [at_tick; 2] } else { [self.most(sent.at, link), f64::midpoint(wake, full)] };
+            let made = sent.at + pages * busy;
+            sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
+            self.slept |= sent.at > made;
             sent.pages += pages;
             sent.zero += pages * ahead.zero;
             sent.bytes += pages * bytes;
             if stops {
+                // A tick finds the queue where writers wake, whatever it was before.
+                self.slept = false;
                 if bound.at < f64::INFINITY && sent.pages < bound.pages - 1e-9 {
                     sent.at = sent.at.max(bound.at);
                 }
@@ -228,5 +254,62 @@ impl Sending {
             field.pass(ahead.to);
         }
         sent.all = true;
+    }
+
+    /// How much the queue holds, at most, when the sender goes on at `now`. Full is full; but where it stands
+    /// in its sawtooth is chance after the sender slept, and then it holds half a quantum less on average,
+    /// before as behind.
+    fn most(&mut self, now: Nanos, link: &Link) -> f64 {
+        let [wake, full] = link.levels();
+        self.slept &= link.drained(now) > now;
+        if self.slept { f64::midpoint(wake, full) } else { full }
+    }
+
+    /// Hands a message over.
+    pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
+        let [wake, full] = link.levels();
+        let most = self.most(now, link);
+        link.flow(now, 0.0, bytes, [most, f64::midpoint(wake, full)])
+    }
+
+    /// The same where a window's quota binds: it goes out at the beginning of each window.
+    fn send_limited(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
+        if sent.at >= self.since + self.window {
+            (self.since, self.used) = (sent.at, 0.0);
+        }
+        let windows = ((bound.at - self.since) / self.window + 1e-9).floor();
+        let most = windows * self.quota - self.used;
+        while let Some(ahead) = field.ahead() {
+            self.meet(&ahead, link);
+            let (bytes, _) = self.of_a_page(&ahead);
+            let here = ahead.pages();
+            let pages = here.min(bound.pages - sent.pages).min((most - sent.bytes) / bytes).max(0.0);
+            sent.pages += pages;
+            sent.zero += pages * ahead.zero;
+            sent.bytes += pages * bytes;
+            if pages < here - 1e-9 {
+                field.pass(ahead.from + pages / ahead.density);
+                // A stop is the end of a window; on average, where it falls is chance.
+                self.pass_windows((self.used + sent.bytes) / self.quota);
+                sent.at = sent.at.max(self.since);
+                return;
+            }
+            field.pass(ahead.to);
+        }
+        sent.all = true;
+        let last = (self.used + sent.bytes - 1e-9).max(0.0) % self.quota;
+        let windows = ((self.used + sent.bytes - 1e-9) / self.quota).floor().max(0.0);
+        if windows >= 1.0 {
+            self.pass_windows(windows);
+            sent.at = sent.at.max(self.since);
+        }
+        self.used = last;
+        let most = self.most(sent.at, link);
+        sent.at = link.flow(sent.at, 0.0, last.min(sent.bytes), [most; 2]);
+    }
+
+    fn pass_windows(&mut self, count: f64) {
+        self.since += count * self.window;
+        self.used = 0.0;
     }
 }

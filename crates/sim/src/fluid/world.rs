@@ -318,8 +318,12 @@ impl<'a> World<'a> {
 
     /// How far to send in one go.
     fn goal(&mut self, now: Nanos, transmit: Transmit) -> Goal {
-        let Some(slice) = transmit.slice else { return Goal::Everything };
-        let slice = slice.as_nanos() as f64;
+        let slice = match transmit.slice {
+            Some(slice) => slice.as_nanos() as f64,
+            // A window that is full ends a slice too, and the policy is asked.
+            None if self.sending.is_limited(&self.link) && !transmit.last => 0.0,
+            None => return Goal::Everything,
+        };
         let controller = self.source.controller();
         // A policy that was asked with another bandwidth may have said too early or too late a time.
         let bandwidth = controller.progress().bandwidth;
@@ -369,8 +373,7 @@ impl<'a> World<'a> {
             bytes += self.setup.guest.state.as_f64();
         }
         let now = nanos(self.now);
-        let [wake, full] = self.link.levels();
-        let accepted = self.link.flow(now, 0.0, bytes, f64::midpoint(wake, full));
+        let accepted = self.sending.message(now, bytes, &mut self.link);
         if state {
             self.handed_over = Some(timestamp(accepted));
         }
