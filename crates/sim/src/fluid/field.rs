@@ -183,6 +183,39 @@ impl Field {
         Found { dirty: found.dirty, pending, variance }
     }
 
+    /// More pages than writers dirty in so many seconds.
+    pub(super) fn most_dirty(&self, seconds: f64, config: &GuestConfig) -> f64 {
+        let page = config.page_size.bytes().as_f64();
+        let most = config.writers.iter().map(|writer| {
+            let phases = writer.phases.iter().map(|phase| phase.rate);
+            let rate = phases.fold(writer.rate, f64::max);
+            (rate * seconds).min(writer.working_set.as_f64() / page)
+        });
+        most.sum()
+    }
+
+    /// How many pages fewer the last harvest would have found dirty, had it come earlier by the share `part` of
+    /// the time since the one before.
+    pub(super) fn dirty_in_the_last(&mut self, part: f64) -> f64 {
+        if self.writers == 0 {
+            return 0.0;
+        }
+        let last = self.harvests() - 1;
+        let early = self.counts.len();
+        for writer in 0..self.writers {
+            let [before, now] = [last - 1, last].map(|harvest| self.counts[harvest * self.writers + writer]);
+            self.counts.push(now - (now - before) * part.clamp(0.0, 1.0));
+        }
+        let shares = self.pieces.iter().zip(&self.fresh);
+        let fewer = shares.map(|(piece, now)| {
+            let then = self.written(piece, last - 1, last + 1);
+            (piece.pages.end - piece.pages.start) * (now.mean - then.mean)
+        });
+        let fewer = fewer.sum();
+        self.counts.truncate(early);
+        fewer
+    }
+
     fn harvest_nothing(&mut self) -> Found {
         self.settle_after(0);
         let (pending, variance) = self.look_ahead();

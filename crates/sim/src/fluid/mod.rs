@@ -6,6 +6,7 @@
 //! `docs/fluid.md` says, unless the result says that it may.
 
 mod field;
+mod mean;
 mod near;
 mod queue;
 mod sending;
@@ -17,7 +18,7 @@ use whimbrel_core::units::Pages;
 
 use self::field::Field;
 pub use self::near::NearThreshold;
-use self::world::World;
+use self::world::{Split, World};
 use crate::codec::Encoding;
 use crate::config::ConfigError;
 use crate::migration::{Run, Setup, SimError};
@@ -25,9 +26,18 @@ use crate::migration::{Run, Setup, SimError};
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut world = World::new(setup, Field::default())?;
-    world.run()?;
-    Ok(into_run(world, setup))
+    let mut open = vec![(1.0, World::new(setup, Field::default())?)];
+    let mut ends = Vec::new();
+    while let Some((share, mut world)) = open.pop() {
+        match world.run()? {
+            None => ends.push((share, into_run(world, setup))),
+            Some(Split { from, ways: [(one, this), (other, that)] }) => {
+                open.push((share * one, from.clone().taking(this)));
+                open.push((share * other, from.taking(that)));
+            }
+        }
+    }
+    Ok(mean::of(ends))
 }
 
 /// Refuses what the fluid model does not cover.

@@ -45,7 +45,32 @@ pub(super) enum Goal {
     /// A slice of sending so long.
     Slice(Nanos),
     /// The first slice of this length at which `until` may hold, or the last before `before`.
-    Until { slice: Nanos, until: Until, before: Nanos },
+    Until { slice: Nanos, until: Until, before: Nanos, ticks: Ticks },
+}
+
+/// What is known of how ticks lie to what is pending at them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Ticks {
+    /// Nothing: the first tick at which no more than so many pages are pending finds anything from so many
+    /// to as many less as leave in a tick, all equally likely.
+    #[default]
+    Anywhere,
+    /// What is pending now is known to so many pages more or fewer.
+    Known(f64),
+    /// That tick finds from so many to so many pages.
+    Finds([f64; 2]),
+}
+
+/// A tick at which the policy's answer may have changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Crossing {
+    /// Pages from which on it may have.
+    pub(super) threshold: f64,
+    /// From how many to how many are pending, all equally likely.
+    pub(super) pending: [f64; 2],
+    /// Pages that leave in a tick.
+    pub(super) per_tick: f64,
+    pub(super) tick: Nanos,
 }
 
 /// What was sent.
@@ -57,6 +82,8 @@ pub(super) struct Sent {
     pub(super) bytes: f64,
     /// Everything.
     pub(super) all: bool,
+    /// It ended with a tick at which the policy's answer may have changed because of what is pending.
+    pub(super) crossing: Option<Crossing>,
 }
 
 impl Sent {
@@ -78,8 +105,43 @@ impl Sent {
 struct Bound {
     /// Not beyond this time.
     at: Nanos,
-    /// Not more pages than this.
-    pages: f64,
+    /// Not much beyond where so few pages are pending.
+    aim: Option<Aim>,
+}
+
+/// Ends a scan with the tick after fewer pages are pending than a threshold.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    threshold: f64,
+    /// Pages pending when the scan begins.
+    pending: f64,
+    tick: Nanos,
+    /// The part of the first tick that is left.
+    part: f64,
+    ticks: Ticks,
+}
+
+impl Aim {
+    /// What is pending at that tick, from how many to how many pages, if `per_tick` leave in a tick.
+    fn finds(&self, per_tick: f64) -> [f64; 2] {
+        let anywhere = [self.threshold - per_tick, self.threshold];
+        match self.ticks {
+            Ticks::Finds(pending) => pending,
+            // Rounds that long are told apart by chance of their own.
+            Ticks::Known(half) if half < per_tick / 3.0 => {
+                let ticks = |pending: f64| ((pending - self.threshold) / per_tick).ceil().max(1.0);
+                let [first, last] = [ticks(self.pending - half), ticks(self.pending + half)];
+                let after = self.pending - last * per_tick;
+                if first < last { anywhere } else { [after - half, after + half] }
+            }
+            _ if self.pending - self.threshold < per_tick / 2.0 => {
+                // It was above the threshold a moment ago: the next tick.
+                let after = self.pending - self.part * per_tick;
+                [after, after]
+            }
+            _ => anywhere,
+        }
+    }
 }
 
 impl Sending {
@@ -143,14 +205,20 @@ impl Sending {
         // Where in its slice a sender is when it begins is chance.
         let part = if std::mem::take(&mut self.fresh) { 0.5 } else { 1.0 };
         let bound = match goal {
-            Goal::Everything => Bound { at: f64::INFINITY, pages: f64::INFINITY },
+            Goal::Everything => Bound { at: f64::INFINITY, aim: None },
             Goal::Slice(slice) => {
                 let tick = self.next_tick(slice, field, link);
-                Bound { at: now + part * tick, pages: f64::INFINITY }
+                Bound { at: now + part * tick, aim: None }
             }
-            Goal::Until { slice, until, before } => {
+            Goal::Until { slice, until, before, ticks } => {
                 let tick = self.next_tick(slice, field, link);
-                self.bound(now, pending, tick, (until, before), field, link)
+                let threshold = until.pending.0 as f64;
+                let aim = Aim { threshold, pending, tick, part, ticks };
+                let next = now + part * tick;
+                let whole = ((before - now) / tick).floor();
+                let last = if whole >= 1.0 { now + whole * tick } else { next };
+                let at = (until.at.as_nanos() as f64 + tick / 2.0).max(next).min(last);
+                Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
         let sync = std::mem::take(&mut self.sync_due);
@@ -180,33 +248,21 @@ impl Sending {
         }
     }
 
-    /// Where the first tick falls at which `until` may hold, on average.
-    fn bound(
-        &self,
-        now: Nanos,
-        pending: f64,
-        tick: Nanos,
-        (until, before): (Until, Nanos),
-        field: &Field,
-        link: &Link,
-    ) -> Bound {
-        let next = now + tick;
-        let whole = ((before - now) / tick).floor();
-        let last = if whole >= 1.0 { now + whole * tick } else { next };
-        let timely = (until.at.as_nanos() as f64 + tick / 2.0).max(next).min(last);
-        let per_tick = self.pages_in(tick, field, link);
-        let left = until.pending.0 as f64 - per_tick / 2.0;
-        // At least one tick, and what is left of the last one is not worth another.
-        let pages = (pending - left).max(per_tick);
-        Bound { at: timely, pages }
-    }
-
-    /// Pages that leave in a tick, of those that come next.
-    fn pages_in(&self, tick: Nanos, field: &Field, link: &Link) -> f64 {
-        let Some(ahead) = field.ahead() else { return 0.0 };
-        let (bytes, busy) = self.of_a_page(&ahead);
+    /// Pages of this memory that leave in a tick.
+    fn pages_in(&self, tick: Nanos, ahead: &Ahead, link: &Link) -> f64 {
+        let (bytes, busy) = self.of_a_page(ahead);
         let bytes_in = if self.is_limited(link) { self.quota } else { link.rate() * tick };
         (bytes_in / bytes).min(tick / busy)
+    }
+
+    /// How many pages are sent in all up to the tick that `bound` aims at, if it falls into this memory.
+    fn aimed(&self, bound: &Bound, ahead: &Ahead, link: &Link) -> (f64, Option<Crossing>) {
+        let Some(aim) = bound.aim else { return (f64::INFINITY, None) };
+        let per_tick = self.pages_in(aim.tick, ahead, link);
+        let pending = aim.finds(per_tick);
+        let pages = aim.pending - f64::midpoint(pending[0], pending[1]);
+        let crossing = Crossing { threshold: aim.threshold, pending, per_tick, tick: aim.tick };
+        (pages, Some(crossing))
     }
 
     /// Bytes and time of the sender of an average page of this memory.
@@ -226,7 +282,8 @@ impl Sending {
             self.meet(&ahead, link);
             let here = ahead.pages();
             let (bytes, busy) = self.of_a_page(&ahead);
-            let mut pages = here.min(bound.pages - sent.pages);
+            let (most, crossing) = self.aimed(&bound, &ahead, link);
+            let mut pages = here.min(most - sent.pages);
             if bound.at < f64::INFINITY {
                 let room = link.room(sent.at, bound.at, at_tick) / bytes;
                 let time = (bound.at - sent.at) / busy;
@@ -245,7 +302,9 @@ impl Sending {
             if stops {
                 // A tick finds the queue where writers wake, whatever it was before.
                 self.slept = false;
-                if bound.at < f64::INFINITY && sent.pages < bound.pages - 1e-9 {
+                if sent.pages >= most - 1e-9 {
+                    sent.crossing = crossing;
+                } else if bound.at < f64::INFINITY {
                     sent.at = sent.at.max(bound.at);
                 }
                 field.pass(ahead.from + pages / ahead.density);
@@ -283,7 +342,8 @@ impl Sending {
             self.meet(&ahead, link);
             let (bytes, _) = self.of_a_page(&ahead);
             let here = ahead.pages();
-            let pages = here.min(bound.pages - sent.pages).min((most - sent.bytes) / bytes).max(0.0);
+            let (aimed, crossing) = self.aimed(&bound, &ahead, link);
+            let pages = here.min(aimed - sent.pages).min((most - sent.bytes) / bytes).max(0.0);
             sent.pages += pages;
             sent.zero += pages * ahead.zero;
             sent.bytes += pages * bytes;
@@ -292,6 +352,7 @@ impl Sending {
                 // A stop is the end of a window; on average, where it falls is chance.
                 self.pass_windows((self.used + sent.bytes) / self.quota);
                 sent.at = sent.at.max(self.since);
+                sent.crossing = crossing.filter(|_| sent.pages >= aimed - 1e-9);
                 return;
             }
             field.pass(ahead.to);

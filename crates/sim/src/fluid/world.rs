@@ -19,11 +19,27 @@ use whimbrel_core::units::{Bandwidth, Timestamp};
 use super::field::Field;
 use super::near::{NearThreshold, Watch};
 use super::queue::Queue;
-use super::sending::{Goal, Sending, Sent};
+use super::sending::{Crossing, Goal, Sending, Sent, Ticks};
 use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Setup, SimError};
 use crate::sender::{Costs, Sender};
+
+/// The longest slice that splits are looked for with, nanoseconds: QEMU's.
+const SLICE: Nanos = 51e6;
+/// A way that fewer than this share of the phases take is none.
+const LEAST: f64 = 0.02;
+/// A run is split no more often than this on the way to any end.
+const MOST_SPLITS: u32 = 4;
+
+/// Where what follows hangs on where a tick falls, which is chance.
+#[derive(Debug)]
+pub(super) struct Split<'a> {
+    /// The world before that tick.
+    pub(super) from: Box<World<'a>>,
+    /// How many of the cases go which way.
+    pub(super) ways: [(f64, Ticks); 2],
+}
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -63,6 +79,17 @@ pub(super) struct World<'a> {
     variance: f64,
     /// The bandwidth that the policy knew when it was asked last.
     asked_with: Option<Bandwidth>,
+    ticks: Ticks,
+    /// The tick at which the policy's answer may have changed, if the last slice ended with one.
+    crossing: Option<Crossing>,
+    /// How it stood before that, if the decision may hang on where the ticks lie.
+    checkpoint: Option<Box<World<'a>>>,
+    /// Sending that was asked for and is still to be done, in a checkpoint.
+    again: Option<Transmit>,
+    /// How often it was split already.
+    pub(super) splits: u32,
+    /// The last harvest.
+    harvested_at: Timestamp,
     watch: Watch,
     pub(super) now: Timestamp,
 }
@@ -111,6 +138,12 @@ impl<'a> World<'a> {
             pages: [0.0; 2],
             variance: 0.0,
             asked_with: None,
+            ticks: Ticks::Anywhere,
+            crossing: None,
+            checkpoint: None,
+            again: None,
+            splits: 0,
+            harvested_at: Timestamp::ZERO,
             watch: Watch::default(),
             now: Timestamp::ZERO,
         };
@@ -131,8 +164,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Runs to the end.
-    pub(super) fn run(&mut self) -> Result<(), SimError> {
+    /// Runs to the end, or to where it splits.
+    pub(super) fn run(&mut self) -> Result<Option<Split<'a>>, SimError> {
         while let Some((at, event)) = self.queue.pop() {
             if self.is_over() {
                 break;
@@ -140,13 +173,15 @@ impl<'a> World<'a> {
             self.now = at;
             self.happens(event)?;
             while let Some(action) = self.source.poll() {
-                self.act_at_source(action);
+                if let Some(split) = self.act_at_source(action) {
+                    return Ok(Some(split));
+                }
             }
             while let Some(action) = self.destination.poll() {
                 self.act_at_destination(action);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Neither side will do anything more.
@@ -220,7 +255,7 @@ impl<'a> World<'a> {
         if asked { self.source.handle(self.now, event) } else { Ok(()) }
     }
 
-    fn act_at_source(&mut self, action: SourceAction) {
+    fn act_at_source(&mut self, action: SourceAction) -> Option<Split<'a>> {
         let host = &self.setup.host;
         let now = self.now;
         match action {
@@ -229,6 +264,7 @@ impl<'a> World<'a> {
                 let ready = now.saturating_add(host.start_tracking_cost.mul_f64(self.memory_gib));
                 self.guest.start_tracking(ready, host.tracking_fault);
                 self.guest.count_writes(ready, self.field.counts_mut());
+                self.harvested_at = ready;
                 self.tracking = true;
                 self.later(ready, SourceEvent::TrackingStarted);
             }
@@ -238,7 +274,7 @@ impl<'a> World<'a> {
                 self.later(now, SourceEvent::TrackingStopped);
             }
             SourceAction::Transmit(transmit) => self.transmit(transmit),
-            SourceAction::Harvest => self.harvest(),
+            SourceAction::Harvest => return self.harvest(),
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
                 self.throttled = !throttle.is_off();
@@ -265,6 +301,7 @@ impl<'a> World<'a> {
             SourceAction::Wake(at) if at < Timestamp::MAX => self.later(at, SourceEvent::Wake),
             _ => {}
         }
+        None
     }
 
     fn act_at_destination(&mut self, action: DestinationAction) {
@@ -302,7 +339,15 @@ impl<'a> World<'a> {
         let now = nanos(self.now);
         let goal = self.goal(now, transmit);
         let pending = self.source.backlog().expected().pages();
+        self.checkpoint = None;
+        if let Goal::Until { until, .. } = goal
+            && self.may_split(now, pending, until.pending.0 as f64)
+        {
+            self.checkpoint = Some(Box::new(self.before(transmit)));
+        }
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
+        self.ticks = Ticks::Anywhere;
+        self.crossing = sent.crossing;
         let pages = if sent.all { f64::INFINITY } else { sent.pages };
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(pages));
@@ -334,7 +379,7 @@ impl<'a> World<'a> {
         match self.source.controller().holds_until() {
             Some(until) => {
                 let before = self.interrupted_at().min(self.link.changes_at(now));
-                Goal::Until { slice, until, before }
+                Goal::Until { slice, until, before, ticks: self.ticks }
             }
             None => Goal::Slice(slice),
         }
@@ -346,7 +391,57 @@ impl<'a> World<'a> {
         self.queue.first(from_outside).map_or(f64::INFINITY, nanos)
     }
 
-    fn harvest(&mut self) {
+    /// This world with the action still to be carried out.
+    fn before(&self, transmit: Transmit) -> Self {
+        let mut before = self.clone();
+        before.again = Some(transmit);
+        before
+    }
+
+    /// Whether what a harvest finds after the next tick that matters may be enough and may not, by where
+    /// that tick falls: only if few pages are dirtied until then.
+    fn may_split(&self, now: Nanos, pending: f64, threshold: f64) -> bool {
+        if pending <= threshold || self.splits >= MOST_SPLITS {
+            return false;
+        }
+        let page = self.sending.costs().page_bytes;
+        let left = (pending - threshold) * page / self.link.rate();
+        let since = now - nanos(self.harvested_at) + left + 2.0 * SLICE;
+        self.field.most_dirty(since * 1e-9, &self.setup.guest) < 3.0 * SLICE * self.link.rate() / page
+    }
+
+    /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
+    fn split(&mut self, dirty: f64, length: f64) -> Option<Split<'a>> {
+        let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
+        let checkpoint = self.checkpoint.take()?;
+        // A tick later fewer pages are left and more are dirty.
+        let more = self.field.dirty_in_the_last(tick / length) / per_tick;
+        if more >= 0.95 {
+            return None;
+        }
+        let middle = f64::midpoint(low, high);
+        self.ticks = Ticks::Known((high - low) / 2.0 * (1.0 - more));
+        let enough = (threshold + 0.5 - dirty - middle * more) / (1.0 - more);
+        let share = (enough - low) / (high - low);
+        if share > LEAST && share < 1.0 - LEAST {
+            let below = (share, Ticks::Finds([low, enough]));
+            let above = (1.0 - share, Ticks::Finds([enough, high]));
+            return Some(Split { from: checkpoint, ways: [below, above] });
+        }
+        None
+    }
+
+    /// Takes one of the ways from where it splits.
+    pub(super) fn taking(mut self, way: Ticks) -> Self {
+        self.ticks = way;
+        self.splits += 1;
+        if let Some(transmit) = self.again.take() {
+            self.transmit(transmit);
+        }
+        self
+    }
+
+    fn harvest(&mut self) -> Option<Split<'a>> {
         let host = &self.setup.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
         // A guest that was paused early meets the gate when it is handed over.
@@ -360,10 +455,15 @@ impl<'a> World<'a> {
         self.variance = found.variance;
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
+        let left = backlog.expected().pages();
         backlog.harvest_to(Expected::new(found.pending));
         let dirtied = Expected::new(found.dirty).count();
         let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
         self.later(done, SourceEvent::Harvested(harvested));
+        let length = done.since(self.harvested_at).as_nanos() as f64;
+        self.harvested_at = done;
+        self.ticks = Ticks::Anywhere;
+        self.split(found.pending - left, length)
     }
 
     fn send_forward(&mut self, message: Message) {
