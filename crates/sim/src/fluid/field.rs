@@ -183,15 +183,29 @@ impl Field {
         Found { dirty: found.dirty, pending, variance }
     }
 
-    /// More pages than writers dirty in so many seconds.
-    pub(super) fn most_dirty(&self, seconds: f64, config: &GuestConfig) -> f64 {
-        let page = config.page_size.bytes().as_f64();
-        let most = config.writers.iter().map(|writer| {
-            let phases = writer.phases.iter().map(|phase| phase.rate);
-            let rate = phases.fold(writer.rate, f64::max);
-            (rate * seconds).min(writer.working_set.as_f64() / page)
+    /// How many pages would be dirty `time` nanoseconds after the last harvest, if writers go on as they did
+    /// for `length` nanoseconds before it, or as they want to at most.
+    pub(super) fn would_be_dirty(&mut self, time: f64, length: Option<f64>, guest: &Guest) -> f64 {
+        if self.writers == 0 {
+            return 0.0;
+        }
+        let (harvests, end) = (self.harvests(), self.counts.len());
+        for writer in 0..self.writers {
+            let last = self.counts[end - self.writers + writer];
+            let pace = match length {
+                Some(length) if harvests > 1 => {
+                    (last - self.counts[end - 2 * self.writers + writer]) / length
+                }
+                _ => guest.peak(writer) * 1e-9,
+            };
+            self.counts.push(last + pace * time);
+        }
+        let dirty = self.pieces.iter().map(|piece| {
+            (piece.pages.end - piece.pages.start) * self.written(piece, harvests - 1, harvests).mean
         });
-        most.sum()
+        let dirty = dirty.sum();
+        self.counts.truncate(end);
+        dirty
     }
 
     /// How many pages fewer the last harvest would have found dirty, had it come earlier by the share `part` of
@@ -201,7 +215,7 @@ impl Field {
             return 0.0;
         }
         let last = self.harvests() - 1;
-        let early = self.counts.len();
+        let end = self.counts.len();
         for writer in 0..self.writers {
             let [before, now] = [last - 1, last].map(|harvest| self.counts[harvest * self.writers + writer]);
             self.counts.push(now - (now - before) * part.clamp(0.0, 1.0));
@@ -212,7 +226,7 @@ impl Field {
             (piece.pages.end - piece.pages.start) * (now.mean - then.mean)
         });
         let fewer = fewer.sum();
-        self.counts.truncate(early);
+        self.counts.truncate(end);
         fewer
     }
 
@@ -304,7 +318,8 @@ impl Field {
                         let zero = if first { piece.zero } else { 0.0 };
                         self.ahead.push(Ahead { from, to, density: share.mean, zero, first });
                         pending += (to - from) * share.mean;
-                        variance += (to - from) * share.variance;
+                        variance +=
+                            (to - from) * share.variance + self.luck_of_place(piece, to - from, share);
                     }
                 }
             }
@@ -313,6 +328,19 @@ impl Field {
             self.round_is_over = true;
         }
         (pending, variance)
+    }
+
+    /// The variance of how much of a stretch of a piece is among what a writer wrote in turn, who may be
+    /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
+    /// anywhere; what an arc leaves out has the same variance.)
+    fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
+        let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
+        let [Layer { form: Form::InTurn(pages), .. }] = layers else { return 0.0 };
+        let half = |part: f64| part.min(pages - part).max(0.0);
+        let (one, other) = (half(stretch), half(share.mean * pages));
+        let (short, long) = (one.min(other), one.max(other));
+        let square = short * short * (long - short / 3.0) / pages;
+        (square - (one * other / pages).powi(2)).max(0.0)
     }
 
     /// The share of a piece's pages that were written between two harvests.

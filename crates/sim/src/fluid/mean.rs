@@ -58,8 +58,7 @@ pub(super) fn of(mut ends: Vec<(f64, Run)>) -> Run {
     if let Some(PostCopyReport { length, missing, .. }) = &mut run.report.post_copy {
         let of = |run: &Run| run.report.post_copy.map(|post_copy| post_copy.length).unwrap_or_default();
         *length = time(&of);
-        *missing =
-            Pages(whole(&|run| run.report.post_copy.map_or(0, |post_copy| post_copy.missing.0)));
+        *missing = Pages(whole(&|run| run.report.post_copy.map_or(0, |post_copy| post_copy.missing.0)));
     }
     let near = ends.iter().filter_map(|(_, run)| run.near_threshold);
     run.near_threshold = near.min_by(|one, other| one.deviations.total_cmp(&other.deviations));

@@ -16,6 +16,9 @@ use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
 
+/// The window over which policies with ticks measure the bandwidth, nanoseconds.
+const FIRST_LOOK: Nanos = 1e8;
+
 /// The sending half of the source host.
 #[derive(Clone, Debug)]
 pub(super) struct Sending {
@@ -173,7 +176,12 @@ impl Sending {
 
     /// Whether the link carries more in a window than may pass.
     pub(super) fn is_limited(&self, link: &Link) -> bool {
-        self.quota < link.rate() * self.window
+        self.quota <= link.rate() * self.window * (1.0 + 1e-9)
+    }
+
+    /// Starts the limiter's first window.
+    pub(super) fn begin(&mut self, now: Nanos) {
+        self.since = now;
     }
 
     pub(super) fn begin_round(&mut self) {
@@ -202,20 +210,20 @@ impl Sending {
         link: &mut Link,
     ) -> Sent {
         let mut sent = Sent { at: now, ..Sent::default() };
-        // Where in its slice a sender is when it begins is chance.
-        let part = if std::mem::take(&mut self.fresh) { 0.5 } else { 1.0 };
         let bound = match goal {
             Goal::Everything => Bound { at: f64::INFINITY, aim: None },
             Goal::Slice(slice) => {
                 let tick = self.next_tick(slice, field, link);
+                let part = self.part(tick);
                 Bound { at: now + part * tick, aim: None }
             }
             Goal::Until { slice, until, before, ticks } => {
                 let tick = self.next_tick(slice, field, link);
+                let part = self.part(tick);
                 let threshold = until.pending.0 as f64;
                 let aim = Aim { threshold, pending, tick, part, ticks };
                 let next = now + part * tick;
-                let whole = ((before - now) / tick).floor();
+                let whole = ((before - now) / tick).ceil() - 1.0;
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
                 let at = (until.at.as_nanos() as f64 + tick / 2.0).max(next).min(last);
                 Bound { at, aim: (pending > threshold).then_some(aim) }
@@ -232,6 +240,14 @@ impl Sending {
             self.scan(bound, &mut sent, field, link);
         }
         sent
+    }
+
+    /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
+    /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
+    /// this look comes half a tick late.
+    fn part(&mut self, tick: Nanos) -> f64 {
+        let part = (FIRST_LOOK / tick + 0.5).fract();
+        if std::mem::take(&mut self.fresh) && part > 0.0 { part } else { 1.0 }
     }
 
     fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Nanos {

@@ -13,6 +13,7 @@ use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError, Source,
     SourceAction, SourceEvent, SourcePhase, Transmit,
 };
+use whimbrel_core::policy::BandwidthWindow;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, Timestamp};
 
@@ -77,8 +78,8 @@ pub(super) struct World<'a> {
     pub(super) pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
-    /// The bandwidth that the policy knew when it was asked last.
-    asked_with: Option<Bandwidth>,
+    /// The last bandwidth that was another than the one before, and when it was seen.
+    asked_with: (Option<Bandwidth>, Nanos),
     ticks: Ticks,
     /// The tick at which the policy's answer may have changed, if the last slice ended with one.
     crossing: Option<Crossing>,
@@ -90,6 +91,8 @@ pub(super) struct World<'a> {
     pub(super) splits: u32,
     /// The last harvest.
     harvested_at: Timestamp,
+    /// And the one before it.
+    harvested_before: Option<Timestamp>,
     watch: Watch,
     pub(super) now: Timestamp,
 }
@@ -137,13 +140,14 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
-            asked_with: None,
+            asked_with: (None, f64::NEG_INFINITY),
             ticks: Ticks::Anywhere,
             crossing: None,
             checkpoint: None,
             again: None,
             splits: 0,
             harvested_at: Timestamp::ZERO,
+            harvested_before: None,
             watch: Watch::default(),
             now: Timestamp::ZERO,
         };
@@ -265,6 +269,7 @@ impl<'a> World<'a> {
                 self.guest.start_tracking(ready, host.tracking_fault);
                 self.guest.count_writes(ready, self.field.counts_mut());
                 self.harvested_at = ready;
+                self.sending.begin(nanos(ready));
                 self.tracking = true;
                 self.later(ready, SourceEvent::TrackingStarted);
             }
@@ -372,9 +377,15 @@ impl<'a> World<'a> {
         let controller = self.source.controller();
         // A policy that was asked with another bandwidth may have said too early or too late a time.
         let bandwidth = controller.progress().bandwidth;
-        if !alike(bandwidth, self.asked_with) {
-            self.asked_with = bandwidth;
+        if !alike(bandwidth, self.asked_with.0) {
+            self.asked_with = (bandwidth, now);
             self.source.ask_at_the_next_tick();
+        }
+        // What was measured once may be measured otherwise in the next window.
+        if let BandwidthWindow::Time(window) = self.source.controller().policy().cadence().bandwidth
+            && now - self.asked_with.1 < window.as_nanos() as f64
+        {
+            return Goal::Slice(slice);
         }
         match self.source.controller().holds_until() {
             Some(until) => {
@@ -400,14 +411,17 @@ impl<'a> World<'a> {
 
     /// Whether what a harvest finds after the next tick that matters may be enough and may not, by where
     /// that tick falls: only if few pages are dirtied until then.
-    fn may_split(&self, now: Nanos, pending: f64, threshold: f64) -> bool {
+    fn may_split(&mut self, now: Nanos, pending: f64, threshold: f64) -> bool {
         if pending <= threshold || self.splits >= MOST_SPLITS {
             return false;
         }
         let page = self.sending.costs().page_bytes;
         let left = (pending - threshold) * page / self.link.rate();
         let since = now - nanos(self.harvested_at) + left + 2.0 * SLICE;
-        self.field.most_dirty(since * 1e-9, &self.setup.guest) < 3.0 * SLICE * self.link.rate() / page
+        let length = self.harvested_before.map(|before| nanos(self.harvested_at) - nanos(before));
+        let dirty = self.field.would_be_dirty(since, length, &self.guest);
+        // Many of those may be among what is left.
+        dirty < 6.0 * SLICE * self.link.rate() / page
     }
 
     /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
@@ -461,6 +475,7 @@ impl<'a> World<'a> {
         let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
         self.later(done, SourceEvent::Harvested(harvested));
         let length = done.since(self.harvested_at).as_nanos() as f64;
+        self.harvested_before = Some(self.harvested_at);
         self.harvested_at = done;
         self.ticks = Ticks::Anywhere;
         self.split(found.pending - left, length)

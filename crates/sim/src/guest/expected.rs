@@ -68,6 +68,11 @@ impl Guest {
         self.writers.len()
     }
 
+    /// The most writes a second that a writer ever wants.
+    pub(crate) fn peak(&self, writer: usize) -> f64 {
+        self.writers.get(writer).map_or(0.0, Writer::peak)
+    }
+
     /// Adds to `counts` how often each writer has written up to `now`.
     pub(crate) fn count_writes(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
         self.advance(now);

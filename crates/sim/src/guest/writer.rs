@@ -88,6 +88,11 @@ impl Writer {
         &self.shape
     }
 
+    /// The highest rate that it ever wants.
+    pub(super) fn peak(&self) -> f64 {
+        self.wish.peak()
+    }
+
     /// Writes made up to the last [`Writer::change`].
     pub(super) fn made(&self) -> f64 {
         self.done.writes
