@@ -30,9 +30,18 @@ impl Watch {
     /// Looks at a verdict on what a harvest found, whose variance is known.
     pub(super) fn look(&mut self, progress: &Progress, verdict: &Verdict, variance: f64) {
         let Some(distance) = distance(progress, verdict) else { return };
+        self.note(progress, distance, variance);
+    }
+
+    /// Looks at a round that was sent in windows with a quota each: how many pages more or fewer would have
+    /// made it a window longer or shorter.
+    pub(super) fn look_at_windows(&mut self, progress: &Progress, distance: f64, variance: f64) {
+        self.note(progress, distance, variance);
+    }
+
+    fn note(&mut self, progress: &Progress, distance: f64, variance: f64) {
         // Counts are whole: half a page is no certainty.
-        let deviation = (variance + 0.25).sqrt();
-        let deviations = distance / deviation;
+        let deviations = distance / (variance + 0.25).sqrt();
         if deviations <= NEAR && self.closest.is_none_or(|closest| deviations < closest.deviations) {
             self.closest =
                 Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });

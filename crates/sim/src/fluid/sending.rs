@@ -85,6 +85,8 @@ pub(super) struct Sent {
     pub(super) bytes: f64,
     /// Everything.
     pub(super) all: bool,
+    /// How many pages more or fewer would have taken another number of the limiter's windows, if it binds.
+    pub(super) of_a_window: Option<f64>,
     /// It ended with a tick at which the policy's answer may have changed because of what is pending.
     pub(super) crossing: Option<Crossing>,
 }
@@ -380,6 +382,7 @@ impl Sending {
             self.pass_windows(windows);
             sent.at = sent.at.max(self.since);
         }
+        sent.of_a_window = Some(last.min(self.quota - last) / self.costs.page_bytes);
         self.used = last;
         let most = self.most(sent.at, link);
         sent.at = link.flow(sent.at, 0.0, last.min(sent.bytes), [most; 2]);

@@ -353,6 +353,9 @@ impl<'a> World<'a> {
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
+        if let Some(distance) = sent.of_a_window {
+            self.watch.look_at_windows(self.source.controller().progress(), distance, self.variance);
+        }
         let pages = if sent.all { f64::INFINITY } else { sent.pages };
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(pages));
