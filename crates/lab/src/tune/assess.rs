@@ -124,7 +124,7 @@ pub struct Sensitivity {
 
 impl Tuning {
     /// The members that no other betters, each set of scores once, by the first objective.
-    fn front(&self) -> Vec<Member> {
+    pub(super) fn front(&self) -> Vec<Member> {
         let members = self.search.members();
         let values: Vec<&[f64]> = members.iter().map(|member| &*member.values).collect();
         let start = self.plan.space.start();
