@@ -22,6 +22,7 @@ mod qemu;
 mod quick;
 mod search;
 mod vmware;
+mod whimbrel;
 mod xen;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCo
 pub use self::quick::Quick;
 pub use self::search::{Scale, Search};
 pub use self::vmware::VmwareSdps;
+pub use self::whimbrel::{Intent, Whimbrel};
 pub use self::xen::{AdaptiveRate, Clark2005, Xen5, XenClassic};
 
 use self::parameters::Given;
@@ -75,6 +77,7 @@ pub static PRESETS: &[PresetInfo] = &[
     managers::KUBEVIRT_LEGACY,
     managers::KUBEVIRT_STEPPED,
     managers::KUBEVIRT_STALL,
+    whimbrel::INFO,
 ];
 
 /// What is known about a preset.
