@@ -21,7 +21,7 @@ Examples:
   whimbrel tune kubevirt-stall --range max-downtime=300ms..900ms --fix poll-interval --choose better
   whimbrel tune kubevirt-stall --generations 100 --resume
 
-Searched are times, sizes, counts, shares and factors, each around its default; `whimbrel policies NAME` lists them.
+Searched are times, sizes, counts, shares and factors, each around its default (`whimbrel policies NAME` lists them).
 Permissions and other words are searched where --range names their values: --range allow-post-copy=off,on.")]
 pub(in crate::cli) struct TuneArgs {
     /// The preset, such as kubevirt-stall.
