@@ -65,7 +65,7 @@ pub(in crate::cli) struct TuneArgs {
     /// Seed of the search and of its runs.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) seed: u64,
-    /// How finely migrations are simulated, in place of what the scenarios say.
+    /// How finely the search simulates, in place of what the scenarios say; what it finds is judged as they say.
     #[arg(long, value_enum, value_name = "FIDELITY")]
     pub(in crate::cli) fidelity: Option<FidelityArg>,
     /// Number of threads; without it, one a core.
