@@ -21,7 +21,7 @@ Examples:
   whimbrel tune kubevirt-stall --range max-downtime=300ms..900ms --fix poll-interval --choose better
   whimbrel tune kubevirt-stall --generations 100 --resume
 
-Searched are times, sizes, counts, shares and factors, each around its default; `whimbrel policies NAME` lists them.
+Searched are times, sizes, counts, shares and factors, each around its default (`whimbrel policies NAME` lists them).
 Permissions and other words are searched where --range names their values: --range allow-post-copy=off,on.")]
 pub(in crate::cli) struct TuneArgs {
     /// The preset, such as kubevirt-stall.
@@ -65,7 +65,7 @@ pub(in crate::cli) struct TuneArgs {
     /// Seed of the search and of its runs.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) seed: u64,
-    /// How finely migrations are simulated, in place of what the scenarios say.
+    /// How finely the search simulates, in place of what the scenarios say; what it finds is judged as they say.
     #[arg(long, value_enum, value_name = "FIDELITY")]
     pub(in crate::cli) fidelity: Option<super::FidelityArg>,
     /// Number of threads; without it, one a core.
