@@ -45,7 +45,8 @@ impl Spread {
     fn sorted(values: impl Iterator<Item = f64>, levels: bool) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_unstable_by(f64::total_cmp);
-        let found = (!values.is_empty()).then(|| SHARES.map(|share| nearest_rank(&values, share).unwrap_or(0.0)));
+        let found =
+            (!values.is_empty()).then(|| SHARES.map(|share| nearest_rank(&values, share).unwrap_or(0.0)));
         Self::of_quantiles(found, levels)
     }
 
@@ -129,7 +130,10 @@ impl CellRecord {
             cell,
             runs: values.len() as u32,
             representative: representative(values),
-            converged: share(values.iter().filter(|value| value.converged).count() as u64, values.len() as u64),
+            converged: share(
+                values.iter().filter(|value| value.converged).count() as u64,
+                values.len() as u64,
+            ),
             outcomes,
             total_ms: Spread::sorted(completed().map(|value| value.total_ms), levels),
             downtime_ms: Spread::sorted(completed().map(|value| value.downtime_ms), levels),
@@ -163,7 +167,8 @@ impl CellRecord {
 }
 
 /// The names of the numbers whose spread is told, in the order of the columns.
-pub(super) const SPREADS: [&str; 5] = ["total_ms", "downtime_ms", "sent_bytes", "rounds", "disruption_vcpu_s"];
+pub(super) const SPREADS: [&str; 5] =
+    ["total_ms", "downtime_ms", "sent_bytes", "rounds", "disruption_vcpu_s"];
 
 /// The run in the middle by its total time, of those that completed if there are any.
 fn representative(values: &[Values]) -> u32 {

@@ -115,6 +115,7 @@ impl ResultDir {
             let unfinished = Unfinished::resume(path, &identity, &growing)?;
             return Self::begun_with(path, grid, tables, unfinished, MadeDirectories(Vec::new()), true);
         }
+        unfinished::check_idle(path)?;
         let made = MadeDirectories::make(path)?;
         if begin == Begin::New {
             check_origin(path)?;
@@ -135,6 +136,7 @@ impl ResultDir {
         made: MadeDirectories,
         worth: bool,
     ) -> Result<Self, SweepError> {
+        clean_up(path);
         let mut results = Self { path: path.to_owned(), tables, unfinished, made, worth };
         // The lines of names, unless they are there.
         let headers = [migrations_header(tables.format, grid), rounds_header(tables.format)];
@@ -167,7 +169,12 @@ impl ResultDir {
     }
 
     /// Adds a batch, the next in the order of the grid.
-    pub(super) fn add(&mut self, batch: &Batch, repeat: u64, tally: &mut Tally<'_>) -> Result<(), OutputError> {
+    pub(super) fn add(
+        &mut self,
+        batch: &Batch,
+        repeat: u64,
+        tally: &mut Tally<'_>,
+    ) -> Result<(), OutputError> {
         self.worth = true;
         self.made.keep();
         for (number, value) in (batch.from..).zip(&batch.values) {
@@ -232,22 +239,21 @@ impl ResultDir {
             files.push(self.cells_table(grid, &names_of_cells)?);
         }
         if self.tables.summary {
-            let table = policies_table(self.tables.format, &finished.policies);
-            files.push(self.table("policies", &table)?);
+            files.push(self.policies_table(finished)?);
         }
         files.push(self.file("scenario.toml", &scenario_file(scenario))?);
-        // All must be on the disk before the first one takes its place; tables with a row a run come last, so that a
-        // sweep that is cut here can still be resumed.
+        let rows = self.row_tables(grid, &mut files)?;
+        // All must be on the disk before the first one takes its place; tables that grew come last, so that a sweep
+        // that is cut here can still be resumed.
         let complete = files.into_iter().map(WholeFile::finish).collect::<Result<Vec<_>, _>>()?;
-        let rows = self.row_tables()?;
         self.made.keep();
         let mut files = complete.into_iter().map(FinishedFile::publish).collect::<Result<Vec<_>, _>>()?;
-        let scenario_at = files.len() - 1;
         for (from, to) in rows {
             put(&from, &to)?;
             files.push(to);
         }
-        files[scenario_at..].rotate_left(1);
+        // Named last: it is there to run the sweep again.
+        files.sort_by_key(|file| file.file_name().is_some_and(|name| name == "scenario.toml"));
         for stale in names().map(|name| self.path.join(name)) {
             if !files.contains(&stale) {
                 remove(&stale)?;
@@ -264,9 +270,9 @@ impl ResultDir {
         let cells = self.unfinished.cells()?;
         #[cfg(feature = "parquet")]
         if format == Format::Parquet {
-            let place = self.path.join("cells.parquet");
+            let header = cells_header(Format::Csv, grid, summary);
             let rows = cells.map(|cell| cell.map(|cell| cell_row(format, names, &cell, summary)));
-            return super::parquet::of_rows(&place, &header, rows);
+            return super::parquet::table(&self.path.join("cells.parquet"), "cells", &header, rows);
         }
         let mut file = WholeFile::create(&self.path.join(format!("cells.{}", format.extension())))?;
         file.write(&header)?;
@@ -276,31 +282,41 @@ impl ResultDir {
         Ok(file)
     }
 
-    /// A table that is there as text.
-    fn table(&self, name: &str, text: &str) -> Result<WholeFile, SweepError> {
+    /// The table of policies.
+    fn policies_table(&self, finished: &Finished) -> Result<WholeFile, SweepError> {
+        let format = self.tables.format;
+        let table = policies_table(format, &finished.policies);
         #[cfg(feature = "parquet")]
-        if self.tables.format == Format::Parquet {
-            let place = self.path.join(format!("{name}.parquet"));
-            return super::parquet::of_text(&place, text.as_bytes());
+        if format == Format::Parquet {
+            let header = policies_table(Format::Csv, &[]);
+            let rows = table.lines().map(|line| Ok(line.to_owned()));
+            return super::parquet::table(&self.path.join("policies.parquet"), "policies", &header, rows);
         }
-        Ok(self.file(&format!("{name}.{}", self.tables.format.extension()), text)?)
+        Ok(self.file(&format!("policies.{}", format.extension()), &table)?)
     }
 
-    /// Where the tables with a row a migration and a row a round are, and where they belong.
-    fn row_tables(&self) -> Result<Vec<(PathBuf, PathBuf)>, SweepError> {
-        let mut tables = Vec::new();
-        for (table, name) in growing(self.tables).iter().enumerate() {
-            let from = self.unfinished.table(table).to_owned();
-            #[cfg(feature = "parquet")]
-            if self.tables.format == Format::Parquet {
-                let name = name.replace(".csv", ".parquet");
-                let made = super::parquet::of_file(&from, &from.with_extension("parquet"))?;
-                tables.push((made, self.path.join(name)));
-                continue;
+    /// Where the tables that grew are and where they belong. Tables that are made of them are added to `files`.
+    #[cfg_attr(not(feature = "parquet"), allow(unused_variables))]
+    fn row_tables(
+        &self,
+        grid: &Grid,
+        files: &mut Vec<WholeFile>,
+    ) -> Result<Vec<(PathBuf, PathBuf)>, SweepError> {
+        let growing = growing(self.tables);
+        let tables = growing.iter().enumerate();
+        #[cfg(feature = "parquet")]
+        if self.tables.format == Format::Parquet {
+            let headers = [migrations_header(Format::Csv, grid), rounds_header(Format::Csv)];
+            for ((table, _), name) in tables.zip(TABLES) {
+                let place = self.path.join(format!("{name}.parquet"));
+                let rows = self.unfinished.table(table);
+                files.push(super::parquet::of_file(&place, name, &headers[table], rows)?);
             }
-            tables.push((from, self.path.join(name)));
+            return Ok(Vec::new());
         }
-        Ok(tables)
+        Ok(tables
+            .map(|(table, name)| (self.unfinished.table(table).to_owned(), self.path.join(name)))
+            .collect())
     }
 
     fn file(&self, name: &str, text: &str) -> Result<WholeFile, OutputError> {
@@ -315,6 +331,20 @@ impl Drop for ResultDir {
         if !self.worth {
             // Nobody is left to tell.
             let _ = unfinished::remove(&self.path, &all_growing());
+        }
+    }
+}
+
+/// Removes what a sweep that was killed while its results took their place left beside them.
+fn clean_up(results: &Path) {
+    let left = |name: &str| {
+        name.ends_with(".tmp")
+            && names().any(|known| name.strip_prefix('.').is_some_and(|rest| rest.starts_with(&known)))
+    };
+    for entry in fs::read_dir(results).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(left) {
+            // It is in nobody's way.
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

@@ -132,7 +132,7 @@ pub enum ResumeError {
         fault: String,
     },
     /// It is running.
-    #[error("cannot resume: the sweep in {} is running", path.display())]
+    #[error("the sweep in {} is running", path.display())]
     Running {
         /// The folder.
         path: PathBuf,

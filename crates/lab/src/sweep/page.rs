@@ -63,7 +63,11 @@ fn cells(names: &Names<'_>, finished: &Finished) -> Vec<Cell> {
         coords: names.positions(cell.cell),
         runs: cell.runs,
         converged: cell.converged,
-        outcomes: cell.outcomes.iter().map(|(outcome, count)| (outcome.as_str().to_owned(), *count)).collect(),
+        outcomes: cell
+            .outcomes
+            .iter()
+            .map(|(outcome, count)| (outcome.as_str().to_owned(), *count))
+            .collect(),
         total_ms: cell.total_ms.median,
         downtime_ms: cell.downtime_ms.median,
         downtime_p90_ms: cell.downtime_ms.p90,

@@ -35,8 +35,8 @@ impl Format {
     /// The same for rows while a sweep is not finished: what can't be appended to is made in the end.
     pub(super) const fn growing(self) -> &'static str {
         match self {
-            Self::JsonLines => "jsonl",
-            _ => "csv",
+            Self::Csv => "csv",
+            _ => "jsonl",
         }
     }
 }
@@ -223,7 +223,12 @@ fn json_line(text: &mut String, row: &impl Serialize) {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn of((cell, repetition): (u64, u32), policy: &'a str, at: &'a At, record: MigrationRecord) -> Self {
+    pub(super) fn of(
+        (cell, repetition): (u64, u32),
+        policy: &'a str,
+        at: &'a At,
+        record: MigrationRecord,
+    ) -> Self {
         Self { cell, repetition, policy, at, record }
     }
 
@@ -252,13 +257,13 @@ impl Rows {
                 round,
             };
             match format {
-                Format::JsonLines => json_line(&mut self.rounds, &row),
-                _ => csv::line(&mut self.rounds, row.fields()),
+                Format::Csv => csv::line(&mut self.rounds, row.fields()),
+                _ => json_line(&mut self.rounds, &row),
             }
         }
         match format {
-            Format::JsonLines => json_line(&mut self.migrations, &row),
-            _ => csv::line(&mut self.migrations, row.fields()),
+            Format::Csv => csv::line(&mut self.migrations, row.fields()),
+            _ => json_line(&mut self.migrations, &row),
         }
     }
 }
@@ -278,7 +283,7 @@ pub(super) fn rounds_header(format: Format) -> String {
 
 fn header(format: Format, names: impl Iterator<Item = String>) -> String {
     let mut line = String::new();
-    if format != Format::JsonLines {
+    if format == Format::Csv {
         csv::line(&mut line, names);
     }
     line
@@ -287,12 +292,16 @@ fn header(format: Format, names: impl Iterator<Item = String>) -> String {
 /// Names of the columns of spreads.
 fn spread_columns(levels: bool) -> impl Iterator<Item = String> {
     let names: Vec<_> = Spread::default().columns(levels).into_iter().map(|(name, _)| name).collect();
-    SPREADS.iter().flat_map(move |spread| names.clone().into_iter().map(move |name| format!("{spread}.{name}")))
+    SPREADS
+        .iter()
+        .flat_map(move |spread| names.clone().into_iter().map(move |name| format!("{spread}.{name}")))
 }
 
 fn spread_fields(spreads: &[Spread; 5], levels: bool) -> impl Iterator<Item = String> {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-    spreads.iter().flat_map(move |spread| spread.columns(levels).into_iter().map(move |(_, value)| number(value)))
+    spreads
+        .iter()
+        .flat_map(move |spread| spread.columns(levels).into_iter().map(move |(_, value)| number(value)))
 }
 
 /// The line of names of the cells table; none in JSON Lines.
@@ -306,7 +315,7 @@ pub(super) fn cells_header(format: Format, grid: &Grid, levels: bool) -> String 
 pub(super) fn cell_row(format: Format, names: &Names<'_>, cell: &CellRecord, levels: bool) -> String {
     let mut text = String::new();
     let (policy, at) = (names.policy(cell.cell), names.at(cell.cell));
-    if format == Format::JsonLines {
+    if format != Format::Csv {
         json_line(&mut text, &cell.stored(policy, &at));
         return text;
     }
@@ -341,11 +350,19 @@ pub(super) fn policies_table(format: Format, policies: &[PolicySummary]) -> Stri
     for summary in policies {
         let PolicySummary { policy, runs, converged, completed, .. } = summary;
         let spreads = summary.spreads.unwrap_or_default();
-        if format == Format::JsonLines {
+        if format != Format::Csv {
             let [total_ms, downtime_ms, sent_bytes, rounds, disruption_vcpu_s] = spreads;
             let (schema, runs, converged, completed) = (SCHEMA, *runs, *converged, *completed);
             let row = PolicyRow {
-                schema, policy, runs, converged, completed, total_ms, downtime_ms, sent_bytes, rounds,
+                schema,
+                policy,
+                runs,
+                converged,
+                completed,
+                total_ms,
+                downtime_ms,
+                sent_bytes,
+                rounds,
                 disruption_vcpu_s,
             };
             json_line(&mut text, &row);

@@ -65,7 +65,8 @@ impl Sketch {
         let Some((least, greatest)) = self.ends else {
             let mut sorted = self.exact.clone();
             sorted.sort_unstable_by(f64::total_cmp);
-            return (!sorted.is_empty()).then(|| shares.map(|share| nearest_rank(&sorted, share).unwrap_or(0.0)));
+            return (!sorted.is_empty())
+                .then(|| shares.map(|share| nearest_rank(&sorted, share).unwrap_or(0.0)));
         };
         let count = self.nothing + self.bins.values().sum::<u64>();
         let mut bins = self.bins.iter();

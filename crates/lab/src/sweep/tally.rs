@@ -60,7 +60,13 @@ pub(super) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     /// Goes on from these sums; `open` are the runs of the cell in progress.
-    pub(super) fn new(names: &'a Names<'a>, wanted: Wanted, sums: Sums, cell: u64, open: Vec<Values>) -> Self {
+    pub(super) fn new(
+        names: &'a Names<'a>,
+        wanted: Wanted,
+        sums: Sums,
+        cell: u64,
+        open: Vec<Values>,
+    ) -> Self {
         Self { names, wanted, sums, cell, values: open }
     }
 
@@ -97,8 +103,7 @@ impl<'a> Tally<'a> {
         if self.wanted.cells {
             self.sums.spreads.add(self.names.compared_index(self.cell), &self.values);
         }
-        let record =
-            self.wanted.cells.then(|| CellRecord::of(self.cell, &self.values, self.wanted.summary));
+        let record = self.wanted.cells.then(|| CellRecord::of(self.cell, &self.values, self.wanted.summary));
         self.values.clear();
         record
     }

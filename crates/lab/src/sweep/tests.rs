@@ -35,7 +35,8 @@ fn fresh(name: &str) -> PathBuf {
 fn sweep(dir: &Path, jobs: usize, format: Format, rounds: bool) -> Finished {
     let scenario = Scenario::parse(SMALL, "small.toml").expect("scenario");
     let grid = scenario.grid().expect("grid");
-    let options = Options { jobs: NonZeroUsize::new(jobs), stop: &AtomicBool::new(false), after_runs: &|_| {} };
+    let options =
+        Options { jobs: NonZeroUsize::new(jobs), stop: &AtomicBool::new(false), after_runs: &|_| {} };
     let tables = Tables { format, rounds, summary: false };
     let mut results = ResultDir::open(dir, &scenario, &grid, tables, Begin::New).expect("open");
     let finished = run(&grid, &options, &mut results).expect("run");
@@ -223,13 +224,20 @@ fn only_the_same_sweep_is_gone_on_with() {
     part(&dir, Begin::New, tables, 2, Some(5));
     assert!(refused(SMALL, tables, Begin::New).contains("go on with it by --resume"));
     let other = refused(&SMALL.replace("8MiB", "16MiB"), tables, Begin::Resume);
-    assert!(other.contains("another scenario: `memory = \"8MiB\"` was there, now `memory = \"16MiB\"`"), "{other}");
+    assert!(
+        other.contains("another scenario: `memory = \"8MiB\"` was there, now `memory = \"16MiB\"`"),
+        "{other}"
+    );
     let seed = refused(&SMALL.replace("[run]", "[run]\nseed = 7"), tables, Begin::Resume);
     assert!(seed.contains("`seed = 0` was there, now `seed = 7`"), "{seed}");
     let csv = Tables { format: Format::Csv, ..tables };
     assert!(refused(SMALL, csv, Begin::Resume).contains("its format is jsonl, not csv"));
-    assert!(refused(SMALL, Tables { rounds: true, ..tables }, Begin::Resume).contains("begun without --rounds"));
-    assert!(refused(SMALL, Tables { summary: true, ..tables }, Begin::Resume).contains("begun without --summary"));
+    assert!(
+        refused(SMALL, Tables { rounds: true, ..tables }, Begin::Resume).contains("begun without --rounds")
+    );
+    assert!(
+        refused(SMALL, Tables { summary: true, ..tables }, Begin::Resume).contains("begun without --summary")
+    );
     let path = dir.join("unfinished/sweep.json");
     let text = fs::read_to_string(&path).expect("read");
     fs::write(&path, text.replace(env!("CARGO_PKG_VERSION"), "0.0.1")).expect("write");
@@ -237,7 +245,10 @@ fn only_the_same_sweep_is_gone_on_with() {
     fs::write(&path, &text).expect("write");
     let rows = dir.join("unfinished/migrations.jsonl");
     fs::write(&rows, "").expect("write");
-    assert!(refused(SMALL, tables, Begin::Resume).contains("migrations.jsonl is damaged, 0 bytes long in place of"));
+    assert!(
+        refused(SMALL, tables, Begin::Resume)
+            .contains("migrations.jsonl is damaged, 0 bytes long in place of")
+    );
     // Given up.
     part(&dir, Begin::Anyway, tables, 2, None);
     assert!(!dir.join("unfinished").exists());
@@ -249,7 +260,8 @@ fn a_sweep_that_runs_is_not_gone_on_with() {
     let scenario = Scenario::parse(SMALL, "small.toml").expect("scenario");
     let grid = scenario.grid().expect("grid");
     let running = ResultDir::open(&dir, &scenario, &grid, Tables::default(), Begin::New).expect("open");
-    let error = ResultDir::open(&dir, &scenario, &grid, Tables::default(), Begin::Resume).expect_err("running");
+    let error =
+        ResultDir::open(&dir, &scenario, &grid, Tables::default(), Begin::Resume).expect_err("running");
     assert!(error.to_string().contains("is running"), "{error}");
     drop(running);
 }
@@ -257,8 +269,10 @@ fn a_sweep_that_runs_is_not_gone_on_with() {
 #[test]
 fn a_cell_put_together_from_parts_is_the_cell_of_the_scenario() {
     let text = SMALL.replace("[sweep]", "[sweep]\n\"run.time-limit\" = [\"20s\", \"30s\"]\n\"host.page-cost\" = [\"1us\", \"2us\"]\n\"run.seed\" = [3, 9]");
-    let text = text + "\"policy.downtime-limit\" = [\"100ms\", \"1s\"]\n\"guest.memory\" = [\"8MiB\", \"16MiB\"]\n";
-    let grid = Scenario::parse(&text.replace("xen-5", "cloud-hypervisor"), "parts.toml").and_then(|one| one.grid());
+    let text =
+        text + "\"policy.downtime-limit\" = [\"100ms\", \"1s\"]\n\"guest.memory\" = [\"8MiB\", \"16MiB\"]\n";
+    let grid =
+        Scenario::parse(&text.replace("xen-5", "cloud-hypervisor"), "parts.toml").and_then(|one| one.grid());
     let grid = grid.expect("grid");
     let variants = Variants::of(&grid);
     let mut bench = None;
@@ -361,7 +375,8 @@ fn the_scenario_beside_the_results_makes_them_again() {
     let scenario = Scenario::load(first.join("scenario.toml")).expect("scenario");
     let grid = scenario.grid().expect("grid");
     let options = Options { jobs: None, stop: &AtomicBool::new(false), after_runs: &|_| {} };
-    let mut results = ResultDir::open(&second, &scenario, &grid, Tables::default(), Begin::New).expect("open");
+    let mut results =
+        ResultDir::open(&second, &scenario, &grid, Tables::default(), Begin::New).expect("open");
     let finished = run(&grid, &options, &mut results).expect("run");
     results.publish(&scenario, &grid, &finished).expect("publish");
     assert!(contents(&first) == contents(&second));

@@ -59,7 +59,13 @@ pub(super) struct Identity {
 
 impl Identity {
     /// The schema of these files goes with the version.
-    pub(super) fn new(scenario: String, traces: Vec<String>, format: &str, rounds: bool, summary: bool) -> Self {
+    pub(super) fn new(
+        scenario: String,
+        traces: Vec<String>,
+        format: &str,
+        rounds: bool,
+        summary: bool,
+    ) -> Self {
         let (version, format) = (env!("CARGO_PKG_VERSION").to_owned(), format.to_owned());
         Self { schema: SCHEMA, version, format, rounds, summary, traces, scenario }
     }
@@ -180,6 +186,11 @@ pub(super) struct Begun {
 /// Whether there is a sweep that is not finished in this folder of results.
 pub(super) fn is_there(results: &Path) -> bool {
     results.join(FOLDER).join(SWEEP).symlink_metadata().is_ok()
+}
+
+/// Refuses to touch a sweep that is running.
+pub(super) fn check_idle(results: &Path) -> Result<(), SweepError> {
+    if is_there(results) { lock(&results.join(FOLDER)).map(drop) } else { Ok(()) }
 }
 
 /// Removes what is not finished; what others put there stays.
@@ -315,7 +326,9 @@ impl Unfinished {
     }
 
     /// The records of the cells that are complete, one at a time.
-    pub(super) fn cells(&mut self) -> Result<impl Iterator<Item = Result<CellRecord, OutputError>>, OutputError> {
+    pub(super) fn cells(
+        &mut self,
+    ) -> Result<impl Iterator<Item = Result<CellRecord, OutputError>>, OutputError> {
         self.cells.sync()?;
         let path = self.cells.path.clone();
         let lines = BufReader::new(File::open(&path).map_err(fail(&path))?).lines();

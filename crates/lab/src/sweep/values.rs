@@ -55,8 +55,7 @@ impl Values {
         let place = OUTCOMES.iter().position(|outcome| *outcome == self.outcome);
         into.push(place.map_or(u8::MAX, |place| place as u8));
         into.push(self.converged.into());
-        for number in
-            [self.total_ms, self.downtime_ms, self.sent_bytes, self.rounds, self.disruption_vcpu_s]
+        for number in [self.total_ms, self.downtime_ms, self.sent_bytes, self.rounds, self.disruption_vcpu_s]
         {
             into.extend_from_slice(&number.to_le_bytes());
         }
