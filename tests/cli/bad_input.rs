@@ -169,7 +169,7 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["explain", "--policy", "xen"], 2, &["`xen`", "xen-5"]),
     (&["explain", "--against", "xen"], 2, &["`xen`", "xen-5"]),
     (&["explain", "--against", "gone.toml"], 2, &["gone.toml", "No such file"]),
-    (&["explain", "--against", "sweep.toml"], 2, &["sweep.toml", "policy.preset", "missing"]),
+    (&["explain", "--against", "sweep.toml"], 2, &["sweep.toml", "`policy.preset` is missing"]),
     (&["explain", "--seed", "three"], 2, &["three", "--seed"]),
     (&["explain", "--set", "link.bandwith=1Gbit/s"], 2, &["link.bandwith", "link.bandwidth"]),
     (&["explain", "sweep.toml", "--cell", "16"], 2, &["--cell 16", "16 cells", "from 0"]),
