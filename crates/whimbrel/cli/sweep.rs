@@ -111,7 +111,7 @@ fn bar(runs: u64) -> ProgressBar {
     bar
 }
 
-const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
+pub(super) const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
 
 fn summary(finished: &Finished, cells: u64, published: &Published, took: Duration, rate: f64) -> String {
     let mut text = table::policies(&finished.policies);

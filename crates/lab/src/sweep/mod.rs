@@ -8,7 +8,7 @@
 mod batch;
 mod cell;
 mod files;
-mod order;
+pub(crate) mod order;
 mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -225,7 +225,7 @@ pub fn simulation(setup: &Setup, seed: u64) -> Result<whimbrel_sim::Setup, Prese
     Ok(simulation)
 }
 
-fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
+pub(crate) fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
     let PolicyChange { at, parameter, value } = change.clone();
     whimbrel_sim::PolicyChange { at, parameter, value }
 }
