@@ -14,7 +14,7 @@ pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
-pub(super) use self::tune::{FidelityArg, TuneArgs};
+pub(super) use self::tune::TuneArgs;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -63,6 +63,29 @@ pub(super) struct ScenarioArgs {
     /// given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// Page by page, or in expected numbers of pages at a million migrations in seconds: short for
+    /// --set run.fidelity=LEVEL.
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(super) fidelity: Option<FidelityArg>,
+}
+
+/// How finely guests are simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FidelityArg {
+    /// Every page
+    Exact,
+    /// Expected numbers of pages: the mean of exact runs
+    Fluid,
+}
+
+impl FidelityArg {
+    /// The override that it is short for.
+    pub(super) const fn as_override(self) -> &'static str {
+        match self {
+            Self::Exact => "run.fidelity=exact",
+            Self::Fluid => "run.fidelity=fluid",
+        }
+    }
 }
 
 /// Simulate one migration: rounds with each decision and its reason, the downtime, the totals.
@@ -124,6 +147,7 @@ pub(super) enum SimulateFormat {
 Examples:
   whimbrel sweep
   whimbrel sweep scenario.toml --out results --jobs 4
+  whimbrel sweep --fidelity fluid
   whimbrel sweep --set run.repeat=20 --set policy.downtime-limit=100ms --format csv")]
 pub(super) struct SweepArgs {
     #[command(flatten)]

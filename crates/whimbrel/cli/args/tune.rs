@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use whimbrel_lab::outcome::Objective;
 use whimbrel_lab::tune::Choice;
 
@@ -69,7 +69,7 @@ pub(in crate::cli) struct TuneArgs {
     pub(in crate::cli) seed: u64,
     /// How finely the search simulates, in place of what the scenarios say; what it finds is judged as they say.
     #[arg(long, value_enum, value_name = "FIDELITY")]
-    pub(in crate::cli) fidelity: Option<FidelityArg>,
+    pub(in crate::cli) fidelity: Option<super::FidelityArg>,
     /// Number of threads; without it, one a core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(in crate::cli) jobs: Option<u16>,
@@ -92,13 +92,4 @@ pub(in crate::cli) struct TuneArgs {
     /// Text to read, or JSON, on standard output.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(in crate::cli) format: super::TextFormat,
-}
-
-/// How finely migrations are simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum FidelityArg {
-    /// Every page
-    Exact,
-    /// Expected counts of pages
-    Fluid,
 }
