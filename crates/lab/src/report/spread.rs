@@ -6,7 +6,7 @@ use super::grid::{Grid, Metric};
 use crate::chart::{
     Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Strip, StripChart, Unit, usable,
 };
-use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, heading, panels};
+use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, heading, thirds};
 
 /// More curves than this in one plot can't be told apart; the strips have all.
 const MOST_CURVES: usize = 8;
@@ -43,14 +43,12 @@ pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
     let few = spreads.len() <= MOST_CURVES;
     if few {
         body.push(&legend(grid, None));
-        body.push(&panels(
-            "middle",
+        body.push(&thirds(
             METRICS.map(|metric| figure("", metric.name(), &function(&spreads, metric).render(Canvas::Page))),
         ));
         body.push(&heading("The same as percentiles"));
     }
-    body.push(&panels(
-        "middle",
+    body.push(&thirds(
         METRICS.map(|metric| figure("", metric.name(), &strips(&spreads, metric).render(Canvas::Page))),
     ));
     body.push(&folded("The percentiles", "numbers", false, &numbers(grid, &spreads)));
