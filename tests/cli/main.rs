@@ -11,3 +11,5 @@ mod policies;
 mod run;
 mod simulate;
 mod sweep;
+mod trace;
+mod tune;

@@ -121,6 +121,13 @@ impl Controller {
         self
     }
 
+    /// The same for a guest with so many vCPUs: a policy may weigh what a pause costs them.
+    #[must_use]
+    pub fn with_vcpus(mut self, vcpus: u32) -> Self {
+        self.progress.vcpus = vcpus.max(1);
+        self
+    }
+
     /// The policy.
     pub fn policy(&self) -> &dyn Policy {
         &*self.policy

@@ -1,8 +1,16 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod explain;
+mod trace;
+mod tune;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(super) use self::explain::ExplainArgs;
+pub(super) use self::trace::*;
+pub(super) use self::tune::{FidelityArg, TuneArgs};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -16,6 +24,7 @@ pub(super) struct Args {
 const AFTER_HELP: &str = "\
 Examples:
   whimbrel simulate                          one migration, round by round
+  whimbrel explain                           why it went so, and what other policies would have made of it
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
@@ -28,9 +37,12 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Simulate(SimulateArgs),
+    Explain(ExplainArgs),
     Sweep(SweepArgs),
+    Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
+    Trace(TraceArgs),
 }
 
 /// What both ways to run a scenario have in common.

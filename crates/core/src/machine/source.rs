@@ -93,6 +93,7 @@ impl Source {
     /// A source that has done nothing yet.
     pub fn new(configuration: Configuration, controller: Controller) -> Self {
         let backlog = Backlog::new(&configuration.layout);
+        let controller = controller.with_vcpus(configuration.vcpus);
         Self {
             phase: SourcePhase::Idle,
             configuration,

@@ -53,6 +53,7 @@ const CHART_CSS: &str = "\
 .chart .pause{fill:var(--pause)}\
 .chart .curve{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round;stroke:var(--c)}\
 .chart .thin{stroke-width:.7}\
+.chart .branch{fill:none;stroke-width:1.2;stroke-linejoin:round;stroke:var(--c)}\
 .chart .mark{stroke:var(--c);fill:var(--c);stroke-width:1.5}\
 .chart .hollow{fill:var(--paper)}\
 .chart .shade{fill:var(--c);opacity:.16}\

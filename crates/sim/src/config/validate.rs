@@ -52,6 +52,8 @@ const MAX_TIME: Duration = Duration::from_hours(10 * 365 * 24);
 const MAX_RATE: f64 = 1e12;
 /// The most pages of a resume set: 4 GiB of them.
 const MAX_RESUME_PAGES: u32 = 1 << 20;
+/// The most different pages of a trace that is played back: 1 TiB of 4 KiB pages, for which 2 GiB are needed.
+const MAX_TRACED: u64 = 1 << 28;
 /// The shortest window of the rate limiter.
 const SHORTEST_WINDOW: Duration = Duration::from_micros(100);
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
@@ -273,6 +275,13 @@ impl WriterConfig {
             &key_of("trace"),
             format!("{name}, which goes up to page {}", end.max(1) - 1),
             || format!("a trace within guest.memory ({}, {pages} pages)", guest.memory),
+        )?;
+        let touched = trace.touched_pages().0;
+        check(
+            touched <= MAX_TRACED,
+            &key_of("trace"),
+            format!("{name} with its {touched} different pages"),
+            || format!("a trace of at most {MAX_TRACED} different pages"),
         )?;
         check(self.offset.is_none(), &key_of("offset"), self.offset.unwrap_or_default(), || {
             "none for a trace, whose pages are the guest's".to_owned()
