@@ -83,11 +83,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         println!();
         let mut table = Vec::new();
-        for preset in PRESETS.iter().filter(|p| only.as_ref().is_none_or(|o| o.split(',').any(|o| o == p.name))) {
+        for preset in
+            PRESETS.iter().filter(|p| only.as_ref().is_none_or(|o| o.split(',').any(|o| o == p.name)))
+        {
             let mut cells = Vec::new();
             for (_, setup) in &scenarios {
-                let runs: Vec<Tried> =
-                    (0..repeats).map(|seed| attempt(setup, preset.name, intent, seed)).collect::<Result<_, _>>()?;
+                let runs: Vec<Tried> = (0..repeats)
+                    .map(|seed| attempt(setup, preset.name, intent, seed))
+                    .collect::<Result<_, _>>()?;
                 cells.push(runs);
             }
             table.push((preset.name, cells));
@@ -112,7 +115,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             for cell in cells {
                 let met = cell.iter().filter(|tried| tried.misses.none()).count();
                 let mut lost: Vec<f64> = cell.iter().filter(|t| t.misses.none()).map(|t| t.lost).collect();
-                if met == 0 { print!("      .") } else { print!(" {met}:{:4.4}", format!("{:.2}", median(&mut lost))) }
+                if met == 0 {
+                    print!("      .")
+                } else {
+                    print!(" {met}:{:4.4}", format!("{:.2}", median(&mut lost)))
+                }
             }
             println!();
         }

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use whimbrel_core::units::duration;
-use whimbrel_lab::scenario::{Grid, Scenario};
-use whimbrel_lab::sweep::{Finished, Format, Options, Published, ResultDir, run};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
+use whimbrel_lab::scenario::{Axis, Grid, Scenario};
+use whimbrel_lab::sweep::{Finished, Format, Options, Published, ResultDir, picture, run};
 use whimbrel_lab::table;
 
 use super::args::{SweepArgs, SweepFormat};
@@ -22,6 +24,7 @@ pub(super) struct Sweep {
     grid: Grid,
     results: ResultDir,
     jobs: Option<NonZeroUsize>,
+    plot: Option<WholeFile>,
     interrupt: Interrupt,
 }
 
@@ -39,7 +42,8 @@ impl Sweep {
         let results =
             ResultDir::open(&args.out, &grid, format, args.rounds, args.force).map_err(Failure::failed)?;
         let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
-        Ok(Self { scenario, grid, results, jobs, interrupt })
+        let plot = plot(args.plot.as_deref(), &grid)?;
+        Ok(Self { scenario, grid, results, jobs, plot, interrupt })
     }
 
     /// Runs all cells, writes the results, sums them up.
@@ -61,12 +65,34 @@ impl Sweep {
         }
         let published =
             self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+        if let Some(mut file) = self.plot.take()
+            && let Some(drawing) = picture(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?
+        {
+            let written = file.write(&drawing).and_then(|()| file.finish()).and_then(FinishedFile::publish);
+            written.map_err(Failure::failed)?;
+        }
         let told = print(&summary(&finished, &published, took));
         match code {
             Some(code) => Err(Failure::Interrupted { code, message: kept(&finished, &published) }),
             None => told,
         }
     }
+}
+
+/// The file of the drawing; refused before the first run if there is nothing to draw over.
+fn plot(path: Option<&Path>, grid: &Grid) -> Result<Option<WholeFile>, Failure> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let numbers =
+        |axis: &&Axis| axis.values.len() > 1 && axis.values.iter().all(|value| value.number.is_some());
+    let count = grid.axes().iter().filter(numbers).count();
+    if count < 2 {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "--plot draws a map over two axes with numbers; this sweep has {count}"
+        )));
+    }
+    WholeFile::create(path).map(Some).map_err(Failure::failed)
 }
 
 /// Shown on a terminal only.

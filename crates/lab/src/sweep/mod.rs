@@ -31,9 +31,10 @@ pub use self::row::Format;
 use self::row::{Names, Row, Rows};
 pub use self::spread::Spreads;
 pub use self::typical::{Typical, TypicalRound};
+use crate::chart::Canvas;
 use crate::output::OutputError;
 use crate::result::MigrationRecord;
-use crate::scenario::{Cell, Grid, PolicyChange, ScenarioError, Setup};
+use crate::scenario::{Cell, Grid, PolicyChange, Scenario, ScenarioError, Setup};
 pub use crate::stats::nearest_rank;
 
 /// Why a sweep was not done.
@@ -151,6 +152,16 @@ pub fn simulation(setup: &Setup, seed: u64) -> Result<whimbrel_sim::Setup, Prese
 fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
     let PolicyChange { at, parameter, value } = change.clone();
     whimbrel_sim::PolicyChange { at, parameter, value }
+}
+
+/// The downtime over the grid as one SVG file, a map for each of what is compared; none unless two axes have numbers.
+///
+/// # Errors
+///
+/// If the grid has no first cell; never once it was run.
+pub fn picture(scenario: &Scenario, grid: &Grid, finished: &Finished) -> Result<Option<String>, SweepError> {
+    let maps = page::maps(scenario, grid, &Names::of(grid)?, finished);
+    Ok(maps.map(|maps| maps.render(Canvas::Standalone)))
 }
 
 /// Runs of one cell that a thread makes in one go: enough to make a cell's setup worth it, few enough

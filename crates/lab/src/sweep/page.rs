@@ -7,8 +7,10 @@ use whimbrel_core::units::duration;
 
 use super::row::{Format, Names};
 use super::{Finished, Typical};
+use crate::chart::HeatMaps;
 use crate::report::{
-    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, render as render_page,
+    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, heat_maps,
+    render as render_page,
 };
 use crate::scenario::{self, AxisUnit, Grid, Scenario, Setup};
 
@@ -21,6 +23,27 @@ pub(super) fn render(
     rounds: bool,
     format: Format,
 ) -> String {
+    render_page(&input(scenario, grid, names, finished, rounds, format))
+}
+
+/// The maps of the downtime side by side, as a file of their own; none unless two axes have numbers.
+pub(super) fn maps(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+) -> Option<HeatMaps> {
+    heat_maps(&input(scenario, grid, names, finished, false, Format::default()))
+}
+
+fn input(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+    rounds: bool,
+    format: Format,
+) -> ReportInput {
     let setup = scenario.setup();
     let mut command = "whimbrel sweep scenario.toml --out again".to_owned();
     if format == Format::Csv {
@@ -32,7 +55,7 @@ pub(super) fn render(
     let swept = |key: &str| grid.axes().iter().any(|axis| &*axis.key == key);
     // The line where the dirty rate equals the bandwidth is right for one writer only.
     let comparable = setup.guest.writers.len() == 1 && !swept("guest.page-size");
-    render_page(&ReportInput {
+    ReportInput {
         title: title(grid),
         command,
         scenario_toml: scenario.to_toml(),
@@ -44,7 +67,7 @@ pub(super) fn render(
         representatives: finished.typical.iter().map(|run| representative(names, run)).collect(),
         spreads: spreads(finished),
         page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
-    })
+    }
 }
 
 fn title(grid: &Grid) -> String {
