@@ -4,9 +4,12 @@
 //! where they are made; here it is tested that they arrive.
 
 mod bad_input;
+mod compare;
+mod explain;
 mod import;
 mod interrupt;
 mod output;
+mod pages;
 mod policies;
 mod run;
 mod simulate;

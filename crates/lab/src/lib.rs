@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod compare;
 pub mod explain;
 pub mod import;
 pub mod intents;

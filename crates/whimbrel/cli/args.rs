@@ -1,6 +1,8 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod compare;
 mod explain;
+mod pages;
 mod trace;
 mod tune;
 
@@ -8,7 +10,9 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
+pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::{FidelityArg, TuneArgs};
 
@@ -26,6 +30,7 @@ Examples:
   whimbrel simulate                          one migration, round by round
   whimbrel explain                           why it went so, and what other policies would have made of it
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
+  whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
@@ -39,10 +44,13 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     Explain(ExplainArgs),
     Sweep(SweepArgs),
+    Compare(CompareArgs),
     Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
     Trace(TraceArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// What both ways to run a scenario have in common.

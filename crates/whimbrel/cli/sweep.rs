@@ -105,7 +105,7 @@ fn bar(runs: u64) -> ProgressBar {
     bar
 }
 
-const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
+pub(super) const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
 
 fn summary(finished: &Finished, published: &Published, took: Duration) -> String {
     let mut text = table::policies(&finished.policies);

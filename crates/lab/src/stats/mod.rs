@@ -16,7 +16,7 @@ mod tests;
 
 use serde::Serialize;
 
-pub use self::bootstrap::{Bootstrap, mean, median};
+pub use self::bootstrap::{Bootstrap, draws, mean, median};
 pub use self::holm::holm;
 pub use self::pareto::{dominates, pareto_front};
 pub use self::rank_sum::rank_sum;

@@ -7,7 +7,7 @@
 
 mod cell;
 mod files;
-mod order;
+pub(crate) mod order;
 mod page;
 mod row;
 mod spread;
@@ -149,7 +149,7 @@ pub fn simulation(setup: &Setup, seed: u64) -> Result<whimbrel_sim::Setup, Prese
     Ok(simulation)
 }
 
-fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
+pub(crate) fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
     let PolicyChange { at, parameter, value } = change.clone();
     whimbrel_sim::PolicyChange { at, parameter, value }
 }
