@@ -141,6 +141,16 @@ fn a_state_is_neither_overwritten_nor_taken_for_another_search() {
     assert_eq!(fresh.read("out/state.json"), before);
 }
 
+#[test]
+fn a_file_that_no_search_wrote_is_not_overwritten() {
+    let fresh = fresh();
+    fresh.write("policy.toml", "mine");
+    let here: Vec<&str> = ARGS.iter().map(|arg| if *arg == "out" { "." } else { arg }).collect();
+    refused(&fresh, &here, ". holds `policy.toml`, and no search of which there is a state wrote it");
+    assert_eq!(fresh.read("policy.toml"), "mine");
+    assert_eq!(fresh.names(), ["other.toml", "policy.toml", "small.toml"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_keeps_the_finished_generations() {

@@ -24,6 +24,10 @@ use super::{print, width};
 
 /// The state's name in the output directory.
 const STATE: &str = "state.json";
+/// The results' names.
+const POLICY: &str = "policy.toml";
+const RECORD: &str = "tune.json";
+const PICTURE: &str = "tune.svg";
 
 /// A search that is ready to be run.
 pub(super) struct Tune {
@@ -56,11 +60,8 @@ impl Tune {
         let tuning = if args.resume {
             Tuning::resume(plan, &file).map_err(failure)?
         } else {
-            if file.exists() && !args.force {
-                return Err(Failure::BadInput(anyhow::anyhow!(
-                    "{} holds the state of a search; --resume goes on with it, --force begins anew",
-                    args.out.display()
-                )));
+            if !args.force {
+                free(&args.out)?;
             }
             let tuning = Tuning::begin(plan, Some(file)).map_err(failure)?;
             fs::create_dir_all(&args.out)
@@ -132,9 +133,9 @@ impl Tune {
         parameters: &[ParameterFound],
     ) -> Result<Vec<PathBuf>, OutputError> {
         let texts = [
-            ("policy.toml", policy_file(tuned, chosen, &self.name)),
-            ("tune.json", json(tuned, chosen, parameters)),
-            ("tune.svg", plot(tuned, chosen)),
+            (POLICY, policy_file(tuned, chosen, &self.name)),
+            (RECORD, json(tuned, chosen, parameters)),
+            (PICTURE, plot(tuned, chosen)),
         ];
         let mut finished = Vec::new();
         // A single objective has no picture.
@@ -161,6 +162,22 @@ fn failure(error: TuneError) -> Failure {
         | TuneError::Threads(_)
         | TuneError::ReadState { .. } => Failure::failed(error),
         error => Failure::bad_input(error),
+    }
+}
+
+/// That nothing which somebody may want to keep lies in the directory.
+fn free(out: &Path) -> Result<(), Failure> {
+    let refuse = |why: String| Err(Failure::BadInput(anyhow::anyhow!("{} {why}", out.display())));
+    if out.join(STATE).exists() {
+        return refuse(
+            "holds the state of a search; --resume goes on with it, --force begins anew".to_owned(),
+        );
+    }
+    match [POLICY, RECORD, PICTURE].into_iter().find(|name| out.join(name).exists()) {
+        Some(name) => refuse(format!(
+            "holds `{name}`, and no search of which there is a state wrote it; choose another directory, or add --force"
+        )),
+        None => Ok(()),
     }
 }
 

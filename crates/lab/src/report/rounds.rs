@@ -67,7 +67,7 @@ pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
             let chart = figure("", name, &curves(name, run, &cover).render(Canvas::Page));
             [chart, ending(run)].into_iter().collect::<Markup>().within("div", "")
         });
-        body.push(&panels(false, charts));
+        body.push(&panels("", charts));
     }
     let intro = "Representative runs: of a cell's runs the one whose total time is the median. What must still be sent \
                  when a round begins, and what of it the guest wrote since the harvest before; where both are the same, one line \
@@ -183,7 +183,7 @@ pub(super) fn ledger(grid: &Grid<'_>) -> Option<Section> {
         if !place.name.is_empty() {
             body.push(&heading(&place.name));
         }
-        body.push(&panels(true, [chart("in time", false), chart("in shares", true)]));
+        body.push(&panels("large", [chart("in time", false), chart("in shares", true)]));
         let numbers = numbers(grid, &place.name, &parts, &away);
         body.push(&folded("The parts", "numbers", away.len() <= MOST_OPEN, &numbers));
     }

@@ -6,7 +6,7 @@ use super::grid::{Grid, Metric};
 use crate::chart::{
     Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Strip, StripChart, Unit, usable,
 };
-use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, heading, thirds};
+use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, heading, panels};
 
 /// More curves than this in one plot can't be told apart; the strips have all.
 const MOST_CURVES: usize = 8;
@@ -43,12 +43,14 @@ pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
     let few = spreads.len() <= MOST_CURVES;
     if few {
         body.push(&legend(grid, None));
-        body.push(&thirds(
+        body.push(&panels(
+            "middle",
             METRICS.map(|metric| figure("", metric.name(), &function(&spreads, metric).render(Canvas::Page))),
         ));
         body.push(&heading("The same as percentiles"));
     }
-    body.push(&thirds(
+    body.push(&panels(
+        "middle",
         METRICS.map(|metric| figure("", metric.name(), &strips(&spreads, metric).render(Canvas::Page))),
     ));
     body.push(&folded("The percentiles", "numbers", false, &numbers(grid, &spreads)));

@@ -54,7 +54,7 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> Option<Section> {
     );
     let mut body =
         legend(judged.iter().map(|one| (Some(one.finding.group.index), one.finding.group.name.as_str())));
-    body.push(&panels(true, charts));
+    body.push(&panels("large", charts));
     Some(Section::new("trade", "What is paid for what", intro, body))
 }
 
