@@ -178,6 +178,9 @@ pub(super) struct SweepArgs {
     /// Overwrites files of these names even if no sweep wrote them, and gives up a sweep that was cut.
     #[arg(long)]
     pub(super) force: bool,
+    /// Also draws the downtime over two axes with numbers, a map for each policy, to this file.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use whimbrel_lab::compare::{CompareError, Comparison, Contender, Options, ResultDir, Seeds, run_with};
+use whimbrel_lab::compare::{
+    CompareError, Comparison, Contender, Options, ResultDir, Seeds, picture, run_with,
+};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::workloads::{self, Workload};
 
 use super::args::{CompareArgs, SeedsOf, TextFormat};
@@ -17,6 +20,7 @@ pub(super) struct Comparing {
     workloads: Vec<Workload>,
     contenders: Vec<Contender>,
     results: Option<ResultDir>,
+    plot: Option<WholeFile>,
     interrupt: Interrupt,
     args: CompareArgs,
 }
@@ -29,7 +33,8 @@ impl Comparing {
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
         let results = results.transpose().map_err(Failure::failed)?;
-        Ok(Self { workloads, contenders, results, interrupt, args })
+        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        Ok(Self { workloads, contenders, results, plot, interrupt, args })
     }
 
     /// Makes the runs, writes the results, prints the summary.
@@ -48,6 +53,10 @@ impl Comparing {
             }
             None => Vec::new(),
         };
+        if let Some(mut file) = self.plot.take() {
+            let written = file.write(&picture(&summary)).and_then(|()| file.finish());
+            written.and_then(FinishedFile::publish).map_err(Failure::failed)?;
+        }
         let told = match self.args.format {
             TextFormat::Table => {
                 let mut text = summary.to_string();
