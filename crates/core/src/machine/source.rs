@@ -339,6 +339,10 @@ impl Source {
 
     fn start(&mut self, now: Timestamp) {
         self.stopwatch.started = now;
+        if let Some(reason) = self.controller.refusal() {
+            self.end(Outcome::Aborted, &format!("refused before the start: {reason}"));
+            return self.settle(now);
+        }
         self.phase = SourcePhase::Connecting;
         let configuration = self.configuration.clone();
         self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
@@ -362,6 +366,7 @@ impl Source {
         } else {
             self.rounds.begin(now, harvested, progress.dirty_rate);
         }
+        self.rounds.foreseen(self.controller.outlook());
         self.obey(now, Moment::RoundStart, &verdict);
     }
 
