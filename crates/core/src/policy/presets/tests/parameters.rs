@@ -127,7 +127,7 @@ const ROWS: &[Row] = &[
     (OURS, "deadline", &["5s", "30s"], &[]),
     (OURS, "slowdown", &["50%", "90%"], &[("deadline", "100s")]),
     (OURS, "post-copy", &["on"], &[("downtime", "2s")]),
-    (OURS, "host-fixed", &["0s", "250ms"], &[]),
+    (OURS, "host-fixed", &["250ms"], &[]),
     (OURS, "host-harvest", &["100ms", "1s"], &[]),
     (OURS, "host-state", &["0B", "30MiB"], &[]),
     (OURS, "host-bandwidth", &["10Mbit/s"], &[("deadline", "1min"), ("downtime", "5s")]),

@@ -229,8 +229,10 @@ impl Stall {
         if self.limited_in_vain || self.share != CpuShare::NONE || !progress.capabilities.dirty_limit {
             return None;
         }
-        // How fast it writes is seen best in a short window, where little is written twice.
-        let free = forecast.curve.expect(PERIOD / 10)?.pages * 10.0 * forecast.page_bytes;
+        // How fast it writes shows best in a short window, where little is written twice; far from those seen
+        // nothing shows.
+        let window = forecast.round(asked.pending()) / 4;
+        let free = forecast.curve.expect(window)?.pages * forecast.page_bytes / window.as_secs_f64().max(1e-6);
         let free = self.limited.map_or(free, |(_, part)| free.max(part * forecast.bandwidth.as_f64()));
         let vcpus = f64::from(progress.vcpus);
         let stricter = |part: &f64| self.limited.is_none_or(|(_, before)| *part < before);
@@ -303,7 +305,7 @@ impl Stall {
 
 /// Takes `share` in sleeps of half the allowed downtime: long, because programs catch up what short sleeps
 /// withheld, and no longer, because the guest is not to be away for longer than allowed.
-fn throttle(share: CpuShare, limit: Duration) -> Throttle {
+pub(super) fn throttle(share: CpuShare, limit: Duration) -> Throttle {
     let sleep = (limit / 2).clamp(Duration::from_millis(2), Duration::from_millis(500));
     let run = sleep.mul_f64((1.0 - share.as_f64()).max(1e-3) / share.as_f64().max(1e-3));
     Throttle::DutyCycle { share, run }
