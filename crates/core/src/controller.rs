@@ -5,16 +5,20 @@
 //! three moments, skips ticks at which the answer cannot change, and writes everything to the
 //! [`Journal`]. It never acts: whoever asked obeys the verdict.
 
+mod foresight;
+mod imagined;
 mod replacing;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::foresight::Foresight;
+pub use self::foresight::Outlook;
 pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Until, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Reason, Until, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -73,6 +77,9 @@ pub struct Controller {
     /// What a policy that took over has yet to order.
     owed: Adjustments,
     journal: Journal,
+    /// What outlooks are made from, if they are wanted.
+    foresight: Option<Box<Foresight>>,
+    outlook: Option<Outlook>,
 }
 
 /// Bytes since a moment: the running bandwidth window.
@@ -107,6 +114,8 @@ impl Controller {
             skipping: true,
             owed: Adjustments::default(),
             journal: Journal::recording(),
+            foresight: None,
+            outlook: None,
         })
     }
 
@@ -122,6 +131,19 @@ impl Controller {
     pub fn without_journal(mut self) -> Self {
         self.journal = Journal::off();
         self
+    }
+
+    /// The same with an [`Outlook`] at the start of each round. It costs some ten thousand instructions a
+    /// round and more, as the policy is led through what is forecast.
+    #[must_use]
+    pub fn with_outlook(mut self) -> Self {
+        self.foresight = Some(Box::default());
+        self
+    }
+
+    /// What was left when this round began; none if outlooks are not wanted, and before the first harvest.
+    pub fn outlook(&self) -> Option<Outlook> {
+        self.outlook
     }
 
     /// The same for a guest with so many vCPUs: a policy may weigh what a pause costs them.
@@ -171,12 +193,20 @@ impl Controller {
         &mut self.journal
     }
 
+    /// Why the policy refuses the migration before anything is done; none if it does not.
+    pub fn refusal(&self) -> Option<Reason> {
+        self.policy.refuses(&self.progress)
+    }
+
     /// The memory is about to be sent for the first time: the bulk round starts.
     pub fn bulk_round(&mut self, now: Timestamp) -> Verdict {
         self.window = Window { since: now, bytes: ByteCount(0) };
         self.last_harvest = now;
         self.progress.now = now;
         self.progress.round_started = now;
+        if let Some(foresight) = &mut self.foresight {
+            foresight.begin(&self.progress);
+        }
         self.ask(Moment::RoundStart)
     }
 
@@ -184,6 +214,9 @@ impl Controller {
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
+        if let Some(foresight) = &mut self.foresight {
+            foresight.round_over(&self.progress);
+        }
         let progress = &mut self.progress;
         progress.now = now;
         progress.round += 1;
@@ -198,7 +231,15 @@ impl Controller {
         if self.policy.cadence().bandwidth == BandwidthWindow::Round {
             self.window = Window { since: now, bytes: ByteCount(0) };
         }
-        self.ask(Moment::RoundStart)
+        if let Some(foresight) = &mut self.foresight {
+            foresight.harvested(&self.progress, since);
+        }
+        let verdict = self.ask(Moment::RoundStart);
+        if let Some(mut foresight) = self.foresight.take() {
+            self.outlook = foresight.outlook(self, &verdict);
+            self.foresight = Some(foresight);
+        }
+        verdict
     }
 
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and

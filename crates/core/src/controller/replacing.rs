@@ -113,6 +113,8 @@ impl Watching {
     fn new(policy: Box<dyn Policy>, watched: &Controller) -> Self {
         let Progress { page_size, memory, capabilities, .. } = watched.progress;
         let shadow = Controller {
+            foresight: None,
+            outlook: None,
             policy,
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },

@@ -1,6 +1,6 @@
 //! The list of rounds as it grows during a migration.
 
-use crate::controller::{Harvested, Transmitted};
+use crate::controller::{Harvested, Outlook, Transmitted};
 use crate::policy::Verdict;
 use crate::report::{Decided, RoundReport};
 use crate::throttle::Throttle;
@@ -34,8 +34,16 @@ impl Rounds {
             dirty_rate: rate,
             bandwidth: None,
             throttle: Throttle::Off,
+            outlook: None,
             decision: None,
         });
+    }
+
+    /// What was left when the open round began.
+    pub(super) fn foreseen(&mut self, outlook: Option<Outlook>) {
+        if let Some(open) = &mut self.open {
+            open.outlook = outlook;
+        }
     }
 
     /// A round starts of a guest that is held paused by its policy.
@@ -64,6 +72,7 @@ impl Rounds {
             open.left_over = unsent.left_over;
             open.dirty_rate = unsent.dirty_rate;
             open.throttle = unsent.throttle;
+            open.outlook = unsent.outlook;
             open.decision = unsent.decision;
         }
         if let Some(open) = &mut self.open {

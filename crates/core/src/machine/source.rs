@@ -379,6 +379,10 @@ impl<S: Stock> Source<S> {
 
     fn start(&mut self, now: Timestamp) {
         self.stopwatch.started = now;
+        if let Some(reason) = self.controller.refusal() {
+            self.end(Outcome::Aborted, format!("refused before the start: {reason}"));
+            return self.settle(now);
+        }
         self.phase = SourcePhase::Connecting;
         let configuration = Box::new(self.configuration.clone());
         self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
@@ -402,6 +406,7 @@ impl<S: Stock> Source<S> {
         } else {
             self.rounds.begin(now, harvested, progress.dirty_rate);
         }
+        self.rounds.foreseen(self.controller.outlook());
         self.obey(now, Moment::RoundStart, &verdict);
     }
 
