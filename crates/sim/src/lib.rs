@@ -16,6 +16,6 @@ mod sender;
 mod witness;
 
 pub use crate::codec::Encoding;
-pub use crate::fluid::NearThreshold;
+pub use crate::fluid::{NearThreshold, Simulator, Totals};
 pub use crate::guest::Lost;
 pub use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, replay, simulate};

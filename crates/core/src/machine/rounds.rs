@@ -9,18 +9,37 @@ use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
 /// Rounds so far; the last may be open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rounds {
+    /// All of them; only the last if they are counted.
     closed: Vec<RoundReport>,
     open: Option<RoundReport>,
+    /// Only their number is wanted.
+    counting: bool,
+    /// How many came before those of `closed`.
+    gone: u32,
 }
 
 impl Rounds {
+    /// From now on only counts them.
+    pub(super) fn only_count(&mut self) {
+        self.counting = true;
+    }
+
+    pub(super) fn only_counts(&self) -> bool {
+        self.counting
+    }
+
+    /// How many there are, an open one counted.
+    pub(super) fn count(&self) -> u32 {
+        self.gone + self.closed.len() as u32 + u32::from(self.open.is_some())
+    }
+
     /// A round starts.
     pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
         self.close(now);
         // Nothing was sent in it: it was no pass over memory.
         self.closed.pop_if(|round| round.sent_pages == Pages(0));
         self.open = Some(RoundReport {
-            round: self.closed.len() as u32,
+            round: self.gone + self.closed.len() as u32,
             paused: false,
             post_copy: false,
             started: now,
@@ -82,6 +101,9 @@ impl Rounds {
     pub(super) fn decided(&mut self, now: Timestamp, throttle: Throttle, verdict: &Verdict) {
         if let Some(open) = &mut self.open {
             open.throttle = throttle;
+            if self.counting {
+                return;
+            }
             let (decision, reason) = (verdict.decision, verdict.reason.clone());
             open.decision = Some(Decided { at: now, decision, reason });
         }
@@ -92,6 +114,10 @@ impl Rounds {
         if let Some(mut open) = self.open.take() {
             open.length = now.since(open.started);
             open.bandwidth = Bandwidth::measured(open.sent, open.length);
+            if self.counting {
+                self.gone += self.closed.len() as u32;
+                self.closed.clear();
+            }
             self.closed.push(open);
         }
     }

@@ -153,6 +153,19 @@ impl<S: Stock> Source<S> {
         self
     }
 
+    /// The same, counting its rounds without keeping what each came to: for runs by the million. Its report
+    /// lists none; see [`Source::round_count`].
+    #[must_use]
+    pub fn counting_rounds(mut self) -> Self {
+        self.rounds.only_count();
+        self
+    }
+
+    /// Passes over memory so far, an open one counted.
+    pub fn round_count(&self) -> u32 {
+        self.rounds.count()
+    }
+
     /// Where it is.
     pub fn phase(&self) -> SourcePhase {
         self.phase

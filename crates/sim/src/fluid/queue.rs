@@ -9,11 +9,13 @@ pub(super) struct Queue<E> {
     made: u64,
 }
 
-impl<E> Queue<E> {
-    pub(super) const fn new() -> Self {
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
         Self { events: Vec::new(), made: 0 }
     }
+}
 
+impl<E> Queue<E> {
     pub(super) fn clear(&mut self) {
         self.events.clear();
         self.made = 0;

@@ -15,15 +15,18 @@ use whimbrel_core::machine::{
 };
 use whimbrel_core::policy::BandwidthWindow;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::{Bandwidth, Timestamp};
+use whimbrel_core::report::Outcome;
+use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
 
 use super::field::Field;
-use super::near::{NearThreshold, Watch};
+use super::near::Watch;
 use super::queue::Queue;
+use super::totals::Totals;
 use super::sending::{Crossing, Goal, Sending, Sent, Ticks};
+use crate::codec::Encoding;
 use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
-use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Setup, SimError};
+use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
@@ -37,9 +40,9 @@ const MOST_SPLITS: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Split<'a> {
     /// The world before that tick.
-    pub(super) from: Box<World<'a>>,
+    from: Box<World<'a>>,
     /// How many of the cases go which way.
-    pub(super) ways: [(f64, Ticks); 2],
+    ways: [(f64, Ticks); 2],
 }
 
 #[derive(Clone, Debug)]
@@ -54,28 +57,43 @@ enum Event {
     TimeLimit,
 }
 
+impl<'a> Split<'a> {
+    /// The worlds that follow, with their shares of a case that has the share `share`.
+    pub(super) fn ways(self, share: f64) -> [(f64, World<'a>); 2] {
+        let [(one, this), (other, that)] = self.ways;
+        [(share * one, self.from.clone().taking(this)), (share * other, self.from.taking(that))]
+    }
+}
+
+/// What a world is built in, empty.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    field: Field,
+    queue: Queue<Event>,
+}
+
 /// A migration in progress.
 #[derive(Clone, Debug)]
 pub(super) struct World<'a> {
     setup: &'a Setup,
     queue: Queue<Event>,
-    pub(super) source: Source<Expected>,
+    source: Source<Expected>,
     destination: Destination,
-    pub(super) guest: Guest,
+    guest: Guest,
     link: Link,
-    pub(super) sending: Sending,
+    sending: Sending,
     field: Field,
     memory_gib: f64,
     connected: bool,
     tracking: bool,
     throttled: bool,
-    pub(super) paused_at: Option<Timestamp>,
-    pub(super) handed_over: Option<Timestamp>,
+    paused_at: Option<Timestamp>,
+    handed_over: Option<Timestamp>,
     runs_here: bool,
-    pub(super) runs_there: Option<Timestamp>,
-    pub(super) unchanged: f64,
+    runs_there: Option<Timestamp>,
+    unchanged: f64,
     /// Pages sent, and zero pages among them.
-    pub(super) pages: [f64; 2],
+    pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
     /// The last bandwidth that was another than the one before, and when it was seen.
@@ -88,24 +106,27 @@ pub(super) struct World<'a> {
     /// Sending that was asked for and is still to be done, in a checkpoint.
     again: Option<Transmit>,
     /// How often it was split already.
-    pub(super) splits: u32,
+    splits: u32,
     /// The last harvest.
     harvested_at: Timestamp,
     /// And the one before it.
     harvested_before: Option<Timestamp>,
     watch: Watch,
-    pub(super) now: Timestamp,
+    now: Timestamp,
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(setup: &'a Setup, mut field: Field) -> Result<Self, SimError> {
+    /// At the start. `told` if rounds and reasons are wanted, not only totals.
+    pub(super) fn new(setup: &'a Setup, spare: Spare, told: bool) -> Result<Self, SimError> {
+        let Spare { mut field, mut queue } = spare;
+        queue.clear();
         let guest = Guest::expected(&setup.guest)?;
         let layout = guest.layout().clone();
         let page_size = layout.page_size();
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
         field.begin(&guest, &setup.guest, setup.zero_runs.as_deref())?;
         let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
-        if !setup.journal {
+        if !(told && setup.journal) {
             controller = controller.without_journal();
         }
         if setup.every_tick {
@@ -120,10 +141,11 @@ impl<'a> World<'a> {
         let costs = Costs::new(&setup.host, &setup.link, page_size.bytes().0);
         // Halfway in the first of the sawtooth's phases, which is chance.
         let link = Link::new(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
+        let source = Source::expecting(configuration, controller).with_patience(Duration::MAX);
         let mut world = Self {
             setup,
-            queue: Queue::new(),
-            source: Source::expecting(configuration, controller).with_patience(Duration::MAX),
+            queue,
+            source: if told { source } else { source.counting_rounds() },
             destination: Destination::new(),
             guest,
             link,
@@ -242,11 +264,6 @@ impl<'a> World<'a> {
         if let Some(verdict) = controller.verdict() {
             self.watch.look(controller.progress(), verdict, self.variance);
         }
-    }
-
-    /// The closest decision, if it was near.
-    pub(super) fn near_threshold(&self) -> Option<NearThreshold> {
-        self.watch.near()
     }
 
     /// A change of the policy, if it is still asked.
@@ -513,13 +530,74 @@ impl<'a> World<'a> {
         self.queue.push(at, Event::Destination(event));
     }
 
-    /// Whether tracking or a throttle was left at the source.
-    pub(super) fn is_clean(&self) -> bool {
-        !self.tracking && !self.throttled
+    /// What can be used again.
+    pub(super) fn into_spare(self) -> Spare {
+        Spare { field: self.field, queue: self.queue }
+    }
+
+    /// What it came to.
+    pub(super) fn totals(&mut self) -> Totals {
+        self.guest.advance(self.now);
+        let silence = self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here));
+        let mut report = self.source.totals(self.now);
+        if let (Outcome::Completed, Some(silence)) = (report.outcome, silence) {
+            // As in an exact run: both clocks are known here.
+            let others = report.downtime.total().saturating_sub(report.downtime.commit);
+            report.downtime.commit = silence.saturating_sub(others);
+        }
+        let seen = report.downtime.total();
+        let costs = self.sending.costs();
+        let [pages, zero] = self.pages;
+        Totals {
+            outcome: report.outcome,
+            converged: report.converged,
+            total: report.total,
+            downtime: report.downtime,
+            paused_in_vain: report.paused_in_vain,
+            sent: report.sent,
+            sent_pages: report.sent_pages,
+            rounds: self.source.round_count(),
+            disruption: self.guest.lost(),
+            unchanged_pages: Pages((self.unchanged + 0.5) as u64),
+            source_cpu_s: ((pages - zero) * costs.page + zero * costs.zero) * 1e-9,
+            silence,
+            unreachable: silence.map(|silence| (silence + self.setup.host.announce).max(seen)),
+            post_copy: report.post_copy.map(|post_copy| (post_copy.length, post_copy.missing)),
+            near_threshold: self.watch.near(),
+        }
+    }
+
+    /// The run with these totals.
+    pub(super) fn into_run(self, totals: &Totals) -> Run {
+        let mut report = self.source.report(self.now);
+        let commit_as_told = totals.silence.map(|_| report.downtime.commit);
+        report.total = totals.total;
+        report.downtime = totals.downtime;
+        report.paused_in_vain = totals.paused_in_vain;
+        report.sent = totals.sent;
+        report.sent_pages = totals.sent_pages;
+        if let (Some(post_copy), Some((length, missing))) = (&mut report.post_copy, totals.post_copy) {
+            (post_copy.length, post_copy.missing) = (length, missing);
+        }
+        Run {
+            report,
+            disruption: totals.disruption,
+            unchanged_pages: totals.unchanged_pages,
+            encoding: Encoding { source_cpu_s: totals.source_cpu_s, ..Encoding::default() },
+            handed_over: self.handed_over,
+            silence: totals.silence,
+            commit_as_told,
+            unreachable: totals.unreachable,
+            near_threshold: totals.near_threshold,
+            clean: !self.tracking && !self.throttled,
+            guest_at: self.guest_at(),
+            copy_exact: None,
+            journal: self.source.into_journal(),
+        }
     }
 
     /// Where the guest runs.
-    pub(super) fn guest_at(&self) -> GuestAt {
+    fn guest_at(&self) -> GuestAt {
         match (self.runs_here, self.runs_there.is_some()) {
             (true, false) => GuestAt::Source,
             (false, true) => GuestAt::Destination,
