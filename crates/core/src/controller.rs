@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Until, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Reason, Until, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -43,6 +43,13 @@ pub struct Transmitted {
     /// Pages that were left out of this round because they were dirty again ("peek"); the next
     /// harvest will find them.
     pub skipped: Pages,
+}
+
+/// What is to be done of a verdict; why is in [`Controller::verdict`], to be copied by who wants to keep it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ruling {
+    pub(crate) decision: Decision,
+    pub(crate) adjust: Adjustments,
 }
 
 /// Why a controller cannot work with a policy on a ground.
@@ -160,6 +167,21 @@ impl Controller {
 
     /// The memory is about to be sent for the first time: the bulk round starts.
     pub fn bulk_round(&mut self, now: Timestamp) -> Verdict {
+        let ruling = self.begin_bulk_round(now);
+        self.whole(ruling)
+    }
+
+    /// The last verdict with what it adjusted.
+    fn whole(&self, ruling: Ruling) -> Verdict {
+        let Ruling { decision, adjust } = ruling;
+        match &self.last {
+            Some(last) => Verdict { adjust, ..last.clone() },
+            // Cannot be: a ruling is made of a verdict.
+            None => Verdict::new(decision, Reason::NONE).adjusting(adjust),
+        }
+    }
+
+    pub(crate) fn begin_bulk_round(&mut self, now: Timestamp) -> Ruling {
         self.window = Window { since: now, bytes: ByteCount(0) };
         self.last_harvest = now;
         self.progress.now = now;
@@ -169,6 +191,11 @@ impl Controller {
 
     /// The dirty log was harvested: a round starts.
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
+        let ruling = self.take_harvest(now, harvested);
+        self.whole(ruling)
+    }
+
+    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
         let progress = &mut self.progress;
@@ -191,6 +218,11 @@ impl Controller {
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
     /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
     pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
+        let ruling = self.take_sent(now, sent)?;
+        Some(self.whole(ruling))
+    }
+
+    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
         self.account(now, sent);
         if sent.pending.0 == 0 {
             return None;
@@ -199,13 +231,18 @@ impl Controller {
             && self.skipping
             && !standing.reached(&self.progress)
         {
-            return Some(last.clone());
+            return Some(Ruling { decision: last.decision, adjust: Adjustments::default() });
         }
         Some(self.ask(Moment::Tick))
     }
 
     /// Everything of the round is sent (and acknowledged, where the source waits for that).
     pub fn round_ended(&mut self, now: Timestamp) -> Verdict {
+        let ruling = self.end_round(now);
+        self.whole(ruling)
+    }
+
+    pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
         if self.policy.cadence().bandwidth == BandwidthWindow::Round {
             self.close_window(now);
@@ -247,16 +284,18 @@ impl Controller {
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
 
-    fn ask(&mut self, moment: Moment) -> Verdict {
-        let verdict = self.policy.decide(moment, &self.progress);
+    fn ask(&mut self, moment: Moment) -> Ruling {
+        let mut verdict = self.policy.decide(moment, &self.progress);
         if let Some(throttle) = verdict.adjust.throttle {
             self.progress.throttle = throttle;
         }
+        self.journal.decided(moment, &self.progress, &verdict);
         // Only "go on" can be repeated unasked, and adjustments are made once.
         self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
-        self.last = Some(Verdict { adjust: Adjustments::default(), ..verdict.clone() });
-        self.journal.decided(moment, &self.progress, &verdict);
-        verdict
+        let ruling =
+            Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
+        self.last = Some(verdict);
+        ruling
     }
 
     /// Changes a parameter of the policy; it is asked again at the next moment.

@@ -83,7 +83,9 @@ pub(super) struct World<'a> {
     link: Link,
     sending: Sending,
     field: Field,
-    memory_gib: f64,
+    /// How long starting to track takes, and a harvest.
+    tracking_takes: Duration,
+    harvest_takes: Duration,
     connected: bool,
     tracking: bool,
     throttled: bool,
@@ -151,7 +153,8 @@ impl<'a> World<'a> {
             link,
             sending: Sending::new(&setup.host, costs),
             field,
-            memory_gib,
+            tracking_takes: setup.host.start_tracking_cost.mul_f64(memory_gib),
+            harvest_takes: setup.host.harvest_cost.mul_f64(memory_gib),
             connected: true,
             tracking: false,
             throttled: false,
@@ -191,7 +194,7 @@ impl<'a> World<'a> {
     }
 
     /// Runs to the end, or to where it splits.
-    pub(super) fn run(&mut self) -> Result<Option<Split<'a>>, SimError> {
+    pub(super) fn run(&mut self) -> Result<Option<Box<Split<'a>>>, SimError> {
         while let Some((at, event)) = self.queue.pop() {
             if self.is_over() {
                 break;
@@ -267,6 +270,7 @@ impl<'a> World<'a> {
     }
 
     /// A change of the policy, if it is still asked.
+    #[cold]
     fn change(&mut self, index: usize) -> Result<(), MachineError> {
         let Some(PolicyChange { parameter, value, .. }) = self.setup.changes.get(index).cloned() else {
             return Ok(());
@@ -276,13 +280,25 @@ impl<'a> World<'a> {
         if asked { self.source.handle(self.now, event) } else { Ok(()) }
     }
 
-    fn act_at_source(&mut self, action: SourceAction) -> Option<Split<'a>> {
+    #[inline]
+    fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split<'a>>> {
+        match action {
+            SourceAction::Send(message) => self.send_forward(message),
+            SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Harvest => return self.harvest(),
+            action => self.act_rarely(action),
+        }
+        None
+    }
+
+    /// What is not done in every round.
+    #[inline(never)]
+    fn act_rarely(&mut self, action: SourceAction) {
         let host = &self.setup.host;
         let now = self.now;
         match action {
-            SourceAction::Send(message) => self.send_forward(message),
             SourceAction::StartTracking => {
-                let ready = now.saturating_add(host.start_tracking_cost.mul_f64(self.memory_gib));
+                let ready = now.saturating_add(self.tracking_takes);
                 self.guest.start_tracking(ready, host.tracking_fault);
                 self.guest.count_writes(ready, self.field.counts_mut());
                 self.harvested_at = ready;
@@ -295,8 +311,6 @@ impl<'a> World<'a> {
                 self.tracking = false;
                 self.later(now, SourceEvent::TrackingStopped);
             }
-            SourceAction::Transmit(transmit) => self.transmit(transmit),
-            SourceAction::Harvest => return self.harvest(),
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
                 self.throttled = !throttle.is_off();
@@ -323,9 +337,9 @@ impl<'a> World<'a> {
             SourceAction::Wake(at) if at < Timestamp::MAX => self.later(at, SourceEvent::Wake),
             _ => {}
         }
-        None
     }
 
+    #[inline(never)]
     fn act_at_destination(&mut self, action: DestinationAction) {
         let host = &self.setup.host;
         let now = self.now;
@@ -445,7 +459,7 @@ impl<'a> World<'a> {
     }
 
     /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
-    fn split(&mut self, dirty: f64, length: f64) -> Option<Split<'a>> {
+    fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
         // A tick later fewer pages are left and more are dirty.
@@ -460,7 +474,7 @@ impl<'a> World<'a> {
         if share > LEAST && share < 1.0 - LEAST {
             let below = (share, Ticks::Finds([low, enough]));
             let above = (1.0 - share, Ticks::Finds([enough, high]));
-            return Some(Split { from: checkpoint, ways: [below, above] });
+            return Some(Box::new(Split { from: checkpoint, ways: [below, above] }));
         }
         None
     }
@@ -475,13 +489,13 @@ impl<'a> World<'a> {
         self
     }
 
-    fn harvest(&mut self) -> Option<Split<'a>> {
+    fn harvest(&mut self) -> Option<Box<Split<'a>>> {
         let host = &self.setup.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
         // A guest that was paused early meets the gate when it is handed over.
         let held = self.source.controller().progress().paused && self.source.is_handing_over();
         let begun = if held { begun.saturating_add(host.switchover_gate) } else { begun };
-        let done = begun.saturating_add(host.harvest_cost.mul_f64(self.memory_gib));
+        let done = begun.saturating_add(self.harvest_takes);
         self.sending.begin_round();
         self.guest.fetch(done, self.field.counts_mut());
         let found = self.field.harvest();
@@ -512,8 +526,11 @@ impl<'a> World<'a> {
         if state {
             self.handed_over = Some(timestamp(accepted));
         }
-        let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
-        if self.connected {
+        // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
+        let waited_for = !matches!(message, Message::RoundEnd { .. })
+            || matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving);
+        if self.connected && waited_for {
+            let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
             self.queue.push(arrival, Event::ArrivesThere(message));
         }
     }
