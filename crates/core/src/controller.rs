@@ -292,8 +292,7 @@ impl Controller {
         self.journal.decided(moment, &self.progress, &verdict);
         // Only "go on" can be repeated unasked, and adjustments are made once.
         self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
-        let ruling =
-            Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
+        let ruling = Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
         self.last = Some(verdict);
         ruling
     }

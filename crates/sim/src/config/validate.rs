@@ -246,9 +246,12 @@ impl WriterConfig {
             pages.as_f64(),
             || format!("more than 0, as hot-writes is {}", writes.as_f64()),
         )?;
-        check(pages < Share::ONE || writes == Share::ONE, format_args!("{key}.hot-pages"), pages.as_f64(), || {
-            format!("less than 1, as hot-writes is {}", writes.as_f64())
-        })
+        check(
+            pages < Share::ONE || writes == Share::ONE,
+            format_args!("{key}.hot-pages"),
+            pages.as_f64(),
+            || format!("less than 1, as hot-writes is {}", writes.as_f64()),
+        )
     }
 }
 
@@ -292,10 +295,10 @@ impl HostConfig {
             ("persist", self.persist),
         ];
         for (key, cost) in costs {
-            within(&format!("host.{key}"), cost, MAX_COST)?;
+            within(format_args!("host.{key}"), cost, MAX_COST)?;
         }
         let window = self.limit_window;
-        check(window >= SHORTEST_WINDOW, "host.limit-window", duration::format(window), || {
+        check(window >= SHORTEST_WINDOW, "host.limit-window", Time(window), || {
             format!("at least {}", duration::format(SHORTEST_WINDOW))
         })?;
         check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
@@ -423,7 +426,9 @@ impl LinkConfig {
             let key = format_args!("link.outages.{index}");
             within(format_args!("{key}.at"), outage.at, MAX_TIME)?;
             within(format_args!("{key}.length"), outage.length, MAX_TIME)?;
-            check(!outage.length.is_zero(), format_args!("{key}.length"), "0s", || "more than 0s".to_owned())?;
+            check(!outage.length.is_zero(), format_args!("{key}.length"), "0s", || {
+                "more than 0s".to_owned()
+            })?;
             if let Some(over) = over {
                 check(outage.at > over, format_args!("{key}.at"), Time(outage.at), || {
                     format!("later than the end of the outage before it ({})", duration::format(over))

@@ -69,9 +69,9 @@ impl Simulator {
                 None => self.ends.push((share, world.totals())),
             }
         }
-        mean::of(&self.ends).map(|(_, mean)| mean).ok_or_else(|| {
-            ConfigError::new("run", "a migration without an end", "one that ends").into()
-        })
+        mean::of(&self.ends)
+            .map(|(_, mean)| mean)
+            .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
     }
 }
 

@@ -14,15 +14,15 @@ use whimbrel_core::machine::{
     SourceAction, SourceEvent, SourcePhase, Transmit,
 };
 use whimbrel_core::policy::BandwidthWindow;
-use whimbrel_core::throttle::Throttle;
 use whimbrel_core::report::Outcome;
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
 
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
-use super::totals::Totals;
 use super::sending::{Crossing, Goal, Sending, Sent, Ticks};
+use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
