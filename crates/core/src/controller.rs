@@ -52,6 +52,13 @@ pub struct Transmitted {
     pub skipped: Pages,
 }
 
+/// What is to be done of a verdict; why is in [`Controller::verdict`], to be copied by who wants to keep it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ruling {
+    pub(crate) decision: Decision,
+    pub(crate) adjust: Adjustments,
+}
+
 /// Why a controller cannot work with a policy on a ground.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("policy `{policy}` needs `{capability}`, which this ground does not offer")]
@@ -200,6 +207,21 @@ impl Controller {
 
     /// The memory is about to be sent for the first time: the bulk round starts.
     pub fn bulk_round(&mut self, now: Timestamp) -> Verdict {
+        let ruling = self.begin_bulk_round(now);
+        self.whole(ruling)
+    }
+
+    /// The last verdict with what it adjusted.
+    fn whole(&self, ruling: Ruling) -> Verdict {
+        let Ruling { decision, adjust } = ruling;
+        match &self.last {
+            Some(last) => Verdict { adjust, ..last.clone() },
+            // Cannot be: a ruling is made of a verdict.
+            None => Verdict::new(decision, Reason::NONE).adjusting(adjust),
+        }
+    }
+
+    pub(crate) fn begin_bulk_round(&mut self, now: Timestamp) -> Ruling {
         self.window = Window { since: now, bytes: ByteCount(0) };
         self.last_harvest = now;
         self.progress.now = now;
@@ -212,6 +234,11 @@ impl Controller {
 
     /// The dirty log was harvested: a round starts.
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
+        let ruling = self.take_harvest(now, harvested);
+        self.whole(ruling)
+    }
+
+    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
         if let Some(foresight) = &mut self.foresight {
@@ -234,17 +261,22 @@ impl Controller {
         if let Some(foresight) = &mut self.foresight {
             foresight.harvested(&self.progress, since);
         }
-        let verdict = self.ask(Moment::RoundStart);
+        let ruling = self.ask(Moment::RoundStart);
         if let Some(mut foresight) = self.foresight.take() {
-            self.outlook = foresight.outlook(self, &verdict);
+            self.outlook = foresight.outlook(self, &self.whole(ruling));
             self.foresight = Some(foresight);
         }
-        verdict
+        ruling
     }
 
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
     /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
     pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
+        let ruling = self.take_sent(now, sent)?;
+        Some(self.whole(ruling))
+    }
+
+    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
         self.account(now, sent);
         if sent.pending.0 == 0 {
             return None;
@@ -253,13 +285,18 @@ impl Controller {
             && self.skipping
             && !standing.reached(&self.progress)
         {
-            return Some(last.clone());
+            return Some(Ruling { decision: last.decision, adjust: Adjustments::default() });
         }
         Some(self.ask(Moment::Tick))
     }
 
     /// Everything of the round is sent (and acknowledged, where the source waits for that).
     pub fn round_ended(&mut self, now: Timestamp) -> Verdict {
+        let ruling = self.end_round(now);
+        self.whole(ruling)
+    }
+
+    pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
         if self.policy.cadence().bandwidth == BandwidthWindow::Round {
             self.close_window(now);
@@ -301,7 +338,7 @@ impl Controller {
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
 
-    fn ask(&mut self, moment: Moment) -> Verdict {
+    fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
         if !self.owed.is_empty() {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
@@ -312,8 +349,9 @@ impl Controller {
         }
         // Only "go on" can be repeated unasked, and adjustments are made once.
         self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
-        self.last = Some(Verdict { adjust: Adjustments::default(), ..verdict.clone() });
-        verdict
+        let ruling = Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
+        self.last = Some(verdict);
+        ruling
     }
 
     /// Changes a parameter of the policy; it is asked again at the next moment.

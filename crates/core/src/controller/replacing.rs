@@ -12,7 +12,7 @@
 use super::{Controller, Unsupported, Window};
 use crate::journal::{Entry, Journal};
 use crate::machine::SourceEvent;
-use crate::policy::{Adjustments, BandwidthWindow, Policy, RateLimit, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, Policy, RateLimit};
 use crate::progress::{Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{ByteCount, Timestamp};
@@ -132,7 +132,7 @@ impl Watching {
         match entry {
             Entry::Event { at, event: SourceEvent::Transmitted(sent) } => {
                 if let Some(verdict) = self.shadow.transmitted(*at, *sent) {
-                    self.answered(&verdict);
+                    self.answered(verdict.adjust);
                 }
             }
             // An administrator's change; what it does not take was meant for another policy.
@@ -166,12 +166,12 @@ impl Watching {
             throttle: self.in_force.throttle,
             ..shown.clone()
         };
-        let verdict = self.shadow.ask(moment);
-        self.answered(&verdict);
+        let ruling = self.shadow.ask(moment);
+        self.answered(ruling.adjust);
     }
 
-    fn answered(&mut self, verdict: &Verdict) {
-        self.ordered.take(verdict.adjust);
+    fn answered(&mut self, adjust: Adjustments) {
+        self.ordered.take(adjust);
         self.shadow.progress.throttle = self.in_force.throttle;
     }
 }
