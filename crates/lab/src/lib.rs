@@ -7,6 +7,7 @@
 
 pub mod chart;
 pub mod import;
+pub mod measured;
 pub mod output;
 pub mod report;
 pub mod result;

@@ -8,7 +8,7 @@ use whimbrel_lab::validate::{Validation, validate};
 fn reference(names: &[&str]) -> Validation {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../reference/qemu"));
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    validate(&files, &HostProfile::load(BUILTIN.0).unwrap()).unwrap()
+    validate(&files, &HostProfile::load(BUILTIN.0).unwrap(), 20).unwrap()
 }
 
 fn within(name: &str, value: Option<f64>, goal: f64) {
@@ -81,7 +81,7 @@ fn what_was_measured_does_not_reach_the_prediction() {
     }
     let file = std::env::temp_dir().join(format!("whimbrel-stripped-{}.jsonl", std::process::id()));
     std::fs::write(&file, stripped).unwrap();
-    let blind = validate(&[&file], &HostProfile::load(BUILTIN.0).unwrap()).unwrap();
+    let blind = validate(&[&file], &HostProfile::load(BUILTIN.0).unwrap(), 20).unwrap();
     std::fs::remove_file(&file).unwrap();
     let seeing = reference(&["repeats.jsonl"]);
     assert_eq!(blind.runs, seeing.runs);

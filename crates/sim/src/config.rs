@@ -8,9 +8,11 @@
 //! reference runs of QEMU 7.2 that `reference/` describes.
 
 mod encodings;
+mod measured;
 mod validate;
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,7 @@ use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
 
 pub use self::encodings::{CompressionConfig, XbzrleConfig};
+pub use self::measured::{Activity, MeasuredWrites, PageClass, PageCycle};
 pub use self::validate::ConfigError;
 
 /// 1 Gbit/s in bytes a second.
@@ -115,6 +118,12 @@ pub struct WriterConfig {
     pub working_set: ByteCount,
     /// Where its working set begins; none (the default): behind that of the writer before it.
     pub offset: Option<ByteCount>,
+    /// `measured`: the file that it was measured in, for whoever reads the configuration; the simulator takes
+    /// [`WriterConfig::measured`]. None (the default) for other patterns.
+    pub curve: Option<String>,
+    /// `measured`: how it writes, in place of `rate`, `phases`, `write-size`, `write-at` and `write-cost`.
+    #[serde(skip)]
+    pub measured: Option<Arc<MeasuredWrites>>,
     /// Page writes a second that it wants to make. Default 10000: assumed, 39 MiB/s of 4 KiB pages and
     /// so about a third of a link of 1 Gbit/s.
     pub rate: f64,
@@ -156,6 +165,8 @@ impl Default for WriterConfig {
             kernel: false,
             working_set: ByteCount::mib(512),
             offset: None,
+            curve: None,
+            measured: None,
             rate: 10_000.0,
             hot_pages: Share::percent(10),
             hot_writes: Share::percent(90),
@@ -206,6 +217,9 @@ pub enum Pattern {
     HotCold,
     /// The i-th hottest page in proportion to `i^-exponent`, hot pages scattered.
     Zipf,
+    /// As a program was measured to: classes of pages that recur at different rates, scattered over the working
+    /// set, in phases.
+    Measured,
     /// None.
     Idle,
 }

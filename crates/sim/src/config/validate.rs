@@ -56,7 +56,7 @@ const MAX_EXPONENT: f64 = 20.0;
 /// The most that a buffer, the device state or an overhead may take.
 const MAX_BYTES: ByteCount = ByteCount::gib(1_024);
 
-fn check(
+pub(super) fn check(
     holds: bool,
     key: &str,
     value: impl Display,
@@ -160,6 +160,7 @@ impl GuestConfig {
                 size,
                 || format!("{}, at least one", whole()),
             )?;
+            self.validate_measured(writer, &key)?;
             if let Some(offset) = writer.offset {
                 check(offset.0.is_multiple_of(page), &format!("{key}.offset"), offset, whole)?;
             }
@@ -190,6 +191,24 @@ impl GuestConfig {
         // A hair of room for shares that were rounded when they were written down.
         check(self.zero_pages.as_f64() <= free + 1e-9, "guest.zero-pages", self.zero_pages.as_f64(), || {
             format!("at most {free:.6}, the share of memory outside all working sets")
+        })
+    }
+}
+
+impl GuestConfig {
+    /// A measured program needs its model, and a working set that has room for its pages.
+    fn validate_measured(&self, writer: &WriterConfig, key: &str) -> Result<(), ConfigError> {
+        if writer.pattern != Pattern::Measured {
+            return Ok(());
+        }
+        let curve = format!("{key}.curve");
+        let Some(model) = &writer.measured else {
+            return Err(ConfigError::new(curve, "none", "the measurement of the program that the writer is"));
+        };
+        model.validate(&curve)?;
+        let least = ByteCount(model.pages().0.saturating_mul(self.page_size.bytes().0));
+        check(writer.working_set >= least, &format!("{key}.working-set"), writer.working_set, || {
+            format!("at least {least}, the pages that the program was measured to write")
         })
     }
 }

@@ -35,8 +35,10 @@
 //! `guest.writer.N.pages` (where hot words lie), `guest.writer.N.writes` (what is dirtied) and
 //! `guest.unchanged`, each derived from the run's seed by [`stream`].
 
+mod activity;
 mod cycle;
 mod mask;
+mod measured;
 mod pace;
 mod resumed;
 mod ring;

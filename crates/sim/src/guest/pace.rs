@@ -20,7 +20,7 @@ use super::cycle::{Cycle, Pulse};
 use super::ring::{Ring, Toll};
 use super::shape::Shape;
 use super::stretch::Stretch;
-use crate::config::WriterConfig;
+use crate::config::{MeasuredWrites, Pattern, WriterConfig};
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -38,8 +38,10 @@ pub(super) struct Wish {
 
 impl Wish {
     pub(super) fn new(config: &WriterConfig) -> Self {
+        let measured = config.measured.as_deref().filter(|_| config.pattern == Pattern::Measured);
+        let phases = if measured.is_some() { &[][..] } else { &config.phases };
         let mut at = 0_u64;
-        let phases = config.phases.iter().map(|phase| {
+        let phases = phases.iter().map(|phase| {
             at = at.saturating_add(nanos(phase.length).max(1));
             (at, phase.rate)
         });
@@ -47,7 +49,7 @@ impl Wish {
             phases: phases.collect(),
             start: nanos(config.start),
             end: config.end.map_or(u64::MAX, nanos),
-            rate: config.rate,
+            rate: measured.map_or(config.rate, MeasuredWrites::rate),
         }
     }
 

@@ -15,7 +15,16 @@ use super::rng::Generator;
 use super::shape::Shape;
 use super::thread::Thread;
 use super::wear::Touch;
-use crate::config::{WriteAt, WriterConfig};
+use crate::config::{Pattern, WriteAt, WriterConfig};
+
+/// CPU seconds of a write: of a measured program, what makes it as busy as it was.
+fn write_cost(config: &WriterConfig) -> f64 {
+    match config.measured.as_deref().filter(|_| config.pattern == Pattern::Measured) {
+        // A hair less, so that one that needs a whole vCPU keeps up with it, whatever is rounded.
+        Some(model) => model.busy.as_f64() * (1.0 - 1e-12) / model.rate().max(f64::MIN_POSITIVE),
+        None => config.write_cost.as_secs_f64(),
+    }
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -57,7 +66,7 @@ impl Writer {
             shape,
             wish: Wish::new(config),
             ability: Ability {
-                write_cost: config.write_cost.as_secs_f64(),
+                write_cost: write_cost(config),
                 catch_up: config.catch_up.as_secs_f64(),
                 cpu: 1.0,
             },
@@ -187,7 +196,10 @@ impl Writer {
         let [last, before] = self.harvested_before;
         let (before, found) = if left_over { (before, last) } else { (last, self.harvested) };
         let [before, found, now] = [before, found, writes].map(|writes| self.shape.wear(page, writes));
-        let (size, fixed) = self.change;
+        let (size, fixed) = match &self.shape {
+            Shape::Measured(measured) => measured.change(page)?,
+            _ => self.change,
+        };
         Some(Touch { before: before?, found: found?, now: now?, size, fixed })
     }
 

@@ -1,0 +1,282 @@
+//! The fit: classes of pages and the activity of the program, from what was observed.
+//!
+//! Two steps in turn, until both agree:
+//!
+//! 1. given how busy the program was in each tick: of which kinds of pages are so many that the windows'
+//!    means and the counts of recurrence come out? Non-negative least squares over the dictionary.
+//! 2. given the classes: how busy must the program have been in a tick for so many distinct pages? All
+//!    classes share one activity, so this is a number a tick, found by bisection.
+//!
+//! A tick's count varies by chance, too, even of a program that is evenly busy; only what is left of the
+//! variance beyond that is activity.
+
+use std::time::Duration;
+
+use whimbrel_core::units::{ByteCount, Pages, Share};
+use whimbrel_sim::config::{Activity, MeasuredWrites, PageClass, PageCycle, WriteAt};
+
+use super::dictionary::{Kind, busy_windows, kinds};
+use super::nnls::{self, Row};
+
+/// What was observed of a program's writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// Series of equal ticks; the first has the shortest.
+    pub stages: Vec<Stage>,
+    /// Part of a vCPU that the program uses.
+    pub busy: Share,
+    /// How much of a page changes.
+    pub changes: Vec<Change>,
+}
+
+/// A series of ticks, at whose ends the pages written in them were counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stage {
+    /// Length of a tick in seconds of the program's own time.
+    pub tick: f64,
+    /// Distinct pages written in each.
+    pub series: Vec<f64>,
+    /// Distinct pages written in windows of several.
+    pub windows: Vec<WindowFact>,
+    /// Pages that were written in so many to so many of the ticks.
+    pub hits: Vec<(usize, usize, f64)>,
+}
+
+/// Distinct pages written in windows of one length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowFact {
+    /// Their length.
+    pub ticks: usize,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub sd: f64,
+    /// How many windows there were.
+    pub windows: f64,
+}
+
+/// How much of the pages that changed at all changed in a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// Seconds.
+    pub after: f64,
+    /// Bytes of a page, on average.
+    pub bytes: f64,
+}
+
+/// Times that both steps are made.
+const TURNS: usize = 6;
+/// Part of a window's mean, and of a count of recurrence, that is not held against a model.
+const WINDOW_SLACK: f64 = 0.01;
+const HITS_SLACK: f64 = 0.1;
+/// The busiest tick, in times of the average.
+const BUSIEST: f64 = 50.0;
+/// A block of activity is this part of what was measured.
+const BLOCK: usize = 3;
+/// Pages written more often a second than this are hot: what a write changes there is the same each time.
+const HOT: f64 = 1.0;
+/// Bytes of a page.
+const PAGE: f64 = 4096.0;
+/// Sizes of a change that are tried, from 1 to all bytes of a page in equal ratios.
+const SIZES: u32 = 64;
+/// Bytes that a write changes where nobody looked: a cache line.
+const UNKNOWN_CHANGE: f64 = 64.0;
+
+/// Classes of pages while they are fitted.
+struct Classes {
+    kinds: Vec<Kind>,
+    /// Pages of each kind.
+    pages: Vec<f64>,
+}
+
+/// The model that comes nearest to `observation`.
+pub fn fit(observation: &Observation) -> MeasuredWrites {
+    let stages = &observation.stages;
+    let tick = stages.iter().map(|stage| stage.tick).fold(f64::INFINITY, f64::min);
+    let length = stages.iter().map(|stage| stage.tick * stage.series.len() as f64).fold(0.0, f64::max);
+    let Some(first) = stages.first().filter(|_| tick > 0.0 && length > 0.0) else {
+        return nothing(observation.busy);
+    };
+    let mut activity: Vec<Vec<f64>> = stages.iter().map(|stage| vec![1.0; stage.series.len()]).collect();
+    let mut classes = Classes { kinds: kinds(tick, length), pages: Vec::new() };
+    let mut speed = 1.0;
+    for _ in 0..TURNS {
+        classes.pages = nnls::solve(&rows(stages, &activity, &classes.kinds));
+        if classes.pages.iter().sum::<f64>() < 0.5 {
+            return nothing(observation.busy);
+        }
+        for (index, stage) in stages.iter().enumerate() {
+            let levels = classes.activity(stage);
+            let mean = levels.iter().sum::<f64>() / levels.len() as f64;
+            if index == 0 {
+                speed = mean;
+            }
+            activity[index] = levels.iter().map(|level| if mean > 0.0 { level / mean } else { 1.0 }).collect();
+        }
+    }
+    // The levels' mean is one; what they were more or less than that belongs to the rates.
+    let levels = activity.swap_remove(0);
+    let change = Changes::of(&observation.changes, &classes);
+    model(&classes, first, levels, speed, observation.busy, change)
+}
+
+/// A program that never writes.
+fn nothing(busy: Share) -> MeasuredWrites {
+    let activity = Activity { tick: Duration::from_millis(50), levels: vec![1.0], block: 1 };
+    MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy }
+}
+
+/// What the windows and counts of recurrence say about the number of pages of each kind.
+fn rows(stages: &[Stage], activity: &[Vec<f64>], kinds: &[Kind]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (stage, activity) in stages.iter().zip(activity) {
+        for window in &stage.windows {
+            let busy = busy_windows(stage, activity, window.ticks);
+            let mean = |kind: &Kind| busy.iter().map(|&busy| kind.found(busy)).sum::<f64>() / busy.len() as f64;
+            let noise = window.sd.powi(2) / window.windows.max(1.0) + (WINDOW_SLACK * window.mean).powi(2);
+            rows.push(Row {
+                of: kinds.iter().map(mean).collect(),
+                value: window.mean,
+                weight: 1.0 / noise.max(1e-6),
+            });
+        }
+        let ticks = stage.series.len();
+        let busy = busy_windows(stage, activity, 1);
+        let chance = |kind: &Kind| busy.iter().map(|&busy| kind.found(busy)).sum::<f64>() / busy.len() as f64;
+        let chances: Vec<f64> = kinds.iter().map(chance).collect();
+        for &(from, to, pages) in &stage.hits {
+            let of = kinds.iter().zip(&chances).map(|(kind, &chance)| kind.found_in(chance, ticks, (from, to)));
+            let noise = pages + 1.0 + (HITS_SLACK * pages).powi(2);
+            rows.push(Row { of: of.collect(), value: pages, weight: 1.0 / noise });
+        }
+    }
+    rows
+}
+
+impl Classes {
+    fn found(&self, busy: f64) -> f64 {
+        self.kinds.iter().zip(&self.pages).filter(|(_, pages)| **pages > 0.0).map(|(kind, pages)| pages * kind.found(busy)).sum()
+    }
+
+    /// The variance of what is found in a time if the program is evenly busy.
+    fn chance(&self, busy: f64) -> f64 {
+        let random = self.kinds.iter().zip(&self.pages).filter(|(kind, _)| matches!(kind, Kind::Random(_)));
+        random.map(|(kind, pages)| pages * kind.found(busy) * (1.0 - kind.found(busy))).sum()
+    }
+
+    /// How busy the program was in each tick, in times of what it is at the rates of the classes.
+    fn activity(&self, stage: &Stage) -> Vec<f64> {
+        let count = stage.series.len() as f64;
+        let mean = stage.series.iter().sum::<f64>() / count;
+        let variance = stage.series.iter().map(|pages| (pages - mean).powi(2)).sum::<f64>() / count;
+        let left = if variance > 0.0 { (1.0 - self.chance(stage.tick) / variance).max(0.0).sqrt() } else { 0.0 };
+        let level = |&pages: &f64| self.level(mean + (pages - mean) * left, stage.tick);
+        stage.series.iter().map(level).collect()
+    }
+
+    /// How busy it is to write `pages` distinct pages in a tick.
+    fn level(&self, pages: f64, tick: f64) -> f64 {
+        let (mut low, mut high) = (0.0, BUSIEST);
+        for _ in 0..40 {
+            let middle = f64::midpoint(low, high);
+            if self.found(middle * tick) < pages {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+/// Bytes that a write changes on hot pages and on others.
+#[derive(Clone, Copy)]
+struct Changes {
+    hot: f64,
+    cold: f64,
+}
+
+impl Changes {
+    /// So that the pages found changed after each time have changed as much as was seen. A hot page changes the
+    /// same bytes whenever it is written, another one more with each write.
+    fn of(changes: &[Change], classes: &Classes) -> Self {
+        let changes: Vec<&Change> =
+            changes.iter().filter(|change| classes.found(change.after) > 0.0 && change.bytes > 0.0).collect();
+        let sizes = (0..=SIZES).map(|step| PAGE.powf(f64::from(step) / f64::from(SIZES)));
+        let best = sizes.map(|cold| Self::with_cold(&changes, classes, cold));
+        let best = best.min_by(|one, other| one.1.total_cmp(&other.1));
+        let unknown = Self { hot: UNKNOWN_CHANGE, cold: UNKNOWN_CHANGE };
+        best.filter(|_| !changes.is_empty()).map_or(unknown, |(changes, _)| changes)
+    }
+
+    /// The best with this size for cold pages, and how bad it is.
+    fn with_cold(changes: &[&Change], classes: &Classes, cold: f64) -> (Self, f64) {
+        let rows: Vec<Row> = changes
+            .iter()
+            .map(|change| {
+                let (mut hot, mut changed) = (0.0, 0.0);
+                for (kind, pages) in classes.kinds.iter().zip(&classes.pages) {
+                    if kind.rate() > HOT {
+                        hot += pages * kind.found(change.after);
+                    } else {
+                        changed += pages * PAGE * -(-kind.rate() * change.after * cold / PAGE).exp_m1();
+                    }
+                }
+                let value = change.bytes * classes.found(change.after) - changed;
+                let all = change.bytes * classes.found(change.after);
+                Row { of: vec![hot], value, weight: 1.0 / (all * all) }
+            })
+            .collect();
+        let hot = nnls::solve(&rows).first().copied().unwrap_or(0.0).min(PAGE);
+        let off = rows.iter().map(|row| row.weight * (row.value - row.of[0] * hot).powi(2)).sum();
+        (Self { hot, cold }, off)
+    }
+
+    fn at(self, kind: Kind) -> (ByteCount, WriteAt) {
+        let hot = kind.rate() > HOT;
+        let (bytes, at) = if hot { (self.hot, WriteAt::Fixed) } else { (self.cold, WriteAt::Random) };
+        (ByteCount(bytes.round().max(1.0) as u64), at)
+    }
+}
+
+fn model(
+    classes: &Classes,
+    stage: &Stage,
+    levels: Vec<f64>,
+    speed: f64,
+    busy: Share,
+    changes: Changes,
+) -> MeasuredWrites {
+    let tick = Duration::from_secs_f64(stage.tick);
+    let block = u32::try_from(levels.len().div_ceil(BLOCK)).unwrap_or(u32::MAX);
+    let activity = Activity { tick, levels, block };
+    let mut model = MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy };
+    for (kind, pages) in whole(classes) {
+        let (change, write_at) = changes.at(kind);
+        match kind {
+            Kind::Random(rate) => {
+                model.classes.push(PageClass { pages, rate: rate * speed, change, write_at });
+            }
+            Kind::Cyclic(turn) => {
+                let period = Duration::from_secs_f64(turn / speed.max(1e-6));
+                model.cycles.push(PageCycle { pages, period, change, write_at });
+            }
+        }
+    }
+    model
+}
+
+/// Whole pages of each kind; what is rounded is carried on to the next, so that their sum stays.
+fn whole(classes: &Classes) -> Vec<(Kind, Pages)> {
+    let mut carried = 0.0;
+    let mut found = Vec::new();
+    for (&kind, pages) in classes.kinds.iter().zip(&classes.pages).filter(|(_, pages)| **pages > 0.0) {
+        carried += pages;
+        let count = carried.round();
+        carried -= count;
+        if count >= 1.0 {
+            found.push((kind, Pages(count as u64)));
+        }
+    }
+    found
+}

@@ -1,0 +1,163 @@
+//! Validations as text: measured and predicted beside each other, and how far apart.
+
+use std::fmt::Write as _;
+
+use whimbrel_core::units::ByteCount;
+
+use super::{Align, Columns, milliseconds, per_cent, wrap};
+use crate::sweep::Spread;
+use crate::validate::programs::{Interval, Sample, Sampled};
+use crate::validate::measured::Figures;
+use crate::validate::{Errors, Validation};
+
+/// Measured and predicted runs.
+pub fn validation(validation: &Validation, width: usize) -> String {
+    let mut text = String::new();
+    if validation.runs > 0 || validation.programs.is_none() {
+        text.push_str(&single(validation));
+    }
+    if let Some(programs) = &validation.programs {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&sampled(programs, width));
+    }
+    let _ = writeln!(text, "{:<30}{}", "skipped", validation.skipped.len());
+    for skipped in &validation.skipped {
+        text.push_str(&wrap(&format!("{}: {}", skipped.name, skipped.reason), "  ", width));
+    }
+    text
+}
+
+/// Runs of which there is one prediction each.
+fn single(validation: &Validation) -> String {
+    use Align::{Left, Right};
+    let mut columns = Columns::new(&[
+        ("run: measured > predicted", Left),
+        ("total", Right),
+        ("sent", Right),
+        ("downtime", Right),
+        ("silence", Right),
+        ("rounds", Right),
+        ("converged", Left),
+    ]);
+    let both = |measured: String, predicted: String| format!("{measured} > {predicted}");
+    let times = |measured, predicted| both(milliseconds(measured), milliseconds(predicted));
+    for run in &validation.per_run {
+        let (measured, predicted) = (&run.measured, &run.predicted);
+        let sent = |bytes: Option<f64>| {
+            bytes.map_or_else(|| "-".to_owned(), |bytes| ByteCount(bytes as u64).human())
+        };
+        let rounds = |rounds: Option<u64>| rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string());
+        let verdict = |converged: bool| if converged { "yes" } else { "no" }.to_owned();
+        columns.row(vec![
+            run.name.clone(),
+            times(measured.total_ms, predicted.total_ms),
+            both(sent(measured.sent_bytes), sent(predicted.sent_bytes)),
+            times(measured.downtime_ms, predicted.downtime_ms),
+            times(measured.silence_ms, predicted.silence_ms),
+            both(rounds(measured.rounds), rounds(predicted.rounds)),
+            both(verdict(measured.converged), verdict(predicted.converged)),
+        ]);
+    }
+    let mut text = columns.lines().join("\n") + "\n\n";
+    text.push_str(&errors(&validation.errors, "error, where both converged"));
+    let figures = [
+        ("downtime within 25 % or 20 ms", per_cent(validation.downtime_near)),
+        ("rounds exact", per_cent(validation.rounds_exact)),
+        ("rounds within 1 or 5 %", per_cent(validation.rounds_near)),
+        ("verdict wrong", validation.verdict_wrong.to_string()),
+        ("runs", validation.runs.to_string()),
+    ];
+    for (name, value) in figures {
+        let _ = writeln!(text, "{name:<30}{value}");
+    }
+    text
+}
+
+fn errors(found: &Errors, title: &'static str) -> String {
+    use Align::{Left, Right};
+    let mut errors = Columns::new(&[(title, Left), ("median", Right), ("p90", Right)]);
+    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), per_cent);
+    let row = |name: &str, spread: Spread| vec![name.to_owned(), share(spread.median), share(spread.p90)];
+    errors.row(row("  total time", found.total_time));
+    errors.row(row("  sent bytes", found.sent_bytes));
+    errors.row(row("  downtime", found.downtime));
+    errors.row(row("  silence", found.silence));
+    errors.lines().join("\n") + "\n\n"
+}
+
+/// Runs of real programs, of each of which there are many predictions.
+fn sampled(programs: &Sampled, width: usize) -> String {
+    use Align::{Left, Right};
+    let mut columns = Columns::new(&[
+        ("program run: measured > sampled", Left),
+        ("converged", Right),
+        ("total", Left),
+        ("downtime", Left),
+        ("silence", Left),
+        ("sent", Left),
+        ("rounds", Left),
+    ]);
+    let bytes = |bytes: f64| ByteCount(bytes as u64).human();
+    let time = |ms: f64| milliseconds(Some(ms));
+    for sample in &programs.configurations {
+        let done = sample.measured.iter().filter(|measured| measured.converged).count();
+        columns.row(vec![
+            sample.name.clone(),
+            format!("{done}/{} > {}", sample.measured.len(), per_cent(sample.convergence)),
+            figure(sample, |figures| figures.total_ms, sample.total_ms, &time),
+            figure(sample, |figures| figures.downtime_ms, sample.downtime_ms, &time),
+            figure(sample, |figures| figures.silence_ms, sample.silence_ms, &time),
+            figure(sample, |figures| figures.sent_bytes, sample.sent_bytes, &bytes),
+            figure(sample, |figures| Some(figures.rounds? as f64), sample.rounds, &|rounds| format!("{rounds:.0}")),
+        ]);
+    }
+    let mut text = columns.lines().join("\n") + "\n";
+    let samples = programs.samples;
+    text.push_str(&wrap(
+        &format!(
+            "Sampled: of {samples} runs the share that converged; of those the median (5 % - 95 %). `!`: measured \
+             outside of that."
+        ),
+        "  ",
+        width,
+    ));
+    text.push('\n');
+    text.push_str(&errors(&programs.errors, "error of the median"));
+    let inside = &programs.coverage;
+    for (name, value) in [
+        ("total time in the interval", per_cent(inside.total_time)),
+        ("sent bytes in the interval", per_cent(inside.sent_bytes)),
+        ("downtime in the interval", per_cent(inside.downtime)),
+        ("silence in the interval", per_cent(inside.silence)),
+        ("rounds in the interval", per_cent(inside.rounds)),
+        ("Brier score of convergence", format!("{:.3}", programs.brier)),
+        ("program verdicts wrong", programs.verdict_wrong.to_string()),
+        ("program runs", programs.configurations.iter().map(|sample| sample.measured.len()).sum::<usize>().to_string()),
+    ] {
+        let _ = writeln!(text, "{name:<30}{value}");
+    }
+    text
+}
+
+/// What was measured of a figure, each time, and what was sampled.
+fn figure(
+    sample: &Sample,
+    of: fn(&Figures) -> Option<f64>,
+    interval: Option<Interval>,
+    show: &dyn Fn(f64) -> String,
+) -> String {
+    let mark = |value: f64| {
+        let outside = interval.is_some_and(|interval| !interval.contains(value));
+        format!("{}{}", show(value), if outside { "!" } else { "" })
+    };
+    let measured: Vec<String> = sample.measured.iter().filter_map(of).map(mark).collect();
+    let measured = if measured.is_empty() { "-".to_owned() } else { measured.join(" ") };
+    match interval {
+        Some(Interval { p5, median, p95 }) => {
+            format!("{measured} > {} ({} - {})", show(median), show(p5), show(p95))
+        }
+        None => format!("{measured} > -"),
+    }
+}
