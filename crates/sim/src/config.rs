@@ -20,7 +20,7 @@ use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
 
 pub use self::encodings::{CompressionConfig, XbzrleConfig};
-pub use self::measured::{Activity, MeasuredWrites, PageClass, PageCycle};
+pub use self::measured::{Activity, Follows, MeasuredWrites, PageClass, PageCycle};
 pub use self::validate::ConfigError;
 
 /// 1 Gbit/s in bytes a second.

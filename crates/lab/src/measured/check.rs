@@ -56,7 +56,7 @@ pub fn check(model: &Arc<MeasuredWrites>, stage: &Stage, seed: u64) -> Result<Ch
         let counts: Vec<f64> =
             ticks.chunks_exact(window.ticks).map(|window| distinct(window, pages)).collect();
         let (mean, sd) = moments(&counts);
-        WindowFact { ticks: window.ticks, mean, sd, windows: counts.len() as f64 }
+        WindowFact { ticks: window.ticks, mean, sd, windows: counts.len() as f64, quantiles: Vec::new() }
     });
     let (mean, sd) = moments(&series);
     Ok(Checked {
@@ -89,11 +89,7 @@ fn lag1(series: &[f64], mean: f64, sd: f64) -> f64 {
     if sd > 0.0 { products / series.len() as f64 / (sd * sd) } else { 0.0 }
 }
 
-fn hits(
-    ticks: &[Vec<(usize, u64)>],
-    pages: u64,
-    bins: &[(usize, usize, f64)],
-) -> Vec<(usize, usize, f64)> {
+fn hits(ticks: &[Vec<(usize, u64)>], pages: u64, bins: &[(usize, usize, f64)]) -> Vec<(usize, usize, f64)> {
     let mut times = vec![0_usize; pages as usize];
     for tick in ticks {
         let mut seen = BTreeSet::new();

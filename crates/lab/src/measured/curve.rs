@@ -56,6 +56,12 @@ struct Window {
     n: f64,
     mean: f64,
     sd: Option<f64>,
+    #[serde(default)]
+    p10: Option<f64>,
+    #[serde(default)]
+    p50: Option<f64>,
+    #[serde(default)]
+    p90: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -137,7 +143,9 @@ impl ReadyMemory {
     pub fn zero_runs(&self) -> Vec<PageRun> {
         let mut runs = self.zero_runs.clone();
         runs.sort_unstable();
-        runs.into_iter().map(|(first, count)| PageRun { first: PageNumber(first), count: Pages(count) }).collect()
+        runs.into_iter()
+            .map(|(first, count)| PageRun { first: PageNumber(first), count: Pages(count) })
+            .collect()
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -157,9 +165,23 @@ impl ReadyMemory {
             }
         }
         if zero > self.pages - self.nonzero_ready {
-            return Err(format!("{zero} pages in runs of zero pages, but {} of {} are not zero", self.nonzero_ready, self.pages));
+            return Err(format!(
+                "{zero} pages in runs of zero pages, but {} of {} are not zero",
+                self.nonzero_ready, self.pages
+            ));
         }
         Ok(())
+    }
+}
+
+/// Fewer windows have no deciles.
+const DECILES: f64 = 10.0;
+
+impl Window {
+    fn quantiles(&self) -> Vec<(f64, f64)> {
+        let known =
+            [(0.1, self.p10), (0.5, self.p50), (0.9, self.p90)].into_iter().filter(|_| self.n >= DECILES);
+        known.filter_map(|(share, pages)| Some((share, pages?))).collect()
     }
 }
 
@@ -172,7 +194,10 @@ impl Ticks {
             return Err(format!("a series of {} ticks", self.series.len()));
         }
         let counts = self.series.iter().copied().chain(self.hits.iter().map(|hit| hit.2));
-        let windows = self.curve.values().flat_map(|window| [window.mean, window.sd.unwrap_or(0.0), window.n]);
+        let windows = self.curve.values().flat_map(|window| {
+            let quantiles = [window.p10, window.p50, window.p90].into_iter().flatten();
+            [window.mean, window.sd.unwrap_or(0.0), window.n].into_iter().chain(quantiles)
+        });
         match counts.chain(windows).find(|value| !(0.0..=1e12).contains(value)) {
             Some(value) => Err(format!("a count of {value}")),
             None => Ok(()),
@@ -190,6 +215,7 @@ impl Ticks {
                 mean: window.mean,
                 sd: window.sd.unwrap_or(0.0),
                 windows: window.n,
+                quantiles: window.quantiles(),
             })
         });
         Stage {

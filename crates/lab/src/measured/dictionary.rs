@@ -4,11 +4,20 @@
 //! Given how busy the program was in each tick, a kind says how many of a thousand of its pages a window
 //! finds, and in how many ticks each is found.
 
-use super::fit::Stage;
+use whimbrel_sim::config::Follows;
 
-/// How pages recur.
+use super::fit::{Levels, Stage};
+
+/// How pages recur, and in which phases.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(super) struct Kind {
+    pub(super) turn: Turn,
+    pub(super) follows: Follows,
+}
+
+/// When a page is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Turn {
     /// At random, so many times a second.
     Random(f64),
     /// In turn, once in so many seconds.
@@ -16,7 +25,7 @@ pub(super) enum Kind {
 }
 
 /// Neighbouring rates and turns differ by this factor.
-const STEP: f64 = 1.3;
+const STEP: f64 = 1.35;
 /// The fastest pages: writes in a tick. They are found in every tick, however idle the program is.
 const FASTEST: f64 = 100.0;
 /// The slowest: writes in the whole measurement.
@@ -30,11 +39,40 @@ pub(super) fn kinds(tick: f64, length: f64) -> Vec<Kind> {
         let steps = ((to / from).ln() / STEP.ln()).floor().max(0.0) as i32;
         (0..=steps).map(move |step| from * STEP.powi(step))
     };
-    let random = scale(SLOWEST / length, FASTEST / tick).map(Kind::Random);
-    random.chain(scale(tick * STEP, length / TURNS).map(Kind::Cyclic)).collect()
+    let random = scale(SLOWEST / length, FASTEST / tick).map(Turn::Random);
+    let turns: Vec<Turn> = random.chain(scale(tick * STEP, length / TURNS).map(Turn::Cyclic)).collect();
+    let all = [Follows::Busy, Follows::Quiet, Follows::Always].into_iter();
+    all.flat_map(|follows| turns.iter().map(move |&turn| Kind { turn, follows })).collect()
+}
+
+/// A stretch of a program's time, in seconds, and what it did in it in either kind of phase, in seconds at
+/// average activity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Span {
+    pub(super) time: f64,
+    pub(super) busy: f64,
+    pub(super) quiet: f64,
+}
+
+impl Span {
+    /// A time of average activity.
+    pub(super) fn even(time: f64) -> Self {
+        Self { time, busy: time, quiet: time }
+    }
 }
 
 impl Kind {
+    /// The share of its pages that is written in `span`.
+    pub(super) fn found(self, span: Span) -> f64 {
+        self.turn.found(match self.follows {
+            Follows::Always => span.time,
+            Follows::Busy => span.busy,
+            Follows::Quiet => span.quiet,
+        })
+    }
+}
+
+impl Turn {
     /// The share of its pages that is written while the program does the work of `busy` seconds at average
     /// activity.
     pub(super) fn found(self, busy: f64) -> f64 {
@@ -101,9 +139,8 @@ impl Binomial {
         }
         let (hit, miss) = self.logs;
         let rest = (self.ticks - first) as f64;
-        let choose = log_gamma(self.ticks as f64 + 1.0)
-            - log_gamma(first as f64 + 1.0)
-            - log_gamma(rest + 1.0);
+        let choose =
+            log_gamma(self.ticks as f64 + 1.0) - log_gamma(first as f64 + 1.0) - log_gamma(rest + 1.0);
         let mut term = (choose + first as f64 * hit + rest * miss).exp();
         let odds = (hit - miss).exp();
         let mut sum = term;
@@ -127,17 +164,27 @@ fn log_gamma(x: f64) -> f64 {
     (x - 0.5) * x.ln() - x + 0.5 * std::f64::consts::TAU.ln() + series - shift
 }
 
-/// How busy the program was in windows of `ticks` ticks of `stage`, in seconds at average activity.
-pub(super) fn busy_windows(stage: &Stage, activity: &[f64], ticks: usize) -> Vec<f64> {
-    let mut sums = vec![0.0];
-    let mut sum = 0.0;
-    for level in activity {
-        sum += level * stage.tick;
-        sums.push(sum);
-    }
-    let last = activity.len().saturating_sub(ticks);
+/// Windows of `ticks` ticks of `stage`, the least busy one first.
+pub(super) fn windows(stage: &Stage, levels: &Levels, ticks: usize) -> Vec<Span> {
+    let added = |levels: &[f64]| {
+        let mut sums = vec![0.0];
+        let mut sum = 0.0;
+        for level in levels {
+            sum += level * stage.tick;
+            sums.push(sum);
+        }
+        sums
+    };
+    let (busy, quiet) = (added(&levels.busy), added(&levels.quiet));
+    let count = stage.series.len();
+    let last = count.saturating_sub(ticks);
     let step = (last / WINDOWS).max(1);
-    (0..=last).step_by(step).map(|begin| sums[(begin + ticks).min(activity.len())] - sums[begin]).collect()
+    let time = stage.tick * ticks as f64;
+    let within = |sums: &[f64], begin: usize| sums[(begin + ticks).min(count)] - sums[begin];
+    let span = |begin| Span { time, busy: within(&busy, begin), quiet: within(&quiet, begin) };
+    let mut spans: Vec<Span> = (0..=last).step_by(step).map(span).collect();
+    spans.sort_by(|one, other| one.busy.total_cmp(&other.busy));
+    spans
 }
 
 /// Windows of one length that are looked at, about.
@@ -168,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_page_in_turn_is_found_as_often_as_there_were_turns() {
-        let kind = Kind::Cyclic(0.4);
+        let kind = Turn::Cyclic(0.4);
         assert!((kind.found(0.1) - 0.25).abs() < 1e-12 && kind.found(5.0) == 1.0);
         // 10.5 turns: half of the pages ten times, half eleven.
         assert!((kind.found_in(10.5 / 300.0, 300, (9, 10)) - 0.5).abs() < 1e-9);
@@ -178,8 +225,8 @@ mod tests {
     #[test]
     fn kinds_reach_from_once_in_many_measurements_to_many_times_a_tick() {
         let kinds = kinds(0.05, 30.0);
-        assert!(kinds.len() < 100, "{}", kinds.len());
-        assert!(kinds.iter().any(|kind| kind.found(30.0) < 0.1));
-        assert!(kinds.iter().any(|kind| kind.found(0.05 * 0.1) > 0.999));
+        assert!(kinds.len() < 300, "{}", kinds.len());
+        assert!(kinds.iter().any(|kind| kind.turn.found(30.0) < 0.1));
+        assert!(kinds.iter().any(|kind| kind.turn.found(0.05 * 0.1) > 0.999));
     }
 }

@@ -13,9 +13,9 @@
 use std::time::Duration;
 
 use whimbrel_core::units::{ByteCount, Pages, Share};
-use whimbrel_sim::config::{Activity, MeasuredWrites, PageClass, PageCycle, WriteAt};
+use whimbrel_sim::config::{Activity, Follows, MeasuredWrites, PageClass, PageCycle, WriteAt};
 
-use super::dictionary::{Kind, busy_windows, kinds};
+use super::dictionary::{Kind, Span, Turn, kinds, windows};
 use super::nnls::{self, Row};
 
 /// What was observed of a program's writes.
@@ -43,7 +43,7 @@ pub struct Stage {
 }
 
 /// Distinct pages written in windows of one length.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WindowFact {
     /// Their length.
     pub ticks: usize,
@@ -53,6 +53,8 @@ pub struct WindowFact {
     pub sd: f64,
     /// How many windows there were.
     pub windows: f64,
+    /// The least that so great a share of the windows has not more than, by share.
+    pub quantiles: Vec<(f64, f64)>,
 }
 
 /// How much of the pages that changed at all changed in a time.
@@ -64,11 +66,16 @@ pub struct Change {
     pub bytes: f64,
 }
 
+/// Shares of the ticks that are taken to be idle to begin with: where the two steps lead depends on where they
+/// begin, so they begin at several places, and the best end is taken.
+const IDLEST: [f64; 3] = [0.0, 0.1, 0.25];
 /// Times that both steps are made.
 const TURNS: usize = 6;
 /// Part of a window's mean, and of a count of recurrence, that is not held against a model.
 const WINDOW_SLACK: f64 = 0.01;
 const HITS_SLACK: f64 = 0.1;
+/// The same for quantiles of windows.
+const QUANTILE_SLACK: f64 = 0.03;
 /// The busiest tick, in times of the average.
 const BUSIEST: f64 = 50.0;
 /// A block of activity is this part of what was measured.
@@ -97,55 +104,113 @@ pub fn fit(observation: &Observation) -> MeasuredWrites {
     let Some(first) = stages.first().filter(|_| tick > 0.0 && length > 0.0) else {
         return nothing(observation.busy);
     };
-    let mut activity: Vec<Vec<f64>> = stages.iter().map(|stage| vec![1.0; stage.series.len()]).collect();
-    let mut classes = Classes { kinds: kinds(tick, length), pages: Vec::new() };
-    let mut speed = 1.0;
-    for _ in 0..TURNS {
-        classes.pages = nnls::solve(&rows(stages, &activity, &classes.kinds));
-        if classes.pages.iter().sum::<f64>() < 0.5 {
-            return nothing(observation.busy);
-        }
-        for (index, stage) in stages.iter().enumerate() {
-            let levels = classes.activity(stage);
-            let mean = levels.iter().sum::<f64>() / levels.len() as f64;
-            if index == 0 {
-                speed = mean;
-            }
-            activity[index] = levels.iter().map(|level| if mean > 0.0 { level / mean } else { 1.0 }).collect();
-        }
-    }
-    // The levels' mean is one; what they were more or less than that belongs to the rates.
-    let levels = activity.swap_remove(0);
+    let fits = IDLEST.map(|idlest| Fit::new(stages, kinds(tick, length), idlest));
+    let best = fits.into_iter().min_by(|one, other| one.off.total_cmp(&other.off));
+    let Some(Fit { classes, levels, speed, .. }) = best.filter(|fit| fit.classes.count() >= 0.5) else {
+        return nothing(observation.busy);
+    };
     let change = Changes::of(&observation.changes, &classes);
     model(&classes, first, levels, speed, observation.busy, change)
 }
 
+/// A fit from one beginning.
+struct Fit {
+    classes: Classes,
+    /// Of the first stage.
+    levels: Levels,
+    /// The mean of its levels before it was made one: what they were more or less than that belongs to the rates.
+    speed: f64,
+    /// How far it is from what was observed, in squared errors.
+    off: f64,
+}
+
+impl Fit {
+    fn new(stages: &[Stage], kinds: Vec<Kind>, idlest: f64) -> Self {
+        let mut activity: Vec<Levels> =
+            stages.iter().map(|stage| Levels::first(&stage.series, idlest)).collect();
+        let mut classes = Classes { kinds, pages: Vec::new() };
+        let (mut speed, mut off) = (1.0, f64::INFINITY);
+        for _ in 0..TURNS {
+            let rows = rows(stages, &activity, &classes.kinds);
+            classes.pages = nnls::solve(&rows);
+            off = rows.iter().map(|row| row.off(&classes.pages)).sum();
+            for (index, stage) in stages.iter().enumerate() {
+                let levels = classes.activity(stage, &activity[index]);
+                if index == 0 {
+                    speed = levels.iter().sum::<f64>() / levels.len() as f64;
+                }
+                activity[index] = Levels::of(&levels);
+            }
+        }
+        Self { classes, levels: activity.swap_remove(0), speed, off }
+    }
+}
+
+/// How busy a program was in each tick of a stage, both in times of the average.
+pub(super) struct Levels {
+    pub(super) busy: Vec<f64>,
+    /// How much it did what it does else. The less the busier it is; nothing while it is busier than in most ticks.
+    pub(super) quiet: Vec<f64>,
+}
+
+impl Levels {
+    /// Before anything is known: as if this share of the ticks were idle.
+    fn first(series: &[f64], idle: f64) -> Self {
+        let mut sorted = series.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let least = sorted[((sorted.len() - 1) as f64 * idle) as usize];
+        Self::of(&series.iter().map(|pages| (pages - least).max(0.0)).collect::<Vec<_>>())
+    }
+
+    fn of(busy: &[f64]) -> Self {
+        let mut sorted = busy.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let full = sorted[(sorted.len() - 1) / 2];
+        let quiet: Vec<f64> = busy.iter().map(|level| (full - level).max(0.0)).collect();
+        Self { busy: relative(busy), quiet: relative(&quiet) }
+    }
+}
+
+/// The values in times of their mean.
+fn relative(values: &[f64]) -> Vec<f64> {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    values.iter().map(|value| if mean > 0.0 { value / mean } else { 1.0 }).collect()
+}
+
 /// A program that never writes.
 fn nothing(busy: Share) -> MeasuredWrites {
-    let activity = Activity { tick: Duration::from_millis(50), levels: vec![1.0], block: 1 };
+    let tick = Duration::from_millis(50);
+    let activity = Activity { tick, busy: vec![1.0], quiet: vec![1.0], block: 1 };
     MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy }
 }
 
 /// What the windows and counts of recurrence say about the number of pages of each kind.
-fn rows(stages: &[Stage], activity: &[Vec<f64>], kinds: &[Kind]) -> Vec<Row> {
+fn rows(stages: &[Stage], activity: &[Levels], kinds: &[Kind]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (stage, activity) in stages.iter().zip(activity) {
         for window in &stage.windows {
-            let busy = busy_windows(stage, activity, window.ticks);
-            let mean = |kind: &Kind| busy.iter().map(|&busy| kind.found(busy)).sum::<f64>() / busy.len() as f64;
-            let noise = window.sd.powi(2) / window.windows.max(1.0) + (WINDOW_SLACK * window.mean).powi(2);
-            rows.push(Row {
-                of: kinds.iter().map(mean).collect(),
-                value: window.mean,
-                weight: 1.0 / noise.max(1e-6),
-            });
+            let spans = windows(stage, activity, window.ticks);
+            // The activity is that of these very windows; what is left is the chance of counting.
+            let error = window.mean / window.windows.max(1.0);
+            let mean = kinds.iter().map(|kind| mean_found(kind, &spans)).collect();
+            let noise = error + (WINDOW_SLACK * window.mean).powi(2);
+            rows.push(Row { of: mean, value: window.mean, weight: 1.0 / noise.max(1e-6) });
+            for &(share, pages) in &window.quantiles {
+                // The busier a window, the more it finds.
+                let span = spans[((spans.len() - 1) as f64 * share).round() as usize];
+                let noise = pages + (QUANTILE_SLACK * pages).powi(2);
+                let of = kinds.iter().map(|kind| kind.found(span)).collect();
+                rows.push(Row { of, value: pages, weight: 1.0 / noise.max(1e-6) });
+            }
         }
         let ticks = stage.series.len();
-        let busy = busy_windows(stage, activity, 1);
-        let chance = |kind: &Kind| busy.iter().map(|&busy| kind.found(busy)).sum::<f64>() / busy.len() as f64;
-        let chances: Vec<f64> = kinds.iter().map(chance).collect();
+        let spans = windows(stage, activity, 1);
+        let chances: Vec<f64> = kinds.iter().map(|kind| mean_found(kind, &spans)).collect();
         for &(from, to, pages) in &stage.hits {
-            let of = kinds.iter().zip(&chances).map(|(kind, &chance)| kind.found_in(chance, ticks, (from, to)));
+            let of = kinds
+                .iter()
+                .zip(&chances)
+                .map(|(kind, &chance)| kind.turn.found_in(chance, ticks, (from, to)));
             let noise = pages + 1.0 + (HITS_SLACK * pages).powi(2);
             rows.push(Row { of: of.collect(), value: pages, weight: 1.0 / noise });
         }
@@ -153,33 +218,51 @@ fn rows(stages: &[Stage], activity: &[Vec<f64>], kinds: &[Kind]) -> Vec<Row> {
     rows
 }
 
+/// The share of the pages of a kind that a window finds on average.
+fn mean_found(kind: &Kind, spans: &[Span]) -> f64 {
+    spans.iter().map(|&span| kind.found(span)).sum::<f64>() / spans.len() as f64
+}
+
 impl Classes {
-    fn found(&self, busy: f64) -> f64 {
-        self.kinds.iter().zip(&self.pages).filter(|(_, pages)| **pages > 0.0).map(|(kind, pages)| pages * kind.found(busy)).sum()
+    fn count(&self) -> f64 {
+        self.pages.iter().sum()
+    }
+
+    fn found(&self, span: Span) -> f64 {
+        self.kinds
+            .iter()
+            .zip(&self.pages)
+            .filter(|(_, pages)| **pages > 0.0)
+            .map(|(kind, pages)| pages * kind.found(span))
+            .sum()
     }
 
     /// The variance of what is found in a time if the program is evenly busy.
-    fn chance(&self, busy: f64) -> f64 {
-        let random = self.kinds.iter().zip(&self.pages).filter(|(kind, _)| matches!(kind, Kind::Random(_)));
-        random.map(|(kind, pages)| pages * kind.found(busy) * (1.0 - kind.found(busy))).sum()
+    fn chance(&self, time: f64) -> f64 {
+        let random =
+            self.kinds.iter().zip(&self.pages).filter(|(kind, _)| matches!(kind.turn, Turn::Random(_)));
+        random.map(|(kind, pages)| pages * kind.turn.found(time) * (1.0 - kind.turn.found(time))).sum()
     }
 
     /// How busy the program was in each tick, in times of what it is at the rates of the classes.
-    fn activity(&self, stage: &Stage) -> Vec<f64> {
+    fn activity(&self, stage: &Stage, known: &Levels) -> Vec<f64> {
         let count = stage.series.len() as f64;
         let mean = stage.series.iter().sum::<f64>() / count;
         let variance = stage.series.iter().map(|pages| (pages - mean).powi(2)).sum::<f64>() / count;
-        let left = if variance > 0.0 { (1.0 - self.chance(stage.tick) / variance).max(0.0).sqrt() } else { 0.0 };
-        let level = |&pages: &f64| self.level(mean + (pages - mean) * left, stage.tick);
-        stage.series.iter().map(level).collect()
+        let left =
+            if variance > 0.0 { (1.0 - self.chance(stage.tick) / variance).max(0.0).sqrt() } else { 0.0 };
+        let level = |(&pages, quiet): (&f64, &f64)| {
+            self.level(mean + (pages - mean) * left, stage.tick, quiet * stage.tick)
+        };
+        stage.series.iter().zip(&known.quiet).map(level).collect()
     }
 
     /// How busy it is to write `pages` distinct pages in a tick.
-    fn level(&self, pages: f64, tick: f64) -> f64 {
+    fn level(&self, pages: f64, tick: f64, quiet: f64) -> f64 {
         let (mut low, mut high) = (0.0, BUSIEST);
         for _ in 0..40 {
             let middle = f64::midpoint(low, high);
-            if self.found(middle * tick) < pages {
+            if self.found(Span { time: tick, busy: middle * tick, quiet }) < pages {
                 low = middle;
             } else {
                 high = middle;
@@ -200,8 +283,10 @@ impl Changes {
     /// So that the pages found changed after each time have changed as much as was seen. A hot page changes the
     /// same bytes whenever it is written, another one more with each write.
     fn of(changes: &[Change], classes: &Classes) -> Self {
-        let changes: Vec<&Change> =
-            changes.iter().filter(|change| classes.found(change.after) > 0.0 && change.bytes > 0.0).collect();
+        let changes: Vec<&Change> = changes
+            .iter()
+            .filter(|change| classes.found(Span::even(change.after)) > 0.0 && change.bytes > 0.0)
+            .collect();
         let sizes = (0..=SIZES).map(|step| PAGE.powf(f64::from(step) / f64::from(SIZES)));
         let best = sizes.map(|cold| Self::with_cold(&changes, classes, cold));
         let best = best.min_by(|one, other| one.1.total_cmp(&other.1));
@@ -216,14 +301,14 @@ impl Changes {
             .map(|change| {
                 let (mut hot, mut changed) = (0.0, 0.0);
                 for (kind, pages) in classes.kinds.iter().zip(&classes.pages) {
-                    if kind.rate() > HOT {
-                        hot += pages * kind.found(change.after);
+                    if kind.turn.rate() > HOT {
+                        hot += pages * kind.turn.found(change.after);
                     } else {
-                        changed += pages * PAGE * -(-kind.rate() * change.after * cold / PAGE).exp_m1();
+                        changed += pages * PAGE * -(-kind.turn.rate() * change.after * cold / PAGE).exp_m1();
                     }
                 }
-                let value = change.bytes * classes.found(change.after) - changed;
-                let all = change.bytes * classes.found(change.after);
+                let all = change.bytes * classes.found(Span::even(change.after));
+                let value = all - changed;
                 Row { of: vec![hot], value, weight: 1.0 / (all * all) }
             })
             .collect();
@@ -233,7 +318,7 @@ impl Changes {
     }
 
     fn at(self, kind: Kind) -> (ByteCount, WriteAt) {
-        let hot = kind.rate() > HOT;
+        let hot = kind.turn.rate() > HOT;
         let (bytes, at) = if hot { (self.hot, WriteAt::Fixed) } else { (self.cold, WriteAt::Random) };
         (ByteCount(bytes.round().max(1.0) as u64), at)
     }
@@ -242,24 +327,27 @@ impl Changes {
 fn model(
     classes: &Classes,
     stage: &Stage,
-    levels: Vec<f64>,
+    levels: Levels,
     speed: f64,
     busy: Share,
     changes: Changes,
 ) -> MeasuredWrites {
     let tick = Duration::from_secs_f64(stage.tick);
+    let Levels { busy: levels, quiet } = levels;
     let block = u32::try_from(levels.len().div_ceil(BLOCK)).unwrap_or(u32::MAX);
-    let activity = Activity { tick, levels, block };
+    let activity = Activity { tick, busy: levels, quiet, block };
     let mut model = MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy };
     for (kind, pages) in whole(classes) {
         let (change, write_at) = changes.at(kind);
-        match kind {
-            Kind::Random(rate) => {
-                model.classes.push(PageClass { pages, rate: rate * speed, change, write_at });
+        let follows = kind.follows;
+        let speed = if follows == Follows::Busy { speed } else { 1.0 };
+        match kind.turn {
+            Turn::Random(rate) => {
+                model.classes.push(PageClass { pages, rate: rate * speed, follows, change, write_at });
             }
-            Kind::Cyclic(turn) => {
+            Turn::Cyclic(turn) => {
                 let period = Duration::from_secs_f64(turn / speed.max(1e-6));
-                model.cycles.push(PageCycle { pages, period, change, write_at });
+                model.cycles.push(PageCycle { pages, period, follows, change, write_at });
             }
         }
     }

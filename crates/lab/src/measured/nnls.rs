@@ -10,6 +10,14 @@ pub(super) struct Row {
     pub(super) weight: f64,
 }
 
+impl Row {
+    /// How far `found` is off, squared and weighted.
+    pub(super) fn off(&self, found: &[f64]) -> f64 {
+        let sum: f64 = self.of.iter().zip(found).map(|(a, x)| a * x).sum();
+        self.weight * (sum - self.value).powi(2)
+    }
+}
+
 /// Relative to the diagonal: what keeps columns that are nearly the same apart.
 const RIDGE: f64 = 1e-11;
 /// Below this share of its greatest possible value a gradient is none.
@@ -27,12 +35,17 @@ pub(super) fn solve(rows: &[Row]) -> Vec<f64> {
     let scale = rows.iter().map(|row| row.weight * row.value * row.value).sum::<f64>().sqrt();
     let mut found = vec![0.0; count];
     let mut free: Vec<usize> = Vec::new();
+    // Columns that rounding threw out at once, until something else changes.
+    let mut barred: Vec<usize> = Vec::new();
     // Every step frees a column; more than a few times each means that rounding goes in circles.
     for _ in 0..4 * count {
-        let Some(steepest) = normal.steepest(&found, &free, NONE * scale) else { break };
+        let Some(steepest) = normal.steepest(&found, &free, &barred, NONE * scale) else { break };
         free.push(steepest);
-        if !normal.settle(&mut found, &mut free, steepest) {
-            break;
+        normal.settle(&mut found, &mut free);
+        if free.contains(&steepest) {
+            barred.clear();
+        } else {
+            barred.push(steepest);
         }
     }
     found
@@ -53,25 +66,28 @@ impl Normal {
     }
 
     /// The column that is held at zero and would help most, relative to its length.
-    fn steepest(&self, found: &[f64], free: &[usize], least: f64) -> Option<usize> {
+    fn steepest(&self, found: &[f64], free: &[usize], barred: &[usize], least: f64) -> Option<usize> {
         let gradient = |i: usize| {
             let length = self.matrix[i][i].sqrt();
             let pull = self.right[i] - free.iter().map(|&j| self.matrix[i][j] * found[j]).sum::<f64>();
             if length > 0.0 { pull / length } else { 0.0 }
         };
-        let held = (0..found.len()).filter(|i| !free.contains(i)).map(|i| (gradient(i), i));
-        held.filter(|&(pull, _)| pull > least).max_by(|one, other| one.0.total_cmp(&other.0)).map(|best| best.1)
+        let held =
+            (0..found.len()).filter(|i| !free.contains(i) && !barred.contains(i)).map(|i| (gradient(i), i));
+        held.filter(|&(pull, _)| pull > least)
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+            .map(|best| best.1)
     }
 
-    /// Solves for the free columns, holding those that would be negative; false if the newest is of no use.
-    fn settle(&self, found: &mut [f64], free: &mut Vec<usize>, newest: usize) -> bool {
+    /// Solves for the free columns, holding those that would be negative.
+    fn settle(&self, found: &mut [f64], free: &mut Vec<usize>) {
         while !free.is_empty() {
             let wanted = self.solve(free);
             if wanted.iter().all(|&value| value > 0.0) {
                 for (&i, value) in free.iter().zip(wanted) {
                     found[i] = value;
                 }
-                return true;
+                return;
             }
             let step = free.iter().zip(&wanted).filter(|(_, value)| **value <= 0.0);
             let step = step.map(|(&i, &value)| found[i] / (found[i] - value)).fold(1.0, f64::min);
@@ -79,7 +95,6 @@ impl Normal {
             for (&i, value) in free.iter().zip(&wanted) {
                 found[i] += step * (value - found[i]);
             }
-            let before = free.len();
             free.retain(|&i| {
                 let keep = found[i] > 1e-12;
                 if !keep {
@@ -87,14 +102,7 @@ impl Normal {
                 }
                 keep
             });
-            if free.len() == before {
-                return false;
-            }
-            if !free.contains(&newest) && step == 0.0 {
-                return false;
-            }
         }
-        false
     }
 
     /// Gauss's elimination with pivoting, of these columns alone.
@@ -136,11 +144,7 @@ mod tests {
     use super::*;
 
     fn rows(matrix: &[&[f64]], values: &[f64]) -> Vec<Row> {
-        matrix
-            .iter()
-            .zip(values)
-            .map(|(of, &value)| Row { of: of.to_vec(), value, weight: 1.0 })
-            .collect()
+        matrix.iter().zip(values).map(|(of, &value)| Row { of: of.to_vec(), value, weight: 1.0 }).collect()
     }
 
     #[test]

@@ -6,8 +6,8 @@ use whimbrel_core::units::ByteCount;
 
 use super::{Align, Columns, milliseconds, per_cent, wrap};
 use crate::sweep::Spread;
-use crate::validate::programs::{Interval, Sample, Sampled};
 use crate::validate::measured::Figures;
+use crate::validate::programs::{Interval, Sample, Sampled};
 use crate::validate::{Errors, Validation};
 
 /// Measured and predicted runs.
@@ -110,7 +110,9 @@ fn sampled(programs: &Sampled, width: usize) -> String {
             figure(sample, |figures| figures.downtime_ms, sample.downtime_ms, &time),
             figure(sample, |figures| figures.silence_ms, sample.silence_ms, &time),
             figure(sample, |figures| figures.sent_bytes, sample.sent_bytes, &bytes),
-            figure(sample, |figures| Some(figures.rounds? as f64), sample.rounds, &|rounds| format!("{rounds:.0}")),
+            figure(sample, |figures| Some(figures.rounds? as f64), sample.rounds, &|rounds| {
+                format!("{rounds:.0}")
+            }),
         ]);
     }
     let mut text = columns.lines().join("\n") + "\n";
@@ -134,7 +136,10 @@ fn sampled(programs: &Sampled, width: usize) -> String {
         ("rounds in the interval", per_cent(inside.rounds)),
         ("Brier score of convergence", format!("{:.3}", programs.brier)),
         ("program verdicts wrong", programs.verdict_wrong.to_string()),
-        ("program runs", programs.configurations.iter().map(|sample| sample.measured.len()).sum::<usize>().to_string()),
+        (
+            "program runs",
+            programs.configurations.iter().map(|sample| sample.measured.len()).sum::<usize>().to_string(),
+        ),
     ] {
         let _ = writeln!(text, "{name:<30}{value}");
     }

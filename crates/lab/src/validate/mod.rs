@@ -131,7 +131,9 @@ pub fn validate<P: AsRef<Path>>(
         let mut programs = Programs::beside(file.as_ref())?;
         for run in read {
             let known = match (Features::of(&run.cfg), &run.cfg.prog) {
-                (Ok(features), Some(program)) => programs.of(program, &run.cfg)?.map(|program| (features, Some(program))),
+                (Ok(features), Some(program)) => {
+                    programs.of(program, &run.cfg)?.map(|program| (features, Some(program)))
+                }
                 (features, _) => features.map(|features| (features, None)),
             };
             match known {

@@ -161,7 +161,9 @@ impl Programs {
             self.curves.insert(file.to_owned(), read);
         }
         let Some(curve) = self.curves[file].iter().find(|curve| curve.program == name) else {
-            return Ok(Err(format!("runs the program `{program}`, of which `{file}` beside it has no curve")));
+            return Ok(Err(format!(
+                "runs the program `{program}`, of which `{file}` beside it has no curve"
+            )));
         };
         let Some(ready) = self.ready.iter().find(|ready| ready.program == program) else {
             return Ok(Err(format!(
@@ -172,6 +174,9 @@ impl Programs {
     }
 }
 
+/// Of the machine's other RAM blocks, pages that are not zero: 0.3 MiB of firmware, as
+/// `reference/qemu/programs/lab/predict.py` has it.
+const FIRMWARE: u64 = 77;
 /// Free memory between non-zero pages, as it was seen in short runs; any number of pages in that order.
 const SHORT_RUN: u64 = 16;
 
@@ -190,7 +195,10 @@ impl Program {
         if run.m.checked_mul(256) != Some(ready.pages) {
             return Err(ProfileError::Impossible {
                 run: run.name.clone(),
-                what: format!("has `m` = {} MiB, but its program was measured with {} pages", run.m, ready.pages),
+                what: format!(
+                    "has `m` = {} MiB, but its program was measured with {} pages",
+                    run.m, ready.pages
+                ),
             });
         }
         let mut zero: Vec<(u64, u64)> =
@@ -201,7 +209,7 @@ impl Program {
         let last = zero.last().map_or(ready.pages, |&(_, end)| end);
         let mut runs = zero.clone();
         runs.extend(short_runs(&zero, home, ready.pages, short));
-        runs.push((ready.pages, ready.pages + other));
+        runs.push((ready.pages + FIRMWARE.min(other), ready.pages + other));
         let size = |pages: u64| ByteCount(pages * PAGE);
         let writer = WriterConfig {
             pattern: Pattern::Measured,
@@ -280,11 +288,7 @@ pub(super) struct Job {
 }
 
 /// Samples every configuration of `jobs`; runs of the same configuration are one.
-pub(super) fn sample(
-    jobs: Vec<Job>,
-    profile: &HostProfile,
-    samples: u32,
-) -> Result<Sampled, ValidateError> {
+pub(super) fn sample(jobs: Vec<Job>, profile: &HostProfile, samples: u32) -> Result<Sampled, ValidateError> {
     let mut groups: Vec<(Job, Vec<Figures>)> = Vec::new();
     for job in jobs {
         let figures = job.run.result.figures(job.features.post_copy);
@@ -312,7 +316,8 @@ pub(super) fn sample(
 impl Sample {
     fn of(run: &Configuration, measured: Vec<Figures>, outcomes: &[Figures]) -> Self {
         let done: Vec<&Figures> = outcomes.iter().filter(|figures| figures.converged).collect();
-        let interval = |of: fn(&Figures) -> Option<f64>| Interval::of(done.iter().filter_map(|done| of(done)));
+        let interval =
+            |of: fn(&Figures) -> Option<f64>| Interval::of(done.iter().filter_map(|done| of(done)));
         Self {
             name: run.common_name().to_owned(),
             program: run.prog.clone().unwrap_or_default(),
@@ -344,7 +349,8 @@ impl Sampled {
             inside as f64 / pairs.len().max(1) as f64
         };
         let error = |of: Of| {
-            let errors = pairs(of).into_iter().filter_map(|(value, interval)| super::relative(value, interval.median));
+            let errors =
+                pairs(of).into_iter().filter_map(|(value, interval)| super::relative(value, interval.median));
             crate::sweep::Spread::of(errors)
         };
         let total: Of = (|figures| figures.total_ms, |sample| sample.total_ms);
@@ -355,7 +361,10 @@ impl Sampled {
         let verdicts: Vec<f64> = configurations
             .iter()
             .flat_map(|sample| {
-                sample.measured.iter().map(|measured| f64::from(u8::from(measured.converged)) - sample.convergence)
+                sample
+                    .measured
+                    .iter()
+                    .map(|measured| f64::from(u8::from(measured.converged)) - sample.convergence)
             })
             .collect();
         Self {

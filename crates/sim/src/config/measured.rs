@@ -30,6 +30,18 @@ pub struct MeasuredWrites {
     pub busy: Share,
 }
 
+/// In which phases of a program pages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Follows {
+    /// The more the busier it is.
+    Busy,
+    /// While it is not busy: what it does instead has its own pages.
+    Quiet,
+    /// All alike.
+    Always,
+}
+
 /// Pages that are written independently of each other, each at the times of a Poisson process.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -38,6 +50,8 @@ pub struct PageClass {
     pub pages: Pages,
     /// Writes to each, a second, at average activity.
     pub rate: f64,
+    /// In which phases of the program.
+    pub follows: Follows,
     /// Bytes that a write changes; matters where differences are sent.
     pub change: ByteCount,
     /// Where in the page.
@@ -53,6 +67,8 @@ pub struct PageCycle {
     /// Time of a whole turn at average activity.
     #[serde(with = "duration")]
     pub period: Duration,
+    /// In which phases of the program.
+    pub follows: Follows,
     /// Bytes that a write changes.
     pub change: ByteCount,
     /// Where in the page.
@@ -70,8 +86,10 @@ pub struct Activity {
     /// What a level lasts.
     #[serde(with = "duration")]
     pub tick: Duration,
-    /// How many times as fast as on average all pages are written; their mean is one.
-    pub levels: Vec<f64>,
+    /// How many times as fast as on average pages are written that follow the busy phases; their mean is one.
+    pub busy: Vec<f64>,
+    /// The same of pages that follow the quiet phases; as many.
+    pub quiet: Vec<f64>,
     /// Ticks in a block.
     pub block: u32,
 }
@@ -95,19 +113,19 @@ impl MeasuredWrites {
     /// Expected distinct pages written while the program did the work of `time` at average activity.
     pub fn distinct(&self, time: Duration) -> f64 {
         let time = time.as_secs_f64();
-        let classes =
-            self.classes.iter().map(|class| class.pages.0 as f64 * -(-class.rate * time).exp_m1());
+        let classes = self.classes.iter().map(|class| class.pages.0 as f64 * -(-class.rate * time).exp_m1());
         let cycles = self.cycles.iter().map(|cycle| (cycle.rate() * time).min(cycle.pages.0 as f64));
         classes.sum::<f64>() + cycles.sum::<f64>()
     }
 
     /// Checks the values; `key` is the writer's.
     pub(super) fn validate(&self, key: &str) -> Result<(), ConfigError> {
-        let sizes = [self.classes.len(), self.cycles.len(), self.activity.levels.len()];
+        let Activity { busy, quiet, .. } = &self.activity;
+        let sizes = [self.classes.len(), self.cycles.len(), busy.len(), quiet.len()];
         let most = sizes.into_iter().max().unwrap_or(0);
         check(most <= MOST, key, format!("a model of {most} items"), || format!("at most {MOST}"))?;
         let rates = self.classes.iter().map(|class| class.rate);
-        let rates = rates.chain(self.activity.levels.iter().copied());
+        let rates = rates.chain(busy.iter().chain(quiet).copied());
         for rate in rates {
             check((0.0..=1e9).contains(&rate), key, rate, || "rates from 0 to 1e9".to_owned())?;
         }
@@ -116,8 +134,9 @@ impl MeasuredWrites {
         check(shortest >= SHORTEST, key, duration::format(shortest), || {
             format!("ticks and turns of at least {}", duration::format(SHORTEST))
         })?;
-        check(!self.activity.levels.is_empty() && self.activity.block > 0, key, "no activity", || {
-            "at least one level, in blocks of at least one tick".to_owned()
+        let whole = !busy.is_empty() && busy.len() == quiet.len() && self.activity.block > 0;
+        check(whole, key, "no activity", || {
+            "as many levels of both phases, at least one, in blocks of at least one tick".to_owned()
         })
     }
 }

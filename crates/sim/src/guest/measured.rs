@@ -17,13 +17,14 @@ use super::rng::{Generator, below, shuffle};
 use super::shape::cycle_runs;
 use super::touch::unit;
 use super::wear::Wear;
-use crate::config::{MeasuredWrites, WriteAt};
+use crate::config::{Follows, MeasuredWrites, WriteAt};
 
 /// Pages of one kind; their places are neighbours in the list of pages.
 #[derive(Clone, Debug)]
 struct Kind {
     places: Range<u64>,
     turn: Turn,
+    follows: Follows,
     /// Bytes that a write changes, and whether they are always the same.
     change: (f64, bool),
 }
@@ -35,6 +36,24 @@ enum Turn {
     Random(f64),
     /// One after another: the share of all of them together, and where in the turn the first write is.
     Cyclic(f64, f64),
+}
+
+/// How far the program is, in writes at average activity.
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    always: f64,
+    busy: f64,
+    quiet: f64,
+}
+
+impl Done {
+    fn of(self, follows: Follows) -> f64 {
+        match follows {
+            Follows::Always => self.always,
+            Follows::Busy => self.busy,
+            Follows::Quiet => self.quiet,
+        }
+    }
 }
 
 /// In the list of places: no page of this program.
@@ -71,17 +90,18 @@ impl Measured {
         }
         let mut kinds = Vec::new();
         let mut begin = 0;
-        let mut add = |pages: u64, turn, change: f64, at| {
+        let mut add = |pages: u64, (turn, follows), change: f64, at| {
             let places = begin..begin + pages;
             begin = places.end;
-            kinds.push(Kind { places, turn, change: (change, at == WriteAt::Fixed) });
+            kinds.push(Kind { places, turn, follows, change: (change, at == WriteAt::Fixed) });
         };
         for class in &model.classes {
-            add(class.pages.0, Turn::Random(class.rate / rate), class.change.as_f64(), class.write_at);
+            let turn = (Turn::Random(class.rate / rate), class.follows);
+            add(class.pages.0, turn, class.change.as_f64(), class.write_at);
         }
         for cycle in model.cycles.iter().filter(|cycle| cycle.pages.0 > 0) {
             let first = below(rng, cycle.pages.0) as f64;
-            let turn = Turn::Cyclic(cycle.rate() / rate, first);
+            let turn = (Turn::Cyclic(cycle.rate() / rate, first), cycle.follows);
             add(cycle.pages.0, turn, cycle.change.as_f64(), cycle.write_at);
         }
         let path = Path::new(&model.activity, rng);
@@ -93,9 +113,10 @@ impl Measured {
         (self.set.start, self.set.end)
     }
 
-    /// What is done after `writes`, in writes at average activity.
-    fn done(&self, writes: f64) -> f64 {
-        self.path.done(writes / self.tick) * self.tick
+    /// What is done after `writes` for pages that follow each kind of phase, in writes at average activity.
+    fn done(&self, writes: f64) -> Done {
+        let [busy, quiet] = self.path.done(writes / self.tick);
+        Done { always: writes, busy: busy * self.tick, quiet: quiet * self.tick }
     }
 
     fn kind(&self, page: u64) -> Option<(&Kind, u64)> {
@@ -118,7 +139,7 @@ impl Measured {
     /// How often `page` was written after `writes`.
     pub(super) fn wear(&self, page: u64, writes: f64) -> Option<Wear> {
         let (kind, place) = self.kind(page)?;
-        let done = self.done(writes);
+        let done = self.done(writes).of(kind.follows);
         Some(match kind.turn {
             Turn::Random(weight) => Wear { mean: done * weight, count: 0.0 },
             Turn::Cyclic(share, start) => {
@@ -137,7 +158,7 @@ impl Measured {
         sampler: &mut Sampler,
         sink: &mut impl FnMut(usize, u64),
     ) -> u64 {
-        let (from, to) = (self.done(from), self.done(to));
+        let (before, after) = (self.done(from), self.done(to));
         let mut each = |word: usize, mask: u64| {
             let mut rest = mask;
             while rest != 0 {
@@ -147,7 +168,8 @@ impl Measured {
             }
         };
         let mut count = 0;
-        for Kind { places, turn, .. } in &self.kinds {
+        for Kind { places, turn, follows, .. } in &self.kinds {
+            let (from, to) = (before.of(*follows), after.of(*follows));
             match turn {
                 Turn::Random(weight) => {
                     let law = Law::of_exposure((to - from) * weight);
@@ -166,15 +188,19 @@ impl Measured {
 
     /// The same for the pages of one word.
     pub(super) fn draw_word(&self, word: usize, (from, to): (f64, f64), sampler: &mut Sampler) -> u64 {
-        let (from, to) = (self.done(from), self.done(to));
-        (0..64).fold(0, |mask, lane| {
-            let dirty = self.kind(word as u64 * 64 + lane).is_some_and(|(kind, place)| match kind.turn {
+        let (before, after) = (self.done(from), self.done(to));
+        let mut dirty = |kind: &Kind, place| {
+            let (from, to) = (before.of(kind.follows), after.of(kind.follows));
+            match kind.turn {
                 Turn::Random(weight) => sampler.event((to - from) * weight),
                 Turn::Cyclic(share, start) => {
                     let runs = cycle_runs(&kind.places, from * share + start, to * share + start);
                     runs.iter().any(|run| run.contains(&place))
                 }
-            });
+            }
+        };
+        (0..64).fold(0, |mask, lane| {
+            let dirty = self.kind(word as u64 * 64 + lane).is_some_and(|(kind, place)| dirty(kind, place));
             mask | u64::from(dirty) << lane
         })
     }

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::measured::Measured;
 use super::mask::{Law, Sampler, each_word};
+use super::measured::Measured;
 use super::rng::{Generator, below};
 use super::wear::Wear;
 use super::zipf::Zipf;
