@@ -11,3 +11,4 @@ mod policies;
 mod run;
 mod simulate;
 mod sweep;
+mod trace;

@@ -5,13 +5,16 @@
 //! three moments, skips ticks at which the answer cannot change, and writes everything to the
 //! [`Journal`]. It never acts: whoever asked obeys the verdict.
 
+mod replacing;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{BandwidthWindow, ChangeError, Decision, Policy, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -65,6 +68,8 @@ pub struct Controller {
     /// The standing answer to ticks of this round, and whether it may be reused.
     standing: Option<Verdict>,
     skipping: bool,
+    /// What a policy that took over has yet to order.
+    owed: Adjustments,
     journal: Journal,
 }
 
@@ -97,6 +102,7 @@ impl Controller {
             last_harvest: Timestamp::ZERO,
             standing: None,
             skipping: true,
+            owed: Adjustments::default(),
             journal: Journal::recording(),
         })
     }
@@ -229,15 +235,17 @@ impl Controller {
     }
 
     fn ask(&mut self, moment: Moment) -> Verdict {
-        let verdict = self.policy.decide(moment, &self.progress);
+        let mut verdict = self.policy.decide(moment, &self.progress);
+        if !self.owed.is_empty() {
+            verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
+        }
+        self.journal.decided(moment, &self.progress, &verdict);
         if let Some(throttle) = verdict.adjust.throttle {
             self.progress.throttle = throttle;
         }
         // Only "go on" can be repeated unasked, and adjustments are made once.
         let repeatable = verdict.decision == Decision::Continue;
-        self.standing =
-            repeatable.then(|| Verdict { adjust: crate::policy::Adjustments::default(), ..verdict.clone() });
-        self.journal.decided(moment, &self.progress, &verdict);
+        self.standing = repeatable.then(|| Verdict { adjust: Adjustments::default(), ..verdict.clone() });
         verdict
     }
 

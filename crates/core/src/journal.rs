@@ -34,6 +34,15 @@ pub enum Entry {
         /// What it answered.
         verdict: Verdict,
     },
+    /// Another policy took over. A journal with this line can't be replayed.
+    Replaced {
+        /// When.
+        at: Timestamp,
+        /// Its name.
+        policy: String,
+        /// Its parameters, if it tells them.
+        parameters: Vec<(String, String)>,
+    },
 }
 
 /// Events and decisions in the order in which they came.
@@ -74,8 +83,19 @@ impl Journal {
     pub fn decisions(&self) -> impl Iterator<Item = (Moment, &Progress, &Verdict)> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Decision { moment, progress, verdict } => Some((*moment, progress, verdict)),
-            Entry::Event { .. } => None,
+            Entry::Event { .. } | Entry::Replaced { .. } => None,
         })
+    }
+
+    /// Whether it records.
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    pub(crate) fn replaced(&mut self, at: Timestamp, policy: String, parameters: Vec<(String, String)>) {
+        if self.recording {
+            self.entries.push(Entry::Replaced { at, policy, parameters });
+        }
     }
 
     pub(crate) fn event(&mut self, at: Timestamp, event: &SourceEvent) {
@@ -109,7 +129,7 @@ impl Journal {
                     let _ = policy.set_parameter(parameter, value);
                     continue;
                 }
-                Entry::Event { .. } => continue,
+                Entry::Event { .. } | Entry::Replaced { .. } => continue,
             };
             let now = policy.decide(moment, progress);
             if now != *verdict {

@@ -1,4 +1,5 @@
-//! Every preset on every workload of `scenarios/`, the published ones among them.
+//! Every preset on every workload of `scenarios/`, the published ones among them. The built-in sets are run by
+//! `compare`'s tests instead: page by page and without optimisation they would take minutes here.
 //!
 //! What a policy with a deadline promises is that it ends by it; what all promise is that a run comes to an
 //! end that is named, whatever the guest does, and leaves nothing behind.
@@ -10,12 +11,14 @@ use whimbrel_core::policy::presets::PRESETS;
 use whimbrel_core::report::Outcome;
 use whimbrel_lab::scenario::Scenario;
 use whimbrel_lab::sweep::simulation;
+use whimbrel_lab::workloads::Set;
 use whimbrel_sim::{GuestAt, Run};
 
 fn scenarios(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let below = folders.iter().flat_map(|folder| scenarios(folder));
+    let sets = |folder: &&PathBuf| Set::ALL.iter().any(|set| folder.ends_with(set.name()));
+    let below = folders.iter().filter(|folder| !sets(folder)).flat_map(|folder| scenarios(folder));
     below.chain(files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "toml"))).collect()
 }
 

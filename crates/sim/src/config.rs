@@ -12,16 +12,18 @@ mod measured;
 mod validate;
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use whimbrel_core::layout::PageSize;
+use whimbrel_core::layout::{PageRun, PageSize};
 use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
 
 pub use self::encodings::{CompressionConfig, XbzrleConfig};
 pub use self::measured::{Activity, Follows, MeasuredWrites, PageClass, PageCycle};
 pub use self::validate::ConfigError;
+use crate::trace::NamedTrace;
 
 /// 1 Gbit/s in bytes a second.
 const GIGABIT: Bandwidth = Bandwidth::from_bytes_per_second(NonZeroU64::new(125_000_000).unwrap());
@@ -118,10 +120,11 @@ pub struct WriterConfig {
     pub working_set: ByteCount,
     /// Where its working set begins; none (the default): behind that of the writer before it.
     pub offset: Option<ByteCount>,
-    /// `measured`: the file that it was measured in, for whoever reads the configuration; the simulator takes
-    /// [`WriterConfig::measured`]. None (the default) for other patterns.
+    /// `measured`: the program's working-set curve, as `FILE#PROGRAM`, for whoever reads the configuration; the
+    /// simulator takes [`WriterConfig::measured`]. None (the default): it is measured from `trace`.
     pub curve: Option<String>,
-    /// `measured`: how it writes, in place of `rate`, `phases`, `write-size`, `write-at` and `write-cost`.
+    /// `measured`: how it writes, fitted to what was measured. It takes the place of `rate`, `phases`,
+    /// `write-size`, `write-at`, `write-cost` and `busy`.
     #[serde(skip)]
     pub measured: Option<Arc<MeasuredWrites>>,
     /// Page writes a second that it wants to make. Default 10000: assumed, 39 MiB/s of 4 KiB pages and
@@ -135,6 +138,18 @@ pub struct WriterConfig {
     /// `zipf`: the exponent; the i-th hottest page gets writes in proportion to `i^-exponent`. Default
     /// 0.99: the constant of the YCSB benchmark, also used in the reference runs.
     pub exponent: f64,
+    /// `trace`: the trace that it plays back, whose pages are those of the guest. It takes the place of
+    /// `working-set`, `offset`, `rate`, `phases` and `write-cost`. `measured`: the trace whose statistics it has.
+    pub trace: Option<NamedTrace>,
+    /// `trace`: where in the trace it begins. Default 0s.
+    #[serde(with = "duration")]
+    pub trace_from: Duration,
+    /// `trace`: begin again at its end, rather than fall silent. Default true: a migration may take longer
+    /// than the trace.
+    pub repeat: bool,
+    /// `trace`: share of a vCPU that the traced guest used; with what is left it catches up after it was held
+    /// up. Default 1: it has no time to make up for anything.
+    pub busy: Share,
     /// When it begins, from the start of the migration. Default 0s.
     #[serde(with = "duration")]
     pub start: Duration,
@@ -171,6 +186,10 @@ impl Default for WriterConfig {
             hot_pages: Share::percent(10),
             hot_writes: Share::percent(90),
             exponent: 0.99,
+            trace: None,
+            trace_from: Duration::ZERO,
+            repeat: true,
+            busy: Share::ONE,
             start: Duration::ZERO,
             end: None,
             phases: Vec::new(),
@@ -178,6 +197,40 @@ impl Default for WriterConfig {
             write_at: WriteAt::Random,
             write_cost: Duration::from_nanos(200),
             catch_up: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Nanoseconds in a second, which a trace wants to play in one.
+const NANOSECONDS: f64 = 1e9;
+
+impl WriterConfig {
+    /// Writes a second that it wants while it has no phases; of a trace, nanoseconds of its time.
+    pub(crate) fn wanted_rate(&self) -> f64 {
+        match (self.pattern, self.measured.as_deref()) {
+            (Pattern::Trace, _) => NANOSECONDS,
+            (Pattern::Measured, Some(model)) => model.rate(),
+            _ => self.rate,
+        }
+    }
+
+    /// CPU seconds of a write; of a trace, of a nanosecond of its time. Of a measured program, what makes it as
+    /// busy as it was; a hair less, so that one that needs a whole vCPU keeps up with it, whatever is rounded.
+    pub(crate) fn cost_of_a_write(&self) -> f64 {
+        match (self.pattern, self.measured.as_deref()) {
+            (Pattern::Trace, _) => self.busy.as_f64() / NANOSECONDS,
+            (Pattern::Measured, Some(model)) => {
+                model.busy.as_f64() * (1.0 - 1e-12) / model.rate().max(f64::MIN_POSITIVE)
+            }
+            _ => self.write_cost.as_secs_f64(),
+        }
+    }
+
+    /// The pages that it writes to, within its working set `set`.
+    pub(crate) fn written(&self, set: Range<u64>) -> Vec<Range<u64>> {
+        match self.trace.as_ref().and_then(NamedTrace::trace) {
+            Some(trace) if self.pattern == Pattern::Trace => trace.touched().map(PageRun::range).collect(),
+            _ => vec![set],
         }
     }
 }
@@ -220,6 +273,8 @@ pub enum Pattern {
     /// As a program was measured to: classes of pages that recur at different rates, scattered over the working
     /// set, in phases.
     Measured,
+    /// Those of a trace, at its times.
+    Trace,
     /// None.
     Idle,
 }

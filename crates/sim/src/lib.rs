@@ -12,8 +12,11 @@ mod link;
 mod migration;
 mod queue;
 mod sender;
+pub mod trace;
 mod witness;
 
 pub use crate::codec::Encoding;
 pub use crate::guest::Lost;
-pub use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, replay, simulate};
+pub use crate::migration::{
+    CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, Simulation, replay, simulate,
+};

@@ -30,6 +30,11 @@ impl<E> Queue<E> {
         self.made += 1;
     }
 
+    /// The time of the next event.
+    pub(crate) fn peek(&self) -> Option<Timestamp> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
     /// The next event and its time.
     pub(crate) fn pop(&mut self) -> Option<(Timestamp, E)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))

@@ -1,8 +1,12 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod trace;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(super) use self::trace::*;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -31,12 +35,14 @@ pub(super) enum Command {
     Sweep(SweepArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
+    Trace(TraceArgs),
 }
 
 /// What both ways to run a scenario have in common.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ScenarioArgs {
-    /// Scenario file (TOML); without one a built-in scenario is run.
+    /// Scenario file (TOML), or the name of a built-in workload such as database; without one a built-in scenario
+    /// is run.
     pub(super) scenario: Option<PathBuf>,
     /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s or policy.preset=xen-5; may be
     /// given many times.

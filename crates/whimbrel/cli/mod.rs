@@ -10,6 +10,7 @@ mod interrupt;
 mod policies;
 mod simulate;
 mod sweep;
+mod trace;
 mod validate;
 
 use std::io::{self, Write as _};
@@ -30,6 +31,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Policies(args) => policies::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
     };
     match result {

@@ -7,7 +7,7 @@ use whimbrel_lab::import::Imported;
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{PolicySpec, Scenario, ScenarioError, Setup};
-use whimbrel_lab::{sweep, table};
+use whimbrel_lab::{sweep, table, workloads};
 
 use super::args::{ScenarioArgs, SimulateArgs, SimulateFormat};
 use super::failure::Failure;
@@ -28,7 +28,7 @@ pub(super) struct Instead {
 pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) -> Result<Scenario, Failure> {
     let read = || -> Result<Scenario, ScenarioError> {
         let mut scenario = match &args.scenario {
-            Some(file) => Scenario::load(file)?,
+            Some(file) => workloads::open(file)?,
             None => Scenario::builtin(builtin)?,
         };
         if let Some(imported) = &instead.policy {

@@ -52,6 +52,12 @@ pub enum MachineError {
     /// The policy did not take a change of a parameter.
     #[error(transparent)]
     Change(#[from] crate::policy::ChangeError),
+    /// The journal that was to be replayed has two policies, and only one can be given.
+    #[error("the journal can't be replayed: policy `{policy}` took over in it")]
+    Replaced {
+        /// Who took over.
+        policy: String,
+    },
     /// A round was acknowledged out of turn.
     #[error(transparent)]
     Gate(#[from] GateError),

@@ -295,7 +295,7 @@ impl SourcePhase {
     }
 
     /// Whether the policy is still asked, or will be.
-    const fn has_a_policy(self) -> bool {
+    pub(super) const fn has_a_policy(self) -> bool {
         use SourcePhase as P;
         matches!(
             self,

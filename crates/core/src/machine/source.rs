@@ -7,6 +7,7 @@
 
 mod ending;
 mod post_copy;
+mod replacing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct Source {
     harvest_asked: Timestamp,
     /// The backlog's closed gate, and the round whose acknowledgement opens it.
     awaited: Option<(Gate, u32)>,
+    /// The last round that the destination was told the end of.
+    closed: Option<u32>,
     rounds: Rounds,
     stopwatch: Stopwatch,
     ending: Option<Ending>,
@@ -103,6 +106,7 @@ impl Source {
             post_copy: None,
             harvest_asked: Timestamp::ZERO,
             awaited: None,
+            closed: None,
             rounds: Rounds::default(),
             stopwatch: Stopwatch::default(),
             ending: None,
@@ -530,6 +534,10 @@ impl Source {
     /// pages stay in flight with the next round's: later than need be, never too early.
     fn close_round(&mut self) {
         let round = self.controller.progress().round;
+        // A policy that took over at the gate may want none.
+        if self.closed.replace(round) == Some(round) {
+            return;
+        }
         self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
         if self.awaited.is_none()
             && let Ok(gate) = self.backlog.close_gate()

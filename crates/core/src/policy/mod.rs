@@ -211,6 +211,12 @@ impl Adjustments {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// These, or those that `newer` has in their place.
+    #[must_use]
+    pub fn replaced_by(self, newer: Self) -> Self {
+        Self { throttle: newer.throttle.or(self.throttle), rate_limit: newer.rate_limit.or(self.rate_limit) }
+    }
 }
 
 /// A limit of the sending rate.

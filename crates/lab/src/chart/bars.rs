@@ -60,7 +60,8 @@ impl BarChart {
             svg.text((left + length + 7.0, y + 17.0), Anchor::Start, "small", &self.value_text(bar));
         }
         svg.line((left, top), (left, top + ROW * self.bars.len() as f64), "edge");
-        svg.finish(canvas, &self.description)
+        let values = self.bars.iter().map(|bar| format!("{}: {}", bar.label, self.value_text(bar)));
+        svg.finish_described(canvas, &self.description, &values.collect::<Vec<_>>().join("; "))
     }
 
     fn value_text(&self, bar: &Bar) -> String {

@@ -52,6 +52,24 @@ pub struct HeatMap {
 impl HeatMap {
     /// The drawing. A line separates the cells that are `inside` from those that are not.
     pub fn render(&self, canvas: Canvas) -> String {
+        self.draw().finish_described(canvas, &self.description, &self.detail())
+    }
+
+    /// What the map shows, in words.
+    fn detail(&self) -> String {
+        let values = || self.cells.iter().filter_map(|cell| cell.value.and_then(usable));
+        let (low, high) = values()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let range = match low > high {
+            true => "no values".to_owned(),
+            false => format!("values from {} to {}", self.colours.describe(low), self.colours.describe(high)),
+        };
+        let (x, y, inside) =
+            (self.x.len(), self.y.len(), self.cells.iter().filter(|cell| cell.inside).count());
+        format!("{x} by {y} cells, {range}; {inside} cells lie within the outline")
+    }
+
+    pub(super) fn draw(&self) -> Svg {
         let mut svg = Svg::new(self.size.width, self.size.height);
         let narrow = is_narrow(self.size.width);
         let top = if self.title.is_empty() { 8.0 } else { 40.0 };
@@ -90,7 +108,7 @@ impl HeatMap {
             let width = plot.width.min(420.0);
             self.colours.draw_bar(&mut svg, Area::new(plot.left, plot.bottom() + 66.0, width, 10.0));
         }
-        svg.finish(canvas, &self.description)
+        svg
     }
 
     fn cell(&self, x: usize, y: usize) -> Option<&HeatCell> {

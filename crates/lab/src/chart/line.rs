@@ -129,7 +129,20 @@ impl LineChart {
         for series in &self.series {
             draw_series(&mut svg, series, &x_scale, &y_scale);
         }
-        svg.finish(canvas, &self.description)
+        svg.finish_described(canvas, &self.description, &self.detail())
+    }
+
+    /// What the lines show, in words: which, from where to where.
+    fn detail(&self) -> String {
+        let drawn = self.series.iter().filter(|series| series.style.is_some());
+        let lines = drawn.filter_map(|series| {
+            let mut values = series.points.iter().filter_map(|dot| Some((usable(dot.x)?, usable(dot.y?)?)));
+            let first = values.next()?;
+            let last = values.last().unwrap_or(first);
+            let said = |(x, y)| format!("{} at {}", self.y.unit.format(y), self.x.unit.format(x));
+            Some(format!("{}: from {} to {}", series.name, said(first), said(last)))
+        });
+        lines.collect::<Vec<_>>().join("; ")
     }
 
     fn draw_legend(&self, svg: &mut Svg, places: &[(f64, usize, String)], top: f64) {
@@ -191,7 +204,13 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
         .map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
     svg.path(&strokes, &class, false);
     let small = crowded(&marks);
-    for (place, point) in marks {
+    let mut last = f64::NEG_INFINITY;
+    for (place, point) in marks.iter().copied() {
+        // Where the line itself is all that can be seen, some marks tell it from the others.
+        if dense(&marks) && (place.0 - last).abs() < 18.0 {
+            continue;
+        }
+        last = place.0;
         let mark = match (small, point.hollow) {
             (false, false) => Mark::Full,
             (false, true) => Mark::Open,
@@ -206,10 +225,20 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
 
 /// Whether the points lie so close that large marks would run together.
 fn crowded(marks: &[((f64, f64), &Dot)]) -> bool {
+    mean_step(marks) <= 12.0
+}
+
+/// Whether they lie so close that any marks would.
+fn dense(marks: &[((f64, f64), &Dot)]) -> bool {
+    marks.len() > 40 && mean_step(marks) <= 6.0
+}
+
+/// Pixels from one point to the next.
+fn mean_step(marks: &[((f64, f64), &Dot)]) -> f64 {
     match (marks.first(), marks.last()) {
         (Some((first, _)), Some((last, _))) if marks.len() > 1 => {
-            (last.0 - first.0).abs() / (marks.len() - 1) as f64 <= 12.0
+            (last.0 - first.0).abs() / (marks.len() - 1) as f64
         }
-        _ => false,
+        _ => f64::INFINITY,
     }
 }

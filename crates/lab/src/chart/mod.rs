@@ -1,4 +1,5 @@
-//! Charts as SVG text: heat map, lines, bars, and the timeline of one migration.
+//! Charts as SVG text: heat maps, lines, bars and stacked bars, quantile strips, Pareto plots, and the timeline of
+//! one migration.
 //!
 //! For the sweep's report (inside its page) and for `simulate --plot` (a file of its own). A chart takes
 //! plain numbers with a [`Unit`] and gives a string; it must never read a result type, touch a file,
@@ -16,7 +17,12 @@ mod bars;
 mod colour;
 mod heatmap;
 mod line;
+mod panels;
 mod scale;
+mod scatter;
+mod sheet;
+mod stack;
+mod strip;
 mod style;
 mod svg;
 mod timeline;
@@ -30,8 +36,13 @@ pub use bars::{Bar, BarChart};
 pub use colour::{ColourScale, Palette};
 pub use heatmap::{HeatCell, HeatMap, Reference};
 pub use line::{Dot, LineAxis, LineChart, Series, swatch};
+pub use panels::HeatMaps;
 pub use scale::ScaleKind;
 pub(crate) use scale::usable;
+pub use scatter::{Candidate, Estimate, ParetoChart};
+pub use sheet::sheet;
+pub use stack::{Stack, StackChart};
+pub use strip::{Strip, StripChart};
 pub use style::page_css;
 pub use svg::{Canvas, Rgb, escape};
 pub use timeline::{Timeline, TimelineRound};

@@ -89,6 +89,27 @@ pub(super) enum Mark {
     SmallOpen,
 }
 
+/// What is drawn over a filled area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Texture {
+    Plain,
+    Rising,
+    Level,
+    Falling,
+}
+
+impl Texture {
+    /// For the parts of something in their order: neighbours never have the same.
+    pub(super) const fn of(at: usize) -> Self {
+        match at % 4 {
+            0 => Self::Plain,
+            1 => Self::Rising,
+            2 => Self::Level,
+            _ => Self::Falling,
+        }
+    }
+}
+
 /// How many shapes of points there are; they differ between series, so that colour is never the only sign.
 const SHAPES: usize = 4;
 
@@ -226,18 +247,63 @@ impl Svg {
         ));
     }
 
+    /// Strokes across an area, so that neighbouring parts differ in more than their colour.
+    pub(super) fn texture(&mut self, area: Area, texture: Texture) {
+        const STEP: f64 = 6.0;
+        let (width, height) = (area.width.max(0.0), area.height.max(0.0));
+        let strokes: Vec<Vec<(f64, f64)>> = match texture {
+            Texture::Plain => Vec::new(),
+            Texture::Level => {
+                let rows = (1..).map(|at| f64::from(at) * STEP).take_while(|y| *y < height);
+                rows.map(|y| vec![(area.left, area.top + y), (area.right(), area.top + y)]).collect()
+            }
+            Texture::Rising | Texture::Falling => {
+                // Along the lower edge from where the first stroke enters; each is cut at the area's sides.
+                let starts = (0..2000).map(|at| f64::from(at) * STEP - height).take_while(|x| *x < width);
+                let strokes = starts.filter_map(|x| {
+                    let (from, to) = (x.max(0.0), (x + height).min(width));
+                    let y = |at: f64| {
+                        if texture == Texture::Rising {
+                            area.bottom() - (at - x)
+                        } else {
+                            area.top + (at - x)
+                        }
+                    };
+                    (to - from > 0.5).then(|| vec![(area.left + from, y(from)), (area.left + to, y(to))])
+                });
+                strokes.collect()
+            }
+        };
+        self.path(&strokes, "texture", false);
+    }
+
+    /// Puts another drawing into this one.
+    pub(super) fn inset(&mut self, other: &Self, (x, y): (f64, f64)) {
+        let body = &other.body;
+        self.put(format_args!("<g transform=\"translate({} {})\">{body}</g>", Number(x), Number(y)));
+    }
+
     /// The document. `label` is what a screen reader says.
     pub(super) fn finish(self, canvas: Canvas, label: &str) -> String {
+        self.finish_described(canvas, label, "")
+    }
+
+    /// The document. `label` is how a screen reader calls it, `detail` what it says of it when asked.
+    pub(super) fn finish_described(self, canvas: Canvas, label: &str, detail: &str) -> String {
         let (width, height) = (Number(self.width), Number(self.height));
         let label = escape(label);
+        let detail = match detail {
+            "" => String::new(),
+            detail => format!("<desc>{}</desc>", escape(detail)),
+        };
         let head =
             format!("viewBox=\"0 0 {width} {height}\" class=\"chart\" role=\"img\" aria-label=\"{label}\"");
         match canvas {
-            Canvas::Page => format!("<svg {head} style=\"--w:{width}px\">{}</svg>", self.body),
+            Canvas::Page => format!("<svg {head} style=\"--w:{width}px\">{detail}{}</svg>", self.body),
             Canvas::Standalone => format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-                 <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {head}>\
-                 <style>{}</style><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>{}</svg>\n",
+                 <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {head}>{detail}\
+                 <style>{}</style><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\" class=\"ground\"/>{}</svg>\n",
                 style::standalone_css(),
                 self.body,
             ),

@@ -17,6 +17,7 @@ use whimbrel_sim::config::{Activity, Follows, MeasuredWrites, PageClass, PageCyc
 
 use super::dictionary::{Kind, Span, Turn, kinds, windows};
 use super::nnls::{self, Row};
+use crate::trace::stats::Statistics;
 
 /// What was observed of a program's writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +41,30 @@ pub struct Stage {
     pub windows: Vec<WindowFact>,
     /// Pages that were written in so many to so many of the ticks.
     pub hits: Vec<(usize, usize, f64)>,
+}
+
+impl Stage {
+    /// Of a trace: its intervals are the ticks.
+    pub fn of(found: &Statistics) -> Self {
+        let tick = found.interval_ms * 1e-3;
+        let windows = found.curve.iter().filter_map(|point| {
+            let ticks = (point.window_s / tick).round();
+            (ticks >= 1.0 && ticks <= found.rate.len() as f64).then(|| WindowFact {
+                ticks: ticks as usize,
+                mean: point.mean,
+                sd: point.sd.unwrap_or(0.0),
+                windows: point.windows as f64,
+                quantiles: vec![(0.1, point.p10), (0.5, point.p50), (0.9, point.p90)],
+            })
+        });
+        let hits = found.hits.iter().map(|hits| (hits.from as usize, hits.to as usize, hits.pages as f64));
+        Self {
+            tick,
+            series: found.rate.iter().map(|point| point.pages as f64).collect(),
+            windows: windows.collect(),
+            hits: hits.collect(),
+        }
+    }
 }
 
 /// Distinct pages written in windows of one length.

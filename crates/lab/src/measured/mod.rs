@@ -22,7 +22,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use self::check::{Checked, check};
 pub use self::curve::{ProgramCurve, ReadyMemory};
 pub use self::fit::{Change, Observation, Stage, WindowFact, fit};
+use crate::trace::TraceFileError;
+use crate::trace::stats::{Statistics, TooLarge};
+use whimbrel_core::units::Share;
 use whimbrel_sim::config::MeasuredWrites;
+use whimbrel_sim::trace::NamedTrace;
 
 /// A measurement could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,12 @@ pub enum MeasuredError {
         /// What there is.
         known: String,
     },
+    /// The trace whose statistics were asked for.
+    #[error(transparent)]
+    Trace(#[from] TraceFileError),
+    /// A trace that is too large for statistics.
+    #[error(transparent)]
+    Statistics(#[from] TooLarge),
     /// The name says no program.
     #[error("`{name}` names no program; write `FILE#PROGRAM`")]
     Name {
@@ -93,17 +103,33 @@ pub fn load(name: &str, folder: &Path) -> Result<Arc<MeasuredWrites>, MeasuredEr
     }
 }
 
+/// The model of the guest that a trace was recorded of, which used this part of a vCPU.
+///
+/// # Errors
+///
+/// If the trace is not there or has too many pages.
+pub fn of_trace(trace: &NamedTrace, busy: Share) -> Result<Arc<MeasuredWrites>, MeasuredError> {
+    let stages = match trace.trace() {
+        Some(trace) => vec![Stage::of(&Statistics::of(trace)?)],
+        None => Vec::new(),
+    };
+    Ok(remembered(&Observation { stages, busy, changes: Vec::new() }))
+}
+
 /// The model of a program. Fits are remembered: a sweep asks for the same one in every cell.
 pub fn fitted(curve: &ProgramCurve) -> Arc<MeasuredWrites> {
+    remembered(&curve.observation())
+}
+
+fn remembered(observation: &Observation) -> Arc<MeasuredWrites> {
     /// Fits by what was fitted, so that remembering changes no result.
     static KNOWN: Mutex<BTreeMap<String, Arc<MeasuredWrites>>> = Mutex::new(BTreeMap::new());
-    let observation = curve.observation();
     let key = format!("{observation:?}");
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(model) = known().get(&key) {
         return Arc::clone(model);
     }
-    let model = Arc::new(fit(&observation));
+    let model = Arc::new(fit(observation));
     let mut known = known();
     if known.len() >= MOST_REMEMBERED {
         known.clear();

@@ -1,14 +1,15 @@
 //! The figures: maps over two axes, curves along one, bars where there are none.
 
 use super::Cell;
+use super::frame::legend;
 use super::frontier::line_rate_points;
 use super::grid::{Grid, Group, Metric, converges, unit_of, value_text};
-use super::page::{figure, legend, section as page_section};
 use super::tables::outcomes;
 use crate::chart::{
     Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, LineAxis, LineChart, Reference, ScaleKind,
-    Series, Size, Unit, escape,
+    Series, Size, Unit,
 };
+use crate::page::{Markup, Section, figure, folded, heading, panels};
 
 /// Beyond so many cells in all, tooltips would make the page too heavy.
 const MOST_TOOLTIPS: usize = 40_000;
@@ -49,9 +50,9 @@ fn plane<'a>(grid: &'a Grid<'_>) -> impl Iterator<Item = &'a Cell> {
 }
 
 /// The maps' sections; empty unless there are two axes with numbers.
-pub(super) fn maps(grid: &Grid<'_>) -> String {
+pub(super) fn maps(grid: &Grid<'_>) -> Vec<Section> {
     if grid.x.is_none() || grid.y.is_none() || grid.count() == 0 {
-        return String::new();
+        return Vec::new();
     }
     let mut note =
         " The outlined border separates the cells where at least half of the runs converge from the others."
@@ -59,46 +60,49 @@ pub(super) fn maps(grid: &Grid<'_>) -> String {
     if grid.line_rate(1.0).is_some() {
         note.push_str(" The dashed line is where dirty rate × page size equals the bandwidth.");
     }
-    let mut out = String::new();
-    for metric in FIRST {
-        let id = if metric == Metric::Converged { "maps" } else { "" };
-        let intro =
-            format!("{}{}", metric.about(), if metric == Metric::Converged { note.as_str() } else { "" });
-        out.push_str(&page_section(id, metric.name(), &intro, &row_of_maps(grid, metric)));
+    let mut out = Vec::new();
+    for (id, metric) in ["maps", "map-total", "map-downtime"].into_iter().zip(FIRST) {
+        let more = if metric == Metric::Converged { note.as_str() } else { "" };
+        let intro = format!("{}{more}", metric.about());
+        out.push((id, metric, intro, row_of_maps(grid, metric)));
     }
-    let mut more = String::new();
+    let mut more = Markup::default();
     for metric in MORE {
         if plane(grid).any(|cell| metric.of(cell).is_some()) {
-            more.push_str(&format!("<h3>{}</h3><p>{}</p>", metric.name(), escape(metric.about())));
-            more.push_str(&row_of_maps(grid, metric));
+            more.push(&heading(metric.name()));
+            more.push(&Markup::text(metric.about()).within("p", ""));
+            more.push(&row_of_maps(grid, metric));
         }
     }
-    if !more.is_empty() {
-        out.push_str(&format!(
-            "<details class=\"more\"><summary>More maps <small>bytes sent, guest disruption</small></summary>{more}</details>"
-        ));
+    if let Some((_, _, _, body)) = out.last_mut().filter(|_| !more.is_empty()) {
+        body.push(&folded("More maps", "bytes sent, guest disruption", false, &more));
     }
-    out
+    out.into_iter().map(|(id, metric, intro, body)| Section::new(id, metric.name(), intro, body)).collect()
 }
 
 /// One map a group, all in the same colours.
-fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> String {
+fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> Markup {
+    let colours = colours(grid, metric);
+    let mut out = Markup::raw(colours.bar(Canvas::Page)).within("div", " class=\"bar-key\"");
+    let maps = grid.groups();
+    let maps = maps
+        .iter()
+        .map(|group| figure("", &group.name, &map(grid, group, metric, &colours).render(Canvas::Page)));
+    out.push(&panels(false, maps));
+    out
+}
+
+fn colours(grid: &Grid<'_>, metric: Metric) -> ColourScale {
     let values: Vec<f64> = plane(grid).filter_map(|cell| metric.of(cell)).collect();
     let label = if metric == Metric::Converged {
         metric.axis().to_owned()
     } else {
         format!("{}, median", metric.axis())
     };
-    let colours = ColourScale::covering(metric.palette(), metric.unit(), &label, values);
-    let panels: String = grid
-        .groups()
-        .iter()
-        .map(|group| figure("", &group.name, &map(grid, group, metric, &colours)))
-        .collect();
-    format!("<div class=\"bar-key\">{}</div><div class=\"panels\">{panels}</div>", colours.bar(Canvas::Page))
+    ColourScale::covering(metric.palette(), metric.unit(), &label, values)
 }
 
-fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) -> String {
+fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) -> HeatMap {
     let (x, y) = (grid.chart_axis(grid.x), grid.chart_axis(grid.y));
     let words = grid.expected() <= MOST_TOOLTIPS;
     let mut cells = Vec::with_capacity(x.len() * y.len());
@@ -115,9 +119,9 @@ fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) ->
         }
     }
     let points = line_rate_points(grid);
-    let map = HeatMap {
+    HeatMap {
         title: String::new(),
-        description: format!("{} {}; the tables have the same numbers", metric.name(), group.name),
+        description: named(metric, group),
         x,
         y,
         cells,
@@ -125,8 +129,13 @@ fn map(grid: &Grid<'_>, group: &Group, metric: Metric, colours: &ColourScale) ->
         bar: false,
         reference: (!points.is_empty()).then_some(Reference { points }),
         size: Size::new(290.0, 290.0),
-    };
-    map.render(Canvas::Page)
+    }
+}
+
+/// What a map shows, for who doesn't see it.
+fn named(metric: Metric, group: &Group) -> String {
+    let name = if group.name.is_empty() { String::new() } else { format!(", {}", group.name) };
+    format!("{}{name}", metric.name())
 }
 
 fn line_axis(grid: &Grid<'_>, at: Option<usize>) -> LineAxis {
@@ -183,12 +192,10 @@ pub(super) fn panel_places(order: &[usize]) -> Vec<usize> {
 }
 
 /// Curves along the y axis at some places of the x axis; empty unless there are two axes with numbers.
-pub(super) fn curves(grid: &Grid<'_>) -> String {
-    let (Some(x), Some(y)) = (grid.axis(grid.x), grid.axis(grid.y)) else {
-        return String::new();
-    };
+pub(super) fn curves(grid: &Grid<'_>) -> Option<Section> {
+    let (x, y) = (grid.axis(grid.x)?, grid.axis(grid.y)?);
     if grid.count() == 0 {
-        return String::new();
+        return None;
     }
     let places = panel_places(&grid.ascending(grid.x));
     let theory = grid.line_rate(1.0).is_some();
@@ -196,7 +203,7 @@ pub(super) fn curves(grid: &Grid<'_>) -> String {
     for metric in [Metric::Total, Metric::Downtime] {
         let values: Vec<f64> = plane(grid).filter_map(|cell| metric.of(cell)).collect();
         let axis = metric_axis(metric, &values);
-        let panels: String = places
+        let charts: Vec<Markup> = places
             .iter()
             .map(|place| {
                 let mut lines = series(grid, metric, grid.y, |group, y| grid.cell(group, *place, y).cloned());
@@ -215,7 +222,8 @@ pub(super) fn curves(grid: &Grid<'_>) -> String {
                 figure("", &format!("{} {}", x.label, value_text(x, *place)), &chart.render(Canvas::Page))
             })
             .collect();
-        body.push_str(&format!("<h3>{}</h3><div class=\"panels\">{panels}</div>", metric.name()));
+        body.push(&heading(metric.name()));
+        body.push(&panels(false, charts));
     }
     let intro = format!(
         "Total time and downtime over the {}, at {} values of the {}. Marks are open where fewer than half of the runs \
@@ -224,7 +232,7 @@ pub(super) fn curves(grid: &Grid<'_>) -> String {
         places.len(),
         x.label
     );
-    page_section("curves", "Curves", &intro, &body)
+    Some(Section::new("curves", "Curves", intro, body))
 }
 
 /// A dashed vertical line; empty where it would lie outside.
@@ -240,15 +248,15 @@ fn upright(grid: &Grid<'_>, at: f64, values: &[f64], kind: ScaleKind) -> Series 
 }
 
 /// Curves along the only axis with numbers; empty if there are none or two.
-pub(super) fn lines(grid: &Grid<'_>) -> String {
+pub(super) fn lines(grid: &Grid<'_>) -> Option<Section> {
     let (Some(x), None) = (grid.axis(grid.x), grid.axis(grid.y)) else {
-        return String::new();
+        return None;
     };
     if grid.count() == 0 {
-        return String::new();
+        return None;
     }
     let mut body = legend(grid, None);
-    body.push_str("<div class=\"panels large\">");
+    let mut charts = Vec::new();
     for metric in FIRST.into_iter().chain(MORE) {
         let values: Vec<f64> = plane(grid).filter_map(|cell| metric.of(cell)).collect();
         if values.is_empty() {
@@ -263,17 +271,17 @@ pub(super) fn lines(grid: &Grid<'_>) -> String {
             legend: false,
             size: Size::new(470.0, 300.0),
         };
-        body.push_str(&figure("", metric.name(), &chart.render(Canvas::Page)));
+        charts.push(figure("", metric.name(), &chart.render(Canvas::Page)));
     }
-    body.push_str("</div>");
+    body.push(&panels(true, charts));
     let intro = format!("Over the {}. Marks are open where fewer than half of the runs converge.", x.label);
-    page_section("curves", "Curves", &intro, &body)
+    Some(Section::new("curves", "Curves", intro, body))
 }
 
 /// A bar a cell, where no axis has numbers.
-pub(super) fn bars(grid: &Grid<'_>) -> String {
+pub(super) fn bars(grid: &Grid<'_>) -> Option<Section> {
     if grid.x.is_some() || grid.count() == 0 {
-        return String::new();
+        return None;
     }
     let cells: Vec<&Cell> = grid.all().take(MOST_BARS).collect();
     let name = |cell: &Cell| {
@@ -281,7 +289,7 @@ pub(super) fn bars(grid: &Grid<'_>) -> String {
         let name = names.collect::<Vec<_>>().join(" · ");
         if name.is_empty() { "all runs".to_owned() } else { name }
     };
-    let mut body = String::from("<div class=\"panels large\">");
+    let mut charts = Vec::new();
     for metric in FIRST.into_iter().chain(MORE) {
         let bars = cells.iter().map(|cell| Bar {
             label: name(cell),
@@ -296,13 +304,12 @@ pub(super) fn bars(grid: &Grid<'_>) -> String {
             bars: bars.collect(),
             width: 470.0,
         };
-        body.push_str(&figure("", metric.name(), &chart.render(Canvas::Page)));
+        charts.push(figure("", metric.name(), &chart.render(Canvas::Page)));
     }
-    body.push_str("</div>");
     let intro = if grid.count() > MOST_BARS {
         format!("The first {MOST_BARS} of {} cells; the tables have all.", grid.count())
     } else {
         String::new()
     };
-    page_section("bars", "Compared", &intro, &body)
+    Some(Section::new("bars", "Compared", intro, panels(true, charts)))
 }

@@ -1,10 +1,10 @@
 //! What the sweep found, in sentences and one table.
 
+use super::Cell;
 use super::frontier::{Lost, Point, direction, frontier};
 use super::grid::{Grid, Group, Metric, converges, median, value_text};
-use super::page::{section as page_section, table};
-use super::{Cell, tables};
-use crate::chart::{Unit, escape};
+use crate::chart::Unit;
+use crate::page::{Column, Entry, Kind, Markup, Section, Table};
 
 /// What was found for one group.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub(super) struct Finding {
     pub(super) downtime_ms: Option<f64>,
     pub(super) downtime_p90_ms: Option<f64>,
     pub(super) disruption_vcpu_s: Option<f64>,
+    /// The common cells themselves, as far as they have all three measures: total time, downtime, disruption.
+    pub(super) common: Vec<[f64; 3]>,
 }
 
 impl Finding {
@@ -40,6 +42,11 @@ pub(super) struct Findings {
 fn place(grid: &Grid<'_>, cell: &Cell) -> Vec<usize> {
     let coords = cell.coords.iter().enumerate();
     coords.filter(|(at, _)| Some(*at) != grid.series).map(|(_, place)| *place).collect()
+}
+
+/// Total time, downtime and disruption of a cell, if it has all three.
+fn measures(cell: &Cell) -> Option<[f64; 3]> {
+    Some([Metric::Total.of(cell)?, Metric::Downtime.of(cell)?, Metric::Disruption.of(cell)?])
 }
 
 impl Findings {
@@ -72,6 +79,7 @@ impl Findings {
                 downtime_ms: middle(|cell| Metric::Downtime.of(cell)),
                 downtime_p90_ms: middle(|cell| cell.downtime_p90_ms),
                 disruption_vcpu_s: middle(|cell| Metric::Disruption.of(cell)),
+                common: shared.iter().filter_map(|cell| measures(cell)).collect(),
             }
         });
         Self { groups: groups.collect(), common: common.len() }
@@ -226,46 +234,52 @@ fn frontier_sentence(grid: &Grid<'_>) -> Option<String> {
 }
 
 /// A row of the table of findings.
-fn row(finding: &Finding) -> Vec<String> {
+fn row(finding: &Finding) -> Vec<Entry> {
     let share = finding.share();
     let name = match finding.group.name.as_str() {
         "" => "all runs",
         name => name,
     };
+    let of = Markup::text(&format!("{} of {}", finding.converging, finding.cells)).within("small", "");
+    let converges: Markup = [Markup::text(&format!("{} ", whole_percent(share))), of].into_iter().collect();
     let meter = format!(
         "<span class=\"meter s{}\"><i style=\"width:{:.1}%\"></i></span>",
         finding.group.index % 8,
         share * 100.0
     );
-    let time = |value| tables::optional(Unit::Milliseconds, value);
+    let time = |value| Entry::value(Unit::Milliseconds, value);
     vec![
-        escape(name),
-        format!("{} <small>{} of {}</small>", whole_percent(share), finding.converging, finding.cells),
-        meter,
+        Entry::text(name),
+        Entry::markup(converges).sorted_by(share),
+        Entry::markup(Markup::raw(meter)),
         time(finding.total_ms),
         time(finding.downtime_ms),
         time(finding.downtime_p90_ms),
-        tables::optional(Unit::VcpuSeconds, finding.disruption_vcpu_s),
+        Entry::value(Unit::VcpuSeconds, finding.disruption_vcpu_s),
     ]
 }
 
 /// The table of findings.
-pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
+pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> Option<Section> {
     if found.groups.is_empty() {
-        return String::new();
+        return None;
     }
-    let head: Vec<String> = [
-        grid.group_word(),
-        "converges in",
-        "",
-        "median total time",
-        "median downtime",
-        "90th percentile of downtime",
-        "median lost guest time",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    let rows: Vec<Vec<String>> = found.groups.iter().map(row).collect();
+    let columns = [
+        (grid.group_word(), Kind::Text),
+        ("converges in", Kind::Number),
+        ("", Kind::Number),
+        ("median total time", Kind::Number),
+        ("median downtime", Kind::Number),
+        ("90th percentile of downtime", Kind::Number),
+        ("median lost guest time", Kind::Number),
+    ];
+    let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
+    let mut table = Table::new("Findings", columns);
+    for finding in &found.groups {
+        table.row(row(finding));
+    }
+    // A few rows are seen at a glance; a filter above them would be in the way.
+    let table = if found.groups.len() > 4 { table.sortable() } else { table };
     let mut intro =
         "A cell is one point of the grid; it converges if at least half of its runs do.".to_owned();
     if found.groups.len() > 1 {
@@ -281,5 +295,5 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> String {
         intro.push(' ');
         intro.push_str(&note);
     }
-    page_section("findings", "At a glance", &intro, &table("Findings", &head, &rows, 1))
+    Some(Section::new("findings", "At a glance", intro, table.render()))
 }

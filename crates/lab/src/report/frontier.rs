@@ -1,8 +1,9 @@
 //! The frontier where convergence is lost.
 
+use super::frame::legend;
 use super::grid::{Grid, converges, unit_of, value_text};
-use super::page::{figure, legend, section as page_section, table};
-use crate::chart::{Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, escape, usable};
+use crate::chart::{Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Unit, usable};
+use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, note};
 
 /// From which end of the y axis convergence is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +87,10 @@ pub(super) fn line_rate_points(grid: &Grid<'_>) -> Vec<(f64, f64)> {
 }
 
 /// The chart's and table's section; empty unless there are two axes with numbers.
-pub(super) fn section(grid: &Grid<'_>) -> String {
-    let (Some(x), Some(y)) = (grid.axis(grid.x), grid.axis(grid.y)) else {
-        return String::new();
-    };
+pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
+    let (x, y) = (grid.axis(grid.x)?, grid.axis(grid.y)?);
     if grid.count() == 0 {
-        return String::new();
+        return None;
     }
     let way = direction(grid);
     let (end, rest) = match way {
@@ -113,20 +112,17 @@ pub(super) fn section(grid: &Grid<'_>) -> String {
     }
     let drawn = chart(grid, way, &reference);
     let caption = format!("The {end} {} that converges, over {}", y.label, x.label);
-    let body = format!(
-        "{}{}{}",
-        legend(grid, (!reference.is_empty()).then_some("dirty rate × page size = bandwidth")),
-        figure("wide", "", &drawn),
-        numbers(grid, way, &caption),
-    );
-    page_section("frontier", "Where convergence is lost", &intro, &body)
+    let mut body = legend(grid, (!reference.is_empty()).then_some("dirty rate × page size = bandwidth"));
+    body.push(&figure("wide", "", &drawn));
+    body.push(&numbers(grid, way, &caption));
+    Some(Section::new("frontier", "Where convergence is lost", intro, body))
 }
 
 fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
     let (xs, ys) = (grid.numbers(grid.x), grid.numbers(grid.y));
     let axis = |at: Option<usize>, values: &[f64]| LineAxis {
         label: grid.axis(at).map_or_else(String::new, |axis| axis.label.clone()),
-        unit: grid.axis(at).and_then(unit_of).unwrap_or(crate::chart::Unit::Number),
+        unit: grid.axis(at).and_then(unit_of).unwrap_or(Unit::Number),
         kind: ScaleKind::fitting(values),
         cover: values.to_vec(),
     };
@@ -150,7 +146,7 @@ fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
         });
         series.push(Series { name: group.name.clone(), style: Some(group.index), points: points.collect() });
     }
-    let description = "where convergence is lost; the table below has the same numbers".to_owned();
+    let description = "Where convergence is lost; the table below has the same numbers".to_owned();
     let chart = LineChart {
         title: String::new(),
         description,
@@ -190,45 +186,36 @@ fn point_text(point: Option<&Point>, way: Lost, value: impl Fn(usize) -> String)
 }
 
 /// The same as a table: a row a place on the x axis, a column a group.
-fn numbers(grid: &Grid<'_>, way: Lost, caption: &str) -> String {
+fn numbers(grid: &Grid<'_>, way: Lost, caption: &str) -> Markup {
     let (Some(x), Some(y)) = (grid.axis(grid.x), grid.axis(grid.y)) else {
-        return String::new();
+        return Markup::default();
     };
     let groups = grid.groups();
     let frontiers: Vec<Vec<Point>> = groups.iter().map(|group| frontier(grid, group.index, way)).collect();
-    let mut head = vec![x.label.clone()];
-    head.extend(
-        groups.iter().map(
-            |group| {
-                if group.name.is_empty() { "frontier".to_owned() } else { group.name.clone() }
-            },
-        ),
-    );
+    let mut columns = vec![Column::new(x.label.clone(), Kind::Text)];
+    columns.extend(groups.iter().map(|group| {
+        let name = if group.name.is_empty() { "frontier" } else { &group.name };
+        Column::new(name, Kind::Number)
+    }));
     let theory = grid.line_rate(1.0).is_some();
     if theory {
-        head.push("theory".to_owned());
+        columns.push(Column::new("theory", Kind::Number));
     }
+    let mut table = Table::new(caption, columns);
     let mut again = false;
-    let mut rows = Vec::new();
     for place in grid.ascending(grid.x) {
-        let mut row = vec![escape(&value_text(x, place))];
+        let mut row = vec![Entry::text(&value_text(x, place))];
         for points in &frontiers {
             let point = points.iter().find(|point| point.x == place);
             again |= point.is_some_and(|point| point.last.is_some() && point.again);
-            let text = point_text(point, way, |at| value_text(y, at));
-            row.push(escape(&text));
+            row.push(Entry::text(&point_text(point, way, |at| value_text(y, at))));
         }
         if theory {
-            let rate = grid.line_rate(grid.numbers(grid.x)[place]);
-            row.push(escape(
-                &rate.map_or_else(String::new, |rate| crate::chart::Unit::PageRate.format(rate)),
-            ));
+            row.push(Entry::value(Unit::PageRate, grid.line_rate(grid.numbers(grid.x)[place])));
         }
-        rows.push(row);
+        table.row(row);
     }
-    let mut out = table(caption, &head, &rows, 1);
-    if again {
-        out.push_str("<p class=\"note\">* Some value beyond converges again.</p>");
-    }
+    let mut out = table.render();
+    out.push(&note(if again { "* Some value beyond converges again." } else { "" }));
     out
 }

@@ -1,21 +1,22 @@
 //! The report of a sweep: one HTML file that says what was found, shows it, and how to run it again.
 //!
 //! Called with the rows of a finished (or interrupted) sweep; gives the page as a string. It reads no file, no
-//! clock and no result type, and it must never fail, nor need a network or a script to be read.
+//! clock and no result type, and it must never fail, nor need a network or its script to be read.
 //!
-//! The page is put together in code and not by a template engine: nearly all of it is tables and figures
-//! that follow from the data, the fixed frame is a few lines, and every text goes through one
-//! escaping function.
+//! The frame, the tables and the script are [`crate::page`]'s; what stands in them is decided here.
 
 // Markup is joined from pieces; one allocation more for each does not matter here.
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
 mod figures;
 mod findings;
+mod frame;
 mod frontier;
 mod grid;
-mod page;
+mod rounds;
+mod spread;
 mod tables;
+mod trade;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ mod tests;
 pub use crate::chart::{GridValues, Unit};
 
 /// The version of the page's structure, in `<meta name="whimbrel-report-schema">`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// All that a report is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +46,10 @@ pub struct ReportInput {
     pub cells: Vec<Cell>,
     /// Which of the axes holds the policies; `None` if there was only one.
     pub policy_axis: Option<usize>,
+    /// Some runs round by round; those of one place stand side by side.
+    pub representatives: Vec<Representative>,
+    /// How the runs of each value of the compared axis are spread.
+    pub spreads: Vec<Spread>,
     /// The guest's page size in bytes, for the line where the dirty rate equals the bandwidth.
     pub page_bytes: Option<u64>,
 }
@@ -85,20 +90,78 @@ pub struct Cell {
     pub disruption_vcpu_s: Option<f64>,
 }
 
+/// One run, told round by round.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Representative {
+    /// Its cell: for each axis, which of its values.
+    pub coords: Vec<usize>,
+    /// Its seed.
+    pub seed: u64,
+    /// How it ended.
+    pub outcome: String,
+    /// Whether the policy's own rule was met.
+    pub converged: bool,
+    /// Total time, milliseconds.
+    pub total_ms: f64,
+    /// Downtime, milliseconds.
+    pub downtime_ms: f64,
+    /// The downtime's parts in the order of time: name and milliseconds.
+    pub ledger: Vec<(String, f64)>,
+    /// How many rounds there were.
+    pub rounds: usize,
+    /// The rounds, possibly some left out.
+    pub kept: Vec<Round>,
+}
+
+/// One round of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Round {
+    /// 0 is the bulk round.
+    pub round: u32,
+    /// The guest was paused, or ran at the destination already.
+    pub handed_over: bool,
+    /// Since the start of the migration, milliseconds.
+    pub started_ms: f64,
+    /// Pages pending when it began.
+    pub pending_pages: f64,
+    /// Pages that the harvest at its beginning found dirty.
+    pub dirtied_pages: f64,
+    /// Share of CPU taken away at its end, 0 to 1.
+    pub throttle: f64,
+}
+
+/// How many runs are spread. Percentiles 0 to 100 of the runs that completed; fewer than 101 are taken for none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// Which value of the compared axis.
+    pub group: usize,
+    /// Runs.
+    pub runs: u64,
+    /// Runs that completed.
+    pub completed: u64,
+    /// Of the total time, milliseconds.
+    pub total_ms: Vec<f64>,
+    /// Of the downtime, milliseconds.
+    pub downtime_ms: Vec<f64>,
+    /// Of what the guest lost, vCPU-seconds.
+    pub disruption_vcpu_s: Vec<f64>,
+}
+
 /// The page. The same input gives the same bytes.
 pub fn render(input: &ReportInput) -> String {
     let grid = grid::Grid::new(input);
     let found = findings::Findings::of(&grid);
-    let mut body = String::new();
-    body.push_str(&page::header(input, &grid, &found));
-    body.push_str(&findings::section(&grid, &found));
-    body.push_str(&frontier::section(&grid));
-    body.push_str(&figures::maps(&grid));
-    body.push_str(&figures::curves(&grid));
-    body.push_str(&figures::lines(&grid));
-    body.push_str(&figures::bars(&grid));
-    body.push_str(&tables::section(&grid));
-    body.push_str(&page::run_again(input));
-    body.push_str(&page::words(&grid));
-    page::frame(input, &body)
+    frame::page(input, &grid, &found)
+        .sections(findings::section(&grid, &found))
+        .sections(trade::section(&grid, &found))
+        .sections(frontier::section(&grid))
+        .sections(figures::maps(&grid))
+        .sections(figures::curves(&grid))
+        .sections(figures::lines(&grid))
+        .sections(figures::bars(&grid))
+        .sections(spread::section(&grid))
+        .sections(rounds::section(&grid))
+        .sections(rounds::ledger(&grid))
+        .sections([tables::section(&grid), frame::run_again(input), frame::words(&grid)])
+        .render()
 }

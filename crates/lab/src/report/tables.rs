@@ -1,108 +1,116 @@
 //! The numbers behind the figures.
 
-use super::Cell;
 use super::grid::{Grid, Metric, axis_len, value_text};
-use super::page::{section as page_section, table};
-use crate::chart::{Unit, escape};
+use super::{Axis, Cell, GridValues};
+use crate::chart::Unit;
+use crate::page::{Column, Entry, Kind, Markup, Section, Table, folded, grouped};
 
 /// More rows than this are left to the result files.
 const MOST_ROWS: usize = 6000;
-
-/// A value as it is printed; a dash where there is none.
-pub(super) fn optional(unit: Unit, value: Option<f64>) -> String {
-    escape(&unit.format(value.unwrap_or(f64::NAN)))
-}
+/// More rows than this are folded away.
+const MOST_OPEN: usize = 60;
+/// The filter offers the values of an axis as a list if there are no more than this.
+const MOST_CHOICES: usize = 40;
 
 /// The axes and the numbers.
-pub(super) fn section(grid: &Grid<'_>) -> String {
+pub(super) fn section(grid: &Grid<'_>) -> Section {
     let mut body = axes(grid);
-    let mut left = MOST_ROWS;
-    for group in grid.groups() {
-        let all: Vec<&Cell> = grid.all().filter(|cell| grid.group_of(cell) == group.index).collect();
-        let shown = &all[..all.len().min(left)];
-        left -= shown.len();
-        if shown.is_empty() {
-            continue;
-        }
-        let name = if group.name.is_empty() { "All cells".to_owned() } else { escape(&group.name) };
-        let count = if shown.len() == all.len() {
-            format!("{} {}", all.len(), if all.len() == 1 { "cell" } else { "cells" })
-        } else {
-            format!("the first {} of {} cells; the rest is in the result files", shown.len(), all.len())
-        };
-        body.push_str(&format!(
-            "<details><summary>{name} <small>{count}</small></summary>{}</details>",
-            numbers(grid, &group.name, shown)
-        ));
+    let all: Vec<&Cell> = in_order(grid);
+    let shown = &all[..all.len().min(MOST_ROWS)];
+    let count = if shown.len() == all.len() {
+        format!("{} {}", grouped(all.len() as u64), if all.len() == 1 { "cell" } else { "cells" })
+    } else {
+        format!(
+            "the first {} of {} cells; the rest is in the result files",
+            grouped(shown.len() as u64),
+            grouped(all.len() as u64)
+        )
+    };
+    if !shown.is_empty() {
+        body.push(&folded("All cells", &count, shown.len() <= MOST_OPEN, &numbers(grid, shown)));
     }
     let intro = "Medians over the runs of a cell. A dash stands where no run gave the value.";
-    page_section("numbers", "The numbers", intro, &body)
+    Section::new("numbers", "The numbers", intro, body)
 }
 
-fn axes(grid: &Grid<'_>) -> String {
+/// Every cell, group by group.
+fn in_order<'a>(grid: &Grid<'a>) -> Vec<&'a Cell> {
+    let mut all: Vec<&Cell> = grid.all().collect();
+    all.sort_by_key(|cell| grid.group_of(cell));
+    all
+}
+
+fn axes(grid: &Grid<'_>) -> Markup {
     if grid.input.axes.is_empty() {
-        return String::new();
+        return Markup::default();
     }
-    let head = ["axis", "key", "values", "count"].map(str::to_owned);
-    let rows: Vec<Vec<String>> = grid
-        .input
-        .axes
-        .iter()
-        .map(|axis| {
-            let count = axis_len(axis);
-            let text = |range: std::ops::Range<usize>| {
-                range.map(|at| value_text(axis, at)).collect::<Vec<_>>().join(", ")
-            };
-            // A long axis is shown by its ends.
-            let values = if count <= 8 {
-                text(0..count)
-            } else {
-                format!("{}, …, {}", text(0..3), text(count - 1..count))
-            };
-            vec![
-                escape(&axis.label),
-                format!("<code>{}</code>", escape(&axis.key)),
-                escape(&values),
-                count.to_string(),
-            ]
-        })
-        .collect();
-    table("The axes of the sweep", &head, &rows, 3)
+    let columns =
+        [("axis", Kind::Text), ("key", Kind::Text), ("values", Kind::Text), ("count", Kind::Number)];
+    let mut table =
+        Table::new("The axes of the sweep", columns.map(|(name, kind)| Column::new(name, kind)).to_vec());
+    for axis in &grid.input.axes {
+        let count = axis_len(axis);
+        let text = |range: std::ops::Range<usize>| {
+            range.map(|at| value_text(axis, at)).collect::<Vec<_>>().join(", ")
+        };
+        // A long axis is shown by its ends.
+        let values = if count <= 8 {
+            text(0..count)
+        } else {
+            format!("{}, …, {}", text(0..3), text(count - 1..count))
+        };
+        table.row(vec![
+            Entry::text(&axis.label),
+            Entry::markup(Markup::text(&axis.key).within("code", "")),
+            Entry::markup(Markup::text(&values).within("span", " class=\"list\"")),
+            Entry::text(&count.to_string()),
+        ]);
+    }
+    table.render()
 }
 
-fn numbers(grid: &Grid<'_>, name: &str, cells: &[&Cell]) -> String {
-    let axes: Vec<usize> = (0..grid.input.axes.len()).filter(|at| Some(*at) != grid.series).collect();
-    let mut head: Vec<String> = axes.iter().map(|at| grid.input.axes[*at].label.clone()).collect();
-    let columns = [
-        "runs",
-        "converged",
-        "outcomes",
-        "total time",
-        "downtime",
-        "downtime p90",
-        "bytes sent",
-        "rounds",
-        "lost guest time",
-    ];
-    head.extend(columns.map(str::to_owned));
-    let rows: Vec<Vec<String>> = cells
-        .iter()
-        .map(|cell| {
-            let mut row: Vec<String> =
-                axes.iter().map(|at| escape(&value_text(&grid.input.axes[*at], cell.coords[*at]))).collect();
-            row.push(cell.runs.to_string());
-            row.push(optional(Unit::Share, Metric::Converged.of(cell)));
-            row.push(escape(&outcomes(cell)));
-            row.push(optional(Unit::Milliseconds, cell.total_ms));
-            row.push(optional(Unit::Milliseconds, cell.downtime_ms));
-            row.push(optional(Unit::Milliseconds, cell.downtime_p90_ms));
-            row.push(optional(Unit::Bytes, cell.sent_bytes));
-            row.push(optional(Unit::Number, cell.rounds));
-            row.push(optional(Unit::VcpuSeconds, cell.disruption_vcpu_s));
-            row
-        })
-        .collect();
-    table(&format!("The cells {name}"), &head, &rows, axes.len())
+/// Where a cell lies on an axis; numbers sort as numbers.
+fn place(axis: &Axis, at: usize) -> Entry {
+    let entry = Entry::text(&value_text(axis, at));
+    match &axis.values {
+        GridValues::Numbers { values, .. } => entry.sorted_by(values.get(at).copied().unwrap_or(f64::NAN)),
+        GridValues::Names(_) => entry,
+    }
+}
+
+fn numbers(grid: &Grid<'_>, cells: &[&Cell]) -> Markup {
+    // What stands side by side in the figures comes first.
+    let series = grid.series.into_iter();
+    let order: Vec<usize> =
+        series.chain((0..grid.input.axes.len()).filter(|at| Some(*at) != grid.series)).collect();
+    let kind = |axis: &Axis| if axis_len(axis) <= MOST_CHOICES { Kind::Choice } else { Kind::Text };
+    let axes = order.iter().map(|at| &grid.input.axes[*at]);
+    let mut columns: Vec<Column> = axes.map(|axis| Column::new(axis.label.clone(), kind(axis))).collect();
+    columns.extend([
+        Column::new("runs", Kind::Number),
+        Column::new("converged", Kind::Number),
+        Column::new("outcomes", Kind::Choice),
+    ]);
+    let measures = ["total time", "downtime", "downtime p90", "bytes sent", "rounds", "lost guest time"];
+    columns.extend(measures.map(|name| Column::new(name, Kind::Number)));
+    let mut table = Table::new("The cells of the sweep", columns);
+    for cell in cells {
+        let mut row: Vec<Entry> =
+            order.iter().map(|at| place(&grid.input.axes[*at], cell.coords[*at])).collect();
+        row.extend([
+            Entry::text(&cell.runs.to_string()).sorted_by(f64::from(cell.runs)),
+            Entry::value(Unit::Share, Metric::Converged.of(cell)),
+            Entry::text(&outcomes(cell)),
+            Entry::value(Unit::Milliseconds, cell.total_ms),
+            Entry::value(Unit::Milliseconds, cell.downtime_ms),
+            Entry::value(Unit::Milliseconds, cell.downtime_p90_ms),
+            Entry::value(Unit::Bytes, cell.sent_bytes),
+            Entry::value(Unit::Number, cell.rounds),
+            Entry::value(Unit::VcpuSeconds, cell.disruption_vcpu_s),
+        ]);
+        table.row(row);
+    }
+    table.sortable().render()
 }
 
 /// How the runs of a cell ended, in words.

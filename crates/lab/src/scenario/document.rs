@@ -9,6 +9,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Place, ScenarioError, excerpt};
+use super::files::Files;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,6 +185,8 @@ pub(super) struct Document {
     pub(super) sweep: Vec<Entry>,
     /// The policy's preset as the file has it, before overrides.
     pub(super) preset: Option<String>,
+    /// The files that it names.
+    pub(super) files: Files,
 }
 
 impl Document {
@@ -197,7 +200,7 @@ impl Document {
             root.remove("sweep");
         }
         let preset = root.find(&["policy", "preset"]).and_then(|node| node.value.as_plain());
-        Ok(Self { file, root, sweep, preset })
+        Ok(Self { file, root, sweep, preset, files: Files::default() })
     }
 
     /// Where the value at the dotted `key` was written, or else the nearest thing around it.

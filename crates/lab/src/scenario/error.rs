@@ -9,6 +9,9 @@ use whimbrel_core::policy::ChangeError;
 use whimbrel_core::policy::presets::PresetError;
 use whimbrel_sim::config::ConfigError;
 
+use crate::measured::MeasuredError;
+use crate::trace::TraceFileError;
+
 /// Where a value of a scenario was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,6 +48,14 @@ pub enum ScenarioError {
         file: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// There is neither such a file nor a built-in workload of this name, but one of a name like it.
+    #[error("there is no file `{name}`, and no built-in workload of this name; did you mean `{nearest}`?")]
+    NoWorkload {
+        /// What was written.
+        name: String,
+        /// What was most likely meant.
+        nearest: &'static str,
     },
     /// The file is a directory.
     #[error("cannot read scenario {file}: it is a directory, accepted is a TOML file")]
@@ -153,6 +164,26 @@ pub enum ScenarioError {
         name: String,
         /// The nearest known one, and all that there are.
         hint: String,
+    },
+    /// A trace that cannot be read.
+    #[error("{at}: `{key}`")]
+    Trace {
+        /// Where.
+        at: Place,
+        /// The dotted key.
+        key: String,
+        /// What is wrong with the file.
+        source: Box<TraceFileError>,
+    },
+    /// A measured program that cannot be read.
+    #[error("{at}: `{key}`")]
+    Measured {
+        /// Where.
+        at: Place,
+        /// The dotted key.
+        key: String,
+        /// What is wrong with the file.
+        source: Box<MeasuredError>,
     },
     /// A sweep that makes too many runs.
     #[error("{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}")]

@@ -46,7 +46,7 @@ const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key 
 }
 
 use Kind::{
-    Bandwidth, Bytes, Choice, Count, Duration, Flag, Name, Number, PageSize, Plain, Preset, Rate, Share,
+    Bandwidth, Bytes, Choice, Count, Duration, File, Flag, Name, Number, PageSize, Plain, Preset, Rate, Share,
 };
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
@@ -65,7 +65,7 @@ pub const KEYS: &[Key] = &[
     key("guest.resume-pages", Count(0, 1 << 20), "post-copy: pages that a resumed guest touches before it does anything that can be seen from outside", "assumed: one in 64 of `resume-span`"),
     key("guest.resume-top", Bytes, "post-copy: at the end of memory, so much of it is where these pages are scattered, too", "assumed: a guest whose kernel lies at the beginning; Linux allocates from the end down while it boots, 11 MiB of a guest of 512 MiB"),
     key("guest.resume-span", Bytes, "post-copy: from the beginning of memory up to here these pages are scattered", "measured: an idle Linux 6.1 guest that had nothing made 22 requests, each of which brought the 3.2 MiB in flight with it"),
-    key("guest.writers.N.pattern", Choice(&["uniform", "sequential", "hot-cold", "zipf", "idle"]), "which pages of its working set it writes: any, one after another, mostly a hot part, the i-th hottest in proportion to `i^-exponent`, none", "the textbook model"),
+    key("guest.writers.N.pattern", Choice(&["uniform", "sequential", "hot-cold", "zipf", "measured", "trace", "idle"]), "which pages of its working set it writes: any, one after another, mostly a hot part, the i-th hottest in proportion to `i^-exponent`, as a program was measured to, those of a trace, none", "the textbook model"),
     key("guest.writers.N.kernel", Flag, "it is the guest's kernel at its housekeeping: a guest that is resumed touches these pages before anything else (post-copy)", "a program"),
     key("guest.writers.N.working-set", Bytes, "how much memory it writes to, a whole number of pages; an idle writer has none", "assumed"),
     optional("guest.writers.N.offset", Bytes, "where its working set begins; none: behind that of the writer before it"),
@@ -73,6 +73,11 @@ pub const KEYS: &[Key] = &[
     key("guest.writers.N.hot-pages", Share, "`hot-cold`: share of the working set that is hot, its beginning", "as in the reference runs"),
     key("guest.writers.N.hot-writes", Share, "`hot-cold`: share of the writes that go to the hot pages", "as in the reference runs"),
     key("guest.writers.N.exponent", Number, "`zipf`: the exponent", "the constant of the YCSB benchmark, also used in the reference runs"),
+    optional("guest.writers.N.curve", File, "`measured`: the program's working-set curve as `FILE#PROGRAM` (docs/measured.md), from the folder of the scenario on; it replaces `rate`, `phases`, `write-size`, `write-at`, `write-cost` and `busy`; `working-set` is the memory that its pages are scattered over"),
+    optional("guest.writers.N.trace", File, "`trace`: the file that is played back (docs/traces.md), from the folder of the scenario on; it replaces `working-set`, `offset`, `rate`, `phases` and `write-cost`; `measured`: the file whose statistics it has"),
+    key("guest.writers.N.trace-from", Duration, "`trace`: where in the trace it begins", "at its beginning"),
+    key("guest.writers.N.repeat", Flag, "`trace`: begin again at its end, rather than fall silent", "a migration may take longer than the trace"),
+    key("guest.writers.N.busy", Share, "`trace`: share of a vCPU that the traced guest used; with what is left it catches up after it was held up", "the worst case: it has no time to make up for anything"),
     key("guest.writers.N.start", Duration, "when it begins, from the start of the migration", "with the migration"),
     optional("guest.writers.N.end", Duration, "when it ends; none: never"),
     required("guest.writers.N.phases.N.length", Duration, "how long the phase lasts; phases repeat from `start` on and replace `rate`; at least 1 ms"),

@@ -33,6 +33,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// The name of a policy preset.
     Preset,
+    /// The path of a file.
+    File,
     /// Any name.
     Name,
     /// A text or a number, which something else reads.
@@ -90,6 +92,7 @@ impl Kind {
                 names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             }
             Self::Preset => "the name of a policy preset such as `qemu-default`".to_owned(),
+            Self::File => "the path of a file as text".to_owned(),
             Self::Name => "a name as text such as `zstd`".to_owned(),
             Self::Plain => "a text or a number".to_owned(),
         }
@@ -108,6 +111,7 @@ impl Kind {
             Self::Count(..) => "whole number".to_owned(),
             Self::Flag => "flag".to_owned(),
             Self::Preset => "preset".to_owned(),
+            Self::File => "file".to_owned(),
             Self::Name => "name".to_owned(),
             Self::Plain => "text or number".to_owned(),
         }
@@ -168,7 +172,8 @@ impl Kind {
                 Ok(Json::from(text.as_str()))
             }
             (Self::Plain, _) => value.as_plain().map(Json::from).ok_or_else(refuse),
-            (Self::Preset | Self::Name, Value::Text(text)) => Ok(Json::from(text.as_str())),
+            (Self::File, Value::Text(text)) if text.is_empty() => Err(refuse()),
+            (Self::Preset | Self::Name | Self::File, Value::Text(text)) => Ok(Json::from(text.as_str())),
             _ => Err(refuse()),
         }
     }

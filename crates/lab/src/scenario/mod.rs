@@ -23,6 +23,7 @@
 mod changes;
 mod document;
 pub(crate) mod error;
+mod files;
 pub mod keys;
 mod kind;
 mod overrides;
@@ -133,10 +134,11 @@ impl Scenario {
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
         }
-        Self::parse_bytes(&bytes, &file)
+        Self::parse_bytes(&bytes, &file, path.parent())
     }
 
-    /// Reads a scenario from TOML; `name` is what messages call the file.
+    /// Reads a scenario from TOML; `name` is what messages call the file. Paths of files in it begin at the
+    /// current folder.
     ///
     /// # Errors
     ///
@@ -145,13 +147,18 @@ impl Scenario {
         Self::resolve(Document::parse(text, name)?)
     }
 
-    fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, ScenarioError> {
+    /// Paths begin at `folder`, if there is one.
+    fn parse_bytes(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Self, ScenarioError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = Lines::new(bytes).of(error.valid_up_to());
             ScenarioError::NotText { at: Place::Line(name.into(), line) }
         })?;
         // Some editors begin UTF-8 files with this mark.
-        Self::parse(text.strip_prefix('\u{feff}').unwrap_or(text), name)
+        let mut document = Document::parse(text.strip_prefix('\u{feff}').unwrap_or(text), name)?;
+        if let Some(folder) = folder {
+            document.anchor(folder);
+        }
+        Self::resolve(document)
     }
 
     /// A scenario that is part of the program: `default` (one migration) or `sweep` (the main job).
@@ -303,7 +310,7 @@ fn inline(value: &serde_json::Value) -> String {
 ///
 /// If a scenario that was read does not read as itself when it is printed, which is a fault of ours.
 pub fn check(data: &[u8]) {
-    if let Ok(scenario) = Scenario::parse_bytes(data, "fuzz.toml") {
+    if let Ok(scenario) = Scenario::parse_bytes(data, "fuzz.toml", None) {
         let printed = scenario.to_toml();
         let again = Scenario::parse(&printed, "printed.toml");
         assert!(

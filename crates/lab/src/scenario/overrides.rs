@@ -1,6 +1,8 @@
 //! Overrides: `--set KEY=VALUE`. They change the scenario as written, so that a value is checked and
 //! named in errors no matter where it came from.
 
+use std::path::Path;
+
 use super::document::{Document, Node, Table, Value, axes, parse_value, quoted};
 use super::error::{Place, ScenarioError, excerpt};
 use super::keys::{Slot, nearest, slot};
@@ -26,6 +28,7 @@ impl Document {
         }
         set(&mut self.root, &path, node, &at)?;
         check(&self.root, false)?;
+        self.anchor(Path::new(""));
         // Who sets a swept key wants that value.
         let key = path.join(".");
         self.sweep.retain(|axis| axis.key != key);
@@ -35,6 +38,7 @@ impl Document {
     fn sweep_override(&mut self, path: &[&str], node: Node) -> Result<(), ScenarioError> {
         if path.is_empty() {
             self.sweep = axes("sweep", node)?;
+            self.anchor(Path::new(""));
             return Ok(());
         }
         let mut table = Table::default();
@@ -45,6 +49,7 @@ impl Document {
                 None => self.sweep.push(entry),
             }
         }
+        self.anchor(Path::new(""));
         Ok(())
     }
 }

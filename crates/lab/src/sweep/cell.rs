@@ -5,15 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::row::{At, Names};
+use super::spread::SpreadTally;
 use super::{Finished, PolicySummary};
 use crate::result::{MigrationRecord, SCHEMA};
-
-/// The value below or at which the share `share` of `sorted` lies: the nearest-rank percentile, always
-/// one of the values. None of none.
-pub fn nearest_rank(sorted: &[f64], share: f64) -> Option<f64> {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
-}
+use crate::stats::nearest_rank;
 
 /// How a number is spread over runs; nearest-rank percentiles, none if there are no runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -41,6 +36,9 @@ pub struct CellRecord {
     pub cell: u64,
     /// Runs that were made.
     pub runs: u32,
+    /// Which of them stands for the others: its total time is the median of those that completed, or of all if none
+    /// did.
+    pub representative: u32,
     /// Share of them that converged.
     pub converged: f64,
     /// How many ended how, by the name of the outcome.
@@ -85,6 +83,7 @@ impl CellRecord {
         Self {
             cell,
             runs: values.len() as u32,
+            representative: representative(values),
             converged: share(values.iter().filter(|value| value.converged).count(), values.len()),
             outcomes: outcomes.into_iter().collect(),
             total_ms: Spread::of(completed().map(|value| value.total_ms)),
@@ -124,6 +123,14 @@ impl CellRecord {
     }
 }
 
+/// The run in the middle by its total time, of those that completed if there are any.
+fn representative(values: &[Values]) -> u32 {
+    let any = values.iter().any(Values::completed);
+    let mut runs: Vec<usize> = (0..values.len()).filter(|at| !any || values[*at].completed()).collect();
+    runs.sort_by(|a, b| values[*a].total_ms.total_cmp(&values[*b].total_ms));
+    runs.get(runs.len().saturating_sub(1) / 2).map_or(0, |at| *at as u32)
+}
+
 fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -133,11 +140,11 @@ fn share(part: usize, whole: usize) -> f64 {
 pub(super) struct Values {
     outcome: &'static str,
     converged: bool,
-    total_ms: f64,
-    downtime_ms: f64,
+    pub(super) total_ms: f64,
+    pub(super) downtime_ms: f64,
     sent_bytes: f64,
     rounds: f64,
-    disruption_vcpu_s: f64,
+    pub(super) disruption_vcpu_s: f64,
 }
 
 impl Values {
@@ -153,7 +160,7 @@ impl Values {
         }
     }
 
-    fn completed(&self) -> bool {
+    pub(super) fn completed(&self) -> bool {
         self.outcome == whimbrel_core::report::Outcome::Completed.as_str()
     }
 }
@@ -165,6 +172,7 @@ pub(super) struct Tally<'a> {
     runs: u64,
     cells: Vec<CellRecord>,
     policies: Vec<PolicyTally>,
+    spreads: SpreadTally,
     /// The cell in progress.
     cell: u64,
     values: Vec<Values>,
@@ -180,7 +188,16 @@ struct PolicyTally {
 
 impl<'a> Tally<'a> {
     pub(super) fn new(names: &'a Names<'a>, planned: u64) -> Self {
-        Self { names, planned, runs: 0, cells: Vec::new(), policies: Vec::new(), cell: 0, values: Vec::new() }
+        Self {
+            names,
+            planned,
+            runs: 0,
+            cells: Vec::new(),
+            policies: Vec::new(),
+            spreads: SpreadTally::default(),
+            cell: 0,
+            values: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, cell: u64, values: &[Values]) {
@@ -201,6 +218,7 @@ impl<'a> Tally<'a> {
         tally.converged += self.values.iter().filter(|value| value.converged).count();
         let completed = self.values.iter().filter(|value| value.completed());
         tally.completed.extend(completed.map(|value| (value.total_ms, value.downtime_ms)));
+        self.spreads.add(self.names.place(self.cell).1, &self.values);
         self.cells.push(CellRecord::of(self.cell, &self.values));
         self.values.clear();
     }
@@ -212,6 +230,8 @@ impl<'a> Tally<'a> {
             planned: self.planned,
             cells: self.cells,
             policies: self.policies.into_iter().map(PolicyTally::summary).collect(),
+            spreads: self.spreads.finish(),
+            typical: Vec::new(),
         }
     }
 }

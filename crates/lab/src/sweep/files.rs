@@ -24,7 +24,7 @@ const NAMES: [&str; 8] = [
 const MARK: &str = "# Swept by whimbrel";
 
 /// The most cells of which a page is made; a browser would not open more.
-const MOST_CELLS_ON_A_PAGE: u64 = 100_000;
+pub(super) const MOST_CELLS_ON_A_PAGE: u64 = 100_000;
 
 /// Where the results of a sweep will be. Dropped before [`ResultDir::publish`], it leaves nothing
 /// behind, not even a directory that it made.

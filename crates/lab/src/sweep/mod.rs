@@ -10,9 +10,12 @@ mod files;
 mod order;
 mod page;
 mod row;
+mod spread;
 #[cfg(test)]
 mod tests;
+mod typical;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,15 +23,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use whimbrel_core::policy::presets::{self, PresetError};
 use whimbrel_sim::{SimError, simulate};
 
-pub use self::cell::{CellRecord, Spread, nearest_rank};
+pub use self::cell::{CellRecord, Spread};
 use self::cell::{Tally, Values};
 pub use self::files::{Published, ResultDir};
 use self::order::InOrder;
 pub use self::row::Format;
 use self::row::{Names, Row, Rows};
+pub use self::spread::Spreads;
+pub use self::typical::{Typical, TypicalRound};
 use crate::output::OutputError;
 use crate::result::MigrationRecord;
 use crate::scenario::{Cell, Grid, PolicyChange, ScenarioError, Setup};
+pub use crate::stats::nearest_rank;
 
 /// Why a sweep was not done.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +106,10 @@ pub struct Finished {
     pub cells: Vec<CellRecord>,
     /// Summed up by policy, in the order of their first cell.
     pub policies: Vec<PolicySummary>,
+    /// How runs are spread, by their place on the axis whose values are compared: the policies' if there is one.
+    pub spreads: BTreeMap<usize, Spreads>,
+    /// Some runs round by round, for the report; none if the sweep was stopped or has no report.
+    pub typical: Vec<Typical>,
 }
 
 /// All runs of a policy, whatever the other axes.
@@ -188,7 +198,11 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
             Ok::<(), SweepError>(())
         })
     })?;
-    Ok(tally.finish())
+    let mut finished = tally.finish();
+    if finished.runs == finished.planned && grid.cells() <= files::MOST_CELLS_ON_A_PAGE {
+        finished.typical = pool.install(|| typical::make(grid, &names, &finished.cells, options))?;
+    }
+    Ok(finished)
 }
 
 /// Makes batches of runs.

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use whimbrel_core::policy::presets;
 use whimbrel_core::units::duration;
 
-use super::Finished;
 use super::row::{Format, Names};
-use crate::report::{Axis, Cell, GridValues, ReportInput, Unit, render as render_page};
+use super::{Finished, Typical};
+use crate::report::{
+    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, render as render_page,
+};
 use crate::scenario::{self, AxisUnit, Grid, Scenario, Setup};
 
 /// The page. Nothing of it depends on the machine, the threads or the directory.
@@ -39,6 +41,8 @@ pub(super) fn render(
         axes: grid.axes().iter().map(|axis| page_axis(axis, setup)).collect(),
         cells: cells(names, finished),
         policy_axis: names.policy_axis(),
+        representatives: finished.typical.iter().map(|run| representative(names, run)).collect(),
+        spreads: spreads(finished),
         page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
     })
 }
@@ -66,6 +70,40 @@ fn cells(names: &Names<'_>, finished: &Finished) -> Vec<Cell> {
         disruption_vcpu_s: cell.disruption_vcpu_s.median,
     };
     finished.cells.iter().map(cell).collect()
+}
+
+fn representative(names: &Names<'_>, run: &Typical) -> Representative {
+    let round = |round: &super::TypicalRound| Round {
+        round: round.round,
+        handed_over: round.handed_over,
+        started_ms: round.started_ms,
+        pending_pages: round.pending_pages as f64,
+        dirtied_pages: round.dirtied_pages as f64,
+        throttle: round.throttle,
+    };
+    Representative {
+        coords: names.positions(run.cell),
+        seed: run.seed,
+        outcome: run.outcome.to_owned(),
+        converged: run.converged,
+        total_ms: run.total_ms,
+        downtime_ms: run.downtime_ms,
+        ledger: run.ledger.parts().map(|(name, part)| (name.to_owned(), part)).to_vec(),
+        rounds: run.rounds,
+        kept: run.kept.iter().map(round).collect(),
+    }
+}
+
+fn spreads(finished: &Finished) -> Vec<Spread> {
+    let spread = |(group, spread): (&usize, &super::Spreads)| Spread {
+        group: *group,
+        runs: spread.runs,
+        completed: spread.completed,
+        total_ms: spread.total_ms.clone(),
+        downtime_ms: spread.downtime_ms.clone(),
+        disruption_vcpu_s: spread.disruption_vcpu_s.clone(),
+    };
+    finished.spreads.iter().map(spread).collect()
 }
 
 fn page_axis(axis: &scenario::Axis, setup: &Setup) -> Axis {

@@ -47,6 +47,20 @@ impl<'a> Names<'a> {
         self.policy_axis
     }
 
+    /// The axis whose values are compared: the policies if there are any, else the first one with names.
+    pub(super) fn compared_axis(&self) -> Option<usize> {
+        let names = |axis: &crate::scenario::Axis| axis.values.iter().any(|value| value.number.is_none());
+        self.policy_axis
+            .or_else(|| self.grid.axes().iter().position(|axis| names(axis) && axis.values.len() > 1))
+    }
+
+    /// Where a cell lies on the other axes, and which of the compared ones it is.
+    pub(super) fn place(&self, cell: u64) -> (Vec<usize>, usize) {
+        let mut place = self.positions(cell);
+        let compared = self.compared_axis().map_or(0, |axis| place.remove(axis));
+        (place, compared)
+    }
+
     /// The preset of a cell.
     pub(super) fn policy(&self, cell: u64) -> &str {
         match self.policy_axis {

@@ -10,6 +10,9 @@ use std::time::Duration;
 use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::{ByteCount, Share, duration};
 
+use crate::guest::trace_extent;
+use crate::trace::NamedTrace;
+
 use super::{GuestConfig, HostConfig, LinkConfig, Pattern, PhaseConfig, WriterConfig};
 
 /// A value that no simulation can have.
@@ -49,6 +52,8 @@ const MAX_TIME: Duration = Duration::from_hours(10 * 365 * 24);
 const MAX_RATE: f64 = 1e12;
 /// The most pages of a resume set: 4 GiB of them.
 const MAX_RESUME_PAGES: u32 = 1 << 20;
+/// The most different pages of a trace that is played back: 1 TiB of 4 KiB pages, for which 2 GiB are needed.
+const MAX_TRACED: u64 = 1 << 28;
 /// The shortest window of the rate limiter.
 const SHORTEST_WINDOW: Duration = Duration::from_micros(100);
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
@@ -126,6 +131,13 @@ impl GuestConfig {
         let mut behind = 0;
         let mut sets = Vec::with_capacity(self.writers.len());
         for writer in &self.writers {
+            if writer.pattern == Pattern::Trace {
+                let trace = writer.trace.as_ref().and_then(NamedTrace::trace);
+                let extent = trace.map_or(behind..behind, trace_extent);
+                behind = extent.end;
+                sets.push(extent);
+                continue;
+            }
             let start = writer.offset.map_or(behind, |offset| offset.0 / page);
             let pages = if writer.pattern == Pattern::Idle { 0 } else { writer.working_set.0 / page };
             behind = start.saturating_add(pages);
@@ -134,9 +146,16 @@ impl GuestConfig {
         sets
     }
 
+    /// The pages that writers write to, in the order of the writers: their working sets, but of a trace only
+    /// what is in it.
+    pub(crate) fn written(&self) -> Vec<Range<u64>> {
+        let sets = self.working_sets().into_iter().zip(&self.writers);
+        sets.flat_map(|(set, writer)| writer.written(set)).collect()
+    }
+
     /// How many pages at least one writer writes to.
     pub fn written_pages(&self) -> u64 {
-        let mut sets = self.working_sets();
+        let mut sets = self.written();
         sets.sort_unstable_by_key(|set| set.start);
         let (mut total, mut covered) = (0_u64, 0_u64);
         for set in sets {
@@ -152,6 +171,10 @@ impl GuestConfig {
         let whole = || format!("a whole number of pages of {}", self.page_size);
         for (index, writer) in self.writers.iter().enumerate() {
             let key = format!("guest.writers.{index}");
+            if writer.pattern == Pattern::Trace {
+                writer.validate_trace(&key, self)?;
+                continue;
+            }
             let idle = writer.pattern == Pattern::Idle;
             let size = writer.working_set;
             check(
@@ -167,6 +190,9 @@ impl GuestConfig {
         }
         for (index, set) in self.working_sets().into_iter().enumerate() {
             let writer = &self.writers[index];
+            if writer.pattern == Pattern::Trace {
+                continue;
+            }
             // Blame the offset if there is one that lies outside on its own.
             let start = ByteCount(set.start.saturating_mul(page));
             if let Some(offset) = writer.offset {
@@ -203,7 +229,8 @@ impl GuestConfig {
         }
         let curve = format!("{key}.curve");
         let Some(model) = &writer.measured else {
-            return Err(ConfigError::new(curve, "none", "the measurement of the program that the writer is"));
+            let accepted = "the measured program (`FILE#PROGRAM`), or a trace, for the pattern `measured`";
+            return Err(ConfigError::new(curve, writer.curve.as_deref().unwrap_or("none"), accepted));
         };
         model.validate(&curve)?;
         let least = ByteCount(model.pages().0.saturating_mul(self.page_size.bytes().0));
@@ -228,6 +255,7 @@ impl WriterConfig {
             || format!("a number from 0 to {MAX_EXPONENT}"),
         )?;
         within(&format!("{key}.start"), self.start, MAX_TIME)?;
+        within(&format!("{key}.trace-from"), self.trace_from, MAX_TIME)?;
         if let Some(end) = self.end {
             let key = format!("{key}.end");
             within(&key, end, MAX_TIME)?;
@@ -244,6 +272,43 @@ impl WriterConfig {
         at_most(&size, self.write_size)?;
         within(&format!("{key}.write-cost"), self.write_cost, MAX_COST)?;
         within(&format!("{key}.catch-up"), self.catch_up, MAX_COST)
+    }
+
+    /// Whether there is a trace, and it is one of this guest.
+    fn validate_trace(&self, key: &str, guest: &GuestConfig) -> Result<(), ConfigError> {
+        let name = self.trace.as_ref().map_or("none", NamedTrace::name);
+        let key_of = |what: &str| format!("{key}.{what}");
+        let Some(trace) = self.trace.as_ref().and_then(NamedTrace::trace) else {
+            return Err(ConfigError::new(
+                key_of("trace"),
+                name,
+                "a trace that was read, for the pattern `trace`",
+            ));
+        };
+        let (page, ours) = (trace.page_size(), guest.page_size);
+        check(page == ours, &key_of("trace"), format!("{name}, whose pages are {page}"), || {
+            format!("a trace with the guest's pages of {ours}")
+        })?;
+        let (end, pages) = (trace_extent(trace).end, guest.memory.0 / ours.bytes().0);
+        check(
+            end <= pages,
+            &key_of("trace"),
+            format!("{name}, which goes up to page {}", end.max(1) - 1),
+            || format!("a trace within guest.memory ({}, {pages} pages)", guest.memory),
+        )?;
+        let touched = trace.touched_pages().0;
+        check(
+            touched <= MAX_TRACED,
+            &key_of("trace"),
+            format!("{name} with its {touched} different pages"),
+            || format!("a trace of at most {MAX_TRACED} different pages"),
+        )?;
+        check(self.offset.is_none(), &key_of("offset"), self.offset.unwrap_or_default(), || {
+            "none for a trace, whose pages are the guest's".to_owned()
+        })?;
+        check(self.phases.is_empty(), &key_of("phases"), "a list of phases", || {
+            "none for a trace, which has its own".to_owned()
+        })
     }
 
     /// Writes to a part of no size are impossible, whichever part it is.

@@ -40,6 +40,7 @@ mod cycle;
 mod mask;
 mod measured;
 mod pace;
+mod replay;
 mod resumed;
 mod ring;
 mod rng;
@@ -63,6 +64,7 @@ use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
+pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
@@ -216,12 +218,13 @@ impl Guest {
                 )
             })?;
         let sets = config.working_sets();
+        let written = config.written();
         let pages = layout.pages().0;
         let share = || config.zero_pages.of(Pages(pages)).0.min(pages - config.written_pages().min(pages));
         let zero = match (zero, config.zero_placement) {
-            (Some(zero), _) => ZeroMap::exactly(pages, &sets, zero)?,
-            (None, ZeroPlacement::Spread) => ZeroMap::spread(pages, &sets, share()),
-            (None, ZeroPlacement::End) => ZeroMap::at_end(pages, &sets, share()),
+            (Some(zero), _) => ZeroMap::exactly(pages, &written, zero)?,
+            (None, ZeroPlacement::Spread) => ZeroMap::spread(pages, &written, share()),
+            (None, ZeroPlacement::End) => ZeroMap::at_end(pages, &written, share()),
         };
         let mut writers: Vec<Writer> = config
             .writers
@@ -367,7 +370,7 @@ impl Guest {
         let count = if span + top > 0 { config.resume_pages } else { 0 };
         let mut resume_set: Vec<u64> = (0..count).map(|_| anywhere()).collect();
         let kernels = config.working_sets().into_iter().zip(&config.writers).filter(|(_, one)| one.kernel);
-        resume_set.extend(kernels.flat_map(|(set, _)| set));
+        resume_set.extend(kernels.flat_map(|(set, one)| one.written(set)).flatten());
         shuffle(&mut chance, &mut resume_set);
         Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
     }

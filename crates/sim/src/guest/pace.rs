@@ -20,7 +20,7 @@ use super::cycle::{Cycle, Pulse};
 use super::ring::{Ring, Toll};
 use super::shape::Shape;
 use super::stretch::Stretch;
-use crate::config::{MeasuredWrites, Pattern, WriterConfig};
+use crate::config::{Pattern, WriterConfig};
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -38,8 +38,8 @@ pub(super) struct Wish {
 
 impl Wish {
     pub(super) fn new(config: &WriterConfig) -> Self {
-        let measured = config.measured.as_deref().filter(|_| config.pattern == Pattern::Measured);
-        let phases = if measured.is_some() { &[][..] } else { &config.phases };
+        // A measured program has its own.
+        let phases = if config.pattern == Pattern::Measured { &[][..] } else { &config.phases };
         let mut at = 0_u64;
         let phases = phases.iter().map(|phase| {
             at = at.saturating_add(nanos(phase.length).max(1));
@@ -49,7 +49,7 @@ impl Wish {
             phases: phases.collect(),
             start: nanos(config.start),
             end: config.end.map_or(u64::MAX, nanos),
-            rate: measured.map_or(config.rate, MeasuredWrites::rate),
+            rate: config.wanted_rate(),
         }
     }
 
@@ -95,6 +95,8 @@ pub(super) struct Ability {
     pub(super) catch_up: f64,
     /// The part of a vCPU that is the writer's when nothing is throttled.
     pub(super) cpu: f64,
+    /// Whether the first write to a page after a harvest costs it a fault.
+    pub(super) pays_faults: bool,
 }
 
 /// What is done to all writers.
@@ -144,11 +146,17 @@ pub(super) struct Span<'a> {
 }
 
 impl Ability {
+    /// What a fault that costs so much costs this writer.
+    #[inline]
+    fn fault(&self, fault: f64) -> f64 {
+        if self.pays_faults { fault } else { 0.0 }
+    }
+
     /// Whether it keeps up with `rate` for sure: it has nothing to make up for, and CPU time for a `fault` at
     /// each write.
     #[inline]
     pub(super) fn is_free(&self, done: &Done, rate: f64, fault: f64) -> bool {
-        done.owed == 0.0 && done.ring.nap == 0.0 && rate * (self.write_cost + fault) <= self.cpu
+        done.owed == 0.0 && done.ring.nap == 0.0 && rate * (self.write_cost + self.fault(fault)) <= self.cpu
     }
 
     /// Where the writer stands after `span`.
@@ -172,7 +180,7 @@ impl Ability {
             rate,
             cpu: self.cpu,
             write_cost: self.write_cost,
-            fault: held.fault,
+            fault: self.fault(held.fault),
             most: rate * self.catch_up,
         };
         if let Some((cycle, position)) = cycle {

@@ -284,7 +284,7 @@ mod tests {
         let shape = Shape::new(&config, &(0..100), &mut rng).unwrap();
         let Shape::Cycle(_, start) = &shape else { unreachable!() };
         let before = 100.0 - start;
-        let ability = Ability { write_cost: 1e-6, catch_up: 0.05, cpu: 1.0 };
+        let ability = Ability { write_cost: 1e-6, catch_up: 0.05, cpu: 1.0, pays_faults: true };
         Thread::new((shape, Wish::new(&config), ability), (before, 0.0), rng)
     }
 

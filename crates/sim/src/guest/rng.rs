@@ -16,7 +16,7 @@ pub type Generator = rand_xoshiro::Xoshiro256PlusPlus;
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of `SplitMix64` (Steele, Lea and Flood 2014): a bijection that spreads every bit.
-fn spread(value: u64) -> u64 {
+pub(super) fn spread(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

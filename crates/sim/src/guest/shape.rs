@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::mask::{Law, Sampler, each_word};
 use super::measured::Measured;
+use super::replay::Replay;
 use super::rng::{Generator, below};
 use super::wear::Wear;
 use super::zipf::Zipf;
@@ -34,6 +35,8 @@ pub(super) enum Shape {
     Zipf(Zipf),
     /// Classes of a measured program.
     Measured(Measured),
+    /// A trace; its writes are nanoseconds of the trace's time.
+    Replay(Replay),
 }
 
 /// The bands of a hot and a cold part; the hot one has at least one page, and so has the cold one.
@@ -86,6 +89,7 @@ impl Shape {
                 Measured::new(model, set.clone(), rng).map(Self::Measured)
             }
             Pattern::Zipf => Some(Self::Zipf(Zipf::new(set.clone(), config.exponent, rng))),
+            Pattern::Trace => Replay::new(config, rng).map(Self::Replay),
         }
     }
 
@@ -99,6 +103,10 @@ impl Shape {
             Self::Cycle(set, _) => Some((set.start, set.end)),
             Self::Zipf(zipf) => Some(zipf.extent()),
             Self::Measured(measured) => Some(measured.extent()),
+            Self::Replay(replay) => {
+                let extent = replay.extent();
+                Some((extent.start, extent.end))
+            }
         }
     }
 
@@ -112,6 +120,7 @@ impl Shape {
             Self::Cycle(..) => 0.0,
             Self::Zipf(zipf) => zipf.share_of(page).unwrap_or(0.0),
             Self::Measured(measured) => measured.weight(page),
+            Self::Replay(replay) => replay.weight(page),
         }
     }
 
@@ -140,6 +149,7 @@ impl Shape {
                 .sum(),
             Self::Zipf(zipf) => zipf.draw(to - from, sampler, sink),
             Self::Measured(measured) => measured.draw((from, to), sampler, sink),
+            Self::Replay(replay) => replay.draw(from, to, sink),
         }
     }
 
@@ -158,6 +168,7 @@ impl Shape {
             }
             Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
             Self::Measured(measured) => measured.draw_word(word, (from, to), sampler),
+            Self::Replay(replay) => replay.draw_word(word, from, to),
         }
     }
 
@@ -175,6 +186,7 @@ impl Shape {
             }),
             Self::Zipf(zipf) => zipf.share_of(page).map(mean),
             Self::Measured(measured) => measured.wear(page, writes),
+            Self::Replay(replay) => replay.wear(page, writes).map(|mean| Wear { mean, count: 0.0 }),
         }
     }
 
@@ -190,7 +202,23 @@ impl Shape {
                 zipf.groups().iter().map(|group| group.pages * (-writes * group.weight).exp()).sum()
             }
             Self::Measured(measured) => measured.untouched(writes),
+            Self::Replay(replay) => replay.untouched(writes),
         }
+    }
+
+    /// Pages expected to be dirtied between two counts of writes.
+    pub(super) fn expected(&self, from: f64, to: f64) -> f64 {
+        match self {
+            // It is known.
+            Self::Replay(replay) => replay.draw(from, to, &mut |_, _| {}) as f64,
+            _ => self.untouched(0.0) - self.untouched(to - from),
+        }
+    }
+
+    /// Whether the first write to a page after a harvest costs a fault. What a trace tells was found by
+    /// tracking, so its time has the faults in it.
+    pub(super) fn pays_faults(&self) -> bool {
+        !matches!(self, Self::Replay(_))
     }
 
     /// The chance that the next write goes to a clean page: how fast [`Shape::untouched`] falls.
@@ -210,6 +238,7 @@ impl Shape {
                 .map(|group| group.pages * group.weight * (-writes * group.weight).exp())
                 .sum(),
             Self::Measured(measured) => measured.fresh(writes),
+            Self::Replay(replay) => replay.fresh(writes),
         }
     }
 }

@@ -220,7 +220,7 @@ mod tests {
         let config = WriterConfig { phases: phases.collect(), ..WriterConfig::default() };
         let mut rng = stream(1, "thread");
         let shape = Shape::new(&config, &(0..64), &mut rng).unwrap();
-        let ability = Ability { write_cost, catch_up: 0.05, cpu };
+        let ability = Ability { write_cost, catch_up: 0.05, cpu, pays_faults: true };
         Thread::new((shape, Wish::new(&config), ability), (0.0, 0.0), rng)
     }
 

@@ -10,6 +10,7 @@
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::layout::PageNumber;
 
+use super::replay::Place;
 use super::rng::{Generator, Rng as _, below};
 use super::shape::{Band, Shape};
 use super::zipf::Draws;
@@ -34,6 +35,8 @@ pub(super) enum Touches {
     Listed(Vec<(u64, f64)>),
     /// One page after another; this one is next.
     Cycle(f64),
+    /// As a trace has it; here it stands.
+    Replay(Place),
 }
 
 impl Touches {
@@ -42,6 +45,7 @@ impl Touches {
         match shape {
             Shape::Bands(_) | Shape::Measured(_) => Self::All(Draws::default()),
             Shape::Zipf(zipf) => Self::All(zipf.draws()),
+            Shape::Replay(replay) => Self::Replay(replay.place(writes)),
             Shape::Cycle(set, start) => Self::Cycle((writes + start) % (set.end - set.start).max(1) as f64),
         }
     }
@@ -52,6 +56,11 @@ impl Touches {
         loop {
             match self {
                 Self::Cycle(next) => return cycle(shape, next, missing),
+                Self::Replay(place) => {
+                    let Shape::Replay(replay) = shape else { return None };
+                    let (page, after) = replay.next_touch(place, missing)?;
+                    return Some(Miss { after, page });
+                }
                 Self::All(draws) => {
                     for _ in 0..IN_VAIN {
                         after += exponential(rng);
@@ -113,7 +122,7 @@ fn draw(shape: &Shape, draws: &Draws, rng: &mut Generator) -> Option<u64> {
         }
         Shape::Zipf(zipf) => zipf.draw_page(draws, rng),
         Shape::Measured(measured) => measured.draw_page(rng),
-        Shape::Cycle(..) => None,
+        Shape::Cycle(..) | Shape::Replay(_) => None,
     }
 }
 

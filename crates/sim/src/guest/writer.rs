@@ -15,16 +15,7 @@ use super::rng::Generator;
 use super::shape::Shape;
 use super::thread::Thread;
 use super::wear::Touch;
-use crate::config::{Pattern, WriteAt, WriterConfig};
-
-/// CPU seconds of a write: of a measured program, what makes it as busy as it was.
-fn write_cost(config: &WriterConfig) -> f64 {
-    match config.measured.as_deref().filter(|_| config.pattern == Pattern::Measured) {
-        // A hair less, so that one that needs a whole vCPU keeps up with it, whatever is rounded.
-        Some(model) => model.busy.as_f64() * (1.0 - 1e-12) / model.rate().max(f64::MIN_POSITIVE),
-        None => config.write_cost.as_secs_f64(),
-    }
-}
+use crate::config::{WriteAt, WriterConfig};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -63,12 +54,12 @@ impl Writer {
     ) -> Option<Self> {
         let shape = Shape::new(config, set, &mut layout)?;
         Some(Self {
-            shape,
             wish: Wish::new(config),
             ability: Ability {
-                write_cost: write_cost(config),
+                write_cost: config.cost_of_a_write(),
                 catch_up: config.catch_up.as_secs_f64(),
                 cpu: 1.0,
+                pays_faults: shape.pays_faults(),
             },
             sampler: Sampler::new(writes),
             changed: 0,
@@ -80,6 +71,7 @@ impl Writer {
             toll: Toll::NONE,
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
+            shape,
         })
     }
 
@@ -241,6 +233,6 @@ impl Writer {
 
     /// Pages expected to be dirty after `writes`, from the last harvest on.
     pub(super) fn expected(&self, writes: f64) -> f64 {
-        self.shape.untouched(0.0) - self.shape.untouched(writes - self.harvested)
+        self.shape.expected(self.harvested, writes)
     }
 }

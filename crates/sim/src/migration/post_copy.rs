@@ -15,7 +15,7 @@ use whimbrel_core::machine::{DestinationEvent, SourceEvent, Transmit};
 use whimbrel_core::report::Ledger;
 use whimbrel_core::units::{ByteCount, Pages, Timestamp, VcpuSeconds};
 
-use super::{Event, Migration, nanos};
+use super::simulation::{Event, Simulation, nanos};
 use crate::guest::Resumed;
 use crate::link::{Nanos, timestamp};
 use crate::sender::{Behind, Parts, SentWord};
@@ -83,7 +83,7 @@ impl PostCopy {
     }
 }
 
-impl Migration<'_> {
+impl Simulation<'_> {
     /// The destination is told which pages it lacks: a bit a page.
     pub(super) fn leave_behind(&mut self) -> ByteCount {
         let backlog = self.source.backlog_mut();

@@ -248,14 +248,18 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`MachineError`] at the first event that the machine does not take.
+    /// [`MachineError`] at the first event that the machine does not take, and where another policy took over.
     pub fn replay(mut self, journal: &Journal) -> Replay {
         self.replaying = true;
         for entry in journal.entries() {
-            if let Entry::Event { at, event } = entry {
-                self.handle(*at, event.clone())?;
-                self.actions.clear();
+            match entry {
+                Entry::Event { at, event } => self.handle(*at, event.clone())?,
+                Entry::Decision { .. } => {}
+                Entry::Replaced { policy, .. } => {
+                    return Err(MachineError::Replaced { policy: policy.clone() });
+                }
             }
+            self.actions.clear();
         }
         Ok(self.into_journal())
     }

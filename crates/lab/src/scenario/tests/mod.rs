@@ -2,6 +2,7 @@
 //! what is accepted, and `random` texts never make the reader panic.
 
 mod changes;
+mod files;
 mod random;
 mod refusals;
 
