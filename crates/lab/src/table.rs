@@ -4,6 +4,7 @@
 //! only sentences, so that they read well in a narrow terminal; nothing here asks how wide it is.
 
 pub mod csv;
+mod explanation;
 mod validation;
 
 pub use self::validation::validation;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use whimbrel_core::policy::presets::{self, PresetInfo};
 use whimbrel_core::units::{ByteCount, duration};
 
+pub use self::explanation::explanation;
 use crate::result::{MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;

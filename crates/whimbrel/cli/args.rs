@@ -1,11 +1,13 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+mod explain;
 mod trace;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub(super) use self::explain::ExplainArgs;
 pub(super) use self::trace::*;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
@@ -20,6 +22,7 @@ pub(super) struct Args {
 const AFTER_HELP: &str = "\
 Examples:
   whimbrel simulate                          one migration, round by round
+  whimbrel explain                           why it went so, and what other policies would have made of it
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
@@ -32,6 +35,7 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Simulate(SimulateArgs),
+    Explain(ExplainArgs),
     Sweep(SweepArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),

@@ -5,6 +5,7 @@
 //! reader that closes the pipe has seen enough: that is no failure.
 
 mod args;
+mod explain;
 mod failure;
 mod interrupt;
 mod policies;
@@ -29,6 +30,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let result = match args.command {
         Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
+        Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Policies(args) => policies::run(&args),
         Command::Trace(args) => trace::run(&args),

@@ -14,6 +14,7 @@
 
 mod axis;
 mod bars;
+mod branching;
 mod colour;
 mod heatmap;
 mod line;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use axis::{GridAxis, GridValues};
 pub use bars::{Bar, BarChart};
+pub use branching::{Branching, Compared, Course, CourseDecision};
 pub use colour::{ColourScale, Palette};
 pub use heatmap::{HeatCell, HeatMap, Reference};
 pub use line::{Dot, LineAxis, LineChart, Series, swatch};

@@ -93,6 +93,65 @@ fn timeline(rounds: &[(f64, f64, f64)], text: &str) -> Timeline {
     }
 }
 
+fn stacks(rows: &[(f64, f64)], text: &str, shares: bool) -> StackChart {
+    StackChart {
+        title: text.to_owned(),
+        description: text.to_owned(),
+        unit: Unit::Milliseconds,
+        parts: vec![text.to_owned(), "save".to_owned()],
+        rows: rows.iter().map(|(a, b)| Stack { label: text.to_owned(), parts: vec![*a, *b] }).collect(),
+        shares,
+        width: 500.0,
+    }
+}
+
+fn strips(rows: &[(f64, f64)], text: &str) -> StripChart {
+    let rows = rows.iter().map(|(a, b)| Strip {
+        label: text.to_owned(),
+        quantiles: Some([*a, *a, *b, *b, *b]),
+        style: 2,
+        remark: text.to_owned(),
+    });
+    StripChart {
+        title: text.to_owned(),
+        description: text.to_owned(),
+        unit: Unit::Milliseconds,
+        rows: rows
+            .chain([Strip { label: text.to_owned(), quantiles: None, style: 9, remark: String::new() }])
+            .collect(),
+        width: 500.0,
+    }
+}
+
+fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
+    let axis = |unit| LineAxis { label: text.to_owned(), unit, kind, cover: Vec::new() };
+    let candidates = points.iter().enumerate().map(|(at, (x, y))| Candidate {
+        name: text.to_owned(),
+        x: Estimate { value: *x, interval: Some((*y, *x)) },
+        y: Estimate { value: *y, interval: None },
+        style: at,
+        front: at % 2 == 0,
+    });
+    ParetoChart {
+        title: text.to_owned(),
+        description: text.to_owned(),
+        x: axis(Unit::Milliseconds),
+        y: axis(Unit::VcpuSeconds),
+        candidates: candidates.collect(),
+        size: Size::new(560.0, 400.0),
+    }
+}
+
+fn maps(map: HeatMap, text: &str) -> HeatMaps {
+    HeatMaps {
+        title: text.to_owned(),
+        subtitle: text.to_owned(),
+        colours: map.colours.clone(),
+        maps: vec![(text.to_owned(), map.clone()), ("b".to_owned(), map)],
+        columns: 2,
+    }
+}
+
 fn all_with(text: &str) -> Vec<String> {
     let names = GridValues::Names(vec![text.to_owned(), "b".to_owned()]);
     let bars = vec![Bar { label: text.to_owned(), value: Some(3.0), style: 9, tooltip: text.to_owned() }];
@@ -111,6 +170,10 @@ fn all_with(text: &str) -> Vec<String> {
                 line_chart(&[(1.0, 2.0), (2.0, 1.0)], ScaleKind::Log, text).render(canvas),
                 timeline(&[(0.0, 50.0, 9.0), (50.0, 50.0, 4.0)], text).render(canvas),
                 bars.render(canvas),
+                stacks(&[(3.0, 2.0), (0.0, 0.0)], text, false).render(canvas),
+                strips(&[(3.0, 20.0)], text).render(canvas),
+                pareto(&[(3.0, 20.0), (2.0, 30.0), (9.0, 90.0)], ScaleKind::Log, text).render(canvas),
+                maps(heat_map(&[1e6, 1e7], names.clone(), &[1.0, 2.0], text), text).render(canvas),
             ]
         })
         .collect()
@@ -133,6 +196,57 @@ fn a_file_stands_alone_and_a_page_chart_brings_no_style() {
         assert_eq!(svg.contains("fill=\"#ffffff\""), svg.contains("xmlns"), "only a file has a background");
         assert_eq!(svg.matches("http").count(), svg.matches("xmlns=\"http").count());
     }
+}
+
+#[test]
+fn every_chart_has_a_name_and_says_what_it_shows() {
+    for svg in all_with("plain") {
+        assert!(svg.contains("role=\"img\" aria-label=\"plain"), "{svg}");
+        // The timeline's name says it all.
+        assert!(svg.contains("><desc>") || svg.contains("aria-label=\"plain: plain\""), "{svg}");
+    }
+    let svg = strips(&[(3.0, 20.0)], "xen-5").render(Canvas::Page);
+    assert!(svg.contains("xen-5: median 20 ms, half between 3 ms and 20 ms"), "{svg}");
+}
+
+#[test]
+fn parts_of_a_bar_differ_in_colour_or_texture() {
+    let parts = 12;
+    let chart = StackChart {
+        parts: (0..parts).map(|at| at.to_string()).collect(),
+        rows: vec![Stack { label: "row".to_owned(), parts: vec![10.0; parts] }],
+        width: 900.0,
+        ..stacks(&[], "", false)
+    };
+    let svg = chart.render(Canvas::Page);
+    let key = svg.split("<text").next().unwrap_or_default();
+    assert!(key.contains("bar s0"));
+    assert!(svg.matches("class=\"texture\"").count() >= parts, "key and bars");
+}
+
+#[test]
+fn shares_fill_the_whole_width() {
+    let widths = |shares| {
+        let svg = stacks(&[(1.0, 1.0), (100.0, 100.0)], "t", shares).render(Canvas::Page);
+        let bars = svg.split("<rect ").filter(|rect| rect.contains("height=\"18\""));
+        let widths =
+            bars.filter_map(|rect| rect.split("width=\"").nth(1)?.split('"').next()?.parse::<f64>().ok());
+        widths.collect::<Vec<f64>>()
+    };
+    let (sizes, shares) = (widths(false), widths(true));
+    assert_eq!((sizes.len(), shares.len()), (4, 4));
+    assert!(sizes[2] > 50.0 * sizes[0], "{sizes:?}");
+    assert!((shares[2] - shares[0]).abs() < 0.2, "{shares:?}");
+}
+
+#[test]
+fn the_front_is_drawn_full_and_in_steps() {
+    let svg = pareto(&[(1.0, 9.0), (5.0, 8.0), (4.0, 2.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    assert_eq!(svg.matches("class=\"mark s").count(), 2);
+    assert_eq!(svg.matches("class=\"mark hollow s").count(), 1);
+    let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
+    // From above down to the first corner, along, down to the second, along to the edge.
+    assert_eq!(front.matches('L').count(), 4, "{front}");
 }
 
 #[test]
@@ -190,5 +304,10 @@ proptest! {
         let bars = points.iter().map(|(x, _)| Bar { label: "b".to_owned(), value: Some(*x), style: 0, tooltip: String::new() });
         let bars = BarChart { title: String::new(), description: String::new(), unit: Unit::Bytes, bars: bars.collect(), width: pause };
         assert_well_formed(&bars.render(Canvas::Page));
+        for shares in [true, false] {
+            assert_well_formed(&stacks(&points, "t", shares).render(Canvas::Page));
+        }
+        assert_well_formed(&strips(&points, "t").render(Canvas::Page));
+        assert_well_formed(&pareto(&points, kind, "t").render(Canvas::Page));
     }
 }

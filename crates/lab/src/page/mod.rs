@@ -180,10 +180,11 @@ pub fn figure(class: &str, name: &str, drawing: &str) -> Markup {
     all.within("figure", &class)
 }
 
-/// Figures side by side; `large` ones two in a row where there is room.
-pub fn panels(large: bool, figures: impl IntoIterator<Item = Markup>) -> Markup {
+/// Figures side by side, four or so in a row; two if `class` is `large`, three if it is `middle`.
+pub fn panels(class: &str, figures: impl IntoIterator<Item = Markup>) -> Markup {
     let all: Markup = figures.into_iter().collect();
-    all.within("div", if large { " class=\"panels large\"" } else { " class=\"panels\"" })
+    let gap = if class.is_empty() { "" } else { " " };
+    all.within("div", &format!(" class=\"panels{gap}{class}\""))
 }
 
 /// The signs of series with their names; `None` is the dashed line.

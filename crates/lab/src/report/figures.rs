@@ -88,7 +88,7 @@ fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> Markup {
     let maps = maps
         .iter()
         .map(|group| figure("", &group.name, &map(grid, group, metric, &colours).render(Canvas::Page)));
-    out.push(&panels(false, maps));
+    out.push(&panels("", maps));
     out
 }
 
@@ -223,7 +223,7 @@ pub(super) fn curves(grid: &Grid<'_>) -> Option<Section> {
             })
             .collect();
         body.push(&heading(metric.name()));
-        body.push(&panels(false, charts));
+        body.push(&panels("", charts));
     }
     let intro = format!(
         "Total time and downtime over the {}, at {} values of the {}. Marks are open where fewer than half of the runs \
@@ -273,7 +273,7 @@ pub(super) fn lines(grid: &Grid<'_>) -> Option<Section> {
         };
         charts.push(figure("", metric.name(), &chart.render(Canvas::Page)));
     }
-    body.push(&panels(true, charts));
+    body.push(&panels("large", charts));
     let intro = format!("Over the {}. Marks are open where fewer than half of the runs converge.", x.label);
     Some(Section::new("curves", "Curves", intro, body))
 }
@@ -311,5 +311,5 @@ pub(super) fn bars(grid: &Grid<'_>) -> Option<Section> {
     } else {
         String::new()
     };
-    Some(Section::new("bars", "Compared", intro, panels(true, charts)))
+    Some(Section::new("bars", "Compared", intro, panels("large", charts)))
 }
