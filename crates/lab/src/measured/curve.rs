@@ -204,8 +204,8 @@ impl Ticks {
         }
     }
 
-    /// As the program lived it: `slow` is the speed that it had while it was tracked.
-    fn stage(&self, slow: f64) -> Stage {
+    /// As the program lived it: `slow` is the speed that it had while it was tracked, with its relative error.
+    fn stage(&self, (slow, error): (f64, f64)) -> Stage {
         let tick = self.tick_ms / 1e3;
         let windows = self.curve.iter().filter_map(|(length, window)| {
             let ticks = (length.parse::<f64>().ok()? / tick).round();
@@ -223,6 +223,7 @@ impl Ticks {
             series: self.series.clone(),
             windows: windows.collect(),
             hits: self.hits.iter().copied().filter(|(from, to, _)| from <= to).collect(),
+            tick_error: error,
         }
     }
 }
@@ -248,9 +249,10 @@ impl ProgramCurve {
         let work = &self.work_per_s_busy_pct;
         let slow = |tracked: Option<(f64, f64)>| match (tracked, work.untracked) {
             (Some((tracked, _)), Some((free, _))) if tracked > 0.0 && free > 0.0 => {
-                (tracked / free).clamp(SLOWEST, 1.0)
+                let error = |work: f64| WORK_DIGIT / work;
+                ((tracked / free).clamp(SLOWEST, 1.0), error(tracked).hypot(error(free)).min(1.0))
             }
-            _ => 1.0,
+            _ => (1.0, 0.0),
         };
         let mut stages = vec![self.fine.stage(slow(work.fine))];
         stages.extend(self.coarse.as_ref().map(|coarse| coarse.stage(slow(work.coarse))));
@@ -277,6 +279,8 @@ impl ProgramCurve {
     }
 }
 
+/// Units of work a second are written down to a tenth: the standard deviation of what was rounded.
+const WORK_DIGIT: f64 = 0.1 / 3.464;
 /// The least share of its speed that a tracked program is believed to have.
 const SLOWEST: f64 = 0.25;
 

@@ -59,6 +59,11 @@ impl Span {
     pub(super) fn even(time: f64) -> Self {
         Self { time, busy: time, quiet: time }
     }
+
+    /// The same stretch of a program that is so many times as fast.
+    pub(super) fn faster(self, speed: f64) -> Self {
+        Self { time: self.time * speed, busy: self.busy * speed, quiet: self.quiet * speed }
+    }
 }
 
 impl Kind {

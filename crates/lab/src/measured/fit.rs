@@ -41,6 +41,8 @@ pub struct Stage {
     pub windows: Vec<WindowFact>,
     /// Pages that were written in so many to so many of the ticks.
     pub hits: Vec<(usize, usize, f64)>,
+    /// How well the program's own time is known: the standard deviation of the logarithm of `tick`.
+    pub tick_error: f64,
 }
 
 impl Stage {
@@ -63,6 +65,7 @@ impl Stage {
             series: found.rate.iter().map(|point| point.pages as f64).collect(),
             windows: windows.collect(),
             hits: hits.collect(),
+            tick_error: 0.0,
         }
     }
 }
@@ -131,11 +134,12 @@ pub fn fit(observation: &Observation) -> MeasuredWrites {
     };
     let fits = IDLEST.map(|idlest| Fit::new(stages, kinds(tick, length), idlest));
     let best = fits.into_iter().min_by(|one, other| one.off.total_cmp(&other.off));
-    let Some(Fit { classes, levels, speed, .. }) = best.filter(|fit| fit.classes.count() >= 0.5) else {
+    let Some(Fit { classes, levels, speed, spread, .. }) = best.filter(|fit| fit.classes.count() >= 0.5)
+    else {
         return nothing(observation.busy);
     };
     let change = Changes::of(&observation.changes, &classes);
-    model(&classes, first, levels, speed, observation.busy, change)
+    MeasuredWrites { speed_spread: spread, ..model(&classes, first, levels, speed, observation.busy, change) }
 }
 
 /// A fit from one beginning.
@@ -147,6 +151,7 @@ struct Fit {
     speed: f64,
     /// How far it is from what was observed, in squared errors.
     off: f64,
+    spread: f64,
 }
 
 impl Fit {
@@ -167,9 +172,33 @@ impl Fit {
                 activity[index] = Levels::of(&levels);
             }
         }
-        Self { classes, levels: activity.swap_remove(0), speed, off }
+        let spread = spread(stages, &activity, &classes);
+        Self { classes, levels: activity.swap_remove(0), speed, off, spread }
     }
 }
+
+/// How much the program's speed varies from one time to another, as far as stages tell: the standard deviation of
+/// the logarithms of the speeds at which the model fits each of them best, and the error of their clocks.
+fn spread(stages: &[Stage], activity: &[Levels], classes: &Classes) -> f64 {
+    let squares = stages.iter().zip(activity).map(|(stage, levels)| {
+        let off = |speed: f64| {
+            let off = |window: &WindowFact| {
+                let spans = windows(stage, levels, window.ticks);
+                let found = spans.iter().map(|&span| classes.found(span.faster(speed))).sum::<f64>();
+                ((found / spans.len() as f64 - window.mean) / window.mean.max(1.0)).powi(2)
+            };
+            stage.windows.iter().map(off).sum::<f64>()
+        };
+        let steps = (-SPEEDS..=SPEEDS).map(|step| f64::from(step) * SPEED_STEP);
+        let best = steps.map(|log| (off(log.exp()), log)).min_by(|one, other| one.0.total_cmp(&other.0));
+        best.map_or(0.0, |(_, log)| log * log) + stage.tick_error.powi(2)
+    });
+    (squares.sum::<f64>() / stages.len().max(1) as f64).sqrt()
+}
+
+/// Speeds that are tried: so many steps of so much of a logarithm either way.
+const SPEEDS: i32 = 20;
+const SPEED_STEP: f64 = 0.005;
 
 /// How busy a program was in each tick of a stage, both in times of the average.
 pub(super) struct Levels {
@@ -206,7 +235,7 @@ fn relative(values: &[f64]) -> Vec<f64> {
 fn nothing(busy: Share) -> MeasuredWrites {
     let tick = Duration::from_millis(50);
     let activity = Activity { tick, busy: vec![1.0], quiet: vec![1.0], block: 1 };
-    MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy }
+    MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy, speed_spread: 0.0 }
 }
 
 /// What the windows and counts of recurrence say about the number of pages of each kind.
@@ -361,7 +390,8 @@ fn model(
     let Levels { busy: levels, quiet } = levels;
     let block = u32::try_from(levels.len().div_ceil(BLOCK)).unwrap_or(u32::MAX);
     let activity = Activity { tick, busy: levels, quiet, block };
-    let mut model = MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy };
+    let mut model =
+        MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy, speed_spread: 0.0 };
     for (kind, pages) in whole(classes) {
         let (change, write_at) = changes.at(kind);
         let follows = kind.follows;

@@ -28,6 +28,9 @@ pub struct MeasuredWrites {
     /// Part of a vCPU that it needs while it is as busy as on average: a program that needs all of one
     /// loses what a throttle takes.
     pub busy: Share,
+    /// How fast it is in one run and another, and how well that is known: the standard deviation of the logarithm
+    /// of its speed.
+    pub speed_spread: f64,
 }
 
 /// In which phases of a program pages are written.
@@ -133,6 +136,9 @@ impl MeasuredWrites {
         let shortest = periods.min().unwrap_or(Duration::ZERO);
         check(shortest >= SHORTEST, key, duration::format(shortest), || {
             format!("ticks and turns of at least {}", duration::format(SHORTEST))
+        })?;
+        check((0.0..=1.0).contains(&self.speed_spread), key, self.speed_spread, || {
+            "a spread of speeds from 0 to 1".to_owned()
         })?;
         let whole = !busy.is_empty() && busy.len() == quiet.len() && self.activity.block > 0;
         check(whole, key, "no activity", || {

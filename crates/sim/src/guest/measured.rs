@@ -71,6 +71,8 @@ pub(super) struct Measured {
     path: Path,
     /// Writes, at average activity, in a tick.
     tick: f64,
+    /// How many times as fast as on average it is in this run.
+    speed: f64,
 }
 
 impl Measured {
@@ -105,7 +107,9 @@ impl Measured {
             add(cycle.pages.0, turn, cycle.change.as_f64(), cycle.write_at);
         }
         let path = Path::new(&model.activity, rng);
-        Some(Self { set, kinds, pages, places, path, tick: rate * model.activity.tick.as_secs_f64() })
+        let speed = (model.speed_spread * normal(rng)).exp();
+        let tick = rate * model.activity.tick.as_secs_f64();
+        Some(Self { set, kinds, pages, places, path, tick, speed })
     }
 
     /// The first page it may write to and the one behind the last.
@@ -115,6 +119,7 @@ impl Measured {
 
     /// What is done after `writes` for pages that follow each kind of phase, in writes at average activity.
     fn done(&self, writes: f64) -> Done {
+        let writes = writes * self.speed;
         let [busy, quiet] = self.path.done(writes / self.tick);
         Done { always: writes, busy: busy * self.tick, quiet: quiet * self.tick }
     }
@@ -242,6 +247,12 @@ impl Measured {
         let place = kind.places.start + below(rng, kind.places.end - kind.places.start);
         self.pages.get(place as usize).copied()
     }
+}
+
+/// A normal number with mean zero and deviation one, by Box and Muller.
+fn normal(rng: &mut Generator) -> f64 {
+    let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * unit(rng)).cos()
 }
 
 impl Turn {
