@@ -3,7 +3,6 @@
 //!
 //! For tests and for `docs/measured.md`: whoever has a model sees whether it writes as the program did.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use whimbrel_core::units::{ByteCount, Timestamp};
@@ -44,17 +43,16 @@ pub fn check(model: &Arc<MeasuredWrites>, stage: &Stage, seed: u64) -> Result<Ch
         GuestConfig { memory: ByteCount(pages * 4096), writers: vec![writer], ..GuestConfig::default() };
     let mut guest = Guest::new(&config, seed)?;
     guest.start_tracking(Timestamp::ZERO, std::time::Duration::ZERO);
-    let mut ticks: Vec<Vec<(usize, u64)>> = Vec::with_capacity(stage.series.len());
-    for tick in 1..=stage.series.len() {
+    let mut harvest = |tick: usize| {
+        let mut found = vec![0_u64; pages.div_ceil(64) as usize];
         let now = Timestamp::from_nanos((stage.tick * tick as f64 * 1e9) as u64);
-        let mut found = Vec::new();
-        guest.harvest(now, |word, mask| found.push((word, mask)));
-        ticks.push(found);
-    }
-    let series: Vec<f64> = ticks.iter().map(|tick| distinct(std::slice::from_ref(tick), pages)).collect();
+        guest.harvest(now, |word, mask| found[word] |= mask);
+        found
+    };
+    let ticks: Vec<Vec<u64>> = (1..=stage.series.len()).map(&mut harvest).collect();
+    let series: Vec<f64> = ticks.chunks(1).map(distinct).collect();
     let windows = stage.windows.iter().map(|window| {
-        let counts: Vec<f64> =
-            ticks.chunks_exact(window.ticks).map(|window| distinct(window, pages)).collect();
+        let counts: Vec<f64> = ticks.chunks_exact(window.ticks).map(distinct).collect();
         let (mean, sd) = moments(&counts);
         WindowFact { ticks: window.ticks, mean, sd, windows: counts.len() as f64, quantiles: Vec::new() }
     });
@@ -68,12 +66,11 @@ pub fn check(model: &Arc<MeasuredWrites>, stage: &Stage, seed: u64) -> Result<Ch
     })
 }
 
-fn distinct(ticks: &[Vec<(usize, u64)>], pages: u64) -> f64 {
-    let mut found = vec![0_u64; pages.div_ceil(64) as usize];
-    for &(word, mask) in ticks.iter().flatten() {
-        found[word] |= mask;
-    }
-    f64::from(found.iter().map(|word| word.count_ones()).sum::<u32>())
+/// Pages found in any of these ticks.
+fn distinct(ticks: &[Vec<u64>]) -> f64 {
+    let words = ticks.first().map_or(0, Vec::len);
+    let any = |word: usize| ticks.iter().fold(0, |all, tick| all | tick[word]);
+    f64::from((0..words).map(|word| any(word).count_ones()).sum::<u32>())
 }
 
 /// Mean and standard deviation; that of one is zero.
@@ -89,18 +86,12 @@ fn lag1(series: &[f64], mean: f64, sd: f64) -> f64 {
     if sd > 0.0 { products / series.len() as f64 / (sd * sd) } else { 0.0 }
 }
 
-fn hits(ticks: &[Vec<(usize, u64)>], pages: u64, bins: &[(usize, usize, f64)]) -> Vec<(usize, usize, f64)> {
-    let mut times = vec![0_usize; pages as usize];
-    for tick in ticks {
-        let mut seen = BTreeSet::new();
-        for &(word, mask) in tick {
-            for lane in (0..64).filter(|lane| mask >> lane & 1 != 0) {
-                if seen.insert(word * 64 + lane) {
-                    times[word * 64 + lane] += 1;
-                }
-            }
-        }
-    }
+fn hits(ticks: &[Vec<u64>], pages: u64, bins: &[(usize, usize, f64)]) -> Vec<(usize, usize, f64)> {
+    let times = |page: u64| {
+        let (word, lane) = ((page / 64) as usize, page % 64);
+        ticks.iter().filter(|tick| tick[word] >> lane & 1 != 0).count()
+    };
+    let times: Vec<usize> = (0..pages).map(times).collect();
     let within = |from, to| times.iter().filter(|times| (from..=to).contains(*times)).count() as f64;
     bins.iter().map(|&(from, to, _)| (from, to, within(from, to))).collect()
 }

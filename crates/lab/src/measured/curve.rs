@@ -4,7 +4,6 @@
 //! Only what a model may know is read.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -100,7 +99,7 @@ fn lines<T: DeserializeOwned>(
 ) -> Result<Vec<T>, MeasuredError> {
     let fail = |source| MeasuredError::Read { path: path.to_owned(), source };
     let mut text = String::new();
-    File::open(path).map_err(fail)?.take(LARGEST + 1).read_to_string(&mut text).map_err(fail)?;
+    crate::trace::open(path)?.take(LARGEST + 1).read_to_string(&mut text).map_err(fail)?;
     if text.len() as u64 > LARGEST {
         return Err(MeasuredError::Large { path: path.to_owned(), most: LARGEST });
     }

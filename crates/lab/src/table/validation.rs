@@ -91,78 +91,77 @@ fn errors(found: &Errors, title: &'static str) -> String {
 fn sampled(programs: &Sampled, width: usize) -> String {
     use Align::{Left, Right};
     let mut columns = Columns::new(&[
-        ("program run: measured > sampled", Left),
-        ("converged", Right),
-        ("total", Left),
-        ("downtime", Left),
-        ("silence", Left),
-        ("sent", Left),
-        ("rounds", Left),
+        ("program run", Left),
+        ("figure", Left),
+        ("measured", Right),
+        ("sampled", Right),
+        ("5 %", Right),
+        ("95 %", Right),
     ]);
-    let bytes = |bytes: f64| ByteCount(bytes as u64).human();
-    let time = |ms: f64| milliseconds(Some(ms));
     for sample in &programs.configurations {
-        let done = sample.measured.iter().filter(|measured| measured.converged).count();
-        columns.row(vec![
-            sample.name.clone(),
-            format!("{done}/{} > {}", sample.measured.len(), per_cent(sample.convergence)),
-            figure(sample, |figures| figures.total_ms, sample.total_ms, &time),
-            figure(sample, |figures| figures.downtime_ms, sample.downtime_ms, &time),
-            figure(sample, |figures| figures.silence_ms, sample.silence_ms, &time),
-            figure(sample, |figures| figures.sent_bytes, sample.sent_bytes, &bytes),
-            figure(sample, |figures| Some(figures.rounds? as f64), sample.rounds, &|rounds| {
-                format!("{rounds:.0}")
-            }),
-        ]);
+        rows(sample, &mut columns);
     }
-    let mut text = columns.lines().join("\n") + "\n";
-    let samples = programs.samples;
+    let mut text = columns.lines().join("\n") + "\n\n";
     text.push_str(&wrap(
         &format!(
-            "Sampled: of {samples} runs the share that converged; of those the median (5 % - 95 %). `!`: measured \
-             outside of that."
+            "Sampled: of {} runs the share that converged in time; of those the median and the middle 90 %. \
+             `!`: measured outside of that.",
+            programs.samples
         ),
-        "  ",
+        "",
         width,
     ));
     text.push('\n');
-    text.push_str(&errors(&programs.errors, "error of the median"));
+    text.push_str(&errors(&programs.errors, "error of the sampled median"));
     let inside = &programs.coverage;
+    let runs: usize = programs.configurations.iter().map(|sample| sample.measured.len()).sum();
     for (name, value) in [
-        ("total time in the interval", per_cent(inside.total_time)),
-        ("sent bytes in the interval", per_cent(inside.sent_bytes)),
-        ("downtime in the interval", per_cent(inside.downtime)),
-        ("silence in the interval", per_cent(inside.silence)),
-        ("rounds in the interval", per_cent(inside.rounds)),
+        ("total time in the 90 %", per_cent(inside.total_time)),
+        ("sent bytes in the 90 %", per_cent(inside.sent_bytes)),
+        ("downtime in the 90 %", per_cent(inside.downtime)),
+        ("silence in the 90 %", per_cent(inside.silence)),
+        ("rounds in the 90 %", per_cent(inside.rounds)),
         ("Brier score of convergence", format!("{:.3}", programs.brier)),
-        ("program verdicts wrong", programs.verdict_wrong.to_string()),
-        (
-            "program runs",
-            programs.configurations.iter().map(|sample| sample.measured.len()).sum::<usize>().to_string(),
-        ),
+        ("less probable verdicts", programs.verdict_wrong.to_string()),
+        ("program runs", runs.to_string()),
     ] {
         let _ = writeln!(text, "{name:<30}{value}");
     }
     text
 }
 
-/// What was measured of a figure, each time, and what was sampled.
-fn figure(
-    sample: &Sample,
-    of: fn(&Figures) -> Option<f64>,
-    interval: Option<Interval>,
-    show: &dyn Fn(f64) -> String,
-) -> String {
-    let mark = |value: f64| {
-        let outside = interval.is_some_and(|interval| !interval.contains(value));
-        format!("{}{}", show(value), if outside { "!" } else { "" })
-    };
-    let measured: Vec<String> = sample.measured.iter().filter_map(of).map(mark).collect();
-    let measured = if measured.is_empty() { "-".to_owned() } else { measured.join(" ") };
-    match interval {
-        Some(Interval { p5, median, p95 }) => {
-            format!("{measured} > {} ({} - {})", show(median), show(p5), show(p95))
+/// A row for each figure of a configuration.
+fn rows(sample: &Sample, columns: &mut Columns) {
+    let bytes = |bytes: f64| ByteCount(bytes as u64).human();
+    let time = |ms: f64| milliseconds(Some(ms));
+    let count = |rounds: f64| format!("{rounds:.0}");
+    let done = sample.measured.iter().filter(|measured| measured.converged).count();
+    columns.row(vec![
+        sample.name.clone(),
+        "converged".to_owned(),
+        format!("{done} of {}", sample.measured.len()),
+        per_cent(sample.convergence),
+    ]);
+    type Of = fn(&Figures) -> Option<f64>;
+    let figures: [(&str, Of, Option<Interval>, &dyn Fn(f64) -> String); 5] = [
+        ("total", |figures| figures.total_ms, sample.total_ms, &time),
+        ("downtime", |figures| figures.downtime_ms, sample.downtime_ms, &time),
+        ("silence", |figures| figures.silence_ms, sample.silence_ms, &time),
+        ("sent", |figures| figures.sent_bytes, sample.sent_bytes, &bytes),
+        ("rounds", |figures| Some(figures.rounds? as f64), sample.rounds, &count),
+    ];
+    for (name, of, interval, show) in figures {
+        let mark = |value: f64| {
+            let outside = interval.is_some_and(|interval| !interval.contains(value));
+            format!("{}{}", show(value), if outside { "!" } else { "" })
+        };
+        let measured: Vec<String> = sample.measured.iter().filter_map(of).map(mark).collect();
+        if measured.is_empty() && interval.is_none() {
+            continue;
         }
-        None => format!("{measured} > -"),
+        let sampled = interval.map(|Interval { p5, median, p95 }| [median, p5, p95].map(show));
+        let mut row = vec![String::new(), name.to_owned(), measured.join("  ")];
+        row.extend(sampled.into_iter().flatten());
+        columns.row(row);
     }
 }

@@ -244,7 +244,7 @@ fn home(zero: &mut Vec<(u64, u64)>, pages: u64, wanted: u64) -> (u64, u64) {
     zero[longest].0 = end;
     // Even all of the free memory is not enough: from further below.
     let begin = below.min(end.saturating_sub(wanted));
-    zero.retain(|&(first, last)| first >= end || last <= begin);
+    zero.retain(|&(first, last)| first < last && (first >= end || last <= begin));
     (begin, end)
 }
 
@@ -385,6 +385,47 @@ impl Sampled {
             brier: verdicts.iter().map(|off| off * off).sum::<f64>() / verdicts.len().max(1) as f64,
             verdict_wrong: verdicts.iter().filter(|off| off.abs() > 0.5).count(),
             configurations,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_the_middle_nine_tenths() {
+        let interval = Interval::of((0..=100).rev().map(f64::from)).unwrap();
+        assert_eq!(interval, Interval { p5: 5.0, median: 50.0, p95: 95.0 });
+        assert!(interval.contains(5.0) && interval.contains(95.0) && !interval.contains(95.1));
+        assert_eq!(Interval::of([]), None);
+        assert_eq!(Interval::of([7.0]).unwrap().median, 7.0);
+    }
+
+    #[test]
+    fn a_program_lives_below_the_longest_free_stretch_and_in_it_if_it_has_to() {
+        let zero = vec![(100, 150), (400, 900), (950, 960)];
+        let mut runs = zero.clone();
+        assert_eq!(home(&mut runs, 1000, 200), (150, 400));
+        assert_eq!(runs, zero);
+        // More than lies there: from the free memory next to it.
+        assert_eq!(home(&mut runs, 1000, 300), (150, 450));
+        assert_eq!(runs, [(100, 150), (450, 900), (950, 960)]);
+        // More than that, too: from further below.
+        let mut runs = zero.clone();
+        assert_eq!(home(&mut runs, 1000, 850), (50, 900));
+        assert_eq!(runs, [(950, 960)]);
+        assert_eq!(home(&mut Vec::new(), 1000, 10), (0, 1000));
+    }
+
+    #[test]
+    fn short_runs_are_as_many_pages_as_asked_and_apart_from_all_else() {
+        let zero = [(100, 150), (400, 900)];
+        for count in [0, 1, 17, 100, 199] {
+            let runs = short_runs(&zero, (150, 400), 1000, count);
+            assert_eq!(runs.iter().map(|(first, end)| end - first).sum::<u64>(), count, "{runs:?}");
+            assert!(runs.iter().all(|&(first, end)| end <= 100 || first >= 900), "{runs:?}");
+            assert!(runs.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{runs:?}");
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) struct Measured {
     path: Path,
     /// Writes, at average activity, in a tick.
     tick: f64,
-    /// How many times as fast as on average it is in this run.
+    /// How many times as much as on average it does in the same time in this run; its phases are as long.
     speed: f64,
 }
 
@@ -119,9 +119,9 @@ impl Measured {
 
     /// What is done after `writes` for pages that follow each kind of phase, in writes at average activity.
     fn done(&self, writes: f64) -> Done {
-        let writes = writes * self.speed;
         let [busy, quiet] = self.path.done(writes / self.tick);
-        Done { always: writes, busy: busy * self.tick, quiet: quiet * self.tick }
+        let tick = self.tick * self.speed;
+        Done { always: writes * self.speed, busy: busy * tick, quiet: quiet * tick }
     }
 
     fn kind(&self, page: u64) -> Option<(&Kind, u64)> {
