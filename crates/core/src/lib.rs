@@ -5,6 +5,7 @@
 
 pub mod controller;
 pub mod dirty;
+pub mod forecast;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod journal;

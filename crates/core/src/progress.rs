@@ -71,6 +71,9 @@ pub struct Progress {
     pub page_size: PageSize,
     /// All guest memory.
     pub memory: Pages,
+    /// The guest's vCPUs; 1 where nobody said.
+    #[serde(default = "one")]
+    pub vcpus: u32,
     /// Pages still to be sent, as far as the source's own set knows.
     pub pending: Pages,
     /// Of the pages pending when this round began, those that were left over from the round before.
@@ -102,6 +105,10 @@ pub struct Progress {
     pub capabilities: Capabilities,
 }
 
+fn one() -> u32 {
+    1
+}
+
 impl Progress {
     /// A record at the very start: everything pending, nothing sent.
     pub fn at_start(page_size: PageSize, memory: Pages, capabilities: Capabilities) -> Self {
@@ -111,6 +118,7 @@ impl Progress {
             round_started: Timestamp::ZERO,
             page_size,
             memory,
+            vcpus: 1,
             pending: memory,
             left_over: Pages(0),
             dirtied: Pages(0),

@@ -340,6 +340,16 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
     if !record.why.is_empty() {
         say("why", &record.why);
     }
+    if let Some(near) = &record.near_threshold {
+        say(
+            "chance",
+            &format!(
+                "in round {} the {} pages pending were {:.1} standard deviations from the threshold: of exact \
+                 runs some go on for a round more there",
+                near.round, near.pending_pages, near.deviations
+            ),
+        );
+    }
     text
 }
 

@@ -1,14 +1,14 @@
 //! `whimbrel explain`: why a run went as it did, and what other policies would have made of it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use whimbrel_core::policy::presets;
 use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
+use whimbrel_lab::compare::Contender;
 use whimbrel_lab::explain::run::{CameTo, Noted, RunError};
-use whimbrel_lab::explain::{Contender, ExplainError, Explanation, contenders, explain};
+use whimbrel_lab::explain::{ExplainError, Explanation, contenders, explain, preset};
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::scenario::{Fidelity, PolicySpec, Scenario, Setup};
 use whimbrel_lab::{sweep, table};
@@ -136,13 +136,9 @@ fn setup(args: &ExplainArgs, scenario: &Scenario) -> Result<Setup, Failure> {
     Ok(setup)
 }
 
-/// A policy to try: a preset, or that of a file.
+/// A policy to try: a preset, one with parameters, or that of a file.
 fn other(name: &str, own: &PolicySpec) -> Result<Contender, Failure> {
-    if let Some(preset) = Contender::preset(name, &own.parameters) {
-        return Ok(preset);
-    }
-    let is_file = Path::new(name).extension().is_some_and(|end| end == "toml") || Path::new(name).exists();
-    if is_file { Contender::file(Path::new(name)).map_err(Failure::bad_input) } else { Err(unknown(name)) }
+    preset(name, &own.parameters).map_or_else(|| Contender::parse(name).map_err(Failure::bad_input), Ok)
 }
 
 /// A moment of the run, as it was typed.

@@ -51,7 +51,9 @@ pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) ->
             Some(file) => workloads::open(file)?,
             None => Scenario::builtin(builtin)?,
         };
-        instead.change(&mut scenario, &args.overrides)?;
+        let fidelity = args.fidelity.map(|fidelity| fidelity.as_override().to_owned());
+        let overrides: Vec<String> = fidelity.into_iter().chain(args.overrides.iter().cloned()).collect();
+        instead.change(&mut scenario, &overrides)?;
         Ok(scenario)
     };
     read().map_err(Failure::bad_input)

@@ -14,6 +14,8 @@ pub enum Compared {
     /// It is what happened.
     #[default]
     Happened,
+    /// It brings the guest over, and what happened did not.
+    Completes,
     /// Better.
     Better,
     /// Better by some and worse by others.
@@ -22,26 +24,32 @@ pub enum Compared {
     Same,
     /// Worse.
     Worse,
+    /// It does not bring the guest over, and what happened did.
+    Fails,
 }
 
 impl Compared {
     const fn style(self) -> usize {
         match self {
             Self::Happened => 0,
+            Self::Completes => 7,
             Self::Better => 2,
             Self::Traded => 6,
             Self::Same => 4,
             Self::Worse => 1,
+            Self::Fails => 3,
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Happened => "as it was",
+            Self::Completes => "brings it over",
             Self::Better => "better",
             Self::Traded => "a trade",
             Self::Same => "the same",
             Self::Worse => "worse",
+            Self::Fails => "fails",
         }
     }
 }
@@ -110,6 +118,9 @@ const MOST_POINTS: usize = 1500;
 /// More rows than this are summed up.
 const MOST_ROWS: usize = 26;
 const ROW: f64 = 19.0;
+/// Of more rows than this, only so many of a kind have their name in the drawing, too.
+const CROWDED: usize = 12;
+const MOST_NAMES: usize = 2;
 
 fn number(value: f64) -> f64 {
     usable(value).unwrap_or(0.0).max(0.0)
@@ -248,7 +259,15 @@ impl Branching {
         };
         draw_course(svg, area, &time, &bytes, &happened, "curve");
         self.draw_decisions(svg, &time, &bytes, low);
-        let kinds = [Compared::Better, Compared::Traded, Compared::Same, Compared::Worse];
+        self.draw_names(svg, area, &time);
+        let kinds = [
+            Compared::Completes,
+            Compared::Better,
+            Compared::Traded,
+            Compared::Same,
+            Compared::Worse,
+            Compared::Fails,
+        ];
         let used = kinds.into_iter().filter(|kind| self.branches.iter().any(|other| other.compared == *kind));
         let key: Vec<(String, &str)> = std::iter::once(Compared::Happened)
             .chain(used)
@@ -262,14 +281,56 @@ impl Branching {
         svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
     }
 
+    /// The names of branches that end on the axis, as far as there is room; the first of each kind, if they are many.
+    fn draw_names(&self, svg: &mut Svg, area: Area, time: &Scale) {
+        let mut taken: Vec<Area> = Vec::new();
+        let (mut kind, mut named) = (Compared::Happened, 0);
+        let rows = self.rows();
+        let crowded = rows.len() > CROWDED;
+        for row in rows.iter().skip(1).filter(|row| row.course.failed.is_none()) {
+            if row.course.ended_ms > time.range().1 {
+                continue;
+            }
+            if row.course.compared != kind {
+                (kind, named) = (row.course.compared, 0);
+            }
+            named += 1;
+            if (crowded && named > MOST_NAMES) || kind == Compared::Same {
+                continue;
+            }
+            let name = match row.names.as_slice() {
+                [one] => (*one).to_owned(),
+                [first, others @ ..] => format!("{first} +{}", others.len()),
+                [] => continue,
+            };
+            let (x, width) = (time.place(row.course.ended_ms), text_width(&name, 11.0));
+            let left = if x + 10.0 + width > area.right() { x - 10.0 - width } else { x + 10.0 };
+            let places = (0..3).map(|step| {
+                Area::new(left - 3.0, area.bottom() - 16.0 - 13.0 * f64::from(step), width + 6.0, 13.0)
+            });
+            let free = |place: &Area| {
+                !taken.iter().any(|other| {
+                    place.left < other.right()
+                        && other.left < place.right()
+                        && place.top < other.bottom()
+                        && other.top < place.bottom()
+                })
+            };
+            if let Some(place) = places.clone().find(free) {
+                svg.text((left, place.top + 10.0), Anchor::Start, "small name over", &name);
+                taken.push(place);
+            }
+        }
+    }
+
     /// Up to when branches are worth drawing: one that lasts far longer than the others would hide them.
     fn worth_showing(&self, fork: f64, ended: f64) -> f64 {
         let mut ends: Vec<f64> = self.branches.iter().map(|course| number(course.ended_ms)).collect();
         ends.push(ended);
         ends.sort_by(f64::total_cmp);
-        let most = ends.last().copied().unwrap_or(ended);
-        let usual = ends[ends.len() * 4 / 5 - usize::from(ends.len() > 4)].max(ended);
-        if most - fork > 2.5 * (usual - fork) { usual } else { most }
+        let usual = usual(&ends).max(ended);
+        let near = ends.iter().rev().find(|end| **end - fork <= 2.5 * (usual - fork));
+        near.copied().unwrap_or(usual)
     }
 
     fn rows(&self) -> Vec<Row<'_>> {
@@ -289,6 +350,12 @@ impl Branching {
         }
         rows
     }
+}
+
+/// What four of five values do not exceed; they are sorted.
+fn usual(sorted: &[f64]) -> f64 {
+    let index = (sorted.len() * 4 / 5).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or(0.0)
 }
 
 /// A branch begins where what happened was at the moment.
@@ -369,8 +436,9 @@ fn draw_rows(svg: &mut Svg, top: f64, fork: f64, rows: &[Row<'_>]) {
         all.sort_by(f64::total_cmp);
         let most = all.last().copied().unwrap_or(1.0);
         // One that is far off would make all others too short to compare.
-        let usual = all[all.len() * 4 / 5 - usize::from(all.len() > 4)].max(values(rows[0].course)[column]);
-        if most > 3.0 * usual && usual > 0.0 { usual } else { most.max(1e-9) }
+        let usual = usual(&all).max(values(rows[0].course)[column]);
+        let near = all.iter().rev().find(|value| **value <= 3.0 * usual);
+        near.copied().filter(|near| *near > 0.0).unwrap_or(most).max(1e-9)
     });
     for (at, row) in rows.iter().take(MOST_ROWS).enumerate() {
         let y = top + at as f64 * ROW;

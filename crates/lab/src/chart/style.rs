@@ -38,6 +38,7 @@ const CHART_CSS: &str = "\
 .chart text.title{font-size:15px;font-weight:600;fill:var(--ink)}\
 .chart text.name{fill:var(--ink)}\
 .chart text.small{font-size:11px}\
+.chart text.over{paint-order:stroke;stroke:var(--paper);stroke-width:3;stroke-linejoin:round}\
 .chart text.strong{fill:var(--ink);font-weight:600}\
 .chart rect{shape-rendering:crispEdges}\
 .chart .grid{stroke:var(--grid);fill:none}\

@@ -93,6 +93,39 @@ fn timeline(rounds: &[(f64, f64, f64)], text: &str) -> Timeline {
     }
 }
 
+fn branching(points: &[(f64, f64)], fork: f64, text: &str) -> Branching {
+    let course = |compared, failed: bool, from: usize| Course {
+        name: text.to_owned(),
+        compared,
+        curve: points.iter().copied().skip(from).collect(),
+        ended_ms: points.last().map_or(f64::NAN, |point| point.0 + 5.0),
+        failed: failed.then(|| text.to_owned()),
+        downtime_ms: points.first().map_or(f64::NAN, |point| point.1),
+        lost_vcpu_s: points.last().map_or(f64::INFINITY, |point| point.1),
+        tooltip: text.to_owned(),
+    };
+    let decided = points.iter().map(|(at, pending)| CourseDecision {
+        at_ms: *at,
+        pending: *pending,
+        needed: (*pending > 1.0).then_some(*at),
+        last: *at > fork,
+        tooltip: text.to_owned(),
+    });
+    Branching {
+        title: text.to_owned(),
+        subtitle: text.to_owned(),
+        happened: course(Compared::Happened, false, 0),
+        decisions: decided.collect(),
+        fork_ms: Some(fork),
+        fork: text.to_owned(),
+        branches: vec![
+            course(Compared::Better, false, 1),
+            course(Compared::Completes, true, 2),
+            course(Compared::Worse, false, 0),
+        ],
+    }
+}
+
 fn stacks(rows: &[(f64, f64)], text: &str, shares: bool) -> StackChart {
     StackChart {
         title: text.to_owned(),
@@ -169,6 +202,7 @@ fn all_with(text: &str) -> Vec<String> {
                 heat_map(&[1e6, 1e7, 1e8], names.clone(), &[1.0, 2.0, f64::NAN], text).render(canvas),
                 line_chart(&[(1.0, 2.0), (2.0, 1.0)], ScaleKind::Log, text).render(canvas),
                 timeline(&[(0.0, 50.0, 9.0), (50.0, 50.0, 4.0)], text).render(canvas),
+                branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, text).render(canvas),
                 bars.render(canvas),
                 stacks(&[(3.0, 2.0), (0.0, 0.0)], text, false).render(canvas),
                 strips(&[(3.0, 20.0)], text).render(canvas),
@@ -247,6 +281,10 @@ fn the_front_is_drawn_full_and_in_steps() {
     let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
     // From above down to the first corner, along, down to the second, along to the edge.
     assert_eq!(front.matches('L').count(), 4, "{front}");
+    // A full mark that is on the front for a third measure is not joined.
+    let svg = pareto(&[(1.0, 2.0), (5.0, 8.0), (4.0, 3.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
+    assert_eq!(front.matches('L').count(), 2, "{front}");
 }
 
 #[test]
@@ -279,6 +317,38 @@ fn many_rounds_share_bars() {
     assert_well_formed(&svg);
 }
 
+#[test]
+fn branches_that_come_to_the_same_share_a_row_and_many_rows_are_summed_up() {
+    let mut chart = branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, "own");
+    let mut other = chart.branches[0].clone();
+    other.name = "alike".to_owned();
+    chart.branches.push(other);
+    assert!(chart.render(Canvas::Page).contains("own, alike"));
+    for at in 0..40 {
+        let other = Course { downtime_ms: f64::from(at) + 0.5, ..chart.branches[0].clone() };
+        chart.branches.push(other);
+    }
+    // What happened and three branches have rows besides.
+    assert!(chart.render(Canvas::Page).contains("and 18 more"));
+}
+
+#[test]
+fn a_branch_that_outlasts_all_others_does_not_squeeze_them() {
+    let mut chart = branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, "own");
+    let closer = |chart: &Branching| {
+        let svg = chart.render(Canvas::Page);
+        svg.split("From 11 ms on").nth(1).expect("an enlarged part").to_owned()
+    };
+    assert!(!closer(&chart).contains("10 s"));
+    chart.branches[1].ended_ms = 20_000.0;
+    for _ in 0..4 {
+        chart.branches.push(chart.branches[0].clone());
+    }
+    let drawn = closer(&chart);
+    let axis = drawn.split("time since the start").next().expect("an axis");
+    assert!(!axis.contains("20 s") && !axis.contains("15 s"), "{axis}");
+}
+
 proptest! {
     /// Whatever the numbers are, a chart is drawn and is well formed.
     #[test]
@@ -301,6 +371,7 @@ proptest! {
         drawn.total_ms = pause;
         drawn.ledger.push(("x".to_owned(), pause));
         assert_well_formed(&drawn.render(Canvas::Page));
+        assert_well_formed(&branching(&points, pause, "t").render(Canvas::Standalone));
         let bars = points.iter().map(|(x, _)| Bar { label: "b".to_owned(), value: Some(*x), style: 0, tooltip: String::new() });
         let bars = BarChart { title: String::new(), description: String::new(), unit: Unit::Bytes, bars: bars.collect(), width: pause };
         assert_well_formed(&bars.render(Canvas::Page));

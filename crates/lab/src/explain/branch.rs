@@ -1,87 +1,63 @@
 //! What other policies would have made of a run from a moment on, and whether that would have been better.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use whimbrel_core::policy::{Policy, presets};
+use whimbrel_core::policy::presets;
 use whimbrel_sim::{Run, SimError, Simulation};
 
 use super::words;
+use crate::compare::Contender;
 use crate::result::{MigrationRecord, milliseconds};
-use crate::scenario::{Place, PolicySpec, Scenario, ScenarioError};
+use crate::scenario::PolicySpec;
 
-/// A policy that is tried in place of a run's own.
-#[derive(Clone, Debug)]
-pub struct Contender {
-    /// What it is called in the results.
-    pub name: String,
-    /// The policy, fresh.
-    pub policy: Box<dyn Policy>,
-}
-
-impl Contender {
-    /// A preset, with those of `parameters` that it has and takes: a downtime limit that was wished for the run
-    /// is wished for all.
-    ///
-    /// None if there is no such preset.
-    pub fn preset(name: &str, parameters: &BTreeMap<String, String>) -> Option<Self> {
-        let preset = presets::find(name)?;
-        let shared = parameters.iter().filter(|(name, _)| preset.parameter(name).is_some());
-        let shared: BTreeMap<_, _> = shared.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let policy = preset.build(&shared).or_else(|_| preset.build(&BTreeMap::new())).ok()?;
-        Some(Self { name: name.to_owned(), policy })
-    }
-
-    /// The policy of a file that has a table `[policy]` as scenarios have it. It is called as the file is.
-    ///
-    /// # Errors
-    ///
-    /// If the file can't be read, or has no `[policy]`, or one that there can't be.
-    pub fn file(path: &Path) -> Result<Self, ScenarioError> {
-        let scenario = Scenario::load(path)?;
-        let spec = scenario.own_policy()?;
-        let name = path.file_stem().map_or_else(|| spec.preset.clone(), |stem| stem.to_string_lossy().into());
-        let fault =
-            |fault| ScenarioError::Preset { at: Place::File(scenario.name().into()), fault: Box::new(fault) };
-        Ok(Self { name, policy: spec.build().map_err(fault)? })
-    }
+/// A preset, with those of `shared` that it has and takes: a downtime limit that was wished for the run is wished
+/// for all. None if there is no such preset.
+pub fn preset(name: &str, shared: &BTreeMap<String, String>) -> Option<Contender> {
+    let preset = presets::find(name)?;
+    let shared = shared.iter().filter(|(name, _)| preset.parameter(name).is_some());
+    let shared: BTreeMap<_, _> = shared.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let policy = preset.build(&shared).or_else(|_| preset.build(&BTreeMap::new())).ok()?;
+    Some(Contender::new(name, policy))
 }
 
 /// Every preset but the run's own, with the parameters that they share with it.
 pub fn contenders(own: &PolicySpec) -> Vec<Contender> {
     let names = presets::PRESETS.iter().map(|preset| preset.name).filter(|name| *name != own.preset);
-    names.filter_map(|name| Contender::preset(name, &own.parameters)).collect()
+    names.filter_map(|name| preset(name, &own.parameters)).collect()
 }
 
-/// Whether a branch would have been better than what happened.
+/// How a branch compares with what happened. Two figures that nobody would tell apart count as equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Better by at least one of total time, downtime, bytes and guest loss, and worse by none; or it brought
-    /// the guest over, and the run did not.
+    /// It brings the guest over, and the run did not; at which price, the figures say.
+    Completes,
+    /// Better by at least one of total time, downtime, bytes and guest loss, and worse by none.
     Better,
     /// Better by some and worse by others.
     Traded,
-    /// The same, within what nobody would notice.
+    /// The same.
     Same,
-    /// Worse by some and better by none, or it failed to bring the guest over.
+    /// Worse by some and better by none.
     Worse,
-    /// It needs what there is not.
-    Impossible,
+    /// It does not bring the guest over, and the run did; or it loses the guest.
+    Fails,
 }
 
 impl Verdict {
     /// A word for tables.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Completes => "completes",
             Self::Better => "better",
             Self::Traded => "traded",
             Self::Same => "same",
             Self::Worse => "worse",
-            Self::Impossible => "impossible",
+            Self::Fails => "fails",
         }
     }
 }
@@ -94,8 +70,8 @@ pub struct Branch {
     pub policy: String,
     /// Whether that would have been better.
     pub verdict: Verdict,
-    /// What it came to, without its rounds; none if it could not take over.
-    pub run: Option<MigrationRecord>,
+    /// What it came to, without its rounds.
+    pub run: MigrationRecord,
     /// Less what happened: total time, milliseconds.
     pub total_ms: f64,
     /// Less what happened: downtime, milliseconds.
@@ -123,11 +99,7 @@ pub(super) fn branches(
     }
     let branch = |other: &Contender| -> Result<Branch, SimError> {
         let mut fork = simulation.clone();
-        match fork.replace_policy(other.policy.clone()) {
-            Ok(()) => {}
-            Err(SimError::Replace(why)) => return Ok(Branch::impossible(other, &why.to_string())),
-            Err(error) => return Err(error),
-        }
+        fork.replace_policy(other.policy.clone())?;
         let from = milliseconds(simulation.now().as_duration());
         Ok(Branch::new(other, &fork.finish()?, from, simulation, happened))
     };
@@ -180,8 +152,8 @@ const FIGURES: [Figure; 4] = [
         least: 5.0,
     },
     Figure {
-        less: "sent less",
-        more: "sent more",
+        less: "less sent",
+        more: "more sent",
         of: |record| record.sent_bytes as f64,
         told: |value| words::human(value as u64),
         share: 0.01,
@@ -233,30 +205,17 @@ impl Branch {
             disruption_vcpu_s: record.disruption_vcpu_s - happened.disruption_vcpu_s,
             sentence,
             curve: curve.into_iter().filter(|(at, _)| *at >= from).collect(),
-            run: Some(record),
-        }
-    }
-
-    fn impossible(other: &Contender, why: &str) -> Self {
-        Self {
-            policy: other.name.clone(),
-            verdict: Verdict::Impossible,
-            run: None,
-            total_ms: 0.0,
-            downtime_ms: 0.0,
-            sent_bytes: 0.0,
-            disruption_vcpu_s: 0.0,
-            sentence: format!("Could not take over: {why}."),
-            curve: Vec::new(),
+            run: record,
         }
     }
 }
 
 fn judge(happened: &MigrationRecord, other: &MigrationRecord, differences: &[(&Figure, f64)]) -> Verdict {
     match rank(other).cmp(&rank(happened)) {
-        std::cmp::Ordering::Greater => return Verdict::Better,
-        std::cmp::Ordering::Less => return Verdict::Worse,
-        std::cmp::Ordering::Equal => {}
+        Ordering::Greater if other.outcome == "completed" => return Verdict::Completes,
+        Ordering::Greater => return Verdict::Better,
+        Ordering::Less => return Verdict::Fails,
+        Ordering::Equal => {}
     }
     let better = differences.iter().any(|(_, difference)| *difference < 0.0);
     let worse = differences.iter().any(|(_, difference)| *difference > 0.0);
@@ -289,21 +248,25 @@ fn sentence(
         .iter()
         .map(|(figure, difference)| {
             let words = if *difference < 0.0 { figure.less } else { figure.more };
-            let amount = (figure.told)(difference.abs());
-            // `3.4 s sooner`, but `sent less by`.
-            if words.starts_with("sent") {
-                format!("{words} by {amount}")
-            } else {
-                format!("{amount} {words}")
-            }
+            format!("{} {words}", (figure.told)(difference.abs()))
         })
         .collect();
     let word = match verdict {
+        Verdict::Completes => "It would have brought the guest over",
         Verdict::Better => "Better",
+        Verdict::Fails => "It would have failed",
         Verdict::Worse => "Worse",
         _ => "A trade",
     };
-    let told = if told.is_empty() || !same_end { String::new() } else { format!(" ({})", told.join(", ")) };
+    let told = match (same_end, record.outcome) {
+        (true, _) if !told.is_empty() => format!(" ({})", told.join(", ")),
+        (false, "completed") => format!(
+            " ({} of downtime, {:.2} vCPU-s lost)",
+            crate::table::milliseconds(Some(record.downtime_ms)),
+            record.disruption_vcpu_s
+        ),
+        _ => String::new(),
+    };
     format!("{word}: {ended}{told}{why}.")
 }
 
@@ -316,28 +279,45 @@ pub(super) fn summary(branches: &[Branch], open: bool) -> Vec<String> {
         ];
     }
     let of = |verdict: Verdict| branches.iter().filter(move |branch| branch.verdict == verdict);
-    let count = |verdict| of(verdict).count();
-    let (better, traded) = (count(Verdict::Better), count(Verdict::Traded));
-    let (same, worse) = (count(Verdict::Same), count(Verdict::Worse));
-    let mut told = vec![format!(
-        "Of {} {}, {better} would have done better, {traded} would have traded one loss for another, {same} would \
-         have done the same and {worse} worse.",
-        branches.len(),
-        if branches.len() == 1 { "other policy" } else { "other policies" },
-    )];
-    if let Some(best) = of(Verdict::Better).next() {
-        told.push(format!("Best for the guest would have been {}. {}", best.policy, best.sentence));
-    }
-    if better == 0 {
-        let trade = of(Verdict::Traded).min_by(|a, b| a.total_ms.total_cmp(&b.total_ms));
-        if let Some(trade) = trade {
-            told.push(format!("Soonest over would have been {}. {}", trade.policy, trade.sentence));
+    let words = [
+        (Verdict::Completes, "would have brought the guest over"),
+        (Verdict::Better, "would have done better"),
+        (Verdict::Traded, "would have traded one loss for another"),
+        (Verdict::Same, "would have done the same"),
+        (Verdict::Worse, "would have done worse"),
+        (Verdict::Fails, "would have failed"),
+    ];
+    let counts: Vec<String> = words
+        .into_iter()
+        .map(|(verdict, words)| (of(verdict).count(), words))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, words)| format!("{count} {words}"))
+        .collect();
+    let others = if branches.len() == 1 { "other policy" } else { "other policies" };
+    let mut told = vec![format!("Of {} {others} {}.", branches.len(), counts.join(", "))];
+    let mut name = |what: &str, best: Option<&Branch>| {
+        if let Some(best) = best {
+            told.push(format!("{what} would have been {}. {}", best.policy, best.sentence));
         }
-        let gentle = of(Verdict::Traded).min_by(|a, b| a.disruption_vcpu_s.total_cmp(&b.disruption_vcpu_s));
-        if let Some(gentle) = gentle.filter(|gentle| trade.is_some_and(|trade| trade.policy != gentle.policy))
-        {
-            told.push(format!("Gentlest would have been {}. {}", gentle.policy, gentle.sentence));
-        }
+    };
+    let least =
+        |verdict, figure: fn(&Branch) -> f64| of(verdict).min_by(|a, b| figure(a).total_cmp(&figure(b)));
+    let gentlest = |branch: &Branch| branch.disruption_vcpu_s;
+    if of(Verdict::Completes).next().is_some() {
+        let shortest = least(Verdict::Completes, |branch| branch.downtime_ms);
+        let gentle = least(Verdict::Completes, gentlest);
+        name("Shortest away", shortest);
+        name("Gentlest on the guest", gentle.filter(|gentle| !is(shortest, gentle)));
+    } else if of(Verdict::Better).next().is_none() {
+        let soonest = least(Verdict::Traded, |branch| branch.total_ms);
+        let gentle = least(Verdict::Traded, gentlest);
+        name("Soonest over", soonest);
+        name("Gentlest on the guest", gentle.filter(|gentle| !is(soonest, gentle)));
     }
+    name("Best for the guest, and worse in nothing,", least(Verdict::Better, gentlest));
     told
+}
+
+fn is(branch: Option<&Branch>, other: &Branch) -> bool {
+    branch.is_some_and(|branch| branch.policy == other.policy)
 }

@@ -165,6 +165,11 @@ impl DecisionRecord {
         Some(self.pending_bytes as f64 / most as f64 - 1.0)
     }
 
+    /// Whether it is this very decision.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.at, self.moment) == (other.at, other.moment)
+    }
+
     pub(super) fn starts_a_round(&self) -> bool {
         self.moment == moment_name(Moment::RoundStart)
     }

@@ -11,8 +11,8 @@ impl Explanation {
     /// The drawing: the branches are those of the first moment from which any would have been better, or else of
     /// the first that has any. `title` says what was moved.
     pub fn drawing(&self, title: String) -> Branching {
-        let open = || self.moments.iter().filter(|moment| moment.branches.iter().any(|b| b.run.is_some()));
-        let better = open().find(|moment| moment.branches.iter().any(|b| b.verdict == Verdict::Better));
+        let open = || self.moments.iter().filter(|moment| !moment.branches.is_empty());
+        let better = open().find(|moment| moment.branches.iter().any(|b| b.verdict <= Verdict::Better));
         let moment = better.or_else(|| open().next());
         let run = &self.run;
         let converged = if run.converged { ", converged" } else { "" };
@@ -28,7 +28,7 @@ impl Explanation {
             decisions: self.decisions.iter().filter(|d| d.starts_a_round()).map(drawn).collect(),
             fork_ms: moment.map(|moment| moment.at_ms),
             fork: moment.map_or_else(String::new, name),
-            branches: moment.iter().flat_map(|moment| &moment.branches).filter_map(branch).collect(),
+            branches: moment.iter().flat_map(|moment| &moment.branches).map(branch).collect(),
         }
     }
 }
@@ -54,21 +54,22 @@ fn course(run: &MigrationRecord) -> Course {
     }
 }
 
-fn branch(branch: &Branch) -> Option<Course> {
+fn branch(branch: &Branch) -> Course {
     let compared = match branch.verdict {
+        Verdict::Completes => Compared::Completes,
         Verdict::Better => Compared::Better,
         Verdict::Traded => Compared::Traded,
         Verdict::Same => Compared::Same,
         Verdict::Worse => Compared::Worse,
-        Verdict::Impossible => return None,
+        Verdict::Fails => Compared::Fails,
     };
-    Some(Course {
+    Course {
         name: branch.policy.clone(),
         compared,
         curve: branch.curve.clone(),
         tooltip: branch.sentence.clone(),
-        ..course(branch.run.as_ref()?)
-    })
+        ..course(&branch.run)
+    }
 }
 
 fn drawn(decision: &DecisionRecord) -> CourseDecision {

@@ -13,6 +13,8 @@ mod drawing;
 pub mod moment;
 mod probe;
 pub mod run;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::time::Duration;
@@ -24,9 +26,10 @@ use whimbrel_core::units::{Timestamp, duration};
 use whimbrel_sim::config::Fidelity;
 use whimbrel_sim::{Setup, SimError, Simulation};
 
-pub use self::branch::{Contender, Verdict, contenders};
+pub use self::branch::{Verdict, contenders, preset};
 use self::decision::{Approach, DecisionRecord, Watched};
 use self::moment::{Lesson, Moment, Shrinking};
+use crate::compare::Contender;
 use crate::result::{MigrationRecord, milliseconds};
 
 /// The version of an explanation's fields.
@@ -71,6 +74,8 @@ pub struct Explanation {
     pub rules: Vec<Approach>,
     /// Since when the run gained nothing, if that is so.
     pub stopped_shrinking: Option<Shrinking>,
+    /// How near it came to the handover where it went on, in a sentence; none if it never could have.
+    pub nearest_miss: Option<String>,
     /// Moments to learn from, in the order of time.
     pub moments: Vec<Moment>,
     /// What was pending over time: `(milliseconds, bytes)` at the start of each round.
@@ -79,7 +84,7 @@ pub struct Explanation {
 }
 
 /// Explains the run of `setup`: at the moments `at`, or, where none is given, at those that teach most. At
-/// each the run is continued under every one of `others`.
+/// each the run is continued under every one of `others`; changes of their parameters are not made.
 ///
 /// The run is made page by page, whatever fidelity the setup names.
 ///
@@ -95,6 +100,7 @@ pub fn explain(setup: &Setup, at: &[Duration], others: &[Contender]) -> Result<E
     }
     let Watched { asked, decisions, rules } = decision::watch(&run.journal, &*setup.policy);
     let stopped_shrinking = moment::stopped_shrinking(&decisions, run.report.sent);
+    let nearest_miss = moment::nearest_miss(&decisions).map(|(_, decision)| words::missed(decision));
     let lessons = if at.is_empty() {
         moment::lessons(&decisions, stopped_shrinking.as_ref())
     } else {
@@ -123,6 +129,7 @@ pub fn explain(setup: &Setup, at: &[Duration], others: &[Contender]) -> Result<E
         decisions,
         rules,
         stopped_shrinking,
+        nearest_miss,
         moments,
     })
 }

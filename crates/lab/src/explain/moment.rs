@@ -35,7 +35,7 @@ pub struct Moment {
     pub at_ms: f64,
     /// What was known.
     pub known: Known,
-    /// What was decided then, or next.
+    /// What was decided then, or next; or before, if all was decided by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<DecisionRecord>,
     /// The policy was still asked, so that another could have taken over.
@@ -101,22 +101,17 @@ impl Moment {
         decisions: &[DecisionRecord],
         branches: Vec<Branch>,
     ) -> Self {
-        let next = decisions.iter().find(|decision| decision.at >= at);
+        let open = super::is_open(simulation);
+        let next = decisions.iter().find(|decision| if open { decision.at >= at } else { decision.last });
         // What is decided at the very moment was decided on what the policy was shown then.
         let (progress, phase) = match next {
             Some(next) if next.at == at => (&next.shown, "deciding".to_owned()),
             _ => (simulation.progress(), phase_name(simulation)),
         };
         let known = Known::of(progress, phase);
-        let open = super::is_open(simulation);
         let summary = branch::summary(&branches, open);
         let at_ms = milliseconds(at.as_duration());
         Self { lessons, at_ms, known, next: next.cloned(), open, branches, summary }
-    }
-
-    /// The first branch that would have done better, or else the first.
-    pub fn first_better(&self) -> Option<&Branch> {
-        self.branches.iter().find(|branch| branch.verdict == super::Verdict::Better)
     }
 }
 
@@ -157,6 +152,8 @@ pub struct Shrinking {
 /// A round that begins with no more than this times the least of all later ones shows that nothing was gained
 /// since.
 const NEARLY: f64 = 1.1;
+/// A miss by more than this is none.
+const A_MISS: f64 = 1.0;
 /// So many rounds without gain are worth a word.
 const IN_VAIN: usize = 3;
 
@@ -194,21 +191,26 @@ pub(super) fn stopped_shrinking(decisions: &[DecisionRecord], sent: ByteCount) -
     })
 }
 
+/// The decision to go on that was nearest to the handover, the first of equals, and by which share too much was
+/// pending then.
+pub(super) fn nearest_miss(decisions: &[DecisionRecord]) -> Option<(f64, &DecisionRecord)> {
+    let missed = decisions.iter().filter_map(|decision| Some((decision.missed_by()?, decision)));
+    missed.min_by(|a, b| a.0.total_cmp(&b.0))
+}
+
 /// The moments that teach most: where the run stopped getting smaller, where it came nearest to its end
 /// without deciding for it, and the decision that ended it.
 pub(super) fn lessons(
     decisions: &[DecisionRecord],
     shrinking: Option<&Shrinking>,
 ) -> Vec<(Timestamp, Vec<Lesson>)> {
-    let missed = |decision: &&DecisionRecord| decision.missed_by().unwrap_or(f64::INFINITY);
-    let nearest = decisions.iter().filter(|decision| decision.missed_by().is_some()).min_by(|a, b| {
-        // The first of equals.
-        missed(a).total_cmp(&missed(b))
-    });
+    let nearest = nearest_miss(decisions);
     let ended = decisions.iter().find(|decision| decision.last);
     [
         shrinking.map(|shrinking| (shrinking.at, Lesson::StoppedShrinking)),
-        nearest.map(|decision| (decision.at, Lesson::NearestMiss)),
+        nearest
+            .filter(|(missed, _)| *missed <= A_MISS)
+            .map(|(_, decision)| (decision.at, Lesson::NearestMiss)),
         ended.map(|decision| (decision.at, Lesson::Ended)),
     ]
     .into_iter()
@@ -224,7 +226,7 @@ pub(super) fn in_order(mut moments: Vec<(Timestamp, Vec<Lesson>)>) -> Vec<(Times
     for (at, lessons) in moments {
         match merged.last_mut() {
             Some((last, known)) if *last == at => {
-                known.extend(lessons.into_iter().filter(|lesson| *lesson != Lesson::Asked))
+                known.extend(lessons.into_iter().filter(|lesson| *lesson != Lesson::Asked));
             }
             _ => merged.push((at, lessons)),
         }

@@ -87,7 +87,7 @@ impl Probe<'_> {
         }
         // To a thousandth.
         while enough / goes_on > 1.001 {
-            let middle = (goes_on * enough as f64).sqrt();
+            let middle = (goes_on * enough).sqrt();
             if ends(middle) { enough = middle } else { goes_on = middle }
         }
         Bandwidth::new((measured * enough) as u64)

@@ -78,7 +78,8 @@ pub struct CameTo {
 impl CameTo {
     /// Whether a run that was made anew is the one that was noted.
     pub fn is(&self, run: &MigrationRecord) -> bool {
-        self.outcome == run.outcome && self.total_ms == run.total_ms && self.sent_bytes == run.sent_bytes
+        let same_time = self.total_ms.to_bits() == run.total_ms.to_bits();
+        self.outcome == run.outcome && same_time && self.sent_bytes == run.sent_bytes
     }
 }
 

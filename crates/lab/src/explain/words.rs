@@ -60,6 +60,26 @@ pub(super) fn decision(record: &DecisionRecord, decision: Decision, measured: Op
     text
 }
 
+/// How near a decision to go on was to the handover.
+pub(super) fn missed(record: &DecisionRecord) -> String {
+    let most = record.would_end_at_bytes.unwrap_or_default();
+    let ratio = record.pending_bytes as f64 / most.max(1) as f64;
+    let far = if ratio < 2.0 {
+        format!("{} too much", per_cent(ratio - 1.0))
+    } else {
+        format!("{ratio:.1} times as much")
+    };
+    let at = std::time::Duration::from_secs_f64((record.at_ms / 1e3).max(0.0));
+    format!(
+        "Where it went on it came nearest to the handover in round {} at {}: {} were pending where {} would have \
+         done ({far}).",
+        record.round,
+        whimbrel_core::units::duration::human(at),
+        human(record.pending_bytes),
+        human(most),
+    )
+}
+
 fn did(decision: Decision, moment: &str) -> &'static str {
     use SwitchoverWhen::{AfterRound, Now};
     match decision {

@@ -214,7 +214,7 @@ impl Scenario {
         match self.document.preset {
             Some(_) => Ok(&self.setup.policy),
             None => Err(ScenarioError::Missing {
-                at: self.document.place("policy"),
+                at: Place::File(self.document.file.clone()),
                 key: "policy.preset".to_owned(),
             }),
         }

@@ -24,6 +24,9 @@ pub fn explanation(setup: &Setup, told: &Explanation, width: usize) -> String {
     if let Some(shrinking) = &told.stopped_shrinking {
         text.push_str(&wrap(&shrinking.sentence, INDENT, width));
     }
+    if let Some(missed) = &told.nearest_miss {
+        text.push_str(&wrap(missed, INDENT, width));
+    }
     let _ = write!(text, "\ndecisions\n{}", decisions(told, width));
     let _ = write!(text, "\nrules\n{}", rules(told));
     for moment in &told.moments {
@@ -111,6 +114,11 @@ fn decisions(told: &Explanation, width: usize) -> String {
     text
 }
 
+/// Its lines behind a margin.
+fn indented(columns: &Columns, margin: &str) -> String {
+    columns.lines().iter().flat_map(|line| [margin, line, "\n"].map(str::to_owned)).collect()
+}
+
 /// How far what was pending was from what would have been needed.
 fn apart(decision: &DecisionRecord) -> String {
     match decision.would_end_at_bytes {
@@ -126,9 +134,7 @@ fn apart(decision: &DecisionRecord) -> String {
 fn chosen(told: &Explanation) -> Vec<Option<&DecisionRecord>> {
     let all = &told.decisions;
     let looked_at = |decision: &DecisionRecord| {
-        told.moments
-            .iter()
-            .any(|moment| moment.next.as_ref().is_some_and(|next| next.at_ms == decision.at_ms))
+        told.moments.iter().any(|moment| moment.next.as_ref().is_some_and(|next| next.is(decision)))
     };
     let kept = |(index, decision)| {
         let near_an_end = index < AT_THE_ENDS || index + AT_THE_ENDS >= all.len();
@@ -155,7 +161,7 @@ fn rules(told: &Explanation) -> String {
             rule.nearest_at_ms.map_or_else(|| "-".to_owned(), |at| milliseconds(Some(at))),
         ]);
     }
-    columns.lines().iter().map(|line| format!("  {line}\n")).collect()
+    indented(&columns, INDENT)
 }
 
 fn title(moment: &Moment) -> String {
@@ -176,16 +182,21 @@ fn this_moment(told: &Explanation, moment: &Moment, width: usize) -> String {
     let mut text = wrap(&title(moment), "", width);
     text.push_str(&wrap(&known(&moment.known), INDENT, width));
     if let Some(next) = &moment.next {
+        let at = milliseconds(Some(next.at_ms));
         let when = if next.at_ms > moment.at_ms {
-            format!("The next decision fell at {}. ", milliseconds(Some(next.at_ms)))
+            format!("The next decision fell at {at}. ")
+        } else if next.at_ms < moment.at_ms {
+            format!("The last decision had fallen at {at}. ")
         } else {
             String::new()
         };
         text.push_str(&wrap(&format!("{when}{}", next.sentence), INDENT, width));
     }
     if !moment.branches.is_empty() {
-        let _ = writeln!(text, "  had another policy taken over here");
-        text.push_str(&branches(told, &moment.branches));
+        let line =
+            format!("had another policy than {} taken over here (lost: vCPU-s of the guest)", told.policy);
+        text.push_str(&wrap(&line, INDENT, width));
+        text.push_str(&branches(told, &moment.branches, width));
     }
     for sentence in &moment.summary {
         text.push_str(&wrap(sentence, INDENT, width));
@@ -221,7 +232,7 @@ fn known(known: &Known) -> String {
 }
 
 /// The branches beside what happened; those that come to the same share a line.
-fn branches(told: &Explanation, branches: &[Branch]) -> String {
+fn branches(told: &Explanation, branches: &[Branch], width: usize) -> String {
     use Align::{Left, Right};
     let mut columns = Columns::new(&[
         ("policy", Left),
@@ -231,23 +242,22 @@ fn branches(told: &Explanation, branches: &[Branch]) -> String {
         ("downtime", Right),
         ("", Right),
         ("sent", Right),
-        ("", Right),
-        ("lost vCPU-s", Right),
+        ("lost", Right),
         ("", Right),
         ("verdict", Left),
     ]);
-    columns.row(row(&format!("{} (as it was)", told.policy), &told.run, None));
+    columns.row(row("as it was", &told.run, None));
     let mut same: Vec<&str> = Vec::new();
     for branch in branches {
-        match &branch.run {
-            None => columns.row(vec![branch.policy.clone(), "could not take over".to_owned()]),
-            Some(_) if branch.verdict == Verdict::Same => same.push(&branch.policy),
-            Some(run) => columns.row(row(&branch.policy, run, Some(branch))),
+        if branch.verdict == Verdict::Same {
+            same.push(&branch.policy);
+        } else {
+            columns.row(row(&branch.policy, &branch.run, Some(branch)));
         }
     }
-    let mut text: String = columns.lines().iter().map(|line| format!("    {line}\n")).collect();
+    let mut text = indented(&columns, "    ");
     if !same.is_empty() {
-        text.push_str(&wrap(&format!("the same as it was: {}", same.join(", ")), "    ", 96));
+        text.push_str(&wrap(&format!("the same as it was: {}", same.join(", ")), "    ", width));
     }
     text
 }
@@ -264,9 +274,8 @@ fn row(name: &str, run: &MigrationRecord, branch: Option<&Branch>) -> Vec<String
         Some(_) => format!("{}{}", if value < 0.0 { "-" } else { "+" }, told(value.abs())),
     };
     let time = |value: f64| milliseconds(Some(value));
-    let differences = branch.map_or([0.0; 4], |branch| {
-        [branch.total_ms, branch.downtime_ms, branch.sent_bytes, branch.disruption_vcpu_s]
-    });
+    let differences =
+        branch.map_or([0.0; 3], |branch| [branch.total_ms, branch.downtime_ms, branch.disruption_vcpu_s]);
     vec![
         name.to_owned(),
         ended,
@@ -275,9 +284,8 @@ fn row(name: &str, run: &MigrationRecord, branch: Option<&Branch>) -> Vec<String
         time(run.downtime_ms),
         signed(differences[1], &time),
         ByteCount(run.sent_bytes).human(),
-        signed(differences[2], &|value| ByteCount(value as u64).human()),
         format!("{:.2}", run.disruption_vcpu_s),
-        signed(differences[3], &|value| format!("{value:.2}")),
+        signed(differences[2], &|value| format!("{value:.2}")),
         branch.map_or_else(String::new, |branch| branch.verdict.as_str().to_owned()),
     ]
 }

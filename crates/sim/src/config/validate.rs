@@ -92,6 +92,22 @@ fn rate(key: &str, value: f64) -> Result<(), ConfigError> {
 }
 
 impl GuestConfig {
+    /// Checks what a simulation in expected numbers of pages needs besides.
+    ///
+    /// # Errors
+    ///
+    /// If a writer's pages are known one by one.
+    pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
+        match self.writers.iter().position(|writer| writer.pattern == Pattern::Trace) {
+            Some(index) => Err(ConfigError::new(
+                format!("guest.writers.{index}.pattern"),
+                "`trace` in a fluid simulation",
+                "another one, or `run.fidelity = \"exact\"`",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Checks the guest, keys as in scenario files (`guest.…`).
     ///
     /// # Errors
@@ -409,6 +425,25 @@ impl HostConfig {
         check((1..=MAX_STREAMS).contains(&threads), "host.compression.threads", threads, || {
             format!("a whole number from 1 to {MAX_STREAMS}")
         })
+    }
+
+    /// Checks that a fluid simulation covers it: whether a page can be encoded depends on what became of that
+    /// very page, and which ones are left out hangs on when each is reached.
+    ///
+    /// # Errors
+    ///
+    /// The first key that it does not cover.
+    pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
+        let other = "leaving it out, or `run.fidelity = \"exact\"`";
+        let used = [
+            (self.xbzrle.cache.is_some(), "host.xbzrle.cache"),
+            (self.compression.ratio.is_some(), "host.compression.ratio"),
+            (self.skip_redirtied, "host.skip-redirtied"),
+        ];
+        match used.iter().find(|(used, _)| *used) {
+            Some(&(_, key)) => Err(ConfigError::new(key, "set in a fluid simulation", other)),
+            None => Ok(()),
+        }
     }
 
     /// Checks what depends on the size of a page.

@@ -47,8 +47,8 @@ pub(crate) struct ExplainArgs {
     /// A moment to look at, such as 41s, since the start of the migration; may be given many times.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) at: Vec<String>,
-    /// Tries only this policy in place of the run's: a preset or a file with a table [policy]; may be given many
-    /// times.
+    /// Tries only this policy in place of the run's: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or
+    /// a file with a table [policy]; may be given many times.
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub(crate) against: Vec<String>,
     /// Text to read, or JSON.

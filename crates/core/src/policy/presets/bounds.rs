@@ -166,6 +166,16 @@ const ALL: &[(&str, [&str; 5])] = &[
             "if allowed",
         ],
     ),
+    (
+        "whimbrel",
+        [
+            "what each choice is forecast to come to",
+            "if a deadline is set",
+            "no",
+            "estimate of the whole, 300 ms",
+            "if allowed",
+        ],
+    ),
 ];
 
 #[cfg(test)]

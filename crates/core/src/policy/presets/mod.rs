@@ -20,7 +20,9 @@ mod parameters;
 mod pure_postcopy;
 mod qemu;
 mod quick;
+mod search;
 mod vmware;
+mod whimbrel;
 mod xen;
 
 #[cfg(test)]
@@ -41,7 +43,9 @@ pub use self::parameters::{ParameterInfo, ParameterKind, PresetError, Value};
 pub use self::pure_postcopy::PurePostcopy;
 pub use self::qemu::{AutoConverge, Qemu, QemuDefault, QemuDirtyLimit, QemuPostCopy};
 pub use self::quick::Quick;
+pub use self::search::{Scale, Search};
 pub use self::vmware::VmwareSdps;
+pub use self::whimbrel::{Intent, Whimbrel};
 pub use self::xen::{AdaptiveRate, Clark2005, Xen5, XenClassic};
 
 use self::parameters::Given;
@@ -73,6 +77,7 @@ pub static PRESETS: &[PresetInfo] = &[
     managers::KUBEVIRT_LEGACY,
     managers::KUBEVIRT_STEPPED,
     managers::KUBEVIRT_STALL,
+    whimbrel::INFO,
 ];
 
 /// What is known about a preset.

@@ -93,7 +93,7 @@ const ROWS: &[Row] = &[
         &["1s", "600s"],
         &[("poll-interval", "1s"), ("auto-converge", "off")],
     ),
-    (OVIRT, "poll-interval", &["1s", "20s"], &[("auto-converge", "off")]),
+    (OVIRT, "poll-interval", &["20s"], &[("auto-converge", "off")]),
     (OVIRT, "auto-converge", &["off"], &[]),
     (OVIRT, "max-bandwidth", &["100Mbit/s"], &[]),
     (KUBEVIRT, "completion-timeout-per-gib", &["5s", "15s"], &[]),
@@ -121,6 +121,10 @@ const ROWS: &[Row] = &[
     ),
     (&["kubevirt-stall"], "switchover-timeout", &["5s", "90s"], &[("stall-window", "5s")]),
     (&["kubevirt-stall"], "soft-factor", &["1", "3"], &[]),
+    (&["kubevirt-stall"], "initial-downtime", &["30ms", "800ms"], &[]),
+    (&["kubevirt-stall"], "poll-interval", &["20s"], &[("soft-factor", "1"), ("max-downtime", "800ms")]),
+    (&["kubevirt-stall"], "deadline-factor", &["1"], &[SOON, DISRUPT, ("stall-window", "5s")]),
+    (&["kubevirt-stall"], "deadline-factor", &["9"], &[("completion-timeout-per-gib", "3s"), DISRUPT]),
 ];
 
 /// What a policy did, and when.

@@ -1,0 +1,325 @@
+//! `whimbrel`: our own policy. It is told what a migration may cost, and finds out how to do it.
+//!
+//! [`RULE`] is the rule; `docs/whimbrel-policy.md` argues for it and says where it loses.
+//!
+//! * `intent.rs`: what is wanted, what is known of the hosts, and what is refused for it at the start;
+//! * `memory.rs`: what the migration has shown: the writable working set, the rate, what a throttle did;
+//! * `stall.rs`: what is done when the rest does not come to fit by itself;
+//! * here: the moments, and when to stop.
+
+mod intent;
+mod memory;
+mod stall;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use self::intent::Intent;
+use self::intent::Wanted;
+use self::memory::Memory;
+use self::stall::{Asked, Stall};
+use super::parameters::Given;
+use super::{PresetError, PresetInfo, Source};
+use crate::forecast::Forecast;
+use crate::policy::{
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
+    Verdict,
+};
+use crate::progress::{Capabilities, Moment, Progress};
+use crate::units::{Pages, Timestamp};
+
+/// The rule in short, at the defaults.
+const RULE: &str = "\
+before the start: refuse if the fixed costs exceed the downtime, or one copy
+    the deadline
+at the start of a round, with W(t) the pages that a window of t dirties:
+    whole downtime = fixed costs + harvest + (pending + state) / rate
+    it fits: stop, unless another round is forecast to shorten it by more
+        than tracking and throttle cost meanwhile
+    it does not, but the rounds W(pending / rate) lead there in time: go on
+    they do not: wait for a good moment until that has cost what the cheapest
+        allowed way out costs, or until the last moment for it; then
+        throttle just enough, or post-copy; else give up
+inside a round, once a second: give up what can't end by the deadline";
+
+/// What people should know of it besides.
+const NOTES: &[&str] = &[
+    "The downtime is that of the whole handover, and is kept with 3 % and 1 ms to spare.",
+    "A throttle sleeps for at most half of the downtime at a time, so that no sleep is felt more than \
+     the pause would be; programs that catch up what they missed are slowed by long sleeps alone.",
+    "The source waits for each round's acknowledgement, so that nothing is in flight when it decides.",
+    "What hosts cost (`host-…`) is assumed until it was learned; a policy that knows nothing of them \
+     refuses less, and may be late by what they cost more.",
+];
+
+pub(super) const INFO: PresetInfo = PresetInfo {
+    name: "whimbrel",
+    summary: "Ours: told the downtime, the deadline and the slowdown that are acceptable, forecasts what \
+              each choice would come to and takes the least disruptive that keeps them.",
+    approximate: None,
+    rule: RULE,
+    notes: NOTES,
+    sources: &[
+        Source {
+            tag: "Clark 2005",
+            what: "Live Migration of Virtual Machines, NSDI 2005: the writable working set",
+            version: "2005",
+        },
+        Source {
+            tag: "Akoush 2010",
+            what: "Predicting the Performance of Virtual Machine Migration, MASCOTS 2010",
+            version: "2010",
+        },
+    ],
+    parameters: intent::PARAMETERS,
+    build: |given| Ok(Box::new(Whimbrel::read(given)?)),
+};
+
+/// Finds the least disruptive way to keep an intent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whimbrel {
+    wanted: Wanted,
+    memory: Memory,
+    stall: Stall,
+    /// When it looks again inside a round.
+    look: Timestamp,
+    /// Why the last round was begun.
+    why: Option<Reason>,
+    /// What going on has cost since it could have stopped, vCPU-seconds.
+    gambled: f64,
+}
+
+/// Time between two looks inside a round.
+const LOOK: Duration = Duration::from_secs(1);
+/// Slices of sending: short against a look.
+const TICK: Duration = Duration::from_millis(250);
+/// What is kept in hand of the downtime: the rate of the last pages is not known beforehand.
+const SPARE: (f64, Duration) = (0.03, Duration::from_millis(1));
+/// What the first write to a page after a harvest costs the guest (measured, 2.5 to 7 us: the simulator's
+/// `host.tracking-fault`).
+const FAULT: f64 = 2.5e-6;
+/// A forecast that may be wrong is acted on if there is time for so many rounds like the next.
+const RETRIES: u32 = 10;
+/// So many rounds ahead are reckoned when it is asked whether going on pays.
+const AHEAD: u32 = 8;
+/// Going on though it could stop may cost this share of what the pause would cost (ours).
+const GAMBLE: f64 = 0.5;
+/// Less is not worth a round, vCPU-seconds.
+const WORTH: f64 = 0.5e-3;
+
+impl Whimbrel {
+    fn read(given: &Given<'_>) -> Result<Self, PresetError> {
+        let wanted = Wanted::read(given)?;
+        Ok(Self {
+            wanted,
+            memory: Memory::default(),
+            stall: Stall::default(),
+            look: Timestamp::ZERO,
+            why: None,
+            gambled: 0.0,
+        })
+    }
+
+    /// The downtime that is aimed at.
+    fn limit(&self) -> Duration {
+        let downtime = self.wanted.intent.downtime;
+        downtime.saturating_sub(downtime.mul_f64(SPARE.0).saturating_add(SPARE.1))
+    }
+
+    /// Time until the deadline.
+    fn left(&self, progress: &Progress) -> Duration {
+        self.wanted.intent.deadline.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_sub(deadline.mul_f64(0.005)).saturating_sub(progress.elapsed())
+        })
+    }
+
+    fn round_start(&mut self, progress: &Progress) -> Verdict {
+        if progress.round == 0 {
+            if let Some(reason) = self.wanted.refusal(progress) {
+                return Verdict::new(Decision::Abort, reason);
+            }
+            self.memory.begin(progress);
+            return self.go_on(progress, first_round(progress));
+        }
+        self.memory.harvested(progress, self.stall.share());
+        let memory = self.memory;
+        let Some(forecast) = memory.forecast(progress, self.wanted.host, self.stall.share()) else {
+            return self.go_on(progress, first_round(progress));
+        };
+        let (limit, pending) = (self.limit(), progress.pending.as_f64());
+        let downtime = forecast.downtime(pending);
+        if downtime > limit {
+            let left = self.left(progress);
+            let asked = Asked { forecast, progress, memory: &memory, limit, left };
+            let choice = self.stall.choose(&asked, &self.wanted.intent);
+            return choice.verdict(self.go_on(progress, choice.reason.clone()));
+        }
+        self.stall.ends();
+        match self.worth_another(&forecast, progress, downtime) {
+            Some(reason) => self.go_on(progress, reason),
+            None => Verdict::new(
+                Decision::Switchover { when: SwitchoverWhen::Now, forced: false },
+                whole_downtime(&forecast, progress, (downtime, Relation::AtMost), limit),
+            ),
+        }
+    }
+
+    /// Why the migration goes on though it could stop, if it pays.
+    fn worth_another(
+        &mut self,
+        forecast: &Forecast<'_>,
+        progress: &Progress,
+        downtime: Duration,
+    ) -> Option<Reason> {
+        let pending = progress.pending.as_f64();
+        let next = forecast.next(pending)?;
+        let time = forecast.round(pending);
+        let left = self.left(progress);
+        // With much time left, a round that goes wrong is made good by those after it.
+        let again = time.saturating_add(self.limit()).saturating_mul(RETRIES) < left;
+        let at_worst = forecast.downtime(next.pages * (2.0 * next.spread).exp());
+        let once_more = time.saturating_mul(2).saturating_add(at_worst) < left && at_worst <= self.limit();
+        if !again && !once_more {
+            return None;
+        }
+        let vcpus = f64::from(progress.vcpus);
+        let second = |pages: f64| forecast.downtime(pages).as_secs_f64();
+        let throttled = self.stall.share().as_f64() * vcpus;
+        // One round and its chances, or several and what they lead to.
+        let price = next.pages * FAULT + throttled * time.as_secs_f64() + WORTH;
+        let chance = if again { next.below(pending) } else { (pending - next.pages).max(0.0) };
+        let mut best = (vcpus * (second(chance) - second(0.0)), price);
+        let (mut pages, mut total) = (next.pages, price);
+        for _ in 1..AHEAD {
+            let Some(then) = forecast.next(pages) else { break };
+            total += then.pages * FAULT + throttled * forecast.round(pages).as_secs_f64() + WORTH;
+            pages = then.pages;
+            let gain = vcpus * (downtime.as_secs_f64() - second(pages));
+            if gain - total > best.0 - best.1 {
+                best = (gain, total);
+            }
+        }
+        let budget = GAMBLE * vcpus * downtime.as_secs_f64();
+        if best.0 <= best.1 || self.gambled + price > budget {
+            return None;
+        }
+        self.gambled += price;
+        let lasting =
+            |seconds| Quantity::Duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let left = ("vCPU time that going on saves", lasting(best.0));
+        Some(
+            Reason::new(left, Relation::Above, ("vCPU time that it costs", lasting(best.1)))
+                .with("downtime now", Quantity::Duration(downtime))
+                .with("pending then", Quantity::Pages(Pages(next.pages as u64))),
+        )
+    }
+
+    /// A look inside a round.
+    fn look(&mut self, progress: &Progress) -> Verdict {
+        self.memory.sent(progress);
+        let left = self.left(progress);
+        let going_on = self.go_on(progress, first_round(progress));
+        let Some(forecast) = self.memory.forecast(progress, self.wanted.host, self.stall.share()) else {
+            return going_on;
+        };
+        let takes = if progress.round == 0 {
+            // Zero pages go faster; what they were so far is taken for what they will be.
+            self.memory.pace(progress).unwrap_or(Duration::ZERO)
+        } else {
+            forecast.round(progress.pending.as_f64())
+        };
+        let rest = ("rest of the round", Quantity::Duration(takes));
+        let time_left = ("time left", Quantity::Duration(left));
+        let bandwidth = Quantity::Bandwidth(forecast.bandwidth);
+        if takes.mul_f64(HOPE) > left {
+            let reason = Reason::new(rest, Relation::Above, time_left)
+                .with("deadline possible", Quantity::Duration(progress.elapsed().saturating_add(takes)))
+                .with("bandwidth", bandwidth);
+            return Verdict::new(Decision::Abort, reason);
+        }
+        let relation = if takes <= left { Relation::AtMost } else { Relation::Above };
+        let reason = Reason::new(rest, relation, time_left).with("bandwidth", bandwidth);
+        Verdict { reason, ..going_on }
+    }
+
+    fn go_on(&mut self, progress: &Progress, reason: Reason) -> Verdict {
+        self.look = progress.now.saturating_add(LOOK);
+        let until = Until { at: self.look, pending: Pages(0), bandwidth: None };
+        Verdict::new(Decision::Continue, reason).holding(until)
+    }
+}
+
+/// A round that would be this much shorter than forecast is still hoped for before its end is given up.
+const HOPE: f64 = 0.85;
+
+/// Why nothing is decided before the first harvest.
+fn first_round(progress: &Progress) -> Reason {
+    let left = ("pages dirtied meanwhile", Quantity::Unknown);
+    Reason::new(left, Relation::Above, ("pending allowed", Quantity::Unknown))
+        .with("pending", Quantity::Bytes(progress.pending_bytes()))
+}
+
+/// The whole downtime against what is allowed.
+fn whole_downtime(
+    forecast: &Forecast<'_>,
+    progress: &Progress,
+    (downtime, relation): (Duration, Relation),
+    limit: Duration,
+) -> Reason {
+    Reason::new(
+        ("whole downtime", Quantity::Duration(downtime)),
+        relation,
+        ("downtime allowed", Quantity::Duration(limit)),
+    )
+    .with("pending", Quantity::Bytes(progress.pending_bytes()))
+    .with("bandwidth", Quantity::Bandwidth(forecast.bandwidth))
+}
+
+impl Policy for Whimbrel {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        self.wanted.texts()
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence { tick: Some(TICK), bandwidth: BandwidthWindow::Round, gate: Gate::Wait }
+    }
+
+    fn needs(&self) -> Capabilities {
+        Capabilities {
+            throttle: self.wanted.intent.slowdown.as_f64() > 0.0,
+            post_copy: self.wanted.intent.post_copy,
+            ..Capabilities::default()
+        }
+    }
+
+    fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
+        match moment {
+            Moment::RoundStart => {
+                let verdict = self.round_start(progress);
+                self.why = Some(verdict.reason.clone());
+                verdict
+            }
+            // What was dirtied meanwhile is not known before the harvest that follows.
+            Moment::RoundEnd => {
+                self.memory.round_ended(progress);
+                let reason = self.why.clone().unwrap_or_else(|| first_round(progress));
+                self.go_on(progress, reason)
+            }
+            Moment::Tick if progress.now < self.look => {
+                let until = Until { at: self.look, pending: Pages(0), bandwidth: None };
+                let reason = self.why.clone().unwrap_or_else(|| first_round(progress));
+                Verdict::new(Decision::Continue, reason).holding(until)
+            }
+            Moment::Tick => self.look(progress),
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
+    }
+}
