@@ -71,7 +71,7 @@ impl Display for Time {
 }
 
 /// Keys and values are put into words only if they are wrong: setups are checked by the million.
-fn check(
+pub(super) fn check(
     holds: bool,
     key: impl Display,
     value: impl Display,
@@ -106,16 +106,21 @@ impl GuestConfig {
     ///
     /// # Errors
     ///
-    /// If a writer's pages are known one by one.
+    /// If a writer's pages are known one by one, or its phases are chance.
     pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
-        match self.writers.iter().position(|writer| writer.pattern == Pattern::Trace) {
-            Some(index) => Err(ConfigError::new(
+        for (index, writer) in self.writers.iter().enumerate() {
+            let name = match writer.pattern {
+                Pattern::Trace => "trace",
+                Pattern::Measured => "measured",
+                _ => continue,
+            };
+            return Err(ConfigError::new(
                 format!("guest.writers.{index}.pattern"),
-                "`trace` in a fluid simulation",
+                format!("`{name}` in a fluid simulation"),
                 "another one, or `run.fidelity = \"exact\"`",
-            )),
-            None => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     /// Checks the guest, keys as in scenario files (`guest.…`).
@@ -209,6 +214,7 @@ impl GuestConfig {
                 size,
                 || format!("{}, at least one", whole()),
             )?;
+            self.validate_measured(writer, key)?;
             if let Some(offset) = writer.offset {
                 check(offset.0.is_multiple_of(page), format_args!("{key}.offset"), offset, whole)?;
             }
@@ -242,6 +248,25 @@ impl GuestConfig {
         // A hair of room for shares that were rounded when they were written down.
         check(self.zero_pages.as_f64() <= free + 1e-9, "guest.zero-pages", self.zero_pages.as_f64(), || {
             format!("at most {free:.6}, the share of memory outside all working sets")
+        })
+    }
+}
+
+impl GuestConfig {
+    /// A measured program needs its model, and a working set that has room for its pages.
+    fn validate_measured(&self, writer: &WriterConfig, key: fmt::Arguments<'_>) -> Result<(), ConfigError> {
+        if writer.pattern != Pattern::Measured {
+            return Ok(());
+        }
+        let curve = format!("{key}.curve");
+        let Some(model) = &writer.measured else {
+            let accepted = "the measured program (`FILE#PROGRAM`), or a trace, for the pattern `measured`";
+            return Err(ConfigError::new(curve, writer.curve.as_deref().unwrap_or("none"), accepted));
+        };
+        model.validate(&curve)?;
+        let least = ByteCount(model.pages().0.saturating_mul(self.page_size.bytes().0));
+        check(writer.working_set >= least, &format!("{key}.working-set"), writer.working_set, || {
+            format!("at least {least}, the pages that the program was measured to write")
         })
     }
 }
