@@ -79,7 +79,8 @@ impl Tally {
     }
 
     fn print(&mut self, name: &str) {
-        let share = wilson(self.within.round() as u64, self.runs).map_or((f64::NAN, f64::NAN), |i| (i.low, i.high));
+        let share =
+            wilson(self.within.round() as u64, self.runs).map_or((f64::NAN, f64::NAN), |i| (i.low, i.high));
         println!(
             "{name:20} {:5} runs  within {:5.1} % ({:.1} to {:.1}), sooner {:4.1}, later {:4.1} | after the bulk round \
              within {:5.1} %, width {:5.1} %, error {:4.1} % | backwards {} | cut off {}, beyond {}",

@@ -81,7 +81,8 @@ fn geometric(values: &mut [f64]) -> Option<f64> {
 
 fn ratio(policy: &Policy, ours: &Policy) -> String {
     let ratios = policy.ratios(ours);
-    let strata: Vec<&[f64]> = ratios.iter().map(Vec::as_slice).filter(|stratum| !stratum.is_empty()).collect();
+    let strata: Vec<&[f64]> =
+        ratios.iter().map(Vec::as_slice).filter(|stratum| !stratum.is_empty()).collect();
     let mut all: Vec<f64> = strata.concat();
     match (geometric(&mut all), Bootstrap::default().interval(&strata, geometric)) {
         (Some(mean), Some(interval)) => format!("{mean:.2} ({:.2} to {:.2})", interval.low, interval.high),
@@ -93,13 +94,16 @@ fn table(intent: &Intent, policies: &[Policy]) {
     let Some(ours) = policies.iter().find(|policy| policy.name == OURS) else { return };
     let of: usize = ours.runs.iter().map(Vec::len).sum();
     println!("\n### {}\n\n{}.\n", intent.name, intent.about);
-    println!("| policy | kept of {of} (95 %) | guest lost, × {OURS} (95 %) | late | away | slowed | post-copied | not done |");
+    println!(
+        "| policy | kept of {of} (95 %) | guest lost, × {OURS} (95 %) | late | away | slowed | post-copied | not done |"
+    );
     println!("|---|---|---|---:|---:|---:|---:|---:|");
     let mut ranked: Vec<&Policy> = policies.iter().collect();
     ranked.sort_by_key(|policy| std::cmp::Reverse((policy.met(), policy.name == OURS)));
     for policy in ranked {
         let share = wilson(policy.met(), of as u64);
-        let share = share.map_or_else(String::new, |i| format!(" ({:.0} to {:.0} %)", i.low * 100.0, i.high * 100.0));
+        let share =
+            share.map_or_else(String::new, |i| format!(" ({:.0} to {:.0} %)", i.low * 100.0, i.high * 100.0));
         println!(
             "| `{}` | {}{share} | {} | {} | {} | {} | {} | {} |",
             policy.name,
@@ -141,7 +145,9 @@ fn losses(names: &[String], policies: &[Policy]) {
             }
         }
         if let Some((mean, high, policy)) = best {
-            println!("* {name}: the guest loses {mean:.2} times as much under `{policy}` (at most {high:.2})");
+            println!(
+                "* {name}: the guest loses {mean:.2} times as much under `{policy}` (at most {high:.2})"
+            );
         }
     }
 }
@@ -157,7 +163,9 @@ fn in_vain(policies: &[Policy]) {
     let others = policies.iter().filter(|policy| policy.name != OURS).filter_map(time);
     let mut others: Vec<f64> = others.collect();
     if let (Some(ours), Some(others)) = (ours, median(&mut others)) {
-        println!("\nRuns that kept it not took {ours:.1} s in the median, under the median of the others {others:.1} s.");
+        println!(
+            "\nRuns that kept it not took {ours:.1} s in the median, under the median of the others {others:.1} s."
+        );
     }
 }
 
@@ -176,7 +184,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             for workload in &workloads {
                 let setup = workload.scenario.setup();
                 let seeds = 0..repeats;
-                runs.push(seeds.map(|seed| attempt(setup, preset.name, intent, seed)).collect::<Result<_, _>>()?);
+                runs.push(
+                    seeds.map(|seed| attempt(setup, preset.name, intent, seed)).collect::<Result<_, _>>()?,
+                );
             }
             policies.push(Policy { name: preset.name, runs });
         }

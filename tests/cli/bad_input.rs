@@ -47,7 +47,10 @@ const SCENARIOS: &[Scenario] = &[
     ("[run]\nseed = -1", &["bad.toml:2", "run.seed", "-1"]),
     ("[run]\nrepeat = 0", &["bad.toml:2", "run.repeat", "0"]),
     ("[run]\ntime-limit = \"0s\"", &["bad.toml:2", "run.time-limit", "0s"]),
-    ("[run]\nfidelity = \"fluid\"", &["bad.toml:2", "run.fidelity", "later"]),
+    (
+        "[run]\nfidelity = \"fluid\"\n[host]\nxbzrle = { cache = \"64MiB\" }",
+        &["bad.toml:4", "host.xbzrle.cache", "fluid", "exact"],
+    ),
     ("[run]\nfidelity = \"vague\"", &["bad.toml:2", "run.fidelity", "vague"]),
     // Policies.
     ("[policy]\npreset = \"qemu-defualt\"", &["bad.toml:2", "qemu-defualt", "`qemu-default`"]),
@@ -108,7 +111,8 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["simulate", "--set", "guest.writers.7.rate=1"], 2, &["guest.writers.7"]),
     (&["simulate", "--set", "policy.preset=xen"], 2, &["`xen`", "xen-5"]),
     (&["simulate", "--set", "guest.memory=[1, 2"], 2, &["--set", "guest.memory"]),
-    (&["simulate", "--set", "run.fidelity=fluid"], 2, &["run.fidelity", "later"]),
+    (&["simulate", "--set", "run.fidelity=vague"], 2, &["run.fidelity", "vague"]),
+    (&["sweep", "--fidelity", "vague"], 2, &["--fidelity", "vague", "fluid"]),
     (&["sweep", "sweep.toml", "--jobs", "0"], 2, &["--jobs", "0"]),
     (&["sweep", "sweep.toml", "--jobs", "many"], 2, &["--jobs", "many"]),
     (&["sweep", "sweep.toml", "--jobs", "100000"], 2, &["--jobs", "100000"]),
@@ -155,6 +159,23 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
         &["xen-5", "downtime-limit"],
     ),
     (&["sweep", "sweep.toml", "--policy", "xen-5"], 2, &["--policy"]),
+    (&["explain", "missing.toml"], 2, &["missing.toml", "No such file"]),
+    (&["explain", "binary.toml"], 2, &["binary.toml:2", "UTF-8"]),
+    (&["explain", "empty.json"], 2, &["empty.json", "not a run", "simulate --format json", "scenario"]),
+    (&["explain", "."], 2, &["without scenario.toml", "whimbrel sweep"]),
+    (&["explain", "--at", "-3s"], 2, &["--at", "-3s", "negative"]),
+    (&["explain", "--at", "noon"], 2, &["--at", "noon", "300ms"]),
+    (&["explain", "--at", "41"], 2, &["--at", "41"]),
+    (&["explain", "--policy", "xen"], 2, &["`xen`", "xen-5"]),
+    (&["explain", "--against", "xen"], 2, &["`xen`", "xen-5"]),
+    (&["explain", "--against", "gone.toml"], 2, &["gone.toml", "No such file"]),
+    (&["explain", "--against", "sweep.toml"], 2, &["sweep.toml", "`policy.preset` is missing"]),
+    (&["explain", "--seed", "three"], 2, &["three", "--seed"]),
+    (&["explain", "--set", "link.bandwith=1Gbit/s"], 2, &["link.bandwith", "link.bandwidth"]),
+    (&["explain", "sweep.toml", "--cell", "16"], 2, &["--cell 16", "16 cells", "from 0"]),
+    (&["explain", "sweep.toml", "--cell", "0", "--repetition", "3"], 2, &["--repetition 3", "3, counted"]),
+    (&["explain", "sweep.toml", "--repetition", "3"], 2, &["--cell"]),
+    (&["explain", "sweep.toml", "--cell", "1", "--seed", "1"], 2, &["--cell", "--seed"]),
     (&["validate"], 2, &["FILE.jsonl"]),
     (&["validate", "missing.jsonl"], 2, &["missing.jsonl", "No such file"]),
     (&["validate", "sweep.toml"], 2, &["sweep.toml:1", "measured migration"]),
@@ -208,6 +229,7 @@ fn every_wrong_command_line_is_refused_by_name_and_leaves_no_file() {
     let fresh = Fresh::new();
     fresh.write("sweep.toml", SMALL_SWEEP);
     fresh.write("empty.jsonl", "");
+    fresh.write("empty.json", "{}");
     fresh.write("nova.conf", "[libvirt]\nlive_migration_downtime = 50\n");
     fresh.write("kv.yaml", "allowPostCopy: true\nbandwidthPerMigration: 64MB\n");
     fresh.write("qemu.json", "{\"downtime-limit\": \"300ms\"}");

@@ -4,10 +4,16 @@
 //! where they are made; here it is tested that they arrive.
 
 mod bad_input;
+mod compare;
+mod explain;
+mod forecast;
 mod import;
 mod interrupt;
 mod output;
+mod pages;
 mod policies;
 mod run;
 mod simulate;
 mod sweep;
+mod trace;
+mod tune;

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::replacing::ReplaceError;
-pub use self::foresight::Outlook;
 use self::foresight::Foresight;
+pub use self::foresight::Outlook;
+pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{Reason, Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Reason, Until, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -69,8 +69,10 @@ pub struct Controller {
     progress: Progress,
     window: Window,
     last_harvest: Timestamp,
-    /// The standing answer to ticks of this round, and whether it may be reused.
-    standing: Option<Verdict>,
+    /// The last answer. Its adjustments are made.
+    last: Option<Verdict>,
+    /// Until when ticks of this round get the same one.
+    standing: Option<Until>,
     skipping: bool,
     /// What a policy that took over has yet to order.
     owed: Adjustments,
@@ -107,6 +109,7 @@ impl Controller {
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
+            last: None,
             standing: None,
             skipping: true,
             owed: Adjustments::default(),
@@ -158,6 +161,22 @@ impl Controller {
     /// What is known now.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// The policy's last answer, if it was asked; what it adjusted is left out.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.last.as_ref()
+    }
+
+    /// Until when every tick gets the same answer, so that nobody needs to report the ticks before; none if
+    /// the next one is to be asked.
+    pub fn holds_until(&self) -> Option<Until> {
+        self.standing.filter(|_| self.skipping)
+    }
+
+    /// Asks the policy at the next tick, whatever it said.
+    pub(crate) fn ask_at_the_next_tick(&mut self) {
+        self.standing = None;
     }
 
     /// What was observed and decided.
@@ -230,11 +249,11 @@ impl Controller {
         if sent.pending.0 == 0 {
             return None;
         }
-        if let Some(standing) = &self.standing
+        if let (Some(standing), Some(last)) = (&self.standing, &self.last)
             && self.skipping
-            && !standing.until.reached(&self.progress)
+            && !standing.reached(&self.progress)
         {
-            return Some(standing.clone());
+            return Some(last.clone());
         }
         Some(self.ask(Moment::Tick))
     }
@@ -292,8 +311,8 @@ impl Controller {
             self.progress.throttle = throttle;
         }
         // Only "go on" can be repeated unasked, and adjustments are made once.
-        let repeatable = verdict.decision == Decision::Continue;
-        self.standing = repeatable.then(|| Verdict { adjust: Adjustments::default(), ..verdict.clone() });
+        self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
+        self.last = Some(Verdict { adjust: Adjustments::default(), ..verdict.clone() });
         verdict
     }
 

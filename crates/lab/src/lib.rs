@@ -1,12 +1,20 @@
 //! The laboratory: scenarios, runs, tables, charts, reports, and validation against measured migrations.
 //!
-//! Data flows one way: a [`scenario`] becomes simulator setups, a run becomes a [`result`] record, records
-//! become tables, [`chart`]s and a [`report`]. [`validate`] takes measured migrations in place of a
-//! scenario, [`import`] real settings as a policy; [`workloads`] are the built-in scenarios, [`outcome`] and [`stats`]
-//! how runs are judged. Nothing here decides anything about a migration.
+//! Data flows one way: a [`scenario`] becomes simulator setups, a run becomes a [`result`] record, records become
+//! tables, [`chart`]s and [`page`]s. Nothing here decides anything about a migration.
+//!
+//! * where runs come from: [`scenario`], [`workloads`] (the built-in ones), [`import`] (real settings as a policy),
+//!   [`mod@trace`] (what a guest wrote);
+//! * what is done with them: [`sweep`], [`compare`], [`explain`], [`tune`], [`forecast`], [`validate`] (against
+//!   measured migrations);
+//! * how they are judged: [`outcome`], [`stats`];
+//! * how they are told: [`result`], [`table`], [`chart`], [`page`], [`report`], [`output`].
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod compare;
+pub mod explain;
+pub mod forecast;
 pub mod import;
 pub mod intents;
 pub mod outcome;
@@ -19,5 +27,6 @@ pub mod stats;
 pub mod sweep;
 pub mod table;
 pub mod trace;
+pub mod tune;
 pub mod validate;
 pub mod workloads;

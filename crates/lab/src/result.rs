@@ -9,7 +9,7 @@ use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
 use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
 use whimbrel_core::units::{Bandwidth, PageRate};
-use whimbrel_sim::{Encoding, Run};
+use whimbrel_sim::{Encoding, NearThreshold, Run};
 
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +54,9 @@ pub struct MigrationRecord {
     pub unchanged_pages: u64,
     /// What encoding pages came to, and the CPU time of sending.
     pub encoding: EncodingRecord,
+    /// In a fluid simulation, the decision that hung on chance the most, if any did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_threshold: Option<NearThresholdRecord>,
     /// The rounds; left out where only totals are wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub round: Vec<RoundRecord>,
@@ -81,6 +84,23 @@ pub struct PostCopyRecord {
     pub missing_pages: u64,
     /// Pages that it asked for.
     pub requests: u64,
+}
+
+/// A decision of a fluid simulation that hung on chance: of exact runs some go on for a round more there.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct NearThresholdRecord {
+    /// In which round.
+    pub round: u32,
+    /// Pages that were pending.
+    pub pending_pages: u64,
+    /// How far from the rule's threshold that was, in standard deviations of the number of pages.
+    pub deviations: f64,
+}
+
+impl NearThresholdRecord {
+    fn of(near: &NearThreshold) -> Self {
+        Self { round: near.round, pending_pages: near.pending.0, deviations: near.deviations }
+    }
 }
 
 /// What encoding pages came to.
@@ -223,6 +243,7 @@ impl MigrationRecord {
             post_copy: report.post_copy.as_ref().map(PostCopyRecord::of).unwrap_or_default(),
             unchanged_pages: run.unchanged_pages.0,
             encoding: EncodingRecord::of(&run.encoding),
+            near_threshold: run.near_threshold.as_ref().map(NearThresholdRecord::of),
             round: report.rounds.iter().map(RoundRecord::of).collect(),
         }
     }

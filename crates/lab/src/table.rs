@@ -4,6 +4,7 @@
 //! only sentences, so that they read well in a narrow terminal; nothing here asks how wide it is.
 
 pub mod csv;
+mod explanation;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use whimbrel_core::policy::presets::{self, PresetInfo};
 use whimbrel_core::units::{ByteCount, duration};
 
+pub use self::explanation::explanation;
 use crate::result::{EtaRecord, MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
@@ -226,9 +228,9 @@ fn outlook(progress: f64, eta: EtaRecord) -> String {
         Some(high) => format!("{low} to {}", milliseconds(Some(high))),
         None => format!("{low} or more"),
     };
-    let left = eta.remaining_ms.map_or_else(|| "no end in sight".to_owned(), |left| {
-        format!("{} left", milliseconds(Some(left)))
-    });
+    let left = eta
+        .remaining_ms
+        .map_or_else(|| "no end in sight".to_owned(), |left| format!("{} left", milliseconds(Some(left))));
     format!("at its start {:.0} % done, {left} ({range})", progress * 100.0)
 }
 
@@ -351,6 +353,16 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
     say("outcome", &format!("{}, {converged}", record.outcome));
     if !record.why.is_empty() {
         say("why", &record.why);
+    }
+    if let Some(near) = &record.near_threshold {
+        say(
+            "chance",
+            &format!(
+                "in round {} the {} pages pending were {:.1} standard deviations from the threshold: of exact \
+                 runs some go on for a round more there",
+                near.round, near.pending_pages, near.deviations
+            ),
+        );
     }
     text
 }

@@ -1,13 +1,12 @@
-//! The committed inputs of the fuzz target `scenario`, replayed. What a fuzzer found once stays found: its
-//! input goes into `fuzz/corpus/scenario`, under a name that says what it is.
+//! The committed inputs of the fuzz targets `scenario` and `trace`, replayed. What a fuzzer found once stays found:
+//! its input goes into the target's folder in `fuzz/corpus`, under a name that says what it is.
 
 use std::path::Path;
 
-use whimbrel_lab::scenario::check;
+use whimbrel_lab::{scenario, trace};
 
-#[test]
-fn every_committed_input_is_read_or_refused() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/scenario");
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut replayed = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
@@ -17,4 +16,14 @@ fn every_committed_input_is_read_or_refused() {
         replayed += 1;
     }
     assert!(replayed >= 10, "only {replayed} inputs in {}", folder.display());
+}
+
+#[test]
+fn every_committed_scenario_is_read_or_refused() {
+    replay("scenario", scenario::check);
+}
+
+#[test]
+fn every_committed_trace_is_read_or_refused() {
+    replay("trace", trace::check);
 }

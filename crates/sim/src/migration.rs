@@ -24,6 +24,7 @@ use whimbrel_core::units::{Pages, Timestamp};
 pub use self::simulation::Simulation;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, Fidelity, GuestConfig, HostConfig, LinkConfig};
+use crate::fluid::{self, NearThreshold};
 use crate::guest::{Guest, Lost};
 
 /// What this ground can do.
@@ -112,6 +113,8 @@ pub struct Run {
     pub commit_as_told: Option<Duration>,
     /// From the pause until the network knows the guest's new place and the guest does something there.
     pub unreachable: Option<Duration>,
+    /// In a fluid simulation: the decision that hung on chance the most, if any did.
+    pub near_threshold: Option<NearThreshold>,
     /// Events and decisions, if they were recorded.
     pub journal: Journal,
     /// Whether anything of the migration was left at the source: tracking or a throttle.
@@ -171,6 +174,9 @@ impl From<MachineError> for SimError {
 ///
 /// [`SimError`] if it can't be simulated. A migration that fails is a [`Run`].
 pub fn simulate(setup: &Setup) -> Result<Run, SimError> {
+    if setup.fidelity == Fidelity::Fluid {
+        return fluid::simulate(setup);
+    }
     Simulation::new(setup)?.finish()
 }
 

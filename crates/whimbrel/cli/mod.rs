@@ -5,11 +5,17 @@
 //! reader that closes the pipe has seen enough: that is no failure.
 
 mod args;
+mod compare;
+mod explain;
 mod failure;
+mod forecast;
 mod interrupt;
+mod pages;
 mod policies;
 mod simulate;
 mod sweep;
+mod trace;
+mod tune;
 mod validate;
 
 use std::io::{self, Write as _};
@@ -28,9 +34,16 @@ pub(crate) fn main() -> ExitCode {
     };
     let result = match args.command {
         Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
+        Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
+        Command::Compare(args) => compare::Comparing::ready(args).and_then(compare::Comparing::run),
+        Command::Forecast(args) => forecast::Forecasting::ready(&args).and_then(forecast::Forecasting::run),
+        Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
         Command::Policies(args) => policies::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,26 @@ pub(super) struct Instead {
     after: Option<String>,
 }
 
+impl Instead {
+    /// A preset and a seed.
+    pub(super) fn of(policy: Option<&str>, seed: Option<u64>) -> Self {
+        Self {
+            policy: None,
+            before: policy.map(|name| format!("policy.preset={name}")),
+            after: seed.map(|seed| format!("run.seed={seed}")),
+        }
+    }
+
+    /// Changes a scenario so, and by the overrides that were typed.
+    pub(super) fn change(&self, scenario: &mut Scenario, overrides: &[String]) -> Result<(), ScenarioError> {
+        if let Some(imported) = &self.policy {
+            scenario.replace_policy(&imported.policy(), &imported.names())?;
+        }
+        let overrides: Vec<&String> = self.before.iter().chain(overrides).chain(&self.after).collect();
+        if overrides.is_empty() { Ok(()) } else { scenario.apply_overrides(&overrides) }
+    }
+}
+
 /// Reads the scenario that was asked for, or the built-in one of this name.
 pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) -> Result<Scenario, Failure> {
     let read = || -> Result<Scenario, ScenarioError> {
@@ -31,14 +51,9 @@ pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) ->
             Some(file) => workloads::open(file)?,
             None => Scenario::builtin(builtin)?,
         };
-        if let Some(imported) = &instead.policy {
-            scenario.replace_policy(&imported.policy(), &imported.names())?;
-        }
-        let overrides: Vec<&String> =
-            instead.before.iter().chain(&args.overrides).chain(&instead.after).collect();
-        if !overrides.is_empty() {
-            scenario.apply_overrides(&overrides)?;
-        }
+        let fidelity = args.fidelity.map(|fidelity| fidelity.as_override().to_owned());
+        let overrides: Vec<String> = fidelity.into_iter().chain(args.overrides.iter().cloned()).collect();
+        instead.change(&mut scenario, &overrides)?;
         Ok(scenario)
     };
     read().map_err(Failure::bad_input)
@@ -46,6 +61,7 @@ pub(super) fn scenario(args: &ScenarioArgs, builtin: &str, instead: &Instead) ->
 
 /// A migration that is ready to be run.
 pub(super) struct Simulation {
+    scenario: String,
     setup: Setup,
     inner: whimbrel_sim::Setup,
     format: SimulateFormat,
@@ -59,6 +75,8 @@ struct Told<'a> {
     /// What the preset leaves out of the product whose name it bears.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_approximate: Option<&'static str>,
+    /// The scenario with every default, to make or explain the run again.
+    scenario: &'a str,
     #[serde(flatten)]
     record: &'a MigrationRecord,
 }
@@ -78,7 +96,7 @@ impl Simulation {
         let mut inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
         inner.outlook = true;
         let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
-        Ok(Self { setup, inner, format: args.format, plot })
+        Ok(Self { scenario: scenario.to_toml(), setup, inner, format: args.format, plot })
     }
 
     /// Runs and tells it.
@@ -96,7 +114,8 @@ impl Simulation {
             SimulateFormat::Json => {
                 let policy_approximate =
                     presets::find(&self.setup.policy.preset).and_then(|preset| preset.approximate);
-                let told = Told { policy: &self.setup.policy, policy_approximate, record: &record };
+                let scenario = &self.scenario;
+                let told = Told { policy: &self.setup.policy, policy_approximate, scenario, record: &record };
                 serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
             }
         })
@@ -112,11 +131,7 @@ fn instead(args: &SimulateArgs) -> Result<Instead, Failure> {
     if let Some(name) = args.policy.as_ref().filter(|name| presets::find(name).is_none()) {
         return Err(unknown(name));
     }
-    Ok(Instead {
-        policy,
-        before: args.policy.as_ref().map(|name| format!("policy.preset={name}")),
-        after: args.seed.map(|seed| format!("run.seed={seed}")),
-    })
+    Ok(Instead { policy, ..Instead::of(args.policy.as_deref(), args.seed) })
 }
 
 /// What the chart draws of a migration.

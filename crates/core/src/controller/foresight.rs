@@ -130,9 +130,11 @@ impl Foresight {
         let others = GUESTS.map(end);
         let known = others.iter().copied().chain([remaining]).flatten();
         let soonest = known.clone().min().unwrap_or(Duration::ZERO).as_secs_f64();
-        let latest = others.iter().copied().chain([remaining]).try_fold(Duration::ZERO, |latest, end| {
-            Some(latest.max(end?))
-        });
+        let latest = others
+            .iter()
+            .copied()
+            .chain([remaining])
+            .try_fold(Duration::ZERO, |latest, end| Some(latest.max(end?)));
         let middle = remaining.map(|time| time.as_secs_f64());
         let [down, up] = if progress.round == 1 { WIDER_AT_FIRST } else { WIDER };
         let least = |side: usize, middle: f64| LEAST[side] * middle + LEAST_SECONDS;

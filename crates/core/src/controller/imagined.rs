@@ -59,7 +59,7 @@ impl Imagined {
             journal: Journal::off(),
             foresight: None,
             outlook: None,
-            standing: controller.standing.clone(),
+            last: controller.last.clone(),
             ..*controller
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
@@ -102,7 +102,9 @@ impl Imagined {
             return 0.0;
         }
         let window = now.since(self.controller.last_harvest);
-        let Some(expected) = self.world.curve.expect(window.mul_f64(pace(progress.throttle))) else { return 0.0 };
+        let Some(expected) = self.world.curve.expect(window.mul_f64(pace(progress.throttle))) else {
+            return 0.0;
+        };
         let spread = expected.spread.hypot(CHANCE);
         let pages = expected.pages * (self.world.deviation * spread).exp();
         let held = match progress.throttle {
@@ -136,7 +138,8 @@ impl Imagined {
                 let until = standing.until;
                 let by_time = until.at.since(self.now).as_secs_f64();
                 let by_pages = (self.pending - until.pending.as_f64()) / rate;
-                let first = if until.reached(&self.controller.progress) { 0.0 } else { by_time.min(by_pages) };
+                let first =
+                    if until.reached(&self.controller.progress) { 0.0 } else { by_time.min(by_pages) };
                 ((first / tick).ceil().max(1.0) * tick).min(whole)
             }
             _ => whole,

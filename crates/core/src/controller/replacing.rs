@@ -67,6 +67,7 @@ impl Controller {
         self.progress.bandwidth = shadow.progress.bandwidth;
         let owed = ordered.beyond(in_force);
         // With something to order it must be asked, even where its answer can't have changed.
+        self.last = shadow.last;
         self.standing = shadow.standing.filter(|_| owed.is_empty());
         self.owed = owed;
         let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -118,6 +119,7 @@ impl Watching {
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
+            last: None,
             standing: None,
             skipping: watched.skipping,
             owed: Adjustments::default(),

@@ -1,6 +1,6 @@
 //! The list of rounds as it grows during a migration.
 
-use crate::controller::{Outlook, Harvested, Transmitted};
+use crate::controller::{Harvested, Outlook, Transmitted};
 use crate::policy::Verdict;
 use crate::report::{Decided, RoundReport};
 use crate::throttle::Throttle;

@@ -9,6 +9,7 @@ mod ending;
 mod post_copy;
 mod replacing;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
 use crate::controller::{Controller, Harvested, Transmitted};
-use crate::dirty::{Backlog, Gate};
-use crate::policy::{Decision, Gate as GateRule, SwitchoverWhen, Verdict};
+use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
+use crate::policy::{Decision, Gate as GateRule, Reason, SwitchoverWhen, Verdict};
 use crate::progress::Moment;
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
@@ -42,11 +43,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// Every end but a commit leaves the guest running here, tracking off and the throttle gone.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct Source<S = PageSet> {
     phase: SourcePhase,
     configuration: Configuration,
     controller: Controller,
-    backlog: Backlog,
+    backlog: Backlog<S>,
     handoff: SourceHandoff,
     duties: Duties,
     patience: Duration,
@@ -84,15 +85,48 @@ struct Duties {
 #[derive(Clone, Debug)]
 struct Ending {
     outcome: Outcome,
-    why: String,
+    why: Why,
     forced: bool,
     at: Option<Timestamp>,
+}
+
+/// Why it ended; put into words only when somebody wants to read it.
+#[derive(Clone, Debug)]
+enum Why {
+    Words(Cow<'static, str>),
+    /// A rule of the policy, which had paused the guest before or had not.
+    Rule(Reason, bool),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Words(words) => f.write_str(words),
+            Self::Rule(reason, false) => reason.fmt(f),
+            Self::Rule(reason, true) => write!(f, "{reason}; the policy had paused the guest before"),
+        }
+    }
 }
 
 impl Source {
     /// A source that has done nothing yet.
     pub fn new(configuration: Configuration, controller: Controller) -> Self {
         let backlog = Backlog::new(&configuration.layout);
+        Self::with(backlog, configuration, controller)
+    }
+}
+
+impl Source<Expected> {
+    /// A source that has done nothing yet and will know only how many pages are expected to be pending and
+    /// in flight: for simulations of that fidelity. For everything else it is the same machine.
+    pub fn expecting(configuration: Configuration, controller: Controller) -> Self {
+        let backlog = Backlog::expecting(configuration.layout.pages());
+        Self::with(backlog, configuration, controller)
+    }
+}
+
+impl<S: Stock> Source<S> {
+    fn with(backlog: Backlog<S>, configuration: Configuration, controller: Controller) -> Self {
         let controller = controller.with_vcpus(configuration.vcpus);
         Self {
             phase: SourcePhase::Idle,
@@ -130,18 +164,24 @@ impl Source {
     }
 
     /// What is pending and in flight; the driver sends from it and harvests into it.
-    pub fn backlog_mut(&mut self) -> &mut Backlog {
+    pub fn backlog_mut(&mut self) -> &mut Backlog<S> {
         &mut self.backlog
     }
 
     /// What is pending and in flight.
-    pub fn backlog(&self) -> &Backlog {
+    pub fn backlog(&self) -> &Backlog<S> {
         &self.backlog
     }
 
     /// Statistics, policy and journal.
     pub fn controller(&self) -> &Controller {
         &self.controller
+    }
+
+    /// Has the policy asked at the next tick, even if its last answer still holds: for drivers that make many
+    /// ticks as one where nothing changes, and have seen something change.
+    pub fn ask_at_the_next_tick(&mut self) {
+        self.controller.ask_at_the_next_tick();
     }
 
     /// Who may run the guest, as far as this side knows.
@@ -340,11 +380,11 @@ impl Source {
     fn start(&mut self, now: Timestamp) {
         self.stopwatch.started = now;
         if let Some(reason) = self.controller.refusal() {
-            self.end(Outcome::Aborted, &format!("refused before the start: {reason}"));
+            self.end(Outcome::Aborted, format!("refused before the start: {reason}"));
             return self.settle(now);
         }
         self.phase = SourcePhase::Connecting;
-        let configuration = self.configuration.clone();
+        let configuration = Box::new(self.configuration.clone());
         self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
         self.await_answer(now);
     }
@@ -379,7 +419,7 @@ impl Source {
                 self.actions.push_back(SourceAction::StartTracking);
             }
             Message::Refuse { reason } if self.phase == SourcePhase::Connecting => {
-                self.end(Outcome::Refused, &format!("the destination refused: {reason}"));
+                self.end(Outcome::Refused, format!("the destination refused: {reason}"));
             }
             Message::Acknowledge { round } => self.acknowledged(now, round)?,
             Message::Request { page } => self.requested(page),
@@ -490,11 +530,8 @@ impl Source {
             },
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
-                let mut why = verdict.reason.to_string();
-                if self.controller.progress().paused {
-                    why.push_str("; the policy had paused the guest before");
-                }
-                self.end_with(Outcome::Completed, &why, forced);
+                let why = Why::Rule(verdict.reason.clone(), self.controller.progress().paused);
+                self.end_with(Outcome::Completed, why, forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
@@ -505,9 +542,9 @@ impl Source {
                     self.pause(now);
                 }
             }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, &verdict.reason.to_string()),
+            Decision::Abort => self.give_up(now, Outcome::Aborted, Why::Rule(verdict.reason.clone(), false)),
             Decision::PostCopy => {
-                self.end_with(Outcome::Completed, &verdict.reason.to_string(), true);
+                self.end_with(Outcome::Completed, Why::Rule(verdict.reason.clone(), false), true);
                 self.post_copy = Some(PostCopy::default());
                 self.pause(now);
             }

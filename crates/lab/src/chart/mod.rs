@@ -14,12 +14,14 @@
 
 mod axis;
 mod bars;
+mod branching;
 mod colour;
 mod heatmap;
 mod line;
 mod panels;
 mod scale;
 mod scatter;
+mod sheet;
 mod stack;
 mod strip;
 mod style;
@@ -32,6 +34,7 @@ mod tests;
 
 pub use axis::{GridAxis, GridValues};
 pub use bars::{Bar, BarChart};
+pub use branching::{Branching, Compared, Course, CourseDecision};
 pub use colour::{ColourScale, Palette};
 pub use heatmap::{HeatCell, HeatMap, Reference};
 pub use line::{Dot, LineAxis, LineChart, Series, swatch};
@@ -39,6 +42,7 @@ pub use panels::HeatMaps;
 pub use scale::ScaleKind;
 pub(crate) use scale::usable;
 pub use scatter::{Candidate, Estimate, ParetoChart};
+pub use sheet::sheet;
 pub use stack::{Stack, StackChart};
 pub use strip::{Strip, StripChart};
 pub use style::page_css;

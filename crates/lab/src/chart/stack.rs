@@ -2,7 +2,7 @@
 
 use super::axis::draw_ticks_below;
 use super::scale::{Scale, ScaleKind, usable};
-use super::style::series_class;
+use super::style::{self, series_class};
 use super::svg::{Anchor, Area, Canvas, Svg, Texture, fitted, text_width};
 use super::unit::Unit;
 
@@ -156,5 +156,6 @@ impl StackChart {
 
 fn draw_part(svg: &mut Svg, area: Area, part: usize, tooltip: &str) {
     svg.rect(area, &format!("bar {}", series_class(part)), tooltip);
-    svg.texture(area, Texture::of(part));
+    // The texture moves on when the colours begin again.
+    svg.texture(area, Texture::of(part + part / style::SERIES));
 }

@@ -38,6 +38,7 @@ const CHART_CSS: &str = "\
 .chart text.title{font-size:15px;font-weight:600;fill:var(--ink)}\
 .chart text.name{fill:var(--ink)}\
 .chart text.small{font-size:11px}\
+.chart text.over{paint-order:stroke;stroke:var(--paper);stroke-width:3;stroke-linejoin:round}\
 .chart text.strong{fill:var(--ink);font-weight:600}\
 .chart rect{shape-rendering:crispEdges}\
 .chart .grid{stroke:var(--grid);fill:none}\
@@ -53,11 +54,12 @@ const CHART_CSS: &str = "\
 .chart .pause{fill:var(--pause)}\
 .chart .curve{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round;stroke:var(--c)}\
 .chart .thin{stroke-width:.7}\
+.chart .branch{fill:none;stroke-width:1.2;stroke-linejoin:round;stroke:var(--c)}\
 .chart .mark{stroke:var(--c);fill:var(--c);stroke-width:1.5}\
 .chart .hollow{fill:var(--paper)}\
 .chart .shade{fill:var(--c);opacity:.16}\
 .chart .bar{fill:var(--c)}\
-.chart .texture{stroke:var(--paper);stroke-width:1.6;opacity:.75;fill:none}\
+.chart .texture{stroke:var(--paper);stroke-width:1.3;opacity:.55;fill:none}\
 .chart .span{stroke:var(--c);stroke-width:2;fill:none}\
 .chart .wide{stroke:var(--c);stroke-width:7;opacity:.45;fill:none}\
 .chart .front{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3;fill:none}\

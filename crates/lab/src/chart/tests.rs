@@ -93,6 +93,98 @@ fn timeline(rounds: &[(f64, f64, f64)], text: &str) -> Timeline {
     }
 }
 
+fn branching(points: &[(f64, f64)], fork: f64, text: &str) -> Branching {
+    let course = |compared, failed: bool, from: usize| Course {
+        name: text.to_owned(),
+        compared,
+        curve: points.iter().copied().skip(from).collect(),
+        ended_ms: points.last().map_or(f64::NAN, |point| point.0 + 5.0),
+        failed: failed.then(|| text.to_owned()),
+        downtime_ms: points.first().map_or(f64::NAN, |point| point.1),
+        lost_vcpu_s: points.last().map_or(f64::INFINITY, |point| point.1),
+        tooltip: text.to_owned(),
+    };
+    let decided = points.iter().map(|(at, pending)| CourseDecision {
+        at_ms: *at,
+        pending: *pending,
+        needed: (*pending > 1.0).then_some(*at),
+        last: *at > fork,
+        tooltip: text.to_owned(),
+    });
+    Branching {
+        title: text.to_owned(),
+        subtitle: text.to_owned(),
+        happened: course(Compared::Happened, false, 0),
+        decisions: decided.collect(),
+        fork_ms: Some(fork),
+        fork: text.to_owned(),
+        branches: vec![
+            course(Compared::Better, false, 1),
+            course(Compared::Completes, true, 2),
+            course(Compared::Worse, false, 0),
+        ],
+    }
+}
+
+fn stacks(rows: &[(f64, f64)], text: &str, shares: bool) -> StackChart {
+    StackChart {
+        title: text.to_owned(),
+        description: text.to_owned(),
+        unit: Unit::Milliseconds,
+        parts: vec![text.to_owned(), "save".to_owned()],
+        rows: rows.iter().map(|(a, b)| Stack { label: text.to_owned(), parts: vec![*a, *b] }).collect(),
+        shares,
+        width: 500.0,
+    }
+}
+
+fn strips(rows: &[(f64, f64)], text: &str) -> StripChart {
+    let rows = rows.iter().map(|(a, b)| Strip {
+        label: text.to_owned(),
+        quantiles: Some([*a, *a, *b, *b, *b]),
+        style: 2,
+        remark: text.to_owned(),
+    });
+    StripChart {
+        title: text.to_owned(),
+        description: text.to_owned(),
+        unit: Unit::Milliseconds,
+        rows: rows
+            .chain([Strip { label: text.to_owned(), quantiles: None, style: 9, remark: String::new() }])
+            .collect(),
+        width: 500.0,
+    }
+}
+
+fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
+    let axis = |unit| LineAxis { label: text.to_owned(), unit, kind, cover: Vec::new() };
+    let candidates = points.iter().enumerate().map(|(at, (x, y))| Candidate {
+        name: text.to_owned(),
+        x: Estimate { value: *x, interval: Some((*y, *x)) },
+        y: Estimate { value: *y, interval: None },
+        style: at,
+        front: at % 2 == 0,
+    });
+    ParetoChart {
+        title: text.to_owned(),
+        description: text.to_owned(),
+        x: axis(Unit::Milliseconds),
+        y: axis(Unit::VcpuSeconds),
+        candidates: candidates.collect(),
+        size: Size::new(560.0, 400.0),
+    }
+}
+
+fn maps(map: HeatMap, text: &str) -> HeatMaps {
+    HeatMaps {
+        title: text.to_owned(),
+        subtitle: text.to_owned(),
+        colours: map.colours.clone(),
+        maps: vec![(text.to_owned(), map.clone()), ("b".to_owned(), map)],
+        columns: 2,
+    }
+}
+
 fn all_with(text: &str) -> Vec<String> {
     let names = GridValues::Names(vec![text.to_owned(), "b".to_owned()]);
     let bars = vec![Bar { label: text.to_owned(), value: Some(3.0), style: 9, tooltip: text.to_owned() }];
@@ -110,7 +202,12 @@ fn all_with(text: &str) -> Vec<String> {
                 heat_map(&[1e6, 1e7, 1e8], names.clone(), &[1.0, 2.0, f64::NAN], text).render(canvas),
                 line_chart(&[(1.0, 2.0), (2.0, 1.0)], ScaleKind::Log, text).render(canvas),
                 timeline(&[(0.0, 50.0, 9.0), (50.0, 50.0, 4.0)], text).render(canvas),
+                branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, text).render(canvas),
                 bars.render(canvas),
+                stacks(&[(3.0, 2.0), (0.0, 0.0)], text, false).render(canvas),
+                strips(&[(3.0, 20.0)], text).render(canvas),
+                pareto(&[(3.0, 20.0), (2.0, 30.0), (9.0, 90.0)], ScaleKind::Log, text).render(canvas),
+                maps(heat_map(&[1e6, 1e7], names.clone(), &[1.0, 2.0], text), text).render(canvas),
             ]
         })
         .collect()
@@ -133,6 +230,61 @@ fn a_file_stands_alone_and_a_page_chart_brings_no_style() {
         assert_eq!(svg.contains("fill=\"#ffffff\""), svg.contains("xmlns"), "only a file has a background");
         assert_eq!(svg.matches("http").count(), svg.matches("xmlns=\"http").count());
     }
+}
+
+#[test]
+fn every_chart_has_a_name_and_says_what_it_shows() {
+    for svg in all_with("plain") {
+        assert!(svg.contains("role=\"img\" aria-label=\"plain"), "{svg}");
+        // The timeline's name says it all.
+        assert!(svg.contains("><desc>") || svg.contains("aria-label=\"plain: plain\""), "{svg}");
+    }
+    let svg = strips(&[(3.0, 20.0)], "xen-5").render(Canvas::Page);
+    assert!(svg.contains("xen-5: median 20 ms, half between 3 ms and 20 ms"), "{svg}");
+}
+
+#[test]
+fn parts_of_a_bar_differ_in_colour_or_texture() {
+    let parts = 12;
+    let chart = StackChart {
+        parts: (0..parts).map(|at| at.to_string()).collect(),
+        rows: vec![Stack { label: "row".to_owned(), parts: vec![10.0; parts] }],
+        width: 900.0,
+        ..stacks(&[], "", false)
+    };
+    let svg = chart.render(Canvas::Page);
+    let key = svg.split("<text").next().unwrap_or_default();
+    assert!(key.contains("bar s0"));
+    assert!(svg.matches("class=\"texture\"").count() >= parts, "key and bars");
+}
+
+#[test]
+fn shares_fill_the_whole_width() {
+    let widths = |shares| {
+        let svg = stacks(&[(1.0, 1.0), (100.0, 100.0)], "t", shares).render(Canvas::Page);
+        let bars = svg.split("<rect ").filter(|rect| rect.contains("height=\"18\""));
+        let widths =
+            bars.filter_map(|rect| rect.split("width=\"").nth(1)?.split('"').next()?.parse::<f64>().ok());
+        widths.collect::<Vec<f64>>()
+    };
+    let (sizes, shares) = (widths(false), widths(true));
+    assert_eq!((sizes.len(), shares.len()), (4, 4));
+    assert!(sizes[2] > 50.0 * sizes[0], "{sizes:?}");
+    assert!((shares[2] - shares[0]).abs() < 0.2, "{shares:?}");
+}
+
+#[test]
+fn the_front_is_drawn_full_and_in_steps() {
+    let svg = pareto(&[(1.0, 9.0), (5.0, 8.0), (4.0, 2.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    assert_eq!(svg.matches("class=\"mark s").count(), 2);
+    assert_eq!(svg.matches("class=\"mark hollow s").count(), 1);
+    let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
+    // From above down to the first corner, along, down to the second, along to the edge.
+    assert_eq!(front.matches('L').count(), 4, "{front}");
+    // A full mark that is on the front for a third measure is not joined.
+    let svg = pareto(&[(1.0, 2.0), (5.0, 8.0), (4.0, 3.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
+    assert_eq!(front.matches('L').count(), 2, "{front}");
 }
 
 #[test]
@@ -165,6 +317,38 @@ fn many_rounds_share_bars() {
     assert_well_formed(&svg);
 }
 
+#[test]
+fn branches_that_come_to_the_same_share_a_row_and_many_rows_are_summed_up() {
+    let mut chart = branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, "own");
+    let mut other = chart.branches[0].clone();
+    other.name = "alike".to_owned();
+    chart.branches.push(other);
+    assert!(chart.render(Canvas::Page).contains("own, alike"));
+    for at in 0..40 {
+        let other = Course { downtime_ms: f64::from(at) + 0.5, ..chart.branches[0].clone() };
+        chart.branches.push(other);
+    }
+    // What happened and three branches have rows besides.
+    assert!(chart.render(Canvas::Page).contains("and 18 more"));
+}
+
+#[test]
+fn a_branch_that_outlasts_all_others_does_not_squeeze_them() {
+    let mut chart = branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, "own");
+    let closer = |chart: &Branching| {
+        let svg = chart.render(Canvas::Page);
+        svg.split("From 11 ms on").nth(1).expect("an enlarged part").to_owned()
+    };
+    assert!(!closer(&chart).contains("10 s"));
+    chart.branches[1].ended_ms = 20_000.0;
+    for _ in 0..4 {
+        chart.branches.push(chart.branches[0].clone());
+    }
+    let drawn = closer(&chart);
+    let axis = drawn.split("time since the start").next().expect("an axis");
+    assert!(!axis.contains("20 s") && !axis.contains("15 s"), "{axis}");
+}
+
 proptest! {
     /// Whatever the numbers are, a chart is drawn and is well formed.
     #[test]
@@ -187,8 +371,14 @@ proptest! {
         drawn.total_ms = pause;
         drawn.ledger.push(("x".to_owned(), pause));
         assert_well_formed(&drawn.render(Canvas::Page));
+        assert_well_formed(&branching(&points, pause, "t").render(Canvas::Standalone));
         let bars = points.iter().map(|(x, _)| Bar { label: "b".to_owned(), value: Some(*x), style: 0, tooltip: String::new() });
         let bars = BarChart { title: String::new(), description: String::new(), unit: Unit::Bytes, bars: bars.collect(), width: pause };
         assert_well_formed(&bars.render(Canvas::Page));
+        for shares in [true, false] {
+            assert_well_formed(&stacks(&points, "t", shares).render(Canvas::Page));
+        }
+        assert_well_formed(&strips(&points, "t").render(Canvas::Page));
+        assert_well_formed(&pareto(&points, kind, "t").render(Canvas::Page));
     }
 }

@@ -156,10 +156,12 @@ pub fn learned(setup: &Setup) -> Result<HostPair, SimError> {
     let Some(policy) = policy else { return Ok(HostPair::default()) };
     let mut earlier = whimbrel_sim::Setup::new(guest, policy);
     earlier.host = setup.host.clone();
-    earlier.link = LinkConfig { changes: Vec::new(), outages: Vec::new(), lost_at: None, ..setup.link.clone() };
+    earlier.link =
+        LinkConfig { changes: Vec::new(), outages: Vec::new(), lost_at: None, ..setup.link.clone() };
     earlier.journal = false;
     let run = whimbrel_sim::simulate(&earlier)?;
-    let mut host = HostPair { fixed: Duration::ZERO, harvest: Duration::ZERO, state: ByteCount(0), bandwidth: None };
+    let mut host =
+        HostPair { fixed: Duration::ZERO, harvest: Duration::ZERO, state: ByteCount(0), bandwidth: None };
     host.learn(&run.report, setup.guest.page_size);
     Ok(host)
 }

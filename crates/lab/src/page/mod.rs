@@ -27,7 +27,7 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// The digest of [`SCRIPT`], the only one that the page's policy lets run. `ci/report` finds it out in a browser,
 /// and names the right one.
-const SCRIPT_DIGEST: &str = "sha256-rzFls8ZmTUUlEsuDkR5HGYD/14eur7wIA6eKcKiO+iI=";
+const SCRIPT_DIGEST: &str = "sha256-VIySOUX4fzPHk1WkzIhQmXqIagn83cP6YuSH3YyI+FQ=";
 
 /// One page in the making.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -180,10 +180,11 @@ pub fn figure(class: &str, name: &str, drawing: &str) -> Markup {
     all.within("figure", &class)
 }
 
-/// Figures side by side; `large` ones two in a row where there is room.
-pub fn panels(large: bool, figures: impl IntoIterator<Item = Markup>) -> Markup {
+/// Figures side by side, four or so in a row; two if `class` is `large`, three if it is `middle`.
+pub fn panels(class: &str, figures: impl IntoIterator<Item = Markup>) -> Markup {
     let all: Markup = figures.into_iter().collect();
-    all.within("div", if large { " class=\"panels large\"" } else { " class=\"panels\"" })
+    let gap = if class.is_empty() { "" } else { " " };
+    all.within("div", &format!(" class=\"panels{gap}{class}\""))
 }
 
 /// The signs of series with their names; `None` is the dashed line.

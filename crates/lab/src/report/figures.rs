@@ -6,8 +6,8 @@ use super::frontier::line_rate_points;
 use super::grid::{Grid, Group, Metric, converges, unit_of, value_text};
 use super::tables::outcomes;
 use crate::chart::{
-    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, LineAxis, LineChart, Reference, ScaleKind,
-    Series, Size, Unit,
+    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, HeatMaps, LineAxis, LineChart, Reference,
+    ScaleKind, Series, Size, Unit,
 };
 use crate::page::{Markup, Section, figure, folded, heading, panels};
 
@@ -80,6 +80,33 @@ pub(super) fn maps(grid: &Grid<'_>) -> Vec<Section> {
     out.into_iter().map(|(id, metric, intro, body)| Section::new(id, metric.name(), intro, body)).collect()
 }
 
+/// The downtime's maps as one drawing; none unless there are two axes with numbers.
+pub(super) fn downtime_maps(grid: &Grid<'_>) -> Option<HeatMaps> {
+    let (x, y) = (grid.axis(grid.x)?, grid.axis(grid.y)?);
+    let metric = Metric::Downtime;
+    let colours = colours(grid, metric);
+    let groups = grid.groups();
+    let maps = groups.iter().map(|group| {
+        let name = if group.name.is_empty() { "all runs" } else { &group.name };
+        (name.to_owned(), map(grid, group, metric, &colours))
+    });
+    let theory =
+        if line_rate_points(grid).is_empty() { "" } else { "; dashed: the link carries just the dirty rate" };
+    let held = match grid.held().as_str() {
+        "" => String::new(),
+        held => format!("; {held}"),
+    };
+    Some(HeatMaps {
+        title: format!("{} over {} and {}", metric.name(), x.label, y.label),
+        subtitle: format!(
+            "Outlined: at least half of the runs converge{theory}; hatched: none completed{held}"
+        ),
+        maps: maps.collect(),
+        columns: if groups.len() <= 4 { 2 } else { 4 },
+        colours,
+    })
+}
+
 /// One map a group, all in the same colours.
 fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> Markup {
     let colours = colours(grid, metric);
@@ -88,7 +115,7 @@ fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> Markup {
     let maps = maps
         .iter()
         .map(|group| figure("", &group.name, &map(grid, group, metric, &colours).render(Canvas::Page)));
-    out.push(&panels(false, maps));
+    out.push(&panels("", maps));
     out
 }
 
@@ -223,7 +250,7 @@ pub(super) fn curves(grid: &Grid<'_>) -> Option<Section> {
             })
             .collect();
         body.push(&heading(metric.name()));
-        body.push(&panels(false, charts));
+        body.push(&panels("", charts));
     }
     let intro = format!(
         "Total time and downtime over the {}, at {} values of the {}. Marks are open where fewer than half of the runs \
@@ -273,7 +300,7 @@ pub(super) fn lines(grid: &Grid<'_>) -> Option<Section> {
         };
         charts.push(figure("", metric.name(), &chart.render(Canvas::Page)));
     }
-    body.push(&panels(true, charts));
+    body.push(&panels("large", charts));
     let intro = format!("Over the {}. Marks are open where fewer than half of the runs converge.", x.label);
     Some(Section::new("curves", "Curves", intro, body))
 }
@@ -311,5 +338,5 @@ pub(super) fn bars(grid: &Grid<'_>) -> Option<Section> {
     } else {
         String::new()
     };
-    Some(Section::new("bars", "Compared", intro, panels(true, charts)))
+    Some(Section::new("bars", "Compared", intro, panels("large", charts)))
 }

@@ -5,10 +5,15 @@ use super::{Representative, Round};
 use crate::chart::{
     Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Stack, StackChart, Unit, usable,
 };
-use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, heading, legend, note, panels};
+use crate::page::{
+    Column, Entry, Kind, Markup, Section, Table, figure, folded, heading, legend, note, panels,
+};
 
 /// From so many rounds on the axis is logarithmic.
 const MANY: usize = 40;
+
+/// A table of more rows than this is folded away.
+const MOST_OPEN: usize = 6;
 
 /// The runs of one place of the grid.
 struct Place<'a> {
@@ -57,19 +62,19 @@ pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
         }
         let most = place.runs.iter().flat_map(|(_, _, run)| &run.kept);
         let most = most.flat_map(|round| [round.pending_pages, round.dirtied_pages]).filter_map(usable);
-        let cover: Vec<f64> = most.filter(|pages| *pages >= 1.0).collect();
+        let cover: Vec<f64> = most.map(|pages| pages.max(1.0)).collect();
         let charts = place.runs.iter().map(|(name, _, run)| {
             let chart = figure("", name, &curves(name, run, &cover).render(Canvas::Page));
             [chart, ending(run)].into_iter().collect::<Markup>().within("div", "")
         });
-        body.push(&panels(false, charts));
+        body.push(&panels("", charts));
     }
     let intro = "Representative runs: of a cell's runs the one whose total time is the median. What must still be sent \
-                 when a round begins, and what of it the guest wrote since the harvest before. A migration converges \
-                 where the upper line falls; the last round, marked open, is sent while the guest is paused or runs at \
+                 when a round begins, and what of it the guest wrote since the harvest before; where both are the same, one line \
+                 hides the other. A migration converges where the upper line falls; the last round, marked open, is sent while the guest is paused or runs at \
                  the destination.";
     let held = if places.len() > 1 {
-        " First the hardest place, by rounds, of those where most converge; then one where they part."
+        " First a place where most converge, then the one nearby that divides them."
     } else {
         ""
     };
@@ -113,8 +118,13 @@ fn curves(name: &str, run: &Representative, cover: &[f64]) -> LineChart {
     LineChart {
         title: String::new(),
         description: format!("Rounds {}{name}", if name.is_empty() { "of the run" } else { "of " }),
-        x: LineAxis { label: label.to_owned(), unit: Unit::Number, kind, cover: Vec::new() },
-        y: LineAxis { label: String::new(), unit: Unit::Pages, kind: ScaleKind::Log, cover: cover.to_vec() },
+        x: LineAxis { label: label.to_owned(), unit: Unit::Count, kind, cover: Vec::new() },
+        y: LineAxis {
+            label: "pages".to_owned(),
+            unit: Unit::Number,
+            kind: ScaleKind::Log,
+            cover: cover.to_vec(),
+        },
         // Before the first round all of memory is taken for dirty.
         series: vec![
             line("found dirty", 1, |round| round.dirtied_pages, 1),
@@ -173,8 +183,9 @@ pub(super) fn ledger(grid: &Grid<'_>) -> Option<Section> {
         if !place.name.is_empty() {
             body.push(&heading(&place.name));
         }
-        body.push(&panels(true, [chart("in time", false), chart("in shares", true)]));
-        body.push(&numbers(grid, &place.name, &parts, &away));
+        body.push(&panels("large", [chart("in time", false), chart("in shares", true)]));
+        let numbers = numbers(grid, &place.name, &parts, &away);
+        body.push(&folded("The parts", "numbers", away.len() <= MOST_OPEN, &numbers));
     }
     let intro = "The ledger of the same runs: what the guest waited for between its last instruction at the source and its \
                  first at the destination. Runs that were not handed over are left out.";

@@ -6,7 +6,7 @@ use super::grid::{Grid, Metric};
 use crate::chart::{
     Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Strip, StripChart, Unit, usable,
 };
-use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, panels};
+use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, heading, panels};
 
 /// More curves than this in one plot can't be told apart; the strips have all.
 const MOST_CURVES: usize = 8;
@@ -44,28 +44,26 @@ pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
     if few {
         body.push(&legend(grid, None));
         body.push(&panels(
-            true,
+            "middle",
             METRICS.map(|metric| figure("", metric.name(), &function(&spreads, metric).render(Canvas::Page))),
         ));
+        body.push(&heading("The same as percentiles"));
     }
-    let strips = panels(
-        true,
+    body.push(&panels(
+        "middle",
         METRICS.map(|metric| figure("", metric.name(), &strips(&spreads, metric).render(Canvas::Page))),
-    );
-    if few {
-        body.push(&folded("The same as strips", "percentiles", true, &strips));
-    } else {
-        body.push(&strips);
-    }
+    ));
     body.push(&folded("The percentiles", "numbers", false, &numbers(grid, &spreads)));
-    let intro = if few {
-        "Over all runs of the sweep, easy and hard guests alike: the share of a policy's runs that completed with at most \
-         this. A curve ends below 100 % where some did not complete. In the strips the thin line goes from the 5th to the \
-         95th percentile of those that completed, the thick one holds the middle half, the mark is the median."
-    } else {
-        "Over all runs of the sweep that completed, easy and hard guests alike. The thin line goes from the 5th to the 95th \
-         percentile, the thick one holds the middle half, the mark is the median; behind it the share that completed."
-    };
+    let mut intro = "Over all runs of the sweep that completed, easy and hard guests alike. The thin line goes from the \
+                     5th to the 95th percentile, the thick one holds the middle half, the mark is the median; behind it \
+                     stands the share that completed."
+        .to_owned();
+    if few {
+        intro.push_str(
+            " The curves have the share of all runs of a policy that completed with at most so much; one ends below \
+             100 % where some did not complete.",
+        );
+    }
     let intro = intro.replace("policy", grid.group_word());
     Some(Section::new("spread", "How the runs are spread", intro, body))
 }
@@ -105,7 +103,7 @@ fn function(spreads: &[(String, &Spread)], metric: Metric) -> LineChart {
         },
         series: series.collect(),
         legend: false,
-        size: Size::new(470.0, 300.0),
+        size: Size::new(380.0, 270.0),
     }
 }
 
@@ -121,7 +119,7 @@ fn strips(spreads: &[(String, &Spread)], metric: Metric) -> StripChart {
         description: format!("{}: percentiles of the runs that completed", metric.name()),
         unit: metric.unit(),
         rows: rows.collect(),
-        width: 470.0,
+        width: 380.0,
     }
 }
 

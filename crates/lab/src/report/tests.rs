@@ -53,12 +53,50 @@ fn sweep(axes: Vec<Axis>, policy_axis: Option<usize>, fill: impl Fn(&[usize], &m
         version: "0.1.0".to_owned(),
         facts: vec![("Guest".to_owned(), "4 GiB".to_owned())],
         cells: cells.collect(),
-        representatives: Vec::new(),
-        spreads: Vec::new(),
+        representatives: representatives(&axes),
+        spreads: (0..policy_axis.map_or(1, |at| grid::axis_len(&axes[at]))).map(spread).collect(),
         axes,
         policy_axis,
         page_bytes: Some(4096),
     }
+}
+
+fn spread(group: usize) -> Spread {
+    let percentiles = |from: f64| (0..=100).map(|at| from + f64::from(at)).collect();
+    Spread {
+        group,
+        runs: 20,
+        completed: 15,
+        total_ms: percentiles(1000.0),
+        downtime_ms: percentiles(10.0),
+        disruption_vcpu_s: percentiles(0.1),
+    }
+}
+
+/// A run at the first value of every axis, and one at the last.
+fn representatives(axes: &[Axis]) -> Vec<Representative> {
+    let places =
+        [axes.iter().map(|_| 0).collect(), axes.iter().map(|axis| grid::axis_len(axis) - 1).collect()];
+    let run = |(seed, coords): (u64, Vec<usize>)| {
+        let round = |round| Round {
+            round,
+            pending_pages: 1e6 / f64::from(round + 1),
+            dirtied_pages: 1e5,
+            ..Round::default()
+        };
+        Representative {
+            coords,
+            seed,
+            outcome: "completed".to_owned(),
+            total_ms: 1000.0,
+            downtime_ms: 30.0,
+            ledger: vec![("pause".to_owned(), 10.0), ("held".to_owned(), 0.0), ("save".to_owned(), 20.0)],
+            rounds: 3,
+            kept: (0..3).map(round).collect(),
+            ..Representative::default()
+        }
+    };
+    (0..).zip(places).map(run).collect()
 }
 
 /// Two policies; the first converges up to rate 2, the second up to rate 1 (counted), whatever the bandwidth.
@@ -169,6 +207,10 @@ fn text_from_the_scenario_is_escaped() {
     for at in 0..input.axes.len() {
         nasty.clone_into(&mut input.axes[at].label);
     }
+    for run in &mut input.representatives {
+        nasty.clone_into(&mut run.outcome);
+        nasty.clone_into(&mut run.ledger[0].0);
+    }
     let page = render(&input);
     assert!(!page.contains("<img"));
     assert!(!page.contains("& '"));
@@ -176,13 +218,88 @@ fn text_from_the_scenario_is_escaped() {
 }
 
 #[test]
+fn every_section_stands_on_the_page_and_is_linked() {
+    let page = render(&two_policies());
+    let sections = [
+        "findings",
+        "trade",
+        "frontier",
+        "maps",
+        "map-total",
+        "map-downtime",
+        "curves",
+        "spread",
+        "rounds",
+        "ledger",
+        "numbers",
+        "again",
+        "words",
+    ];
+    for id in sections {
+        assert_eq!(page.matches(&format!("<section id=\"{id}\">")).count(), 1, "{id}");
+        assert!(page.contains(&format!("href=\"#{id}\"")), "{id}");
+    }
+    assert_eq!(page.matches("<section").count(), sections.len());
+}
+
+#[test]
+fn a_representative_run_is_told_with_its_place_and_ending() {
+    let mut input = two_policies();
+    input.representatives[0].rounds = 900;
+    input.representatives[0].kept[2].throttle = 0.4;
+    let page = render(&input);
+    assert!(page.contains("<h3>rate 100 pages/s, bandwidth 100 Mbit/s</h3>"));
+    let ending = "completed, 900 rounds, 1 s, downtime 30 ms; forced; throttle up to 40 %; seed 0";
+    assert!(page.contains(ending));
+    // Parts of nothing are left out of the table.
+    assert!(page.contains("<th scope=\"col\" class=\"n\">pause</th><th scope=\"col\" class=\"n\">save</th>"));
+    input.representatives[0].coords = vec![99, 0, 0];
+    input.representatives[1].coords.clear();
+    assert!(!render(&input).contains("id=\"rounds\""), "runs of no cell are left out");
+}
+
+#[test]
+fn what_did_not_complete_keeps_its_curve_below_the_top() {
+    let page = render(&two_policies());
+    // 15 of 20.
+    assert!(page.contains("to 75 % at 1.1 s"), "{page}");
+    let mut input = two_policies();
+    for spread in &mut input.spreads {
+        spread.completed = 0;
+        spread.total_ms.clear();
+    }
+    assert!(!render(&input).contains("id=\"spread\""));
+}
+
+#[test]
+fn the_front_of_the_compared_ones_is_found() {
+    // The first is faster, the second is away for less; a third would be worse in both.
+    let axes = vec![
+        names("policy", &["fast", "short", "neither"]),
+        numbers("rate", Unit::PageRate, &[1.0, 2.0, 3.0]),
+    ];
+    let input = sweep(axes, Some(0), |at, cell| {
+        let (total, downtime) = [(10_000.0, 300.0), (20_000.0, 30.0), (21_000.0, 310.0)][at[0]];
+        (cell.total_ms, cell.downtime_ms) = (Some(total + at[1] as f64), Some(downtime));
+    });
+    let page = render(&input);
+    let section = page.split("<section id=\"trade\">").nth(1).expect("a section");
+    let first = section.split("<figure>").nth(1).expect("a chart");
+    let said =
+        |name: &str| first.split("<title>").find(|title| title.starts_with(name)).expect("a mark").to_owned();
+    assert!(said("fast").contains("on the front") && said("short").contains("on the front"));
+    assert!(!said("neither").contains("on the front"));
+    assert!(said("fast").contains("total time 10 s (10 s to 10 s)"), "{}", said("fast"));
+}
+
+#[test]
 fn cells_that_were_not_run_are_said_to_be_missing() {
     let mut input = two_policies();
-    assert!(!render(&input).contains("not complete"));
+    assert!(!render(&input).contains("This sweep is not complete"));
     input.cells.pop();
     let page = render(&input);
     assert!(page.contains("15 of 16 cells"));
-    assert!(page.contains("not complete"));
+    assert!(page.contains("This sweep is not complete"));
     assert!(page.contains("<title>not run</title>"));
 }
 
@@ -245,6 +362,7 @@ proptest! {
             (prop::collection::vec(0usize..4, 0..4), prop::collection::vec(prop::option::of(prop::num::f64::ANY), 6), prop::num::f64::ANY, 0u32..3),
             0..30,
         ),
+        rounds in prop::collection::vec((prop::num::f64::ANY, prop::num::f64::ANY), 0..8),
         policy_axis in prop::option::of(0usize..5),
         page_bytes in prop::option::of(prop::num::u64::ANY),
     ) {
@@ -255,7 +373,26 @@ proptest! {
             total_ms: values[0], downtime_ms: values[1], downtime_p90_ms: values[2],
             sent_bytes: values[3], rounds: values[4], disruption_vcpu_s: values[5],
         });
-        let input = ReportInput { axes, cells: cells.collect(), policy_axis, page_bytes, ..ReportInput::default() };
+        let runs = rounds.chunks(3).map(|rounds| Representative {
+            coords: vec![0, 0, 1],
+            total_ms: rounds[0].0,
+            downtime_ms: rounds[0].1,
+            ledger: rounds.iter().map(|round| ("part".to_owned(), round.0)).collect(),
+            rounds: rounds.len(),
+            kept: rounds.iter().map(|(pending, dirtied)| Round {
+                pending_pages: *pending, dirtied_pages: *dirtied, throttle: *dirtied, ..Round::default()
+            }).collect(),
+            ..Representative::default()
+        });
+        let percentiles: Vec<f64> = rounds.iter().map(|round| round.0).cycle().take(101).collect();
+        let spreads = vec![Spread {
+            group: 1, runs: 3, completed: 2,
+            total_ms: percentiles.clone(), downtime_ms: percentiles, disruption_vcpu_s: vec![0.5],
+        }];
+        let input = ReportInput {
+            axes, cells: cells.collect(), policy_axis, page_bytes,
+            representatives: runs.collect(), spreads, ..ReportInput::default()
+        };
         let page = render(&input);
         prop_assert!(page.ends_with("</html>\n"));
         prop_assert!(!without_script(&page).contains("NaN"));

@@ -82,3 +82,9 @@ pub fn mean(values: &mut [f64]) -> Option<f64> {
         .fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / f64::from(count))
 }
+
+/// `count` numbers below `bound`, for one resample of several samples together.
+pub fn draws(seed: u64, resample: u32, count: usize, bound: usize) -> Vec<usize> {
+    let mut rng = stream(seed, &format!("resample {resample}"));
+    (0..count).map(|_| below(&mut rng, bound)).collect()
+}

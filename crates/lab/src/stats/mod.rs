@@ -12,11 +12,11 @@ mod rank_sum;
 mod shares;
 mod signed_rank;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use serde::Serialize;
 
-pub use self::bootstrap::{Bootstrap, mean, median};
+pub use self::bootstrap::{Bootstrap, draws, mean, median};
 pub use self::holm::holm;
 pub use self::pareto::{dominates, pareto_front};
 pub use self::rank_sum::rank_sum;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The exchange between the workers and the consumer.
-pub(super) struct InOrder<T> {
+pub(crate) struct InOrder<T> {
     state: Mutex<State<T>>,
     /// Something was made, or a worker left.
     made: Condvar,
@@ -28,7 +28,7 @@ struct State<T> {
 
 impl<T> InOrder<T> {
     /// Numbers from 0 to below `total`.
-    pub(super) fn new(total: u64, window: u64) -> Self {
+    pub(crate) fn new(total: u64, window: u64) -> Self {
         let state =
             State { next_taken: 0, next_consumed: 0, made: BTreeMap::new(), in_work: 0, closed: total == 0 };
         Self { state: Mutex::new(state), made: Condvar::new(), room: Condvar::new(), total, window }
@@ -41,7 +41,7 @@ impl<T> InOrder<T> {
 
     /// A worker: makes what belongs to the numbers it takes until there are none left or `make` gives none,
     /// which ends it for all.
-    pub(super) fn work(&self, make: impl Fn(u64) -> Option<T>) {
+    pub(crate) fn work(&self, mut make: impl FnMut(u64) -> Option<T>) {
         while let Some(taken) = self.take() {
             match make(taken.number) {
                 Some(thing) => taken.hand_over(thing),
@@ -78,7 +78,7 @@ impl<T> InOrder<T> {
     /// # Errors
     ///
     /// The first that `consume` gives; the workers end then.
-    pub(super) fn consume<E>(&self, mut consume: impl FnMut(T) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn consume<E>(&self, mut consume: impl FnMut(T) -> Result<(), E>) -> Result<(), E> {
         while let Some(thing) = self.next() {
             if let Err(error) = consume(thing) {
                 self.close();

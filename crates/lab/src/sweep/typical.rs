@@ -141,32 +141,46 @@ fn converging(place: &Place<'_>) -> usize {
     place.values().filter(|cell| cell.converged >= 0.5).count()
 }
 
-/// The places that tell most: the hardest one (by rounds) of those where most converge, and the one that divides them
-/// most evenly; if none divides them, the nearest one where nothing converges. The second is left out where both would
-/// be too many runs.
+/// The places that tell most: the one that divides the compared ones most evenly, in the middle of the grid, and
+/// before it the nearest one where most converge. If none divides them, the hardest one, by rounds, where most converge,
+/// and the nearest one where nothing does. One is left out where both would be too many runs.
 fn choose<'a>(places: &'a BTreeMap<Vec<usize>, Place<'_>>) -> Vec<&'a Vec<usize>> {
     let widest = places.values().map(BTreeMap::len).max().unwrap_or(0);
     let whole = || places.iter().filter(|(_, cells)| cells.len() == widest);
     let most = whole().map(|(_, cells)| converging(cells)).max().unwrap_or(0);
-    let rounds = |cells: &Place<'_>| {
-        let converged = cells.values().filter(|cell| cell.converged >= 0.5 || most == 0);
-        converged.filter_map(|cell| cell.rounds.median).sum::<f64>()
-    };
-    let hardest = whole().filter(|(_, cells)| converging(cells) == most);
-    // Of equals the first, whichever way the axes run.
-    let Some((first, _)) = hardest.rev().max_by(|a, b| rounds(a.1).total_cmp(&rounds(b.1))) else {
-        return Vec::new();
-    };
-    let away = |place: &[usize]| place.iter().zip(first).map(|(a, b)| a.abs_diff(*b)).sum::<usize>();
+    let middle = middle(places);
     let divided = whole()
         .filter(|(_, cells)| (1..most).contains(&converging(cells)))
-        .min_by_key(|(place, cells)| ((2 * converging(cells)).abs_diff(most), away(place)));
-    let lost = || {
-        let none = whole().filter(|(_, cells)| converging(cells) == 0 && most > 0);
-        none.min_by_key(|(place, _)| away(place))
+        .min_by_key(|(place, cells)| ((2 * converging(cells)).abs_diff(most), away(place, &middle)));
+    let calm = || whole().filter(|(_, cells)| converging(cells) == most);
+    let chosen = if let Some((divided, _)) = divided {
+        [calm().map(|(place, _)| place).min_by_key(|place| away(place, divided)), Some(divided)]
+    } else {
+        // Of equals the first.
+        let hardest = calm().rev().max_by(|a, b| rounds(a.1).total_cmp(&rounds(b.1))).map(|(place, _)| place);
+        let lost = whole().filter(|(_, cells)| converging(cells) == 0 && most > 0).map(|(place, _)| place);
+        [hardest, hardest.and_then(|hardest| lost.min_by_key(|place| away(place, hardest)))]
     };
-    let second = divided.or_else(lost).map(|(place, _)| place).filter(|_| 2 * widest <= MOST_RUNS);
-    [first].into_iter().chain(second).collect()
+    let count = if 2 * widest <= MOST_RUNS { 2 } else { 1 };
+    chosen.into_iter().flatten().take(count).collect()
+}
+
+/// The rounds of all that converge at a place; of all if none does.
+fn rounds(place: &Place<'_>) -> f64 {
+    let none = converging(place) == 0;
+    let cells = place.values().filter(|cell| none || cell.converged >= 0.5);
+    cells.filter_map(|cell| cell.rounds.median).sum()
+}
+
+/// How many steps lie between two places.
+fn away(one: &[usize], other: &[usize]) -> usize {
+    one.iter().zip(other).map(|(one, other)| one.abs_diff(*other)).sum()
+}
+
+/// The place in the middle, whether it was run or not.
+fn middle(places: &BTreeMap<Vec<usize>, Place<'_>>) -> Vec<usize> {
+    let axes = places.keys().next().map_or(0, Vec::len);
+    (0..axes).map(|axis| places.keys().map(|place| place[axis]).max().unwrap_or(0) / 2).collect()
 }
 
 #[cfg(test)]
@@ -175,7 +189,7 @@ mod tests {
     use crate::sweep::Spread;
 
     fn cell(number: u64, converged: f64, rounds: f64) -> CellRecord {
-        let spread = |value| Spread { median: Some(value), p90: Some(value) };
+        let spread = |value| Spread { median: Some(value), p90: Some(value), ..Spread::default() };
         CellRecord {
             cell: number,
             runs: 1,
@@ -206,9 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hardest_common_place_and_the_one_that_divides_are_chosen() {
-        assert_eq!(chosen(&[[3.0, 2.0], [9.0, 5.0], [8.0, 5.0], [7.0, -5.0], [-9.0, -5.0]]), [1, 3]);
-        assert_eq!(chosen(&[[3.0, 2.0], [3.0, 2.0], [-9.0, -5.0]]), [0, 2], "none divides them");
+    fn the_place_that_divides_and_an_easy_one_beside_it_are_chosen() {
+        let line = [[3.0, 2.0], [9.0, 5.0], [8.0, 5.0], [7.0, -5.0], [7.0, -5.0], [-9.0, -5.0], [-9.0, -5.0]];
+        assert_eq!(chosen(&line), [2, 3]);
+        assert_eq!(chosen(&[[3.0, 2.0], [3.0, 4.0], [3.0, 2.0], [-9.0, -5.0]]), [1, 3], "none divides them");
         assert_eq!(chosen(&[[3.0, 2.0]]), [0]);
         assert_eq!(chosen(&[[-3.0, -2.0], [-9.0, -2.0]]), [1], "nothing converges anywhere");
         assert!(chosen(&[]).is_empty());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::result::{DisruptionRecord, EncodingRecord, LedgerRecord, SCHEMA};
+use crate::result::{DisruptionRecord, EncodingRecord, LedgerRecord, NearThresholdRecord, SCHEMA};
 
 /// A record with every field given.
 pub(super) fn record() -> MigrationRecord {
@@ -50,6 +50,7 @@ pub(super) fn record() -> MigrationRecord {
         post_copy: crate::result::PostCopyRecord::default(),
         unchanged_pages: 0,
         encoding: EncodingRecord::default(),
+        near_threshold: Some(NearThresholdRecord { round: 1, pending_pages: 1000, deviations: 0.5 }),
         round: vec![round(0, false), round(1, false), round(2, true)],
     }
 }

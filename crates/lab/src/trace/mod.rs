@@ -6,11 +6,14 @@
 
 mod curves;
 mod error;
+pub mod import;
 mod lines;
+pub mod plot;
 mod read;
 pub mod stats;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod write;
 
 use std::fs::File;
@@ -43,7 +46,11 @@ pub fn load(path: &Path) -> Result<Trace, TraceFileError> {
 }
 
 /// Opens what must be a file: a pipe or a terminal could be waited for in vain.
-pub(crate) fn open(path: &Path) -> Result<File, TraceFileError> {
+///
+/// # Errors
+///
+/// If it is no regular file, or cannot be opened.
+pub fn open(path: &Path) -> Result<File, TraceFileError> {
     let file = path.display().to_string();
     let fail = |source| TraceFileError::Read { file: file.clone(), source };
     let about = std::fs::metadata(path).map_err(fail)?;
@@ -53,25 +60,53 @@ pub(crate) fn open(path: &Path) -> Result<File, TraceFileError> {
     File::open(path).map_err(fail)
 }
 
-/// Reads arbitrary bytes as a trace. Meant for fuzzing: it must return, whatever the bytes are.
+/// Reads arbitrary bytes as a trace, as a table to import one from and as measured curves. Meant for fuzzing: it
+/// must return, whatever the bytes are.
 ///
 /// # Panics
 ///
 /// If a trace that was read does not read as itself when it is written, which is a fault of ours.
 pub fn check(data: &[u8]) {
-    if let Ok(trace) = read(data, "fuzz") {
-        for format in [Format::Csv, Format::JsonLines] {
-            let mut text = String::new();
-            let written: Result<(), std::convert::Infallible> = write(&trace, format, |part| {
-                text.push_str(part);
-                Ok(())
-            });
-            let Ok(()) = written;
-            let again = read(text.as_bytes(), "written");
-            assert!(again.is_ok_and(|again| again == trace), "a trace that was written must read as itself");
-        }
-        if trace.dirtied().0 <= 1 << 16 && trace.intervals().len() <= 1 << 10 {
-            let _ = stats::Statistics::of(&trace);
-        }
+    let import = import::Import {
+        time: "time".to_owned(),
+        unit: import::TimeUnit::Seconds,
+        when: import::When::UntilNext,
+        place: import::Where::Page("page".to_owned()),
+        count: import::HowMany::One,
+        page_size: whimbrel_core::layout::PageSize::Kib4,
+        memory: None,
+        separator: ',',
+    };
+    let gathered = import::Import {
+        when: import::When::Every(std::time::Duration::from_secs(1)),
+        place: import::Where::Address("page".to_owned(), 0),
+        ..import.clone()
+    };
+    let imported = [import, gathered].map(|import| import::import(data, "fuzz", &import));
+    for trace in imported.into_iter().chain([read(data, "fuzz")]).flatten() {
+        check_trace(&trace);
+    }
+    let _ = read_curves(data, "fuzz");
+}
+
+fn check_trace(trace: &Trace) {
+    // Large ones only take longer.
+    if trace.dirtied().0 > 1 << 16 || trace.intervals().len() > 1 << 10 {
+        return;
+    }
+    for format in [Format::Csv, Format::JsonLines] {
+        let mut text = String::new();
+        let written: Result<(), std::convert::Infallible> = write(trace, format, |part| {
+            text.push_str(part);
+            Ok(())
+        });
+        let Ok(()) = written;
+        let again = read(text.as_bytes(), "written");
+        assert!(again.is_ok_and(|again| again == *trace), "a trace that was written must read as itself");
+    }
+    let found = stats::Statistics::of(trace);
+    if let Ok(found) = found {
+        let named = [("fuzz".to_owned(), found)];
+        let _ = (text::statistics("fuzz", &named[0].1), plot::sheet(&named));
     }
 }

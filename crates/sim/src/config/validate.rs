@@ -52,6 +52,8 @@ const MAX_TIME: Duration = Duration::from_hours(10 * 365 * 24);
 const MAX_RATE: f64 = 1e12;
 /// The most pages of a resume set: 4 GiB of them.
 const MAX_RESUME_PAGES: u32 = 1 << 20;
+/// The most different pages of a trace that is played back: 1 TiB of 4 KiB pages, for which 2 GiB are needed.
+const MAX_TRACED: u64 = 1 << 28;
 /// The shortest window of the rate limiter.
 const SHORTEST_WINDOW: Duration = Duration::from_micros(100);
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
@@ -90,6 +92,22 @@ fn rate(key: &str, value: f64) -> Result<(), ConfigError> {
 }
 
 impl GuestConfig {
+    /// Checks what a simulation in expected numbers of pages needs besides.
+    ///
+    /// # Errors
+    ///
+    /// If a writer's pages are known one by one.
+    pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
+        match self.writers.iter().position(|writer| writer.pattern == Pattern::Trace) {
+            Some(index) => Err(ConfigError::new(
+                format!("guest.writers.{index}.pattern"),
+                "`trace` in a fluid simulation",
+                "another one, or `run.fidelity = \"exact\"`",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Checks the guest, keys as in scenario files (`guest.…`).
     ///
     /// # Errors
@@ -274,6 +292,13 @@ impl WriterConfig {
             format!("{name}, which goes up to page {}", end.max(1) - 1),
             || format!("a trace within guest.memory ({}, {pages} pages)", guest.memory),
         )?;
+        let touched = trace.touched_pages().0;
+        check(
+            touched <= MAX_TRACED,
+            &key_of("trace"),
+            format!("{name} with its {touched} different pages"),
+            || format!("a trace of at most {MAX_TRACED} different pages"),
+        )?;
         check(self.offset.is_none(), &key_of("offset"), self.offset.unwrap_or_default(), || {
             "none for a trace, whose pages are the guest's".to_owned()
         })?;
@@ -380,6 +405,25 @@ impl HostConfig {
         check((1..=MAX_STREAMS).contains(&threads), "host.compression.threads", threads, || {
             format!("a whole number from 1 to {MAX_STREAMS}")
         })
+    }
+
+    /// Checks that a fluid simulation covers it: whether a page can be encoded depends on what became of that
+    /// very page, and which ones are left out hangs on when each is reached.
+    ///
+    /// # Errors
+    ///
+    /// The first key that it does not cover.
+    pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
+        let other = "leaving it out, or `run.fidelity = \"exact\"`";
+        let used = [
+            (self.xbzrle.cache.is_some(), "host.xbzrle.cache"),
+            (self.compression.ratio.is_some(), "host.compression.ratio"),
+            (self.skip_redirtied, "host.skip-redirtied"),
+        ];
+        match used.iter().find(|(used, _)| *used) {
+            Some(&(_, key)) => Err(ConfigError::new(key, "set in a fluid simulation", other)),
+            None => Ok(()),
+        }
     }
 
     /// Checks what depends on the size of a page.

@@ -81,6 +81,8 @@ fn summed_up(within: &[u64], never: u64, length: f64) -> Redirty {
     let mut steps = Vec::new();
     let mut distance = 1;
     while again > 0 {
+        // No two intervals are farther apart.
+        distance = distance.min(within.len() - 1);
         let count = within.get(distance).copied().unwrap_or(again);
         let share = count as f64 / again as f64;
         steps.push(RedirtyStep { within_s: distance as f64 * length, count, share });

@@ -106,7 +106,12 @@ impl Memory {
     }
 
     /// What is to be expected of a guest that goes at this speed; none before anything was sent.
-    pub(super) fn forecast(&self, progress: &Progress, host: HostPair, share: CpuShare) -> Option<Forecast<'_>> {
+    pub(super) fn forecast(
+        &self,
+        progress: &Progress,
+        host: HostPair,
+        share: CpuShare,
+    ) -> Option<Forecast<'_>> {
         let bandwidth = self.rate.bandwidth()?;
         let whole = progress.page_size.bytes().as_f64();
         let page_bytes = self.page_bytes.unwrap_or(whole * 1.002).max(1.0);

@@ -23,8 +23,8 @@ use super::parameters::Given;
 use super::{PresetError, PresetInfo, Source};
 use crate::forecast::Forecast;
 use crate::policy::{
-    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation,
-    SwitchoverWhen, Until, Verdict,
+    BandwidthWindow, Cadence, Decision, Gate, Policy, Quantity, Reason, Relation, SwitchoverWhen, Until,
+    Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::units::{Pages, Timestamp};
@@ -205,7 +205,8 @@ impl Whimbrel {
             return None;
         }
         self.gambled += price;
-        let lasting = |seconds| Quantity::Duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let lasting =
+            |seconds| Quantity::Duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
         let left = ("vCPU time that going on saves", lasting(best.0));
         Some(
             Reason::new(left, Relation::Above, ("vCPU time that it costs", lasting(best.1)))

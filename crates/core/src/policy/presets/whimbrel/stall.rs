@@ -183,7 +183,8 @@ impl Stall {
             return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
         }
         let post_copy = if intent.post_copy { post_copy(asked) } else { None };
-        let cheapest = [limit, throttle, post_copy].into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
+        let cheapest =
+            [limit, throttle, post_copy].into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
         match cheapest {
             Some(way) => self.wait_or_take(asked, way, reason),
             None => self.wait_or_give_up(asked, reason),
@@ -232,7 +233,8 @@ impl Stall {
         // How fast it writes shows best in a short window, where little is written twice; far from those seen
         // nothing shows.
         let window = forecast.round(asked.pending()) / 4;
-        let free = forecast.curve.expect(window)?.pages * forecast.page_bytes / window.as_secs_f64().max(1e-6);
+        let free =
+            forecast.curve.expect(window)?.pages * forecast.page_bytes / window.as_secs_f64().max(1e-6);
         let free = self.limited.map_or(free, |(_, part)| free.max(part * forecast.bandwidth.as_f64()));
         let vcpus = f64::from(progress.vcpus);
         let stricter = |part: &f64| self.limited.is_none_or(|(_, before)| *part < before);

@@ -67,7 +67,11 @@ fn it_goes_on_past_what_fits_as_long_as_that_pays_and_no_longer() {
     let end = last(&steps);
     let pending = end.situation.progress.pending.0;
     assert_eq!(end.verdict.decision, Decision::Switchover { when: SwitchoverWhen::Now, forced: false });
-    assert!(pending < 200 && end.situation.progress.round < 12, "{pending} in {}", end.situation.progress.round);
+    assert!(
+        pending < 200 && end.situation.progress.round < 12,
+        "{pending} in {}",
+        end.situation.progress.round
+    );
     let went_on = steps.iter().any(|step| step.verdict.reason.to_string().contains("going on saves"));
     assert!(went_on, "a pause of 300 ms was there to be had");
 }
@@ -85,10 +89,9 @@ fn a_guest_that_never_fits_is_waited_for_and_then_given_up_with_what_was_seen() 
 
 #[test]
 fn no_throttle_is_asked_for_where_none_is_allowed_or_none_is_needed() {
-    for (parameters, guest) in [
-        (&[][..], guest(1 << 16, 1_000_000)),
-        (&[("slowdown", "90%")], guest(1 << 16, 8_000)),
-    ] {
+    for (parameters, guest) in
+        [(&[][..], guest(1 << 16, 1_000_000)), (&[("slowdown", "90%")], guest(1 << 16, 8_000))]
+    {
         let steps = curve(&mut *policy(parameters), guest, 200);
         assert!(steps.iter().all(|step| step.verdict.adjust.throttle.is_none()));
     }

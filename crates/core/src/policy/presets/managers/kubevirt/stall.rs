@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::detector::Detector;
 use super::{
-    AFTER_PAUSE, AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, Given, Hypervisor, MAX_BANDWIDTH,
-    MAX_DOWNTIME, Order, POLL, POLLED, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError,
-    PresetInfo, SIZED, SOURCES, Terms, UNSET_LIMIT, VFIO, cap_text, times, too_late, whole,
+    AFTER_PAUSE, AUTO_CONVERGE, COMPLETION_TIMEOUT, DISRUPTION, DOWNTIME, Given, Hypervisor, MAX_BANDWIDTH,
+    MAX_DOWNTIME, Order, POLLED, POST_COPY, ParameterInfo, ParameterKind, Polls, PresetError, PresetInfo,
+    SIZED, SOURCES, Terms, VFIO, cap_text, too_late, whole,
 };
 use crate::policy::{Cadence, Decision, Policy, Quantity, Reason, Relation, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
@@ -65,6 +65,29 @@ const SOFT_FACTOR: ParameterInfo = ParameterInfo {
     source: "K1",
 };
 
+const INITIAL_DOWNTIME: ParameterInfo = ParameterInfo {
+    name: "initial-downtime",
+    kind: DOWNTIME,
+    default: "300ms",
+    doc: "The downtime limit until a good moment: QEMU's own, which the product leaves alone; no more than \
+          max-downtime counts.",
+    source: "K1",
+};
+const POLL_INTERVAL: ParameterInfo = ParameterInfo {
+    name: "poll-interval",
+    kind: ParameterKind::Duration { most: None },
+    default: "400ms",
+    doc: "Time between two polls within a round; no parameter of the product's.",
+    source: "K1",
+};
+const DEADLINE_FACTOR: ParameterInfo = ParameterInfo {
+    name: "deadline-factor",
+    kind: ParameterKind::Factor,
+    default: "2",
+    doc: "An estimate fits if it ends before the deadline times this; no parameter of the product's.",
+    source: "K1",
+};
+
 /// The rule in short, at the defaults.
 const RULE: &str = "\
 at first: downtime limit = min(max-downtime, 300 ms)
@@ -96,6 +119,8 @@ const NOTES: &[&str] = &[
     "Without a deadline (D = 0) nothing fits and nothing is late, so only QEMU's own rule ends it. As \
      in the product.",
     "The window is 40 s in the product's code and 60 s in its proposal (K2).",
+    "Its eleven constants are completion-timeout-per-gib, max-downtime and the last nine parameters; three \
+     of those are fixed in the product's code.",
 ];
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
@@ -120,6 +145,9 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
         PATIENCE_FACTOR,
         SWITCHOVER_TIMEOUT,
         SOFT_FACTOR,
+        INITIAL_DOWNTIME,
+        POLL_INTERVAL,
+        DEADLINE_FACTOR,
     ],
     build,
 };
@@ -129,9 +157,12 @@ pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
 struct Stall {
     terms: Terms,
     max_downtime: Duration,
+    initial_downtime: Duration,
     smoothing: f64,
     switchover_timeout: Duration,
     soft_factor: f64,
+    deadline_factor: f64,
+    interval: Duration,
     polls: Polls,
     detector: Detector,
     /// Smoothed, in bytes a second; zero before the first sample.
@@ -147,7 +178,9 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
     let terms = Terms::new(given)?;
     let max_downtime = given.duration(MAX_DOWNTIME.name)?;
     let cap = given.optional_bandwidth(MAX_BANDWIDTH.name)?;
-    let hypervisor = Hypervisor::new(max_downtime.min(UNSET_LIMIT), cap, terms.auto_converge);
+    let initial_downtime = given.duration(INITIAL_DOWNTIME.name)?;
+    let hypervisor = Hypervisor::new(max_downtime.min(initial_downtime), cap, terms.auto_converge);
+    let interval = given.duration(POLL_INTERVAL.name)?;
     let detector = Detector::new(
         given.duration(STALL_WINDOW.name)?,
         given.share(STALL_MARGIN.name)?,
@@ -156,10 +189,13 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
     Ok(Box::new(Stall {
         terms,
         max_downtime,
+        initial_downtime,
         smoothing: given.share(SMOOTHING.name)?.as_f64(),
         switchover_timeout: given.duration(SWITCHOVER_TIMEOUT.name)?,
         soft_factor: given.factor(SOFT_FACTOR.name)?,
-        polls: Polls::every(POLL),
+        deadline_factor: given.factor(DEADLINE_FACTOR.name)?,
+        interval,
+        polls: Polls::every(interval),
         detector,
         bandwidth: 0.0,
         remaining: ByteCount::ZERO,
@@ -189,12 +225,13 @@ impl Stall {
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
-    /// Whether the estimate fits the time until twice the deadline.
+    /// Whether the estimate fits the time until the deadline times the factor.
     fn fits(&self, estimate: Duration, progress: &Progress) -> bool {
         let Some(deadline) = self.terms.deadline(progress) else {
             return false;
         };
-        times(deadline, 2).checked_sub(whole(progress.elapsed())).is_some_and(|budget| estimate <= budget)
+        let budget = scaled(deadline, self.deadline_factor).checked_sub(whole(progress.elapsed()));
+        budget.is_some_and(|budget| estimate <= budget)
     }
 
     /// The limit was set; what is not over by then is given up.
@@ -285,6 +322,9 @@ impl Policy for Stall {
             (PATIENCE_FACTOR.name, self.detector.patience_factor.to_string()),
             (SWITCHOVER_TIMEOUT.name, duration::format(self.switchover_timeout)),
             (SOFT_FACTOR.name, self.soft_factor.to_string()),
+            (INITIAL_DOWNTIME.name, duration::format(self.initial_downtime)),
+            (POLL_INTERVAL.name, duration::format(self.interval)),
+            (DEADLINE_FACTOR.name, self.deadline_factor.to_string()),
         ]);
         texts
     }
@@ -303,9 +343,9 @@ impl Policy for Stall {
         let mut order = None;
         let boundary = moment == Moment::RoundStart;
         if boundary {
-            self.polls.made(progress.now, POLL);
+            self.polls.made(progress.now, self.interval);
         }
-        if boundary || self.polls.take_due(progress.now, POLL) {
+        if boundary || self.polls.take_due(progress.now, self.interval) {
             if boundary {
                 order = self.round(progress);
             } else {

@@ -187,3 +187,25 @@ fn at_the_deadline_what_does_not_fit_twice_of_it_is_given_up() {
     let mut unknown = stall(&[DISRUPT]);
     assert_eq!(decision(&mut *unknown, &start(451, MANY)), Decision::Abort, "no bandwidth");
 }
+
+#[test]
+fn the_three_constants_of_the_product_can_be_others() {
+    assert_eq!(limit_at(&mut *stall(&[("initial-downtime", "50ms")]), &tick(100, MANY)), 50);
+    assert_eq!(limit_at(&mut *stall(&[("initial-downtime", "5s")]), &tick(100, MANY)), 900);
+    // A bandwidth that was sampled makes an estimate, and with it a good moment; without a poll there is none.
+    let stalled = |interval| {
+        let mut policy = stall(&[("poll-interval", interval)]);
+        decision(&mut *policy, &tick(200, MANY).at(LINK));
+        for second in [1, 11, 21, 31] {
+            decision(&mut *policy, &start(second, NEAR).at(LINK));
+        }
+        limit(&ask(&mut *policy, &start(41, NEAR).at(LINK)))
+    };
+    assert_eq!((stalled("200ms"), stalled("201ms")), (900, 300));
+    // 1.64 s at 41 s, where the deadline is 42 s.
+    let late = |factor| {
+        let short = ("completion-timeout-per-gib", "14s");
+        at_the_stall(&[DISRUPT, short, ("deadline-factor", factor)], FAR).decision
+    };
+    assert_eq!((late("1.1"), late("1")), (FORCED, Decision::Continue));
+}

@@ -1,0 +1,158 @@
+//! What a run is made of, wherever it was noted: a scenario file, the JSON that `simulate` printed, a sweep's
+//! directory.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::result::MigrationRecord;
+use crate::scenario::{Scenario, ScenarioError};
+
+/// The largest record of a run that is read.
+const MOST: u64 = 256 << 20;
+
+/// Why a place holds no run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The place.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is JSON, but not what `simulate` prints.
+    #[error(
+        "{}: not a run; accepted are a scenario (TOML), what `whimbrel simulate --format json` printed, and a \
+         directory that `whimbrel sweep` filled",
+        path.display()
+    )]
+    NotARun {
+        /// The place.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It is a directory of something else.
+    #[error(
+        "{}: a directory without scenario.toml; accepted is one that `whimbrel sweep` filled",
+        path.display()
+    )]
+    NotASweep {
+        /// The place.
+        path: PathBuf,
+    },
+    /// The scenario is wrong.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+}
+
+/// A run that was noted somewhere.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Noted {
+    /// Its scenario.
+    pub scenario: Scenario,
+    /// What it came to, if that was noted too.
+    pub came_to: Option<CameTo>,
+    /// The directory, if it is a sweep's.
+    pub sweep: Option<PathBuf>,
+}
+
+/// What a run came to, as it was noted.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct CameTo {
+    /// How it ended.
+    pub outcome: String,
+    /// Total time, milliseconds.
+    pub total_ms: f64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+}
+
+impl CameTo {
+    /// Whether a run that was made anew is the one that was noted.
+    pub fn is(&self, run: &MigrationRecord) -> bool {
+        let same_time = self.total_ms.to_bits() == run.total_ms.to_bits();
+        self.outcome == run.outcome && same_time && self.sent_bytes == run.sent_bytes
+    }
+}
+
+/// What `simulate --format json` prints, as far as it is needed to make the run anew.
+#[derive(Deserialize)]
+struct Printed {
+    /// With its seed.
+    scenario: String,
+    #[serde(flatten)]
+    came_to: CameTo,
+}
+
+/// A row of a sweep's table.
+#[derive(Deserialize)]
+struct Row {
+    cell: u64,
+    repetition: u32,
+    #[serde(flatten)]
+    came_to: CameTo,
+}
+
+impl From<Scenario> for Noted {
+    fn from(scenario: Scenario) -> Self {
+        Self { scenario, came_to: None, sweep: None }
+    }
+}
+
+impl Noted {
+    /// Reads a run from a file or a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] if there is none, or it can't be read.
+    pub fn load(path: &Path) -> Result<Self, RunError> {
+        if path.is_dir() {
+            let file = path.join("scenario.toml");
+            if !file.is_file() {
+                return Err(RunError::NotASweep { path: path.to_owned() });
+            }
+            let sweep = Some(path.to_owned());
+            return Ok(Self { scenario: Scenario::load(&file)?, came_to: None, sweep });
+        }
+        if !is_json(path) {
+            return Ok(Self { scenario: Scenario::load(path)?, came_to: None, sweep: None });
+        }
+        let text = read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+        let printed: Printed = serde_json::from_slice(&text)
+            .map_err(|source| RunError::NotARun { path: path.to_owned(), source })?;
+        let scenario = Scenario::parse(&printed.scenario, &path.display().to_string())?;
+        Ok(Self { scenario, came_to: Some(printed.came_to), sweep: None })
+    }
+
+    /// What a run of the sweep came to, if its table is there and in JSON Lines.
+    pub fn row(&self, cell: u64, repetition: u32) -> Option<CameTo> {
+        let table = File::open(self.sweep.as_ref()?.join("migrations.jsonl")).ok()?;
+        let rows = BufReader::new(table).lines().map_while(Result::ok);
+        rows.filter_map(|line| serde_json::from_str::<Row>(&line).ok())
+            .find(|row| (row.cell, row.repetition) == (cell, repetition))
+            .map(|row| row.came_to)
+    }
+}
+
+/// Whether a file begins as an object of JSON does; no scenario does.
+fn is_json(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let mut first = BufReader::new(file).bytes().map_while(Result::ok);
+    first.by_ref().find(|byte| !byte.is_ascii_whitespace()) == Some(b'{')
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MOST).read_to_end(&mut text)?;
+    Ok(text)
+}

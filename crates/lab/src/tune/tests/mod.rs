@@ -1,0 +1,7 @@
+//! What tuning promises.
+
+mod known;
+mod nsga2;
+mod results;
+mod search;
+mod space;

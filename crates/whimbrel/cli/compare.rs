@@ -1,0 +1,162 @@
+//! `whimbrel compare`: policies on the same workloads, and what may be concluded.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use whimbrel_lab::compare::{
+    CompareError, Comparison, Contender, Options, ResultDir, Seeds, picture, run_with,
+};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
+use whimbrel_lab::workloads::{self, Workload};
+
+use super::args::{CompareArgs, SeedsOf, TextFormat};
+use super::failure::Failure;
+use super::interrupt::Interrupt;
+use super::print;
+
+/// A comparison that is ready to be made: everything read, the directory writable.
+pub(super) struct Comparing {
+    workloads: Vec<Workload>,
+    contenders: Vec<Contender>,
+    results: Option<ResultDir>,
+    plot: Option<WholeFile>,
+    interrupt: Interrupt,
+    args: CompareArgs,
+}
+
+impl Comparing {
+    /// Reads workloads and policies, opens the directory.
+    pub(super) fn ready(args: CompareArgs) -> Result<Self, Failure> {
+        let workloads = read_workloads(&args)?;
+        let contenders = contenders(&args.policies)?;
+        let interrupt = Interrupt::listen().map_err(Failure::failed)?;
+        let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
+        let results = results.transpose().map_err(Failure::failed)?;
+        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        Ok(Self { workloads, contenders, results, plot, interrupt, args })
+    }
+
+    /// Makes the runs, writes the results, prints the summary.
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        let comparison = self.compare()?;
+        let asked = u64::from(comparison.planned);
+        let code = self.interrupt.exit_code().filter(|_| comparison.repeat < comparison.planned);
+        if let Some(code) = code.filter(|_| comparison.repeat == 0) {
+            let message = format!("none of {asked} repetitions was finished; nothing was written");
+            return Err(Failure::Interrupted { code, message });
+        }
+        let summary = comparison.summary();
+        let files = match self.results.take() {
+            Some(results) => {
+                results.publish(&comparison, &summary, &self.command()).map_err(Failure::failed)?
+            }
+            None => Vec::new(),
+        };
+        if let Some(mut file) = self.plot.take() {
+            let written = file.write(&picture(&summary)).and_then(|()| file.finish());
+            written.and_then(FinishedFile::publish).map_err(Failure::failed)?;
+        }
+        let told = match self.args.format {
+            TextFormat::Table => {
+                let mut text = summary.to_string();
+                for (index, file) in files.iter().enumerate() {
+                    let name = if index == 0 { "\nresults" } else { "" };
+                    text.push_str(&format!("{name:<8} {}\n", file.display()));
+                }
+                print(&text)
+            }
+            TextFormat::Json => print(&comparison.json(&summary)),
+        };
+        match code {
+            Some(code) => {
+                let message = format!("{} of {asked} repetitions are in what was printed", comparison.repeat);
+                Err(Failure::Interrupted { code, message })
+            }
+            None => told,
+        }
+    }
+
+    fn compare(&mut self) -> Result<Comparison, Failure> {
+        let each = self.workloads.len() as u64 * self.contenders.len() as u64;
+        let bar = ProgressBar::new(each * u64::from(self.args.repeat));
+        // The template is the sweep's, which is checked by a test.
+        if let Ok(style) = ProgressStyle::with_template(super::sweep::TEMPLATE) {
+            bar.set_style(style);
+        }
+        let after_run = || bar.inc(1);
+        let options = Options {
+            repeat: self.args.repeat,
+            seed: self.args.seed,
+            seeds: match self.args.seeds {
+                SeedsOf::Paired => Seeds::Paired,
+                SeedsOf::Independent => Seeds::Independent,
+            },
+            jobs: self.args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
+            stop: Some(&self.interrupt.stop),
+            after_run: Some(&after_run),
+        };
+        let results = &mut self.results;
+        let compared = run_with(&self.workloads, &self.contenders, &options, |row| match results {
+            Some(results) => results.add(row),
+            None => Ok(()),
+        });
+        bar.finish_and_clear();
+        compared.map_err(|error| match error {
+            // What was typed twice, or a policy that asks for what no simulated host has.
+            CompareError::SameName { .. } | CompareError::Run { .. } => Failure::bad_input(error),
+            error => Failure::failed(error),
+        })
+    }
+
+    /// The command that does the same, without what changes no number.
+    fn command(&self) -> String {
+        let args = &self.args;
+        let mut words = vec!["whimbrel".to_owned(), "compare".to_owned()];
+        words.extend(args.scenarios.iter().map(|path| quoted(&path.display().to_string())));
+        words.extend(args.policies.iter().map(|policy| format!("--policy {}", quoted(policy))));
+        words.push(format!("--repeat {} --seed {}", args.repeat, args.seed));
+        if args.seeds == SeedsOf::Independent {
+            words.push("--seeds independent".to_owned());
+        }
+        words.extend(args.overrides.iter().map(|change| format!("--set {}", quoted(change))));
+        words.extend(args.fidelity.iter().map(|fidelity| format!("--fidelity {}", quoted(fidelity))));
+        words.join(" ")
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// The policies that were named; all presets if none was.
+pub(super) fn contenders(named: &[String]) -> Result<Vec<Contender>, Failure> {
+    if named.is_empty() {
+        return Contender::presets().map_err(Failure::bad_input);
+    }
+    named.iter().map(|policy| Contender::parse(policy)).collect::<Result<_, _>>().map_err(Failure::bad_input)
+}
+
+fn read_workloads(args: &CompareArgs) -> Result<Vec<Workload>, Failure> {
+    let mut read = Vec::new();
+    if args.scenarios.is_empty() {
+        read = workloads::comparison().map_err(Failure::bad_input)?;
+    }
+    for path in &args.scenarios {
+        read.extend(workloads::open_all(Path::new(path)).map_err(Failure::bad_input)?);
+    }
+    let fidelity = args.fidelity.iter().map(|fidelity| format!("run.fidelity={fidelity}"));
+    let overrides: Vec<String> = args.overrides.iter().cloned().chain(fidelity).collect();
+    if !overrides.is_empty() {
+        for workload in &mut read {
+            workload.scenario.apply_overrides(&overrides).map_err(Failure::bad_input)?;
+        }
+    }
+    Ok(read)
+}

@@ -1,0 +1,151 @@
+//! `whimbrel explain`: why a run went as it did, and what other policies would have made of it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use whimbrel_core::policy::presets;
+use whimbrel_core::units::duration;
+use whimbrel_lab::chart::Canvas;
+use whimbrel_lab::compare::Contender;
+use whimbrel_lab::explain::run::{CameTo, Noted, RunError};
+use whimbrel_lab::explain::{ExplainError, Explanation, contenders, explain, preset};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
+use whimbrel_lab::scenario::{Fidelity, PolicySpec, Scenario, Setup};
+use whimbrel_lab::{sweep, table};
+
+use super::args::{ExplainArgs, TextFormat};
+use super::failure::Failure;
+use super::policies::unknown;
+use super::simulate::Instead;
+use super::{print, tell, width};
+
+/// A run that is ready to be explained.
+pub(super) struct Explaining {
+    setup: Setup,
+    inner: whimbrel_sim::Setup,
+    at: Vec<Duration>,
+    others: Vec<Contender>,
+    came_to: Option<CameTo>,
+    format: TextFormat,
+    plot: Option<WholeFile>,
+}
+
+/// The JSON of an explanation.
+#[derive(Serialize)]
+struct Told<'a> {
+    /// The run, to be made anew.
+    parameters: &'a PolicySpec,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+}
+
+impl Explaining {
+    /// Reads the run and the policies, and opens the plot's file.
+    pub(super) fn ready(args: &ExplainArgs) -> Result<Self, Failure> {
+        let at = args.at.iter().map(|text| moment(text)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = args.policy.as_ref().filter(|name| presets::find(name).is_none()) {
+            return Err(unknown(name));
+        }
+        let Noted { mut scenario, came_to, .. } = noted(args)?;
+        Instead::of(args.policy.as_deref(), args.seed)
+            .change(&mut scenario, &args.overrides)
+            .map_err(Failure::bad_input)?;
+        let setup = setup(args, &scenario)?;
+        if setup.run.fidelity != Fidelity::Exact {
+            tell("note: an explanation is made page by page, whatever fidelity the scenario names");
+        }
+        let others = match args.against.as_slice() {
+            [] => contenders(&setup.policy),
+            named => named.iter().map(|name| other(name, &setup.policy)).collect::<Result<_, _>>()?,
+        };
+        let inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
+        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        // What was changed is another run.
+        let changed = !args.overrides.is_empty() || args.policy.is_some() || args.seed.is_some();
+        let came_to = came_to.filter(|_| !changed);
+        Ok(Self { setup, inner, at, others, came_to, format: args.format, plot })
+    }
+
+    /// Explains it.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let explanation = explain(&self.inner, &self.at, &self.others).map_err(|error| match error {
+            ExplainError::AfterTheEnd { .. } => Failure::bad_input(error),
+            error => Failure::failed(error),
+        })?;
+        if self.came_to.is_some_and(|noted| !noted.is(&explanation.run)) {
+            tell("note: this is not what was noted of the run; another version of whimbrel made it");
+        }
+        if let Some(mut file) = self.plot {
+            let drawing = explanation.drawing(title(&self.setup)).render(Canvas::Standalone);
+            let written = file.write(&drawing).and_then(|()| file.finish()).and_then(FinishedFile::publish);
+            written.map_err(Failure::failed)?;
+        }
+        print(&match self.format {
+            TextFormat::Table => table::explanation(&self.setup, &explanation, width()),
+            TextFormat::Json => {
+                let told = Told { parameters: &self.setup.policy, explanation: &explanation };
+                serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
+            }
+        })
+    }
+}
+
+/// What the chart is called.
+fn title(setup: &Setup) -> String {
+    let (memory, link) = (setup.guest.memory.human(), setup.link.bandwidth.human());
+    format!("Why it went so: {memory} over {link}, policy {}, seed {}", setup.policy.preset, setup.run.seed)
+}
+
+/// What was noted of the run.
+fn noted(args: &ExplainArgs) -> Result<Noted, Failure> {
+    let mut noted = match &args.run {
+        Some(path) => Noted::load(path).map_err(|error| match error {
+            RunError::Read { .. } => Failure::failed(error),
+            error => Failure::bad_input(error),
+        })?,
+        None => Noted::from(Scenario::builtin("default").map_err(Failure::bad_input)?),
+    };
+    if noted.sweep.is_some() && args.cell.is_none() {
+        return Err(wrong("a sweep has many runs: --cell says which, as its tables number them".to_owned()));
+    }
+    if let Some(cell) = args.cell {
+        noted.came_to = noted.row(cell, args.repetition.unwrap_or(0));
+    }
+    Ok(noted)
+}
+
+/// The run's setup, with its own seed: the scenario's, or that of a cell.
+fn setup(args: &ExplainArgs, scenario: &Scenario) -> Result<Setup, Failure> {
+    let Some(cell) = args.cell else {
+        if !scenario.axes().is_empty() {
+            tell("note: the scenario's [sweep] is left out; --cell says which of its cells to explain");
+        }
+        return Ok(scenario.setup().clone());
+    };
+    let grid = scenario.grid().map_err(Failure::bad_input)?;
+    let repetition = args.repetition.unwrap_or(0);
+    if cell >= grid.cells() {
+        return Err(wrong(format!("--cell {cell}: there are {} cells, counted from 0", grid.cells())));
+    }
+    if repetition >= grid.repeat() {
+        let repeat = grid.repeat();
+        return Err(wrong(format!("--repetition {repetition}: each cell has {repeat}, counted from 0")));
+    }
+    let mut setup = grid.cell(cell).map_err(Failure::bad_input)?.setup;
+    setup.run.seed = setup.run.seed_of(repetition);
+    Ok(setup)
+}
+
+/// A policy to try: a preset, one with parameters, or that of a file.
+fn other(name: &str, own: &PolicySpec) -> Result<Contender, Failure> {
+    preset(name, &own.parameters).map_or_else(|| Contender::parse(name).map_err(Failure::bad_input), Ok)
+}
+
+/// A moment of the run, as it was typed.
+fn moment(text: &str) -> Result<Duration, Failure> {
+    duration::parse(text).map_err(|error| wrong(format!("--at {text}: {error}")))
+}
+
+fn wrong(message: String) -> Failure {
+    Failure::BadInput(anyhow::Error::msg(message))
+}

@@ -1,0 +1,186 @@
+//! `whimbrel trace`: traces of dirtied pages, recorded, imported, measured and drawn.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use whimbrel_lab::chart::Canvas;
+use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
+use whimbrel_lab::trace::import::{HowMany, Import, TimeUnit, When, Where, import};
+use whimbrel_lab::trace::plot::{Plot, sheet};
+use whimbrel_lab::trace::stats::Statistics;
+use whimbrel_lab::trace::{Format, TraceFileError, load, load_curves, text, write};
+use whimbrel_sim::trace::{Recording, Trace, record};
+
+use super::args::{
+    ImportArgs, ImportUnit, OutArgs, RecordArgs, StatsArgs, TextFormat, TraceArgs, TraceCommand, TraceFormat,
+};
+use super::failure::Failure;
+use super::print;
+use super::simulate::{Instead, scenario};
+
+/// Runs the command.
+pub(super) fn run(args: &TraceArgs) -> Result<(), Failure> {
+    match &args.command {
+        TraceCommand::Record(args) => recorded(args),
+        TraceCommand::Stats(args) => measured(args),
+        TraceCommand::Import(args) => imported(args),
+    }
+}
+
+fn recorded(args: &RecordArgs) -> Result<(), Failure> {
+    let scenario = scenario(&args.scenario, "default", &Instead::default())?;
+    let setup = scenario.setup();
+    let recording = Recording {
+        interval: args.interval,
+        length: args.length,
+        tracking_fault: setup.host.tracking_fault,
+        seed: args.seed.unwrap_or(setup.run.seed),
+    };
+    let out = Out::open(&args.out)?;
+    out.put(&record(&setup.guest, &recording).map_err(Failure::bad_input)?)
+}
+
+fn imported(args: &ImportArgs) -> Result<(), Failure> {
+    let place = match &args.address_column {
+        Some(column) => Where::Address(column.clone(), args.base),
+        None => Where::Page(args.page_column.clone()),
+    };
+    let count = match (&args.count_column, &args.bytes_column) {
+        (Some(column), _) => HowMany::Pages(column.clone()),
+        (None, Some(column)) => HowMany::Bytes(column.clone()),
+        (None, None) => HowMany::One,
+    };
+    let when = match (&args.length_column, args.interval) {
+        (Some(column), _) => When::Length(column.clone()),
+        (None, Some(interval)) => When::Every(interval),
+        (None, None) => When::UntilNext,
+    };
+    let unit = match args.time_unit {
+        ImportUnit::S => TimeUnit::Seconds,
+        ImportUnit::Ms => TimeUnit::Milliseconds,
+        ImportUnit::Us => TimeUnit::Microseconds,
+        ImportUnit::Ns => TimeUnit::Nanoseconds,
+    };
+    let meaning = Import {
+        time: args.time_column.clone(),
+        unit,
+        when,
+        place,
+        count,
+        page_size: args.page_size,
+        memory: args.memory,
+        separator: args.separator,
+    };
+    let name = args.file.display().to_string();
+    let file = whimbrel_lab::trace::open(&args.file).map_err(failure)?;
+    let trace = import(BufReader::new(file), &name, &meaning).map_err(failure)?;
+    Out::open(&args.out)?.put(&trace)
+}
+
+/// A file that cannot be read is no fault of what stands in it.
+fn failure(error: TraceFileError) -> Failure {
+    match error {
+        TraceFileError::Read { .. } => Failure::failed(error),
+        _ => Failure::bad_input(error),
+    }
+}
+
+/// Where a trace goes.
+struct Out {
+    file: Option<WholeFile>,
+    format: Format,
+}
+
+impl Out {
+    fn open(args: &OutArgs) -> Result<Self, Failure> {
+        let json = |path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl" || end == "json");
+        let format = match args.format {
+            Some(TraceFormat::Csv) => Format::Csv,
+            Some(TraceFormat::Jsonl) => Format::JsonLines,
+            None if args.out.as_ref().is_some_and(json) => Format::JsonLines,
+            None => Format::Csv,
+        };
+        let file = args.out.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        Ok(Self { file, format })
+    }
+
+    fn put(self, trace: &Trace) -> Result<(), Failure> {
+        let Some(mut file) = self.file else {
+            return write(trace, self.format, print);
+        };
+        write(trace, self.format, |part| file.write(part)).map_err(Failure::failed)?;
+        file.finish().and_then(FinishedFile::publish).map_err(Failure::failed)?;
+        Ok(())
+    }
+}
+
+/// Statistics with their name, as they are printed in JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    statistics: &'a Statistics,
+}
+
+fn measured(args: &StatsArgs) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for file in &args.files {
+        statistics(file, &mut all)?;
+    }
+    if let Some(place) = &args.plot {
+        draw(place, &all).map_err(Failure::failed)?;
+    }
+    print(&match args.format {
+        TextFormat::Table => all.iter().map(|(name, found)| text::statistics(name, found)).collect(),
+        TextFormat::Json => {
+            let told: Vec<_> = all.iter().map(|(name, statistics)| Told { name, statistics }).collect();
+            serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
+        }
+    })
+}
+
+/// Of a trace, or of all programs of a file of measured curves.
+fn statistics(file: &Path, all: &mut Vec<(String, Statistics)>) -> Result<(), Failure> {
+    let mut first = [0; 8];
+    let opened = whimbrel_lab::trace::open(file).map_err(failure)?;
+    let mut begin = BufReader::new(opened);
+    let read = begin.fill_buf().map(|bytes| {
+        let length = bytes.len().min(first.len());
+        first[..length].copy_from_slice(&bytes[..length]);
+    });
+    read.map_err(|source| failure(TraceFileError::Read { file: file.display().to_string(), source }))?;
+    if first.starts_with(b"{\"prog\"") {
+        for program in load_curves(file).map_err(failure)? {
+            for found in [program.fine, program.coarse] {
+                all.push((format!("{}, {} ms", program.program, found.interval_ms), found));
+            }
+        }
+        return Ok(());
+    }
+    let found = Statistics::of(&load(file).map_err(failure)?).map_err(Failure::bad_input)?;
+    all.push((file.display().to_string(), found));
+    Ok(())
+}
+
+/// One file if its name says so, else one a chart in a directory.
+fn draw(place: &Path, all: &[(String, Statistics)]) -> Result<(), OutputError> {
+    let mut files = Vec::new();
+    let mut put = |path: &Path, drawing: &str| {
+        let mut file = WholeFile::create(path)?;
+        file.write(drawing)?;
+        files.push(file.finish()?);
+        Ok(())
+    };
+    if place.extension().is_some_and(|end| end == "svg") {
+        put(place, &sheet(all))?;
+    } else {
+        fs::create_dir_all(place).map_err(|source| OutputError::Write { path: place.to_owned(), source })?;
+        for plot in Plot::ALL {
+            let drawing = plot.chart(all).render(Canvas::Standalone);
+            put(&place.join(format!("{}.svg", plot.name())), &drawing)?;
+        }
+    }
+    files.into_iter().try_for_each(|file| file.publish().map(drop))
+}
