@@ -47,7 +47,10 @@ const SCENARIOS: &[Scenario] = &[
     ("[run]\nseed = -1", &["bad.toml:2", "run.seed", "-1"]),
     ("[run]\nrepeat = 0", &["bad.toml:2", "run.repeat", "0"]),
     ("[run]\ntime-limit = \"0s\"", &["bad.toml:2", "run.time-limit", "0s"]),
-    ("[run]\nfidelity = \"fluid\"", &["bad.toml:2", "run.fidelity", "later"]),
+    (
+        "[run]\nfidelity = \"fluid\"\n[host]\nxbzrle = { cache = \"64MiB\" }",
+        &["bad.toml:4", "host.xbzrle.cache", "fluid", "exact"],
+    ),
     ("[run]\nfidelity = \"vague\"", &["bad.toml:2", "run.fidelity", "vague"]),
     // Policies.
     ("[policy]\npreset = \"qemu-defualt\"", &["bad.toml:2", "qemu-defualt", "`qemu-default`"]),
@@ -108,7 +111,8 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["simulate", "--set", "guest.writers.7.rate=1"], 2, &["guest.writers.7"]),
     (&["simulate", "--set", "policy.preset=xen"], 2, &["`xen`", "xen-5"]),
     (&["simulate", "--set", "guest.memory=[1, 2"], 2, &["--set", "guest.memory"]),
-    (&["simulate", "--set", "run.fidelity=fluid"], 2, &["run.fidelity", "later"]),
+    (&["simulate", "--set", "run.fidelity=vague"], 2, &["run.fidelity", "vague"]),
+    (&["sweep", "--fidelity", "vague"], 2, &["--fidelity", "vague", "fluid"]),
     (&["sweep", "sweep.toml", "--jobs", "0"], 2, &["--jobs", "0"]),
     (&["sweep", "sweep.toml", "--jobs", "many"], 2, &["--jobs", "many"]),
     (&["sweep", "sweep.toml", "--jobs", "100000"], 2, &["--jobs", "100000"]),

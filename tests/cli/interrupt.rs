@@ -26,8 +26,8 @@ fn stopped(name: &str, scenario: &str, args: &[&str]) -> (Fresh, std::process::O
     // Rows reach the disk in blocks: once there is one, runs were made and more are going on.
     let started = Instant::now();
     let grown = || {
-        let entries = std::fs::read_dir(fresh.path("results")).into_iter().flatten();
-        entries.flatten().any(|entry| entry.metadata().is_ok_and(|data| data.len() > 0))
+        let rows = fresh.path("results/unfinished/migrations.jsonl");
+        std::fs::metadata(rows).is_ok_and(|data| data.len() > 0)
     };
     while !grown() {
         assert!(started.elapsed() < Duration::from_mins(2), "no row was written");
@@ -42,18 +42,20 @@ fn check(name: &str, code: i32) {
     let (fresh, ended) = stopped_by(name);
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(code), "{told}");
-    let rows = fresh.read("results/migrations.jsonl");
+    let rows = fresh.read("results/unfinished/migrations.jsonl");
     let count = rows.lines().count();
     assert!(count > 0 && rows.ends_with('\n'));
     assert!(rows.lines().all(|row| serde_json::from_str::<serde_json::Value>(row).is_ok()));
     assert!(
-        told.contains(&format!("{count} of 8000000 migrations were finished and are kept in results")),
+        told.contains(&format!(
+            "{count} of 8000000 migrations were finished and are kept in results/unfinished; the same command with \
+             --resume goes on"
+        )),
         "{told}"
     );
     let mut names = fresh.names();
-    names.retain(|name| name.starts_with("results/"));
-    assert_eq!(names.len(), 4, "{names:?}");
-    assert!(fresh.read("results/report.html").contains("not complete"));
+    names.retain(|name| name.starts_with("results/") && !name.starts_with("results/unfinished"));
+    assert!(names.is_empty(), "nothing final: {names:?}");
 }
 
 #[test]
@@ -78,4 +80,81 @@ fn ctrl_c_ends_a_comparison_and_keeps_whole_repetitions() {
     assert!(told.contains(&format!("{kept} of 500000 repetitions")), "{told}");
     assert!(fresh.read("results/runs.jsonl").lines().count() as u64 >= 2 * kept);
     assert!(fresh.read("results/compare.html").contains("was stopped"));
+}
+
+/// A sweep that takes some seconds.
+const LONGER: [&str; 4] = ["--set", "run.repeat=300", "--jobs", "2"];
+
+#[test]
+fn a_sweep_that_is_killed_again_and_again_ends_with_the_bytes_of_one_that_was_not() {
+    for kind in [&["--rounds", "--format", "csv"][..], &["--summary"]] {
+        let fresh = Fresh::new();
+        fresh.write("sweep.toml", SMALL_SWEEP);
+        let args = |dir: &'static str| {
+            let args = ["sweep", "sweep.toml", "--out", dir].into_iter().chain(LONGER);
+            args.chain(kind.iter().copied()).collect::<Vec<_>>()
+        };
+        fresh.ok(&args("whole"));
+        let mut kills = 0;
+        for attempt in 0.. {
+            let mut args = args("cut");
+            // Before the first note there is something to go on with as soon as the folder is there.
+            if fresh.path("cut/unfinished/sweep.json").exists() {
+                args.push("--resume");
+            }
+            let mut child =
+                fresh.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+            if attempt < 4 {
+                // Some time after the start, and once right after a note.
+                std::thread::sleep(Duration::from_millis(300 + 450 * attempt));
+                signal_if_running("KILL", &mut child);
+            }
+            let ended = child.wait_with_output().expect("ends");
+            if ended.status.success() {
+                break;
+            }
+            assert_eq!(ended.status.code(), None, "{}", String::from_utf8_lossy(&ended.stderr));
+            assert!(!fresh.path("cut/cells.csv").exists() && !fresh.path("cut/report.html").exists());
+            kills += 1;
+        }
+        assert!(kills > 0, "it was never killed");
+        let of = |dir: &str| {
+            let mut names = fresh.names();
+            names.retain(|name| name.starts_with(&format!("{dir}/")));
+            names.into_iter().map(|name| name[dir.len()..].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("cut"), of("whole"));
+        for name in of("whole") {
+            assert!(
+                fresh.read(&format!("cut{name}")) == fresh.read(&format!("whole{name}")),
+                "{name} differs"
+            );
+        }
+    }
+}
+
+fn signal_if_running(name: &str, child: &mut std::process::Child) {
+    if child.try_wait().expect("its state").is_none() {
+        let _ = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    }
+}
+
+#[test]
+fn another_sweep_is_not_gone_on_with() {
+    let (fresh, _) = stopped_by("INT");
+    let args = ["sweep", "sweep.toml", "--out", "results", "--set", "run.repeat=500000"];
+    let ended = fresh.run(&args);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("go on with it by --resume"), "{}", ended.err);
+    for (more, out, expected) in [
+        (&["--format", "csv"][..], "results", "its format is jsonl, not csv"),
+        (&["--set", "run.seed=1"], "results", "`seed = 0` was there, now `seed = 1`"),
+        (&[], "nowhere", "nowhere holds no sweep that is not finished"),
+    ] {
+        let same = ["sweep", "sweep.toml", "--set", "run.repeat=500000", "--resume", "--out", out];
+        let args: Vec<_> = same.iter().chain(more).copied().collect();
+        let ended = fresh.run(&args);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        assert!(ended.err.contains(expected), "{}", ended.err);
+    }
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod compare;
 mod explain;
+mod forecast;
 mod import;
 mod interrupt;
 mod output;

@@ -378,12 +378,12 @@ impl World {
                 ..Transmitted::default()
             })),
             4 => self.told_here(SourceEvent::Received(Message::State(Vec::new()))),
-            5 => self.told_here(SourceEvent::Received(Message::Configure(Configuration {
+            5 => self.told_here(SourceEvent::Received(Message::Configure(Box::new(Configuration {
                 id: MigrationId(2),
                 name: String::new(),
                 layout: layout(1),
                 vcpus: 0,
-            }))),
+            })))),
             6 => self.told_there(DestinationEvent::Received(Message::Accept)),
             7 => self.told_there(DestinationEvent::Persisted),
             8 => self.told_there(DestinationEvent::Resumed),

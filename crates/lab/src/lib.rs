@@ -5,7 +5,8 @@
 //!
 //! * where runs come from: [`scenario`], [`workloads`] (the built-in ones), [`import`] (real settings as a policy),
 //!   [`mod@trace`] (what a guest wrote);
-//! * what is done with them: [`sweep`], [`explain`], [`tune`], [`validate`] (against measured migrations);
+//! * what is done with them: [`sweep`], [`compare`], [`explain`], [`tune`], [`forecast`], [`validate`] (against
+//!   measured migrations);
 //! * how they are judged: [`outcome`], [`stats`];
 //! * how they are told: [`result`], [`table`], [`chart`], [`page`], [`report`], [`output`].
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 pub mod chart;
 pub mod compare;
 pub mod explain;
+pub mod forecast;
 pub mod import;
 pub mod intents;
 pub mod outcome;

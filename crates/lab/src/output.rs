@@ -85,8 +85,17 @@ impl WholeFile {
     ///
     /// [`OutputError::Write`], when the disk is full for example.
     pub fn write(&mut self, text: &str) -> Result<(), OutputError> {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// The same for bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::write`].
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         match &mut self.writer {
-            Some(writer) => writer.write_all(text.as_bytes()).map_err(|source| self.failed(source)),
+            Some(writer) => writer.write_all(bytes).map_err(|source| self.failed(source)),
             None => Err(self.failed(io::ErrorKind::Other.into())),
         }
     }
@@ -109,6 +118,17 @@ impl WholeFile {
 
     fn failed(&self, source: io::Error) -> OutputError {
         OutputError::Write { path: self.path.clone(), source }
+    }
+}
+
+/// For writers of formats; errors are the system's.
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.as_mut().ok_or(io::ErrorKind::Other)?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.as_mut().ok_or(io::ErrorKind::Other)?.flush()
     }
 }
 

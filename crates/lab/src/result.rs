@@ -9,7 +9,7 @@ use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
 use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
 use whimbrel_core::units::{Bandwidth, PageRate};
-use whimbrel_sim::{Encoding, Run};
+use whimbrel_sim::{Encoding, NearThreshold, Run};
 
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +54,9 @@ pub struct MigrationRecord {
     pub unchanged_pages: u64,
     /// What encoding pages came to, and the CPU time of sending.
     pub encoding: EncodingRecord,
+    /// In a fluid simulation, the decision that hung on chance the most, if any did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_threshold: Option<NearThresholdRecord>,
     /// The rounds; left out where only totals are wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub round: Vec<RoundRecord>,
@@ -81,6 +84,23 @@ pub struct PostCopyRecord {
     pub missing_pages: u64,
     /// Pages that it asked for.
     pub requests: u64,
+}
+
+/// A decision of a fluid simulation that hung on chance: of exact runs some go on for a round more there.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct NearThresholdRecord {
+    /// In which round.
+    pub round: u32,
+    /// Pages that were pending.
+    pub pending_pages: u64,
+    /// How far from the rule's threshold that was, in standard deviations of the number of pages.
+    pub deviations: f64,
+}
+
+impl NearThresholdRecord {
+    fn of(near: &NearThreshold) -> Self {
+        Self { round: near.round, pending_pages: near.pending.0, deviations: near.deviations }
+    }
 }
 
 /// What encoding pages came to.
@@ -147,10 +167,28 @@ pub struct RoundRecord {
     pub throttle: f64,
     /// How the guest was slowed at its end; none if it was not.
     pub throttled: Option<String>,
+    /// How much of the whole was done when it began, from 0 to 1, as forecast then; it never falls from one
+    /// round to the next. None in the first round, of which nothing is known, and where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// How long the migration would go on from then, as forecast then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<EtaRecord>,
     /// The last decision in it.
     pub decision: Option<&'static str>,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// How long a migration goes on, as forecast; milliseconds from the start of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EtaRecord {
+    /// The middle of it; none if no end is in sight.
+    pub remaining_ms: Option<f64>,
+    /// Nine of ten migrations take at least this,
+    pub low_ms: f64,
+    /// and at most this; none if no end is in sight.
+    pub high_ms: Option<f64>,
 }
 
 /// Milliseconds, to a nanosecond.
@@ -205,6 +243,7 @@ impl MigrationRecord {
             post_copy: report.post_copy.as_ref().map(PostCopyRecord::of).unwrap_or_default(),
             unchanged_pages: run.unchanged_pages.0,
             encoding: EncodingRecord::of(&run.encoding),
+            near_threshold: run.near_threshold.as_ref().map(NearThresholdRecord::of),
             round: report.rounds.iter().map(RoundRecord::of).collect(),
         }
     }
@@ -293,6 +332,12 @@ impl RoundRecord {
             dirty_pages_per_s: round.dirty_rate.map(PageRate::per_second),
             bandwidth_bytes_per_s: round.bandwidth.map(Bandwidth::bytes_per_second),
             throttle: round.throttle.share().as_f64(),
+            progress: round.outlook.map(|outlook| outlook.progress.as_f64()),
+            eta: round.outlook.map(|outlook| EtaRecord {
+                remaining_ms: outlook.remaining.map(milliseconds),
+                low_ms: milliseconds(outlook.low),
+                high_ms: outlook.high.map(milliseconds),
+            }),
             throttled: (!round.throttle.is_off()).then(|| round.throttle.to_string()),
             decision: round.decision.as_ref().map(|decided| decision_name(decided.decision)),
             reason: round.decision.as_ref().map(|decided| decided.reason.to_string()),

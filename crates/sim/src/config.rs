@@ -33,7 +33,7 @@ pub enum Fidelity {
     /// Every page.
     #[default]
     Exact,
-    /// Expected counts of pages; refused until it exists.
+    /// Expected numbers of pages: what many exact runs come to on average, in microseconds.
     Fluid,
 }
 

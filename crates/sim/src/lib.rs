@@ -7,6 +7,7 @@
 
 mod codec;
 pub mod config;
+mod fluid;
 pub mod guest;
 mod link;
 mod migration;
@@ -16,6 +17,7 @@ pub mod trace;
 mod witness;
 
 pub use crate::codec::Encoding;
+pub use crate::fluid::{NearThreshold, Simulator, Totals};
 pub use crate::guest::Lost;
 pub use crate::migration::{
     CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, Simulation, replay, simulate,

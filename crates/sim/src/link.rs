@@ -225,6 +225,77 @@ impl Link {
         self.falls_to(behind)
     }
 
+    /// Hands over `bytes` that take the sender `busy` to make, evenly; gives the time at which the last of
+    /// them is in the queue. It then holds at most `level`, if it would hold more than `most` without
+    /// waiting: the means over the phases of its sawtooth, for who wants no single one.
+    #[inline]
+    pub(crate) fn flow(&mut self, now: Nanos, busy: Nanos, bytes: f64, [most, level]: [f64; 2]) -> Nanos {
+        let made = now + busy;
+        let begun = self.drained.max(now);
+        let done = begun + bytes * self.current.nanos_per_byte;
+        if done > self.current.until || now < self.current.from {
+            self.push_across(now, bytes);
+        } else {
+            self.drained = done;
+        }
+        // The wire can't have carried what was not made.
+        self.drained = self.drained.max(made);
+        let queued = if made >= self.current.from {
+            (self.drained - made) * self.current.rate
+        } else {
+            self.queued(made)
+        };
+        if queued <= most { made } else { made.max(self.falls_to(level)) }
+    }
+
+    /// How many bytes can be handed over from `now` until `then`, so that the queue is at `level` at most.
+    #[inline]
+    pub(crate) fn room(&self, now: Nanos, then: Nanos, level: f64) -> f64 {
+        if self.drained >= then {
+            return (level - self.queued(then)).max(0.0);
+        }
+        level + self.carries(self.drained.max(now), then)
+    }
+
+    /// What the wire can carry between two times, the earlier one not before the present stretch.
+    fn carries(&self, from: Nanos, to: Nanos) -> f64 {
+        let (mut at, mut index, mut bytes) = (from, self.current.index, 0.0);
+        while at < to {
+            let stretch = self.stretch(index);
+            let end = stretch.until.min(to);
+            bytes += if stretch.rate > 0.0 { stretch.rate * (end - at).max(0.0) } else { 0.0 };
+            (at, index) = (at.max(end), index + 1);
+        }
+        bytes
+    }
+
+    /// Bytes a nanosecond that it carries, as things stand.
+    #[inline]
+    pub(crate) fn rate(&self) -> f64 {
+        self.current.rate
+    }
+
+    /// When its bandwidth changes next.
+    #[inline]
+    pub(crate) fn changes_at(&self, now: Nanos) -> Nanos {
+        if now < self.current.until && now >= self.current.from {
+            return self.current.until;
+        }
+        let next = self.schedule.partition_point(|stretch| stretch.at <= now);
+        self.schedule.get(next).map_or(f64::INFINITY, |stretch| stretch.at)
+    }
+
+    /// Bytes in the queue at which a writer is woken, and in a full one.
+    pub(crate) fn levels(&self) -> [f64; 2] {
+        [self.wake_at[1], self.buffer]
+    }
+
+    /// Whether the sender is faster than the wire, so that it sleeps; and how long each time.
+    #[inline]
+    pub(crate) fn rest(&self) -> Option<Nanos> {
+        (self.current.growth > 0.0 && self.current.growth.is_finite()).then_some(self.current.rest)
+    }
+
     /// A time by which `bytes` are surely copied from `now` on; infinite where the rate changes meanwhile.
     #[inline(always)]
     pub(crate) fn copied_by(&self, now: Nanos, bytes: f64) -> Nanos {

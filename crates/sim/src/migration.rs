@@ -24,6 +24,7 @@ use whimbrel_core::units::{Pages, Timestamp};
 pub use self::simulation::Simulation;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, Fidelity, GuestConfig, HostConfig, LinkConfig};
+use crate::fluid::{self, NearThreshold};
 use crate::guest::{Guest, Lost};
 
 /// What this ground can do.
@@ -55,6 +56,8 @@ pub struct Setup {
     pub journal: bool,
     /// Whether the policy is asked at every tick, also where its answer can't have changed.
     pub every_tick: bool,
+    /// Whether what is left of the migration is forecast at the start of each round.
+    pub outlook: bool,
     /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
     pub witness: bool,
 }
@@ -74,6 +77,7 @@ impl Setup {
             time_limit: Duration::from_hours(1),
             journal: true,
             every_tick: false,
+            outlook: false,
             witness: false,
         }
     }
@@ -109,6 +113,8 @@ pub struct Run {
     pub commit_as_told: Option<Duration>,
     /// From the pause until the network knows the guest's new place and the guest does something there.
     pub unreachable: Option<Duration>,
+    /// In a fluid simulation: the decision that hung on chance the most, if any did.
+    pub near_threshold: Option<NearThreshold>,
     /// Events and decisions, if they were recorded.
     pub journal: Journal,
     /// Whether anything of the migration was left at the source: tracking or a throttle.
@@ -168,6 +174,9 @@ impl From<MachineError> for SimError {
 ///
 /// [`SimError`] if it can't be simulated. A migration that fails is a [`Run`].
 pub fn simulate(setup: &Setup) -> Result<Run, SimError> {
+    if setup.fidelity == Fidelity::Fluid {
+        return fluid::simulate(setup);
+    }
     Simulation::new(setup)?.finish()
 }
 
@@ -191,6 +200,9 @@ fn source(setup: &Setup, layout: RamLayout) -> Result<Source, SimError> {
     }
     if setup.every_tick {
         controller = controller.asking_every_tick();
+    }
+    if setup.outlook {
+        controller = controller.with_outlook();
     }
     let configuration =
         Configuration { id: MigrationId(setup.seed), name: "guest".into(), layout, vcpus: setup.guest.vcpus };

@@ -45,6 +45,47 @@ pub(crate) struct Sender {
     sync_due: f64,
 }
 
+/// What pages cost to send, as hosts and link are configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Costs {
+    /// Bytes of a page and of a zero page.
+    pub(crate) page_bytes: f64,
+    pub(crate) zero_bytes: f64,
+    /// CPU time of a page, whichever stream it takes, and of a zero page.
+    pub(crate) page: Nanos,
+    pub(crate) zero: Nanos,
+    /// Bytes a nanosecond that the destination takes into memory it has, and into memory it has not.
+    pub(crate) receive: [f64; 2],
+    /// Bytes of the streams' syncs at the end of a round.
+    pub(crate) sync: f64,
+}
+
+impl Costs {
+    pub(crate) fn new(host: &HostConfig, link: &LinkConfig, page_size: u64) -> Self {
+        let page = page_size as f64;
+        let streams = f64::from(host.streams);
+        let packet = if host.streams > 1 { link.packet_overhead.as_f64() } else { 0.0 };
+        // Costs are given for pages of 4 KiB and go with the bytes.
+        let scale = page / 4096.0;
+        let nanos = |duration: std::time::Duration| duration.as_nanos() as f64 * scale;
+        // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
+        // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
+        let left = host.compression.ratio.map_or(1.0, Share::as_f64);
+        let later = if host.xbzrle.cache.is_some() { 1.0 } else { left };
+        Self {
+            page_bytes: page + link.page_overhead.as_f64() + packet / PACKET_PAGES * scale,
+            zero_bytes: link.zero_page_size.as_f64(),
+            page: nanos(host.page_cost),
+            zero: nanos(host.zero_page_cost),
+            receive: [
+                page * streams * later / nanos(host.receive_cost),
+                page * left / nanos(host.first_touch_cost),
+            ],
+            sync: packet * streams,
+        }
+    }
+}
+
 /// At most a window's share of bytes in a window; then a rest until it ends.
 #[derive(Clone, Debug)]
 struct Limiter {
@@ -65,25 +106,13 @@ impl Sender {
         (page_size, pages): (u64, u64),
         begun: f64,
     ) -> Self {
-        let page = page_size as f64;
-        let streams = f64::from(host.streams);
-        let packet = if host.streams > 1 { link.packet_overhead.as_f64() } else { 0.0 };
-        // Costs are given for pages of 4 KiB and go with the bytes.
-        let scale = page / 4096.0;
-        let nanos = |duration: std::time::Duration| duration.as_nanos() as f64 * scale;
-        let page_bytes = page + link.page_overhead.as_f64() + packet / PACKET_PAGES * scale;
-        // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
-        // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
-        let left = host.compression.ratio.map_or(1.0, Share::as_f64);
-        let later = if host.xbzrle.cache.is_some() { 1.0 } else { left };
-        let receive =
-            [page * streams * later / nanos(host.receive_cost), page * left / nanos(host.first_touch_cost)];
+        let Costs { page_bytes, zero_bytes, page, zero, receive, sync } = Costs::new(host, link, page_size);
         let codec = Codec::new(host, link, (page_size, pages), Self::speed(host, link), page_bytes);
         Self {
             page_bytes,
-            zero_bytes: link.zero_page_size.as_f64(),
-            page_cost: nanos(host.page_cost),
-            zero_cost: nanos(host.zero_page_cost),
+            zero_bytes,
+            page_cost: page,
+            zero_cost: zero,
             batch: host.send_batch,
             skip_redirtied: host.skip_redirtied,
             receive,
@@ -97,7 +126,7 @@ impl Sender {
             touched: 0,
             begun,
             codec: codec.map(Box::new),
-            sync: packet * streams,
+            sync,
             sync_due: 0.0,
         }
     }

@@ -2,6 +2,7 @@
 
 mod compare;
 mod explain;
+mod forecast;
 mod pages;
 mod trace;
 mod tune;
@@ -12,9 +13,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
+pub(super) use self::forecast::ForecastArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
-pub(super) use self::tune::{FidelityArg, TuneArgs};
+pub(super) use self::tune::TuneArgs;
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -31,13 +33,14 @@ Examples:
   whimbrel explain                           why it went so, and what other policies would have made of it
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
   whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
+  whimbrel forecast scenario.toml            before it starts: time, downtime, bytes, and what would do
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
   0    done; a migration that does not converge is a result too
   1    it could not be done: a file, the disk, an internal error
   2    the command line or the scenario is wrong
-  130  ended by Ctrl-C; finished rows of a sweep were kept (143: by SIGTERM)";
+  130  ended by Ctrl-C; finished rows of a sweep were kept, to be resumed (143: by SIGTERM)";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -45,6 +48,7 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     Sweep(SweepArgs),
     Compare(CompareArgs),
+    Forecast(ForecastArgs),
     Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
@@ -63,6 +67,29 @@ pub(super) struct ScenarioArgs {
     /// given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// Page by page, or in expected numbers of pages at a million migrations in seconds: short for
+    /// --set run.fidelity=LEVEL.
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(super) fidelity: Option<FidelityArg>,
+}
+
+/// How finely guests are simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FidelityArg {
+    /// Every page
+    Exact,
+    /// Expected numbers of pages: the mean of exact runs
+    Fluid,
+}
+
+impl FidelityArg {
+    /// The override that it is short for.
+    pub(super) const fn as_override(self) -> &'static str {
+        match self {
+            Self::Exact => "run.fidelity=exact",
+            Self::Fluid => "run.fidelity=fluid",
+        }
+    }
 }
 
 /// Simulate one migration: rounds with each decision and its reason, the downtime, the totals.
@@ -118,12 +145,14 @@ pub(super) enum SimulateFormat {
 /// Writes into the output directory, each file whole or not at all: report.html (one file, opens without
 /// a network), cells (one row a cell: medians and percentiles), migrations (one row a migration) and
 /// scenario.toml (every default written out, to run it again). The rows are the same on any number of
-/// threads. Ctrl-C keeps the finished rows.
+/// threads. What cuts a sweep leaves its finished rows in the folder `unfinished`, and --resume goes on there.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   whimbrel sweep
   whimbrel sweep scenario.toml --out results --jobs 4
+  whimbrel sweep --fidelity fluid
+  whimbrel sweep scenario.toml --out results --resume
   whimbrel sweep --set run.repeat=20 --set policy.downtime-limit=100ms --format csv")]
 pub(super) struct SweepArgs {
     #[command(flatten)]
@@ -140,9 +169,18 @@ pub(super) struct SweepArgs {
     /// Also writes a table with one row a round; it can be large.
     #[arg(long)]
     pub(super) rounds: bool,
-    /// Overwrites files of these names even if no sweep wrote them.
+    /// Percentiles by cell and by policy in place of a row a migration, for very many migrations.
+    #[arg(long, conflicts_with = "rounds")]
+    pub(super) summary: bool,
+    /// Goes on with the sweep that was cut in the directory: by Ctrl-C, a crash, or the power.
+    #[arg(long, conflicts_with = "force")]
+    pub(super) resume: bool,
+    /// Overwrites files of these names even if no sweep wrote them, and gives up a sweep that was cut.
     #[arg(long)]
     pub(super) force: bool,
+    /// Also draws the downtime over two axes with numbers, a map for each policy, to this file.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -152,6 +190,9 @@ pub(super) enum SweepFormat {
     Jsonl,
     /// Comma-separated values
     Csv,
+    /// Parquet, compressed with zstd
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 /// List the policy presets, or tell all about one: parameters, defaults, sources, what is approximate.

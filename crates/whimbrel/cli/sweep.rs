@@ -2,16 +2,22 @@
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use whimbrel_core::units::duration;
-use whimbrel_lab::scenario::{Grid, Scenario};
-use whimbrel_lab::sweep::{Finished, Format, Options, Published, ResultDir, run};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
+use whimbrel_lab::scenario::{Axis, Grid, Scenario};
+use whimbrel_lab::sweep::{
+    Begin, Finished, Format, Options, Published, ResultDir, ResumeError, SweepError, Tables, has_page,
+    picture, run,
+};
 use whimbrel_lab::table;
 
 use super::args::{SweepArgs, SweepFormat};
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::interrupt::Interrupt;
 use super::print;
 use super::simulate::{Instead, scenario};
@@ -22,6 +28,7 @@ pub(super) struct Sweep {
     grid: Grid,
     results: ResultDir,
     jobs: Option<NonZeroUsize>,
+    plot: Option<WholeFile>,
     interrupt: Interrupt,
 }
 
@@ -33,40 +40,98 @@ impl Sweep {
         let format = match args.format {
             SweepFormat::Jsonl => Format::JsonLines,
             SweepFormat::Csv => Format::Csv,
+            #[cfg(feature = "parquet")]
+            SweepFormat::Parquet => Format::Parquet,
+        };
+        let tables = Tables { format, rounds: args.rounds, summary: args.summary };
+        let begin = match (args.resume, args.force) {
+            (true, _) => Begin::Resume,
+            (false, true) => Begin::Anyway,
+            (false, false) => Begin::New,
         };
         // Before the directory is made: from then on whoever interrupts finds it cleaned up.
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results =
-            ResultDir::open(&args.out, &grid, format, args.rounds, args.force).map_err(Failure::failed)?;
+            ResultDir::open(&args.out, &scenario, &grid, tables, begin).map_err(|error| match error {
+                // Another sweep was asked for than the one that is there.
+                SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
+                    Failure::bad_input(error)
+                }
+                _ => Failure::failed(error),
+            })?;
         let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
-        Ok(Self { scenario, grid, results, jobs, interrupt })
+        let plot = plot(args.plot.as_deref(), &grid)?;
+        Ok(Self { scenario, grid, results, jobs, plot, interrupt })
     }
 
     /// Runs all cells, writes the results, sums them up.
     pub(super) fn run(mut self) -> Result<(), Failure> {
         let bar = bar(self.grid.runs());
-        let started = Instant::now();
-        let after_run = || bar.inc(1);
-        let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_run: &after_run };
+        let (started, made) = (Instant::now(), AtomicU64::new(0));
+        let after_runs = |runs| {
+            made.fetch_add(runs, Ordering::Relaxed);
+            bar.inc(runs);
+        };
+        bar.set_position(self.results.runs());
+        bar.reset_eta();
+        let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_runs: &after_runs };
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();
         let finished = finished.map_err(Failure::failed)?;
         let took = started.elapsed();
-        // A signal that came when everything was done changes nothing.
-        let code = self.interrupt.exit_code().filter(|_| finished.runs < finished.planned);
-        if let Some(code) = code.filter(|_| finished.runs == 0) {
-            let message =
-                format!("none of {} migrations was finished; nothing was written", finished.planned);
-            return Err(Failure::Interrupted { code, message });
+        let rate = made.into_inner() as f64 / took.as_secs_f64().max(1e-9);
+        if finished.runs < finished.planned {
+            return Err(self.stopped(&finished));
         }
+        // A signal that came when everything was done changes nothing.
         let published =
             self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
-        let told = print(&summary(&finished, &published, took));
-        match code {
-            Some(code) => Err(Failure::Interrupted { code, message: kept(&finished, &published) }),
-            None => told,
+        if let Some(mut file) = self.plot.take()
+            && let Some(drawing) = picture(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?
+        {
+            let written = file.write(&drawing).and_then(|()| file.finish()).and_then(FinishedFile::publish);
+            written.map_err(Failure::failed)?;
         }
+        print(&summary(&finished, self.grid.cells(), &published, took, rate))
     }
+
+    /// A signal ended it.
+    fn stopped(&self, finished: &Finished) -> Failure {
+        let code = self.interrupt.exit_code().unwrap_or(failure::FAILED);
+        let message = if finished.runs == 0 {
+            format!("none of {} migrations was finished; nothing was written", finished.planned)
+        } else {
+            format!(
+                "{} of {} migrations were finished and are kept in {}; the same command with --resume goes on",
+                finished.runs,
+                finished.planned,
+                self.results.unfinished().display()
+            )
+        };
+        Failure::Interrupted { code, message }
+    }
+}
+
+/// The file of the drawing; refused before the first run if there is nothing to draw over.
+fn plot(path: Option<&Path>, grid: &Grid) -> Result<Option<WholeFile>, Failure> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let numbers =
+        |axis: &&Axis| axis.values.len() > 1 && axis.values.iter().all(|value| value.number.is_some());
+    let count = grid.axes().iter().filter(numbers).count();
+    if count < 2 {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "--plot draws a map over two axes with numbers; this sweep has {count}"
+        )));
+    }
+    if !has_page(grid) {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "--plot: this sweep has {} cells, more than can be drawn",
+            grid.cells()
+        )));
+    }
+    WholeFile::create(path).map(Some).map_err(Failure::failed)
 }
 
 /// Shown on a terminal only.
@@ -81,14 +146,13 @@ fn bar(runs: u64) -> ProgressBar {
 
 pub(super) const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
 
-fn summary(finished: &Finished, published: &Published, took: Duration) -> String {
+fn summary(finished: &Finished, cells: u64, published: &Published, took: Duration, rate: f64) -> String {
     let mut text = table::policies(&finished.policies);
-    let rate = finished.runs as f64 / took.as_secs_f64().max(1e-9);
     let _ = writeln!(
         text,
         "\n{} migrations in {} cells, {}, {rate:.0} migrations/s",
         finished.runs,
-        finished.cells.len(),
+        cells,
         duration::human(took),
     );
     if published.report.is_none() {
@@ -99,16 +163,6 @@ fn summary(finished: &Finished, published: &Published, took: Duration) -> String
         let _ = writeln!(text, "{name:<9}{}", file.display());
     }
     text
-}
-
-fn kept(finished: &Finished, published: &Published) -> String {
-    let place = published.files.first().and_then(|file| file.parent()).unwrap_or(std::path::Path::new(""));
-    format!(
-        "{} of {} migrations were finished and are kept in {}",
-        finished.runs,
-        finished.planned,
-        place.display()
-    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! `whimbrel tune`: a policy's parameters, searched for what makes several things small at once.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use whimbrel_core::policy::presets;
+use whimbrel_lab::compare::Contender;
 use whimbrel_lab::output::{OutputError, WholeFile};
 use whimbrel_lab::scenario::Fidelity;
 use whimbrel_lab::tune::{
@@ -19,11 +18,14 @@ use whimbrel_lab::workloads::{self, Workload};
 use super::args::{FidelityArg, TextFormat, TuneArgs};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::policies::unknown;
 use super::{print, width};
 
 /// The state's name in the output directory.
 const STATE: &str = "state.json";
+/// The results' names.
+const POLICY: &str = "policy.toml";
+const RECORD: &str = "tune.json";
+const PICTURE: &str = "tune.svg";
 
 /// A search that is ready to be run.
 pub(super) struct Tune {
@@ -51,16 +53,14 @@ impl Tune {
     /// Reads what is searched and on what, and the state if there is one.
     pub(super) fn ready(args: &TuneArgs) -> Result<Self, Failure> {
         let plan = plan(args)?;
+        let name = args.name.clone().unwrap_or_else(|| format!("{}-tuned", plan.space.preset().name));
         let file = args.out.join(STATE);
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let tuning = if args.resume {
             Tuning::resume(plan, &file).map_err(failure)?
         } else {
-            if file.exists() && !args.force {
-                return Err(Failure::BadInput(anyhow::anyhow!(
-                    "{} holds the state of a search; --resume goes on with it, --force begins anew",
-                    args.out.display()
-                )));
+            if !args.force {
+                free(&args.out)?;
             }
             let tuning = Tuning::begin(plan, Some(file)).map_err(failure)?;
             fs::create_dir_all(&args.out)
@@ -70,7 +70,7 @@ impl Tune {
         Ok(Self {
             tuning,
             choice: args.choose,
-            name: args.name.clone().unwrap_or_else(|| format!("{}-tuned", args.policy)),
+            name,
             out: args.out.clone(),
             jobs: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
             format: args.format,
@@ -132,9 +132,9 @@ impl Tune {
         parameters: &[ParameterFound],
     ) -> Result<Vec<PathBuf>, OutputError> {
         let texts = [
-            ("policy.toml", policy_file(tuned, chosen, &self.name)),
-            ("tune.json", json(tuned, chosen, parameters)),
-            ("tune.svg", plot(tuned, chosen)),
+            (POLICY, policy_file(tuned, chosen, &self.name)),
+            (RECORD, json(tuned, chosen, parameters)),
+            (PICTURE, plot(tuned, chosen)),
         ];
         let mut finished = Vec::new();
         // A single objective has no picture.
@@ -164,9 +164,25 @@ fn failure(error: TuneError) -> Failure {
     }
 }
 
+/// That nothing which somebody may want to keep lies in the directory.
+fn free(out: &Path) -> Result<(), Failure> {
+    let refuse = |why: String| Err(Failure::BadInput(anyhow::anyhow!("{} {why}", out.display())));
+    if out.join(STATE).exists() {
+        return refuse(
+            "holds the state of a search; --resume goes on with it, --force begins anew".to_owned(),
+        );
+    }
+    match [POLICY, RECORD, PICTURE].into_iter().find(|name| out.join(name).exists()) {
+        Some(name) => refuse(format!(
+            "holds `{name}`, and no search of which there is a state wrote it; choose another directory, or add --force"
+        )),
+        None => Ok(()),
+    }
+}
+
 fn plan(args: &TuneArgs) -> Result<Plan, Failure> {
-    let preset = presets::find(&args.policy).ok_or_else(|| unknown(&args.policy))?;
-    let mut space = Space::new(preset, BTreeMap::new()).map_err(failure)?;
+    let policy = Contender::parse(&args.policy).map_err(Failure::bad_input)?.policy;
+    let mut space = Space::of(&*policy).map_err(failure)?;
     for text in &args.fix {
         space.fix(text).map_err(failure)?;
     }

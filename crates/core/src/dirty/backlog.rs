@@ -6,6 +6,7 @@
 
 use super::dirty_bitmap::DirtyBitmap;
 use super::page_set::{PageSet, Parts, RangeError};
+use super::stock::{Expected, Stock};
 use super::words::{LINE_WORDS, Line, WORD_PAGES, bits, line_count, or_line};
 use crate::layout::{PageNumber, PageRun, RamLayout};
 use crate::units::Pages;
@@ -99,7 +100,12 @@ pub struct Harvested {
     pub newly_pending: Pages,
 }
 
-/// Pages pending and in flight of one migration attempt; the exact kind, which knows every page.
+/// Pages pending and in flight of one migration attempt.
+///
+/// There are two kinds, by the [`Stock`] that holds the pages: the exact one knows every page
+/// ([`PageSet`], what `Backlog` means if nothing is added), the fluid one only how many are expected
+/// ([`Expected`](super::Expected)). Gates, acknowledgements and putting back, where a page could be lost,
+/// are the same code.
 ///
 /// *Pending* pages are still to be sent: all of them at first, then what harvests find. Taking a page
 /// makes it *in flight* in the round being sent. [`Backlog::close_gate`] ends that round; when the
@@ -110,14 +116,14 @@ pub struct Harvested {
 ///
 /// Memory is at most four sets (128 MiB for 1 TiB in pages of 4 KiB), each taken when first needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backlog {
-    pending: PageSet,
+pub struct Backlog<S = PageSet> {
+    pub(super) pending: S,
     /// In flight in the round being sent.
-    sending: Option<PageSet>,
+    pub(super) sending: Option<S>,
     /// The round before it, if its gate is closed but not acknowledged.
-    awaiting: Option<(Gate, Option<PageSet>)>,
+    awaiting: Option<(Gate, Option<S>)>,
     /// An empty set kept for reuse.
-    spare: Option<PageSet>,
+    spare: Option<S>,
     /// The gate of the round being sent.
     gate: Gate,
     /// Where the next scan begins.
@@ -155,45 +161,9 @@ impl Backlog {
         &self.pending
     }
 
-    /// How many pages are still to be sent. Costs nothing.
-    #[inline]
-    pub fn pending(&self) -> Pages {
-        self.pending.count()
-    }
-
-    /// How many pages are in flight; one that is in flight in both open rounds counts twice. Costs
-    /// nothing.
-    #[inline]
-    pub fn in_flight(&self) -> Pages {
-        self.open_sets().map(PageSet::count).fold(Pages(0), |sum, count| Pages(sum.0 + count.0))
-    }
-
-    /// Whether nothing is pending and nothing in flight: the other side has all that was harvested.
-    #[inline]
-    pub fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.in_flight().0 == 0
-    }
-
     /// Whether a page is in flight in an open round.
     pub fn is_in_flight(&self, page: PageNumber) -> bool {
         self.open_sets().any(|set| set.contains(page))
-    }
-
-    fn open_sets(&self) -> impl Iterator<Item = &PageSet> {
-        let awaiting = self.awaiting.as_ref().and_then(|(_, set)| set.as_ref());
-        self.sending.iter().chain(awaiting)
-    }
-
-    /// The gate of the round being sent.
-    #[inline]
-    pub fn gate(&self) -> Gate {
-        self.gate
-    }
-
-    /// The gate that is closed and not acknowledged yet.
-    #[inline]
-    pub fn awaited(&self) -> Option<Gate> {
-        self.awaiting.as_ref().map(|&(gate, _)| gate)
     }
 
     /// Where the next scan begins.
@@ -376,6 +346,83 @@ impl Backlog {
     pub fn seek(&mut self, page: PageNumber) {
         self.cursor = if page.0 < self.pending.numbers() { page.0 } else { 0 };
     }
+}
+
+impl Backlog<Expected> {
+    /// The start of an attempt: all of these pages are pending.
+    pub fn expecting(pages: Pages) -> Self {
+        Self {
+            pending: Expected::new(pages.0 as f64),
+            sending: None,
+            awaiting: None,
+            spare: None,
+            gate: Gate(0),
+            cursor: 0,
+            harvest: Harvested::default(),
+            edges: Vec::new(),
+            borders: Vec::new(),
+        }
+    }
+
+    /// The pages expected to be pending.
+    #[inline]
+    pub fn expected(&self) -> Expected {
+        self.pending
+    }
+
+    /// Moves this many pages, at most all, to the round being sent; gives how many.
+    #[inline]
+    pub fn take(&mut self, pages: Expected) -> Expected {
+        let taken = self.pending.split(pages);
+        self.sending.get_or_insert_default().add(taken);
+        taken
+    }
+
+    /// A harvest leaves so many pages pending. What was pending stays so: it can't be fewer than before.
+    #[inline]
+    pub fn harvest_to(&mut self, pending: Expected) {
+        self.pending = self.pending.max(pending);
+    }
+}
+
+impl<S: Stock> Backlog<S> {
+    /// How many pages are still to be sent. Costs nothing.
+    #[inline]
+    pub fn pending(&self) -> Pages {
+        self.pending.count()
+    }
+
+    /// How many pages are in flight; one that is in flight in both open rounds counts twice. Costs
+    /// nothing.
+    #[inline]
+    pub fn in_flight(&self) -> Pages {
+        self.open_sets().map(S::count).fold(Pages(0), |sum, count| Pages(sum.0 + count.0))
+    }
+
+    /// Whether nothing is pending and nothing in flight: the other side has all that was harvested.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.in_flight().0 == 0
+    }
+
+    fn open_sets(&self) -> impl Iterator<Item = &S> {
+        let awaiting = self.awaiting.as_ref().and_then(|(_, set)| set.as_ref());
+        self.sending.iter().chain(awaiting)
+    }
+
+    /// The gate of the round being sent.
+    #[inline]
+    pub fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// The gate that is closed and not acknowledged yet.
+    #[inline]
+    pub fn awaited(&self) -> Option<Gate> {
+        self.awaiting.as_ref().map(|&(gate, _)| gate)
+    }
+
+    // ---- gates ----
 
     /// Ends the round being sent: what is taken from now on belongs to the next one.
     ///
@@ -423,10 +470,7 @@ impl Backlog {
         let mut returned = 0;
         let awaiting = self.awaiting.take().and_then(|(_, set)| set);
         for mut set in self.sending.take().into_iter().chain(awaiting) {
-            // All sets of a backlog are over the same page numbers, so this cannot fail.
-            if let Ok(new) = set.drain_into(&mut self.pending) {
-                returned += new.0;
-            }
+            returned += set.pour_into(&mut self.pending).0;
             self.keep(set);
         }
         self.gate = Gate(self.gate.0 + 1);
@@ -434,7 +478,7 @@ impl Backlog {
     }
 
     /// Keeps an emptied set for the next round, if there is none yet.
-    fn keep(&mut self, set: PageSet) {
+    fn keep(&mut self, set: S) {
         debug_assert!(set.is_empty());
         self.spare.get_or_insert(set);
     }

@@ -25,7 +25,7 @@ pub enum DestinationAction {
     Send(Message),
     /// Check that the guest can be taken, build the replica and reserve its memory; answer with
     /// `Built` or `Refused`.
-    Build(Configuration),
+    Build(Box<Configuration>),
     /// Restore the state into the replica and verify it; answer with `Restored` or `Failed`.
     Restore(Vec<Section>),
     /// Write this to stable storage; answer with `Persisted` or `NotPersisted`.

@@ -46,7 +46,7 @@ pub struct Section {
 #[non_exhaustive]
 pub enum Message {
     /// Source: this is the guest.
-    Configure(Configuration),
+    Configure(Box<Configuration>),
     /// Destination: the replica is built and its memory reserved.
     Accept,
     /// Destination: I will not take it.

@@ -9,6 +9,7 @@ mod ending;
 mod post_copy;
 mod replacing;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -20,9 +21,9 @@ use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
-use crate::controller::{Controller, Harvested, Transmitted};
-use crate::dirty::{Backlog, Gate};
-use crate::policy::{Decision, Gate as GateRule, SwitchoverWhen, Verdict};
+use crate::controller::{Controller, Harvested, Ruling, Transmitted};
+use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
+use crate::policy::{Decision, Gate as GateRule, Reason, SwitchoverWhen};
 use crate::progress::Moment;
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
@@ -42,11 +43,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// Every end but a commit leaves the guest running here, tracking off and the throttle gone.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct Source<S = PageSet> {
     phase: SourcePhase,
     configuration: Configuration,
     controller: Controller,
-    backlog: Backlog,
+    backlog: Backlog<S>,
     handoff: SourceHandoff,
     duties: Duties,
     patience: Duration,
@@ -84,15 +85,48 @@ struct Duties {
 #[derive(Clone, Debug)]
 struct Ending {
     outcome: Outcome,
-    why: String,
+    why: Why,
     forced: bool,
     at: Option<Timestamp>,
+}
+
+/// Why it ended; put into words only when somebody wants to read it.
+#[derive(Clone, Debug)]
+enum Why {
+    Words(Cow<'static, str>),
+    /// A rule of the policy, which had paused the guest before or had not.
+    Rule(Reason, bool),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Words(words) => f.write_str(words),
+            Self::Rule(reason, false) => reason.fmt(f),
+            Self::Rule(reason, true) => write!(f, "{reason}; the policy had paused the guest before"),
+        }
+    }
 }
 
 impl Source {
     /// A source that has done nothing yet.
     pub fn new(configuration: Configuration, controller: Controller) -> Self {
         let backlog = Backlog::new(&configuration.layout);
+        Self::with(backlog, configuration, controller)
+    }
+}
+
+impl Source<Expected> {
+    /// A source that has done nothing yet and will know only how many pages are expected to be pending and
+    /// in flight: for simulations of that fidelity. For everything else it is the same machine.
+    pub fn expecting(configuration: Configuration, controller: Controller) -> Self {
+        let backlog = Backlog::expecting(configuration.layout.pages());
+        Self::with(backlog, configuration, controller)
+    }
+}
+
+impl<S: Stock> Source<S> {
+    fn with(backlog: Backlog<S>, configuration: Configuration, controller: Controller) -> Self {
         let controller = controller.with_vcpus(configuration.vcpus);
         Self {
             phase: SourcePhase::Idle,
@@ -124,24 +158,43 @@ impl Source {
         self
     }
 
+    /// The same, counting its rounds without keeping what each came to: for runs by the million. Its report
+    /// lists none; see [`Source::round_count`].
+    #[must_use]
+    pub fn counting_rounds(mut self) -> Self {
+        self.rounds.only_count();
+        self
+    }
+
+    /// Passes over memory so far, an open one counted.
+    pub fn round_count(&self) -> u32 {
+        self.rounds.count()
+    }
+
     /// Where it is.
     pub fn phase(&self) -> SourcePhase {
         self.phase
     }
 
     /// What is pending and in flight; the driver sends from it and harvests into it.
-    pub fn backlog_mut(&mut self) -> &mut Backlog {
+    pub fn backlog_mut(&mut self) -> &mut Backlog<S> {
         &mut self.backlog
     }
 
     /// What is pending and in flight.
-    pub fn backlog(&self) -> &Backlog {
+    pub fn backlog(&self) -> &Backlog<S> {
         &self.backlog
     }
 
     /// Statistics, policy and journal.
     pub fn controller(&self) -> &Controller {
         &self.controller
+    }
+
+    /// Has the policy asked at the next tick, even if its last answer still holds: for drivers that make many
+    /// ticks as one where nothing changes, and have seen something change.
+    pub fn ask_at_the_next_tick(&mut self) {
+        self.controller.ask_at_the_next_tick();
     }
 
     /// Who may run the guest, as far as this side knows.
@@ -339,8 +392,12 @@ impl Source {
 
     fn start(&mut self, now: Timestamp) {
         self.stopwatch.started = now;
+        if let Some(reason) = self.controller.refusal() {
+            self.end(Outcome::Aborted, format!("refused before the start: {reason}"));
+            return self.settle(now);
+        }
         self.phase = SourcePhase::Connecting;
-        let configuration = self.configuration.clone();
+        let configuration = Box::new(self.configuration.clone());
         self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
         self.await_answer(now);
     }
@@ -349,20 +406,21 @@ impl Source {
         let memory = self.controller.progress().memory;
         let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
         self.rounds.begin(now, all, None);
-        let verdict = self.controller.bulk_round(now);
-        self.obey(now, Moment::RoundStart, &verdict);
+        let ruling = self.controller.begin_bulk_round(now);
+        self.obey(now, Moment::RoundStart, ruling);
     }
 
     fn next_round(&mut self, now: Timestamp, harvested: Harvested) {
         self.controller.fixed_cost(now.since(self.harvest_asked));
-        let verdict = self.controller.harvested(now, harvested);
+        let ruling = self.controller.take_harvest(now, harvested);
         let progress = self.controller.progress();
         if progress.paused {
             self.rounds.begin_held(now, harvested, progress.dirty_rate);
         } else {
             self.rounds.begin(now, harvested, progress.dirty_rate);
         }
-        self.obey(now, Moment::RoundStart, &verdict);
+        self.rounds.foreseen(self.controller.outlook());
+        self.obey(now, Moment::RoundStart, ruling);
     }
 
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
@@ -374,7 +432,7 @@ impl Source {
                 self.actions.push_back(SourceAction::StartTracking);
             }
             Message::Refuse { reason } if self.phase == SourcePhase::Connecting => {
-                self.end(Outcome::Refused, &format!("the destination refused: {reason}"));
+                self.end(Outcome::Refused, format!("the destination refused: {reason}"));
             }
             Message::Acknowledge { round } => self.acknowledged(now, round)?,
             Message::Request { page } => self.requested(page),
@@ -411,8 +469,8 @@ impl Source {
             }
             return;
         }
-        match self.controller.transmitted(now, sent) {
-            Some(verdict) => self.obey(now, Moment::Tick, &verdict),
+        match self.controller.take_sent(now, sent) {
+            Some(ruling) => self.obey(now, Moment::Tick, ruling),
             None => self.round_sent(now),
         }
     }
@@ -433,8 +491,8 @@ impl Source {
         if self.last_round {
             self.pause(now);
         } else {
-            let verdict = self.controller.round_ended(now);
-            self.obey(now, Moment::RoundEnd, &verdict);
+            let ruling = self.controller.end_round(now);
+            self.obey(now, Moment::RoundEnd, ruling);
         }
     }
 
@@ -466,15 +524,17 @@ impl Source {
     }
 
     /// Does what the policy decided.
-    fn obey(&mut self, now: Timestamp, moment: Moment, verdict: &Verdict) {
-        if let Some(throttle) = verdict.adjust.throttle {
+    fn obey(&mut self, now: Timestamp, moment: Moment, ruling: Ruling) {
+        if let Some(throttle) = ruling.adjust.throttle {
             self.actions.push_back(SourceAction::Throttle(throttle));
         }
-        if let Some(limit) = verdict.adjust.rate_limit {
+        if let Some(limit) = ruling.adjust.rate_limit {
             self.actions.push_back(SourceAction::Limit(limit));
         }
-        self.rounds.decided(now, self.controller.progress().throttle, verdict);
-        match verdict.decision {
+        if let Some(verdict) = self.controller.verdict() {
+            self.rounds.decided(now, self.controller.progress().throttle, verdict);
+        }
+        match ruling.decision {
             Decision::Pause if !self.controller.progress().paused => self.pause(now),
             Decision::Continue | Decision::Pause => match moment {
                 Moment::RoundEnd => self.harvest(now),
@@ -485,11 +545,8 @@ impl Source {
             },
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
-                let mut why = verdict.reason.to_string();
-                if self.controller.progress().paused {
-                    why.push_str("; the policy had paused the guest before");
-                }
-                self.end_with(Outcome::Completed, &why, forced);
+                let paused = self.controller.progress().paused;
+                self.end_with(Outcome::Completed, self.rule(paused), forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
@@ -500,19 +557,27 @@ impl Source {
                     self.pause(now);
                 }
             }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, &verdict.reason.to_string()),
+            Decision::Abort => self.give_up(now, Outcome::Aborted, self.rule(false)),
             Decision::PostCopy => {
-                self.end_with(Outcome::Completed, &verdict.reason.to_string(), true);
+                self.end_with(Outcome::Completed, self.rule(false), true);
                 self.post_copy = Some(PostCopy::default());
                 self.pause(now);
             }
         }
     }
 
+    /// The rule that the policy decided by; `paused`: it had paused the guest before.
+    fn rule(&self, paused: bool) -> Why {
+        match self.controller.verdict() {
+            Some(verdict) => Why::Rule(verdict.reason.clone(), paused),
+            None => Why::Words(Cow::Borrowed("the policy decided so")),
+        }
+    }
+
     /// A round in which nothing was to be sent is over at once.
     fn round_ended_empty(&mut self, now: Timestamp) {
-        let verdict = self.controller.round_ended(now);
-        self.obey(now, Moment::RoundEnd, &verdict);
+        let ruling = self.controller.end_round(now);
+        self.obey(now, Moment::RoundEnd, ruling);
     }
 
     fn transmit(&mut self) {

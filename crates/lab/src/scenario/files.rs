@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use whimbrel_sim::trace::NamedTrace;
+use whimbrel_sim::trace::{NamedTrace, Trace};
 
 use super::document::{Document, Node, Table, Value};
 use super::keys::{Slot, slot};
@@ -30,6 +30,15 @@ impl Files {
         let trace = NamedTrace::new(path, load(Path::new(path))?);
         known.insert(path.to_owned(), trace.clone());
         Ok(trace)
+    }
+
+    /// Name and fingerprint of each that was read.
+    pub(super) fn fingerprints(&self) -> Vec<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(name, trace): (&String, &NamedTrace)| {
+            format!("{name} {:016x}", trace.trace().map_or(0, Trace::fingerprint))
+        };
+        known.iter().map(of).collect()
     }
 }
 

@@ -135,7 +135,7 @@ pub const KEYS: &[Key] = &[
     key("run.seed", Count(0, u64::MAX), "seed of every random choice; run number i of `repeat`, counted from 0, has the seed `seed + i`", "the same seed gives the same result"),
     key("run.repeat", Count(1, 1_000_000), "runs of each cell of a sweep", "one run"),
     key("run.time-limit", Duration, "virtual time after which a migration that did not end is given up", "far beyond any migration that someone waits for"),
-    key("run.fidelity", Choice(&["exact", "fluid"]), "how finely the guest is simulated; `fluid` comes later and is refused until then", "page by page"),
+    key("run.fidelity", Choice(&["exact", "fluid"]), "page by page, or in expected numbers of pages (`docs/fluid.md`)", "every page can be asked for"),
 ];
 
 /// What stands at a path.

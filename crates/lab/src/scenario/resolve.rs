@@ -31,7 +31,13 @@ pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, 
         .and_then(|()| setup.link.validate())
         .and_then(|()| setup.host.validate())
         .and_then(|()| setup.host.validate_for(setup.guest.page_size))
-        .and_then(|()| validate_run(&setup.run));
+        .and_then(|()| validate_run(&setup.run))
+        .and_then(|()| match setup.run.fidelity {
+            Fidelity::Fluid => {
+                setup.guest.validate_for_fluid().and_then(|()| setup.host.validate_for_fluid())
+            }
+            _ => Ok(()),
+        });
     config.map_err(|fault| ScenarioError::Config { at: document.place(&fault.key), fault })?;
     Ok(setup)
 }
@@ -57,9 +63,6 @@ fn validate_run(run: &RunConfig) -> Result<(), ConfigError> {
             duration::format(run.time_limit),
             format!("more than 0s, at most {}", duration::format(LONGEST)),
         ));
-    }
-    if run.fidelity == Fidelity::Fluid {
-        return Err(ConfigError::new("run.fidelity", "`fluid`, which comes later", "`exact`"));
     }
     Ok(())
 }

@@ -16,8 +16,10 @@ use super::policy::{check_parameter, check_preset, parameter_kind, preset};
 use super::resolve::resolve;
 use super::{Scenario, Setup};
 
-/// The most runs that a sweep may make.
-pub const MAX_RUNS: u64 = 10_000_000;
+/// The most runs that a sweep may make: years of them.
+pub const MAX_RUNS: u64 = 1_000_000_000_000;
+/// So many cells are all checked before the first is run.
+const CHECKED: u64 = 1 << 17;
 
 /// A swept key and its values.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +95,8 @@ impl Cell {
 }
 
 impl Grid {
-    /// Checks every cell.
+    /// Checks every cell; of very many, those that have each value of each axis with the first and with the last
+    /// values of all others. What cannot be among the rest is found when it is run.
     ///
     /// # Errors
     ///
@@ -113,12 +116,40 @@ impl Grid {
             cells,
             repeat,
         };
-        let fault =
-            (0..cells).into_par_iter().map(|index| grid.cell(index).err()).find_first(Option::is_some);
+        let check = |index| grid.cell(index).err();
+        let fault = if cells <= CHECKED {
+            (0..cells).into_par_iter().map(check).find_first(Option::is_some)
+        } else {
+            grid.edges().into_par_iter().map(check).find_first(Option::is_some)
+        };
         match fault.flatten() {
             Some(fault) => Err(fault),
             None => Ok(grid),
         }
+    }
+
+    /// The cells that have each value of each axis with the first and with the last values of all others.
+    fn edges(&self) -> Vec<u64> {
+        let (mut edges, mut step) = (Vec::new(), 1);
+        for axis in self.axes.iter().rev() {
+            let count = axis.values.len() as u64;
+            let last = self.cells - 1 - (count - 1) * step;
+            edges.extend((0..count).flat_map(|value| [value * step, last + value * step]));
+            step *= count;
+        }
+        edges.sort_unstable();
+        edges.dedup();
+        edges
+    }
+
+    /// What tells the traces that are played back from others of the same names, in the order of the names.
+    ///
+    /// # Errors
+    ///
+    /// None for a grid that was made.
+    pub(crate) fn traces(&self) -> Result<Vec<String>, ScenarioError> {
+        self.cell(0)?;
+        Ok(self.document.files.fingerprints())
     }
 
     /// How many cells there are; one if nothing is swept.

@@ -1,35 +1,76 @@
-//! The runs of a cell, and of a policy, summed up.
+//! The runs of a cell, summed up.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use whimbrel_core::report::Outcome;
 
-use super::row::{At, Names};
-use super::spread::SpreadTally;
-use super::{Finished, PolicySummary};
-use crate::result::{MigrationRecord, SCHEMA};
+use super::row::At;
+use super::values::Values;
+use crate::result::SCHEMA;
 use crate::stats::nearest_rank;
 
 /// How a number is spread over runs; nearest-rank percentiles, none if there are no runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Half of the runs lie at or below it.
     pub median: Option<f64>,
     /// Nine of ten runs lie at or below it.
     pub p90: Option<f64>,
+    /// More of them; none unless a sweep is summed up.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Levels>,
 }
+
+/// Percentiles of a sweep that is summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // So many of a hundred runs lie at or below it.
+pub struct Levels {
+    pub p5: f64,
+    pub p25: f64,
+    pub p75: f64,
+    pub p95: f64,
+    pub p99: f64,
+}
+
+/// The shares of which percentiles are given: the median, nine in ten, and those of [`Levels`].
+pub(super) const SHARES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
 
 impl Spread {
     /// Of these values, in any order.
     pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        Self::sorted(values, false)
+    }
+
+    fn sorted(values: impl Iterator<Item = f64>, levels: bool) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_unstable_by(f64::total_cmp);
-        Self { median: nearest_rank(&values, 0.5), p90: nearest_rank(&values, 0.9) }
+        let found =
+            (!values.is_empty()).then(|| SHARES.map(|share| nearest_rank(&values, share).unwrap_or(0.0)));
+        Self::of_quantiles(found, levels)
+    }
+
+    /// Of the quantiles at [`SHARES`].
+    pub(super) fn of_quantiles(found: Option<[f64; 7]>, levels: bool) -> Self {
+        let Some([p5, p25, median, p75, p90, p95, p99]) = found else { return Self::default() };
+        let levels = levels.then_some(Levels { p5, p25, p75, p95, p99 });
+        Self { median: Some(median), p90: Some(p90), levels }
+    }
+
+    /// Names and values of what it holds.
+    pub(super) fn columns(&self, levels: bool) -> Vec<(&'static str, Option<f64>)> {
+        let mut columns = vec![("median", self.median), ("p90", self.p90)];
+        if levels {
+            let Levels { p5, p25, p75, p95, p99 } = self.levels.unwrap_or_default();
+            let all = [("p5", p5), ("p25", p25), ("p75", p75), ("p95", p95), ("p99", p99)];
+            columns.extend(all.map(|(name, value)| (name, self.levels.map(|_| value))));
+        }
+        columns
     }
 }
 
 /// The runs of one cell.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CellRecord {
     /// The cell's number in the grid.
@@ -41,8 +82,8 @@ pub struct CellRecord {
     pub representative: u32,
     /// Share of them that converged.
     pub converged: f64,
-    /// How many ended how, by the name of the outcome.
-    pub outcomes: Vec<(&'static str, u32)>,
+    /// How many ended how, in the order of the outcomes' names.
+    pub outcomes: Vec<(Outcome, u32)>,
     /// Total migration time of the runs that completed, milliseconds.
     pub total_ms: Spread,
     /// Downtime of the runs that completed, milliseconds.
@@ -74,23 +115,31 @@ pub(super) struct StoredCell<'a> {
 }
 
 impl CellRecord {
-    fn of(cell: u64, values: &[Values]) -> Self {
-        let mut outcomes: BTreeMap<&'static str, u32> = BTreeMap::new();
+    /// Of the runs of a cell, with more percentiles if `levels`.
+    pub(super) fn of(cell: u64, values: &[Values], levels: bool) -> Self {
+        let mut outcomes: Vec<(Outcome, u32)> = Vec::new();
         for value in values {
-            *outcomes.entry(value.outcome).or_default() += 1;
+            match outcomes.iter_mut().find(|(outcome, _)| *outcome == value.outcome) {
+                Some((_, count)) => *count += 1,
+                None => outcomes.push((value.outcome, 1)),
+            }
         }
+        outcomes.sort_unstable_by_key(|(outcome, _)| outcome.as_str());
         let completed = || values.iter().filter(|value| value.completed());
         Self {
             cell,
             runs: values.len() as u32,
             representative: representative(values),
-            converged: share(values.iter().filter(|value| value.converged).count(), values.len()),
-            outcomes: outcomes.into_iter().collect(),
-            total_ms: Spread::of(completed().map(|value| value.total_ms)),
-            downtime_ms: Spread::of(completed().map(|value| value.downtime_ms)),
-            sent_bytes: Spread::of(values.iter().map(|value| value.sent_bytes)),
-            rounds: Spread::of(values.iter().map(|value| value.rounds)),
-            disruption_vcpu_s: Spread::of(values.iter().map(|value| value.disruption_vcpu_s)),
+            converged: share(
+                values.iter().filter(|value| value.converged).count() as u64,
+                values.len() as u64,
+            ),
+            outcomes,
+            total_ms: Spread::sorted(completed().map(|value| value.total_ms), levels),
+            downtime_ms: Spread::sorted(completed().map(|value| value.downtime_ms), levels),
+            sent_bytes: Spread::sorted(values.iter().map(|value| value.sent_bytes), levels),
+            rounds: Spread::sorted(values.iter().map(|value| value.rounds), levels),
+            disruption_vcpu_s: Spread::sorted(values.iter().map(|value| value.disruption_vcpu_s), levels),
         }
     }
 
@@ -102,7 +151,7 @@ impl CellRecord {
             at,
             runs: self.runs,
             converged: self.converged,
-            outcomes: self.outcomes.iter().copied().collect(),
+            outcomes: self.outcomes.iter().map(|(outcome, count)| (outcome.as_str(), *count)).collect(),
             total_ms: self.total_ms,
             downtime_ms: self.downtime_ms,
             sent_bytes: self.sent_bytes,
@@ -111,149 +160,27 @@ impl CellRecord {
         }
     }
 
-    /// The names of the numbers and their values, in the order of the columns.
-    pub(super) fn spreads(&self) -> [(&'static str, Spread); 5] {
-        [
-            ("total_ms", self.total_ms),
-            ("downtime_ms", self.downtime_ms),
-            ("sent_bytes", self.sent_bytes),
-            ("rounds", self.rounds),
-            ("disruption_vcpu_s", self.disruption_vcpu_s),
-        ]
+    /// The spreads, in the order of [`SPREADS`].
+    pub(super) fn spreads(&self) -> [Spread; 5] {
+        [self.total_ms, self.downtime_ms, self.sent_bytes, self.rounds, self.disruption_vcpu_s]
     }
 }
 
+/// The names of the numbers whose spread is told, in the order of the columns.
+pub(super) const SPREADS: [&str; 5] =
+    ["total_ms", "downtime_ms", "sent_bytes", "rounds", "disruption_vcpu_s"];
+
 /// The run in the middle by its total time, of those that completed if there are any.
 fn representative(values: &[Values]) -> u32 {
+    if values.len() == 1 {
+        return 0;
+    }
     let any = values.iter().any(Values::completed);
     let mut runs: Vec<usize> = (0..values.len()).filter(|at| !any || values[*at].completed()).collect();
     runs.sort_by(|a, b| values[*a].total_ms.total_cmp(&values[*b].total_ms));
     runs.get(runs.len().saturating_sub(1) / 2).map_or(0, |at| *at as u32)
 }
 
-fn share(part: usize, whole: usize) -> f64 {
+pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-/// What is kept of a run until its cell is summed up.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Values {
-    outcome: &'static str,
-    converged: bool,
-    pub(super) total_ms: f64,
-    pub(super) downtime_ms: f64,
-    sent_bytes: f64,
-    rounds: f64,
-    pub(super) disruption_vcpu_s: f64,
-}
-
-impl Values {
-    pub(super) fn of(record: &MigrationRecord) -> Self {
-        Self {
-            outcome: record.outcome,
-            converged: record.converged,
-            total_ms: record.total_ms,
-            downtime_ms: record.downtime_ms,
-            sent_bytes: record.sent_bytes as f64,
-            rounds: record.rounds as f64,
-            disruption_vcpu_s: record.disruption_vcpu_s,
-        }
-    }
-
-    pub(super) fn completed(&self) -> bool {
-        self.outcome == whimbrel_core::report::Outcome::Completed.as_str()
-    }
-}
-
-/// Sums up runs that arrive in the order of their cells.
-pub(super) struct Tally<'a> {
-    names: &'a Names<'a>,
-    planned: u64,
-    runs: u64,
-    cells: Vec<CellRecord>,
-    policies: Vec<PolicyTally>,
-    spreads: SpreadTally,
-    /// The cell in progress.
-    cell: u64,
-    values: Vec<Values>,
-}
-
-struct PolicyTally {
-    policy: String,
-    runs: usize,
-    converged: usize,
-    /// Total time and downtime of the runs that completed.
-    completed: Vec<(f64, f64)>,
-}
-
-impl<'a> Tally<'a> {
-    pub(super) fn new(names: &'a Names<'a>, planned: u64) -> Self {
-        Self {
-            names,
-            planned,
-            runs: 0,
-            cells: Vec::new(),
-            policies: Vec::new(),
-            spreads: SpreadTally::default(),
-            cell: 0,
-            values: Vec::new(),
-        }
-    }
-
-    pub(super) fn add(&mut self, cell: u64, values: &[Values]) {
-        if cell != self.cell {
-            self.close();
-            self.cell = cell;
-        }
-        self.values.extend_from_slice(values);
-    }
-
-    fn close(&mut self) {
-        if self.values.is_empty() {
-            return;
-        }
-        self.runs += self.values.len() as u64;
-        let tally = policy_tally(&mut self.policies, self.names.policy(self.cell));
-        tally.runs += self.values.len();
-        tally.converged += self.values.iter().filter(|value| value.converged).count();
-        let completed = self.values.iter().filter(|value| value.completed());
-        tally.completed.extend(completed.map(|value| (value.total_ms, value.downtime_ms)));
-        self.spreads.add(self.names.place(self.cell).1, &self.values);
-        self.cells.push(CellRecord::of(self.cell, &self.values));
-        self.values.clear();
-    }
-
-    pub(super) fn finish(mut self) -> Finished {
-        self.close();
-        Finished {
-            runs: self.runs,
-            planned: self.planned,
-            cells: self.cells,
-            policies: self.policies.into_iter().map(PolicyTally::summary).collect(),
-            spreads: self.spreads.finish(),
-            typical: Vec::new(),
-        }
-    }
-}
-
-fn policy_tally<'a>(policies: &'a mut Vec<PolicyTally>, name: &str) -> &'a mut PolicyTally {
-    let known = policies.iter().position(|tally| tally.policy == name);
-    let index = known.unwrap_or_else(|| {
-        policies.push(PolicyTally { policy: name.to_owned(), runs: 0, converged: 0, completed: Vec::new() });
-        policies.len() - 1
-    });
-    &mut policies[index]
-}
-
-impl PolicyTally {
-    fn summary(self) -> PolicySummary {
-        PolicySummary {
-            policy: self.policy,
-            runs: self.runs as u64,
-            converged: share(self.converged, self.runs),
-            completed: share(self.completed.len(), self.runs),
-            total_ms: Spread::of(self.completed.iter().map(|times| times.0)).median,
-            downtime_ms: Spread::of(self.completed.iter().map(|times| times.1)).median,
-        }
-    }
 }

@@ -5,35 +5,45 @@
 //! many; only a bounded window of rows is ever held. Nothing here prints, and no file is left half
 //! written, however a sweep ends.
 
+mod batch;
 mod cell;
 mod files;
 pub(crate) mod order;
 mod page;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod row;
+mod sketch;
 mod spread;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod typical;
+mod unfinished;
+mod values;
+mod variants;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use whimbrel_core::policy::presets::{self, PresetError};
-use whimbrel_sim::{SimError, simulate};
+use whimbrel_sim::SimError;
 
-pub use self::cell::{CellRecord, Spread};
-use self::cell::{Tally, Values};
-pub use self::files::{Published, ResultDir};
+use self::batch::Batches;
+pub use self::cell::{CellRecord, Levels, Spread};
+pub use self::files::{Begin, Published, ResultDir, Tables};
 use self::order::InOrder;
 pub use self::row::Format;
-use self::row::{Names, Row, Rows};
+use self::row::Names;
 pub use self::spread::Spreads;
+use self::tally::{Tally, Wanted};
 pub use self::typical::{Typical, TypicalRound};
+use crate::chart::Canvas;
 use crate::output::OutputError;
-use crate::result::MigrationRecord;
-use crate::scenario::{Cell, Grid, PolicyChange, ScenarioError, Setup};
+use crate::scenario::{Grid, PolicyChange, Scenario, ScenarioError, Setup};
 pub use crate::stats::nearest_rank;
 
 /// Why a sweep was not done.
@@ -76,11 +86,76 @@ pub enum SweepError {
         /// The directory.
         path: PathBuf,
         /// The file.
-        name: &'static str,
+        name: String,
     },
+    /// The directory holds a sweep that is not finished.
+    #[error(
+        "cannot write results to {}: it holds a sweep that is not finished; go on with it by --resume, choose another \
+         directory, or give it up by --force",
+        path.display()
+    )]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Results of a sweep that was stopped are not put in their place.
+    #[error("only {runs} of {planned} migrations were made")]
+    Incomplete {
+        /// Runs that were made.
+        runs: u64,
+        /// Runs that were asked for.
+        planned: u64,
+    },
+    /// A sweep that was cut cannot be gone on with.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// The threads could not be started.
     #[error("cannot start the threads of the sweep")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Why a sweep that was cut cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// There is none.
+    #[error("cannot resume: {} holds no sweep that is not finished", path.display())]
+    Nothing {
+        /// The directory of results.
+        path: PathBuf,
+    },
+    /// It is another sweep.
+    #[error("cannot resume the sweep in {}: {fault}", path.display())]
+    Other {
+        /// The directory of results.
+        path: PathBuf,
+        /// What is not the same.
+        fault: String,
+    },
+    /// It is running.
+    #[error("the sweep in {} is running", path.display())]
+    Running {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file is shorter than was noted.
+    #[error("cannot resume: {} is damaged, {length} bytes long in place of {bytes}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        length: u64,
+        /// How long it was.
+        bytes: u64,
+    },
+    /// A file cannot be read, or does not hold what it should.
+    #[error("cannot resume: {} cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// How a sweep is run. Nothing here changes a row.
@@ -90,19 +165,19 @@ pub struct Options<'a> {
     pub jobs: Option<NonZeroUsize>,
     /// Once it is true, no further run is begun.
     pub stop: &'a AtomicBool,
-    /// Called after every run, by the thread that made it.
-    pub after_run: &'a (dyn Fn() + Sync),
+    /// Called with the number of runs after some were made, by the thread that made them.
+    pub after_runs: &'a (dyn Fn(u64) + Sync),
 }
 
 /// What a sweep came to.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Finished {
-    /// Runs that were made.
+    /// Runs that were made, those before it was resumed too.
     pub runs: u64,
     /// Runs that were asked for; more than `runs` if it was stopped.
     pub planned: u64,
-    /// The cells that were run, in their order.
+    /// The cells that were run, in their order; none if there are more than a page can show.
     pub cells: Vec<CellRecord>,
     /// Summed up by policy, in the order of their first cell.
     pub policies: Vec<PolicySummary>,
@@ -124,10 +199,13 @@ pub struct PolicySummary {
     pub converged: f64,
     /// Share of them that completed, converged or not.
     pub completed: f64,
-    /// Median total time of those that completed, milliseconds.
+    /// Median total time of those that completed, milliseconds; of more than 2048 within 0.1 %.
     pub total_ms: Option<f64>,
-    /// Median downtime of those that completed, milliseconds.
+    /// The same of the downtime, milliseconds.
     pub downtime_ms: Option<f64>,
+    /// Of a sweep that is summed up: total time and downtime of those that completed, milliseconds; bytes sent,
+    /// rounds and lost vCPU-seconds of all. Within 0.1 %, too.
+    pub spreads: Option<[Spread; 5]>,
 }
 
 /// The simulator's own setup for a migration of this scenario.
@@ -153,97 +231,94 @@ pub(crate) fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
     whimbrel_sim::PolicyChange { at, parameter, value }
 }
 
-/// Runs of one cell that a thread makes in one go: enough to make a cell's setup worth it, few enough
-/// to keep all threads busy until the end.
-const BATCH: u32 = 8;
-
-/// Batches that may be begun ahead of the next one to be written: it bounds the rows in memory while
-/// one long run holds up all others.
-const WINDOW: u64 = 1024;
-
-/// What came of a batch.
-struct Batch {
-    cell: u64,
-    rows: Rows,
-    values: Vec<Values>,
-}
-
-/// Runs every cell and hands the rows to `results`, in the order of the grid.
+/// The downtime over the grid as one SVG file, a map for each of what is compared; none unless two axes have numbers, and
+/// the grid is small enough for a page.
 ///
 /// # Errors
 ///
-/// The first thing that failed; `results` is then to be dropped, and leaves nothing behind.
+/// If the grid has no first cell; never once it was run.
+pub fn picture(scenario: &Scenario, grid: &Grid, finished: &Finished) -> Result<Option<String>, SweepError> {
+    if !has_page(grid) {
+        return Ok(None);
+    }
+    let maps = page::maps(scenario, grid, &Names::of(grid)?, finished);
+    Ok(maps.map(|maps| maps.render(Canvas::Standalone)))
+}
+
+/// Whether the grid has no more cells than a page can show.
+pub fn has_page(grid: &Grid) -> bool {
+    grid.cells() <= files::MOST_CELLS_ON_A_PAGE
+}
+
+/// Rows that may be made ahead of the next one to be written: it bounds them in memory while one long run holds up
+/// all others.
+const WINDOW: u64 = 8192;
+
+/// Runs every cell and hands the rows to `results`, in the order of the grid, from where these end.
+///
+/// # Errors
+///
+/// The first thing that failed; `results` then keeps what was noted before.
 pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Result<Finished, SweepError> {
     let jobs = options.jobs.map_or_else(rayon::current_num_threads, NonZeroUsize::get);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build()?;
-    let per_cell = u64::from(grid.repeat().div_ceil(BATCH));
-    let order = InOrder::new(grid.cells() * per_cell, WINDOW);
+    let begun = results.begun();
     let names = Names::of(grid)?;
-    let maker = Maker { grid, options, format: results.format(), rounds: results.wants_rounds() };
-    let mut tally = Tally::new(&names, grid.runs());
+    let tables = results.tables();
+    let wanted = Wanted { cells: results.wants_cells(grid), summary: tables.summary };
+    let repeat = u64::from(grid.repeat());
+    let mut tally = Tally::new(&names, wanted, begun.sums, begun.runs.saturating_sub(1) / repeat, begun.open);
+    let batches = Batches::new(grid, &names, tables, begun.runs, jobs);
+    let order = InOrder::new(batches.count(), (WINDOW / batches.size()).max(2 * jobs as u64));
     pool.in_place_scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|_| {
+                let mut bench = None;
                 order.work(|number| {
                     // What was begun is finished; nothing more is begun.
                     let stopped = options.stop.load(Ordering::Relaxed);
-                    (!stopped).then(|| maker.batch(number / per_cell, (number % per_cell) as u32 * BATCH))
+                    (!stopped).then(|| {
+                        let batch = batches.make(number, &mut bench)?;
+                        (options.after_runs)(batch.values.len() as u64);
+                        Ok(batch)
+                    })
                 });
             });
         }
-        order.consume(|batch| {
+        order.consume(|batch: Result<batch::Batch, SweepError>| {
             let batch = batch?;
-            results.add(&batch.rows)?;
-            tally.add(batch.cell, &batch.values);
+            results.add(&batch, repeat, &mut tally)?;
             Ok::<(), SweepError>(())
         })
     })?;
-    let mut finished = tally.finish();
-    if finished.runs == finished.planned && grid.cells() <= files::MOST_CELLS_ON_A_PAGE {
-        finished.typical = pool.install(|| typical::make(grid, &names, &finished.cells, options))?;
-    }
-    Ok(finished)
+    finish(grid, &pool, options, results, tally)
 }
 
-/// Makes batches of runs.
-struct Maker<'a> {
-    grid: &'a Grid,
-    options: &'a Options<'a>,
-    format: Format,
-    rounds: bool,
-}
-
-impl Maker<'_> {
-    fn batch(&self, number: u64, from: u32) -> Result<Batch, SweepError> {
-        let cell = self.grid.cell(number)?;
-        let mut batch = Batch { cell: number, rows: Rows::default(), values: Vec::new() };
-        let mut simulation = simulation(&cell.setup, 0)?;
-        for repetition in from..from.saturating_add(BATCH).min(self.grid.repeat()) {
-            if self.options.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let seed = cell.setup.run.seed_of(repetition);
-            simulation.seed = seed;
-            let record = self.record(&cell, &simulation)?;
-            batch.values.push(Values::of(&record));
-            batch.rows.add(self.format, Row::of(&cell, repetition, record));
-            (self.options.after_run)();
-        }
-        Ok(batch)
+/// Sums it up.
+fn finish(
+    grid: &Grid,
+    pool: &rayon::ThreadPool,
+    options: &Options<'_>,
+    results: &mut ResultDir,
+    mut tally: Tally<'_>,
+) -> Result<Finished, SweepError> {
+    let (runs, planned) = (tally.runs(), grid.runs());
+    results.note(&tally)?;
+    let complete = runs == planned;
+    // Of a sweep that was stopped the cell in progress stays open, but what is told of it is about all its runs.
+    let last = tally.close();
+    if complete {
+        results.add_cell(last.as_ref())?;
+        results.note(&tally)?;
     }
-
-    fn record(&self, cell: &Cell, simulation: &whimbrel_sim::Setup) -> Result<MigrationRecord, SweepError> {
-        let mut run = simulate(simulation).map_err(|source| SweepError::Run {
-            cell: cell.index,
-            values: cell.overrides().join(" "),
-            seed: simulation.seed,
-            source,
-        })?;
-        if self.rounds {
-            return Ok(MigrationRecord::of(&run, simulation.seed));
-        }
-        // Most of a record is its rounds, and most of their cost the words of their reasons.
-        let rounds = std::mem::take(&mut run.report.rounds).len();
-        Ok(MigrationRecord { rounds, ..MigrationRecord::of(&run, simulation.seed) })
-    }
+    let names = Names::of(grid)?;
+    let with_page = has_page(grid);
+    let cells = if with_page { results.cells()? } else { Vec::new() };
+    let typical = if complete && with_page {
+        pool.install(|| typical::make(grid, &names, &cells, options))?
+    } else {
+        Vec::new()
+    };
+    let (policies, spreads) = (tally.policies(), tally.spreads());
+    Ok(Finished { runs, planned, cells, policies, spreads, typical })
 }

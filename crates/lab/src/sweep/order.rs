@@ -41,7 +41,7 @@ impl<T> InOrder<T> {
 
     /// A worker: makes what belongs to the numbers it takes until there are none left or `make` gives none,
     /// which ends it for all.
-    pub(crate) fn work(&self, make: impl Fn(u64) -> Option<T>) {
+    pub(crate) fn work(&self, mut make: impl FnMut(u64) -> Option<T>) {
         while let Some(taken) = self.take() {
             match make(taken.number) {
                 Some(thing) => taken.hand_over(thing),

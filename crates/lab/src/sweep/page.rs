@@ -6,9 +6,11 @@ use whimbrel_core::policy::presets;
 use whimbrel_core::units::duration;
 
 use super::row::{Format, Names};
-use super::{Finished, Typical};
+use super::{Finished, Tables, Typical};
+use crate::chart::HeatMaps;
 use crate::report::{
-    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, render as render_page,
+    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, heat_maps,
+    render as render_page,
 };
 use crate::scenario::{self, AxisUnit, Grid, Scenario, Setup};
 
@@ -18,21 +20,43 @@ pub(super) fn render(
     grid: &Grid,
     names: &Names<'_>,
     finished: &Finished,
-    rounds: bool,
-    format: Format,
+    tables: Tables,
 ) -> String {
+    render_page(&input(scenario, grid, names, finished, tables))
+}
+
+/// The maps of the downtime side by side, as a file of their own; none unless two axes have numbers.
+pub(super) fn maps(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+) -> Option<HeatMaps> {
+    heat_maps(&input(scenario, grid, names, finished, Tables::default()))
+}
+
+fn input(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+    tables: Tables,
+) -> ReportInput {
     let setup = scenario.setup();
     let mut command = "whimbrel sweep scenario.toml --out again".to_owned();
-    if format == Format::Csv {
-        command.push_str(" --format csv");
+    if tables.format != Format::default() {
+        let _ = write!(command, " --format {}", tables.format.extension());
     }
-    if rounds {
+    if tables.rounds {
         command.push_str(" --rounds");
+    }
+    if tables.summary {
+        command.push_str(" --summary");
     }
     let swept = |key: &str| grid.axes().iter().any(|axis| &*axis.key == key);
     // The line where the dirty rate equals the bandwidth is right for one writer only.
     let comparable = setup.guest.writers.len() == 1 && !swept("guest.page-size");
-    render_page(&ReportInput {
+    ReportInput {
         title: title(grid),
         command,
         scenario_toml: scenario.to_toml(),
@@ -44,7 +68,7 @@ pub(super) fn render(
         representatives: finished.typical.iter().map(|run| representative(names, run)).collect(),
         spreads: spreads(finished),
         page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
-    })
+    }
 }
 
 fn title(grid: &Grid) -> String {
@@ -61,7 +85,11 @@ fn cells(names: &Names<'_>, finished: &Finished) -> Vec<Cell> {
         coords: names.positions(cell.cell),
         runs: cell.runs,
         converged: cell.converged,
-        outcomes: cell.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        outcomes: cell
+            .outcomes
+            .iter()
+            .map(|(outcome, count)| (outcome.as_str().to_owned(), *count))
+            .collect(),
         total_ms: cell.total_ms.median,
         downtime_ms: cell.downtime_ms.median,
         downtime_p90_ms: cell.downtime_ms.p90,

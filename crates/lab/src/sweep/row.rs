@@ -2,9 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
-use super::cell::CellRecord;
+use super::PolicySummary;
+use super::cell::{CellRecord, SPREADS, Spread};
 use crate::result::{MigrationRecord, RoundRecord, SCHEMA};
-use crate::scenario::{AxisUnit, Cell, Coordinate, Grid, ScenarioError};
+use crate::scenario::{AxisUnit, Grid, ScenarioError};
 use crate::table::csv;
 
 /// How tables are stored.
@@ -15,6 +16,9 @@ pub enum Format {
     JsonLines,
     /// Comma-separated values with a line of names (RFC 4180, ended by line feeds).
     Csv,
+    /// Parquet, compressed with zstd.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl Format {
@@ -23,6 +27,16 @@ impl Format {
         match self {
             Self::JsonLines => "jsonl",
             Self::Csv => "csv",
+            #[cfg(feature = "parquet")]
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The same for rows while a sweep is not finished: what can't be appended to is made in the end.
+    pub(super) const fn growing(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            _ => "jsonl",
         }
     }
 }
@@ -32,15 +46,16 @@ pub(super) struct Names<'a> {
     grid: &'a Grid,
     base: String,
     policy_axis: Option<usize>,
+    compared_axis: Option<usize>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn of(grid: &'a Grid) -> Result<Self, ScenarioError> {
-        Ok(Self {
-            grid,
-            base: grid.cell(0)?.setup.policy.preset,
-            policy_axis: grid.axes().iter().position(|axis| &*axis.key == "policy.preset"),
-        })
+        let policy_axis = grid.axes().iter().position(|axis| &*axis.key == "policy.preset");
+        let names = |axis: &crate::scenario::Axis| axis.values.iter().any(|value| value.number.is_none());
+        let named = || grid.axes().iter().position(|axis| names(axis) && axis.values.len() > 1);
+        let compared_axis = policy_axis.or_else(named);
+        Ok(Self { grid, base: grid.cell(0)?.setup.policy.preset, policy_axis, compared_axis })
     }
 
     pub(super) fn policy_axis(&self) -> Option<usize> {
@@ -49,9 +64,30 @@ impl<'a> Names<'a> {
 
     /// The axis whose values are compared: the policies if there are any, else the first one with names.
     pub(super) fn compared_axis(&self) -> Option<usize> {
-        let names = |axis: &crate::scenario::Axis| axis.values.iter().any(|value| value.number.is_none());
-        self.policy_axis
-            .or_else(|| self.grid.axes().iter().position(|axis| names(axis) && axis.values.len() > 1))
+        self.compared_axis
+    }
+
+    /// Where a cell lies on an axis; 0 without an axis.
+    fn position(&self, axis: Option<usize>, cell: u64) -> usize {
+        let Some(axis) = axis else { return 0 };
+        let axes = self.grid.axes();
+        let cells: u64 = axes[axis + 1..].iter().map(|axis| axis.values.len() as u64).product();
+        (cell / cells % axes[axis].values.len() as u64) as usize
+    }
+
+    /// Which of the compared values a cell has.
+    pub(super) fn compared_index(&self, cell: u64) -> usize {
+        self.position(self.compared_axis, cell)
+    }
+
+    /// Which of the policies a cell has.
+    pub(super) fn policy_index(&self, cell: u64) -> usize {
+        self.position(self.policy_axis, cell)
+    }
+
+    /// The name of a policy.
+    pub(super) fn policy_name(&self, index: usize) -> &str {
+        self.policy_axis.map_or(&self.base, |axis| &self.grid.axes()[axis].values[index].text)
     }
 
     /// Where a cell lies on the other axes, and which of the compared ones it is.
@@ -63,10 +99,7 @@ impl<'a> Names<'a> {
 
     /// The preset of a cell.
     pub(super) fn policy(&self, cell: u64) -> &str {
-        match self.policy_axis {
-            Some(axis) => &self.grid.axes()[axis].values[self.positions(cell)[axis]].text,
-            None => &self.base,
-        }
+        self.policy_name(self.policy_index(cell))
     }
 
     /// Which value of each axis a cell has; the last axis runs fastest.
@@ -124,10 +157,6 @@ impl At {
         }
     }
 
-    fn of(coordinates: &[Coordinate]) -> Self {
-        Self::new(coordinates.iter().map(|c| (c.key.to_string(), c.text.clone(), c.number)).collect())
-    }
-
     /// The cells of a CSV row, as many as [`axis_columns`] names.
     fn fields(&self) -> impl Iterator<Item = String> {
         self.axes.0.iter().flat_map(|(key, text)| {
@@ -156,7 +185,7 @@ pub(super) struct Row<'a> {
     repetition: u32,
     policy: &'a str,
     #[serde(flatten)]
-    at: At,
+    at: &'a At,
     #[serde(flatten)]
     record: MigrationRecord,
 }
@@ -194,9 +223,13 @@ fn json_line(text: &mut String, row: &impl Serialize) {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn of(cell: &'a Cell, repetition: u32, record: MigrationRecord) -> Self {
-        let policy = &cell.setup.policy.preset;
-        Self { cell: cell.index, repetition, policy, at: At::of(&cell.coordinates), record }
+    pub(super) fn of(
+        (cell, repetition): (u64, u32),
+        policy: &'a str,
+        at: &'a At,
+        record: MigrationRecord,
+    ) -> Self {
+        Self { cell, repetition, policy, at, record }
     }
 
     fn fields(&self) -> impl Iterator<Item = String> {
@@ -224,13 +257,13 @@ impl Rows {
                 round,
             };
             match format {
-                Format::JsonLines => json_line(&mut self.rounds, &row),
                 Format::Csv => csv::line(&mut self.rounds, row.fields()),
+                _ => json_line(&mut self.rounds, &row),
             }
         }
         match format {
-            Format::JsonLines => json_line(&mut self.migrations, &row),
             Format::Csv => csv::line(&mut self.migrations, row.fields()),
+            _ => json_line(&mut self.migrations, &row),
         }
     }
 }
@@ -256,31 +289,87 @@ fn header(format: Format, names: impl Iterator<Item = String>) -> String {
     line
 }
 
-/// The whole table of cells.
-pub(super) fn cells_table(format: Format, grid: &Grid, names: &Names<'_>, cells: &[CellRecord]) -> String {
+/// Names of the columns of spreads.
+fn spread_columns(levels: bool) -> impl Iterator<Item = String> {
+    let names: Vec<_> = Spread::default().columns(levels).into_iter().map(|(name, _)| name).collect();
+    SPREADS
+        .iter()
+        .flat_map(move |spread| names.clone().into_iter().map(move |name| format!("{spread}.{name}")))
+}
+
+fn spread_fields(spreads: &[Spread; 5], levels: bool) -> impl Iterator<Item = String> {
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    spreads
+        .iter()
+        .flat_map(move |spread| spread.columns(levels).into_iter().map(move |(_, value)| number(value)))
+}
+
+/// The line of names of the cells table; none in JSON Lines.
+pub(super) fn cells_header(format: Format, grid: &Grid, levels: bool) -> String {
     let columns = ["schema", "cell", "policy"].map(str::to_owned).into_iter().chain(axis_columns(grid));
     let columns = columns.chain(["runs", "converged", "outcomes"].map(str::to_owned));
-    let spreads = cells.first().map(CellRecord::spreads).into_iter().flatten();
-    let columns =
-        columns.chain(spreads.flat_map(|(name, _)| [format!("{name}.median"), format!("{name}.p90")]));
-    let mut text = header(format, columns);
-    for cell in cells {
-        let (policy, at) = (names.policy(cell.cell), names.at(cell.cell));
-        match format {
-            Format::JsonLines => json_line(&mut text, &cell.stored(policy, &at)),
-            Format::Csv => {
-                let outcomes: Vec<_> =
-                    cell.outcomes.iter().map(|(name, count)| format!("{name}={count}")).collect();
-                let fields = [SCHEMA.to_string(), cell.cell.to_string(), policy.to_owned()].into_iter();
-                let fields = fields.chain(at.fields());
-                let fields =
-                    fields.chain([cell.runs.to_string(), cell.converged.to_string(), outcomes.join(" ")]);
-                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-                let spreads = cell.spreads();
-                let spreads =
-                    spreads.iter().flat_map(|(_, spread)| [number(spread.median), number(spread.p90)]);
-                csv::line(&mut text, fields.chain(spreads));
-            }
+    header(format, columns.chain(spread_columns(levels)))
+}
+
+/// A line of the cells table.
+pub(super) fn cell_row(format: Format, names: &Names<'_>, cell: &CellRecord, levels: bool) -> String {
+    let mut text = String::new();
+    let (policy, at) = (names.policy(cell.cell), names.at(cell.cell));
+    if format != Format::Csv {
+        json_line(&mut text, &cell.stored(policy, &at));
+        return text;
+    }
+    let outcomes: Vec<_> =
+        cell.outcomes.iter().map(|(outcome, count)| format!("{outcome}={count}")).collect();
+    let fields = [SCHEMA.to_string(), cell.cell.to_string(), policy.to_owned()].into_iter();
+    let fields = fields.chain(at.fields());
+    let fields = fields.chain([cell.runs.to_string(), cell.converged.to_string(), outcomes.join(" ")]);
+    csv::line(&mut text, fields.chain(spread_fields(&cell.spreads(), levels)));
+    text
+}
+
+/// A policy's line of a sweep that is summed up.
+#[derive(Serialize)]
+struct PolicyRow<'a> {
+    schema: u32,
+    policy: &'a str,
+    runs: u64,
+    converged: f64,
+    completed: f64,
+    total_ms: Spread,
+    downtime_ms: Spread,
+    sent_bytes: Spread,
+    rounds: Spread,
+    disruption_vcpu_s: Spread,
+}
+
+/// The table of policies of a sweep that is summed up.
+pub(super) fn policies_table(format: Format, policies: &[PolicySummary]) -> String {
+    let columns = ["schema", "policy", "runs", "converged", "completed"].map(str::to_owned).into_iter();
+    let mut text = header(format, columns.chain(spread_columns(true)));
+    for summary in policies {
+        let PolicySummary { policy, runs, converged, completed, .. } = summary;
+        let spreads = summary.spreads.unwrap_or_default();
+        if format != Format::Csv {
+            let [total_ms, downtime_ms, sent_bytes, rounds, disruption_vcpu_s] = spreads;
+            let (schema, runs, converged, completed) = (SCHEMA, *runs, *converged, *completed);
+            let row = PolicyRow {
+                schema,
+                policy,
+                runs,
+                converged,
+                completed,
+                total_ms,
+                downtime_ms,
+                sent_bytes,
+                rounds,
+                disruption_vcpu_s,
+            };
+            json_line(&mut text, &row);
+        } else {
+            let fields = [SCHEMA.to_string(), policy.clone(), runs.to_string(), converged.to_string()];
+            let fields = fields.into_iter().chain([completed.to_string()]);
+            csv::line(&mut text, fields.chain(spread_fields(&spreads, true)));
         }
     }
     text

@@ -189,7 +189,7 @@ mod tests {
     use crate::sweep::Spread;
 
     fn cell(number: u64, converged: f64, rounds: f64) -> CellRecord {
-        let spread = |value| Spread { median: Some(value), p90: Some(value) };
+        let spread = |value| Spread { median: Some(value), p90: Some(value), ..Spread::default() };
         CellRecord {
             cell: number,
             runs: 1,

@@ -42,6 +42,9 @@ pub const MIGRATION: &[&str] = &[
     "encoding.cache_misses",
     "encoding.overflow_pages",
     "encoding.source_cpu_s",
+    "near_threshold.round",
+    "near_threshold.pending_pages",
+    "near_threshold.deviations",
 ];
 
 /// The columns of a round.
@@ -68,6 +71,7 @@ pub const ROUND: &[&str] = &[
 /// The fields of a migration, as [`MIGRATION`] names them.
 pub fn migration(record: &MigrationRecord) -> Vec<String> {
     let (lost, ledger, encoding) = (&record.disruption, &record.downtime, &record.encoding);
+    let near = record.near_threshold.as_ref();
     vec![
         record.schema.to_string(),
         record.outcome.to_owned(),
@@ -105,6 +109,9 @@ pub fn migration(record: &MigrationRecord) -> Vec<String> {
         encoding.cache_misses.to_string(),
         encoding.overflow_pages.to_string(),
         encoding.source_cpu_s.to_string(),
+        optional(near.map(|near| near.round)),
+        optional(near.map(|near| near.pending_pages)),
+        optional(near.map(|near| near.deviations)),
     ]
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::result::{DisruptionRecord, EncodingRecord, LedgerRecord, SCHEMA};
+use crate::result::{DisruptionRecord, EncodingRecord, LedgerRecord, NearThresholdRecord, SCHEMA};
 
 /// A record with every field given.
 pub(super) fn record() -> MigrationRecord {
@@ -19,6 +19,12 @@ pub(super) fn record() -> MigrationRecord {
         bandwidth_bytes_per_s: Some(4_104_000),
         throttle: 0.0,
         throttled: None,
+        progress: Some(0.25),
+        eta: Some(crate::result::EtaRecord {
+            remaining_ms: Some(3000.0),
+            low_ms: 2000.0,
+            high_ms: (round < 2).then_some(4000.0),
+        }),
         decision: Some("continue"),
         reason: Some(
             "pending 3.9 MiB >= threshold 1.2 MiB (by 233 %; bandwidth 32.8 Mbit/s, downtime-limit 300 ms)"
@@ -44,6 +50,7 @@ pub(super) fn record() -> MigrationRecord {
         post_copy: crate::result::PostCopyRecord::default(),
         unchanged_pages: 0,
         encoding: EncodingRecord::default(),
+        near_threshold: Some(NearThresholdRecord { round: 1, pending_pages: 1000, deviations: 0.5 }),
         round: vec![round(0, false), round(1, false), round(2, true)],
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use whimbrel_sim::config::Fidelity;
 
 use super::nsga2::{Member, fronts};
 use super::score::{Case, Scorer, Values, mean_of_means, natural};
@@ -41,6 +42,8 @@ pub struct Tuned {
     pub workloads: Vec<String>,
     /// The workloads held out.
     pub held_out: Vec<String>,
+    /// Fidelity of the search, if it was not what the workloads say; the result is judged as they say.
+    pub fidelity: Option<Fidelity>,
     /// Of the search.
     pub seed: u64,
     /// Runs of each workload for a candidate.
@@ -124,7 +127,7 @@ pub struct Sensitivity {
 
 impl Tuning {
     /// The members that no other betters, each set of scores once, by the first objective.
-    fn front(&self) -> Vec<Member> {
+    pub(super) fn front(&self) -> Vec<Member> {
         let members = self.search.members();
         let values: Vec<&[f64]> = members.iter().map(|member| &*member.values).collect();
         let start = self.plan.space.start();
@@ -156,7 +159,7 @@ impl Tuning {
         let front = self.front();
         let mut genes = vec![plan.space.start()];
         genes.extend(front.into_iter().map(|member| member.genes));
-        let cases = (self.design.len() + self.held_out.len()) as u64;
+        let cases = (self.judged.len() + self.held_out.len()) as u64;
         (options.begins)("judging", genes.len() as u64 * cases * u64::from(plan.check));
         let pool = pool(options)?;
         let judged = |cases: &[Case]| {
@@ -164,7 +167,7 @@ impl Tuning {
             let runner = self.scorer(options, cases, (seed, plan.check));
             pool.install(|| judged(&runner, &genes))
         };
-        let Some(design) = judged(&self.design)? else { return Ok(None) };
+        let Some(design) = judged(&self.judged)? else { return Ok(None) };
         let held_out = if self.held_out.is_empty() {
             vec![None; genes.len()]
         } else {
@@ -193,6 +196,7 @@ impl Tuning {
             ranges: dimensions.map(|known| format!("{}={}", known.name(), known.describe())).collect(),
             workloads: names(&self.design),
             held_out: names(&self.held_out),
+            fidelity: plan.fidelity,
             seed: plan.seed,
             repeat: plan.repeat,
             check: plan.check,

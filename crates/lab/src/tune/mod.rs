@@ -62,6 +62,12 @@ pub enum TuneError {
         /// What was given.
         text: String,
     },
+    /// The policy is none of the presets.
+    #[error("`{policy}` is no preset; only parameters of presets are known well enough to be searched")]
+    NoPreset {
+        /// Its name.
+        policy: String,
+    },
     /// No parameter is left to be searched.
     #[error("`{policy}` has no parameter left to search; `--range NAME=FROM..TO` adds one")]
     NothingToSearch {
@@ -153,7 +159,7 @@ pub struct Plan {
     pub workloads: Vec<Workload>,
     /// On what it is judged besides; may be empty.
     pub held_out: Vec<Workload>,
-    /// In place of what the workloads say.
+    /// Of the search, in place of what the workloads say; what it finds is judged as they say.
     pub fidelity: Option<Fidelity>,
     /// Of the search and of its first run of each workload.
     pub seed: u64,
@@ -184,7 +190,10 @@ pub struct Options<'a> {
 #[derive(Debug)]
 pub struct Tuning {
     plan: Plan,
+    /// What is searched on.
     design: Vec<Case>,
+    /// The same, and what was held out, as the result is judged.
+    judged: Vec<Case>,
     held_out: Vec<Case>,
     search: Nsga2,
     /// Where the state is kept; none: nowhere.
@@ -203,8 +212,9 @@ impl Tuning {
         }
         let search = Nsga2::new(plan.seed, plan.space.dimensions().len(), plan.population as usize);
         let design = score::cases(&plan.workloads, plan.fidelity)?;
-        let held_out = score::cases(&plan.held_out, plan.fidelity)?;
-        Ok(Self { plan, design, held_out, search, file })
+        let judged = score::cases(&plan.workloads, None)?;
+        let held_out = score::cases(&plan.held_out, None)?;
+        Ok(Self { plan, design, judged, held_out, search, file })
     }
 
     /// The same search where its file says that it was.

@@ -36,6 +36,7 @@
 //! `guest.unchanged`, each derived from the run's seed by [`stream`].
 
 mod cycle;
+mod expected;
 mod mask;
 mod pace;
 mod replay;
@@ -62,6 +63,7 @@ use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
+pub(crate) use self::expected::{Form, Layer, Piece};
 pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
@@ -224,7 +226,7 @@ impl Guest {
             (None, ZeroPlacement::Spread) => ZeroMap::spread(pages, &written, share()),
             (None, ZeroPlacement::End) => ZeroMap::at_end(pages, &written, share()),
         };
-        let mut writers: Vec<Writer> = config
+        let writers: Vec<Writer> = config
             .writers
             .iter()
             .zip(&sets)
@@ -234,6 +236,21 @@ impl Guest {
                 Writer::new(writer, set, named("pages"), named("writes"))
             })
             .collect();
+        let mut guest = Self::with(config, layout, zero, writers, stream(seed, "guest.unchanged"));
+        if overlap(&sets) {
+            guest.found = vec![0; guest.words.len()];
+        }
+        Ok(guest)
+    }
+
+    /// At time zero, running, not tracked.
+    fn with(
+        config: &GuestConfig,
+        layout: RamLayout,
+        zero: ZeroMap,
+        mut writers: Vec<Writer>,
+        unchanged: Generator,
+    ) -> Self {
         let wants: Vec<f64> = writers.iter().map(Writer::appetite).collect();
         for (writer, cpu) in writers.iter_mut().zip(divide(config.vcpus, &wants)) {
             writer.set_cpu(cpu);
@@ -242,16 +259,15 @@ impl Guest {
             .iter()
             .map(Writer::words)
             .reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
-        let words = words.unwrap_or(0..0);
-        Ok(Self {
-            found: if overlap(&sets) { vec![0; words.len()] } else { Vec::new() },
+        Self {
+            found: Vec::new(),
             layout,
             vcpus: config.vcpus,
             zero,
             writers,
-            unchanged: (config.unchanged_pages, Sampler::new(stream(seed, "guest.unchanged"))),
+            unchanged: (config.unchanged_pages, Sampler::new(unchanged)),
             detail: Detail::Rounds,
-            words,
+            words: words.unwrap_or(0..0),
             versions: Vec::new(),
             clock: 0,
             held: Held { paused: false, pulse: Pulse::OFF, limited: false, fault: 0.0 },
@@ -263,7 +279,7 @@ impl Guest {
             lost_since: 0,
             lost: [0.0; 2],
             faults: 0.0,
-        })
+        }
     }
 
     /// The same, to be looked at this closely. To be called before tracking starts; versions count from

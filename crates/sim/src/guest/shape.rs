@@ -86,6 +86,24 @@ impl Shape {
         }
     }
 
+    /// The same without places for what lies anywhere in the working set: only expected numbers can be asked
+    /// for. Deterministic: no chance is involved.
+    pub(super) fn in_the_mean(config: &WriterConfig, set: &Range<u64>) -> Option<Self> {
+        if set.is_empty() {
+            return None;
+        }
+        let pages = (set.end - set.start) as f64;
+        match config.pattern {
+            Pattern::Idle => None,
+            Pattern::Uniform => Some(Self::Bands(vec![Band { pages: set.clone(), weight: 1.0 / pages }])),
+            Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
+            Pattern::Sequential => Some(Self::Cycle(set.clone(), 0.0)),
+            Pattern::Zipf => Some(Self::Zipf(Zipf::expected(set.clone(), config.exponent))),
+            // Its pages are known one by one; refused before anybody asks.
+            Pattern::Trace => None,
+        }
+    }
+
     /// The first page it writes to and the one behind the last; none if there are none.
     pub(super) fn extent(&self) -> Option<(u64, u64)> {
         match self {

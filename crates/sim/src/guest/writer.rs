@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use rand_core::SeedableRng as _;
+
 use super::mask::Sampler;
 use super::pace::{Ability, Done, Held, Span, Wish};
 use super::ring::Toll;
@@ -52,8 +54,16 @@ impl Writer {
         mut layout: Generator,
         writes: Generator,
     ) -> Option<Self> {
-        let shape = Shape::new(config, set, &mut layout)?;
-        Some(Self {
+        Some(Self::of(Shape::new(config, set, &mut layout)?, config, set, writes))
+    }
+
+    /// The same in the mean: nothing can be drawn.
+    pub(super) fn in_the_mean(config: &WriterConfig, set: &Range<u64>) -> Option<Self> {
+        Some(Self::of(Shape::in_the_mean(config, set)?, config, set, Generator::seed_from_u64(0)))
+    }
+
+    fn of(shape: Shape, config: &WriterConfig, set: &Range<u64>, writes: Generator) -> Self {
+        Self {
             wish: Wish::new(config),
             ability: Ability {
                 write_cost: config.cost_of_a_write(),
@@ -72,7 +82,21 @@ impl Writer {
             words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
             drawn: Vec::new(),
             shape,
-        })
+        }
+    }
+
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The highest rate that it ever wants.
+    pub(super) fn peak(&self) -> f64 {
+        self.wish.peak()
+    }
+
+    /// Writes made up to the last [`Writer::change`].
+    pub(super) fn made(&self) -> f64 {
+        self.done.writes
     }
 
     pub(super) fn words(&self) -> Range<usize> {

@@ -23,7 +23,7 @@ pub(super) struct ZeroMap {
 }
 
 /// The parts of `0..pages` that lie in none of `sets`, in order.
-fn free_runs(pages: u64, sets: &[Range<u64>]) -> Vec<Range<u64>> {
+pub(super) fn free_runs(pages: u64, sets: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sets: Vec<_> = sets.iter().filter(|set| !set.is_empty()).cloned().collect();
     sets.sort_unstable_by_key(|set| set.start);
     let (mut free, mut at) = (Vec::new(), 0);
@@ -49,6 +49,11 @@ impl ZeroMap {
     fn none(pages: u64) -> Self {
         let words = pages.div_ceil(64);
         Self { whole: vec![0; words.div_ceil(64) as usize], partial: Vec::new(), count: 0 }
+    }
+
+    /// No zero pages at all, whatever the size of memory.
+    pub(super) fn empty() -> Self {
+        Self { whole: Vec::new(), partial: Vec::new(), count: 0 }
     }
 
     /// Adds runs that are in order and do not touch each other's pages.
@@ -79,9 +84,14 @@ impl ZeroMap {
 
     /// The last `count` pages outside `sets`.
     pub(super) fn at_end(pages: u64, sets: &[Range<u64>], count: u64) -> Self {
+        Self::from_sorted(pages, Self::last(&free_runs(pages, sets), count))
+    }
+
+    /// The last `count` pages of the runs in `free`, in order.
+    pub(super) fn last(free: &[Range<u64>], count: u64) -> Vec<Range<u64>> {
         let mut left = count;
         let mut runs = Vec::new();
-        for run in free_runs(pages, sets).into_iter().rev() {
+        for run in free.iter().rev() {
             let taken = left.min(run.end - run.start);
             if taken == 0 {
                 break;
@@ -89,7 +99,8 @@ impl ZeroMap {
             runs.push(run.end - taken..run.end);
             left -= taken;
         }
-        Self::from_sorted(pages, runs.into_iter().rev())
+        runs.reverse();
+        runs
     }
 
     /// `count` pages outside `sets`: in whole words, evenly spread over the words that are free (as
@@ -150,6 +161,19 @@ impl ZeroMap {
     ///
     /// If a run lies outside memory or touches a working set.
     pub(super) fn exactly(pages: u64, sets: &[Range<u64>], runs: &[PageRun]) -> Result<Self, ConfigError> {
+        Ok(Self::from_sorted(pages, Self::runs(pages, sets, runs)?))
+    }
+
+    /// These runs in order and without neighbours.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ZeroMap::exactly`].
+    pub(super) fn runs(
+        pages: u64,
+        sets: &[Range<u64>],
+        runs: &[PageRun],
+    ) -> Result<Vec<Range<u64>>, ConfigError> {
         let refuse = |run: &Range<u64>, accepted: &str| {
             let value = format!("the zero pages {} to {}", run.start, run.end.saturating_sub(1));
             Err(ConfigError::new("guest.zero-pages", value, accepted))
@@ -172,7 +196,7 @@ impl ZeroMap {
                 _ => merged.push(run),
             }
         }
-        Ok(Self::from_sorted(pages, merged))
+        Ok(merged)
     }
 
     /// The zero pages of word `index`; none beyond the end.

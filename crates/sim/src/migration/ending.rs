@@ -74,6 +74,7 @@ impl Simulation<'_> {
             silence,
             commit_as_told,
             unreachable: announced.map(|announced| announced.max(seen)),
+            near_threshold: None,
             clean: !self.tracking && !self.throttled,
             guest_at,
             copy_exact: self.copy_exact,

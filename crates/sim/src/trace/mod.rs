@@ -241,6 +241,19 @@ impl Trace {
         self.touched.iter().map(|run| run.get())
     }
 
+    /// A number that is the same for equal traces, and as good as never for others: 64-bit FNV-1a.
+    pub fn fingerprint(&self) -> u64 {
+        let sizes = [self.memory.0, self.page_size.bytes().0];
+        let marks = self.marks.iter().flat_map(|mark| [mark.start, mark.length, mark.runs_end as u64]);
+        let runs = self.runs.iter().map(|run| u64::from(run.first) << 32 | u64::from(run.last));
+        sizes.into_iter().chain(marks).chain(runs).fold(0xcbf2_9ce4_8422_2325, |hash, number| {
+            number
+                .to_le_bytes()
+                .iter()
+                .fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        })
+    }
+
     /// How many different pages were ever dirtied.
     pub fn touched_pages(&self) -> Pages {
         Pages(self.touched.iter().map(|run| run.pages()).sum())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use whimbrel_lab::outcome::Objective;
 use whimbrel_lab::tune::Choice;
 
@@ -20,11 +20,13 @@ Examples:
   whimbrel tune qemu-default --over database --over web --minimise downtime,total-time
   whimbrel tune kubevirt-stall --range max-downtime=300ms..900ms --fix poll-interval --choose better
   whimbrel tune kubevirt-stall --generations 100 --resume
+  whimbrel compare --policy kubevirt-stall --policy whimbrel-tune/policy.toml
 
-Searched are times, sizes, counts, shares and factors, each around its default; `whimbrel policies NAME` lists them.
+Searched are times, sizes, counts, shares and factors, each around its default (`whimbrel policies NAME` lists them).
 Permissions and other words are searched where --range names their values: --range allow-post-copy=off,on.")]
 pub(in crate::cli) struct TuneArgs {
-    /// The preset, such as kubevirt-stall.
+    /// The preset, such as kubevirt-stall; to start from other values than its defaults, those too
+    /// (kubevirt-stall:max-downtime=2s) or a file with a table [policy], as an earlier search writes.
     pub(in crate::cli) policy: String,
     /// What it is searched on: a scenario file, a built-in workload or a set of them; may be given many times.
     #[arg(long, value_name = "SCENARIO", default_value = "design")]
@@ -65,9 +67,9 @@ pub(in crate::cli) struct TuneArgs {
     /// Seed of the search and of its runs.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) seed: u64,
-    /// How finely migrations are simulated, in place of what the scenarios say.
+    /// How finely the search simulates, in place of what the scenarios say; what it finds is judged as they say.
     #[arg(long, value_enum, value_name = "FIDELITY")]
-    pub(in crate::cli) fidelity: Option<FidelityArg>,
+    pub(in crate::cli) fidelity: Option<super::FidelityArg>,
     /// Number of threads; without it, one a core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(in crate::cli) jobs: Option<u16>,
@@ -90,13 +92,4 @@ pub(in crate::cli) struct TuneArgs {
     /// Text to read, or JSON, on standard output.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(in crate::cli) format: super::TextFormat,
-}
-
-/// How finely migrations are simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum FidelityArg {
-    /// Every page
-    Exact,
-    /// Expected counts of pages
-    Fluid,
 }

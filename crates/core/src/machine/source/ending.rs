@@ -1,6 +1,7 @@
 //! How a migration ends at the source: what the handoff says is carried out, what was set up is undone,
 //! and it is told what it came to.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::super::event::{CancelReason, Failure, SourceAction, Step};
@@ -8,13 +9,14 @@ use super::super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice,
 use super::super::message::Message;
 use super::super::phase::SourcePhase;
 use super::super::{MachineError, Replay};
-use super::{Ending, Source};
+use super::{Ending, Source, Why};
+use crate::dirty::Stock;
 use crate::journal::{Entry, Journal};
 use crate::report::{Ledger, Outcome, Report};
 use crate::throttle::Throttle;
 use crate::units::Timestamp;
 
-impl Source {
+impl<S: Stock> Source<S> {
     /// Passes an event to the handoff and does what it says.
     pub(super) fn tell_handoff(
         &mut self,
@@ -127,8 +129,8 @@ impl Source {
         self.actions.push_back(SourceAction::Done);
     }
 
-    pub(super) fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: &str) {
-        self.end(outcome, why);
+    pub(super) fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: Why) {
+        self.end_with(outcome, why, false);
         // Cannot fail: policies are asked only while the guest is ours.
         let kept = self.tell_handoff(now, handoff::SourceEvent::Cancel);
         debug_assert!(kept.is_ok());
@@ -147,7 +149,7 @@ impl Source {
 
     pub(super) fn failed(&mut self, now: Timestamp, failure: &Failure) {
         if self.handoff.may_cancel() {
-            self.end(Outcome::Failed, &failure.to_string());
+            self.end(Outcome::Failed, failure.to_string());
             return;
         }
         // Cleaning up goes on without the step that failed, and says so.
@@ -185,42 +187,58 @@ impl Source {
     }
 
     /// The first word on how it ended stays, but completing is only a hope until the commit.
-    pub(super) fn end(&mut self, outcome: Outcome, why: &str) {
-        self.end_with(outcome, why, false);
+    pub(super) fn end(&mut self, outcome: Outcome, why: impl Into<Cow<'static, str>>) {
+        self.end_with(outcome, Why::Words(why.into()), false);
     }
 
-    pub(super) fn end_with(&mut self, outcome: Outcome, why: &str, forced: bool) {
+    pub(super) fn end_with(&mut self, outcome: Outcome, why: Why, forced: bool) {
         let open = self.ending.as_ref().is_none_or(|ending| ending.outcome == Outcome::Completed);
         if open && self.phase != SourcePhase::Done && self.phase != SourcePhase::Returning {
-            self.ending = Some(Ending { outcome, why: why.to_owned(), forced, at: None });
+            self.ending = Some(Ending { outcome, why, forced, at: None });
+        }
+    }
+
+    /// How it ended, as far as it is known.
+    fn outcome(&self) -> (Outcome, Option<&Why>, &'static str) {
+        let completed = self.handoff.right() == Right::Theirs;
+        let words = |outcome, words| (outcome, None, words);
+        match (&self.ending, self.handoff.right()) {
+            (_, Right::Undecided) if self.handoff.in_doubt() => words(
+                Outcome::InDoubt,
+                "only the destination knows whether it runs the guest, and it was lost",
+            ),
+            (Some(ending), _)
+                if completed && self.phase != SourcePhase::PostCopy
+                    || ending.outcome != Outcome::Completed =>
+            {
+                (ending.outcome, Some(&ending.why), "")
+            }
+            _ if self.phase == SourcePhase::PostCopy && !self.handoff.is_connected() => words(
+                Outcome::InDoubt,
+                "the connection was lost in post-copy: the guest waits for pages that only the source has",
+            ),
+            _ => words(Outcome::InProgress, "the migration has not ended"),
         }
     }
 
     /// What the migration came to, as far as it is known at `now`.
     pub fn report(&self, now: Timestamp) -> Report {
+        let (_, why, words) = self.outcome();
+        let why = why.map_or_else(|| words.to_owned(), Why::to_string);
+        let rounds = if self.rounds.only_counts() { Vec::new() } else { self.rounds.finished() };
+        Report { why, rounds, ..self.totals(now) }
+    }
+
+    /// The same without words and rounds: cheap, for those who run many.
+    pub fn totals(&self, now: Timestamp) -> Report {
         let completed = self.handoff.right() == Right::Theirs;
-        let (outcome, why) = match (&self.ending, self.handoff.right()) {
-            (_, Right::Undecided) if self.handoff.in_doubt() => {
-                (Outcome::InDoubt, "only the destination knows whether it runs the guest, and it was lost")
-            }
-            (Some(ending), _)
-                if completed && self.phase != SourcePhase::PostCopy
-                    || ending.outcome != Outcome::Completed =>
-            {
-                (ending.outcome, ending.why.as_str())
-            }
-            _ if self.phase == SourcePhase::PostCopy && !self.handoff.is_connected() => (
-                Outcome::InDoubt,
-                "the connection was lost in post-copy: the guest waits for pages that only the source has",
-            ),
-            _ => (Outcome::InProgress, "the migration has not ended"),
-        };
+        let (outcome, ..) = self.outcome();
         let ending = self.ending.as_ref();
         let progress = self.controller.progress();
         let end = ending.and_then(|ending| ending.at).unwrap_or(now);
         Report {
             outcome,
-            why: why.to_owned(),
+            why: String::new(),
             converged: outcome == Outcome::Completed && ending.is_some_and(|ending| !ending.forced),
             total: end.since(self.stopwatch.started),
             downtime: if completed { self.stopwatch.ledger() } else { Ledger::default() },
@@ -232,7 +250,7 @@ impl Source {
             sent: progress.sent,
             sent_pages: progress.sent_pages,
             memory: progress.memory.bytes(progress.page_size),
-            rounds: self.rounds.finished(),
+            rounds: Vec::new(),
             post_copy: self.post_copy.as_ref().and_then(|post_copy| post_copy.report(end)),
             clean_up_failures: self.clean_up_failures.clone(),
         }

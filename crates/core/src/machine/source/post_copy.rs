@@ -13,6 +13,7 @@ use super::super::message::Message;
 use super::super::phase::SourcePhase;
 use super::Source;
 use crate::controller::{Harvested, Transmitted};
+use crate::dirty::Stock;
 use crate::layout::PageNumber;
 use crate::report::{Outcome, PostCopyReport};
 use crate::units::{Pages, Timestamp};
@@ -49,7 +50,7 @@ impl PostCopy {
     }
 }
 
-impl Source {
+impl<S: Stock> Source<S> {
     /// In post-copy, notes what the last harvest left for after the handover; says whether that is anything.
     pub(super) fn leave_behind(&mut self, harvested: Harvested) -> bool {
         let Some(post_copy) = &mut self.post_copy else { return false };
@@ -192,7 +193,7 @@ impl Source {
 
     /// The guest will never get the pages that it lacks.
     pub(super) fn abandon(&mut self, now: Timestamp, why: &str) {
-        self.end(Outcome::GuestLost, &format!("{why}: start the guest from its disks"));
+        self.end(Outcome::GuestLost, format!("{why}: start the guest from its disks"));
         if let Some(post_copy) = &mut self.post_copy {
             post_copy.ended = Some(now);
         }

@@ -88,8 +88,9 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
             "a.toml:2: `run.time-limit` cannot be 0s: accepted is more than 0s, at most 8760h",
         ),
         (
-            "[run]\nfidelity = \"fluid\"",
-            "a.toml:2: `run.fidelity` cannot be `fluid`, which comes later: accepted is `exact`",
+            "[run]\nfidelity = \"fluid\"\n[host]\nxbzrle = { cache = \"64MiB\" }",
+            "a.toml:4: `host.xbzrle.cache` cannot be set in a fluid simulation: accepted is leaving it out, or \
+             `run.fidelity = \"exact\"`",
         ),
         (
             "[guest]\nmemory = \"256MiB\"\n[[guest.writers]]\nrate = 1",

@@ -25,6 +25,7 @@ fn tuned(start: [f64; 2], front: &[[f64; 2]]) -> Tuned {
         ranges: vec!["rounds=1..8".to_owned()],
         workloads: vec!["a".to_owned()],
         held_out: vec!["b".to_owned()],
+        fidelity: None,
         seed: 0,
         repeat: 1,
         check: 1,

@@ -1,5 +1,6 @@
 //! The same plan gives the same bytes: on any number of threads, and after an interruption.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::known::{found, plan, workload};
 use crate::outcome::Objective;
+use crate::tune::nsga2::Member;
+use crate::tune::score::{Scorer, cases};
 use crate::tune::{Options, Plan, TuneError, Tuning};
 
 /// A guest whose writes are drawn: seeds matter.
@@ -154,4 +157,34 @@ fn nothing_to_search_is_said() {
     let nothing = plan("fixed-rounds", &[], vec![workload("drawn", DRAWN)], &[Objective::Downtime]);
     let error = Tuning::begin(nothing, None).expect_err("nothing").to_string();
     assert!(error.contains("`fixed-rounds` has no parameter left to search"), "{error}");
+}
+
+#[test]
+fn every_run_has_a_seed_of_its_own_and_the_judgement_other_ones() {
+    let plan = small();
+    let cases = cases(&plan.workloads, None).expect("cases");
+    let stop = AtomicBool::new(false);
+    let values = |seed: u64| {
+        let what = (&stop, &(|| ()) as &(dyn Fn() + Sync));
+        let scorer = Scorer::new(&plan.space, &cases, &[Objective::TotalTime], (seed, 3), what);
+        scorer.values(&BTreeMap::new()).expect("runs").expect("not stopped")[0][0].clone()
+    };
+    let (first, later, fresh) = (values(0), values(1), values(1 << 32));
+    assert_eq!(first[1..], later[..2], "seeds follow each other");
+    let mut all = [first, fresh].concat();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    assert_eq!(all.len(), 6, "{all:?}");
+}
+
+#[test]
+fn of_points_that_come_to_the_same_the_one_nearest_to_the_start_is_kept() {
+    let mut tuning = Tuning::begin(small(), None).expect("a search");
+    let start = tuning.plan.space.start();
+    let member = |off: f64, value: f64| Member {
+        genes: start.iter().map(|gene| gene * (1.0 - off)).collect(),
+        values: vec![value, 1.0 - value, 0.0],
+    };
+    tuning.search.tell([member(0.5, 0.3), member(0.1, 0.3), member(0.2, 0.3), member(0.9, 0.2)]);
+    assert_eq!(tuning.front(), [member(0.9, 0.2), member(0.1, 0.3)]);
 }

@@ -200,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_holds_until_twice_the_bandwidth_could_suffice() {
+    fn a_tick_holds_until_the_bandwidth_is_above_the_measured_one() {
         let verdict = answer(&mut QEMU.clone(), &asked(Moment::Tick, 100_000).at(EXACT));
-        assert_eq!(verdict.until.pending, Pages(59_999));
-        assert_eq!(verdict.until.bandwidth, Bandwidth::new(819_200_000));
+        assert_eq!(verdict.until.pending, Pages(29_999));
+        assert_eq!(verdict.until.bandwidth, Bandwidth::new(409_600_000));
         assert_eq!(verdict.until.at, Until::ROUND_END.at);
     }
 

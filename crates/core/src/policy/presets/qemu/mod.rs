@@ -125,20 +125,17 @@ impl QemuDefault {
 
     /// Until when a tick goes on.
     ///
-    /// With a measured bandwidth the threshold moves with it, so the answer is good for bandwidths up to
-    /// twice the present one and for what is not below the threshold at that.
+    /// With a measured bandwidth the threshold moves with it, so the answer is good as long as that is not
+    /// above the present one, and for what is not below the present threshold.
     fn until(&self, progress: &Progress) -> Until {
         let Some(measured) = progress.bandwidth else {
             return Until::NEXT;
         };
-        let doubled = match self.switchover_bandwidth {
-            Some(_) => None,
-            None => Some(measured.saturating_add(measured)),
-        };
-        let threshold = self.threshold(doubled.or(Some(measured)));
+        let bandwidth = if self.switchover_bandwidth.is_some() { None } else { Some(measured) };
+        let threshold = self.threshold(Some(measured));
         // The most pages that are strictly below the threshold.
         let below = threshold.0.saturating_sub(1) / progress.page_size.bytes().0;
-        Until { pending: Pages(below), bandwidth: doubled, ..Until::ROUND_END }
+        Until { pending: Pages(below), bandwidth, ..Until::ROUND_END }
     }
 
     fn reason(&self, progress: &Progress, relation: Relation, threshold: ByteCount) -> Reason {

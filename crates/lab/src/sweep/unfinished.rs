@@ -1,0 +1,396 @@
+//! A sweep that is not finished: its rows so far, and how far it is, in the folder `unfinished` of its results.
+//!
+//! Rows are appended in the order of the grid. Now and then everything is put on the disk, and then a note of how
+//! long each file is and of all sums, which replaces the note before it in one step. Whatever cuts the sweep, what
+//! the last note names is there: whoever resumes cuts the files to these lengths and goes on behind them. Rows are
+//! the same on each run, so the results are the same bytes as if nothing had happened.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::cell::CellRecord;
+use super::tally::{Sums, Tally};
+use super::values::{STORED, Values};
+use super::{ResumeError, SweepError};
+use crate::output::{OutputError, write_whole};
+
+/// The folder of what is not finished.
+pub(super) const FOLDER: &str = "unfinished";
+/// What is swept, and how.
+const SWEEP: &str = "sweep.json";
+/// How far it is.
+const PROGRESS: &str = "progress.json";
+/// The next note while it is written.
+const NEXT: &str = "progress.new";
+/// Records of the cells that are complete.
+const CELLS: &str = "cells";
+/// Numbers of the runs of the cell in progress.
+const OPEN: &str = "open-cell";
+
+/// The version of these files.
+const SCHEMA: u32 = 1;
+/// The least time between two notes.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Of the time, at most this part is for notes.
+const SHARE: u32 = 20;
+/// Bytes gathered before they are handed to the system.
+const BUFFER: usize = 1 << 16;
+/// The largest note and description that are believed.
+const LARGEST: u64 = 1 << 30;
+
+/// What is swept: the same if the results are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) schema: u32,
+    /// Of the program.
+    pub(super) version: String,
+    pub(super) format: String,
+    pub(super) rounds: bool,
+    pub(super) summary: bool,
+    /// Of the traces that guests play back.
+    pub(super) traces: Vec<String>,
+    /// Every default written out.
+    pub(super) scenario: String,
+}
+
+impl Identity {
+    /// The schema of these files goes with the version.
+    pub(super) fn new(
+        scenario: String,
+        traces: Vec<String>,
+        format: &str,
+        rounds: bool,
+        summary: bool,
+    ) -> Self {
+        let (version, format) = (env!("CARGO_PKG_VERSION").to_owned(), format.to_owned());
+        Self { schema: SCHEMA, version, format, rounds, summary, traces, scenario }
+    }
+
+    /// What is not the same in `other`, which is asked for now.
+    fn differs(&self, other: &Self) -> Option<String> {
+        let lines = || {
+            let (mut old, mut new) = (self.scenario.lines(), other.scenario.lines());
+            loop {
+                match (old.next(), new.next()) {
+                    (None, None) => return ("…".to_owned(), "…".to_owned()),
+                    (old, new) if old == new => {}
+                    (old, new) => return (brief(old), brief(new)),
+                }
+            }
+        };
+        let yes = |flag: bool| if flag { "with" } else { "without" };
+        if self.schema != other.schema || self.version != other.version {
+            return Some(format!("it was begun by version {}, this is {}", self.version, other.version));
+        }
+        if self.format != other.format {
+            return Some(format!("its format is {}, not {}", self.format, other.format));
+        }
+        if self.rounds != other.rounds {
+            return Some(format!("it was begun {} --rounds", yes(self.rounds)));
+        }
+        if self.summary != other.summary {
+            return Some(format!("it was begun {} --summary", yes(self.summary)));
+        }
+        if self.scenario != other.scenario {
+            let (old, new) = lines();
+            return Some(format!("it was begun with another scenario: `{old}` was there, now `{new}`"));
+        }
+        (self.traces != other.traces).then(|| "a trace that its guest plays back has changed".to_owned())
+    }
+}
+
+/// A line of a scenario, cut where it is long.
+fn brief(line: Option<&str>) -> String {
+    crate::scenario::error::excerpt(line.unwrap_or_default(), 100)
+}
+
+/// How far it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    /// Runs whose rows are there.
+    runs: u64,
+    /// Bytes of each file: the tables, the cells, the runs of cells in progress.
+    bytes: Vec<u64>,
+    /// Where in the last file the cell in progress begins.
+    open_from: u64,
+    sums: Sums,
+}
+
+/// A file that grows.
+#[derive(Debug)]
+struct Growing {
+    path: PathBuf,
+    writer: BufWriter<File>,
+    bytes: u64,
+}
+
+fn fail(path: &Path) -> impl Fn(io::Error) -> OutputError + '_ {
+    |source| OutputError::Write { path: path.to_owned(), source }
+}
+
+impl Growing {
+    /// Opens a file that is to be `bytes` long, and cuts what is behind.
+    fn open(path: PathBuf, bytes: u64) -> Result<Self, SweepError> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(fail(&path))?;
+        let length = file.metadata().map_err(fail(&path))?.len();
+        if length < bytes {
+            return Err(ResumeError::Damaged { path, length, bytes }.into());
+        }
+        file.set_len(bytes).and_then(|()| file.seek(SeekFrom::Start(bytes))).map_err(fail(&path))?;
+        Ok(Self { path, writer: BufWriter::with_capacity(BUFFER, file), bytes })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.bytes += bytes.len() as u64;
+        self.writer.write_all(bytes).map_err(fail(&self.path))
+    }
+
+    fn sync(&mut self) -> Result<(), OutputError> {
+        let flushed = self.writer.flush().and_then(|()| self.writer.get_ref().sync_data());
+        flushed.map_err(fail(&self.path))
+    }
+}
+
+/// The files of a sweep that is not finished.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    folder: PathBuf,
+    /// Held while the sweep runs, so that no other goes on with it.
+    _lock: File,
+    tables: Vec<Growing>,
+    cells: Growing,
+    open: Growing,
+    /// Which cell was in progress at the last note, where in `open` it begins, and how many of its runs are there.
+    open_cell: (u64, u64, usize),
+    noted: Instant,
+    took: Duration,
+    /// Where it goes on.
+    begun: Begun,
+}
+
+/// Where a sweep goes on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Begun {
+    /// Runs that are done.
+    pub(super) runs: u64,
+    pub(super) sums: Sums,
+    /// The runs of the cell in progress.
+    pub(super) open: Vec<Values>,
+}
+
+/// Whether there is a sweep that is not finished in this folder of results.
+pub(super) fn is_there(results: &Path) -> bool {
+    results.join(FOLDER).join(SWEEP).symlink_metadata().is_ok()
+}
+
+/// Refuses to touch a sweep that is running.
+pub(super) fn check_idle(results: &Path) -> Result<(), SweepError> {
+    if is_there(results) { lock(&results.join(FOLDER)).map(drop) } else { Ok(()) }
+}
+
+/// Removes what is not finished; what others put there stays.
+pub(super) fn remove(results: &Path, tables: &[String]) -> Result<(), OutputError> {
+    let folder = results.join(FOLDER);
+    let own = [CELLS, OPEN, NEXT, PROGRESS, SWEEP].map(str::to_owned);
+    // What says what it is goes last.
+    for name in tables.iter().chain(&own) {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(fail(&path)(source)),
+            _ => {}
+        }
+    }
+    // Not empty: somebody else uses it.
+    let _ = fs::remove_dir(&folder);
+    Ok(())
+}
+
+impl Unfinished {
+    /// Begins a sweep with these tables.
+    pub(super) fn begin(results: &Path, identity: &Identity, tables: &[String]) -> Result<Self, SweepError> {
+        remove(results, tables)?;
+        let folder = results.join(FOLDER);
+        fs::create_dir_all(&folder).map_err(fail(&folder))?;
+        let text = serde_json::to_string(identity).unwrap_or_default();
+        write_whole(&folder.join(SWEEP), &text)?;
+        let lock = lock(&folder)?;
+        Self::open(folder, lock, tables, Progress::default())
+    }
+
+    /// Goes on with a sweep that was cut; it must be the same.
+    pub(super) fn resume(results: &Path, identity: &Identity, tables: &[String]) -> Result<Self, SweepError> {
+        let folder = results.join(FOLDER);
+        if !is_there(results) {
+            return Err(ResumeError::Nothing { path: results.to_owned() }.into());
+        }
+        let lock = lock(&folder)?;
+        let begun: Identity = note(&folder.join(SWEEP))?;
+        if let Some(fault) = begun.differs(identity) {
+            return Err(ResumeError::Other { path: results.to_owned(), fault }.into());
+        }
+        let progress = folder.join(PROGRESS);
+        // Cut before the first note.
+        let progress = if progress.exists() { note(&progress)? } else { Progress::default() };
+        fetch_back(results, tables, &progress)?;
+        Self::open(folder, lock, tables, progress)
+    }
+
+    fn open(folder: PathBuf, lock: File, tables: &[String], progress: Progress) -> Result<Self, SweepError> {
+        let Progress { runs, bytes, open_from, sums } = progress;
+        let mut lengths = bytes.into_iter();
+        let mut next = |name: &str| Growing::open(folder.join(name), lengths.next().unwrap_or(0));
+        let tables = tables.iter().map(|name| next(name)).collect::<Result<_, _>>()?;
+        let (cells, open) = (next(CELLS)?, next(OPEN)?);
+        let begun = Begun { runs, sums, open: runs_of(&open.path, open_from)? };
+        let (noted, took) = (Instant::now(), Duration::ZERO);
+        // Of no cell: what is in progress at the next note is written anew.
+        let open_cell = (u64::MAX, 0, 0);
+        Ok(Self { folder, _lock: lock, tables, cells, open, open_cell, noted, took, begun })
+    }
+
+    /// Runs that it holds before it goes on.
+    pub(super) fn runs(&self) -> u64 {
+        self.begun.runs
+    }
+
+    /// Where it goes on. To be asked once.
+    pub(super) fn begun(&mut self) -> Begun {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// Whether nothing was ever written to a table.
+    pub(super) fn is_new(&self) -> bool {
+        self.tables.iter().all(|table| table.bytes == 0)
+    }
+
+    /// Adds lines to a table.
+    pub(super) fn add(&mut self, table: usize, lines: &str) -> Result<(), OutputError> {
+        self.tables[table].write(lines.as_bytes())
+    }
+
+    /// Adds a cell that is complete.
+    pub(super) fn add_cell(&mut self, record: &CellRecord) -> Result<(), OutputError> {
+        let mut line = serde_json::to_vec(record).unwrap_or_default();
+        line.push(b'\n');
+        self.cells.write(&line)
+    }
+
+    /// Keeps the runs of the cell in progress.
+    fn keep_open(&mut self, cell: u64, runs: &[Values]) -> Result<(), OutputError> {
+        // The last one stays the same when it is complete.
+        if self.open_cell.0 != cell || runs.is_empty() {
+            self.open_cell = (cell, self.open.bytes, 0);
+        }
+        let (_, _, kept) = &mut self.open_cell;
+        let mut bytes = Vec::new();
+        for run in &runs[(*kept).min(runs.len())..] {
+            run.store(&mut bytes);
+        }
+        *kept = runs.len();
+        self.open.write(&bytes)
+    }
+
+    /// Whether it is time for a note.
+    pub(super) fn is_due(&self) -> bool {
+        self.noted.elapsed() >= PAUSE.max(self.took * SHARE)
+    }
+
+    /// Puts everything on the disk and notes how far it is.
+    pub(super) fn note(&mut self, tally: &Tally<'_>) -> Result<(), OutputError> {
+        let started = Instant::now();
+        let (cell, open) = tally.open();
+        self.keep_open(cell, open)?;
+        let mut bytes = Vec::new();
+        for file in self.tables.iter_mut().chain([&mut self.cells, &mut self.open]) {
+            file.sync()?;
+            bytes.push(file.bytes);
+        }
+        let (runs, open_from, sums) = (tally.runs(), self.open_cell.1, tally.sums.clone());
+        let progress = Progress { runs, bytes, open_from, sums };
+        let (next, place) = (self.folder.join(NEXT), self.folder.join(PROGRESS));
+        let written = File::create(&next).and_then(|mut file| {
+            file.write_all(&serde_json::to_vec(&progress)?)?;
+            file.sync_data()?;
+            // If the power goes before this is on the disk, the note before it holds: files are longer then.
+            fs::rename(&next, &place)
+        });
+        written.map_err(fail(&place))?;
+        self.noted = Instant::now();
+        self.took = self.noted - started;
+        Ok(())
+    }
+
+    /// The records of the cells that are complete, one at a time.
+    pub(super) fn cells(
+        &mut self,
+    ) -> Result<impl Iterator<Item = Result<CellRecord, OutputError>>, OutputError> {
+        self.cells.sync()?;
+        let path = self.cells.path.clone();
+        let lines = BufReader::new(File::open(&path).map_err(fail(&path))?).lines();
+        Ok(lines.map(move |line| {
+            let record = line.and_then(|line| Ok(serde_json::from_str(&line)?));
+            record.map_err(fail(&path))
+        }))
+    }
+
+    /// The path of a table.
+    pub(super) fn table(&self, table: usize) -> &Path {
+        &self.tables[table].path
+    }
+}
+
+/// Tables that took their place before the sweep was cut are fetched back.
+fn fetch_back(results: &Path, tables: &[String], progress: &Progress) -> Result<(), OutputError> {
+    for (name, bytes) in tables.iter().zip(&progress.bytes) {
+        let (here, there) = (results.join(FOLDER).join(name), results.join(name));
+        let moved = fs::metadata(&there).is_ok_and(|about| about.is_file() && about.len() == *bytes);
+        if !here.exists() && moved {
+            fs::rename(&there, &here).map_err(fail(&there))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to go on with a sweep that is running.
+fn lock(folder: &Path) -> Result<File, SweepError> {
+    let path = folder.join(SWEEP);
+    let file = File::open(&path).map_err(fail(&path))?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(ResumeError::Running { path: folder.to_owned() }.into()),
+        // Where files can't be locked nobody is hindered.
+        _ => Ok(file),
+    }
+}
+
+/// Reads a note.
+fn note<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SweepError> {
+    let unreadable = |source| ResumeError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(serde_json::from_str(&text).map_err(|error| unreadable(error.into()))?)
+}
+
+/// The runs of the cell in progress, from `from` on.
+fn runs_of(path: &Path, from: u64) -> Result<Vec<Values>, SweepError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut bytes)
+    });
+    read.map_err(|source| ResumeError::Unreadable { path: path.to_owned(), source })?;
+    let (runs, rest) = bytes.as_chunks::<STORED>();
+    let loaded: Option<Vec<Values>> = runs.iter().map(Values::load).collect();
+    match loaded.filter(|_| rest.is_empty()) {
+        Some(runs) => Ok(runs),
+        None => {
+            let source = io::ErrorKind::InvalidData.into();
+            Err(ResumeError::Unreadable { path: path.to_owned(), source }.into())
+        }
+    }
+}

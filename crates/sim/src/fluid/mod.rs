@@ -1,0 +1,98 @@
+//! Migrations in the mean: expected numbers of pages in place of pages, a few operations a round.
+//!
+//! The same machines, controllers, policies and reports as in the exact simulation, for setups by the
+//! million. Called by [`simulate`](crate::simulate) where the setup's fidelity is fluid, and directly by
+//! who wants totals only ([`Simulator`]). It must never differ from the mean of exact runs by more than
+//! `docs/fluid.md` says, unless the result says that it may.
+
+mod field;
+mod mean;
+mod near;
+mod queue;
+mod sending;
+mod totals;
+mod world;
+
+pub use self::near::NearThreshold;
+pub use self::totals::Totals;
+use self::world::{Spare, World};
+use crate::config::ConfigError;
+use crate::migration::{Run, Setup, SimError};
+
+/// Simulates a migration in the mean.
+pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
+    check(setup)?;
+    let mut open = vec![(1.0, World::new(setup, Spare::default(), true)?)];
+    let mut ends = Vec::new();
+    let mut totals = Vec::new();
+    while let Some((share, mut world)) = open.pop() {
+        if let Some(split) = world.run()? {
+            open.extend(split.ways(share));
+        } else {
+            totals.push((share, world.totals()));
+            ends.push(world);
+        }
+    }
+    let (most, mean) = mean::of(&totals).unwrap_or((0, ends[0].totals()));
+    Ok(ends.swap_remove(most).into_run(&mean))
+}
+
+/// Simulates migrations one after the other and says what they came to in numbers. What one needs is kept
+/// for the next, nothing that would change its result: for setups by the million.
+#[derive(Debug, Default)]
+pub struct Simulator {
+    spare: Spare,
+    ends: Vec<(f64, Totals)>,
+}
+
+impl Simulator {
+    /// The totals of a migration; the fidelity that `setup` names does not matter, and nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError`] if it can't be simulated so.
+    pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
+        check(setup)?;
+        let mut world = World::new(setup, std::mem::take(&mut self.spare), false)?;
+        self.ends.clear();
+        let split = world.run()?;
+        if split.is_none() {
+            let totals = world.totals();
+            self.spare = world.into_spare();
+            return Ok(totals);
+        }
+        let mut open: Vec<(f64, World<'_>)> = split.into_iter().flat_map(|split| split.ways(1.0)).collect();
+        self.spare = world.into_spare();
+        while let Some((share, mut world)) = open.pop() {
+            match world.run()? {
+                Some(split) => open.extend(split.ways(share)),
+                None => self.ends.push((share, world.totals())),
+            }
+        }
+        mean::of(&self.ends)
+            .map(|(_, mean)| mean)
+            .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
+    }
+}
+
+/// Refuses what the fluid model does not cover.
+fn check(setup: &Setup) -> Result<(), SimError> {
+    setup.guest.validate()?;
+    setup.host.validate()?;
+    setup.host.validate_for(setup.guest.page_size)?;
+    setup.link.validate()?;
+    setup.host.validate_for_fluid()?;
+    setup.guest.validate_for_fluid()?;
+    if setup.policy.needs().post_copy {
+        let policy = format!("`{}` in a fluid simulation", setup.policy.name());
+        let other = "one without post-copy, or `run.fidelity = \"exact\"`";
+        return Err(ConfigError::new("policy.preset", policy, other).into());
+    }
+    let mut trial = setup.policy.clone();
+    let mut changes: Vec<_> = setup.changes.iter().collect();
+    changes.sort_by_key(|change| change.at);
+    for change in changes {
+        trial.set_parameter(&change.parameter, &change.value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Which decisions hung on chance: what was pending lay so near the rule's threshold that of exact runs
+//! some would have decided otherwise.
+
+use serde::Serialize;
+use whimbrel_core::policy::{Quantity, Verdict};
+use whimbrel_core::progress::Progress;
+use whimbrel_core::units::Pages;
+
+/// Standard deviations within which the threshold counts as near.
+const NEAR: f64 = 4.0;
+
+/// A decision that hung on chance. Exact runs split there: some go on for a round more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct NearThreshold {
+    /// In which round.
+    pub round: u32,
+    /// What was pending.
+    pub pending: Pages,
+    /// How far from the threshold that was, in standard deviations.
+    pub deviations: f64,
+}
+
+/// Keeps the closest decision.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Watch {
+    closest: Option<NearThreshold>,
+}
+
+impl Watch {
+    /// Looks at a verdict on what a harvest found, whose variance is known.
+    pub(super) fn look(&mut self, progress: &Progress, verdict: &Verdict, variance: f64) {
+        let Some(distance) = distance(progress, verdict) else { return };
+        self.note(progress, distance, variance);
+    }
+
+    /// Looks at a round that was sent in windows with a quota each: how many pages more or fewer would have
+    /// made it a window longer or shorter.
+    pub(super) fn look_at_windows(&mut self, progress: &Progress, distance: f64, variance: f64) {
+        self.note(progress, distance, variance);
+    }
+
+    fn note(&mut self, progress: &Progress, distance: f64, variance: f64) {
+        // Counts are whole: half a page is no certainty.
+        let deviations = distance / (variance + 0.25).sqrt();
+        if deviations <= NEAR && self.closest.is_none_or(|closest| deviations < closest.deviations) {
+            self.closest =
+                Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });
+        }
+    }
+
+    pub(super) fn near(&self) -> Option<NearThreshold> {
+        self.closest
+    }
+}
+
+/// How many pages more or fewer would have changed what the rule compared; none if it compared no pages.
+fn distance(progress: &Progress, verdict: &Verdict) -> Option<f64> {
+    let reason = &verdict.reason;
+    let page = progress.page_size.bytes().as_f64();
+    let pages = match (reason.left.value, reason.right.value) {
+        (Quantity::Pages(left), Quantity::Pages(right)) => left.0 as f64 - right.0 as f64,
+        (Quantity::Bytes(left), Quantity::Bytes(right)) => (left.0 as f64 - right.0 as f64) / page,
+        (Quantity::Duration(left), Quantity::Duration(right)) if reason.left.name.contains("downtime") => {
+            let rate = progress.bandwidth?.as_f64();
+            (left.as_secs_f64() - right.as_secs_f64()) * rate / page
+        }
+        _ => return None,
+    };
+    Some(pages.abs())
+}

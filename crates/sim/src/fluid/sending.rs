@@ -1,0 +1,395 @@
+//! Sending in the mean: how far a slice, a round or many slices at once come, and when they are over.
+//!
+//! The exact sender looks at the clock after each batch, and on a link slower than memory its clock jumps
+//! from one wake-up to the next. Slices therefore last a whole number of sleeps ([`Sending::tick`]), and
+//! at a tick the queue stands where writers wake; at the end of a round it stands anywhere in its sawtooth,
+//! halfway on average. Ticks at which the policy's answer can't change are not made; where one falls in
+//! relation to the moment at which the answer changes is chance, evenly spread, so the tick that sees it
+//! comes half a tick late on average.
+
+use whimbrel_core::controller::Transmitted;
+use whimbrel_core::policy::{RateLimit, Until};
+use whimbrel_core::units::{ByteCount, Pages};
+
+use super::field::{Ahead, Field};
+use crate::config::HostConfig;
+use crate::link::{Link, Nanos};
+use crate::sender::Costs;
+
+/// The window over which policies with ticks measure the bandwidth, nanoseconds.
+const FIRST_LOOK: Nanos = 1e8;
+
+/// The sending half of the source host.
+#[derive(Clone, Debug)]
+pub(super) struct Sending {
+    costs: Costs,
+    /// Nanoseconds in which a page is copied into the socket.
+    copying: Nanos,
+    batch: f64,
+    window: Nanos,
+    /// Bytes that may pass in a window.
+    quota: f64,
+    /// When the window in progress began, and what has passed in it.
+    since: Nanos,
+    used: f64,
+    /// Bytes of syncs that are due.
+    sync_due: f64,
+    /// The sender slept since the queue was empty or a slice ended.
+    slept: bool,
+    /// Nothing was sent yet.
+    fresh: bool,
+}
+
+/// Where to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goal {
+    /// Nothing is pending.
+    Everything,
+    /// A slice of sending so long.
+    Slice(Nanos),
+    /// The first slice of this length at which `until` may hold, or the last before `before`.
+    Until { slice: Nanos, until: Until, before: Nanos, ticks: Ticks },
+}
+
+/// What is known of how ticks lie to what is pending at them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Ticks {
+    /// Nothing: the first tick at which no more than so many pages are pending finds anything from so many
+    /// to as many less as leave in a tick, all equally likely.
+    #[default]
+    Anywhere,
+    /// What is pending now is known to so many pages more or fewer.
+    Known(f64),
+    /// That tick finds from so many to so many pages.
+    Finds([f64; 2]),
+}
+
+/// A tick at which the policy's answer may have changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Crossing {
+    /// Pages from which on it may have.
+    pub(super) threshold: f64,
+    /// From how many to how many are pending, all equally likely.
+    pub(super) pending: [f64; 2],
+    /// Pages that leave in a tick.
+    pub(super) per_tick: f64,
+    pub(super) tick: Nanos,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    pub(super) at: Nanos,
+    pub(super) pages: f64,
+    pub(super) zero: f64,
+    pub(super) bytes: f64,
+    /// Everything.
+    pub(super) all: bool,
+    /// How many pages more or fewer would have taken another number of the limiter's windows, if it binds.
+    pub(super) of_a_window: Option<f64>,
+    /// It ended with a tick at which the policy's answer may have changed because of what is pending.
+    pub(super) crossing: Option<Crossing>,
+}
+
+impl Sent {
+    /// For the machine, with what is pending now.
+    pub(super) fn told(&self, pending: Pages) -> Transmitted {
+        let whole = |number: f64| (number + 0.5) as u64;
+        Transmitted {
+            pages: Pages(whole(self.pages)),
+            zero: Pages(whole(self.zero)),
+            bytes: ByteCount(whole(self.bytes)),
+            pending,
+            skipped: Pages(0),
+        }
+    }
+}
+
+/// A bound on a scan.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// Not beyond this time.
+    at: Nanos,
+    /// Not much beyond where so few pages are pending.
+    aim: Option<Aim>,
+}
+
+/// Ends a scan with the tick after fewer pages are pending than a threshold.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    threshold: f64,
+    /// Pages pending when the scan begins.
+    pending: f64,
+    tick: Nanos,
+    /// The part of the first tick that is left.
+    part: f64,
+    ticks: Ticks,
+}
+
+impl Aim {
+    /// What is pending at that tick, from how many to how many pages, if `per_tick` leave in a tick.
+    fn finds(&self, per_tick: f64) -> [f64; 2] {
+        let anywhere = [self.threshold - per_tick, self.threshold];
+        match self.ticks {
+            Ticks::Finds(pending) => pending,
+            // Rounds that long are told apart by chance of their own.
+            Ticks::Known(half) if half < per_tick / 3.0 => {
+                let ticks = |pending: f64| ((pending - self.threshold) / per_tick).ceil().max(1.0);
+                let [first, last] = [ticks(self.pending - half), ticks(self.pending + half)];
+                let after = self.pending - last * per_tick;
+                if first < last { anywhere } else { [after - half, after + half] }
+            }
+            _ if self.pending - self.threshold < per_tick / 2.0 => {
+                // It was above the threshold a moment ago: the next tick.
+                let after = self.pending - self.part * per_tick;
+                [after, after]
+            }
+            _ => anywhere,
+        }
+    }
+}
+
+impl Sending {
+    pub(super) fn new(host: &HostConfig, costs: Costs) -> Self {
+        Self {
+            costs,
+            copying: costs.page / f64::from(host.streams),
+            batch: f64::from(host.send_batch),
+            window: host.limit_window.as_nanos() as f64,
+            quota: f64::INFINITY,
+            since: 0.0,
+            used: 0.0,
+            sync_due: 0.0,
+            slept: false,
+            fresh: true,
+        }
+    }
+
+    pub(super) fn costs(&self) -> &Costs {
+        &self.costs
+    }
+
+    pub(super) fn limit(&mut self, limit: RateLimit) {
+        self.quota = match limit {
+            RateLimit::Unlimited => f64::INFINITY,
+            RateLimit::AtMost(rate) => rate.as_f64() * self.window / 1e9,
+        };
+    }
+
+    /// Whether the link carries more in a window than may pass.
+    pub(super) fn is_limited(&self, link: &Link) -> bool {
+        self.quota <= link.rate() * self.window * (1.0 + 1e-9)
+    }
+
+    /// Starts the limiter's first window.
+    pub(super) fn begin(&mut self, now: Nanos) {
+        self.since = now;
+    }
+
+    pub(super) fn begin_round(&mut self) {
+        self.sync_due += self.costs.sync;
+    }
+
+    /// How long a slice lasts that was asked to last `slice`.
+    pub(super) fn tick(&self, slice: Nanos, link: &Link) -> Nanos {
+        if self.is_limited(link) {
+            return self.window;
+        }
+        match link.rest() {
+            // Asleep most of the time: it wakes after a whole number of rests.
+            Some(rest) => (slice / rest - 1e-6).ceil().max(1.0) * rest,
+            None => slice,
+        }
+    }
+
+    /// Sends from `now` on until `goal` is reached; `pending` pages are pending.
+    pub(super) fn send(
+        &mut self,
+        now: Nanos,
+        pending: f64,
+        goal: Goal,
+        field: &mut Field,
+        link: &mut Link,
+    ) -> Sent {
+        let mut sent = Sent { at: now, ..Sent::default() };
+        let bound = match goal {
+            Goal::Everything => Bound { at: f64::INFINITY, aim: None },
+            Goal::Slice(slice) => {
+                let tick = self.next_tick(slice, field, link);
+                let part = self.part(tick);
+                Bound { at: now + part * tick, aim: None }
+            }
+            Goal::Until { slice, until, before, ticks } => {
+                let tick = self.next_tick(slice, field, link);
+                let part = self.part(tick);
+                let threshold = until.pending.0 as f64;
+                let aim = Aim { threshold, pending, tick, part, ticks };
+                let next = now + part * tick;
+                let whole = ((before - now) / tick).ceil() - 1.0;
+                let last = if whole >= 1.0 { now + whole * tick } else { next };
+                let at = (until.at.as_nanos() as f64 + tick / 2.0).max(next).min(last);
+                Bound { at, aim: (pending > threshold).then_some(aim) }
+            }
+        };
+        let sync = std::mem::take(&mut self.sync_due);
+        if sync > 0.0 {
+            sent.at = self.message(sent.at, sync, link);
+            sent.bytes += sync;
+        }
+        if self.is_limited(link) {
+            self.send_limited(bound, &mut sent, field, link);
+        } else {
+            self.scan(bound, &mut sent, field, link);
+        }
+        sent
+    }
+
+    /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
+    /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
+    /// this look comes half a tick late.
+    fn part(&mut self, tick: Nanos) -> f64 {
+        let part = (FIRST_LOOK / tick + 0.5).fract();
+        if std::mem::take(&mut self.fresh) && part > 0.0 { part } else { 1.0 }
+    }
+
+    fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Nanos {
+        if let Some(ahead) = field.ahead() {
+            self.meet(&ahead, link);
+        }
+        self.tick(slice, link)
+    }
+
+    /// The destination takes what comes at the speed of this memory.
+    fn meet(&self, ahead: &Ahead, link: &mut Link) {
+        if ahead.zero < 1.0 {
+            link.receive_at(self.costs.receive[usize::from(ahead.first)]);
+        }
+    }
+
+    /// Pages of this memory that leave in a tick.
+    fn pages_in(&self, tick: Nanos, ahead: &Ahead, link: &Link) -> f64 {
+        let (bytes, busy) = self.of_a_page(ahead);
+        let bytes_in = if self.is_limited(link) { self.quota } else { link.rate() * tick };
+        (bytes_in / bytes).min(tick / busy)
+    }
+
+    /// How many pages are sent in all up to the tick that `bound` aims at, if it falls into this memory.
+    fn aimed(&self, bound: &Bound, ahead: &Ahead, link: &Link) -> (f64, Option<Crossing>) {
+        let Some(aim) = bound.aim else { return (f64::INFINITY, None) };
+        let per_tick = self.pages_in(aim.tick, ahead, link);
+        let pending = aim.finds(per_tick);
+        let pages = aim.pending - f64::midpoint(pending[0], pending[1]);
+        let crossing = Crossing { threshold: aim.threshold, pending, per_tick, tick: aim.tick };
+        (pages, Some(crossing))
+    }
+
+    /// Bytes and time of the sender of an average page of this memory.
+    #[inline]
+    fn of_a_page(&self, ahead: &Ahead) -> (f64, Nanos) {
+        let (costs, zero) = (&self.costs, ahead.zero);
+        let bytes = costs.page_bytes + zero * (costs.zero_bytes - costs.page_bytes);
+        // Copying goes with the bytes, whatever they are.
+        (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
+    }
+
+    fn scan(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
+        let [wake, full] = link.levels();
+        // A batch was copied when the sender looks at the clock.
+        let at_tick = (wake + self.batch * self.costs.page_bytes).min(full);
+        while let Some(ahead) = field.ahead() {
+            self.meet(&ahead, link);
+            let here = ahead.pages();
+            let (bytes, busy) = self.of_a_page(&ahead);
+            let (most, crossing) = self.aimed(&bound, &ahead, link);
+            let mut pages = here.min(most - sent.pages);
+            if bound.at < f64::INFINITY {
+                let room = link.room(sent.at, bound.at, at_tick) / bytes;
+                let time = (bound.at - sent.at) / busy;
+                pages = pages.min(room).min(time);
+            }
+            let pages = pages.max(0.0);
+            let stops = pages < here - 1e-9;
+            let levels =
+                if stops { [at_tick; 2] } else { [self.most(sent.at, link), f64::midpoint(wake, full)] };
+            let made = sent.at + pages * busy;
+            sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
+            self.slept |= sent.at > made;
+            sent.pages += pages;
+            sent.zero += pages * ahead.zero;
+            sent.bytes += pages * bytes;
+            if stops {
+                // A tick finds the queue where writers wake, whatever it was before.
+                self.slept = false;
+                if sent.pages >= most - 1e-9 {
+                    sent.crossing = crossing;
+                } else if bound.at < f64::INFINITY {
+                    sent.at = sent.at.max(bound.at);
+                }
+                field.pass(ahead.from + pages / ahead.density);
+                return;
+            }
+            field.pass(ahead.to);
+        }
+        sent.all = true;
+    }
+
+    /// How much the queue holds, at most, when the sender goes on at `now`. Full is full; but where it stands
+    /// in its sawtooth is chance after the sender slept, and then it holds half a quantum less on average,
+    /// before as behind.
+    fn most(&mut self, now: Nanos, link: &Link) -> f64 {
+        let [wake, full] = link.levels();
+        self.slept &= link.drained(now) > now;
+        if self.slept { f64::midpoint(wake, full) } else { full }
+    }
+
+    /// Hands a message over.
+    pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
+        let [wake, full] = link.levels();
+        let most = self.most(now, link);
+        link.flow(now, 0.0, bytes, [most, f64::midpoint(wake, full)])
+    }
+
+    /// The same where a window's quota binds: it goes out at the beginning of each window.
+    fn send_limited(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
+        if sent.at >= self.since + self.window {
+            (self.since, self.used) = (sent.at, 0.0);
+        }
+        let windows = ((bound.at - self.since) / self.window + 1e-9).floor();
+        let most = windows * self.quota - self.used;
+        while let Some(ahead) = field.ahead() {
+            self.meet(&ahead, link);
+            let (bytes, _) = self.of_a_page(&ahead);
+            let here = ahead.pages();
+            let (aimed, crossing) = self.aimed(&bound, &ahead, link);
+            let pages = here.min(aimed - sent.pages).min((most - sent.bytes) / bytes).max(0.0);
+            sent.pages += pages;
+            sent.zero += pages * ahead.zero;
+            sent.bytes += pages * bytes;
+            if pages < here - 1e-9 {
+                field.pass(ahead.from + pages / ahead.density);
+                // A stop is the end of a window; on average, where it falls is chance.
+                self.pass_windows((self.used + sent.bytes) / self.quota);
+                sent.at = sent.at.max(self.since);
+                sent.crossing = crossing.filter(|_| sent.pages >= aimed - 1e-9);
+                return;
+            }
+            field.pass(ahead.to);
+        }
+        sent.all = true;
+        let last = (self.used + sent.bytes - 1e-9).max(0.0) % self.quota;
+        let windows = ((self.used + sent.bytes - 1e-9) / self.quota).floor().max(0.0);
+        if windows >= 1.0 {
+            self.pass_windows(windows);
+            sent.at = sent.at.max(self.since);
+        }
+        sent.of_a_window = Some(last.min(self.quota - last) / self.costs.page_bytes);
+        self.used = last;
+        let most = self.most(sent.at, link);
+        sent.at = link.flow(sent.at, 0.0, last.min(sent.bytes), [most; 2]);
+    }
+
+    fn pass_windows(&mut self, count: f64) {
+        self.since += count * self.window;
+        self.used = 0.0;
+    }
+}

@@ -1,0 +1,182 @@
+//! The guest in the mean: how often its writers wrote, and how memory is divided between them.
+//!
+//! For the fluid simulation, which asks what the exact one draws: how many pages are expected to be dirty.
+//! Paces, throttles, pauses and accounts are those of every guest; what is missing is where single pages
+//! lie, so nothing can be drawn.
+
+use std::ops::Range;
+
+use rand_core::SeedableRng as _;
+use whimbrel_core::layout::{PageRun, RamLayout};
+use whimbrel_core::units::{Pages, Timestamp};
+
+use super::shape::Shape;
+use super::writer::Writer;
+use super::zero::{ZeroMap, free_runs};
+use super::zipf::Group;
+use super::{Generator, Guest};
+use crate::config::{ConfigError, GuestConfig, ZeroPlacement};
+
+/// Neighbouring pages that the same writers write to in the same way, or that nobody does.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Piece {
+    pub(crate) pages: Range<f64>,
+    /// Which of the layers lie on it.
+    pub(crate) layers: Range<u32>,
+    /// The share of zero pages, evenly spread.
+    pub(crate) zero: f64,
+}
+
+/// What one writer does to a piece.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Layer {
+    /// Which writer.
+    pub(crate) writer: u32,
+    pub(crate) form: Form,
+}
+
+/// How writes are spread over a piece.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Form {
+    /// Each page gets this share of the writer's writes.
+    Even(f64),
+    /// Pages of the groups of the writer's law, mixed.
+    Mixed,
+    /// In turn, once in so many writes; where the writer stands is anywhere.
+    InTurn(f64),
+}
+
+impl Guest {
+    /// The guest that `config`, which must be valid, describes, in the mean.
+    ///
+    /// # Errors
+    ///
+    /// If its memory can't be numbered.
+    pub(crate) fn expected(config: &GuestConfig) -> Result<Self, ConfigError> {
+        let layout = RamLayout::contiguous(config.memory, config.page_size).map_err(|error| {
+            let memory = format!("{} ({error})", config.memory);
+            ConfigError::new("guest.memory", memory, "memory that can be numbered")
+        })?;
+        let sets = config.working_sets();
+        let writers = config.writers.iter().zip(&sets);
+        let writers = writers.filter_map(|(writer, set)| Writer::in_the_mean(writer, set)).collect();
+        Ok(Self::with(config, layout, ZeroMap::empty(), writers, Generator::seed_from_u64(0)))
+    }
+
+    /// How many writers write.
+    pub(crate) fn writers(&self) -> usize {
+        self.writers.len()
+    }
+
+    /// The most writes a second that a writer ever wants.
+    pub(crate) fn peak(&self, writer: usize) -> f64 {
+        self.writers.get(writer).map_or(0.0, Writer::peak)
+    }
+
+    /// Adds to `counts` how often each writer has written up to `now`.
+    pub(crate) fn count_writes(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
+        self.advance(now);
+        let (clock, held) = (self.clock, self.held);
+        counts.extend(self.writers.iter_mut().map(|writer| writer.writes(clock, &held)));
+    }
+
+    /// The dirty log is fetched and cleared at `now`: adds to `counts` how often each writer has written.
+    /// [`Guest::found`] must follow.
+    pub(crate) fn fetch(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
+        self.change(now);
+        counts.extend(self.writers.iter().map(Writer::made));
+        self.writers.iter_mut().for_each(Writer::clean);
+        if self.held.limited {
+            self.writers.iter_mut().for_each(Writer::empty_ring);
+        }
+    }
+
+    /// So many pages were found dirty; gives how many of them hold the same as before.
+    pub(crate) fn found(&mut self, dirty: f64) -> f64 {
+        self.faults += dirty * self.held.fault;
+        dirty * self.unchanged.0.as_f64()
+    }
+
+    /// The groups of a writer's law.
+    pub(crate) fn groups(&self, writer: u32) -> &[Group] {
+        match self.writers.get(writer as usize).map(Writer::shape) {
+            Some(Shape::Zipf(zipf)) => zipf.groups(),
+            _ => &[],
+        }
+    }
+
+    /// Divides memory into pieces, in order and without gaps; `zero_runs` are its zero pages, if they are
+    /// known better than by the configuration.
+    ///
+    /// # Errors
+    ///
+    /// If a run of zero pages is outside memory or touches a working set.
+    pub(crate) fn pieces(
+        &self,
+        config: &GuestConfig,
+        zero_runs: Option<&[PageRun]>,
+        pieces: &mut Vec<Piece>,
+        layers: &mut Vec<Layer>,
+    ) -> Result<(), ConfigError> {
+        let pages = self.layout.pages().0;
+        let bands: Vec<(u32, Range<u64>, Form)> = (0..).zip(&self.writers).flat_map(bands).collect();
+        let mut edges = vec![0, pages];
+        edges.extend(bands.iter().flat_map(|(_, band, _)| [band.start, band.end]));
+        let (zeroes, share) = zero_pages(config, pages, zero_runs, &mut edges)?;
+        edges.sort_unstable();
+        edges.dedup();
+        for pair in edges.windows(2) {
+            let (from, to) = (pair[0], pair[1]);
+            let first = layers.len() as u32;
+            let here = bands.iter().filter(|(_, band, _)| band.start <= from && to <= band.end);
+            layers.extend(here.map(|&(writer, _, form)| Layer { writer, form }));
+            let end = layers.len() as u32;
+            let zero = match &zeroes {
+                Some(runs) => f64::from(u8::from(runs.iter().any(|run| run.start <= from && to <= run.end))),
+                None if end > first => 0.0,
+                None => share,
+            };
+            pieces.push(Piece { pages: from as f64..to as f64, layers: first..end, zero });
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a writer's working set.
+fn bands((index, writer): (u32, &Writer)) -> Vec<(u32, Range<u64>, Form)> {
+    match writer.shape() {
+        Shape::Bands(bands) => {
+            let part = |band: &super::shape::Band| (index, band.pages.clone(), Form::Even(band.weight));
+            bands.iter().map(part).collect()
+        }
+        Shape::Cycle(set, _) => vec![(index, set.clone(), Form::InTurn((set.end - set.start) as f64))],
+        Shape::Zipf(zipf) => {
+            let (start, end) = zipf.extent();
+            vec![(index, start..end, Form::Mixed)]
+        }
+        Shape::Replay(_) => Vec::new(),
+    }
+}
+
+/// Runs that are zero, if they are known; else the share of zero pages outside of all working sets.
+fn zero_pages(
+    config: &GuestConfig,
+    pages: u64,
+    zero_runs: Option<&[PageRun]>,
+    edges: &mut Vec<u64>,
+) -> Result<(Option<Vec<Range<u64>>>, f64), ConfigError> {
+    let runs = match (zero_runs, config.zero_placement) {
+        (Some(runs), _) => ZeroMap::runs(pages, &config.working_sets(), runs)?,
+        (None, placement) => {
+            let written = config.written_pages().min(pages);
+            let count = config.zero_pages.of(Pages(pages)).0.min(pages - written);
+            if count == 0 || placement == ZeroPlacement::Spread {
+                let free = (pages - written).max(1);
+                return Ok((None, count as f64 / free as f64));
+            }
+            ZeroMap::last(&free_runs(pages, &config.working_sets()), count)
+        }
+    };
+    edges.extend(runs.iter().flat_map(|run| [run.start, run.end]));
+    Ok((Some(runs), 0.0))
+}
