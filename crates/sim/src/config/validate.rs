@@ -98,10 +98,17 @@ impl GuestConfig {
     ///
     /// If a writer's pages are known one by one.
     pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
-        match self.writers.iter().position(|writer| writer.pattern == Pattern::Trace) {
-            Some(index) => Err(ConfigError::new(
+        let named = |pattern| match pattern {
+            Pattern::Trace => Some("`trace` in a fluid simulation"),
+            // Its outcome is a distribution, of which no mean guest says anything.
+            Pattern::Measured => Some("`measured` in a fluid simulation"),
+            _ => None,
+        };
+        let mut writers = self.writers.iter().enumerate();
+        match writers.find_map(|(index, writer)| Some((index, named(writer.pattern)?))) {
+            Some((index, pattern)) => Err(ConfigError::new(
                 format!("guest.writers.{index}.pattern"),
-                "`trace` in a fluid simulation",
+                pattern,
                 "another one, or `run.fidelity = \"exact\"`",
             )),
             None => Ok(()),

@@ -106,8 +106,8 @@ impl Shape {
             Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), 0.0)),
             Pattern::Zipf => Some(Self::Zipf(Zipf::expected(set.clone(), config.exponent))),
-            // Its pages are known one by one; refused before anybody asks.
-            Pattern::Trace => None,
+            // Their pages are known one by one; refused before anybody asks.
+            Pattern::Trace | Pattern::Measured => None,
         }
     }
 
