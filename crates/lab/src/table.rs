@@ -18,7 +18,7 @@ use whimbrel_core::policy::presets::{self, PresetInfo};
 use whimbrel_core::units::{ByteCount, duration};
 
 pub use self::explanation::explanation;
-use crate::result::{MigrationRecord, RoundRecord};
+use crate::result::{EtaRecord, MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
 use whimbrel_sim::config::HostConfig;
@@ -223,6 +223,19 @@ fn policy(setup: &Setup) -> String {
     text
 }
 
+/// What was left when a round began.
+fn outlook(progress: f64, eta: EtaRecord) -> String {
+    let (low, high) = (milliseconds(Some(eta.low_ms)), eta.high_ms);
+    let range = match high {
+        Some(high) => format!("{low} to {}", milliseconds(Some(high))),
+        None => format!("{low} or more"),
+    };
+    let left = eta
+        .remaining_ms
+        .map_or_else(|| "no end in sight".to_owned(), |left| format!("{} left", milliseconds(Some(left))));
+    format!("at its start {:.0} % done, {left} ({range})", progress * 100.0)
+}
+
 /// The rounds; below each the decision and its reason.
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
@@ -253,6 +266,9 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     let _ = writeln!(text, "{}", lines[0]);
     for (line, round) in lines[1..].iter().zip(rounds) {
         let _ = writeln!(text, "{line}");
+        if let Some((progress, eta)) = round.progress.zip(round.eta) {
+            text.push_str(&wrap(&outlook(progress, eta), "       ", width));
+        }
         if let Some(decision) = round.decision {
             let throttle = round.throttled.as_ref().map(|throttle| format!(" [throttle {throttle}]"));
             let throttle = throttle.unwrap_or_default();

@@ -152,14 +152,6 @@ impl Field {
         }
     }
 
-    /// Begins the next scan at page 0.
-    pub(super) fn rewind(&mut self) {
-        self.settle();
-        self.cursor = 0.0;
-        self.begun = 0.0;
-        self.look_ahead();
-    }
-
     /// How often the log was fetched, its start counted.
     fn harvests(&self) -> usize {
         self.counts.len().checked_div(self.writers).unwrap_or(0)
@@ -251,10 +243,6 @@ impl Field {
         }
         self.begun = self.cursor;
         self.round_is_over = false;
-    }
-
-    fn settle(&mut self) {
-        self.settle_after(self.harvests().saturating_sub(1));
     }
 
     /// Lays `new` over the spans that are there.
@@ -382,3 +370,6 @@ impl Field {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

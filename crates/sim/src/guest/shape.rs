@@ -106,7 +106,7 @@ impl Shape {
             Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), 0.0)),
             Pattern::Zipf => Some(Self::Zipf(Zipf::expected(set.clone(), config.exponent))),
-            // Their pages are known one by one; refused before anybody asks.
+            // Refused before anybody asks: pages are known one by one, or phases are chance.
             Pattern::Trace | Pattern::Measured => None,
         }
     }
