@@ -33,11 +33,8 @@ fn set(preset: &str, parameters: &[(&str, &str)], pattern: Pattern, share: f64) 
             write_cost: Duration::from_nanos(20),
             ..WriterConfig::default()
         };
-        let guest = GuestConfig {
-            memory: ByteCount::gib(1),
-            writers: vec![writer],
-            ..GuestConfig::default()
-        };
+        let guest =
+            GuestConfig { memory: ByteCount::gib(1), writers: vec![writer], ..GuestConfig::default() };
         let mut setup = Setup::new(guest, presets::build(preset, &parameters).unwrap());
         setup.link.bandwidth = bandwidth;
         setup.journal = false;
