@@ -400,7 +400,8 @@ impl<'a> World<'a> {
         // Before the bandwidth is settled ticks are taken one by one, where exact ones lie anywhere between.
         // So it is where time and not what is pending ended the slice.
         let single = matches!(goal, Goal::Slice(_)) && !sent.all;
-        let luck = sent.pages.min(self.pages_in_a_slice()).powi(2) / 12.0;
+        let ticks = ((sent.at - now) / (1.2 * SLICE)).max(1.0);
+        let luck = (sent.pages / ticks).powi(2) / 12.0;
         self.luck_of_the_tick = single.then_some(luck);
         self.luck_of_the_round = if sent.all || sent.crossing.is_some() { 0.0 } else { luck };
         if let Some(distance) = sent.of_a_window {
