@@ -135,6 +135,11 @@ impl Field {
         self.ahead.get(self.next).copied()
     }
 
+    /// What follows on that.
+    pub(super) fn behind_ahead(&self) -> Option<Ahead> {
+        self.ahead.get(self.next + 1).copied()
+    }
+
     /// The scan passes the next memory up to `to`.
     #[inline]
     pub(super) fn pass(&mut self, to: f64) {

@@ -98,6 +98,10 @@ pub(super) struct World<'a> {
     pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
+    /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
+    luck_of_the_tick: Option<f64>,
+    /// The same of what is left when the round ends.
+    luck_of_the_round: f64,
     /// The last bandwidth that was another than the one before, and when it was seen.
     asked_with: (Option<Bandwidth>, Nanos),
     ticks: Ticks,
@@ -165,6 +169,8 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
+            luck_of_the_tick: None,
+            luck_of_the_round: 0.0,
             asked_with: (None, f64::NEG_INFINITY),
             ticks: Ticks::Anywhere,
             crossing: None,
@@ -234,10 +240,14 @@ impl<'a> World<'a> {
         let now = self.now;
         match event {
             Event::Source(event) => {
-                let harvested = matches!(event, SourceEvent::Harvested(_));
+                let variance = match event {
+                    SourceEvent::Harvested(_) => Some(self.variance),
+                    SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
+                    _ => None,
+                };
                 self.source.handle(now, event)?;
-                if harvested {
-                    self.look_at_the_verdict();
+                if let Some(variance) = variance {
+                    self.look_at_the_verdict(variance);
                 }
             }
             Event::Destination(event) => self.destination.handle(now, event)?,
@@ -261,11 +271,11 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Whether the decision on what a harvest found hung on chance.
-    fn look_at_the_verdict(&mut self) {
+    /// Whether the decision on what is pending, a number with this variance, hung on chance.
+    fn look_at_the_verdict(&mut self, variance: f64) {
         let controller = self.source.controller();
         if let Some(verdict) = controller.verdict() {
-            self.watch.look(controller.progress(), verdict, self.variance);
+            self.watch.look(controller.progress(), verdict, variance);
         }
     }
 
@@ -384,6 +394,16 @@ impl<'a> World<'a> {
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
+        if sent.uneven {
+            self.watch.look_at_windows(self.source.controller().progress(), 0.0, self.variance);
+        }
+        // Before the bandwidth is settled ticks are taken one by one, where exact ones lie anywhere between.
+        // So it is where time and not what is pending ended the slice.
+        let single = matches!(goal, Goal::Slice(_)) && !sent.all;
+        let ticks = ((sent.at - now) / (1.2 * SLICE)).max(1.0);
+        let luck = (sent.pages / ticks).powi(2) / 12.0;
+        self.luck_of_the_tick = single.then_some(luck);
+        self.luck_of_the_round = if sent.all || sent.crossing.is_some() { 0.0 } else { luck };
         if let Some(distance) = sent.of_a_window {
             self.watch.look_at_windows(self.source.controller().progress(), distance, self.variance);
         }
@@ -436,6 +456,10 @@ impl<'a> World<'a> {
         self.queue.first(from_outside).map_or(f64::INFINITY, nanos)
     }
 
+    fn pages_in_a_slice(&self) -> f64 {
+        SLICE * self.link.rate() / self.sending.costs().page_bytes
+    }
+
     /// This world with the action still to be carried out.
     fn before(&self, transmit: Transmit) -> Self {
         let mut before = self.clone();
@@ -455,7 +479,7 @@ impl<'a> World<'a> {
         let length = self.harvested_before.map(|before| nanos(self.harvested_at) - nanos(before));
         let dirty = self.field.would_be_dirty(since, length, &self.guest);
         // Many of those may be among what is left.
-        dirty < 6.0 * SLICE * self.link.rate() / page
+        dirty < 4.0 * self.pages_in_a_slice()
     }
 
     /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
@@ -500,7 +524,7 @@ impl<'a> World<'a> {
         self.guest.fetch(done, self.field.counts_mut());
         let found = self.field.harvest();
         self.unchanged += self.guest.found(found.dirty);
-        self.variance = found.variance;
+        self.variance = found.variance + std::mem::take(&mut self.luck_of_the_round);
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         let left = backlog.expected().pages();
