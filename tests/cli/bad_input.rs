@@ -121,11 +121,7 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["sweep", "sweep.toml", "--out", "sweep.toml"], 1, &["sweep.toml", "not a directory"]),
     (&["sweep", "sweep.toml", "--set", "run.repeat=2000000"], 2, &["run.repeat", "2000000"]),
     (&["sweep", "sweep.toml", "--set", "guest.memory=4MiB"], 2, &["guest.memory"]),
-    (
-        &["sweep", "sweep.toml", "--set", "run.repeat=1000000"],
-        2,
-        &["sweep.toml", "16000000 runs", "10000000"],
-    ),
+    (&["sweep", "huge.toml"], 2, &["huge.toml", "1002001000000 runs", "1000000000000"]),
     (&["policies", "xen-6"], 2, &["xen-6", "`xen-5`"]),
     (&["policies", "xen-5", "hyperv-5"], 2, &["hyperv-5"]),
     (&["policies", "--format", "csv"], 2, &["csv", "table"]),
@@ -184,6 +180,22 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["validate", "empty.jsonl", "--repeat", "0"], 2, &["--repeat", "1..=1000000"]),
 ];
 
+/// More runs than anybody could wait for.
+const HUGE: &str = "\
+[guest]
+memory = \"16MiB\"
+
+[[guest.writers]]
+working-set = \"8MiB\"
+
+[run]
+repeat = 1000000
+
+[sweep]
+\"guest.writers.0.rate\" = { from = 1, to = 2, steps = 1001 }
+\"link.bandwidth\" = { from = \"1Gbit/s\", to = \"2Gbit/s\", steps = 1001 }
+";
+
 /// Runs a command that must be refused, and says what is wrong with how it was.
 fn fault(fresh: &Fresh, args: &[&str], status: i32, words: &[&str]) -> Option<String> {
     let before = fresh.names();
@@ -230,6 +242,7 @@ fn every_wrong_command_line_is_refused_by_name_and_leaves_no_file() {
     let fresh = Fresh::new();
     fresh.write("sweep.toml", SMALL_SWEEP);
     fresh.write("empty.jsonl", "");
+    fresh.write("huge.toml", HUGE);
     fresh.write("empty.json", "{}");
     fresh.write("nova.conf", "[libvirt]\nlive_migration_downtime = 50\n");
     fresh.write("kv.yaml", "allowPostCopy: true\nbandwidthPerMigration: 64MB\n");
