@@ -181,6 +181,7 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["validate", "sweep.toml"], 2, &["sweep.toml:1", "measured migration"]),
     (&["validate", "empty.jsonl"], 2, &["empty.jsonl", "no measured migrations"]),
     (&["validate", "empty.jsonl", "--host", "vax"], 2, &["vax"]),
+    (&["validate", "empty.jsonl", "--repeat", "0"], 2, &["--repeat", "1..=1000000"]),
 ];
 
 /// Runs a command that must be refused, and says what is wrong with how it was.

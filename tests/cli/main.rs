@@ -9,6 +9,7 @@ mod explain;
 mod forecast;
 mod import;
 mod interrupt;
+mod measured;
 mod output;
 mod pages;
 mod policies;

@@ -4,7 +4,7 @@
 //! tables, [`chart`]s and [`page`]s. Nothing here decides anything about a migration.
 //!
 //! * where runs come from: [`scenario`], [`workloads`] (the built-in ones), [`import`] (real settings as a policy),
-//!   [`mod@trace`] (what a guest wrote);
+//!   [`mod@trace`] (what a guest wrote), [`measured`] (models of programs that were measured);
 //! * what is done with them: [`sweep`], [`compare`], [`explain`], [`tune`], [`forecast`], [`validate`] (against
 //!   measured migrations);
 //! * how they are judged: [`outcome`], [`stats`];
@@ -17,6 +17,7 @@ pub mod explain;
 pub mod forecast;
 pub mod import;
 pub mod intents;
+pub mod measured;
 pub mod outcome;
 pub mod output;
 pub mod page;

@@ -256,6 +256,9 @@ pub(super) struct ValidateArgs {
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: TextFormat,
+    /// Simulated runs of each configuration that runs a real program: its outcome is a distribution.
+    #[arg(long, default_value_t = whimbrel_lab::validate::programs::SAMPLES, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) repeat: u32,
     /// Profile of the host that they were measured on: a built-in one, or a file.
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) host: Option<String>,
