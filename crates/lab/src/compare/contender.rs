@@ -1,5 +1,6 @@
 //! Who takes part: a policy and the name that it is compared under.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -36,7 +37,7 @@ impl Contender {
     ///
     /// None but by a fault of ours.
     pub fn presets() -> Result<Vec<Self>, PresetError> {
-        let contender = |name: &str| Ok(Self::new(name, presets::build(name, &Default::default())?));
+        let contender = |name: &str| Ok(Self::new(name, presets::build(name, &BTreeMap::new())?));
         PRESETS.iter().map(|preset| contender(preset.name)).collect()
     }
 
@@ -54,7 +55,7 @@ impl Contender {
                 return Self::load(path);
             }
         }
-        let mut given = std::collections::BTreeMap::new();
+        let mut given = BTreeMap::new();
         for part in parameters.split(',').filter(|part| !part.is_empty()) {
             let (name, value) = part
                 .split_once('=')

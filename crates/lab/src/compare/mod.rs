@@ -90,7 +90,7 @@ pub enum CompareError {
         /// The run's seed.
         seed: u64,
         /// What the simulator says.
-        source: SimError,
+        source: Box<SimError>,
     },
     /// A file could not be written.
     #[error(transparent)]
@@ -318,12 +318,12 @@ impl<'a> Plan<'a> {
         let seed = self.seed(repetition, policy);
         let mut setup = simulation(workload.scenario.setup(), seed)?;
         setup.policy = contender.policy.clone();
-        setup.changes = contender.changes.clone();
+        setup.changes.clone_from(&contender.changes);
         let run = simulate(&setup).map_err(|source| CompareError::Run {
             policy: contender.name.clone(),
             workload: workload.name.clone(),
             seed,
-            source,
+            source: Box::new(source),
         })?;
         if let Some(after_run) = self.options.after_run {
             after_run();

@@ -73,7 +73,7 @@ fn lead(summary: &Summary) -> Vec<String> {
     )];
     let least = summary.overall.iter().map(|row| row.failed).fold(f64::INFINITY, f64::min);
     let safest: Vec<&str> =
-        summary.overall.iter().filter(|row| row.failed == least).map(|row| row.policy.as_str()).collect();
+        summary.overall.iter().filter(|row| row.failed <= least).map(|row| row.policy.as_str()).collect();
     sentences.push(format!("Fewest failures: {} ({} of the runs).", safest.join(", "), percent(least)));
     if summary.claims.is_empty() {
         sentences.push("No policy is significantly better than another in anything.".to_owned());

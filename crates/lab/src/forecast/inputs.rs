@@ -162,7 +162,7 @@ fn scale_sets(drawn: &mut Setup, original: &Setup, mut factor: f64) {
         if drawn.guest.validate().is_ok() {
             return;
         }
-        factor = (factor + 1.0) / 2.0;
+        factor = f64::midpoint(factor, 1.0);
     }
     for (writer, before) in drawn.guest.writers.iter_mut().zip(&original.guest.writers) {
         writer.working_set = before.working_set;

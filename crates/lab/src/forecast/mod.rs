@@ -161,6 +161,10 @@ pub fn run(setup: &Setup, contenders: &[Contender], options: &Options) -> Result
 }
 
 /// The runs of a policy, in the order of their samples. All policies meet the same inputs.
+///
+/// # Errors
+///
+/// If the policy can't be simulated.
 pub fn runs(
     setup: &Setup,
     contender: &Contender,
@@ -172,12 +176,12 @@ pub fn runs(
         .map(|sample| {
             let mut simulation = options.uncertainty.draw(setup, options.seed, sample)?;
             simulation.policy = contender.policy.clone();
-            simulation.changes = contender.changes.clone();
+            simulation.changes.clone_from(&contender.changes);
             let run = simulate(&simulation).map_err(|source| CompareError::Run {
                 policy: contender.name.clone(),
                 workload: "the scenario".to_owned(),
                 seed: simulation.seed,
-                source,
+                source: Box::new(source),
             })?;
             Ok(Figures::of(&run))
         })

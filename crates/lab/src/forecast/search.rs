@@ -153,13 +153,14 @@ impl Verdict {
                 1 => ", and 1 other policy does".to_owned(),
                 others => format!(", and {others} other policies do"),
             };
-            let least = self.bandwidth_bits_per_s.as_ref();
-            let least = least.map_or_else(String::new, |(bits, who)| {
-                match *bits < setup.link.bandwidth.as_f64() * 7.9 {
-                    true => format!("; {} would still do ({who})", width(*bits)),
-                    false => "; hardly less would do".to_owned(),
+            let least = match &self.bandwidth_bits_per_s {
+                None => String::new(),
+                // Within 1 % of the scenario's.
+                Some((bits, _)) if *bits > setup.link.bandwidth.as_f64() * 7.92 => {
+                    "; hardly less would do".to_owned()
                 }
-            });
+                Some((bits, who)) => format!("; {} would still do ({who})", width(*bits)),
+            };
             return format!("{first} {wanted} at {here}{others}{least}");
         }
         let nearest = self.nearest.as_ref().map_or_else(String::new, |(who, share)| {

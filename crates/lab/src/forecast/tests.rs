@@ -116,7 +116,7 @@ fn a_downtime_that_is_kept_is_said_to_be() {
     assert!(forecast.words.starts_with("xen-5 stays below 300 ms at 200.0 Mbit/s; "), "{}", forecast.words);
     assert!(forecast.words.contains("would still do"), "{}", forecast.words);
     let quick = &forecast.policies[1];
-    assert!(quick.arrives == 1.0 && quick.keeps == 0.0 && quick.downtime_s.p5 > Some(1.0), "{quick:?}");
+    assert!(quick.arrives > 0.999 && quick.keeps < 0.001 && quick.downtime_s.p5 > Some(1.0), "{quick:?}");
 }
 
 #[test]

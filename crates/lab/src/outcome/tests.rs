@@ -23,9 +23,9 @@ fn the_figures_of_a_run_that_completes() {
 fn a_guest_that_did_not_arrive_is_worse_than_any_that_did() {
     let failed = figures(&["link.bandwidth=1MiB/s", "run.time-limit=1s"]);
     assert!(!failed.completed && (failed.total_s - 1.0).abs() < 0.5, "{failed:?}");
-    assert_eq!(Objective::TotalTime.value(&failed), f64::INFINITY);
-    assert_eq!(Objective::Downtime.value(&failed), f64::INFINITY);
-    assert_eq!(Objective::Failures.value(&failed), 1.0);
+    assert!(Objective::TotalTime.value(&failed).is_infinite());
+    assert!(Objective::Downtime.value(&failed).is_infinite());
+    assert!(Objective::Failures.value(&failed) > 0.999);
     assert!(Objective::Bytes.value(&failed) > 0.0);
     assert!(Objective::Disruption.value(&failed).is_finite());
 }

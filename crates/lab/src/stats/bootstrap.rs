@@ -1,7 +1,7 @@
 //! Confidence intervals by drawing the runs again.
 //!
 //! The percentile bootstrap, stratified: every resample draws as many runs of each workload as there were, with
-//! replacement. Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13. Not BCa (their
+//! replacement. Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13. Not `BCa` (their
 //! chapter 14): its acceleration is a jackknife, which is inconsistent for medians (their chapter 10.6) and undefined
 //! where values are infinite, and most of what is reported here is one or the other. The price: intervals of
 //! means of few, skewed values are a little short; `docs/compare.md` says by how much.

@@ -68,7 +68,8 @@ fn doubled_midranks(values: &[f64]) -> Vec<u32> {
     let mut ranks = vec![0; values.len()];
     let mut from = 0;
     while from < order.len() {
-        let same = order[from..].iter().take_while(|at| values[**at] == values[order[from]]).count();
+        let first = values[order[from]];
+        let same = order[from..].iter().take_while(|at| values[**at].total_cmp(&first).is_eq()).count();
         for at in &order[from..from + same] {
             // The mean of from + 1 to from + same, twice.
             ranks[*at] = (2 * from + same + 1) as u32;

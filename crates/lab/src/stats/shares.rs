@@ -5,7 +5,7 @@ use super::Interval;
 /// Wilson's interval of a share of which `hits` of `of` were seen, at 95 %. None of none.
 ///
 /// Also where all or none were seen, it has a width. Source: Wilson, Journal of the American Statistical Association
-/// 22 (1927); recommended by Brown, Cai and DasGupta, Statistical Science 16 (2001).
+/// 22 (1927); recommended by Brown, Cai and others, Statistical Science 16 (2001).
 pub fn wilson(hits: u64, of: u64) -> Option<Interval> {
     const Z: f64 = 1.959_964;
     if of == 0 {

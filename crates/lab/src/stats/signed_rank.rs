@@ -48,7 +48,7 @@ pub fn signed_rank<S: AsRef<[(f64, f64)]>>(strata: &[S]) -> Verdict {
 
 /// `one - other`, none between two failures.
 fn difference(one: f64, other: f64) -> f64 {
-    if one == other { 0.0 } else { one - other }
+    if one.total_cmp(&other).is_eq() { 0.0 } else { one - other }
 }
 
 /// The chance that the smaller of the two sums of ranks is at most `least`, each sign being even.
@@ -62,7 +62,7 @@ fn exact(ranks: &[(u32, bool)], least: u64) -> f64 {
         reached = (reached + rank).min(least);
         for sum in (0..=reached).rev() {
             let with = if sum >= rank { chance[sum - rank] } else { 0.0 };
-            chance[sum] = (chance[sum] + with) / 2.0;
+            chance[sum] = f64::midpoint(chance[sum], with);
         }
     }
     (2.0 * chance.iter().sum::<f64>()).min(1.0)

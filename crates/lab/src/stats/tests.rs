@@ -64,7 +64,7 @@ fn ties_and_failures_count_as_they_should() {
     let apart = vec![(vec![failed; 5], vec![1.0, 2.0, 3.0, 4.0, 5.0])];
     let verdict = rank_sum(&apart);
     // 2 of the 252 ways to choose 5 of 10.
-    assert!((verdict.p - 2.0 / 252.0).abs() < 1e-12 && verdict.lean == 1.0, "{verdict:?}");
+    assert!((verdict.p - 2.0 / 252.0).abs() < 1e-12 && verdict.lean > 0.999, "{verdict:?}");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn strata_of_other_scales_add_up() {
     let small = [(1.0, 2.0), (1.0, 2.0), (1.0, 2.0)];
     let large = [(1e9, 2e9), (1e9, 2e9), (1e9, 2e9)];
     let both = signed_rank(&[small, large]);
-    assert!((both.p - 2.0 / 64.0).abs() < 1e-12 && both.lean == -1.0, "{both:?}");
+    assert!((both.p - 2.0 / 64.0).abs() < 1e-12 && both.lean < -0.999, "{both:?}");
     // One way in one workload and the other way in another: no difference over both.
     let against = signed_rank(&[small, [(2e9, 1e9), (2e9, 1e9), (2e9, 1e9)]]);
     assert_eq!(against, Verdict { p: 1.0, lean: 0.0 });
@@ -121,7 +121,7 @@ fn the_front_is_what_nothing_dominates() {
 #[test]
 fn wilsons_interval_has_a_width_where_all_were_seen() {
     let none = wilson(0, 10).unwrap();
-    assert!(none.low == 0.0 && (none.high - 0.2775).abs() < 1e-3, "{none:?}");
+    assert!(none.low < 1e-12 && (none.high - 0.2775).abs() < 1e-3, "{none:?}");
     let half = wilson(50, 100).unwrap();
     assert!((half.low - 0.4038).abs() < 1e-3 && (half.high - 0.5962).abs() < 1e-3, "{half:?}");
     assert_eq!(wilson(0, 0), None);

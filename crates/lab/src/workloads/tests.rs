@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
+use crate::scenario::PolicySpec;
 
 fn memory(set: Set) -> BTreeSet<u64> {
     set.workloads().unwrap().iter().map(|workload| workload.scenario.setup().guest.memory.0).collect()
@@ -68,7 +69,7 @@ fn every_workload_says_what_it_is_and_has_a_time_limit_of_its_own() {
             let limit = workload.scenario.setup().run.time_limit;
             assert!(limit <= std::time::Duration::from_mins(20), "{name}: {limit:?}");
             assert!(workload.scenario.axes().is_empty(), "{name}");
-            assert_eq!(workload.scenario.setup().policy, Default::default(), "{name}");
+            assert_eq!(workload.scenario.setup().policy, PolicySpec::default(), "{name}");
         }
     }
 }
