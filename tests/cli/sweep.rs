@@ -85,15 +85,96 @@ fn the_report_is_one_file_that_needs_no_network() {
     fresh.ok(&["sweep", "sweep.toml", "--out", "results"]);
     let page = fresh.read("results/report.html");
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
-    for address in ["http:", "https:", "src=", "@import", "<link", "<script"] {
-        assert!(
-            !page.replace("http://www.w3.org/2000/svg", "").contains(address),
-            "`{address}` in the report"
-        );
+    assert!(page.contains("default-src 'none'"), "its policy");
+    for address in ["http:", "https:", "src=", "@import", "<link", "url("] {
+        assert!(!page.contains(address), "`{address}` in the report");
     }
+    assert_eq!(page.matches("href=").count(), page.matches("href=\"#").count());
     for word in ["whimbrel sweep scenario.toml", "qemu-default", "xen-5", "Mbit/s"] {
         assert!(page.contains(word), "no `{word}` in the report");
     }
+}
+
+#[test]
+fn the_report_has_every_section_and_says_what_each_run_did() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results"]);
+    let page = fresh.read("results/report.html");
+    let sections: Vec<&str> =
+        page.split("<section id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let expected = [
+        "findings",
+        "trade",
+        "frontier",
+        "maps",
+        "map-total",
+        "map-downtime",
+        "curves",
+        "spread",
+        "rounds",
+        "ledger",
+        "numbers",
+        "again",
+        "words",
+    ];
+    assert_eq!(sections, expected);
+    // A representative run is one of the rows: its seed, total time and rounds stand in the table of migrations.
+    let rows = rows(&fresh.read("results/migrations.jsonl"));
+    let rounds = page.split("<section id=\"rounds\">").nth(1).expect("a section").split("</section>").next();
+    let endings: Vec<&str> = rounds
+        .expect("its end")
+        .split("<p class=\"note\">")
+        .skip(1)
+        .filter_map(|rest| rest.split("</p>").next())
+        .collect();
+    assert!(endings.len() == 4 || endings.len() == 2, "one or two places, two policies: {endings:?}");
+    for ending in endings {
+        let seed = ending.rsplit("seed ").next().and_then(|seed| seed.parse::<u64>().ok());
+        let like = |row: &&Value| {
+            let rounds = format!(", {} rounds, ", row["rounds"]);
+            row["seed"].as_u64() == seed
+                && ending.starts_with(row["outcome"].as_str().unwrap_or("?"))
+                && ending.contains(&rounds)
+        };
+        assert!(rows.iter().any(|row| like(&row)), "no run did this: {ending}");
+    }
+}
+
+#[test]
+fn names_of_files_are_shown_in_the_report_and_not_obeyed() {
+    let fresh = Fresh::new();
+    let nasty = "<img src=x onerror=alert(1)>&'.csv";
+    let trace = "# whimbrel-trace schema=1 page_size=4KiB memory=1MiB\nstart_ns,length_ns,first_page,pages\n0,50000000,3,2\n";
+    for name in [nasty, "plain.csv"] {
+        fresh.write(name, trace);
+    }
+    let scenario = format!(
+        "[guest]\nmemory = \"16MiB\"\n[[guest.writers]]\npattern = \"trace\"\ntrace = \"plain.csv\"\n\
+         [sweep]\n\"guest.writers.0.trace\" = [\"{nasty}\", \"plain.csv\"]\n\
+         \"link.bandwidth\" = [\"100Mbit/s\", \"1Gbit/s\"]\n"
+    );
+    fresh.write("sweep.toml", scenario);
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results"]);
+    let page = fresh.read("results/report.html");
+    // As a row's name, in charts, in the scenario.
+    assert!(page.matches("&lt;img src=x onerror=alert(1)&gt;&amp;&#39;.csv").count() > 5);
+    assert!(!page.contains("<img"));
+}
+
+#[test]
+fn the_downtime_is_drawn_where_two_axes_have_numbers() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--plot", "map.svg"]);
+    let map = fresh.read("map.svg");
+    assert!(map.starts_with("<?xml") && map.trim_end().ends_with("</svg>"));
+    assert!(map.contains(">qemu-default</text>") && map.contains(">xen-5</text>"));
+    // A cell each, but for those hatched.
+    assert!(map.matches("<title>").count() >= 16);
+    fresh.write("line.toml", SMALL_SWEEP.replace("\"link.bandwidth\" =", "# "));
+    let ended = fresh.run(&["sweep", "line.toml", "--out", "other", "--plot", "no.svg"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("two axes with numbers; this sweep has 1"), "{}", ended.err);
+    assert!(!fresh.path("other").exists() && !fresh.path("no.svg").exists());
 }
 
 #[test]

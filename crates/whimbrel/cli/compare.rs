@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use whimbrel_lab::compare::{CompareError, Comparison, Contender, Options, ResultDir, Seeds, run_with};
+use whimbrel_lab::compare::{
+    CompareError, Comparison, Contender, Options, ResultDir, Seeds, picture, run_with,
+};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::workloads::{self, Workload};
 
 use super::args::{CompareArgs, SeedsOf, TextFormat};
@@ -17,6 +20,7 @@ pub(super) struct Comparing {
     workloads: Vec<Workload>,
     contenders: Vec<Contender>,
     results: Option<ResultDir>,
+    plot: Option<WholeFile>,
     interrupt: Interrupt,
     args: CompareArgs,
 }
@@ -25,16 +29,12 @@ impl Comparing {
     /// Reads workloads and policies, opens the directory.
     pub(super) fn ready(args: CompareArgs) -> Result<Self, Failure> {
         let workloads = read_workloads(&args)?;
-        let contenders = if args.policies.is_empty() {
-            Contender::presets().map_err(Failure::bad_input)?
-        } else {
-            let parsed = args.policies.iter().map(|policy| Contender::parse(policy));
-            parsed.collect::<Result<_, _>>().map_err(Failure::bad_input)?
-        };
+        let contenders = contenders(&args.policies)?;
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
         let results = results.transpose().map_err(Failure::failed)?;
-        Ok(Self { workloads, contenders, results, interrupt, args })
+        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        Ok(Self { workloads, contenders, results, plot, interrupt, args })
     }
 
     /// Makes the runs, writes the results, prints the summary.
@@ -53,6 +53,10 @@ impl Comparing {
             }
             None => Vec::new(),
         };
+        if let Some(mut file) = self.plot.take() {
+            let written = file.write(&picture(&summary)).and_then(|()| file.finish());
+            written.and_then(FinishedFile::publish).map_err(Failure::failed)?;
+        }
         let told = match self.args.format {
             TextFormat::Table => {
                 let mut text = summary.to_string();
@@ -129,6 +133,14 @@ fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
+}
+
+/// The policies that were named; all presets if none was.
+pub(super) fn contenders(named: &[String]) -> Result<Vec<Contender>, Failure> {
+    if named.is_empty() {
+        return Contender::presets().map_err(Failure::bad_input);
+    }
+    named.iter().map(|policy| Contender::parse(policy)).collect::<Result<_, _>>().map_err(Failure::bad_input)
 }
 
 fn read_workloads(args: &CompareArgs) -> Result<Vec<Workload>, Failure> {

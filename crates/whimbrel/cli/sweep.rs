@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use whimbrel_core::units::duration;
-use whimbrel_lab::scenario::{Grid, Scenario};
+use whimbrel_lab::output::{FinishedFile, WholeFile};
+use whimbrel_lab::scenario::{Axis, Grid, Scenario};
 use whimbrel_lab::sweep::{
-    Begin, Finished, Format, Options, Published, ResultDir, ResumeError, SweepError, Tables, run,
+    Begin, Finished, Format, Options, Published, ResultDir, ResumeError, SweepError, Tables, has_page,
+    picture, run,
 };
 use whimbrel_lab::table;
 
@@ -25,6 +28,7 @@ pub(super) struct Sweep {
     grid: Grid,
     results: ResultDir,
     jobs: Option<NonZeroUsize>,
+    plot: Option<WholeFile>,
     interrupt: Interrupt,
 }
 
@@ -56,7 +60,8 @@ impl Sweep {
                 _ => Failure::failed(error),
             })?;
         let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
-        Ok(Self { scenario, grid, results, jobs, interrupt })
+        let plot = plot(args.plot.as_deref(), &grid)?;
+        Ok(Self { scenario, grid, results, jobs, plot, interrupt })
     }
 
     /// Runs all cells, writes the results, sums them up.
@@ -81,6 +86,12 @@ impl Sweep {
         // A signal that came when everything was done changes nothing.
         let published =
             self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+        if let Some(mut file) = self.plot.take()
+            && let Some(drawing) = picture(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?
+        {
+            let written = file.write(&drawing).and_then(|()| file.finish()).and_then(FinishedFile::publish);
+            written.map_err(Failure::failed)?;
+        }
         print(&summary(&finished, self.grid.cells(), &published, took, rate))
     }
 
@@ -99,6 +110,28 @@ impl Sweep {
         };
         Failure::Interrupted { code, message }
     }
+}
+
+/// The file of the drawing; refused before the first run if there is nothing to draw over.
+fn plot(path: Option<&Path>, grid: &Grid) -> Result<Option<WholeFile>, Failure> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let numbers =
+        |axis: &&Axis| axis.values.len() > 1 && axis.values.iter().all(|value| value.number.is_some());
+    let count = grid.axes().iter().filter(numbers).count();
+    if count < 2 {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "--plot draws a map over two axes with numbers; this sweep has {count}"
+        )));
+    }
+    if !has_page(grid) {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "--plot: this sweep has {} cells, more than can be drawn",
+            grid.cells()
+        )));
+    }
+    WholeFile::create(path).map(Some).map_err(Failure::failed)
 }
 
 /// Shown on a terminal only.

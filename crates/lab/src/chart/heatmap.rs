@@ -60,9 +60,10 @@ impl HeatMap {
         let values = || self.cells.iter().filter_map(|cell| cell.value.and_then(usable));
         let (low, high) = values()
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        let range = match low > high {
-            true => "no values".to_owned(),
-            false => format!("values from {} to {}", self.colours.describe(low), self.colours.describe(high)),
+        let range = if low > high {
+            "no values".to_owned()
+        } else {
+            format!("values from {} to {}", self.colours.describe(low), self.colours.describe(high))
         };
         let (x, y, inside) =
             (self.x.len(), self.y.len(), self.cells.iter().filter(|cell| cell.inside).count());

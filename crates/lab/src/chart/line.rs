@@ -138,7 +138,7 @@ impl LineChart {
         let lines = drawn.filter_map(|series| {
             let mut values = series.points.iter().filter_map(|dot| Some((usable(dot.x)?, usable(dot.y?)?)));
             let first = values.next()?;
-            let last = values.last().unwrap_or(first);
+            let last = values.next_back().unwrap_or(first);
             let said = |(x, y)| format!("{} at {}", self.y.unit.format(y), self.x.unit.format(x));
             Some(format!("{}: from {} to {}", series.name, said(first), said(last)))
         });

@@ -179,6 +179,7 @@ impl Scale {
             .find(|step| *step >= least * (1.0 - 1e-9))
             .unwrap_or(10.0 * power)
             * one;
+        let step = if unit == Unit::Count { step.ceil() } else { step };
         let first = (self.low / step - 1e-9).ceil();
         (0..=room)
             .map(|at| (first + at as f64) * step)
@@ -265,6 +266,7 @@ mod tests {
             (0.0, 118_000.0, 4, "0 s, 30 s, 1 min, 90 s"),
         ];
         linear(Unit::Milliseconds, &times);
+        linear(Unit::Count, &[(0.0, 3.0, 6, "0, 1, 2, 3"), (0.0, 9.0, 4, "0, 3, 6, 9")]);
         linear(Unit::Share, &[(0.0, 1.0, 4, "0 %, 25 %, 50 %, 75 %, 100 %")]);
         linear(Unit::Bytes, &[(0.0, 12.0 * GIB, 4, "0 B, 5 GiB, 10 GiB")]);
     }
@@ -311,7 +313,7 @@ mod tests {
         fn ticks_ascend_within_the_scale(
             low in 1e-9f64..1e15, ratio in 1.0001f64..1e9, room in 2usize..12, log in proptest::bool::ANY, pick in 0usize..8,
         ) {
-            let units = [Unit::Number, Unit::Bandwidth, Unit::PageRate, Unit::Pages, Unit::Bytes, Unit::Milliseconds, Unit::Share, Unit::VcpuSeconds];
+            let units = [Unit::Count, Unit::Bandwidth, Unit::PageRate, Unit::Pages, Unit::Bytes, Unit::Milliseconds, Unit::Share, Unit::VcpuSeconds];
             let kind = if log { ScaleKind::Log } else { ScaleKind::Linear };
             let scale = Scale::covering(kind, [low, low * ratio], (0.0, 1.0));
             let ticks = scale.ticks(units[pick], room);

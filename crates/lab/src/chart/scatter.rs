@@ -104,9 +104,17 @@ impl ParetoChart {
             usable(candidate.x.value).is_some() && usable(candidate.y.value).is_some()
         };
         let mut drawn: Vec<&Candidate> = self.candidates.iter().filter(usable).collect();
-        drawn.sort_by(|a, b| a.x.value.total_cmp(&b.x.value).then(b.y.value.total_cmp(&a.y.value)));
+        drawn.sort_by(|a, b| a.x.value.total_cmp(&b.x.value).then(a.y.value.total_cmp(&b.y.value)));
         let place = |candidate: &Candidate| (x.place(candidate.x.value), y.place(candidate.y.value));
-        let front: Vec<(f64, f64)> = drawn.iter().filter(|each| each.front).map(|each| place(each)).collect();
+        let mut lowest = f64::INFINITY;
+        let mut front: Vec<(f64, f64)> = Vec::new();
+        // The front may be one of more measures than two: here only what is ahead in these is joined.
+        for each in drawn.iter().filter(|each| each.front) {
+            if each.y.value < lowest {
+                lowest = each.y.value;
+                front.push(place(each));
+            }
+        }
         // What lies right and above of a step is worse than its corner.
         let mut steps: Vec<(f64, f64)> = front.first().map(|first| (first.0, plot.top)).into_iter().collect();
         for (at, corner) in front.iter().enumerate() {

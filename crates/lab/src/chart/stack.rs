@@ -75,9 +75,10 @@ impl StackChart {
         let left = 12.0 + labels + 10.0;
         let full = (width - left - texts - 18.0).max(10.0);
         let bottom = top + ROW * self.rows.len() as f64;
-        let (most, unit) = match self.shares {
-            true => (1.0, Unit::Share),
-            false => (self.rows.iter().map(sum).fold(0.0, f64::max), self.unit),
+        let (most, unit) = if self.shares {
+            (1.0, Unit::Share)
+        } else {
+            (self.rows.iter().map(sum).fold(0.0, f64::max), self.unit)
         };
         let scale = Scale::covering(ScaleKind::Linear, [0.0, most], (left, left + full));
         let ticks = scale.ticks(unit, (full / 70.0) as usize);

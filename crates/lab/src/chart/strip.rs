@@ -59,7 +59,7 @@ impl StripChart {
         let left = 12.0 + widest(|row| &row.label, 12.0).min(room) + 14.0;
         let right = (width - widest(|row| &row.remark, 11.0).min(room) - 18.0).max(left + 20.0);
         let scale = self.scale((left, right));
-        let ticks = scale.ticks(self.unit, ((right - left) / 64.0) as usize);
+        let ticks = scale.ticks(self.unit, ((right - left) / 40.0) as usize);
         for tick in &ticks {
             let x = scale.place(tick.value);
             svg.line((x, top), (x, bottom), "grid");

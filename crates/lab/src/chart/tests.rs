@@ -281,6 +281,10 @@ fn the_front_is_drawn_full_and_in_steps() {
     let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
     // From above down to the first corner, along, down to the second, along to the edge.
     assert_eq!(front.matches('L').count(), 4, "{front}");
+    // A full mark that is on the front for a third measure is not joined.
+    let svg = pareto(&[(1.0, 2.0), (5.0, 8.0), (4.0, 3.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
+    assert_eq!(front.matches('L').count(), 2, "{front}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 pub enum Unit {
     /// A plain number.
     Number,
+    /// How many there are: ticks fall on whole numbers.
+    Count,
     /// Bytes a second; printed in bits a second, as links are named.
     Bandwidth,
     /// Pages a second.
@@ -115,7 +117,7 @@ impl Unit {
         }
         let (number, name) = match self {
             Self::Bandwidth => prefixed(value * 8.0, 1e3, &PREFIXES),
-            Self::Number | Self::PageRate | Self::Pages => prefixed(value, 1e3, &PREFIXES),
+            Self::Number | Self::Count | Self::PageRate | Self::Pages => prefixed(value, 1e3, &PREFIXES),
             Self::VcpuSeconds => (
                 if value.abs() >= 1e6 { format!("{value:.1e}") } else { three_figures(value) },
                 String::new(),
@@ -134,7 +136,7 @@ impl Unit {
             Self::PageRate => "pages/s",
             Self::Pages => "pages",
             Self::VcpuSeconds => "vCPU s",
-            Self::Number | Self::Bytes | Self::Milliseconds | Self::Share => "",
+            Self::Number | Self::Count | Self::Bytes | Self::Milliseconds | Self::Share => "",
         }
     }
 }

@@ -10,6 +10,8 @@ mod claims;
 mod contender;
 mod files;
 mod page;
+#[cfg(test)]
+mod proof;
 mod record;
 mod summary;
 mod table;
@@ -28,6 +30,7 @@ use whimbrel_sim::{SimError, simulate};
 pub use self::claims::{Claim, Scope};
 pub use self::contender::Contender;
 pub use self::files::{Published, ResultDir};
+pub use self::page::picture;
 pub use self::record::RunRow;
 pub use self::summary::{Estimate, Row, Summary};
 use crate::outcome::Figures;

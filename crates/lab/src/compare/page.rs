@@ -91,40 +91,62 @@ fn axis(label: &str, unit: Unit, values: &[f64]) -> LineAxis {
     LineAxis { label: label.to_owned(), unit, kind: ScaleKind::fitting(values), cover: Vec::new() }
 }
 
+/// What is drawn against what.
+const PAIRS: [(&str, Objective, Objective); 2] = [
+    ("Total time and downtime", Objective::TotalTime, Objective::Downtime),
+    ("Total time and what the guest lost", Objective::TotalTime, Objective::Disruption),
+];
+
+/// An objective's unit in charts, and the factor to it.
+fn unit(objective: Objective) -> (Unit, f64) {
+    match objective {
+        Objective::TotalTime | Objective::Downtime => (Unit::Milliseconds, 1e3),
+        Objective::Bytes => (Unit::Bytes, 1.0),
+        Objective::Disruption => (Unit::VcpuSeconds, 1.0),
+        Objective::Failures => (Unit::Share, 1.0),
+    }
+}
+
+/// A mark a policy: its medians over all runs, with their intervals.
+fn pareto(summary: &Summary, title: &str, x: Objective, y: Objective) -> ParetoChart {
+    let ((x_unit, x_factor), (y_unit, y_factor)) = (unit(x), unit(y));
+    let point = |(style, row): (usize, &Row)| {
+        Some(Candidate {
+            name: row.policy.clone(),
+            x: charted(row.estimate(x)?, x_factor)?,
+            y: charted(row.estimate(y)?, y_factor)?,
+            style,
+            front: row.on_front == Some(true),
+        })
+    };
+    let candidates: Vec<Candidate> = summary.overall.iter().enumerate().filter_map(point).collect();
+    let values = |of: &dyn Fn(&Candidate) -> f64| candidates.iter().map(of).collect::<Vec<_>>();
+    ParetoChart {
+        title: String::new(),
+        description: format!("{title}: medians over all runs with 95 % intervals, a mark a policy"),
+        x: axis(&name_of(x), x_unit, &values(&|one| one.x.value)),
+        y: axis(&name_of(y), y_unit, &values(&|one| one.y.value)),
+        candidates,
+        size: Size::new(560.0, 420.0),
+    }
+}
+
+/// Total time against downtime as an SVG file of its own.
+pub fn picture(summary: &Summary) -> String {
+    let (title, x, y) = PAIRS[0];
+    let workloads = summary.workloads.len();
+    let over = if workloads == 1 { "a workload".to_owned() } else { format!("{workloads} workloads") };
+    let chart = ParetoChart {
+        title: format!("{title} over {over}: medians of all runs, with 95 % intervals"),
+        size: Size::new(830.0, 520.0),
+        ..pareto(summary, title, x, y)
+    };
+    chart.render(Canvas::Standalone)
+}
+
 fn front(summary: &Summary) -> Section {
-    let milliseconds = (Unit::Milliseconds, 1e3);
-    let pairs = [
-        ("Total time and downtime", Objective::TotalTime, milliseconds, Objective::Downtime, milliseconds),
-        (
-            "Total time and what the guest lost",
-            Objective::TotalTime,
-            milliseconds,
-            Objective::Disruption,
-            (Unit::VcpuSeconds, 1.0),
-        ),
-    ];
-    let charts = pairs.map(|(title, x, (x_unit, x_factor), y, (y_unit, y_factor))| {
-        let point = |(style, row): (usize, &Row)| {
-            Some(Candidate {
-                name: row.policy.clone(),
-                x: charted(row.estimate(x)?, x_factor)?,
-                y: charted(row.estimate(y)?, y_factor)?,
-                style,
-                front: row.on_front == Some(true),
-            })
-        };
-        let candidates: Vec<Candidate> = summary.overall.iter().enumerate().filter_map(point).collect();
-        let values = |of: &dyn Fn(&Candidate) -> f64| candidates.iter().map(of).collect::<Vec<_>>();
-        let chart = ParetoChart {
-            title: String::new(),
-            description: format!("{title}: medians over all runs with 95 % intervals, a mark a policy"),
-            x: axis(&name_of(x), x_unit, &values(&|one| one.x.value)),
-            y: axis(&name_of(y), y_unit, &values(&|one| one.y.value)),
-            candidates,
-            size: Size::new(560.0, 420.0),
-        };
-        figure("", title, &chart.render(Canvas::Page))
-    });
+    let charts =
+        PAIRS.map(|(title, x, y)| figure("", title, &pareto(summary, title, x, y).render(Canvas::Page)));
     let intro = "Medians over all runs with 95 % bootstrap intervals, failures counting as infinite. Full marks are on the \
                  front of downtime, total time, disruption and failures together, so that a full mark may lie behind another \
                  in one drawing. A policy of which half of the guests never arrived has no median and is not drawn.";

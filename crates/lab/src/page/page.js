@@ -42,8 +42,9 @@ for (const box of document.querySelectorAll('.sorts')) {
   const status = make('p', { className: 'count' });
   status.setAttribute('role', 'status');
   const search = make('input', { type: 'search', id: `${id}-search`, autocomplete: 'off' });
-  const tools = make('div', { className: 'tools' },
-    make('label', { htmlFor: search.id }, 'Rows with'), search);
+  const tool = (name, control) =>
+    make('span', { className: 'tool' }, make('label', { htmlFor: control.id }, name), control);
+  const tools = make('div', { className: 'tools' }, tool('Rows with', search));
   const choices = [];
   heads.forEach((head, at) => {
     if (head.dataset.kind !== 'choice') return;
@@ -51,7 +52,7 @@ for (const box of document.querySelectorAll('.sorts')) {
     if (values.length < 2) return;
     const select = make('select', { id: `${id}-${at}` }, make('option', { value: '' }, 'all'));
     values.forEach((value, index) => select.append(make('option', { value: String(index + 1) }, value)));
-    tools.append(make('label', { htmlFor: select.id }, head.textContent), select);
+    tools.append(tool(head.textContent, select));
     choices.push({ at, select, values });
   });
   const reset = make('button', { type: 'button' }, 'All rows');

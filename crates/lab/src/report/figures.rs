@@ -6,8 +6,8 @@ use super::frontier::line_rate_points;
 use super::grid::{Grid, Group, Metric, converges, unit_of, value_text};
 use super::tables::outcomes;
 use crate::chart::{
-    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, LineAxis, LineChart, Reference, ScaleKind,
-    Series, Size, Unit,
+    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, HeatMaps, LineAxis, LineChart, Reference,
+    ScaleKind, Series, Size, Unit,
 };
 use crate::page::{Markup, Section, figure, folded, heading, panels};
 
@@ -78,6 +78,33 @@ pub(super) fn maps(grid: &Grid<'_>) -> Vec<Section> {
         body.push(&folded("More maps", "bytes sent, guest disruption", false, &more));
     }
     out.into_iter().map(|(id, metric, intro, body)| Section::new(id, metric.name(), intro, body)).collect()
+}
+
+/// The downtime's maps as one drawing; none unless there are two axes with numbers.
+pub(super) fn downtime_maps(grid: &Grid<'_>) -> Option<HeatMaps> {
+    let (x, y) = (grid.axis(grid.x)?, grid.axis(grid.y)?);
+    let metric = Metric::Downtime;
+    let colours = colours(grid, metric);
+    let groups = grid.groups();
+    let maps = groups.iter().map(|group| {
+        let name = if group.name.is_empty() { "all runs" } else { &group.name };
+        (name.to_owned(), map(grid, group, metric, &colours))
+    });
+    let theory =
+        if line_rate_points(grid).is_empty() { "" } else { "; dashed: the link carries just the dirty rate" };
+    let held = match grid.held().as_str() {
+        "" => String::new(),
+        held => format!("; {held}"),
+    };
+    Some(HeatMaps {
+        title: format!("{} over {} and {}", metric.name(), x.label, y.label),
+        subtitle: format!(
+            "Outlined: at least half of the runs converge{theory}; hatched: none completed{held}"
+        ),
+        maps: maps.collect(),
+        columns: if groups.len() <= 4 { 2 } else { 4 },
+        colours,
+    })
 }
 
 /// One map a group, all in the same colours.

@@ -250,18 +250,19 @@ impl<'a> Grid<'a> {
         (units == (Some(Unit::Bandwidth), Some(Unit::PageRate))).then_some(bandwidth / page)
     }
 
-    /// In words, at which values the figures hold the axes they do not show.
+    /// The axes that the figures do not show, and at which values they hold them; empty if they show all.
+    pub(super) fn held(&self) -> String {
+        let held = self.fixed.iter().map(|(at, value)| (&self.input.axes[*at], *value));
+        let held = held.filter(|(axis, _)| axis_len(axis) > 1);
+        let held = held.map(|(axis, value)| format!("{} at {}", axis.label, value_text(axis, value)));
+        held.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same as a sentence.
     pub(super) fn fixed_note(&self) -> Option<String> {
-        let held: Vec<String> = self
-            .fixed
-            .iter()
-            .map(|(at, value)| (&self.input.axes[*at], *value))
-            .filter(|(axis, _)| axis_len(axis) > 1)
-            .map(|(axis, value)| format!("{} at {}", axis.label, value_text(axis, value)))
-            .collect();
-        (!held.is_empty() && (self.x.is_some() || self.y.is_some())).then(|| {
-            format!("The figures hold {}; the numbers of the whole sweep are in the tables.", held.join(", "))
-        })
+        let held = self.held();
+        (!held.is_empty() && (self.x.is_some() || self.y.is_some()))
+            .then(|| format!("The figures hold {held}; the numbers of the whole sweep are in the tables."))
     }
 }
 

@@ -21,6 +21,7 @@ mod trade;
 #[cfg(test)]
 mod tests;
 
+use crate::chart::HeatMaps;
 pub use crate::chart::{GridValues, Unit};
 
 /// The version of the page's structure, in `<meta name="whimbrel-report-schema">`.
@@ -164,4 +165,9 @@ pub fn render(input: &ReportInput) -> String {
         .sections(rounds::ledger(&grid))
         .sections([tables::section(&grid), frame::run_again(input), frame::words(&grid)])
         .render()
+}
+
+/// The downtime of the compared ones as maps in one file, convergence outlined; none unless two axes have numbers.
+pub fn heat_maps(input: &ReportInput) -> Option<HeatMaps> {
+    figures::downtime_maps(&grid::Grid::new(input))
 }

@@ -70,8 +70,8 @@ pub(super) fn section(grid: &Grid<'_>) -> Option<Section> {
         body.push(&panels("", charts));
     }
     let intro = "Representative runs: of a cell's runs the one whose total time is the median. What must still be sent \
-                 when a round begins, and what of it the guest wrote since the harvest before. A migration converges \
-                 where the upper line falls; the last round, marked open, is sent while the guest is paused or runs at \
+                 when a round begins, and what of it the guest wrote since the harvest before; where both are the same, one line \
+                 hides the other. A migration converges where the upper line falls; the last round, marked open, is sent while the guest is paused or runs at \
                  the destination.";
     let held = if places.len() > 1 {
         " First a place where most converge, then the one nearby that divides them."
@@ -118,7 +118,7 @@ fn curves(name: &str, run: &Representative, cover: &[f64]) -> LineChart {
     LineChart {
         title: String::new(),
         description: format!("Rounds {}{name}", if name.is_empty() { "of the run" } else { "of " }),
-        x: LineAxis { label: label.to_owned(), unit: Unit::Number, kind, cover: Vec::new() },
+        x: LineAxis { label: label.to_owned(), unit: Unit::Count, kind, cover: Vec::new() },
         y: LineAxis {
             label: "pages".to_owned(),
             unit: Unit::Number,

@@ -3,7 +3,7 @@
 use super::findings::{Finding, Findings};
 use super::grid::{Grid, Metric};
 use crate::chart::{Candidate, Canvas, Estimate, LineAxis, ParetoChart, ScaleKind, Size, usable};
-use crate::page::{Section, figure, panels};
+use crate::page::{Section, figure, legend, panels};
 use crate::stats::{Bootstrap, median, pareto_front};
 
 /// So many values are drawn in all for an interval, in 200 to 1,000 resamples.
@@ -52,7 +52,10 @@ pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> Option<Section> {
          grid holds. Filled marks are on the Pareto front, the dotted line.",
         grid.group_word(),
     );
-    Some(Section::new("trade", "What is paid for what", intro, panels("large", charts)))
+    let mut body =
+        legend(judged.iter().map(|one| (Some(one.finding.group.index), one.finding.group.name.as_str())));
+    body.push(&panels("large", charts));
+    Some(Section::new("trade", "What is paid for what", intro, body))
 }
 
 fn chart(judged: &[Judged<'_>], x: usize, y: usize) -> ParetoChart {

@@ -41,8 +41,9 @@ use self::row::Names;
 pub use self::spread::Spreads;
 use self::tally::{Tally, Wanted};
 pub use self::typical::{Typical, TypicalRound};
+use crate::chart::Canvas;
 use crate::output::OutputError;
-use crate::scenario::{Grid, PolicyChange, ScenarioError, Setup};
+use crate::scenario::{Grid, PolicyChange, Scenario, ScenarioError, Setup};
 pub use crate::stats::nearest_rank;
 
 /// Why a sweep was not done.
@@ -230,6 +231,25 @@ pub(crate) fn change(change: &PolicyChange) -> whimbrel_sim::PolicyChange {
     whimbrel_sim::PolicyChange { at, parameter, value }
 }
 
+/// The downtime over the grid as one SVG file, a map for each of what is compared; none unless two axes have numbers, and
+/// the grid is small enough for a page.
+///
+/// # Errors
+///
+/// If the grid has no first cell; never once it was run.
+pub fn picture(scenario: &Scenario, grid: &Grid, finished: &Finished) -> Result<Option<String>, SweepError> {
+    if !has_page(grid) {
+        return Ok(None);
+    }
+    let maps = page::maps(scenario, grid, &Names::of(grid)?, finished);
+    Ok(maps.map(|maps| maps.render(Canvas::Standalone)))
+}
+
+/// Whether the grid has no more cells than a page can show.
+pub fn has_page(grid: &Grid) -> bool {
+    grid.cells() <= files::MOST_CELLS_ON_A_PAGE
+}
+
 /// Rows that may be made ahead of the next one to be written: it bounds them in memory while one long run holds up
 /// all others.
 const WINDOW: u64 = 8192;
@@ -292,7 +312,7 @@ fn finish(
         results.note(&tally)?;
     }
     let names = Names::of(grid)?;
-    let with_page = grid.cells() <= files::MOST_CELLS_ON_A_PAGE;
+    let with_page = has_page(grid);
     let cells = if with_page { results.cells()? } else { Vec::new() };
     let typical = if complete && with_page {
         pool.install(|| typical::make(grid, &names, &cells, options))?

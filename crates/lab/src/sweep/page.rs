@@ -7,8 +7,10 @@ use whimbrel_core::units::duration;
 
 use super::row::{Format, Names};
 use super::{Finished, Tables, Typical};
+use crate::chart::HeatMaps;
 use crate::report::{
-    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, render as render_page,
+    Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, heat_maps,
+    render as render_page,
 };
 use crate::scenario::{self, AxisUnit, Grid, Scenario, Setup};
 
@@ -20,6 +22,26 @@ pub(super) fn render(
     finished: &Finished,
     tables: Tables,
 ) -> String {
+    render_page(&input(scenario, grid, names, finished, tables))
+}
+
+/// The maps of the downtime side by side, as a file of their own; none unless two axes have numbers.
+pub(super) fn maps(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+) -> Option<HeatMaps> {
+    heat_maps(&input(scenario, grid, names, finished, Tables::default()))
+}
+
+fn input(
+    scenario: &Scenario,
+    grid: &Grid,
+    names: &Names<'_>,
+    finished: &Finished,
+    tables: Tables,
+) -> ReportInput {
     let setup = scenario.setup();
     let mut command = "whimbrel sweep scenario.toml --out again".to_owned();
     if tables.format != Format::default() {
@@ -34,7 +56,7 @@ pub(super) fn render(
     let swept = |key: &str| grid.axes().iter().any(|axis| &*axis.key == key);
     // The line where the dirty rate equals the bandwidth is right for one writer only.
     let comparable = setup.guest.writers.len() == 1 && !swept("guest.page-size");
-    render_page(&ReportInput {
+    ReportInput {
         title: title(grid),
         command,
         scenario_toml: scenario.to_toml(),
@@ -46,7 +68,7 @@ pub(super) fn render(
         representatives: finished.typical.iter().map(|run| representative(names, run)).collect(),
         spreads: spreads(finished),
         page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
-    })
+    }
 }
 
 fn title(grid: &Grid) -> String {

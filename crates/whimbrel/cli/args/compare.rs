@@ -51,6 +51,9 @@ pub(in crate::cli) struct CompareArgs {
     /// Overwrites files of these names even if no comparison wrote them.
     #[arg(long, requires = "out")]
     pub(in crate::cli) force: bool,
+    /// Also draws median total time against median downtime, a mark for each policy, to this file.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(in crate::cli) plot: Option<PathBuf>,
     /// Number of threads; without it, one a core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(in crate::cli) jobs: Option<u16>,
