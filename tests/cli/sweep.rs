@@ -217,3 +217,29 @@ fn without_a_terminal_there_is_no_progress_bar() {
     assert!(!fresh.ok(&["sweep", "sweep.toml"]).contains('\u{1b}'));
     assert!(fresh.path("whimbrel-sweep/report.html").is_file());
 }
+
+#[test]
+fn a_summary_has_no_row_a_migration() {
+    let fresh = swept();
+    let told = fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--summary"]);
+    assert!(told.contains("48 migrations in 16 cells"), "{told}");
+    let mut names = fresh.names();
+    names.retain(|name| name.starts_with("results/"));
+    assert_eq!(
+        names,
+        ["cells.jsonl", "policies.jsonl", "report.html", "scenario.toml"]
+            .map(|name| format!("results/{name}"))
+    );
+    assert_eq!(rows(&fresh.read("results/policies.jsonl")).len(), 2);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn tables_are_written_as_parquet() {
+    let fresh = swept();
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--rounds", "--format", "parquet"]);
+    for name in ["migrations", "rounds", "cells"] {
+        let bytes = std::fs::read(fresh.path(&format!("results/{name}.parquet"))).expect("read");
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{name}");
+    }
+}

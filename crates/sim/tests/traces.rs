@@ -256,7 +256,7 @@ fn compared(writer: &WriterConfig, interval: u64, megabits: u64, preset: &str) -
         for seed in 0..4 {
             let mut setup = Setup::new(of(seed), presets::build(preset, &BTreeMap::new()).unwrap());
             setup.link.bandwidth = Bandwidth::new(megabits * 125_000).unwrap();
-            (setup.seed, setup.journal, setup.time_limit) = (seed, false, Duration::from_secs(120));
+            (setup.seed, setup.journal, setup.time_limit) = (seed, false, Duration::from_mins(2));
             let Run { report, .. } = simulate(&setup).unwrap();
             let figures = [
                 report.total.as_secs_f64(),

@@ -49,7 +49,9 @@ impl Document {
         for axis in &mut self.sweep {
             let path: Vec<&str> = axis.key.split('.').collect();
             if let (true, Value::List(nodes)) = (is_file(&path), &mut axis.node.value) {
-                nodes.iter_mut().for_each(|node| absolute(node, folder));
+                for node in nodes {
+                    absolute(node, folder);
+                }
             }
         }
     }
@@ -78,7 +80,7 @@ fn anchor_node(node: &mut Node, path: &mut Vec<String>, folder: &Path) {
             }
         }
         Value::Text(_) if is_file(&path.iter().map(String::as_str).collect::<Vec<_>>()) => {
-            absolute(node, folder)
+            absolute(node, folder);
         }
         _ => {}
     }

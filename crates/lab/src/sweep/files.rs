@@ -338,7 +338,7 @@ impl Drop for ResultDir {
 /// Removes what a sweep that was killed while its results took their place left beside them.
 fn clean_up(results: &Path) {
     let left = |name: &str| {
-        name.ends_with(".tmp")
+        Path::new(name).extension().is_some_and(|end| end == "tmp")
             && names().any(|known| name.strip_prefix('.').is_some_and(|rest| rest.starts_with(&known)))
     };
     for entry in fs::read_dir(results).into_iter().flatten().flatten() {

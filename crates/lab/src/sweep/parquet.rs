@@ -245,7 +245,9 @@ repeat = 2
             (Field::ULong(field), Some(value)) => value.as_u64() == Some(*field),
             (Field::Bool(field), Some(value)) => value.as_bool() == Some(*field),
             (Field::Str(field), Some(Value::String(text))) => field == text,
-            (Field::Str(field), Some(value)) => *field == value.to_string(),
+            (Field::Str(field), Some(value)) => {
+                serde_json::from_str::<Value>(field).is_ok_and(|field| field == *value)
+            }
             _ => false,
         }
     }

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use super::PolicySummary;
 use super::cell::{CellRecord, SPREADS, Spread};
 use crate::result::{MigrationRecord, RoundRecord, SCHEMA};
-use crate::scenario::{AxisUnit, Grid, ScenarioError};
+use crate::scenario::{AxisUnit, AxisValue, Grid, ScenarioError};
 use crate::table::csv;
 
 /// How tables are stored.
@@ -51,9 +51,10 @@ pub(super) struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub(super) fn of(grid: &'a Grid) -> Result<Self, ScenarioError> {
-        let policy_axis = grid.axes().iter().position(|axis| &*axis.key == "policy.preset");
-        let names = |axis: &crate::scenario::Axis| axis.values.iter().any(|value| value.number.is_none());
-        let named = || grid.axes().iter().position(|axis| names(axis) && axis.values.len() > 1);
+        let policy_axis = grid.axes().iter().position(|one| &*one.key == "policy.preset");
+        let axes = grid.axes();
+        let has_names = |values: &[AxisValue]| values.iter().any(|value| value.number.is_none());
+        let named = || axes.iter().position(|axis| has_names(&axis.values) && axis.values.len() > 1);
         let compared_axis = policy_axis.or_else(named);
         Ok(Self { grid, base: grid.cell(0)?.setup.policy.preset, policy_axis, compared_axis })
     }
@@ -70,9 +71,10 @@ impl<'a> Names<'a> {
     /// Where a cell lies on an axis; 0 without an axis.
     fn position(&self, axis: Option<usize>, cell: u64) -> usize {
         let Some(axis) = axis else { return 0 };
-        let axes = self.grid.axes();
-        let cells: u64 = axes[axis + 1..].iter().map(|axis| axis.values.len() as u64).product();
-        (cell / cells % axes[axis].values.len() as u64) as usize
+        let length = |one: &crate::scenario::Axis| one.values.len() as u64;
+        let all = self.grid.axes();
+        let step: u64 = all[axis + 1..].iter().map(length).product();
+        (cell / step % length(&all[axis])) as usize
     }
 
     /// Which of the compared values a cell has.
@@ -350,7 +352,11 @@ pub(super) fn policies_table(format: Format, policies: &[PolicySummary]) -> Stri
     for summary in policies {
         let PolicySummary { policy, runs, converged, completed, .. } = summary;
         let spreads = summary.spreads.unwrap_or_default();
-        if format != Format::Csv {
+        if format == Format::Csv {
+            let fields = [SCHEMA.to_string(), policy.clone(), runs.to_string(), converged.to_string()];
+            let fields = fields.into_iter().chain([completed.to_string()]);
+            csv::line(&mut text, fields.chain(spread_fields(&spreads, true)));
+        } else {
             let [total_ms, downtime_ms, sent_bytes, rounds, disruption_vcpu_s] = spreads;
             let (schema, runs, converged, completed) = (SCHEMA, *runs, *converged, *completed);
             let row = PolicyRow {
@@ -366,10 +372,6 @@ pub(super) fn policies_table(format: Format, policies: &[PolicySummary]) -> Stri
                 disruption_vcpu_s,
             };
             json_line(&mut text, &row);
-        } else {
-            let fields = [SCHEMA.to_string(), policy.clone(), runs.to_string(), converged.to_string()];
-            let fields = fields.into_iter().chain([completed.to_string()]);
-            csv::line(&mut text, fields.chain(spread_fields(&spreads, true)));
         }
     }
     text

@@ -297,7 +297,8 @@ fn numbers_of_a_run_are_those_of_its_record() {
     let (values, record) = (Values::of(&run), MigrationRecord::of(&run, 3));
     assert_eq!(values.outcome.as_str(), record.outcome);
     assert_eq!(
-        [values.total_ms, values.downtime_ms, values.sent_bytes, values.rounds, values.disruption_vcpu_s],
+        [values.total_ms, values.downtime_ms, values.sent_bytes, values.rounds, values.disruption_vcpu_s]
+            .map(f64::to_bits),
         [
             record.total_ms,
             record.downtime_ms,
@@ -305,6 +306,7 @@ fn numbers_of_a_run_are_those_of_its_record() {
             record.rounds as f64,
             record.disruption_vcpu_s
         ]
+        .map(f64::to_bits)
     );
 }
 

@@ -386,11 +386,7 @@ fn runs_of(path: &Path, from: u64) -> Result<Vec<Values>, SweepError> {
     read.map_err(|source| ResumeError::Unreadable { path: path.to_owned(), source })?;
     let (runs, rest) = bytes.as_chunks::<STORED>();
     let loaded: Option<Vec<Values>> = runs.iter().map(Values::load).collect();
-    match loaded.filter(|_| rest.is_empty()) {
-        Some(runs) => Ok(runs),
-        None => {
-            let source = io::ErrorKind::InvalidData.into();
-            Err(ResumeError::Unreadable { path: path.to_owned(), source }.into())
-        }
-    }
+    loaded.filter(|_| rest.is_empty()).ok_or_else(|| {
+        ResumeError::Unreadable { path: path.to_owned(), source: io::ErrorKind::InvalidData.into() }.into()
+    })
 }

@@ -290,8 +290,8 @@ fn nanos(text: &str, unit: TimeUnit) -> Result<i128, String> {
         (number * unit.nanos() as f64).round() as i128
     };
     // Epochs are far from zero; what lies between two times is bounded elsewhere.
-    let most = MAX_TIME.as_nanos() as i128 * 10_000;
-    if nanos.abs() <= most { Ok(nanos) } else { Err(refuse()) }
+    let most = MAX_TIME.as_nanos() * 10_000;
+    if nanos.unsigned_abs() <= most { Ok(nanos) } else { Err(refuse()) }
 }
 
 /// The fields of a line; those in quotes may hold the separator, and two quotes for one.
@@ -304,16 +304,12 @@ fn fields(line: &str, separator: char) -> Result<Vec<String>, String> {
             loop {
                 let (part, behind) = quoted.split_once('"').ok_or("a quotation does not end in its line")?;
                 field.push_str(part);
-                match behind.strip_prefix('"') {
-                    Some(more) => {
-                        field.push('"');
-                        quoted = more;
-                    }
-                    None => {
-                        quoted = behind;
-                        break;
-                    }
-                }
+                let Some(more) = behind.strip_prefix('"') else {
+                    quoted = behind;
+                    break;
+                };
+                field.push('"');
+                quoted = more;
             }
             fields.push(field);
             quoted

@@ -40,9 +40,8 @@ impl<'a, R: BufRead> Lines<'a, R> {
                 self.buffer.pop();
             }
         }
-        let line = match std::str::from_utf8(&self.buffer) {
-            Ok(line) => line,
-            Err(_) => return Err(self.refuse("not UTF-8 text".to_owned())),
+        let Ok(line) = std::str::from_utf8(&self.buffer) else {
+            return Err(self.refuse("not UTF-8 text".to_owned()));
         };
         Ok(Some(if self.number == 1 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line }))
     }

@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::layout::PageNumber;
+use whimbrel_core::layout::{PageNumber, PageRun};
 
 use super::mask::each_word;
 use super::rng::{Generator, Rng as _, spread};
@@ -235,7 +235,7 @@ impl Replay {
                     continue;
                 }
                 let moments = Moments::new(self, part.round, index, &interval);
-                for page in interval.runs().flat_map(|run| run.range()) {
+                for page in interval.runs().flat_map(PageRun::range) {
                     if moments.first_from(page, part.time.start).is_some_and(|at| at < part.time.end) {
                         sink((page / 64) as usize, 1 << (page % 64));
                     }
@@ -369,7 +369,7 @@ impl Replay {
             let interval = self.trace().interval(index)?;
             let moments = Moments::new(self, part.round, index, &interval);
             let mut best: Option<Place> = None;
-            for page in interval.runs().flat_map(|run| run.range()) {
+            for page in interval.runs().flat_map(PageRun::range) {
                 if !missing.contains(PageNumber(page)) {
                     continue;
                 }
@@ -425,7 +425,7 @@ impl<'a> Moments<'a> {
         let times = times(mean, share(state));
         let moments = (0..times).map(|_| {
             state = spread(state);
-            self.start + (u128::from(state) * u128::from(self.length) >> 64) as u64
+            self.start + ((u128::from(state) * u128::from(self.length)) >> 64) as u64
         });
         moments.filter(|at| *at >= from).min()
     }

@@ -46,7 +46,7 @@ pub fn record(config: &GuestConfig, recording: &Recording) -> Result<Trace, Reco
     let mut trace = TraceBuilder::new(config.memory, config.page_size)?;
     let mut start = Duration::ZERO;
     while start < recording.length {
-        let length = recording.interval.min(recording.length - start);
+        let length = recording.interval.min(recording.length.saturating_sub(start));
         trace.interval(start, length)?;
         start += length;
         let mut found = Ok(());

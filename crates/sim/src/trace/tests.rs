@@ -117,7 +117,7 @@ proptest! {
             dirtied += set.len() as u64;
         }
         prop_assert_eq!(trace.dirtied(), Pages(dirtied));
-        let touched: BTreeSet<u64> = trace.touched().flat_map(|run| run.range()).collect();
+        let touched: BTreeSet<u64> = trace.touched().flat_map(PageRun::range).collect();
         prop_assert_eq!(touched, all);
     }
 }

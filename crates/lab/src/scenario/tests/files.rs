@@ -31,7 +31,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn touched(setup: &Setup) -> Vec<u64> {
     let trace = setup.guest.writers[0].trace.as_ref().unwrap().trace().unwrap();
-    trace.touched().flat_map(|run| run.range()).collect()
+    trace.touched().flat_map(whimbrel_core::layout::PageRun::range).collect()
 }
 
 #[test]

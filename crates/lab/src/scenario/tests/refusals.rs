@@ -271,9 +271,27 @@ fn a_cell_that_cannot_be_is_found_before_anything_runs() {
 
 #[test]
 fn a_sweep_of_too_many_runs_is_refused() {
-    let text = "[run]\nrepeat = 1000\n[sweep]\n\"run.seed\" = { from = 1, to = 100000, steps = 100000 }";
+    let text = "[run]\nrepeat = 1000000\n[sweep]\n\"run.seed\" = { from = 1, to = 2000, steps = 2000 }\n\
+                \"guest.vcpus\" = { from = 1, to = 1000, steps = 1000 }";
+    let error = parse(text).grid().map(|grid| grid.cells()).unwrap_err();
     assert_eq!(
-        parse(text).grid().unwrap_err().to_string(),
-        "a.toml: the sweep makes 100000000 runs (cells times run.repeat): accepted are at most 10000000"
+        error.to_string(),
+        "a.toml: the sweep makes 2000000000000 runs (cells times run.repeat): accepted are at most 1000000000000"
     );
+}
+
+#[test]
+fn of_a_grid_too_large_to_check_each_cell_the_edges_are_checked() {
+    let text = |memory: &str| {
+        format!(
+            "[[guest.writers]]\nworking-set = \"512MiB\"\n[sweep]\n\"run.seed\" = {{ from = 1, to = 1000, steps = 1000 \
+             }}\n\"guest.memory\" = [\"1GiB\", \"{memory}\", \"2GiB\"]\n\"guest.vcpus\" = {{ from = 1, to = 500, steps = \
+             500 }}"
+        )
+    };
+    let grid = parse(&text("3GiB")).grid().map(|grid| grid.cells()).unwrap();
+    assert_eq!(grid, 1_500_000);
+    // Neither the first nor the last value of its axis.
+    let error = parse(&text("256MiB")).grid().map(|grid| grid.cells()).unwrap_err();
+    assert_eq!(error.to_string(), "cell 500 of the sweep (run.seed=1, guest.memory=256MiB, guest.vcpus=1)");
 }

@@ -79,17 +79,16 @@ fn summed_up(within: &[u64], never: u64, length: f64) -> Redirty {
         (again > 0).then(|| within.partition_point(|count| *count < rank) as f64 * length)
     };
     let mut steps = Vec::new();
-    let mut distance = 1;
-    while again > 0 {
-        // No two intervals are farther apart.
-        distance = distance.min(within.len() - 1);
-        let count = within.get(distance).copied().unwrap_or(again);
-        let share = count as f64 / again as f64;
-        steps.push(RedirtyStep { within_s: distance as f64 * length, count, share });
-        if count == again {
+    // No two intervals are farther apart than the last.
+    let farthest = within.len().saturating_sub(1);
+    let mut reached = 0;
+    for distance in (0..64).map(|doubled| (1_usize << doubled).min(farthest)) {
+        if reached == again {
             break;
         }
-        distance *= 2;
+        reached = within[distance];
+        let share = reached as f64 / again as f64;
+        steps.push(RedirtyStep { within_s: distance as f64 * length, count: reached, share });
     }
     let (p10_s, p50_s, p90_s) = (quantile(0.1), quantile(0.5), quantile(0.9));
     Redirty { again, never, p10_s, p50_s, p90_s, steps }
