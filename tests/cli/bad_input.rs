@@ -169,7 +169,7 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["explain", "--policy", "xen"], 2, &["`xen`", "xen-5"]),
     (&["explain", "--against", "xen"], 2, &["`xen`", "xen-5"]),
     (&["explain", "--against", "gone.toml"], 2, &["gone.toml", "No such file"]),
-    (&["explain", "--against", "sweep.toml"], 2, &["sweep.toml", "policy.preset", "missing"]),
+    (&["explain", "--against", "sweep.toml"], 2, &["sweep.toml", "`policy.preset` is missing"]),
     (&["explain", "--seed", "three"], 2, &["three", "--seed"]),
     (&["explain", "--set", "link.bandwith=1Gbit/s"], 2, &["link.bandwith", "link.bandwidth"]),
     (&["explain", "sweep.toml", "--cell", "16"], 2, &["--cell 16", "16 cells", "from 0"]),
@@ -181,6 +181,7 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["validate", "sweep.toml"], 2, &["sweep.toml:1", "measured migration"]),
     (&["validate", "empty.jsonl"], 2, &["empty.jsonl", "no measured migrations"]),
     (&["validate", "empty.jsonl", "--host", "vax"], 2, &["vax"]),
+    (&["validate", "empty.jsonl", "--repeat", "0"], 2, &["--repeat", "1..=1000000"]),
 ];
 
 /// Runs a command that must be refused, and says what is wrong with how it was.

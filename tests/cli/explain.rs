@@ -149,6 +149,18 @@ fn a_row_of_a_sweep_is_explained_by_its_cell_and_repetition() {
 }
 
 #[test]
+fn a_run_in_the_mean_is_explained_page_by_page_and_a_note_says_so() {
+    let fresh = Fresh::new();
+    fresh.write("small.toml", SMALL);
+    let printed = fresh.run(&["simulate", "small.toml", "--set", "run.fidelity=fluid", "--format", "json"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.err);
+    fresh.write("run.json", printed.out);
+    let ended = fresh.run(&["explain", "run.json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("page by page") && !ended.err.contains("not what was noted"), "{}", ended.err);
+}
+
+#[test]
 fn the_same_run_gives_the_same_words_on_any_number_of_threads() {
     let fresh = Fresh::new();
     fresh.write("never.toml", NEVER);

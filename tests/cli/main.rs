@@ -6,8 +6,10 @@
 mod bad_input;
 mod compare;
 mod explain;
+mod forecast;
 mod import;
 mod interrupt;
+mod measured;
 mod output;
 mod pages;
 mod policies;

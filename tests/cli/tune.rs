@@ -80,6 +80,28 @@ fn the_policy_runs_where_a_scenario_names_it() {
 }
 
 #[test]
+fn a_policy_file_that_it_wrote_is_compared_and_searched_on() {
+    let fresh = fresh();
+    fresh.ok(&with(&["--name", "mine"]));
+    let args =
+        ["compare", "small.toml", "--policy", "qemu-default", "--policy", "out/policy.toml", "--repeat", "2"];
+    let told = fresh.ok(&args);
+    assert!(told.contains("mine"), "{told}");
+    let again: Vec<&str> = ARGS
+        .iter()
+        .map(|arg| match *arg {
+            "out" => "again",
+            "qemu-default" => "out/policy.toml",
+            arg => arg,
+        })
+        .collect();
+    fresh.ok(&again);
+    let json: serde_json::Value = serde_json::from_str(&fresh.read("again/tune.json")).expect("JSON");
+    let limit = json["start"]["parameters"]["downtime-limit"].as_str().expect("a text");
+    assert!(fresh.read("out/policy.toml").contains(&format!("downtime-limit = \"{limit}\"")), "{limit}");
+}
+
+#[test]
 fn the_same_bytes_on_one_thread_and_on_two_and_after_going_on() {
     let (one, two, parts) = (fresh(), fresh(), fresh());
     one.ok(&with(&["--jobs", "1"]));

@@ -5,16 +5,20 @@
 //! three moments, skips ticks at which the answer cannot change, and writes everything to the
 //! [`Journal`]. It never acts: whoever asked obeys the verdict.
 
+mod foresight;
+mod imagined;
 mod replacing;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::foresight::Foresight;
+pub use self::foresight::Outlook;
 pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Until, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Reason, Until, Verdict};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -48,6 +52,13 @@ pub struct Transmitted {
     pub skipped: Pages,
 }
 
+/// What is to be done of a verdict; why is in [`Controller::verdict`], to be copied by who wants to keep it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ruling {
+    pub(crate) decision: Decision,
+    pub(crate) adjust: Adjustments,
+}
+
 /// Why a controller cannot work with a policy on a ground.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("policy `{policy}` needs `{capability}`, which this ground does not offer")]
@@ -73,6 +84,9 @@ pub struct Controller {
     /// What a policy that took over has yet to order.
     owed: Adjustments,
     journal: Journal,
+    /// What outlooks are made from, if they are wanted.
+    foresight: Option<Box<Foresight>>,
+    outlook: Option<Outlook>,
 }
 
 /// Bytes since a moment: the running bandwidth window.
@@ -107,6 +121,8 @@ impl Controller {
             skipping: true,
             owed: Adjustments::default(),
             journal: Journal::recording(),
+            foresight: None,
+            outlook: None,
         })
     }
 
@@ -122,6 +138,19 @@ impl Controller {
     pub fn without_journal(mut self) -> Self {
         self.journal = Journal::off();
         self
+    }
+
+    /// The same with an [`Outlook`] at the start of each round. It costs some ten thousand instructions a
+    /// round and more, as the policy is led through what is forecast.
+    #[must_use]
+    pub fn with_outlook(mut self) -> Self {
+        self.foresight = Some(Box::default());
+        self
+    }
+
+    /// What was left when this round began; none if outlooks are not wanted, and before the first harvest.
+    pub fn outlook(&self) -> Option<Outlook> {
+        self.outlook
     }
 
     /// The same for a guest with so many vCPUs: a policy may weigh what a pause costs them.
@@ -171,19 +200,50 @@ impl Controller {
         &mut self.journal
     }
 
+    /// Why the policy refuses the migration before anything is done; none if it does not.
+    pub fn refusal(&self) -> Option<Reason> {
+        self.policy.refuses(&self.progress)
+    }
+
     /// The memory is about to be sent for the first time: the bulk round starts.
     pub fn bulk_round(&mut self, now: Timestamp) -> Verdict {
+        let ruling = self.begin_bulk_round(now);
+        self.whole(ruling)
+    }
+
+    /// The last verdict with what it adjusted.
+    fn whole(&self, ruling: Ruling) -> Verdict {
+        let Ruling { decision, adjust } = ruling;
+        match &self.last {
+            Some(last) => Verdict { adjust, ..last.clone() },
+            // Cannot be: a ruling is made of a verdict.
+            None => Verdict::new(decision, Reason::NONE).adjusting(adjust),
+        }
+    }
+
+    pub(crate) fn begin_bulk_round(&mut self, now: Timestamp) -> Ruling {
         self.window = Window { since: now, bytes: ByteCount(0) };
         self.last_harvest = now;
         self.progress.now = now;
         self.progress.round_started = now;
+        if let Some(foresight) = &mut self.foresight {
+            foresight.begin(&self.progress);
+        }
         self.ask(Moment::RoundStart)
     }
 
     /// The dirty log was harvested: a round starts.
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
+        let ruling = self.take_harvest(now, harvested);
+        self.whole(ruling)
+    }
+
+    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
+        if let Some(foresight) = &mut self.foresight {
+            foresight.round_over(&self.progress);
+        }
         let progress = &mut self.progress;
         progress.now = now;
         progress.round += 1;
@@ -198,12 +258,25 @@ impl Controller {
         if self.policy.cadence().bandwidth == BandwidthWindow::Round {
             self.window = Window { since: now, bytes: ByteCount(0) };
         }
-        self.ask(Moment::RoundStart)
+        if let Some(foresight) = &mut self.foresight {
+            foresight.harvested(&self.progress, since);
+        }
+        let ruling = self.ask(Moment::RoundStart);
+        if let Some(mut foresight) = self.foresight.take() {
+            self.outlook = foresight.outlook(self, &self.whole(ruling));
+            self.foresight = Some(foresight);
+        }
+        ruling
     }
 
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
     /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
     pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
+        let ruling = self.take_sent(now, sent)?;
+        Some(self.whole(ruling))
+    }
+
+    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
         self.account(now, sent);
         if sent.pending.0 == 0 {
             return None;
@@ -212,13 +285,18 @@ impl Controller {
             && self.skipping
             && !standing.reached(&self.progress)
         {
-            return Some(last.clone());
+            return Some(Ruling { decision: last.decision, adjust: Adjustments::default() });
         }
         Some(self.ask(Moment::Tick))
     }
 
     /// Everything of the round is sent (and acknowledged, where the source waits for that).
     pub fn round_ended(&mut self, now: Timestamp) -> Verdict {
+        let ruling = self.end_round(now);
+        self.whole(ruling)
+    }
+
+    pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
         if self.policy.cadence().bandwidth == BandwidthWindow::Round {
             self.close_window(now);
@@ -260,7 +338,7 @@ impl Controller {
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
 
-    fn ask(&mut self, moment: Moment) -> Verdict {
+    fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
         if !self.owed.is_empty() {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
@@ -271,8 +349,9 @@ impl Controller {
         }
         // Only "go on" can be repeated unasked, and adjustments are made once.
         self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
-        self.last = Some(Verdict { adjust: Adjustments::default(), ..verdict.clone() });
-        verdict
+        let ruling = Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
+        self.last = Some(verdict);
+        ruling
     }
 
     /// Changes a parameter of the policy; it is asked again at the next moment.

@@ -98,12 +98,14 @@ impl Journal {
         }
     }
 
+    #[inline]
     pub(crate) fn event(&mut self, at: Timestamp, event: &SourceEvent) {
         if self.recording {
             self.entries.push(Entry::Event { at, event: event.clone() });
         }
     }
 
+    #[inline]
     pub(crate) fn decided(&mut self, moment: Moment, progress: &Progress, verdict: &Verdict) {
         if self.recording {
             self.entries.push(Entry::Decision {

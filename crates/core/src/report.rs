@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::controller::Outlook;
 use crate::policy::{Decision, Reason};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp, duration};
@@ -97,6 +98,9 @@ pub struct RoundReport {
     pub bandwidth: Option<Bandwidth>,
     /// The throttle in force at its end.
     pub throttle: Throttle,
+    /// What was left of the migration when it began, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
     /// The last decision in it, and why; none in a round that no policy ended.
     pub decision: Option<Decided>,
 }

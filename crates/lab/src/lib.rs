@@ -4,8 +4,9 @@
 //! tables, [`chart`]s and [`page`]s. Nothing here decides anything about a migration.
 //!
 //! * where runs come from: [`scenario`], [`workloads`] (the built-in ones), [`import`] (real settings as a policy),
-//!   [`mod@trace`] (what a guest wrote);
-//! * what is done with them: [`sweep`], [`explain`], [`tune`], [`validate`] (against measured migrations);
+//!   [`mod@trace`] (what a guest wrote), [`measured`] (models of programs that were measured);
+//! * what is done with them: [`sweep`], [`compare`], [`explain`], [`tune`], [`forecast`], [`validate`] (against
+//!   measured migrations);
 //! * how they are judged: [`outcome`], [`stats`];
 //! * how they are told: [`result`], [`table`], [`chart`], [`page`], [`report`], [`output`].
 #![forbid(unsafe_code)]
@@ -13,8 +14,10 @@
 pub mod chart;
 pub mod compare;
 pub mod explain;
+pub mod forecast;
 pub mod import;
 pub mod intents;
+pub mod measured;
 pub mod outcome;
 pub mod output;
 pub mod page;

@@ -167,10 +167,28 @@ pub struct RoundRecord {
     pub throttle: f64,
     /// How the guest was slowed at its end; none if it was not.
     pub throttled: Option<String>,
+    /// How much of the whole was done when it began, from 0 to 1, as forecast then; it never falls from one
+    /// round to the next. None in the first round, of which nothing is known, and where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// How long the migration would go on from then, as forecast then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<EtaRecord>,
     /// The last decision in it.
     pub decision: Option<&'static str>,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// How long a migration goes on, as forecast; milliseconds from the start of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EtaRecord {
+    /// The middle of it; none if no end is in sight.
+    pub remaining_ms: Option<f64>,
+    /// Nine of ten migrations take at least this,
+    pub low_ms: f64,
+    /// and at most this; none if no end is in sight.
+    pub high_ms: Option<f64>,
 }
 
 /// Milliseconds, to a nanosecond.
@@ -314,6 +332,12 @@ impl RoundRecord {
             dirty_pages_per_s: round.dirty_rate.map(PageRate::per_second),
             bandwidth_bytes_per_s: round.bandwidth.map(Bandwidth::bytes_per_second),
             throttle: round.throttle.share().as_f64(),
+            progress: round.outlook.map(|outlook| outlook.progress.as_f64()),
+            eta: round.outlook.map(|outlook| EtaRecord {
+                remaining_ms: outlook.remaining.map(milliseconds),
+                low_ms: milliseconds(outlook.low),
+                high_ms: outlook.high.map(milliseconds),
+            }),
             throttled: (!round.throttle.is_off()).then(|| round.throttle.to_string()),
             decision: round.decision.as_ref().map(|decided| decision_name(decided.decision)),
             reason: round.decision.as_ref().map(|decided| decided.reason.to_string()),

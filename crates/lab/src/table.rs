@@ -5,6 +5,9 @@
 
 pub mod csv;
 mod explanation;
+mod validation;
+
+pub use self::validation::validation;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +18,9 @@ use whimbrel_core::policy::presets::{self, PresetInfo};
 use whimbrel_core::units::{ByteCount, duration};
 
 pub use self::explanation::explanation;
-use crate::result::{MigrationRecord, RoundRecord};
+use crate::result::{EtaRecord, MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
-use crate::validate::Validation;
 use whimbrel_sim::config::HostConfig;
 
 /// On which side of its column a text stands.
@@ -221,6 +223,19 @@ fn policy(setup: &Setup) -> String {
     text
 }
 
+/// What was left when a round began.
+fn outlook(progress: f64, eta: EtaRecord) -> String {
+    let (low, high) = (milliseconds(Some(eta.low_ms)), eta.high_ms);
+    let range = match high {
+        Some(high) => format!("{low} to {}", milliseconds(Some(high))),
+        None => format!("{low} or more"),
+    };
+    let left = eta
+        .remaining_ms
+        .map_or_else(|| "no end in sight".to_owned(), |left| format!("{} left", milliseconds(Some(left))));
+    format!("at its start {:.0} % done, {left} ({range})", progress * 100.0)
+}
+
 /// The rounds; below each the decision and its reason.
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
@@ -251,6 +266,9 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     let _ = writeln!(text, "{}", lines[0]);
     for (line, round) in lines[1..].iter().zip(rounds) {
         let _ = writeln!(text, "{line}");
+        if let Some((progress, eta)) = round.progress.zip(round.eta) {
+            text.push_str(&wrap(&outlook(progress, eta), "       ", width));
+        }
         if let Some(decision) = round.decision {
             let throttle = round.throttled.as_ref().map(|throttle| format!(" [throttle {throttle}]"));
             let throttle = throttle.unwrap_or_default();
@@ -373,68 +391,6 @@ pub fn policies(policies: &[PolicySummary]) -> String {
         ]);
     }
     columns.lines().join("\n") + "\n"
-}
-
-/// Measured migrations beside their predictions, and how far off these are.
-pub fn validation(validation: &Validation, width: usize) -> String {
-    use Align::{Left, Right};
-    let mut columns = Columns::new(&[
-        ("run: measured > predicted", Left),
-        ("total", Right),
-        ("sent", Right),
-        ("downtime", Right),
-        ("silence", Right),
-        ("rounds", Right),
-        ("converged", Left),
-    ]);
-    let both = |measured: String, predicted: String| format!("{measured} > {predicted}");
-    let times = |measured, predicted| both(milliseconds(measured), milliseconds(predicted));
-    for run in &validation.per_run {
-        let (measured, predicted) = (&run.measured, &run.predicted);
-        let sent = |bytes: Option<f64>| {
-            bytes.map_or_else(|| "-".to_owned(), |bytes| ByteCount(bytes as u64).human())
-        };
-        let rounds = |rounds: Option<u64>| rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string());
-        let verdict = |converged: bool| if converged { "yes" } else { "no" }.to_owned();
-        columns.row(vec![
-            run.name.clone(),
-            times(measured.total_ms, predicted.total_ms),
-            both(sent(measured.sent_bytes), sent(predicted.sent_bytes)),
-            times(measured.downtime_ms, predicted.downtime_ms),
-            times(measured.silence_ms, predicted.silence_ms),
-            both(rounds(measured.rounds), rounds(predicted.rounds)),
-            both(verdict(measured.converged), verdict(predicted.converged)),
-        ]);
-    }
-    let mut text = columns.lines().join("\n") + "\n\n";
-    let mut errors =
-        Columns::new(&[("error, where both converged", Left), ("median", Right), ("p90", Right)]);
-    let found = &validation.errors;
-    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), per_cent);
-    for (name, spread) in [
-        ("  total time", found.total_time),
-        ("  sent bytes", found.sent_bytes),
-        ("  downtime", found.downtime),
-        ("  silence", found.silence),
-    ] {
-        errors.row(vec![name.to_owned(), share(spread.median), share(spread.p90)]);
-    }
-    text.push_str(&(errors.lines().join("\n") + "\n\n"));
-    let figures = [
-        ("downtime within 25 % or 20 ms", per_cent(validation.downtime_near)),
-        ("rounds exact", per_cent(validation.rounds_exact)),
-        ("rounds within 1 or 5 %", per_cent(validation.rounds_near)),
-        ("verdict wrong", validation.verdict_wrong.to_string()),
-        ("runs", validation.runs.to_string()),
-        ("skipped", validation.skipped.len().to_string()),
-    ];
-    for (name, value) in figures {
-        let _ = writeln!(text, "{name:<30}{value}");
-    }
-    for skipped in &validation.skipped {
-        text.push_str(&wrap(&format!("{}: {}", skipped.name, skipped.reason), "  ", width));
-    }
-    text
 }
 
 /// A line for each preset.

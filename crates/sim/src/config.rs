@@ -8,10 +8,12 @@
 //! reference runs of QEMU 7.2 that `reference/` describes.
 
 mod encodings;
+mod measured;
 mod validate;
 
 use std::num::NonZeroU64;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,7 @@ use whimbrel_core::layout::{PageRun, PageSize};
 use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
 
 pub use self::encodings::{CompressionConfig, XbzrleConfig};
+pub use self::measured::{Activity, Follows, MeasuredWrites, PageClass, PageCycle};
 pub use self::validate::ConfigError;
 use crate::trace::NamedTrace;
 
@@ -117,6 +120,13 @@ pub struct WriterConfig {
     pub working_set: ByteCount,
     /// Where its working set begins; none (the default): behind that of the writer before it.
     pub offset: Option<ByteCount>,
+    /// `measured`: the program's working-set curve, as `FILE#PROGRAM`, for whoever reads the configuration; the
+    /// simulator takes [`WriterConfig::measured`]. None (the default): it is measured from `trace`.
+    pub curve: Option<String>,
+    /// `measured`: how it writes, fitted to what was measured. It takes the place of `rate`, `phases`,
+    /// `write-size`, `write-at`, `write-cost` and `busy`.
+    #[serde(skip)]
+    pub measured: Option<Arc<MeasuredWrites>>,
     /// Page writes a second that it wants to make. Default 10000: assumed, 39 MiB/s of 4 KiB pages and
     /// so about a third of a link of 1 Gbit/s.
     pub rate: f64,
@@ -129,7 +139,7 @@ pub struct WriterConfig {
     /// 0.99: the constant of the YCSB benchmark, also used in the reference runs.
     pub exponent: f64,
     /// `trace`: the trace that it plays back, whose pages are those of the guest. It takes the place of
-    /// `working-set`, `offset`, `rate`, `phases` and `write-cost`.
+    /// `working-set`, `offset`, `rate`, `phases` and `write-cost`. `measured`: the trace whose statistics it has.
     pub trace: Option<NamedTrace>,
     /// `trace`: where in the trace it begins. Default 0s.
     #[serde(with = "duration")]
@@ -170,6 +180,8 @@ impl Default for WriterConfig {
             kernel: false,
             working_set: ByteCount::mib(512),
             offset: None,
+            curve: None,
+            measured: None,
             rate: 10_000.0,
             hot_pages: Share::percent(10),
             hot_writes: Share::percent(90),
@@ -195,15 +207,22 @@ const NANOSECONDS: f64 = 1e9;
 impl WriterConfig {
     /// Writes a second that it wants while it has no phases; of a trace, nanoseconds of its time.
     pub(crate) fn wanted_rate(&self) -> f64 {
-        if self.pattern == Pattern::Trace { NANOSECONDS } else { self.rate }
+        match (self.pattern, self.measured.as_deref()) {
+            (Pattern::Trace, _) => NANOSECONDS,
+            (Pattern::Measured, Some(model)) => model.rate(),
+            _ => self.rate,
+        }
     }
 
-    /// CPU seconds of a write; of a trace, of a nanosecond of its time.
+    /// CPU seconds of a write; of a trace, of a nanosecond of its time. Of a measured program, what makes it as
+    /// busy as it was; a hair less, so that one that needs a whole vCPU keeps up with it, whatever is rounded.
     pub(crate) fn cost_of_a_write(&self) -> f64 {
-        if self.pattern == Pattern::Trace {
-            self.busy.as_f64() / NANOSECONDS
-        } else {
-            self.write_cost.as_secs_f64()
+        match (self.pattern, self.measured.as_deref()) {
+            (Pattern::Trace, _) => self.busy.as_f64() / NANOSECONDS,
+            (Pattern::Measured, Some(model)) => {
+                model.busy.as_f64() * (1.0 - 1e-12) / model.rate().max(f64::MIN_POSITIVE)
+            }
+            _ => self.write_cost.as_secs_f64(),
         }
     }
 
@@ -251,6 +270,9 @@ pub enum Pattern {
     HotCold,
     /// The i-th hottest page in proportion to `i^-exponent`, hot pages scattered.
     Zipf,
+    /// As a program was measured to: classes of pages that recur at different rates, scattered over the working
+    /// set, in phases.
+    Measured,
     /// Those of a trace, at its times.
     Trace,
     /// None.

@@ -17,7 +17,7 @@ pub mod trace;
 mod witness;
 
 pub use crate::codec::Encoding;
-pub use crate::fluid::NearThreshold;
+pub use crate::fluid::{NearThreshold, Simulator, Totals};
 pub use crate::guest::Lost;
 pub use crate::migration::{
     CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError, Simulation, replay, simulate,

@@ -290,10 +290,12 @@ impl Link {
         [self.wake_at[1], self.buffer]
     }
 
-    /// Whether the sender is faster than the wire, so that it sleeps; and how long each time.
+    /// Whether the sender is faster than the wire, so that it sleeps; how long each time, and how long it
+    /// copies in between.
     #[inline]
-    pub(crate) fn rest(&self) -> Option<Nanos> {
-        (self.current.growth > 0.0 && self.current.growth.is_finite()).then_some(self.current.rest)
+    pub(crate) fn rest(&self) -> Option<(Nanos, Nanos)> {
+        let Current { growth, rest, quantum, .. } = self.current;
+        (growth > 0.0 && growth.is_finite()).then_some((rest, quantum[0] / self.sender))
     }
 
     /// A time by which `bytes` are surely copied from `now` on; infinite where the rate changes meanwhile.

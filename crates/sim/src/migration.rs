@@ -56,6 +56,8 @@ pub struct Setup {
     pub journal: bool,
     /// Whether the policy is asked at every tick, also where its answer can't have changed.
     pub every_tick: bool,
+    /// Whether what is left of the migration is forecast at the start of each round.
+    pub outlook: bool,
     /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
     pub witness: bool,
 }
@@ -75,6 +77,7 @@ impl Setup {
             time_limit: Duration::from_hours(1),
             journal: true,
             every_tick: false,
+            outlook: false,
             witness: false,
         }
     }
@@ -197,6 +200,9 @@ fn source(setup: &Setup, layout: RamLayout) -> Result<Source, SimError> {
     }
     if setup.every_tick {
         controller = controller.asking_every_tick();
+    }
+    if setup.outlook {
+        controller = controller.with_outlook();
     }
     let configuration =
         Configuration { id: MigrationId(setup.seed), name: "guest".into(), layout, vcpus: setup.guest.vcpus };

@@ -2,6 +2,7 @@
 
 mod compare;
 mod explain;
+mod forecast;
 mod pages;
 mod trace;
 mod tune;
@@ -12,6 +13,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
+pub(super) use self::forecast::ForecastArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::TuneArgs;
@@ -31,6 +33,7 @@ Examples:
   whimbrel explain                           why it went so, and what other policies would have made of it
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
   whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
+  whimbrel forecast scenario.toml            before it starts: time, downtime, bytes, and what would do
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
@@ -45,6 +48,7 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     Sweep(SweepArgs),
     Compare(CompareArgs),
+    Forecast(ForecastArgs),
     Tune(TuneArgs),
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
@@ -252,6 +256,9 @@ pub(super) struct ValidateArgs {
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: TextFormat,
+    /// Simulated runs of each configuration that runs a real program: its outcome is a distribution.
+    #[arg(long, default_value_t = whimbrel_lab::validate::programs::SAMPLES, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) repeat: u32,
     /// Profile of the host that they were measured on: a built-in one, or a file.
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) host: Option<String>,

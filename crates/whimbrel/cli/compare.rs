@@ -29,12 +29,7 @@ impl Comparing {
     /// Reads workloads and policies, opens the directory.
     pub(super) fn ready(args: CompareArgs) -> Result<Self, Failure> {
         let workloads = read_workloads(&args)?;
-        let contenders = if args.policies.is_empty() {
-            Contender::presets().map_err(Failure::bad_input)?
-        } else {
-            let parsed = args.policies.iter().map(|policy| Contender::parse(policy));
-            parsed.collect::<Result<_, _>>().map_err(Failure::bad_input)?
-        };
+        let contenders = contenders(&args.policies)?;
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
         let results = results.transpose().map_err(Failure::failed)?;
@@ -138,6 +133,14 @@ fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
+}
+
+/// The policies that were named; all presets if none was.
+pub(super) fn contenders(named: &[String]) -> Result<Vec<Contender>, Failure> {
+    if named.is_empty() {
+        return Contender::presets().map_err(Failure::bad_input);
+    }
+    named.iter().map(|policy| Contender::parse(policy)).collect::<Result<_, _>>().map_err(Failure::bad_input)
 }
 
 fn read_workloads(args: &CompareArgs) -> Result<Vec<Workload>, Failure> {

@@ -60,8 +60,11 @@ impl Explaining {
         };
         let inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
         let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
-        // What was changed is another run.
-        let changed = !args.overrides.is_empty() || args.policy.is_some() || args.seed.is_some();
+        // What was changed is another run, and what was made in the mean is none that happened.
+        let changed = !args.overrides.is_empty()
+            || args.policy.is_some()
+            || args.seed.is_some()
+            || setup.run.fidelity != Fidelity::Exact;
         let came_to = came_to.filter(|_| !changed);
         Ok(Self { setup, inner, at, others, came_to, format: args.format, plot })
     }

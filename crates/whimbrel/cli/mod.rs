@@ -8,6 +8,7 @@ mod args;
 mod compare;
 mod explain;
 mod failure;
+mod forecast;
 mod interrupt;
 mod pages;
 mod policies;
@@ -36,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
         Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
         Command::Compare(args) => compare::Comparing::ready(args).and_then(compare::Comparing::run),
+        Command::Forecast(args) => forecast::Forecasting::ready(&args).and_then(forecast::Forecasting::run),
         Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
         Command::Policies(args) => policies::run(&args),
         Command::Trace(args) => trace::run(&args),

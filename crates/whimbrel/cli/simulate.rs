@@ -93,7 +93,8 @@ impl Simulation {
             tell("note: the scenario's [sweep] is left out; `whimbrel sweep` runs it");
         }
         let setup = scenario.setup().clone();
-        let inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
+        let mut inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
+        inner.outlook = true;
         let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
         Ok(Self { scenario: scenario.to_toml(), setup, inner, format: args.format, plot })
     }

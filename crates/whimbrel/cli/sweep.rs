@@ -72,7 +72,8 @@ impl Sweep {
             made.fetch_add(runs, Ordering::Relaxed);
             bar.inc(runs);
         };
-        bar.inc(self.results.runs());
+        bar.set_position(self.results.runs());
+        bar.reset_eta();
         let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_runs: &after_runs };
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();

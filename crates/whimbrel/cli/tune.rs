@@ -1,6 +1,5 @@
 //! `whimbrel tune`: a policy's parameters, searched for what makes several things small at once.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use whimbrel_core::policy::presets;
+use whimbrel_lab::compare::Contender;
 use whimbrel_lab::output::{OutputError, WholeFile};
 use whimbrel_lab::scenario::Fidelity;
 use whimbrel_lab::tune::{
@@ -19,7 +18,6 @@ use whimbrel_lab::workloads::{self, Workload};
 use super::args::{FidelityArg, TextFormat, TuneArgs};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::policies::unknown;
 use super::{print, width};
 
 /// The state's name in the output directory.
@@ -55,6 +53,7 @@ impl Tune {
     /// Reads what is searched and on what, and the state if there is one.
     pub(super) fn ready(args: &TuneArgs) -> Result<Self, Failure> {
         let plan = plan(args)?;
+        let name = args.name.clone().unwrap_or_else(|| format!("{}-tuned", plan.space.preset().name));
         let file = args.out.join(STATE);
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let tuning = if args.resume {
@@ -71,7 +70,7 @@ impl Tune {
         Ok(Self {
             tuning,
             choice: args.choose,
-            name: args.name.clone().unwrap_or_else(|| format!("{}-tuned", args.policy)),
+            name,
             out: args.out.clone(),
             jobs: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
             format: args.format,
@@ -182,8 +181,8 @@ fn free(out: &Path) -> Result<(), Failure> {
 }
 
 fn plan(args: &TuneArgs) -> Result<Plan, Failure> {
-    let preset = presets::find(&args.policy).ok_or_else(|| unknown(&args.policy))?;
-    let mut space = Space::new(preset, BTreeMap::new()).map_err(failure)?;
+    let policy = Contender::parse(&args.policy).map_err(Failure::bad_input)?.policy;
+    let mut space = Space::of(&*policy).map_err(failure)?;
     for text in &args.fix {
         space.fix(text).map_err(failure)?;
     }

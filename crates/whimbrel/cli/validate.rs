@@ -15,6 +15,7 @@ pub(super) struct Validating {
     files: Vec<PathBuf>,
     profile: HostProfile,
     format: TextFormat,
+    samples: u32,
 }
 
 impl Validating {
@@ -22,12 +23,12 @@ impl Validating {
     pub(super) fn ready(args: ValidateArgs) -> Result<Self, Failure> {
         let name = args.host.as_deref().unwrap_or(BUILTIN.0);
         let profile = HostProfile::load(name).map_err(Failure::bad_input)?;
-        Ok(Self { files: args.files, profile, format: args.format })
+        Ok(Self { files: args.files, profile, format: args.format, samples: args.repeat })
     }
 
     /// Predicts every run and tells how well.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let validation = validate(&self.files, &self.profile).map_err(|error| match error {
+        let validation = validate(&self.files, &self.profile, self.samples).map_err(|error| match error {
             // What the files and the profile hold is the user's; that it can be simulated is ours.
             ValidateError::Simulation { .. } => Failure::failed(error),
             _ => Failure::bad_input(error),

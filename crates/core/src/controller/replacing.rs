@@ -12,7 +12,7 @@
 use super::{Controller, Unsupported, Window};
 use crate::journal::{Entry, Journal};
 use crate::machine::SourceEvent;
-use crate::policy::{Adjustments, BandwidthWindow, Policy, RateLimit, Verdict};
+use crate::policy::{Adjustments, BandwidthWindow, Policy, RateLimit};
 use crate::progress::{Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{ByteCount, Timestamp};
@@ -113,6 +113,8 @@ impl Watching {
     fn new(policy: Box<dyn Policy>, watched: &Controller) -> Self {
         let Progress { page_size, memory, capabilities, .. } = watched.progress;
         let shadow = Controller {
+            foresight: None,
+            outlook: None,
             policy,
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
@@ -130,7 +132,7 @@ impl Watching {
         match entry {
             Entry::Event { at, event: SourceEvent::Transmitted(sent) } => {
                 if let Some(verdict) = self.shadow.transmitted(*at, *sent) {
-                    self.answered(&verdict);
+                    self.answered(verdict.adjust);
                 }
             }
             // An administrator's change; what it does not take was meant for another policy.
@@ -164,12 +166,12 @@ impl Watching {
             throttle: self.in_force.throttle,
             ..shown.clone()
         };
-        let verdict = self.shadow.ask(moment);
-        self.answered(&verdict);
+        let ruling = self.shadow.ask(moment);
+        self.answered(ruling.adjust);
     }
 
-    fn answered(&mut self, verdict: &Verdict) {
-        self.ordered.take(verdict.adjust);
+    fn answered(&mut self, adjust: Adjustments) {
+        self.ordered.take(adjust);
         self.shadow.progress.throttle = self.in_force.throttle;
     }
 }

@@ -23,6 +23,8 @@ pub struct Forecast<'a> {
     pub page_bytes: f64,
     /// Time of a harvest.
     pub harvest: Duration,
+    /// What a round takes beside its bytes and the harvest: the way of its acknowledgement, if it is waited for.
+    pub latency: Duration,
     /// What a handover costs beside the pages.
     pub host: HostPair,
     /// The speed at which the guest writes, 1 if it is not slowed: windows are so much shorter for it.
@@ -59,7 +61,7 @@ impl Forecast<'_> {
 
     /// How long a round of so many pages takes, from its start to that of the next.
     pub fn round(&self, pages: f64) -> Duration {
-        seconds(self.carry(pages * self.page_bytes)).saturating_add(self.harvest)
+        seconds(self.carry(pages * self.page_bytes)).saturating_add(self.harvest).saturating_add(self.latency)
     }
 
     /// What a round of so many pages will leave pending; none before anything is known of the guest.

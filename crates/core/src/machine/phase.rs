@@ -166,7 +166,8 @@ impl SourcePhase {
         use SourceEventKind as E;
         use SourcePhase as P;
         match (self, event) {
-            (P::Idle, E::Start) => &[P::Connecting],
+            // A policy may refuse before anything is done.
+            (P::Idle, E::Start) => &[P::Connecting, P::Done],
             (P::Idle, E::Cancel) => &[P::Done],
 
             (P::Connecting, E::Accepted) => &[P::StartingTracking],

@@ -1,6 +1,6 @@
 //! The list of rounds as it grows during a migration.
 
-use crate::controller::{Harvested, Transmitted};
+use crate::controller::{Harvested, Outlook, Transmitted};
 use crate::policy::Verdict;
 use crate::report::{Decided, RoundReport};
 use crate::throttle::Throttle;
@@ -11,11 +11,59 @@ use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
 pub(super) struct Rounds {
     closed: Vec<RoundReport>,
     open: Option<RoundReport>,
+    /// Where only their number is wanted.
+    count: Option<Count>,
+}
+
+/// Rounds that are counted and not kept.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    closed: u32,
+    /// Nothing was sent in the last one.
+    idle: bool,
+    /// Pages sent in the one that is open.
+    open: Option<Pages>,
+}
+
+impl Count {
+    fn close(&mut self) {
+        if let Some(sent) = self.open.take() {
+            self.closed += 1;
+            self.idle = sent == Pages(0);
+        }
+    }
+
+    /// A round that was no pass over memory is forgotten.
+    fn begin(&mut self) {
+        self.close();
+        self.closed -= u32::from(std::mem::take(&mut self.idle));
+        self.open = Some(Pages(0));
+    }
 }
 
 impl Rounds {
+    /// From now on only counts them.
+    pub(super) fn only_count(&mut self) {
+        self.count = Some(Count::default());
+    }
+
+    pub(super) fn only_counts(&self) -> bool {
+        self.count.is_some()
+    }
+
+    /// How many there are, an open one counted.
+    pub(super) fn count(&self) -> u32 {
+        match &self.count {
+            Some(count) => count.closed + u32::from(count.open.is_some()),
+            None => self.closed.len() as u32 + u32::from(self.open.is_some()),
+        }
+    }
+
     /// A round starts.
     pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+        if let Some(count) = &mut self.count {
+            return count.begin();
+        }
         self.close(now);
         // Nothing was sent in it: it was no pass over memory.
         self.closed.pop_if(|round| round.sent_pages == Pages(0));
@@ -34,8 +82,16 @@ impl Rounds {
             dirty_rate: rate,
             bandwidth: None,
             throttle: Throttle::Off,
+            outlook: None,
             decision: None,
         });
+    }
+
+    /// What was left when the open round began.
+    pub(super) fn foreseen(&mut self, outlook: Option<Outlook>) {
+        if let Some(open) = &mut self.open {
+            open.outlook = outlook;
+        }
     }
 
     /// A round starts of a guest that is held paused by its policy.
@@ -57,6 +113,9 @@ impl Rounds {
     /// The last round starts, with the guest paused. A live round in which nothing was sent was no
     /// pass over memory: what its harvest found is sent now.
     pub(super) fn pause(&mut self, now: Timestamp, harvested: Harvested) {
+        if let Some(count) = &mut self.count {
+            return count.begin();
+        }
         let unsent = self.closed.pop_if(|round| round.sent_pages == Pages(0));
         self.begin(now, harvested, None);
         if let (Some(open), Some(unsent)) = (&mut self.open, unsent) {
@@ -64,6 +123,7 @@ impl Rounds {
             open.left_over = unsent.left_over;
             open.dirty_rate = unsent.dirty_rate;
             open.throttle = unsent.throttle;
+            open.outlook = unsent.outlook;
             open.decision = unsent.decision;
         }
         if let Some(open) = &mut self.open {
@@ -71,7 +131,12 @@ impl Rounds {
         }
     }
 
+    #[inline]
     pub(super) fn sent(&mut self, sent: Transmitted) {
+        if let Some(pages) = self.count.as_mut().and_then(|count| count.open.as_mut()) {
+            *pages = pages.saturating_add(sent.pages);
+            return;
+        }
         if let Some(open) = &mut self.open {
             open.sent_pages = open.sent_pages.saturating_add(sent.pages);
             open.zero_pages = open.zero_pages.saturating_add(sent.zero);
@@ -80,7 +145,7 @@ impl Rounds {
     }
 
     pub(super) fn decided(&mut self, now: Timestamp, throttle: Throttle, verdict: &Verdict) {
-        if let Some(open) = &mut self.open {
+        if let (None, Some(open)) = (&self.count, &mut self.open) {
             open.throttle = throttle;
             let (decision, reason) = (verdict.decision, verdict.reason.clone());
             open.decision = Some(Decided { at: now, decision, reason });
@@ -88,7 +153,11 @@ impl Rounds {
     }
 
     /// The open round, if there is one, ends.
+    #[inline]
     pub(super) fn close(&mut self, now: Timestamp) {
+        if let Some(count) = &mut self.count {
+            return count.close();
+        }
         if let Some(mut open) = self.open.take() {
             open.length = now.since(open.started);
             open.bandwidth = Bandwidth::measured(open.sent, open.length);

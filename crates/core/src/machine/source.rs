@@ -21,9 +21,9 @@ use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
-use crate::controller::{Controller, Harvested, Transmitted};
+use crate::controller::{Controller, Harvested, Ruling, Transmitted};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
-use crate::policy::{Decision, Gate as GateRule, Reason, SwitchoverWhen, Verdict};
+use crate::policy::{Decision, Gate as GateRule, Reason, SwitchoverWhen};
 use crate::progress::Moment;
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
@@ -156,6 +156,19 @@ impl<S: Stock> Source<S> {
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// The same, counting its rounds without keeping what each came to: for runs by the million. Its report
+    /// lists none; see [`Source::round_count`].
+    #[must_use]
+    pub fn counting_rounds(mut self) -> Self {
+        self.rounds.only_count();
+        self
+    }
+
+    /// Passes over memory so far, an open one counted.
+    pub fn round_count(&self) -> u32 {
+        self.rounds.count()
     }
 
     /// Where it is.
@@ -379,6 +392,10 @@ impl<S: Stock> Source<S> {
 
     fn start(&mut self, now: Timestamp) {
         self.stopwatch.started = now;
+        if let Some(reason) = self.controller.refusal() {
+            self.end(Outcome::Aborted, format!("refused before the start: {reason}"));
+            return self.settle(now);
+        }
         self.phase = SourcePhase::Connecting;
         let configuration = Box::new(self.configuration.clone());
         self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
@@ -389,20 +406,21 @@ impl<S: Stock> Source<S> {
         let memory = self.controller.progress().memory;
         let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
         self.rounds.begin(now, all, None);
-        let verdict = self.controller.bulk_round(now);
-        self.obey(now, Moment::RoundStart, &verdict);
+        let ruling = self.controller.begin_bulk_round(now);
+        self.obey(now, Moment::RoundStart, ruling);
     }
 
     fn next_round(&mut self, now: Timestamp, harvested: Harvested) {
         self.controller.fixed_cost(now.since(self.harvest_asked));
-        let verdict = self.controller.harvested(now, harvested);
+        let ruling = self.controller.take_harvest(now, harvested);
         let progress = self.controller.progress();
         if progress.paused {
             self.rounds.begin_held(now, harvested, progress.dirty_rate);
         } else {
             self.rounds.begin(now, harvested, progress.dirty_rate);
         }
-        self.obey(now, Moment::RoundStart, &verdict);
+        self.rounds.foreseen(self.controller.outlook());
+        self.obey(now, Moment::RoundStart, ruling);
     }
 
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
@@ -451,8 +469,8 @@ impl<S: Stock> Source<S> {
             }
             return;
         }
-        match self.controller.transmitted(now, sent) {
-            Some(verdict) => self.obey(now, Moment::Tick, &verdict),
+        match self.controller.take_sent(now, sent) {
+            Some(ruling) => self.obey(now, Moment::Tick, ruling),
             None => self.round_sent(now),
         }
     }
@@ -473,8 +491,8 @@ impl<S: Stock> Source<S> {
         if self.last_round {
             self.pause(now);
         } else {
-            let verdict = self.controller.round_ended(now);
-            self.obey(now, Moment::RoundEnd, &verdict);
+            let ruling = self.controller.end_round(now);
+            self.obey(now, Moment::RoundEnd, ruling);
         }
     }
 
@@ -506,15 +524,17 @@ impl<S: Stock> Source<S> {
     }
 
     /// Does what the policy decided.
-    fn obey(&mut self, now: Timestamp, moment: Moment, verdict: &Verdict) {
-        if let Some(throttle) = verdict.adjust.throttle {
+    fn obey(&mut self, now: Timestamp, moment: Moment, ruling: Ruling) {
+        if let Some(throttle) = ruling.adjust.throttle {
             self.actions.push_back(SourceAction::Throttle(throttle));
         }
-        if let Some(limit) = verdict.adjust.rate_limit {
+        if let Some(limit) = ruling.adjust.rate_limit {
             self.actions.push_back(SourceAction::Limit(limit));
         }
-        self.rounds.decided(now, self.controller.progress().throttle, verdict);
-        match verdict.decision {
+        if let Some(verdict) = self.controller.verdict() {
+            self.rounds.decided(now, self.controller.progress().throttle, verdict);
+        }
+        match ruling.decision {
             Decision::Pause if !self.controller.progress().paused => self.pause(now),
             Decision::Continue | Decision::Pause => match moment {
                 Moment::RoundEnd => self.harvest(now),
@@ -525,8 +545,8 @@ impl<S: Stock> Source<S> {
             },
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
-                let why = Why::Rule(verdict.reason.clone(), self.controller.progress().paused);
-                self.end_with(Outcome::Completed, why, forced);
+                let paused = self.controller.progress().paused;
+                self.end_with(Outcome::Completed, self.rule(paused), forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
@@ -537,19 +557,27 @@ impl<S: Stock> Source<S> {
                     self.pause(now);
                 }
             }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, Why::Rule(verdict.reason.clone(), false)),
+            Decision::Abort => self.give_up(now, Outcome::Aborted, self.rule(false)),
             Decision::PostCopy => {
-                self.end_with(Outcome::Completed, Why::Rule(verdict.reason.clone(), false), true);
+                self.end_with(Outcome::Completed, self.rule(false), true);
                 self.post_copy = Some(PostCopy::default());
                 self.pause(now);
             }
         }
     }
 
+    /// The rule that the policy decided by; `paused`: it had paused the guest before.
+    fn rule(&self, paused: bool) -> Why {
+        match self.controller.verdict() {
+            Some(verdict) => Why::Rule(verdict.reason.clone(), paused),
+            None => Why::Words(Cow::Borrowed("the policy decided so")),
+        }
+    }
+
     /// A round in which nothing was to be sent is over at once.
     fn round_ended_empty(&mut self, now: Timestamp) {
-        let verdict = self.controller.round_ended(now);
-        self.obey(now, Moment::RoundEnd, &verdict);
+        let ruling = self.controller.end_round(now);
+        self.obey(now, Moment::RoundEnd, ruling);
     }
 
     fn transmit(&mut self) {

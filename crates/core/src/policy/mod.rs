@@ -47,6 +47,14 @@ pub trait Policy: fmt::Debug + Send + Sync {
         Capabilities::default()
     }
 
+    /// Why no migration of this guest can be what the policy is to make of it, as far as that is known before
+    /// anything was done: `progress` is the record at the very start. Such a migration is given up before the
+    /// destination hears of it and the guest is touched.
+    fn refuses(&self, progress: &Progress) -> Option<Reason> {
+        let _ = progress;
+        None
+    }
+
     /// Decides.
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict;
 

@@ -128,6 +128,10 @@ fn none_given(inputs: &[Option<Input>; 2]) -> bool {
 }
 
 impl Reason {
+    /// Of what nobody gave a reason for.
+    pub(crate) const NONE: Self =
+        Self::new(("reason", Quantity::Unknown), Relation::Equal, ("none", Quantity::Unknown));
+
     /// `left relation right`.
     pub const fn new(
         left: (&'static str, Quantity),

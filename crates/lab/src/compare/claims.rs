@@ -187,10 +187,12 @@ fn needed(comparison: &Comparison, tests: usize, families: f64) -> Option<u32> {
         return None;
     }
     let bar = LEVEL / families / tests as f64;
-    let least = |runs: u32| match comparison.seeds {
-        Seeds::Paired => 2.0 * 0.5_f64.powi(runs as i32),
-        // Two of all ways to choose n of 2n.
-        Seeds::Independent => 2.0 * (1..=runs).map(|k| f64::from(k) / f64::from(runs + k)).product::<f64>(),
+    let least = |runs: u32| {
+        let [low, high] = [0.0, f64::from(runs)].map(|from| (0..runs).map(move |run| from + f64::from(run)));
+        match comparison.seeds {
+            Seeds::Paired => signed_rank(&[low.zip(high).collect::<Vec<_>>()]).p,
+            Seeds::Independent => rank_sum(&[(low.collect::<Vec<_>>(), high.collect())]).p,
+        }
     };
     let needed = (1..200).find(|runs| least(*runs) <= bar)?;
     (needed > comparison.repeat).then_some(needed)

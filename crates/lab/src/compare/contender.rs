@@ -69,14 +69,14 @@ impl Contender {
     ///
     /// # Errors
     ///
-    /// As [`Scenario::load`].
+    /// As [`Scenario::load`], and if there is no such table.
     pub fn load(path: &Path) -> Result<Self, CompareError> {
         let shown = path.display().to_string();
         let text = read(path).map_err(|source| CompareError::Policy { file: shown.clone(), source })?;
         let (name, rest) = take_name(&text);
-        let setup = Scenario::parse(&rest, &shown)?;
+        let scenario = Scenario::parse(&rest, &shown)?;
         let stem = || path.file_stem().map_or(shown.clone(), |stem| stem.to_string_lossy().into_owned());
-        Self::of(name.unwrap_or_else(stem), &setup.setup().policy).map_err(CompareError::Preset)
+        Self::of(name.unwrap_or_else(stem), scenario.own_policy()?).map_err(CompareError::Preset)
     }
 
     fn of(name: String, spec: &PolicySpec) -> Result<Self, PresetError> {

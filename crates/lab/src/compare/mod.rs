@@ -10,6 +10,8 @@ mod claims;
 mod contender;
 mod files;
 mod page;
+#[cfg(test)]
+mod proof;
 mod record;
 mod summary;
 mod table;

@@ -9,6 +9,7 @@ use whimbrel_core::policy::ChangeError;
 use whimbrel_core::policy::presets::PresetError;
 use whimbrel_sim::config::ConfigError;
 
+use crate::measured::MeasuredError;
 use crate::trace::TraceFileError;
 
 /// Where a value of a scenario was written.
@@ -173,6 +174,16 @@ pub enum ScenarioError {
         key: String,
         /// What is wrong with the file.
         source: Box<TraceFileError>,
+    },
+    /// A measured program that cannot be read.
+    #[error("{at}: `{key}`")]
+    Measured {
+        /// Where.
+        at: Place,
+        /// The dotted key.
+        key: String,
+        /// What is wrong with the file.
+        source: Box<MeasuredError>,
     },
     /// A sweep that makes too many runs.
     #[error("{at}: the sweep makes {runs} runs (cells times run.repeat): accepted are at most {most}")]

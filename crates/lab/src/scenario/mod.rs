@@ -205,6 +205,21 @@ impl Scenario {
         Ok(())
     }
 
+    /// The policy that the file itself names, for files that were written for its sake (`policy.toml`).
+    ///
+    /// # Errors
+    ///
+    /// If it names none.
+    pub fn own_policy(&self) -> Result<&PolicySpec, ScenarioError> {
+        match self.document.preset {
+            Some(_) => Ok(&self.setup.policy),
+            None => Err(ScenarioError::Missing {
+                at: Place::File(self.document.file.clone()),
+                key: "policy.preset".to_owned(),
+            }),
+        }
+    }
+
     fn resolve(mut document: Document) -> Result<Self, ScenarioError> {
         let (axes, presets) = sweep::axes(&document)?;
         let setup = resolve::resolve(&document, &presets)?;

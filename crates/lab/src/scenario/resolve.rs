@@ -1,6 +1,8 @@
 //! Turns a scenario as written into configurations, or into an error that names the key, its place and
 //! what is accepted. Called on loading, after overrides and for every cell of a sweep.
 
+use std::path::Path;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 use whimbrel_core::units::duration;
@@ -11,6 +13,7 @@ use super::error::{Place, ScenarioError, excerpt};
 use super::keys::{Slot, nearest, required_in, slot};
 use super::policy::PolicySpec;
 use super::{Fidelity, RunConfig, Setup};
+use crate::measured::{self, MeasuredError};
 
 /// Checks everything and builds the configurations. `presets` are the policies that run, see
 /// [`PolicySpec::resolve`].
@@ -25,6 +28,7 @@ pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, 
         policy,
     };
     load_traces(document, &mut setup)?;
+    load_measured(document, &mut setup)?;
     let config = setup
         .guest
         .validate()
@@ -52,6 +56,31 @@ fn load_traces(document: &Document, setup: &mut Setup) -> Result<(), ScenarioErr
             let key = format!("guest.writers.{index}.trace");
             ScenarioError::Trace { at: document.place(&key), key, source: Box::new(source) }
         })?;
+    }
+    Ok(())
+}
+
+/// Fits the models of measured programs: to a curve or, without one, to a trace.
+fn load_measured(document: &Document, setup: &mut Setup) -> Result<(), ScenarioError> {
+    for (index, writer) in setup.guest.writers.iter_mut().enumerate() {
+        if writer.pattern != Pattern::Measured {
+            continue;
+        }
+        let fail = |key: &str, source: MeasuredError| {
+            let key = format!("guest.writers.{index}.{key}");
+            ScenarioError::Measured { at: document.place(&key), key, source: Box::new(source) }
+        };
+        writer.measured = match (&writer.curve, &writer.trace) {
+            (Some(curve), _) => {
+                Some(measured::load(curve, Path::new("")).map_err(|source| fail("curve", source))?)
+            }
+            (None, Some(trace)) => {
+                let read = document.files.trace(trace.name()).map_err(MeasuredError::from);
+                let model = read.and_then(|trace| measured::of_trace(&trace, writer.busy));
+                Some(model.map_err(|source| fail("trace", source))?)
+            }
+            (None, None) => None,
+        };
     }
     Ok(())
 }

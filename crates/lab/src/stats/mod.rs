@@ -12,7 +12,7 @@ mod rank_sum;
 mod shares;
 mod signed_rank;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use serde::Serialize;
 

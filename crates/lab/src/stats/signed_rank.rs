@@ -9,7 +9,7 @@
 use super::{Verdict, doubled_midranks, normal::two_sided};
 
 /// Steps of counting above which the normal approximation is taken; it is then very near.
-const MOST_STEPS: u64 = 20_000_000;
+const MOST_STEPS: u64 = 2_000_000;
 
 /// Tests whether the first or the second of the pairs tend to be smaller. Each stratum is a workload. Ranks are
 /// counted within it, so that its scale does not matter; strata of one size weigh the same.

@@ -19,6 +19,12 @@ pub(super) fn record() -> MigrationRecord {
         bandwidth_bytes_per_s: Some(4_104_000),
         throttle: 0.0,
         throttled: None,
+        progress: Some(0.25),
+        eta: Some(crate::result::EtaRecord {
+            remaining_ms: Some(3000.0),
+            low_ms: 2000.0,
+            high_ms: (round < 2).then_some(4000.0),
+        }),
         decision: Some("continue"),
         reason: Some(
             "pending 3.9 MiB >= threshold 1.2 MiB (by 233 %; bandwidth 32.8 Mbit/s, downtime-limit 300 ms)"

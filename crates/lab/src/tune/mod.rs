@@ -62,6 +62,12 @@ pub enum TuneError {
         /// What was given.
         text: String,
     },
+    /// The policy is none of the presets.
+    #[error("`{policy}` is no preset; only parameters of presets are known well enough to be searched")]
+    NoPreset {
+        /// Its name.
+        policy: String,
+    },
     /// No parameter is left to be searched.
     #[error("`{policy}` has no parameter left to search; `--range NAME=FROM..TO` adds one")]
     NothingToSearch {

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use whimbrel_core::policy::Policy;
 use whimbrel_core::policy::presets::{
-    ParameterInfo, ParameterKind, PresetError, PresetInfo, Scale, Search, Value,
+    self, ParameterInfo, ParameterKind, PresetError, PresetInfo, Scale, Search, Value,
 };
 
 use super::TuneError;
@@ -49,6 +50,22 @@ impl Space {
             }
         }
         Ok(space)
+    }
+
+    /// The same for a policy as it stands: its preset, starting from its parameters.
+    ///
+    /// # Errors
+    ///
+    /// If it is none of the presets, whose parameters are known.
+    pub fn of(policy: &dyn Policy) -> Result<Self, TuneError> {
+        let preset = presets::find(policy.name())
+            .ok_or_else(|| TuneError::NoPreset { policy: policy.name().to_owned() })?;
+        let moved = |(name, text): &(&'static str, String)| {
+            let known = preset.parameter(name);
+            known.is_some_and(|known| known.kind.parse(text) != known.kind.parse(known.default))
+        };
+        let given = policy.parameters().into_iter().filter(moved);
+        Self::new(preset, given.map(|(name, text)| (name.to_owned(), text)).collect())
     }
 
     /// Searches `name` through `range`: `FROM..TO`, or words with commas between them; `text` is `NAME=RANGE`.

@@ -17,7 +17,7 @@ pub struct Measured {
 }
 
 /// What was asked for; the fields are explained in `reference/qemu/README.md`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[allow(missing_docs)] // Documented there, under the same names.
 pub struct Configuration {
     pub name: String,
@@ -49,6 +49,24 @@ pub struct Configuration {
     pub wbytes: u64,
     #[serde(default)]
     pub prog: Option<String>,
+    #[serde(default)]
+    pub curve: Option<String>,
+}
+
+impl Configuration {
+    /// Its name without the number of the repetition.
+    pub fn common_name(&self) -> &str {
+        match self.name.rsplit_once("-rep") {
+            Some((name, number)) if number.parse::<u32>().is_ok() => name,
+            _ => &self.name,
+        }
+    }
+
+    /// Whether both are repetitions of the same.
+    pub fn same(&self, other: &Self) -> bool {
+        let plain = |run: &Self| Self { name: run.common_name().to_owned(), ..run.clone() };
+        plain(self) == plain(other)
+    }
 }
 
 fn hot_pages() -> f64 {

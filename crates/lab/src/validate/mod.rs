@@ -8,17 +8,19 @@
 pub mod features;
 pub mod measured;
 pub mod profile;
+pub mod programs;
 
 use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
 use whimbrel_core::units::Timestamp;
-use whimbrel_sim::{Run, simulate};
+use whimbrel_sim::{Run, Setup, simulate};
 
 use self::features::Features;
 use self::measured::{Configuration, Figures, Measured, ReferenceError};
 use self::profile::{HostProfile, ProfileError};
+use self::programs::{Job, Programs, Sampled};
 use crate::result::milliseconds;
 use crate::sweep::Spread;
 
@@ -46,6 +48,9 @@ pub struct Validation {
     pub verdict_wrong: usize,
     /// Each run.
     pub per_run: Vec<RunComparison>,
+    /// Runs of real programs, by configuration; none if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Sampled>,
 }
 
 /// A run that was not predicted.
@@ -91,6 +96,9 @@ pub enum ValidateError {
     /// The host profile.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// What was measured of a program.
+    #[error(transparent)]
+    Program(#[from] crate::measured::MeasuredError),
     /// A run could not be simulated.
     #[error("run `{run}` could not be simulated")]
     Simulation {
@@ -106,7 +114,12 @@ pub enum ValidateError {
 /// # Errors
 ///
 /// [`ValidateError`] if a file or a run of it is not what it should be.
-pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Validation, ValidateError> {
+pub fn validate<P: AsRef<Path>>(
+    files: &[P],
+    profile: &HostProfile,
+    samples: u32,
+) -> Result<Validation, ValidateError> {
+    let mut jobs = Vec::new();
     let (mut runs, mut skipped): (Vec<(Measured, Features)>, Vec<Skipped>) = (Vec::new(), Vec::new());
     for file in files {
         let (read, without) = measured::read(file.as_ref())?;
@@ -115,10 +128,18 @@ pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Va
                 .into_iter()
                 .map(|name| Skipped { name, reason: "the measurement gave no result".to_owned() }),
         );
+        let mut programs = Programs::beside(file.as_ref())?;
         for run in read {
-            match Features::of(&run.cfg) {
+            let known = match (Features::of(&run.cfg), &run.cfg.prog) {
+                (Ok(features), Some(program)) => {
+                    programs.of(program, &run.cfg)?.map(|program| (features, Some(program)))
+                }
+                (features, _) => features.map(|features| (features, None)),
+            };
+            match known {
                 Err(reason) => skipped.push(Skipped { name: run.cfg.name, reason }),
-                Ok(features) => runs.push((run, features)),
+                Ok((features, Some(program))) => jobs.push(Job { run, features, program }),
+                Ok((features, None)) => runs.push((run, features)),
             }
         }
     }
@@ -132,7 +153,8 @@ pub fn validate<P: AsRef<Path>>(files: &[P], profile: &HostProfile) -> Result<Va
             })
         })
         .collect::<Result<Vec<_>, ValidateError>>()?;
-    Ok(compare(per_run, skipped))
+    let programs = if jobs.is_empty() { None } else { Some(programs::sample(jobs, profile, samples)?) };
+    Ok(Validation { programs, ..compare(per_run, skipped) })
 }
 
 /// The median of [`SEEDS`] simulated runs; not converged if most of them did not.
@@ -148,9 +170,7 @@ pub fn predict(
     let figures = (0..SEEDS)
         .map(|seed| {
             let setup = profile.setup_for(run, features, seed)?;
-            let done = simulate(&setup)
-                .map_err(|source| ValidateError::Simulation { run: run.name.clone(), source })?;
-            Ok(as_qemu_reports(&done, features, profile))
+            predicted(&setup, run, features, profile)
         })
         .collect::<Result<Vec<_>, ValidateError>>()?;
     let converged: Vec<Figures> = figures.into_iter().filter(|figures| figures.converged).collect();
@@ -166,6 +186,18 @@ pub fn predict(
         silence_ms: median(|figures| figures.silence_ms),
         rounds: median(|figures| figures.rounds.map(|rounds| rounds as f64)).map(|rounds| rounds as u64),
     })
+}
+
+/// The figures of one simulated run.
+fn predicted(
+    setup: &Setup,
+    run: &Configuration,
+    features: &Features,
+    profile: &HostProfile,
+) -> Result<Figures, ValidateError> {
+    let done =
+        simulate(setup).map_err(|source| ValidateError::Simulation { run: run.name.clone(), source })?;
+    Ok(as_qemu_reports(&done, features, profile))
 }
 
 /// The figures as QEMU's source would report them: without a return path it calls itself done when its
@@ -222,6 +254,7 @@ fn compare(per_run: Vec<RunComparison>, skipped: Vec<Skipped>) -> Validation {
         rounds_near: share(RunComparison::rounds_are_near),
         verdict_wrong: per_run.iter().filter(|run| run.measured.converged != run.predicted.converged).count(),
         per_run,
+        programs: None,
     }
 }
 

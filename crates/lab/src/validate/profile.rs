@@ -19,6 +19,7 @@ use whimbrel_sim::config::{
 
 use super::features::Features;
 use super::measured::Configuration;
+use super::programs::Program;
 
 /// The profile of the runs in `reference/qemu/`, built in.
 pub const BUILTIN: (&str, &str) = ("tcg-7.2", include_str!("../../../../hosts/tcg-7.2.toml"));
@@ -91,7 +92,7 @@ pub enum ProfileError {
 }
 
 /// Pages of 4 KiB.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// The most memory that a run may have, MiB.
 const MOST_MEMORY: u64 = 1 << 24;
 /// Bytes of the kernel's `struct page`, one for each page.
@@ -135,7 +136,32 @@ impl HostProfile {
         features: &Features,
         seed: u64,
     ) -> Result<Setup, ProfileError> {
-        let (guest, zero_runs) = self.guest(run)?;
+        self.setup(run, features, self.guest(run)?, seed)
+    }
+
+    /// The simulation of a run of a real program.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError`] if the configuration is not possible.
+    pub fn setup_for_program(
+        &self,
+        run: &Configuration,
+        features: &Features,
+        program: &Program,
+        seed: u64,
+    ) -> Result<Setup, ProfileError> {
+        let guest = program.guest(run, self.other_ram_blocks.0 / PAGE)?;
+        self.setup(run, features, guest, seed)
+    }
+
+    fn setup(
+        &self,
+        run: &Configuration,
+        features: &Features,
+        (guest, zero_runs): (GuestConfig, Vec<PageRun>),
+        seed: u64,
+    ) -> Result<Setup, ProfileError> {
         let mut parameters = BTreeMap::from([("downtime-limit".to_owned(), format!("{}ms", run.dl))]);
         if run.bw > 0.0 {
             parameters.insert("max-bandwidth".to_owned(), format!("{}MiB/s", run.bw));

@@ -3,7 +3,7 @@
 //! Called by whoever built the configuration, before the simulator is. Stops at the first fault and
 //! names it by the key under which scenario files know it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -61,31 +61,41 @@ const MAX_EXPONENT: f64 = 20.0;
 /// The most that a buffer, the device state or an overhead may take.
 const MAX_BYTES: ByteCount = ByteCount::gib(1_024);
 
-fn check(
+/// A time as it is written down, if it ever is.
+struct Time(Duration);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration::format(self.0))
+    }
+}
+
+/// Keys and values are put into words only if they are wrong: setups are checked by the million.
+pub(super) fn check(
     holds: bool,
-    key: &str,
+    key: impl Display,
     value: impl Display,
     accepted: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError::new(key, value, accepted())) }
+    if holds { Ok(()) } else { Err(ConfigError::new(key.to_string(), value, accepted())) }
 }
 
 /// `value` is at most `limit`.
-fn within(key: &str, value: Duration, limit: Duration) -> Result<(), ConfigError> {
-    check(value <= limit, key, duration::format(value), || format!("at most {}", duration::format(limit)))
+fn within(key: impl Display, value: Duration, limit: Duration) -> Result<(), ConfigError> {
+    check(value <= limit, key, Time(value), || format!("at most {}", duration::format(limit)))
 }
 
-fn at_most(key: &str, value: ByteCount) -> Result<(), ConfigError> {
+fn at_most(key: impl Display, value: ByteCount) -> Result<(), ConfigError> {
     check(value <= MAX_BYTES, key, value, || format!("at most {MAX_BYTES}"))
 }
 
-fn few(key: &str, count: usize, what: &str) -> Result<(), ConfigError> {
-    check(count <= MAX_ITEMS, key, format!("a list of {count} {what}"), || {
+fn few(key: impl Display, count: usize, what: &str) -> Result<(), ConfigError> {
+    check(count <= MAX_ITEMS, key, format_args!("a list of {count} {what}"), || {
         format!("at most {MAX_ITEMS} of them")
     })
 }
 
-fn rate(key: &str, value: f64) -> Result<(), ConfigError> {
+fn rate(key: impl Display, value: f64) -> Result<(), ConfigError> {
     check((0.0..=MAX_RATE).contains(&value), key, value, || {
         format!("page writes a second from 0 to {MAX_RATE:e}")
     })
@@ -96,16 +106,21 @@ impl GuestConfig {
     ///
     /// # Errors
     ///
-    /// If a writer's pages are known one by one.
+    /// If a writer's pages are known one by one, or its phases are chance.
     pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
-        match self.writers.iter().position(|writer| writer.pattern == Pattern::Trace) {
-            Some(index) => Err(ConfigError::new(
+        for (index, writer) in self.writers.iter().enumerate() {
+            let name = match writer.pattern {
+                Pattern::Trace => "trace",
+                Pattern::Measured => "measured",
+                _ => continue,
+            };
+            return Err(ConfigError::new(
                 format!("guest.writers.{index}.pattern"),
-                "`trace` in a fluid simulation",
+                format!("`{name}` in a fluid simulation"),
                 "another one, or `run.fidelity = \"exact\"`",
-            )),
-            None => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     /// Checks the guest, keys as in scenario files (`guest.…`).
@@ -133,7 +148,7 @@ impl GuestConfig {
         })?;
         few("guest.writers", self.writers.len(), "writers")?;
         for (index, writer) in self.writers.iter().enumerate() {
-            writer.validate(&format!("guest.writers.{index}"))?;
+            writer.validate(format_args!("guest.writers.{index}"))?;
         }
         self.validate_extents()
     }
@@ -186,21 +201,22 @@ impl GuestConfig {
         let pages = self.memory.0 / page;
         let whole = || format!("a whole number of pages of {}", self.page_size);
         for (index, writer) in self.writers.iter().enumerate() {
-            let key = format!("guest.writers.{index}");
+            let key = format_args!("guest.writers.{index}");
             if writer.pattern == Pattern::Trace {
-                writer.validate_trace(&key, self)?;
+                writer.validate_trace(&key.to_string(), self)?;
                 continue;
             }
             let idle = writer.pattern == Pattern::Idle;
             let size = writer.working_set;
             check(
                 idle || (size.0 > 0 && size.0.is_multiple_of(page)),
-                &format!("{key}.working-set"),
+                format_args!("{key}.working-set"),
                 size,
                 || format!("{}, at least one", whole()),
             )?;
+            self.validate_measured(writer, key)?;
             if let Some(offset) = writer.offset {
-                check(offset.0.is_multiple_of(page), &format!("{key}.offset"), offset, whole)?;
+                check(offset.0.is_multiple_of(page), format_args!("{key}.offset"), offset, whole)?;
             }
         }
         for (index, set) in self.working_sets().into_iter().enumerate() {
@@ -211,13 +227,13 @@ impl GuestConfig {
             // Blame the offset if there is one that lies outside on its own.
             let start = ByteCount(set.start.saturating_mul(page));
             if let Some(offset) = writer.offset {
-                check(set.start <= pages, &format!("guest.writers.{index}.offset"), offset, || {
+                check(set.start <= pages, format_args!("guest.writers.{index}.offset"), offset, || {
                     format!("less than guest.memory ({})", self.memory)
                 })?;
             }
             check(
                 set.end <= pages,
-                &format!("guest.writers.{index}.working-set"),
+                format_args!("guest.writers.{index}.working-set"),
                 writer.working_set,
                 || {
                     let room = ByteCount(self.memory.0.saturating_sub(start.0));
@@ -236,38 +252,57 @@ impl GuestConfig {
     }
 }
 
+impl GuestConfig {
+    /// A measured program needs its model, and a working set that has room for its pages.
+    fn validate_measured(&self, writer: &WriterConfig, key: fmt::Arguments<'_>) -> Result<(), ConfigError> {
+        if writer.pattern != Pattern::Measured {
+            return Ok(());
+        }
+        let curve = format!("{key}.curve");
+        let Some(model) = &writer.measured else {
+            let accepted = "the measured program (`FILE#PROGRAM`), or a trace, for the pattern `measured`";
+            return Err(ConfigError::new(curve, writer.curve.as_deref().unwrap_or("none"), accepted));
+        };
+        model.validate(&curve)?;
+        let least = ByteCount(model.pages().0.saturating_mul(self.page_size.bytes().0));
+        check(writer.working_set >= least, &format!("{key}.working-set"), writer.working_set, || {
+            format!("at least {least}, the pages that the program was measured to write")
+        })
+    }
+}
+
 impl WriterConfig {
     /// Checks what can be checked without knowing the guest; `key` is where it stands, such as
     /// `guest.writers.0`.
-    fn validate(&self, key: &str) -> Result<(), ConfigError> {
-        rate(&format!("{key}.rate"), self.rate)?;
+    fn validate(&self, key: fmt::Arguments<'_>) -> Result<(), ConfigError> {
+        rate(format_args!("{key}.rate"), self.rate)?;
         if self.pattern == Pattern::HotCold {
             self.validate_hot(key)?;
         }
         check(
             (0.0..=MAX_EXPONENT).contains(&self.exponent),
-            &format!("{key}.exponent"),
+            format_args!("{key}.exponent"),
             self.exponent,
             || format!("a number from 0 to {MAX_EXPONENT}"),
         )?;
-        within(&format!("{key}.start"), self.start, MAX_TIME)?;
-        within(&format!("{key}.trace-from"), self.trace_from, MAX_TIME)?;
+        within(format_args!("{key}.start"), self.start, MAX_TIME)?;
+        within(format_args!("{key}.trace-from"), self.trace_from, MAX_TIME)?;
         if let Some(end) = self.end {
-            let key = format!("{key}.end");
-            within(&key, end, MAX_TIME)?;
-            check(end >= self.start, &key, duration::format(end), || {
+            let key = format_args!("{key}.end");
+            within(key, end, MAX_TIME)?;
+            check(end >= self.start, key, Time(end), || {
                 format!("no earlier than its start ({})", duration::format(self.start))
             })?;
         }
-        few(&format!("{key}.phases"), self.phases.len(), "phases")?;
+        few(format_args!("{key}.phases"), self.phases.len(), "phases")?;
         for (index, phase) in self.phases.iter().enumerate() {
-            phase.validate(&format!("{key}.phases.{index}"))?;
+            phase.validate(format_args!("{key}.phases.{index}"))?;
         }
-        let size = format!("{key}.write-size");
+        let size = format_args!("{key}.write-size");
         check(self.write_size > ByteCount(0), &size, self.write_size, || "at least 1B".to_owned())?;
         at_most(&size, self.write_size)?;
-        within(&format!("{key}.write-cost"), self.write_cost, MAX_COST)?;
-        within(&format!("{key}.catch-up"), self.catch_up, MAX_COST)
+        within(format_args!("{key}.write-cost"), self.write_cost, MAX_COST)?;
+        within(format_args!("{key}.catch-up"), self.catch_up, MAX_COST)
     }
 
     /// Whether there is a trace, and it is one of this guest.
@@ -308,28 +343,31 @@ impl WriterConfig {
     }
 
     /// Writes to a part of no size are impossible, whichever part it is.
-    fn validate_hot(&self, key: &str) -> Result<(), ConfigError> {
+    fn validate_hot(&self, key: fmt::Arguments<'_>) -> Result<(), ConfigError> {
         let (pages, writes) = (self.hot_pages, self.hot_writes);
         check(
             pages > Share::ZERO || writes == Share::ZERO,
-            &format!("{key}.hot-pages"),
+            format_args!("{key}.hot-pages"),
             pages.as_f64(),
             || format!("more than 0, as hot-writes is {}", writes.as_f64()),
         )?;
-        check(pages < Share::ONE || writes == Share::ONE, &format!("{key}.hot-pages"), pages.as_f64(), || {
-            format!("less than 1, as hot-writes is {}", writes.as_f64())
-        })
+        check(
+            pages < Share::ONE || writes == Share::ONE,
+            format_args!("{key}.hot-pages"),
+            pages.as_f64(),
+            || format!("less than 1, as hot-writes is {}", writes.as_f64()),
+        )
     }
 }
 
 impl PhaseConfig {
-    fn validate(&self, key: &str) -> Result<(), ConfigError> {
-        let length = format!("{key}.length");
-        check(self.length >= SHORTEST_PHASE, &length, duration::format(self.length), || {
+    fn validate(&self, key: fmt::Arguments<'_>) -> Result<(), ConfigError> {
+        let length = format_args!("{key}.length");
+        check(self.length >= SHORTEST_PHASE, length, Time(self.length), || {
             format!("at least {}", duration::format(SHORTEST_PHASE))
         })?;
-        within(&length, self.length, MAX_TIME)?;
-        rate(&format!("{key}.rate"), self.rate)
+        within(length, self.length, MAX_TIME)?;
+        rate(format_args!("{key}.rate"), self.rate)
     }
 }
 
@@ -362,10 +400,10 @@ impl HostConfig {
             ("persist", self.persist),
         ];
         for (key, cost) in costs {
-            within(&format!("host.{key}"), cost, MAX_COST)?;
+            within(format_args!("host.{key}"), cost, MAX_COST)?;
         }
         let window = self.limit_window;
-        check(window >= SHORTEST_WINDOW, "host.limit-window", duration::format(window), || {
+        check(window >= SHORTEST_WINDOW, "host.limit-window", Time(window), || {
             format!("at least {}", duration::format(SHORTEST_WINDOW))
         })?;
         check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
@@ -474,10 +512,10 @@ impl LinkConfig {
         few("link.changes", self.changes.len(), "changes")?;
         let mut before = None;
         for (index, change) in self.changes.iter().enumerate() {
-            let key = format!("link.changes.{index}.at");
-            within(&key, change.at, MAX_TIME)?;
+            let key = format_args!("link.changes.{index}.at");
+            within(key, change.at, MAX_TIME)?;
             if let Some(before) = before {
-                check(change.at > before, &key, duration::format(change.at), || {
+                check(change.at > before, key, Time(change.at), || {
                     format!("later than the change before it ({})", duration::format(before))
                 })?;
             }
@@ -490,12 +528,14 @@ impl LinkConfig {
         few("link.outages", self.outages.len(), "outages")?;
         let mut over = None;
         for (index, outage) in self.outages.iter().enumerate() {
-            let key = format!("link.outages.{index}");
-            within(&format!("{key}.at"), outage.at, MAX_TIME)?;
-            within(&format!("{key}.length"), outage.length, MAX_TIME)?;
-            check(!outage.length.is_zero(), &format!("{key}.length"), "0s", || "more than 0s".to_owned())?;
+            let key = format_args!("link.outages.{index}");
+            within(format_args!("{key}.at"), outage.at, MAX_TIME)?;
+            within(format_args!("{key}.length"), outage.length, MAX_TIME)?;
+            check(!outage.length.is_zero(), format_args!("{key}.length"), "0s", || {
+                "more than 0s".to_owned()
+            })?;
             if let Some(over) = over {
-                check(outage.at > over, &format!("{key}.at"), duration::format(outage.at), || {
+                check(outage.at > over, format_args!("{key}.at"), Time(outage.at), || {
                     format!("later than the end of the outage before it ({})", duration::format(over))
                 })?;
             }

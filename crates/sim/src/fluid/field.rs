@@ -135,6 +135,11 @@ impl Field {
         self.ahead.get(self.next).copied()
     }
 
+    /// What follows on that.
+    pub(super) fn behind_ahead(&self) -> Option<Ahead> {
+        self.ahead.get(self.next + 1).copied()
+    }
+
     /// The scan passes the next memory up to `to`.
     #[inline]
     pub(super) fn pass(&mut self, to: f64) {
@@ -150,14 +155,6 @@ impl Field {
             self.round_is_over = true;
             self.cursor = self.begun;
         }
-    }
-
-    /// Begins the next scan at page 0.
-    pub(super) fn rewind(&mut self) {
-        self.settle();
-        self.cursor = 0.0;
-        self.begun = 0.0;
-        self.look_ahead();
     }
 
     /// How often the log was fetched, its start counted.
@@ -251,10 +248,6 @@ impl Field {
         }
         self.begun = self.cursor;
         self.round_is_over = false;
-    }
-
-    fn settle(&mut self) {
-        self.settle_after(self.harvests().saturating_sub(1));
     }
 
     /// Lays `new` over the spans that are there.
@@ -382,3 +375,6 @@ impl Field {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,65 +2,96 @@
 
 use std::time::Duration;
 
-use whimbrel_core::report::{Ledger, PostCopyReport};
+use whimbrel_core::report::Ledger;
 use whimbrel_core::units::{ByteCount, Pages, VcpuSeconds};
 
+use super::totals::Totals;
 use crate::guest::Lost;
-use crate::migration::Run;
 
-/// The run that most cases take, with the totals of the mean over all that end like it; `ends` with their
-/// shares, at least one.
-pub(super) fn of(mut ends: Vec<(f64, Run)>) -> Run {
-    let most = (0..ends.len()).reduce(|one, other| if ends[other].0 > ends[one].0 { other } else { one });
-    let (_, run) = &ends[most.unwrap_or(0)];
-    let outcome = run.report.outcome;
-    if ends.len() == 1 {
-        return ends.remove(0).1;
+/// Which of `ends`, given with their shares, most cases take, and the mean over all that end like it; none of
+/// none.
+pub(super) fn of(ends: &[(f64, Totals)]) -> Option<(usize, Totals)> {
+    let most = (0..ends.len()).reduce(|one, other| if ends[other].0 > ends[one].0 { other } else { one })?;
+    let mut mean = ends[most].1;
+    if ends.len() > 1 {
+        let alike = |end: &&(f64, Totals)| end.1.outcome == mean.outcome;
+        let alike: Vec<(f64, Totals)> = ends.iter().filter(alike).copied().collect();
+        mean = Mean::of(&alike).totals(mean);
     }
-    let mut run = run.clone();
-    ends.retain(|(_, end)| end.report.outcome == outcome);
-    let all: f64 = ends.iter().map(|(share, _)| share).sum();
-    let mean = |of: &dyn Fn(&Run) -> f64| ends.iter().map(|(share, run)| share * of(run)).sum::<f64>() / all;
-    let time = |of: &dyn Fn(&Run) -> Duration| {
-        Duration::from_nanos((mean(&|run| of(run).as_nanos() as f64) + 0.5) as u64)
-    };
-    let whole = |of: &dyn Fn(&Run) -> u64| (mean(&|run| of(run) as f64) + 0.5) as u64;
-    let lost = |of: &dyn Fn(&Lost) -> VcpuSeconds| {
-        VcpuSeconds::new(mean(&|run| of(&run.disruption).as_f64())).unwrap_or(VcpuSeconds::ZERO)
-    };
-    let part = |of: &dyn Fn(&Ledger) -> Duration| time(&|run| of(&run.report.downtime));
-    run.report.total = time(&|run| run.report.total);
-    run.report.downtime = Ledger {
-        pause: part(&|ledger| ledger.pause),
-        held: part(&|ledger| ledger.held),
-        harvest: part(&|ledger| ledger.harvest),
-        last_pages: part(&|ledger| ledger.last_pages),
-        save: part(&|ledger| ledger.save),
-        transfer: part(&|ledger| ledger.transfer),
-        restore: part(&|ledger| ledger.restore),
-        commit: part(&|ledger| ledger.commit),
-        resume: part(&|ledger| ledger.resume),
-        first_pages: part(&|ledger| ledger.first_pages),
-    };
-    run.report.paused_in_vain = time(&|run| run.report.paused_in_vain);
-    run.report.sent = ByteCount(whole(&|run| run.report.sent.0));
-    run.report.sent_pages = Pages(whole(&|run| run.report.sent_pages.0));
-    run.disruption = Lost {
-        throttle: lost(&|lost| lost.throttle),
-        pause: lost(&|lost| lost.pause),
-        post_copy: lost(&|lost| lost.post_copy),
-        tracking_faults: lost(&|lost| lost.tracking_faults),
-    };
-    run.unchanged_pages = Pages(whole(&|run| run.unchanged_pages.0));
-    run.encoding.source_cpu_s = mean(&|run| run.encoding.source_cpu_s);
-    run.silence = run.silence.map(|_| time(&|run| run.silence.unwrap_or_default()));
-    run.unreachable = run.unreachable.map(|_| time(&|run| run.unreachable.unwrap_or_default()));
-    if let Some(PostCopyReport { length, missing, .. }) = &mut run.report.post_copy {
-        let of = |run: &Run| run.report.post_copy.map(|post_copy| post_copy.length).unwrap_or_default();
-        *length = time(&of);
-        *missing = Pages(whole(&|run| run.report.post_copy.map_or(0, |post_copy| post_copy.missing.0)));
+    Some((most, mean))
+}
+
+/// Ends that are alike, with the sum of their shares.
+struct Mean<'a> {
+    ends: &'a [(f64, Totals)],
+    all: f64,
+}
+
+impl<'a> Mean<'a> {
+    fn of(ends: &'a [(f64, Totals)]) -> Self {
+        Self { ends, all: ends.iter().map(|(share, _)| share).sum() }
     }
-    let near = ends.iter().filter_map(|(_, run)| run.near_threshold);
-    run.near_threshold = near.min_by(|one, other| one.deviations.total_cmp(&other.deviations));
-    run
+
+    fn number(&self, of: impl Fn(&Totals) -> f64) -> f64 {
+        self.ends.iter().map(|(share, end)| share * of(end)).sum::<f64>() / self.all
+    }
+
+    fn whole(&self, of: impl Fn(&Totals) -> u64) -> u64 {
+        (self.number(|end| of(end) as f64) + 0.5) as u64
+    }
+
+    fn time(&self, of: impl Fn(&Totals) -> Duration) -> Duration {
+        Duration::from_nanos(self.whole(|end| of(end).as_nanos() as u64))
+    }
+
+    fn part(&self, of: impl Fn(&Ledger) -> Duration) -> Duration {
+        self.time(|end| of(&end.downtime))
+    }
+
+    fn lost(&self, of: impl Fn(&Lost) -> VcpuSeconds) -> VcpuSeconds {
+        VcpuSeconds::new(self.number(|end| of(&end.disruption).as_f64())).unwrap_or(VcpuSeconds::ZERO)
+    }
+
+    /// What has no mean is that of `like`.
+    fn totals(&self, like: Totals) -> Totals {
+        let near = self.ends.iter().filter_map(|(_, end)| end.near_threshold);
+        Totals {
+            total: self.time(|end| end.total),
+            downtime: self.ledger(),
+            paused_in_vain: self.time(|end| end.paused_in_vain),
+            sent: ByteCount(self.whole(|end| end.sent.0)),
+            sent_pages: Pages(self.whole(|end| end.sent_pages.0)),
+            disruption: Lost {
+                throttle: self.lost(|lost| lost.throttle),
+                pause: self.lost(|lost| lost.pause),
+                post_copy: self.lost(|lost| lost.post_copy),
+                tracking_faults: self.lost(|lost| lost.tracking_faults),
+            },
+            unchanged_pages: Pages(self.whole(|end| end.unchanged_pages.0)),
+            source_cpu_s: self.number(|end| end.source_cpu_s),
+            silence: like.silence.map(|_| self.time(|end| end.silence.unwrap_or_default())),
+            unreachable: like.unreachable.map(|_| self.time(|end| end.unreachable.unwrap_or_default())),
+            post_copy: like.post_copy.map(|_| {
+                let length = self.time(|end| end.post_copy.unwrap_or_default().0);
+                (length, Pages(self.whole(|end| end.post_copy.unwrap_or_default().1.0)))
+            }),
+            near_threshold: near.min_by(|one, other| one.deviations.total_cmp(&other.deviations)),
+            ..like
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger {
+            pause: self.part(|ledger| ledger.pause),
+            held: self.part(|ledger| ledger.held),
+            harvest: self.part(|ledger| ledger.harvest),
+            last_pages: self.part(|ledger| ledger.last_pages),
+            save: self.part(|ledger| ledger.save),
+            transfer: self.part(|ledger| ledger.transfer),
+            restore: self.part(|ledger| ledger.restore),
+            commit: self.part(|ledger| ledger.commit),
+            resume: self.part(|ledger| ledger.resume),
+            first_pages: self.part(|ledger| ledger.first_pages),
+        }
+    }
 }

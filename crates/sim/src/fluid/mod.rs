@@ -10,34 +10,69 @@ mod mean;
 mod near;
 mod queue;
 mod sending;
+mod totals;
 mod world;
 
-use whimbrel_core::journal::Journal;
-use whimbrel_core::report::Outcome;
-use whimbrel_core::units::Pages;
-
-use self::field::Field;
 pub use self::near::NearThreshold;
-use self::world::{Split, World};
-use crate::codec::Encoding;
+pub use self::totals::Totals;
+use self::world::{Spare, World};
 use crate::config::ConfigError;
 use crate::migration::{Run, Setup, SimError};
 
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut open = vec![(1.0, World::new(setup, Field::default())?)];
+    let mut open = vec![(1.0, World::new(setup, Spare::default(), true)?)];
     let mut ends = Vec::new();
+    let mut totals = Vec::new();
     while let Some((share, mut world)) = open.pop() {
-        match world.run()? {
-            None => ends.push((share, into_run(world, setup))),
-            Some(Split { from, ways: [(one, this), (other, that)] }) => {
-                open.push((share * one, from.clone().taking(this)));
-                open.push((share * other, from.taking(that)));
-            }
+        if let Some(split) = world.run()? {
+            open.extend(split.ways(share));
+        } else {
+            totals.push((share, world.totals()));
+            ends.push(world);
         }
     }
-    Ok(mean::of(ends))
+    let (most, mean) = mean::of(&totals).unwrap_or((0, ends[0].totals()));
+    Ok(ends.swap_remove(most).into_run(&mean))
+}
+
+/// Simulates migrations one after the other and says what they came to in numbers. What one needs is kept
+/// for the next, nothing that would change its result: for setups by the million.
+#[derive(Debug, Default)]
+pub struct Simulator {
+    spare: Spare,
+    ends: Vec<(f64, Totals)>,
+}
+
+impl Simulator {
+    /// The totals of a migration; the fidelity that `setup` names does not matter, and nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError`] if it can't be simulated so.
+    pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
+        check(setup)?;
+        let mut world = World::new(setup, std::mem::take(&mut self.spare), false)?;
+        self.ends.clear();
+        let split = world.run()?;
+        if split.is_none() {
+            let totals = world.totals();
+            self.spare = world.into_spare();
+            return Ok(totals);
+        }
+        let mut open: Vec<(f64, World<'_>)> = split.into_iter().flat_map(|split| split.ways(1.0)).collect();
+        self.spare = world.into_spare();
+        while let Some((share, mut world)) = open.pop() {
+            match world.run()? {
+                Some(split) => open.extend(split.ways(share)),
+                None => self.ends.push((share, world.totals())),
+            }
+        }
+        mean::of(&self.ends)
+            .map(|(_, mean)| mean)
+            .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
+    }
 }
 
 /// Refuses what the fluid model does not cover.
@@ -60,41 +95,4 @@ fn check(setup: &Setup) -> Result<(), SimError> {
         trial.set_parameter(&change.parameter, &change.value)?;
     }
     Ok(())
-}
-
-fn into_run(mut world: World<'_>, setup: &Setup) -> Run {
-    let now = world.now;
-    world.guest.advance(now);
-    let disruption = world.guest.lost();
-    let silence = world.runs_there.zip(world.paused_at).map(|(there, here)| there.since(here));
-    let mut report = world.source.report(now);
-    let commit_as_told = silence.map(|_| report.downtime.commit);
-    if let (Outcome::Completed, Some(silence)) = (report.outcome, silence) {
-        let others = report.downtime.total().saturating_sub(report.downtime.commit);
-        report.downtime.commit = silence.saturating_sub(others);
-    }
-    let seen = report.downtime.total();
-    let announced = silence.map(|silence| silence + setup.host.announce);
-    let costs = world.sending.costs();
-    let [pages, zero] = world.pages;
-    let source_cpu_s = ((pages - zero) * costs.page + zero * costs.zero) * 1e-9;
-    Run {
-        report,
-        disruption,
-        unchanged_pages: Pages((world.unchanged + 0.5) as u64),
-        encoding: Encoding { source_cpu_s, ..Encoding::default() },
-        handed_over: world.handed_over,
-        silence,
-        commit_as_told,
-        unreachable: announced.map(|announced| announced.max(seen)),
-        near_threshold: world.near_threshold(),
-        clean: world.is_clean(),
-        guest_at: world.guest_at(),
-        copy_exact: None,
-        journal: journal(world),
-    }
-}
-
-fn journal(world: World<'_>) -> Journal {
-    world.source.into_journal()
 }

@@ -2,46 +2,84 @@
 
 use whimbrel_core::units::Timestamp;
 
-/// Events to come; there are never many, so they are looked through.
+/// Events to come; there are never many, so they are looked through. What one side answers at once is most
+/// often what happens next, and has a place of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Queue<E> {
+    soon: Option<(Timestamp, u64, E)>,
     events: Vec<(Timestamp, u64, E)>,
+    /// The earliest of `events`.
+    first: Timestamp,
     made: u64,
 }
 
-impl<E> Queue<E> {
-    pub(super) const fn new() -> Self {
-        Self { events: Vec::new(), made: 0 }
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self { soon: None, events: Vec::new(), first: Timestamp::MAX, made: 0 }
     }
+}
 
+impl<E> Queue<E> {
     pub(super) fn clear(&mut self) {
+        self.soon = None;
         self.events.clear();
+        self.first = Timestamp::MAX;
         self.made = 0;
     }
 
     /// `event` happens at `at`.
     #[inline]
     pub(super) fn push(&mut self, at: Timestamp, event: E) {
-        self.events.push((at, self.made, event));
+        let entry = (at, self.made, event);
         self.made += 1;
+        if self.soon.is_none() {
+            self.soon = Some(entry);
+        } else {
+            self.first = self.first.min(at);
+            self.events.push(entry);
+        }
     }
 
     /// When the next event happens of those that `counts`.
     pub(super) fn first(&self, counts: impl Fn(&E) -> bool) -> Option<Timestamp> {
-        self.events.iter().filter(|(.., event)| counts(event)).map(|event| event.0).min()
+        let all = self.events.iter().chain(&self.soon);
+        all.filter(|(.., event)| counts(event)).map(|event| event.0).min()
     }
 
     /// The next event and its time.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(Timestamp, E)> {
-        let mut first = 0;
-        let &(mut at, mut number, _) = self.events.first()?;
-        for (index, &(other, made, _)) in self.events.iter().enumerate().skip(1) {
-            if (other, made) < (at, number) {
-                (first, at, number) = (index, other, made);
-            }
+        match &self.soon {
+            Some((at, ..)) if *at < self.first => self.soon.take().map(|(at, _, event)| (at, event)),
+            _ => self.pop_any(),
         }
+    }
+
+    fn pop_any(&mut self) -> Option<(Timestamp, E)> {
+        self.events.extend(self.soon.take());
+        let key = |entry: &(Timestamp, u64, E)| (entry.0, entry.1);
+        let first = (0..self.events.len()).min_by_key(|&index| key(&self.events[index]))?;
         let (at, _, event) = self.events.swap_remove(first);
+        self.first = self.events.iter().map(|entry| entry.0).min().unwrap_or(Timestamp::MAX);
         Some((at, event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_the_order_of_time_and_then_of_their_making() {
+        let mut queue = Queue::default();
+        let mut order = String::new();
+        for (at, name) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b'), (7, 'e')] {
+            queue.push(Timestamp::from_nanos(at), name);
+        }
+        order.extend(queue.pop().map(|(_, name)| name));
+        queue.push(Timestamp::from_nanos(5), 'x');
+        queue.push(Timestamp::from_nanos(6), 'y');
+        order.extend(std::iter::from_fn(|| queue.pop()).map(|(_, name)| name));
+        assert_eq!(order, "abcdxye");
     }
 }

@@ -87,6 +87,8 @@ pub(super) struct Sent {
     pub(super) all: bool,
     /// How many pages more or fewer would have taken another number of the limiter's windows, if it binds.
     pub(super) of_a_window: Option<f64>,
+    /// Where that tick falls some runs find other memory, which takes another time to send.
+    pub(super) uneven: bool,
     /// It ended with a tick at which the policy's answer may have changed because of what is pending.
     pub(super) crossing: Option<Crossing>,
 }
@@ -196,8 +198,12 @@ impl Sending {
             return self.window;
         }
         match link.rest() {
-            // Asleep most of the time: it wakes after a whole number of rests.
-            Some(rest) => (slice / rest - 1e-6).ceil().max(1.0) * rest,
+            // Asleep most of the time: it looks when it wakes next, unless it is copying then.
+            Some((rest, copying)) => {
+                let cycle = rest + copying;
+                let whole = (slice / cycle).floor();
+                if slice - whole * cycle <= copying { slice } else { (whole + 1.0) * cycle }
+            }
             None => slice,
         }
     }
@@ -292,7 +298,7 @@ impl Sending {
         (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
     }
 
-    fn scan(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
+    fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
         let [wake, full] = link.levels();
         // A batch was copied when the sender looks at the clock.
         let at_tick = (wake + self.batch * self.costs.page_bytes).min(full);
@@ -321,6 +327,7 @@ impl Sending {
                 // A tick finds the queue where writers wake, whatever it was before.
                 self.slept = false;
                 if sent.pages >= most - 1e-9 {
+                    sent.uneven |= self.is_uneven(&bound, crossing, here - pages, field);
                     sent.crossing = crossing;
                 } else if bound.at < f64::INFINITY {
                     sent.at = sent.at.max(bound.at);
@@ -328,9 +335,44 @@ impl Sending {
                 field.pass(ahead.from + pages / ahead.density);
                 return;
             }
+            self.cross_late(&mut bound, sent, &ahead, field, link);
             field.pass(ahead.to);
         }
         sent.all = true;
+    }
+
+    /// Where the threshold was passed in memory that is over before its tick, and what follows takes another
+    /// time to send, that tick comes half a tick after the passing all the same, and finds what it finds.
+    fn cross_late(&self, bound: &mut Bound, sent: &mut Sent, ahead: &Ahead, field: &Field, link: &Link) {
+        let Some(aim) = bound.aim else { return };
+        let below = aim.threshold - (aim.pending - sent.pages);
+        let alike = field.behind_ahead().is_some_and(|next| self.are_alike(ahead, &next));
+        if below <= 0.0 || alike {
+            return;
+        }
+        let (bytes, busy) = self.of_a_page(ahead);
+        let since = below.min(ahead.pages()) * busy.max(bytes / link.rate());
+        *bound = Bound { at: bound.at.min(sent.at - since + aim.tick / 2.0).max(sent.at), aim: None };
+        sent.uneven = true;
+    }
+
+    /// Whether pages of two kinds of memory take about as long.
+    fn are_alike(&self, one: &Ahead, other: &Ahead) -> bool {
+        (self.of_a_page(one).0 / self.of_a_page(other).0 - 1.0).abs() < 0.1
+    }
+
+    /// Whether the tick at `crossing`, with so many pages still to come of the memory in which it falls, may
+    /// as well fall behind that memory, and finds something else there.
+    fn is_uneven(&self, bound: &Bound, crossing: Option<Crossing>, left_here: f64, field: &Field) -> bool {
+        let (Some(aim), Some(Crossing { pending: [low, high], .. })) = (bound.aim, crossing) else {
+            return false;
+        };
+        let behind = f64::midpoint(low, high) - left_here;
+        let same = match (field.ahead(), field.behind_ahead()) {
+            (Some(here), Some(next)) => self.are_alike(&here, &next),
+            _ => false,
+        };
+        low < behind && aim.threshold > behind && !same
     }
 
     /// How much the queue holds, at most, when the sender goes on at `now`. Full is full; but where it stands

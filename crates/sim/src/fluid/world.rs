@@ -14,16 +14,19 @@ use whimbrel_core::machine::{
     SourceAction, SourceEvent, SourcePhase, Transmit,
 };
 use whimbrel_core::policy::BandwidthWindow;
+use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::{Bandwidth, Timestamp};
+use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
 
 use super::field::Field;
-use super::near::{NearThreshold, Watch};
+use super::near::Watch;
 use super::queue::Queue;
 use super::sending::{Crossing, Goal, Sending, Sent, Ticks};
+use super::totals::Totals;
+use crate::codec::Encoding;
 use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
-use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Setup, SimError};
+use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
@@ -37,9 +40,9 @@ const MOST_SPLITS: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Split<'a> {
     /// The world before that tick.
-    pub(super) from: Box<World<'a>>,
+    from: Box<World<'a>>,
     /// How many of the cases go which way.
-    pub(super) ways: [(f64, Ticks); 2],
+    ways: [(f64, Ticks); 2],
 }
 
 #[derive(Clone, Debug)]
@@ -54,30 +57,51 @@ enum Event {
     TimeLimit,
 }
 
+impl<'a> Split<'a> {
+    /// The worlds that follow, with their shares of a case that has the share `share`.
+    pub(super) fn ways(self, share: f64) -> [(f64, World<'a>); 2] {
+        let [(one, this), (other, that)] = self.ways;
+        [(share * one, self.from.clone().taking(this)), (share * other, self.from.taking(that))]
+    }
+}
+
+/// What a world is built in, empty.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    field: Field,
+    queue: Queue<Event>,
+}
+
 /// A migration in progress.
 #[derive(Clone, Debug)]
 pub(super) struct World<'a> {
     setup: &'a Setup,
     queue: Queue<Event>,
-    pub(super) source: Source<Expected>,
+    source: Source<Expected>,
     destination: Destination,
-    pub(super) guest: Guest,
+    guest: Guest,
     link: Link,
-    pub(super) sending: Sending,
+    sending: Sending,
     field: Field,
-    memory_gib: f64,
+    /// How long starting to track takes, and a harvest.
+    tracking_takes: Duration,
+    harvest_takes: Duration,
     connected: bool,
     tracking: bool,
     throttled: bool,
-    pub(super) paused_at: Option<Timestamp>,
-    pub(super) handed_over: Option<Timestamp>,
+    paused_at: Option<Timestamp>,
+    handed_over: Option<Timestamp>,
     runs_here: bool,
-    pub(super) runs_there: Option<Timestamp>,
-    pub(super) unchanged: f64,
+    runs_there: Option<Timestamp>,
+    unchanged: f64,
     /// Pages sent, and zero pages among them.
-    pub(super) pages: [f64; 2],
+    pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
+    /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
+    luck_of_the_tick: Option<f64>,
+    /// The same of what is left when the round ends.
+    luck_of_the_round: f64,
     /// The last bandwidth that was another than the one before, and when it was seen.
     asked_with: (Option<Bandwidth>, Nanos),
     ticks: Ticks,
@@ -88,24 +112,27 @@ pub(super) struct World<'a> {
     /// Sending that was asked for and is still to be done, in a checkpoint.
     again: Option<Transmit>,
     /// How often it was split already.
-    pub(super) splits: u32,
+    splits: u32,
     /// The last harvest.
     harvested_at: Timestamp,
     /// And the one before it.
     harvested_before: Option<Timestamp>,
     watch: Watch,
-    pub(super) now: Timestamp,
+    now: Timestamp,
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(setup: &'a Setup, mut field: Field) -> Result<Self, SimError> {
+    /// At the start. `told` if rounds and reasons are wanted, not only totals.
+    pub(super) fn new(setup: &'a Setup, spare: Spare, told: bool) -> Result<Self, SimError> {
+        let Spare { mut field, mut queue } = spare;
+        queue.clear();
         let guest = Guest::expected(&setup.guest)?;
         let layout = guest.layout().clone();
         let page_size = layout.page_size();
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
         field.begin(&guest, &setup.guest, setup.zero_runs.as_deref())?;
         let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
-        if !setup.journal {
+        if !(told && setup.journal) {
             controller = controller.without_journal();
         }
         if setup.every_tick {
@@ -120,16 +147,18 @@ impl<'a> World<'a> {
         let costs = Costs::new(&setup.host, &setup.link, page_size.bytes().0);
         // Halfway in the first of the sawtooth's phases, which is chance.
         let link = Link::new(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
+        let source = Source::expecting(configuration, controller).with_patience(Duration::MAX);
         let mut world = Self {
             setup,
-            queue: Queue::new(),
-            source: Source::expecting(configuration, controller).with_patience(Duration::MAX),
+            queue,
+            source: if told { source } else { source.counting_rounds() },
             destination: Destination::new(),
             guest,
             link,
             sending: Sending::new(&setup.host, costs),
             field,
-            memory_gib,
+            tracking_takes: setup.host.start_tracking_cost.mul_f64(memory_gib),
+            harvest_takes: setup.host.harvest_cost.mul_f64(memory_gib),
             connected: true,
             tracking: false,
             throttled: false,
@@ -140,6 +169,8 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
+            luck_of_the_tick: None,
+            luck_of_the_round: 0.0,
             asked_with: (None, f64::NEG_INFINITY),
             ticks: Ticks::Anywhere,
             crossing: None,
@@ -169,7 +200,7 @@ impl<'a> World<'a> {
     }
 
     /// Runs to the end, or to where it splits.
-    pub(super) fn run(&mut self) -> Result<Option<Split<'a>>, SimError> {
+    pub(super) fn run(&mut self) -> Result<Option<Box<Split<'a>>>, SimError> {
         while let Some((at, event)) = self.queue.pop() {
             if self.is_over() {
                 break;
@@ -209,10 +240,14 @@ impl<'a> World<'a> {
         let now = self.now;
         match event {
             Event::Source(event) => {
-                let harvested = matches!(event, SourceEvent::Harvested(_));
+                let variance = match event {
+                    SourceEvent::Harvested(_) => Some(self.variance),
+                    SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
+                    _ => None,
+                };
                 self.source.handle(now, event)?;
-                if harvested {
-                    self.look_at_the_verdict();
+                if let Some(variance) = variance {
+                    self.look_at_the_verdict(variance);
                 }
             }
             Event::Destination(event) => self.destination.handle(now, event)?,
@@ -236,20 +271,16 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Whether the decision on what a harvest found hung on chance.
-    fn look_at_the_verdict(&mut self) {
+    /// Whether the decision on what is pending, a number with this variance, hung on chance.
+    fn look_at_the_verdict(&mut self, variance: f64) {
         let controller = self.source.controller();
         if let Some(verdict) = controller.verdict() {
-            self.watch.look(controller.progress(), verdict, self.variance);
+            self.watch.look(controller.progress(), verdict, variance);
         }
     }
 
-    /// The closest decision, if it was near.
-    pub(super) fn near_threshold(&self) -> Option<NearThreshold> {
-        self.watch.near()
-    }
-
     /// A change of the policy, if it is still asked.
+    #[cold]
     fn change(&mut self, index: usize) -> Result<(), MachineError> {
         let Some(PolicyChange { parameter, value, .. }) = self.setup.changes.get(index).cloned() else {
             return Ok(());
@@ -259,13 +290,25 @@ impl<'a> World<'a> {
         if asked { self.source.handle(self.now, event) } else { Ok(()) }
     }
 
-    fn act_at_source(&mut self, action: SourceAction) -> Option<Split<'a>> {
+    #[inline]
+    fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split<'a>>> {
+        match action {
+            SourceAction::Send(message) => self.send_forward(message),
+            SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Harvest => return self.harvest(),
+            action => self.act_rarely(action),
+        }
+        None
+    }
+
+    /// What is not done in every round.
+    #[inline(never)]
+    fn act_rarely(&mut self, action: SourceAction) {
         let host = &self.setup.host;
         let now = self.now;
         match action {
-            SourceAction::Send(message) => self.send_forward(message),
             SourceAction::StartTracking => {
-                let ready = now.saturating_add(host.start_tracking_cost.mul_f64(self.memory_gib));
+                let ready = now.saturating_add(self.tracking_takes);
                 self.guest.start_tracking(ready, host.tracking_fault);
                 self.guest.count_writes(ready, self.field.counts_mut());
                 self.harvested_at = ready;
@@ -278,8 +321,6 @@ impl<'a> World<'a> {
                 self.tracking = false;
                 self.later(now, SourceEvent::TrackingStopped);
             }
-            SourceAction::Transmit(transmit) => self.transmit(transmit),
-            SourceAction::Harvest => return self.harvest(),
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
                 self.throttled = !throttle.is_off();
@@ -306,9 +347,9 @@ impl<'a> World<'a> {
             SourceAction::Wake(at) if at < Timestamp::MAX => self.later(at, SourceEvent::Wake),
             _ => {}
         }
-        None
     }
 
+    #[inline(never)]
     fn act_at_destination(&mut self, action: DestinationAction) {
         let host = &self.setup.host;
         let now = self.now;
@@ -353,6 +394,16 @@ impl<'a> World<'a> {
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
+        if sent.uneven {
+            self.watch.look_at_windows(self.source.controller().progress(), 0.0, self.variance);
+        }
+        // Before the bandwidth is settled ticks are taken one by one, where exact ones lie anywhere between.
+        // So it is where time and not what is pending ended the slice.
+        let single = matches!(goal, Goal::Slice(_)) && !sent.all;
+        let ticks = ((sent.at - now) / (1.2 * SLICE)).max(1.0);
+        let luck = (sent.pages / ticks).powi(2) / 12.0;
+        self.luck_of_the_tick = single.then_some(luck);
+        self.luck_of_the_round = if sent.all || sent.crossing.is_some() { 0.0 } else { luck };
         if let Some(distance) = sent.of_a_window {
             self.watch.look_at_windows(self.source.controller().progress(), distance, self.variance);
         }
@@ -405,6 +456,10 @@ impl<'a> World<'a> {
         self.queue.first(from_outside).map_or(f64::INFINITY, nanos)
     }
 
+    fn pages_in_a_slice(&self) -> f64 {
+        SLICE * self.link.rate() / self.sending.costs().page_bytes
+    }
+
     /// This world with the action still to be carried out.
     fn before(&self, transmit: Transmit) -> Self {
         let mut before = self.clone();
@@ -424,11 +479,11 @@ impl<'a> World<'a> {
         let length = self.harvested_before.map(|before| nanos(self.harvested_at) - nanos(before));
         let dirty = self.field.would_be_dirty(since, length, &self.guest);
         // Many of those may be among what is left.
-        dirty < 6.0 * SLICE * self.link.rate() / page
+        dirty < 4.0 * self.pages_in_a_slice()
     }
 
     /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
-    fn split(&mut self, dirty: f64, length: f64) -> Option<Split<'a>> {
+    fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
         // A tick later fewer pages are left and more are dirty.
@@ -443,7 +498,7 @@ impl<'a> World<'a> {
         if share > LEAST && share < 1.0 - LEAST {
             let below = (share, Ticks::Finds([low, enough]));
             let above = (1.0 - share, Ticks::Finds([enough, high]));
-            return Some(Split { from: checkpoint, ways: [below, above] });
+            return Some(Box::new(Split { from: checkpoint, ways: [below, above] }));
         }
         None
     }
@@ -458,18 +513,18 @@ impl<'a> World<'a> {
         self
     }
 
-    fn harvest(&mut self) -> Option<Split<'a>> {
+    fn harvest(&mut self) -> Option<Box<Split<'a>>> {
         let host = &self.setup.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
         // A guest that was paused early meets the gate when it is handed over.
         let held = self.source.controller().progress().paused && self.source.is_handing_over();
         let begun = if held { begun.saturating_add(host.switchover_gate) } else { begun };
-        let done = begun.saturating_add(host.harvest_cost.mul_f64(self.memory_gib));
+        let done = begun.saturating_add(self.harvest_takes);
         self.sending.begin_round();
         self.guest.fetch(done, self.field.counts_mut());
         let found = self.field.harvest();
         self.unchanged += self.guest.found(found.dirty);
-        self.variance = found.variance;
+        self.variance = found.variance + std::mem::take(&mut self.luck_of_the_round);
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         let left = backlog.expected().pages();
@@ -495,8 +550,11 @@ impl<'a> World<'a> {
         if state {
             self.handed_over = Some(timestamp(accepted));
         }
-        let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
-        if self.connected {
+        // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
+        let waited_for = !matches!(message, Message::RoundEnd { .. })
+            || matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving);
+        if self.connected && waited_for {
+            let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
             self.queue.push(arrival, Event::ArrivesThere(message));
         }
     }
@@ -513,13 +571,74 @@ impl<'a> World<'a> {
         self.queue.push(at, Event::Destination(event));
     }
 
-    /// Whether tracking or a throttle was left at the source.
-    pub(super) fn is_clean(&self) -> bool {
-        !self.tracking && !self.throttled
+    /// What can be used again.
+    pub(super) fn into_spare(self) -> Spare {
+        Spare { field: self.field, queue: self.queue }
+    }
+
+    /// What it came to.
+    pub(super) fn totals(&mut self) -> Totals {
+        self.guest.advance(self.now);
+        let silence = self.runs_there.zip(self.paused_at).map(|(there, here)| there.since(here));
+        let mut report = self.source.totals(self.now);
+        if let (Outcome::Completed, Some(silence)) = (report.outcome, silence) {
+            // As in an exact run: both clocks are known here.
+            let others = report.downtime.total().saturating_sub(report.downtime.commit);
+            report.downtime.commit = silence.saturating_sub(others);
+        }
+        let seen = report.downtime.total();
+        let costs = self.sending.costs();
+        let [pages, zero] = self.pages;
+        Totals {
+            outcome: report.outcome,
+            converged: report.converged,
+            total: report.total,
+            downtime: report.downtime,
+            paused_in_vain: report.paused_in_vain,
+            sent: report.sent,
+            sent_pages: report.sent_pages,
+            rounds: self.source.round_count(),
+            disruption: self.guest.lost(),
+            unchanged_pages: Pages((self.unchanged + 0.5) as u64),
+            source_cpu_s: ((pages - zero) * costs.page + zero * costs.zero) * 1e-9,
+            silence,
+            unreachable: silence.map(|silence| (silence + self.setup.host.announce).max(seen)),
+            post_copy: report.post_copy.map(|post_copy| (post_copy.length, post_copy.missing)),
+            near_threshold: self.watch.near(),
+        }
+    }
+
+    /// The run with these totals.
+    pub(super) fn into_run(self, totals: &Totals) -> Run {
+        let mut report = self.source.report(self.now);
+        let commit_as_told = totals.silence.map(|_| report.downtime.commit);
+        report.total = totals.total;
+        report.downtime = totals.downtime;
+        report.paused_in_vain = totals.paused_in_vain;
+        report.sent = totals.sent;
+        report.sent_pages = totals.sent_pages;
+        if let (Some(post_copy), Some((length, missing))) = (&mut report.post_copy, totals.post_copy) {
+            (post_copy.length, post_copy.missing) = (length, missing);
+        }
+        Run {
+            report,
+            disruption: totals.disruption,
+            unchanged_pages: totals.unchanged_pages,
+            encoding: Encoding { source_cpu_s: totals.source_cpu_s, ..Encoding::default() },
+            handed_over: self.handed_over,
+            silence: totals.silence,
+            commit_as_told,
+            unreachable: totals.unreachable,
+            near_threshold: totals.near_threshold,
+            clean: !self.tracking && !self.throttled,
+            guest_at: self.guest_at(),
+            copy_exact: None,
+            journal: self.source.into_journal(),
+        }
     }
 
     /// Where the guest runs.
-    pub(super) fn guest_at(&self) -> GuestAt {
+    fn guest_at(&self) -> GuestAt {
         match (self.runs_here, self.runs_there.is_some()) {
             (true, false) => GuestAt::Source,
             (false, true) => GuestAt::Destination,

@@ -154,7 +154,7 @@ fn bands((index, writer): (u32, &Writer)) -> Vec<(u32, Range<u64>, Form)> {
             let (start, end) = zipf.extent();
             vec![(index, start..end, Form::Mixed)]
         }
-        Shape::Replay(_) => Vec::new(),
+        Shape::Replay(_) | Shape::Measured(_) => Vec::new(),
     }
 }
 

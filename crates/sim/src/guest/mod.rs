@@ -35,9 +35,11 @@
 //! `guest.writer.N.pages` (where hot words lie), `guest.writer.N.writes` (what is dirtied) and
 //! `guest.unchanged`, each derived from the run's seed by [`stream`].
 
+mod activity;
 mod cycle;
 mod expected;
 mod mask;
+mod measured;
 mod pace;
 mod replay;
 mod resumed;

@@ -20,7 +20,7 @@ use super::cycle::{Cycle, Pulse};
 use super::ring::{Ring, Toll};
 use super::shape::Shape;
 use super::stretch::Stretch;
-use crate::config::WriterConfig;
+use crate::config::{Pattern, WriterConfig};
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -38,8 +38,10 @@ pub(super) struct Wish {
 
 impl Wish {
     pub(super) fn new(config: &WriterConfig) -> Self {
+        // A measured program has its own.
+        let phases = if config.pattern == Pattern::Measured { &[][..] } else { &config.phases };
         let mut at = 0_u64;
-        let phases = config.phases.iter().map(|phase| {
+        let phases = phases.iter().map(|phase| {
             at = at.saturating_add(nanos(phase.length).max(1));
             (at, phase.rate)
         });

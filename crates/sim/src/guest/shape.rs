@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::mask::{Law, Sampler, each_word};
+use super::measured::Measured;
 use super::replay::Replay;
 use super::rng::{Generator, below};
 use super::wear::Wear;
@@ -32,6 +33,8 @@ pub(super) enum Shape {
     Cycle(Range<u64>, f64),
     /// Scattered hot words.
     Zipf(Zipf),
+    /// Classes of a measured program.
+    Measured(Measured),
     /// A trace; its writes are nanoseconds of the trace's time.
     Replay(Replay),
 }
@@ -57,7 +60,7 @@ fn hot_cold(set: &Range<u64>, hot_pages: Share, hot_writes: Share) -> Vec<Band> 
 }
 
 /// The pages of `set` that writes number `from..to` go to: at most two runs.
-fn cycle_runs(set: &Range<u64>, from: f64, to: f64) -> [Range<u64>; 2] {
+pub(super) fn cycle_runs(set: &Range<u64>, from: f64, to: f64) -> [Range<u64>; 2] {
     let length = set.end - set.start;
     let (from, to) = (from as u64, to as u64);
     let count = to.saturating_sub(from);
@@ -81,6 +84,10 @@ impl Shape {
             Pattern::Uniform => Some(Self::Bands(vec![Band { pages: set.clone(), weight: 1.0 / pages }])),
             Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), below(rng, set.end - set.start) as f64)),
+            Pattern::Measured => {
+                let model = config.measured.as_deref()?;
+                Measured::new(model, set.clone(), rng).map(Self::Measured)
+            }
             Pattern::Zipf => Some(Self::Zipf(Zipf::new(set.clone(), config.exponent, rng))),
             Pattern::Trace => Replay::new(config, rng).map(Self::Replay),
         }
@@ -99,8 +106,8 @@ impl Shape {
             Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), 0.0)),
             Pattern::Zipf => Some(Self::Zipf(Zipf::expected(set.clone(), config.exponent))),
-            // Its pages are known one by one; refused before anybody asks.
-            Pattern::Trace => None,
+            // Refused before anybody asks: pages are known one by one, or phases are chance.
+            Pattern::Trace | Pattern::Measured => None,
         }
     }
 
@@ -113,6 +120,7 @@ impl Shape {
             }
             Self::Cycle(set, _) => Some((set.start, set.end)),
             Self::Zipf(zipf) => Some(zipf.extent()),
+            Self::Measured(measured) => Some(measured.extent()),
             Self::Replay(replay) => {
                 let extent = replay.extent();
                 Some((extent.start, extent.end))
@@ -129,6 +137,7 @@ impl Shape {
             Self::Cycle(set, _) if set.contains(&page) => 1.0 / (set.end - set.start) as f64,
             Self::Cycle(..) => 0.0,
             Self::Zipf(zipf) => zipf.share_of(page).unwrap_or(0.0),
+            Self::Measured(measured) => measured.weight(page),
             Self::Replay(replay) => replay.weight(page),
         }
     }
@@ -157,6 +166,7 @@ impl Shape {
                 })
                 .sum(),
             Self::Zipf(zipf) => zipf.draw(to - from, sampler, sink),
+            Self::Measured(measured) => measured.draw((from, to), sampler, sink),
             Self::Replay(replay) => replay.draw(from, to, sink),
         }
     }
@@ -175,6 +185,7 @@ impl Shape {
                 cycle_runs(set, from + start, to + start).iter().fold(0, |mask, run| mask | lanes(run, word))
             }
             Self::Zipf(zipf) => zipf.draw_word(word, to - from, sampler),
+            Self::Measured(measured) => measured.draw_word(word, (from, to), sampler),
             Self::Replay(replay) => replay.draw_word(word, from, to),
         }
     }
@@ -192,6 +203,7 @@ impl Shape {
                 Wear { mean: 0.0, count: count as f64 }
             }),
             Self::Zipf(zipf) => zipf.share_of(page).map(mean),
+            Self::Measured(measured) => measured.wear(page, writes),
             Self::Replay(replay) => replay.wear(page, writes).map(|mean| Wear { mean, count: 0.0 }),
         }
     }
@@ -207,6 +219,7 @@ impl Shape {
             Self::Zipf(zipf) => {
                 zipf.groups().iter().map(|group| group.pages * (-writes * group.weight).exp()).sum()
             }
+            Self::Measured(measured) => measured.untouched(writes),
             Self::Replay(replay) => replay.untouched(writes),
         }
     }
@@ -242,6 +255,7 @@ impl Shape {
                 .iter()
                 .map(|group| group.pages * group.weight * (-writes * group.weight).exp())
                 .sum(),
+            Self::Measured(measured) => measured.fresh(writes),
             Self::Replay(replay) => replay.fresh(writes),
         }
     }

@@ -43,7 +43,7 @@ impl Touches {
     /// For a writer of `shape` that has made `writes` writes.
     pub(super) fn new(shape: &Shape, writes: f64) -> Self {
         match shape {
-            Shape::Bands(_) => Self::All(Draws::default()),
+            Shape::Bands(_) | Shape::Measured(_) => Self::All(Draws::default()),
             Shape::Zipf(zipf) => Self::All(zipf.draws()),
             Shape::Replay(replay) => Self::Replay(replay.place(writes)),
             Shape::Cycle(set, start) => Self::Cycle((writes + start) % (set.end - set.start).max(1) as f64),
@@ -121,6 +121,7 @@ fn draw(shape: &Shape, draws: &Draws, rng: &mut Generator) -> Option<u64> {
             Some(band.pages.start + below(rng, band.pages.end - band.pages.start))
         }
         Shape::Zipf(zipf) => zipf.draw_page(draws, rng),
+        Shape::Measured(measured) => measured.draw_page(rng),
         Shape::Cycle(..) | Shape::Replay(_) => None,
     }
 }

@@ -212,7 +212,10 @@ impl Writer {
         let [last, before] = self.harvested_before;
         let (before, found) = if left_over { (before, last) } else { (last, self.harvested) };
         let [before, found, now] = [before, found, writes].map(|writes| self.shape.wear(page, writes));
-        let (size, fixed) = self.change;
+        let (size, fixed) = match &self.shape {
+            Shape::Measured(measured) => measured.change(page)?,
+            _ => self.change,
+        };
         Some(Touch { before: before?, found: found?, now: now?, size, fixed })
     }
 

@@ -349,3 +349,29 @@ fn by_page(weights: &[f64; 64], writes: f64, sampler: &mut Sampler) -> u64 {
         mask | u64::from(hit) << page
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_groups_dirty_as_many_pages_as_all_ranks_do() {
+        for (pages, exponent, bound) in [
+            (5, 1.0, 1e-9),
+            (20_000, 0.0, 1e-6),
+            (20_000, 0.5, 1e-3),
+            (20_000, 0.99, 1e-3),
+            (1000, 2.0, 6e-3),
+        ] {
+            let zipf = Zipf::expected(0..pages, exponent);
+            let total: f64 = (1..=pages).map(|rank| (rank as f64).powf(-exponent)).sum();
+            for writes in [10.0, 1e3, 1e5] {
+                let dirty = |weight: f64| -(-writes * weight).exp_m1();
+                let all: f64 = (1..=pages).map(|rank| dirty((rank as f64).powf(-exponent) / total)).sum();
+                let few: f64 = zipf.groups().iter().map(|group| group.pages * dirty(group.weight)).sum();
+                assert!((few / all - 1.0).abs() <= bound, "{pages} {exponent} {writes}: {few} {all}");
+            }
+            assert!(zipf.groups().len() < 50, "{}", zipf.groups().len());
+        }
+    }
+}

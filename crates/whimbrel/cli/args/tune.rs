@@ -20,11 +20,13 @@ Examples:
   whimbrel tune qemu-default --over database --over web --minimise downtime,total-time
   whimbrel tune kubevirt-stall --range max-downtime=300ms..900ms --fix poll-interval --choose better
   whimbrel tune kubevirt-stall --generations 100 --resume
+  whimbrel compare --policy kubevirt-stall --policy whimbrel-tune/policy.toml
 
 Searched are times, sizes, counts, shares and factors, each around its default (`whimbrel policies NAME` lists them).
 Permissions and other words are searched where --range names their values: --range allow-post-copy=off,on.")]
 pub(in crate::cli) struct TuneArgs {
-    /// The preset, such as kubevirt-stall.
+    /// The preset, such as kubevirt-stall; to start from other values than its defaults, those too
+    /// (kubevirt-stall:max-downtime=2s) or a file with a table [policy], as an earlier search writes.
     pub(in crate::cli) policy: String,
     /// What it is searched on: a scenario file, a built-in workload or a set of them; may be given many times.
     #[arg(long, value_name = "SCENARIO", default_value = "design")]

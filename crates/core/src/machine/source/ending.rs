@@ -225,7 +225,8 @@ impl<S: Stock> Source<S> {
     pub fn report(&self, now: Timestamp) -> Report {
         let (_, why, words) = self.outcome();
         let why = why.map_or_else(|| words.to_owned(), Why::to_string);
-        Report { why, rounds: self.rounds.finished(), ..self.totals(now) }
+        let rounds = if self.rounds.only_counts() { Vec::new() } else { self.rounds.finished() };
+        Report { why, rounds, ..self.totals(now) }
     }
 
     /// The same without words and rounds: cheap, for those who run many.

@@ -65,7 +65,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         (
             "[[guest.writers]]\npattern = \"randm\"",
             "a.toml:2: `guest.writers.0.pattern`: `randm` is not accepted; write `uniform`, `sequential`, `hot-cold`, \
-             `zipf`, `trace`, `idle`",
+             `zipf`, `measured`, `trace`, `idle`",
         ),
         ("[guest]\nwriters = 3", "a.toml:2: `guest.writers`: `3` is not accepted; write a list of tables"),
         ("[guest]\nwriters = [\n  3\n]", "a.toml:3: `guest.writers.0`: `3` is not accepted; write a table"),

@@ -82,6 +82,22 @@ fn bad_ranges_are_refused_by_name() {
     assert!(error.to_string().contains("cannot be `-1`"), "{error}");
 }
 
+#[test]
+fn a_search_starts_from_a_policy_as_it_stands() {
+    let given = BTreeMap::from([
+        ("soft-factor".to_owned(), "2".to_owned()),
+        ("allow-post-copy".to_owned(), "on".to_owned()),
+        ("stall-window".to_owned(), "40s".to_owned()),
+    ]);
+    let policy = presets::build("kubevirt-stall", &given).expect("a policy");
+    let space = Space::of(&*policy).expect("a space");
+    let names: Vec<&String> = space.given().keys().collect();
+    assert_eq!(names, ["allow-post-copy", "soft-factor"], "what is the default is not given");
+    let texts = space.parameters(&space.start());
+    assert_eq!((&*texts["soft-factor"], &*texts["stall-window"]), ("2", "40s"));
+    assert_eq!(space.dimensions().len(), 11);
+}
+
 proptest! {
     #[test]
     fn every_point_is_a_policy_within_the_ranges(

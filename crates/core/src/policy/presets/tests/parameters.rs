@@ -14,6 +14,8 @@ type Given = &'static [(&'static str, &'static str)];
 const QEMU: &[&str] = &["qemu-default", "qemu-auto-converge", "qemu-dirty-limit", "qemu-postcopy"];
 const OVIRT: &[&str] = &["ovirt-minimal", "ovirt-suspend", "ovirt-postcopy"];
 const KUBEVIRT: &[&str] = &["kubevirt-legacy", "kubevirt-stepped", "kubevirt-stall"];
+const OURS: &[&str] = &["whimbrel"];
+const SLOW_PAIR: (&str, &str) = ("host-bandwidth", "10Mbit/s");
 const MONITORED: &[&str] = &["kubevirt-legacy", "kubevirt-stepped"];
 /// 20 s for the guest of 1 GiB, which counts as 2.
 const SOON: (&str, &str) = ("completion-timeout-per-gib", "10s");
@@ -125,6 +127,15 @@ const ROWS: &[Row] = &[
     (&["kubevirt-stall"], "poll-interval", &["20s"], &[("soft-factor", "1"), ("max-downtime", "800ms")]),
     (&["kubevirt-stall"], "deadline-factor", &["1"], &[SOON, DISRUPT, ("stall-window", "5s")]),
     (&["kubevirt-stall"], "deadline-factor", &["9"], &[("completion-timeout-per-gib", "3s"), DISRUPT]),
+    (OURS, "downtime", &["30ms", "2s"], &[]),
+    (OURS, "deadline", &["5s", "30s"], &[]),
+    (OURS, "slowdown", &["50%", "90%"], &[("deadline", "100s")]),
+    (OURS, "post-copy", &["on"], &[("downtime", "2s")]),
+    (OURS, "host-fixed", &["250ms"], &[]),
+    (OURS, "host-harvest", &["100ms", "1s"], &[]),
+    (OURS, "host-state", &["0B", "30MiB"], &[]),
+    (OURS, "host-bandwidth", &["10Mbit/s"], &[("deadline", "1min"), ("downtime", "5s")]),
+    (OURS, "used-memory", &["1%"], &[("deadline", "1min"), ("downtime", "5s"), SLOW_PAIR]),
 ];
 
 /// What a policy did, and when.

@@ -17,9 +17,15 @@ pub(super) struct Memory {
     harvest: Timestamp,
     /// The part of a throttle that the guest really feels; none before it was slowed.
     felt: Option<f64>,
+    /// What a round takes beside its bytes: the way of its acknowledgement. The least that was seen, seconds;
+    /// none before a round after the first was.
+    latency: Option<f64>,
     /// Bytes that a page became in the last rounds after the first; none before those.
     page_bytes: Option<f64>,
 }
+
+/// A shorter time of sending is no measure of the rate, seconds (ours).
+const LONG: f64 = 0.05;
 
 /// How much of a throttle's share is felt, before it was seen: paced programs catch up part of a sleep, busy
 /// ones nothing (ours).
@@ -41,7 +47,18 @@ impl Memory {
 
     /// A round has ended. Not the first: its zero pages say nothing of those that are written.
     pub(super) fn round_ended(&mut self, progress: &Progress) {
-        self.sent(progress);
+        let bytes = ByteCount(progress.sent.0.saturating_sub(self.mark.0.0));
+        let time = progress.now.since(self.mark.1).as_secs_f64();
+        if let Some(rate) = self.rate.bandwidth().filter(|_| progress.round > 0) {
+            // The link's own rate is seen in long rounds; what is more in a short one is the way there and back.
+            let more = (time - bytes.as_f64() / rate.as_f64()).max(0.0);
+            self.latency = Some(self.latency.map_or(more, |least| least.min(more)));
+        }
+        let carried = time - self.latency.unwrap_or(0.0);
+        if carried >= LONG || self.rate.bandwidth().is_none() {
+            self.rate.observe(bytes, Duration::try_from_secs_f64(carried).unwrap_or_default());
+        }
+        self.mark = (progress.sent, progress.now);
         if progress.round == 0 || progress.round_sent_pages.0 < 64 {
             return;
         }
@@ -103,13 +120,8 @@ impl Memory {
         } else {
             progress.fixed_costs
         };
-        Some(Forecast {
-            curve: &self.curve,
-            bandwidth,
-            page_bytes,
-            harvest,
-            host,
-            speed: self.speed(share.as_f64()),
-        })
+        let latency = Duration::try_from_secs_f64(self.latency.unwrap_or(0.0)).unwrap_or_default();
+        let (curve, speed) = (&self.curve, self.speed(share.as_f64()));
+        Some(Forecast { curve, bandwidth, page_bytes, harvest, latency, host, speed })
     }
 }

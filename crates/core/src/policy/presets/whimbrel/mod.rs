@@ -297,6 +297,10 @@ impl Policy for Whimbrel {
         }
     }
 
+    fn refuses(&self, progress: &Progress) -> Option<Reason> {
+        self.wanted.refusal(progress)
+    }
+
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         match moment {
             Moment::RoundStart => {

@@ -12,7 +12,7 @@ use crate::forecast::Forecast;
 use crate::policy::{Adjustments, Decision, Quantity, Reason, Relation, Verdict};
 use crate::progress::Progress;
 use crate::throttle::Throttle;
-use crate::units::{ByteCount, CpuShare, Timestamp};
+use crate::units::{Bandwidth, ByteCount, CpuShare, Timestamp};
 
 /// How it stands while the rest does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,6 +20,10 @@ pub(super) struct Stall {
     share: CpuShare,
     /// The greatest allowed share did not suffice.
     in_vain: bool,
+    /// Since when what vCPUs dirty is limited, and the share of the link that is left to them.
+    limited: Option<(Timestamp, f64)>,
+    /// The strictest limit did not suffice.
+    limited_in_vain: bool,
     /// Since when going on leads nowhere.
     since: Option<Timestamp>,
     /// What that has cost the guest, vCPU-seconds.
@@ -98,14 +102,27 @@ impl Choice {
 /// A way out of a stall.
 #[derive(Clone, Copy, Debug)]
 struct WayOut {
-    throttle: Option<CpuShare>,
+    means: Means,
     /// What it costs the guest, vCPU-seconds.
     cost: f64,
     time: Duration,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Means {
+    Throttle(CpuShare),
+    /// A dirty limit that leaves the vCPUs this share of the link.
+    Limit(f64),
+    PostCopy,
+}
+
 /// Steps of the throttle: parts of what is allowed.
 const STEPS: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
+/// Steps of the dirty limit: what all vCPUs together may dirty, as a share of what the link carries.
+const LIMITS: [f64; 3] = [0.7, 0.4, 0.2];
+/// How often a limit is corrected, QEMU's default; it takes a few corrections to hold.
+const PERIOD: Duration = Duration::from_secs(1);
+const SETTLES: Duration = Duration::from_secs(4);
 /// A resumed guest touches pages scattered over so much memory before anything is seen of it (measured: the
 /// simulator's `guest.resume-span`).
 const RESUME_SPAN: f64 = 64.0 * 1024.0 * 1024.0;
@@ -147,7 +164,18 @@ impl Stall {
             return Choice::go_on(reason);
         }
         self.since.get_or_insert(progress.now);
-        let throttle = self.throttle(asked, intent, budget);
+        if let Some((since, _)) = self.limited
+            && progress.now.since(since) < SETTLES
+        {
+            return Choice::go_on(reason);
+        }
+        let limit = self.limit(asked, intent, budget);
+        if self.limited.is_some() && limit.is_none() {
+            self.limited = None;
+            self.limited_in_vain = true;
+            return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
+        }
+        let throttle = if self.limited.is_some() { None } else { self.throttle(asked, intent, budget) };
         if !self.share.as_f64().eq(&0.0) && throttle.is_none() {
             // It costs and does not help.
             self.in_vain = true;
@@ -155,7 +183,8 @@ impl Stall {
             return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
         }
         let post_copy = if intent.post_copy { post_copy(asked) } else { None };
-        let cheapest = [throttle, post_copy].into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
+        let cheapest =
+            [limit, throttle, post_copy].into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
         match cheapest {
             Some(way) => self.wait_or_take(asked, way, reason),
             None => self.wait_or_give_up(asked, reason),
@@ -187,8 +216,44 @@ impl Stall {
             let time = path.time.saturating_add(forecast.round(path.pages)).saturating_add(asked.limit);
             let share = CpuShare::clamped(share);
             (path.rounds.is_some() && time < asked.left).then(|| WayOut {
-                throttle: Some(share),
+                means: Means::Throttle(share),
                 cost: share.as_f64() * time.as_secs_f64() * f64::from(asked.progress.vcpus),
+                time,
+            })
+        })
+    }
+
+    /// The mildest dirty limit that is forecast to suffice, if one does and it takes no more CPU than allowed:
+    /// stricter than that in force.
+    fn limit(&self, asked: &Asked<'_>, intent: &Intent, budget: f64) -> Option<WayOut> {
+        let Asked { forecast, progress, .. } = asked;
+        if self.limited_in_vain || self.share != CpuShare::NONE || !progress.capabilities.dirty_limit {
+            return None;
+        }
+        // How fast it writes shows best in a short window, where little is written twice; far from those seen
+        // nothing shows.
+        let window = forecast.round(asked.pending()) / 4;
+        let free =
+            forecast.curve.expect(window)?.pages * forecast.page_bytes / window.as_secs_f64().max(1e-6);
+        let free = self.limited.map_or(free, |(_, part)| free.max(part * forecast.bandwidth.as_f64()));
+        let vcpus = f64::from(progress.vcpus);
+        let stricter = |part: &f64| self.limited.is_none_or(|(_, before)| *part < before);
+        LIMITS.into_iter().filter(stricter).find_map(|part| {
+            let allowed = part * forecast.bandwidth.as_f64();
+            // All vCPUs write alike, or one writes everything: what is taken from all is between.
+            let taken = |writers: f64| (1.0 - allowed / vcpus * writers / free).max(0.0) * writers / vcpus;
+            let share = taken(vcpus).max(taken(1.0));
+            if share > intent.slowdown.as_f64() {
+                return None;
+            }
+            // Each round leaves `part` of it, once the limit holds.
+            let fits = (budget / asked.pending()).min(1.0).ln() / part.ln();
+            let rounds = forecast.round(asked.pending()).mul_f64(1.0 / (1.0 - part));
+            let settle = forecast.harvest.mul_f64(fits.clamp(0.0, 1e3));
+            let time = rounds.saturating_add(settle).saturating_add(SETTLES).saturating_add(asked.limit);
+            (time < asked.left && budget > 0.0).then(|| WayOut {
+                means: Means::Limit(part),
+                cost: share * time.as_secs_f64() * vcpus,
                 time,
             })
         })
@@ -200,14 +265,20 @@ impl Stall {
         if self.spent < way.cost && !latest {
             return Choice::go_on(reason);
         }
-        match way.throttle {
-            Some(share) => {
+        let throttle = match way.means {
+            Means::Throttle(share) => {
                 self.share = share;
-                let throttle = Some(throttle(share, asked.limit));
-                Choice { decision: Decision::Continue, throttle, reason }
+                throttle(share, asked.limit)
             }
-            None => Choice { decision: Decision::PostCopy, throttle: None, reason },
-        }
+            Means::Limit(part) => {
+                self.limited = Some((asked.progress.now, part));
+                let vcpus = f64::from(asked.progress.vcpus);
+                let quota = Bandwidth::new((part * asked.forecast.bandwidth.as_f64() / vcpus) as u64);
+                Throttle::DirtyLimit { quota: quota.unwrap_or(Bandwidth::SLOWEST), period: PERIOD }
+            }
+            Means::PostCopy => return Choice { decision: Decision::PostCopy, throttle: None, reason },
+        };
+        Choice { decision: Decision::Continue, throttle: Some(throttle), reason }
     }
 
     fn wait_or_give_up(&mut self, asked: &Asked<'_>, reason: Reason) -> Choice {
@@ -236,7 +307,7 @@ impl Stall {
 
 /// Takes `share` in sleeps of half the allowed downtime: long, because programs catch up what short sleeps
 /// withheld, and no longer, because the guest is not to be away for longer than allowed.
-fn throttle(share: CpuShare, limit: Duration) -> Throttle {
+pub(super) fn throttle(share: CpuShare, limit: Duration) -> Throttle {
     let sleep = (limit / 2).clamp(Duration::from_millis(2), Duration::from_millis(500));
     let run = sleep.mul_f64((1.0 - share.as_f64()).max(1e-3) / share.as_f64().max(1e-3));
     Throttle::DutyCycle { share, run }
@@ -254,5 +325,5 @@ fn post_copy(asked: &Asked<'_>) -> Option<WayOut> {
     let follow = time_of(missing);
     let time = downtime.saturating_add(follow);
     let cost = downtime.as_secs_f64() * f64::from(progress.vcpus) + WAITS * follow.as_secs_f64();
-    (downtime <= asked.limit && time < asked.left).then_some(WayOut { throttle: None, cost, time })
+    (downtime <= asked.limit && time < asked.left).then_some(WayOut { means: Means::PostCopy, cost, time })
 }

@@ -1,1 +1,142 @@
+//! What `whimbrel` decides in named situations, and why.
 
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::policy::presets::testing::{Guest, Situation, Step, answer, curve};
+use crate::throttle::Throttle;
+use crate::units::CpuShare;
+
+fn policy(parameters: &[(&str, &str)]) -> Box<dyn Policy> {
+    let texts: BTreeMap<_, _> =
+        parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    INFO.build(&texts).expect("accepted")
+}
+
+/// A guest of 1 GiB over 1 Gbit/s, 30,500 pages a second.
+fn guest(working_set: u64, rate: u64) -> Guest {
+    Guest {
+        name: "guest",
+        memory: Pages(1 << 18),
+        working_set: Pages(working_set),
+        rate,
+        link: "1Gbit/s".parse().expect("a bandwidth"),
+    }
+}
+
+fn last(steps: &[Step]) -> &Step {
+    steps.last().expect("asked at least once")
+}
+
+#[test]
+fn an_impossible_downtime_is_refused_with_what_is_possible() {
+    let mut policy = policy(&[("downtime", "10ms"), ("host-fixed", "12ms")]);
+    let start = Situation::new("start", Moment::RoundStart, 0, 1 << 20);
+    let said = "least downtime of the two hosts 16.0 ms > downtime 10.0 ms (by 60 %; harvest 4.00 ms, fixed \
+                12.0 ms)";
+    assert_eq!(policy.refuses(&start.progress).expect("refused").to_string(), said);
+    let verdict = answer(&mut *policy, &start);
+    assert_eq!((verdict.decision, verdict.reason.to_string().as_str()), (Decision::Abort, said));
+}
+
+#[test]
+fn a_deadline_before_the_end_of_one_copy_is_refused_if_the_rate_is_known() {
+    // Half of 4 GiB at 125 MB/s takes 17.2 s.
+    let start = Situation::new("start", Moment::RoundStart, 0, 1 << 20);
+    let refuses = |parameters: &[(&str, &str)]| policy(parameters).refuses(&start.progress).is_some();
+    let rate = ("host-bandwidth", "1Gbit/s");
+    assert!(refuses(&[("deadline", "17s"), rate]));
+    assert!(!refuses(&[("deadline", "18s"), rate]));
+    assert!(!refuses(&[("deadline", "17s")]), "nobody knows the rate");
+    assert!(refuses(&[("deadline", "30s"), rate, ("used-memory", "100%")]));
+}
+
+#[test]
+fn a_deadline_that_the_bulk_round_will_not_keep_ends_it_after_a_second() {
+    let steps = curve(&mut *policy(&[("deadline", "5s")]), guest(10, 10), 5);
+    let end = last(&steps);
+    assert_eq!((end.verdict.decision, end.situation.progress.round), (Decision::Abort, 0));
+    assert!(end.situation.progress.elapsed() < Duration::from_secs(2));
+    assert!(end.verdict.reason.to_string().contains("deadline possible"), "{}", end.verdict.reason);
+}
+
+#[test]
+fn it_goes_on_past_what_fits_as_long_as_that_pays_and_no_longer() {
+    // 300 ms are 7,700 pages or so: at the second round start they fit already.
+    let steps = curve(&mut *policy(&[]), guest(1 << 16, 8_000), 40);
+    let end = last(&steps);
+    let pending = end.situation.progress.pending.0;
+    assert_eq!(end.verdict.decision, Decision::Switchover { when: SwitchoverWhen::Now, forced: false });
+    assert!(
+        pending < 200 && end.situation.progress.round < 12,
+        "{pending} in {}",
+        end.situation.progress.round
+    );
+    let went_on = steps.iter().any(|step| step.verdict.reason.to_string().contains("going on saves"));
+    assert!(went_on, "a pause of 300 ms was there to be had");
+}
+
+#[test]
+fn a_guest_that_never_fits_is_waited_for_and_then_given_up_with_what_was_seen() {
+    // 65,536 pages rewritten all the time: 2.1 s.
+    let steps = curve(&mut *policy(&[]), guest(1 << 16, 1_000_000), 1_000);
+    let end = last(&steps);
+    assert_eq!(end.verdict.decision, Decision::Abort);
+    let said = end.verdict.reason.to_string();
+    assert!(said.starts_with("least downtime seen 2.1") && said.contains("waited"), "{said}");
+    assert!(end.situation.progress.elapsed() < Duration::from_secs(120));
+}
+
+#[test]
+fn no_throttle_is_asked_for_where_none_is_allowed_or_none_is_needed() {
+    for (parameters, guest) in
+        [(&[][..], guest(1 << 16, 1_000_000)), (&[("slowdown", "90%")], guest(1 << 16, 8_000))]
+    {
+        let steps = curve(&mut *policy(parameters), guest, 200);
+        assert!(steps.iter().all(|step| step.verdict.adjust.throttle.is_none()));
+    }
+}
+
+#[test]
+fn a_guest_that_would_be_late_is_slowed_and_by_no_more_than_is_allowed() {
+    // It dirties 97 % of what the link carries: 130 s and more unless it is slowed.
+    let slow = guest(1 << 17, 29_500);
+    for (allowed, expected) in [("80%", true), ("0%", false)] {
+        let steps = curve(&mut *policy(&[("slowdown", allowed), ("deadline", "60s")]), slow, 400);
+        let mut slowed = false;
+        for step in &steps {
+            let Some(throttle) = step.verdict.adjust.throttle else { continue };
+            slowed |= !throttle.is_off();
+            assert!(throttle.share().as_f64() <= 0.8);
+        }
+        let why = last(&steps).verdict.reason.to_string();
+        assert_eq!(slowed, expected, "{allowed}: {why}");
+    }
+}
+
+#[test]
+fn a_throttle_takes_its_share_in_sleeps_of_half_the_downtime() {
+    for (share, limit) in [(0.1, 300), (0.5, 300), (0.9, 60)] {
+        let throttle = stall::throttle(CpuShare::clamped(share), Duration::from_millis(limit));
+        let Throttle::DutyCycle { share: taken, run } = throttle else { panic!("{throttle:?}") };
+        let sleep = run.mul_f64(share / (1.0 - share)).as_secs_f64();
+        assert!((sleep - limit as f64 / 2e3).abs() < 1e-6 && taken.as_f64() == share, "{throttle:?}");
+    }
+}
+
+#[test]
+fn post_copy_comes_when_it_is_allowed_and_rounds_lead_nowhere() {
+    let allowed = [("post-copy", "on"), ("downtime", "1s"), ("deadline", "5min")];
+    let steps = curve(&mut *policy(&allowed), guest(1 << 16, 1_000_000), 400);
+    assert_eq!(last(&steps).verdict.decision, Decision::PostCopy);
+    let steps = curve(&mut *policy(&allowed), guest(1 << 16, 8_000), 400);
+    assert!(matches!(last(&steps).verdict.decision, Decision::Switchover { .. }));
+}
+
+#[test]
+fn it_needs_what_its_intent_allows() {
+    let needs = policy(&[]).needs();
+    assert!(!needs.throttle && !needs.post_copy);
+    let needs = policy(&[("slowdown", "1%"), ("post-copy", "on")]).needs();
+    assert!(needs.throttle && needs.post_copy);
+}
