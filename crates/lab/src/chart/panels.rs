@@ -9,8 +9,8 @@ use super::svg::{Anchor, Area, Canvas, Svg, fitted, text_width};
 pub struct HeatMaps {
     /// Above all of them.
     pub title: String,
-    /// Below the title, in a line.
-    pub subtitle: String,
+    /// Below the title, a line each.
+    pub subtitles: Vec<String>,
     /// Each map with its name.
     pub maps: Vec<(String, HeatMap)>,
     /// The scale of all maps.
@@ -31,11 +31,15 @@ impl HeatMaps {
             cell.fold((220.0, 60.0), |(w, h), (width, height)| (f64::max(w, width), f64::max(h, height)));
         let rows = self.maps.len().div_ceil(columns);
         let width = GAP + columns as f64 * (wide + GAP);
-        let top = 128.0;
+        let lines = self.subtitles.len() as f64 * 17.0;
+        let top = 111.0 + lines;
         let mut svg = Svg::new(width.max(420.0), top + rows as f64 * (high + NAME + GAP));
         svg.text((GAP, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 2.0 * GAP));
-        svg.text((GAP, 52.0), Anchor::Start, "sub", &fitted(&self.subtitle, 12.0, width - 2.0 * GAP));
-        self.colours.draw_bar(&mut svg, Area::new(GAP + 12.0, 86.0, 300.0, 10.0));
+        for (at, line) in self.subtitles.iter().enumerate() {
+            let y = 52.0 + at as f64 * 17.0;
+            svg.text((GAP, y), Anchor::Start, "sub", &fitted(line, 12.0, width - 2.0 * GAP));
+        }
+        self.colours.draw_bar(&mut svg, Area::new(GAP + 12.0, 69.0 + lines, 300.0, 10.0));
         for (at, (name, map)) in self.maps.iter().enumerate() {
             let (column, row) = (at % columns, at / columns);
             let (x, y) = (GAP + column as f64 * (wide + GAP), top + row as f64 * (high + NAME + GAP));
@@ -49,6 +53,10 @@ impl HeatMaps {
             svg.inset(&map.draw(), (x, y + NAME));
         }
         let names: Vec<&str> = self.maps.iter().map(|(name, _)| name.as_str()).collect();
-        svg.finish_described(canvas, &self.title, &format!("{}; maps of {}", self.subtitle, names.join(", ")))
+        svg.finish_described(
+            canvas,
+            &self.title,
+            &format!("{}; maps of {}", self.subtitles.join("; "), names.join(", ")),
+        )
     }
 }

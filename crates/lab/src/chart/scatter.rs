@@ -161,13 +161,16 @@ fn draw_names<'a>(svg: &mut Svg, plot: Area, names: impl Iterator<Item = ((f64, 
     for ((x, y), name) in names {
         let name = fitted(name, 11.0, plot.width * 0.5);
         let width = text_width(&name, 11.0);
+        let (right, left) = (9.0, -9.0 - width);
         let places = [
-            (9.0, -4.0),
-            (-9.0 - width, -4.0),
-            (9.0, 14.0),
-            (-9.0 - width, 14.0),
+            (right, -4.0),
+            (left, -4.0),
+            (right, 14.0),
+            (left, 14.0),
             (-width / 2.0, -12.0),
             (-width / 2.0, 22.0),
+            (right, -16.0),
+            (left, -16.0),
         ];
         let free =
             places.into_iter().map(|(dx, dy)| Area::new(x + dx, y + dy - 9.0, width, 11.0)).find(|area| {

@@ -178,7 +178,7 @@ fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
 fn maps(map: HeatMap, text: &str) -> HeatMaps {
     HeatMaps {
         title: text.to_owned(),
-        subtitle: text.to_owned(),
+        subtitles: vec![text.to_owned()],
         colours: map.colours.clone(),
         maps: vec![(text.to_owned(), map.clone()), ("b".to_owned(), map)],
         columns: 2,

@@ -90,17 +90,15 @@ pub(super) fn downtime_maps(grid: &Grid<'_>) -> Option<HeatMaps> {
         let name = if group.name.is_empty() { "all runs" } else { &group.name };
         (name.to_owned(), map(grid, group, metric, &colours))
     });
-    let theory =
-        if line_rate_points(grid).is_empty() { "" } else { "; dashed: the link carries just the dirty rate" };
-    let held = match grid.held().as_str() {
-        "" => String::new(),
-        held => format!("; {held}"),
-    };
+    let mut subtitles =
+        vec!["Outlined: at least half of the runs converge; hatched: none completed".to_owned()];
+    if !line_rate_points(grid).is_empty() {
+        subtitles.push("Dashed: dirty rate × page size = bandwidth".to_owned());
+    }
+    subtitles.extend(Some(grid.held()).filter(|held| !held.is_empty()));
     Some(HeatMaps {
         title: format!("{} over {} and {}", metric.name(), x.label, y.label),
-        subtitle: format!(
-            "Outlined: at least half of the runs converge{theory}; hatched: none completed{held}"
-        ),
+        subtitles,
         maps: maps.collect(),
         columns: if groups.len() <= 4 { 2 } else { 4 },
         colours,
