@@ -89,6 +89,8 @@ pub(super) struct Sent {
     pub(super) of_a_window: Option<f64>,
     /// Where that tick falls some runs find other memory, which takes another time to send.
     pub(super) uneven: bool,
+    /// The slice might as well have ended in other memory than it did, which takes another time to send.
+    pub(super) between: bool,
     /// It ended with a tick at which the policy's answer may have changed because of what is pending.
     pub(super) crossing: Option<Crossing>,
 }
@@ -331,14 +333,27 @@ impl Sending {
                     sent.crossing = crossing;
                 } else if bound.at < f64::INFINITY {
                     sent.at = sent.at.max(bound.at);
+                    let next = field.behind_ahead();
+                    let alike = next.is_some_and(|next| self.are_alike(&ahead, &next));
+                    sent.between |= here - pages < sent.pages / 2.0 && !alike;
                 }
                 field.pass(ahead.from + pages / ahead.density);
                 return;
             }
+            sent.between |= field.behind_ahead().is_some_and(|next| !self.are_alike(&ahead, &next));
             self.cross_late(&mut bound, sent, &ahead, field, link);
             field.pass(ahead.to);
         }
         sent.all = true;
+        sent.uneven |= self.is_short(sent, link);
+    }
+
+    /// Whether a round is so short that its length hangs on where in its sawtooth the queue was, by more than
+    /// a hundredth of the time that has passed: the sender sleeps once more or not.
+    fn is_short(&self, sent: &Sent, link: &Link) -> bool {
+        let [wake, full] = link.levels();
+        let rest = link.rest().map_or(0.0, |(rest, _)| rest);
+        self.slept && sent.bytes < 2.0 * (full - wake) && rest > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another

@@ -13,7 +13,7 @@ use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError, Source,
     SourceAction, SourceEvent, SourcePhase, Transmit,
 };
-use whimbrel_core::policy::BandwidthWindow;
+use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
@@ -100,6 +100,8 @@ pub(super) struct World<'a> {
     variance: f64,
     /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
     luck_of_the_tick: Option<f64>,
+    /// That tick falls between two kinds of memory.
+    between: bool,
     /// The same of what is left when the round ends.
     luck_of_the_round: f64,
     /// The last bandwidth that was another than the one before, and when it was seen.
@@ -170,6 +172,7 @@ impl<'a> World<'a> {
             pages: [0.0; 2],
             variance: 0.0,
             luck_of_the_tick: None,
+            between: false,
             luck_of_the_round: 0.0,
             asked_with: (None, f64::NEG_INFINITY),
             ticks: Ticks::Anywhere,
@@ -248,6 +251,7 @@ impl<'a> World<'a> {
                 self.source.handle(now, event)?;
                 if let Some(variance) = variance {
                     self.look_at_the_verdict(variance);
+                    self.look_where_it_stopped();
                 }
             }
             Event::Destination(event) => self.destination.handle(now, event)?,
@@ -276,6 +280,15 @@ impl<'a> World<'a> {
         let controller = self.source.controller();
         if let Some(verdict) = controller.verdict() {
             self.watch.look(controller.progress(), verdict, variance);
+        }
+    }
+
+    /// Whether a slice that the policy did not let go on found what it found by chance.
+    fn look_where_it_stopped(&mut self) {
+        let between = std::mem::take(&mut self.between);
+        let controller = self.source.controller();
+        if between && controller.verdict().is_some_and(|verdict| verdict.decision != Decision::Continue) {
+            self.watch.hangs_on(controller.progress(), 0.0, self.variance);
         }
     }
 
@@ -394,18 +407,25 @@ impl<'a> World<'a> {
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
-        if sent.uneven {
-            self.watch.look_at_windows(self.source.controller().progress(), 0.0, self.variance);
-        }
         // Before the bandwidth is settled ticks are taken one by one, where exact ones lie anywhere between.
         // So it is where time and not what is pending ended the slice.
-        let single = matches!(goal, Goal::Slice(_)) && !sent.all;
+        let single = match goal {
+            Goal::Slice(_) => true,
+            Goal::Until { until, .. } => until == Until::NEXT,
+            Goal::Everything => false,
+        };
+        // Whether there is a tick at all before the round's end is chance then.
+        if (sent.uneven || single && sent.all) && !transmit.last {
+            self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
+        }
+        let single = single && !sent.all;
+        self.between = single && sent.between;
         let ticks = ((sent.at - now) / (1.2 * SLICE)).max(1.0);
         let luck = (sent.pages / ticks).powi(2) / 12.0;
         self.luck_of_the_tick = single.then_some(luck);
         self.luck_of_the_round = if sent.all || sent.crossing.is_some() { 0.0 } else { luck };
         if let Some(distance) = sent.of_a_window {
-            self.watch.look_at_windows(self.source.controller().progress(), distance, self.variance);
+            self.watch.hangs_on(self.source.controller().progress(), distance, self.variance);
         }
         let pages = if sent.all { f64::INFINITY } else { sent.pages };
         let backlog = self.source.backlog_mut();
@@ -533,6 +553,11 @@ impl<'a> World<'a> {
         let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
         self.later(done, SourceEvent::Harvested(harvested));
         let length = done.since(self.harvested_at).as_nanos() as f64;
+        // A round is as much longer or shorter as its last sleep.
+        let luck = 2.0 * self.link.rest().map_or(0.0, |(rest, _)| rest) / length;
+        if luck > 0.02 && self.field.just_gone_round(luck) {
+            self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
+        }
         self.harvested_before = Some(self.harvested_at);
         self.harvested_at = done;
         self.ticks = Ticks::Anywhere;
