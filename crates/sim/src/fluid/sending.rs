@@ -89,8 +89,6 @@ pub(super) struct Sent {
     pub(super) of_a_window: Option<f64>,
     /// Where that tick falls some runs find other memory, which takes another time to send.
     pub(super) uneven: bool,
-    /// The slice might as well have ended in other memory than it did, which takes another time to send.
-    pub(super) between: bool,
     /// It ended with a tick at which the policy's answer may have changed because of what is pending.
     pub(super) crossing: Option<Crossing>,
 }
@@ -235,7 +233,8 @@ impl Sending {
                 let next = now + part * tick;
                 let whole = ((before - now) / tick).ceil() - 1.0;
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
-                let at = (until.at.as_nanos() as f64 + tick / 2.0).max(next).min(last);
+                let due = until.at.as_nanos() as f64;
+                let at = if due > now { (due + tick / 2.0).max(next).min(last) } else { next };
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
@@ -333,14 +332,10 @@ impl Sending {
                     sent.crossing = crossing;
                 } else if bound.at < f64::INFINITY {
                     sent.at = sent.at.max(bound.at);
-                    let next = field.behind_ahead();
-                    let alike = next.is_some_and(|next| self.are_alike(&ahead, &next));
-                    sent.between |= here - pages < sent.pages / 2.0 && !alike;
                 }
                 field.pass(ahead.from + pages / ahead.density);
                 return;
             }
-            sent.between |= field.behind_ahead().is_some_and(|next| !self.are_alike(&ahead, &next));
             self.cross_late(&mut bound, sent, &ahead, field, link);
             field.pass(ahead.to);
         }

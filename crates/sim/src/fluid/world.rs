@@ -100,8 +100,8 @@ pub(super) struct World<'a> {
     variance: f64,
     /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
     luck_of_the_tick: Option<f64>,
-    /// That tick falls between two kinds of memory.
-    between: bool,
+    /// That tick is such a one.
+    unsettled: bool,
     /// The same of what is left when the round ends.
     luck_of_the_round: f64,
     /// The last bandwidth that was another than the one before, and when it was seen.
@@ -172,7 +172,7 @@ impl<'a> World<'a> {
             pages: [0.0; 2],
             variance: 0.0,
             luck_of_the_tick: None,
-            between: false,
+            unsettled: false,
             luck_of_the_round: 0.0,
             asked_with: (None, f64::NEG_INFINITY),
             ticks: Ticks::Anywhere,
@@ -278,16 +278,23 @@ impl<'a> World<'a> {
     /// Whether the decision on what is pending, a number with this variance, hung on chance.
     fn look_at_the_verdict(&mut self, variance: f64) {
         let controller = self.source.controller();
-        if let Some(verdict) = controller.verdict() {
-            self.watch.look(controller.progress(), verdict, variance);
+        let progress = controller.progress();
+        match (controller.holds_until(), controller.verdict()) {
+            // It was not asked, or goes on until so many are pending.
+            (Some(Until { pending, .. }), _) if pending > Pages(0) && pending < Pages(u64::MAX) => {
+                let distance = progress.pending.as_f64() - pending.as_f64();
+                self.watch.hangs_on(progress, distance.abs(), variance);
+            }
+            (_, Some(verdict)) => self.watch.look(progress, verdict, variance),
+            (_, None) => {}
         }
     }
 
-    /// Whether a slice that the policy did not let go on found what it found by chance.
+    /// Whether the policy stopped at a tick whose place among all that may be was not averaged over.
     fn look_where_it_stopped(&mut self) {
-        let between = std::mem::take(&mut self.between);
+        let unsettled = std::mem::take(&mut self.unsettled);
         let controller = self.source.controller();
-        if between && controller.verdict().is_some_and(|verdict| verdict.decision != Decision::Continue) {
+        if unsettled && controller.verdict().is_some_and(|verdict| verdict.decision != Decision::Continue) {
             self.watch.hangs_on(controller.progress(), 0.0, self.variance);
         }
     }
@@ -419,7 +426,7 @@ impl<'a> World<'a> {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
         }
         let single = single && !sent.all;
-        self.between = single && sent.between;
+        self.unsettled = single;
         let ticks = ((sent.at - now) / (1.2 * SLICE)).max(1.0);
         let luck = (sent.pages / ticks).powi(2) / 12.0;
         self.luck_of_the_tick = single.then_some(luck);
