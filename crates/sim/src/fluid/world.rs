@@ -31,6 +31,8 @@ use crate::sender::{Costs, Sender};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
 const SLICE: Nanos = 51e6;
+/// A share of a round in which next to nothing changes.
+const INSTANT: f64 = 1e-3;
 /// A way that fewer than this share of the phases take is none.
 const LEAST: f64 = 0.02;
 /// A run is split no more often than this on the way to any end.
@@ -98,6 +100,10 @@ pub(super) struct World<'a> {
     pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
+    /// The decision on that is averaged over the places of the tick before it.
+    averaged: bool,
+    /// What the harvest before found pending.
+    pending_before: f64,
     /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
     luck_of_the_tick: Option<f64>,
     /// That tick is such a one.
@@ -171,6 +177,8 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
+            averaged: false,
+            pending_before: 0.0,
             luck_of_the_tick: None,
             unsettled: false,
             luck_of_the_round: 0.0,
@@ -244,6 +252,7 @@ impl<'a> World<'a> {
         match event {
             Event::Source(event) => {
                 let variance = match event {
+                    SourceEvent::Harvested(_) if std::mem::take(&mut self.averaged) => None,
                     SourceEvent::Harvested(_) => Some(self.variance),
                     SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
                     _ => None,
@@ -422,7 +431,9 @@ impl<'a> World<'a> {
             Goal::Everything => false,
         };
         // Whether there is a tick at all before the round's end is chance then.
-        if (sent.uneven || single && sent.all) && !transmit.last {
+        // Ticks lie anywhere only if a slice has many sleeps in which it may end.
+        let few = sent.crossing.is_some() && self.link.rest().is_some_and(|(rest, _)| rest > SLICE / 5.0);
+        if (sent.uneven || few || single && sent.all) && !transmit.last {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
         }
         let single = single && !sent.all;
@@ -513,6 +524,10 @@ impl<'a> World<'a> {
     fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
+        // The mean over all places of the tick hardly depends on a chance that is small beside a tick.
+        if 16.0 * self.variance < per_tick * per_tick {
+            self.averaged = true;
+        }
         // A tick later fewer pages are left and more are dirty.
         let more = self.field.dirty_in_the_last(tick / length) / per_tick;
         if more >= 0.95 {
@@ -551,7 +566,15 @@ impl<'a> World<'a> {
         self.guest.fetch(done, self.field.counts_mut());
         let found = self.field.harvest();
         self.unchanged += self.guest.found(found.dirty);
-        self.variance = found.variance + std::mem::take(&mut self.luck_of_the_round);
+        // What was pending by chance took as much longer to send, and in that time as much more was dirtied.
+        let inherited = if self.variance > 0.0 && self.pending_before > 0.0 {
+            let slope = self.field.dirty_in_the_last(INSTANT) / INSTANT / self.pending_before;
+            slope * slope * self.variance
+        } else {
+            0.0
+        };
+        self.pending_before = found.pending;
+        self.variance = found.variance + inherited + std::mem::take(&mut self.luck_of_the_round);
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         let left = backlog.expected().pages();
