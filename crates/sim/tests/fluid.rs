@@ -101,13 +101,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn setup(policies: &'static [&'static str])(
+    fn setup(policies: &'static [&'static str], megabytes: std::ops::Range<u64>)(
         writers in prop::collection::vec(writer(8..40), 1..3),
         extra in 1u64..120,
         zero in 0.0..1.0f64,
         at_end in any::<bool>(),
         overlapping in any::<bool>(),
-        megabytes in prop_oneof![20u64..200, 200u64..1500],
+        megabytes in megabytes,
         buffer in 256u64..6000,
         policy in prop::sample::select(policies),
     ) -> Setup {
@@ -160,21 +160,25 @@ proptest! {
     /// Policies that look between rounds only.
     #[test]
     fn round_by_round_it_is_the_mean_of_exact_runs(
-        setup in setup(&["xen-5", "fixed-rounds", "quick", "cloud-hypervisor", "ch-legacy", "hyperv-5"]),
+        setup in setup(
+            &["xen-5", "fixed-rounds", "quick", "cloud-hypervisor", "ch-legacy", "hyperv-5"],
+            20..1500,
+        ),
     ) {
         is_the_mean(&setup)?;
     }
 
-    /// Policies that look while a round is sent.
+    /// Policies that look while a round is sent. (Where memory passes in less than about a second, the first
+    /// looks at the bandwidth decide, and the result mostly says that it hung on chance.)
     #[test]
-    fn with_ticks_it_is_the_mean_of_exact_runs(setup in setup(&["qemu-default"])) {
+    fn with_ticks_it_is_the_mean_of_exact_runs(setup in setup(&["qemu-default"], 60..200)) {
         is_the_mean(&setup)?;
     }
 
     /// The totals are those of the run, and nothing of one migration is left in the next.
     #[test]
     fn a_simulator_gives_the_same_again_and_again(
-        setups in prop::collection::vec(setup(&["xen-5", "cloud-hypervisor", "qemu-default"]), 1..4),
+        setups in prop::collection::vec(setup(&["xen-5", "cloud-hypervisor", "qemu-default"], 20..1500), 1..4),
     ) {
         let mut simulator = Simulator::default();
         for setup in setups.iter().chain(setups.iter().rev()) {

@@ -227,6 +227,19 @@ impl Field {
         fewer
     }
 
+    /// Whether a writer in turn has just gone round its pages between the last two harvests, or just not, give
+    /// or take this share of what it wrote: on average it then wrote to fewer than in the average time.
+    pub(super) fn just_gone_round(&self, part: f64) -> bool {
+        let harvests = self.harvests();
+        harvests > 1
+            && self.layers.iter().any(|layer| {
+                let Form::InTurn(pages) = layer.form else { return false };
+                let count = |harvest: usize| self.counts[harvest * self.writers + layer.writer as usize];
+                let writes = count(harvests - 1) - count(harvests - 2);
+                (writes - pages).abs() < part * writes
+            })
+    }
+
     fn harvest_nothing(&mut self) -> Found {
         self.settle_after(0);
         let (pending, variance) = self.look_ahead();

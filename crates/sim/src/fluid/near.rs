@@ -33,9 +33,9 @@ impl Watch {
         self.note(progress, distance, variance);
     }
 
-    /// Looks at a round that was sent in windows with a quota each: how many pages more or fewer would have
-    /// made it a window longer or shorter.
-    pub(super) fn look_at_windows(&mut self, progress: &Progress, distance: f64, variance: f64) {
+    /// Notes that what follows hangs on so many pages more or fewer than there are, or with none, on where in a
+    /// rhythm the sender was: a limiter's windows, the sleeps on a full queue, the policy's ticks.
+    pub(super) fn hangs_on(&mut self, progress: &Progress, distance: f64, variance: f64) {
         self.note(progress, distance, variance);
     }
 

@@ -233,7 +233,8 @@ impl Sending {
                 let next = now + part * tick;
                 let whole = ((before - now) / tick).ceil() - 1.0;
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
-                let at = (until.at.as_nanos() as f64 + tick / 2.0).max(next).min(last);
+                let due = until.at.as_nanos() as f64;
+                let at = if due > now { (due + tick / 2.0).max(next).min(last) } else { next };
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
@@ -339,6 +340,15 @@ impl Sending {
             field.pass(ahead.to);
         }
         sent.all = true;
+        sent.uneven |= self.is_short(sent, link);
+    }
+
+    /// Whether a round is so short that its length hangs on where in its sawtooth the queue was, by more than
+    /// a hundredth of the time that has passed: the sender sleeps once more or not.
+    fn is_short(&self, sent: &Sent, link: &Link) -> bool {
+        let [wake, full] = link.levels();
+        let rest = link.rest().map_or(0.0, |(rest, _)| rest);
+        self.slept && sent.bytes < 2.0 * (full - wake) && rest > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another

@@ -13,7 +13,7 @@ use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, MachineError, Source,
     SourceAction, SourceEvent, SourcePhase, Transmit,
 };
-use whimbrel_core::policy::BandwidthWindow;
+use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
@@ -31,6 +31,8 @@ use crate::sender::{Costs, Sender};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
 const SLICE: Nanos = 51e6;
+/// A share of a round in which next to nothing changes.
+const INSTANT: f64 = 1e-3;
 /// A way that fewer than this share of the phases take is none.
 const LEAST: f64 = 0.02;
 /// A run is split no more often than this on the way to any end.
@@ -98,8 +100,14 @@ pub(super) struct World<'a> {
     pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
+    /// The decision on that is averaged over the places of the tick before it.
+    averaged: bool,
+    /// What the harvest before found pending.
+    pending_before: f64,
     /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
     luck_of_the_tick: Option<f64>,
+    /// That tick is such a one.
+    unsettled: bool,
     /// The same of what is left when the round ends.
     luck_of_the_round: f64,
     /// The last bandwidth that was another than the one before, and when it was seen.
@@ -169,7 +177,10 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
+            averaged: false,
+            pending_before: 0.0,
             luck_of_the_tick: None,
+            unsettled: false,
             luck_of_the_round: 0.0,
             asked_with: (None, f64::NEG_INFINITY),
             ticks: Ticks::Anywhere,
@@ -241,6 +252,7 @@ impl<'a> World<'a> {
         match event {
             Event::Source(event) => {
                 let variance = match event {
+                    SourceEvent::Harvested(_) if std::mem::take(&mut self.averaged) => None,
                     SourceEvent::Harvested(_) => Some(self.variance),
                     SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
                     _ => None,
@@ -248,6 +260,7 @@ impl<'a> World<'a> {
                 self.source.handle(now, event)?;
                 if let Some(variance) = variance {
                     self.look_at_the_verdict(variance);
+                    self.look_where_it_stopped();
                 }
             }
             Event::Destination(event) => self.destination.handle(now, event)?,
@@ -274,8 +287,24 @@ impl<'a> World<'a> {
     /// Whether the decision on what is pending, a number with this variance, hung on chance.
     fn look_at_the_verdict(&mut self, variance: f64) {
         let controller = self.source.controller();
-        if let Some(verdict) = controller.verdict() {
-            self.watch.look(controller.progress(), verdict, variance);
+        let progress = controller.progress();
+        match (controller.holds_until(), controller.verdict()) {
+            // It was not asked, or goes on until so many are pending.
+            (Some(Until { pending, .. }), _) if pending > Pages(0) && pending < Pages(u64::MAX) => {
+                let distance = progress.pending.as_f64() - pending.as_f64();
+                self.watch.hangs_on(progress, distance.abs(), variance);
+            }
+            (_, Some(verdict)) => self.watch.look(progress, verdict, variance),
+            (_, None) => {}
+        }
+    }
+
+    /// Whether the policy stopped at a tick whose place among all that may be was not averaged over.
+    fn look_where_it_stopped(&mut self) {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let controller = self.source.controller();
+        if unsettled && controller.verdict().is_some_and(|verdict| verdict.decision != Decision::Continue) {
+            self.watch.hangs_on(controller.progress(), 0.0, self.variance);
         }
     }
 
@@ -394,18 +423,27 @@ impl<'a> World<'a> {
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
-        if sent.uneven {
-            self.watch.look_at_windows(self.source.controller().progress(), 0.0, self.variance);
-        }
         // Before the bandwidth is settled ticks are taken one by one, where exact ones lie anywhere between.
         // So it is where time and not what is pending ended the slice.
-        let single = matches!(goal, Goal::Slice(_)) && !sent.all;
+        let single = match goal {
+            Goal::Slice(_) => true,
+            Goal::Until { until, .. } => until == Until::NEXT,
+            Goal::Everything => false,
+        };
+        // Whether there is a tick at all before the round's end is chance then.
+        // Ticks lie anywhere only if a slice has many sleeps in which it may end.
+        let few = sent.crossing.is_some() && self.link.rest().is_some_and(|(rest, _)| rest > SLICE / 5.0);
+        if (sent.uneven || few || single && sent.all) && !transmit.last {
+            self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
+        }
+        let single = single && !sent.all;
+        self.unsettled = single;
         let ticks = ((sent.at - now) / (1.2 * SLICE)).max(1.0);
         let luck = (sent.pages / ticks).powi(2) / 12.0;
         self.luck_of_the_tick = single.then_some(luck);
         self.luck_of_the_round = if sent.all || sent.crossing.is_some() { 0.0 } else { luck };
         if let Some(distance) = sent.of_a_window {
-            self.watch.look_at_windows(self.source.controller().progress(), distance, self.variance);
+            self.watch.hangs_on(self.source.controller().progress(), distance, self.variance);
         }
         let pages = if sent.all { f64::INFINITY } else { sent.pages };
         let backlog = self.source.backlog_mut();
@@ -486,6 +524,10 @@ impl<'a> World<'a> {
     fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
+        // The mean over all places of the tick hardly depends on a chance that is small beside a tick.
+        if 16.0 * self.variance < per_tick * per_tick {
+            self.averaged = true;
+        }
         // A tick later fewer pages are left and more are dirty.
         let more = self.field.dirty_in_the_last(tick / length) / per_tick;
         if more >= 0.95 {
@@ -524,7 +566,15 @@ impl<'a> World<'a> {
         self.guest.fetch(done, self.field.counts_mut());
         let found = self.field.harvest();
         self.unchanged += self.guest.found(found.dirty);
-        self.variance = found.variance + std::mem::take(&mut self.luck_of_the_round);
+        // What was pending by chance took as much longer to send, and in that time as much more was dirtied.
+        let inherited = if self.variance > 0.0 && self.pending_before > 0.0 {
+            let slope = self.field.dirty_in_the_last(INSTANT) / INSTANT / self.pending_before;
+            slope * slope * self.variance
+        } else {
+            0.0
+        };
+        self.pending_before = found.pending;
+        self.variance = found.variance + inherited + std::mem::take(&mut self.luck_of_the_round);
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         let left = backlog.expected().pages();
@@ -533,6 +583,11 @@ impl<'a> World<'a> {
         let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
         self.later(done, SourceEvent::Harvested(harvested));
         let length = done.since(self.harvested_at).as_nanos() as f64;
+        // A round is as much longer or shorter as its last sleep.
+        let luck = 2.0 * self.link.rest().map_or(0.0, |(rest, _)| rest) / length;
+        if luck > 0.02 && self.field.just_gone_round(luck) {
+            self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
+        }
         self.harvested_before = Some(self.harvested_at);
         self.harvested_at = done;
         self.ticks = Ticks::Anywhere;
