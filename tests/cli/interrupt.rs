@@ -25,9 +25,13 @@ fn stopped(name: &str, scenario: &str, args: &[&str]) -> (Fresh, std::process::O
     let child = fresh.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     // Rows reach the disk in blocks: once there is one, runs were made and more are going on.
     let started = Instant::now();
+    // A sweep keeps them in a folder; a comparison, whose file is written whole or not at all, beside their place.
     let grown = || {
-        let rows = fresh.path("results/unfinished/migrations.jsonl");
-        std::fs::metadata(rows).is_ok_and(|data| data.len() > 0)
+        let folders = ["results/unfinished", "results"].map(|folder| std::fs::read_dir(fresh.path(folder)));
+        let files = folders.into_iter().flatten().flatten().flatten();
+        files
+            .filter(|file| file.file_name().to_string_lossy().contains(".jsonl"))
+            .any(|file| file.metadata().is_ok_and(|data| data.len() > 0))
     };
     while !grown() {
         assert!(started.elapsed() < Duration::from_mins(2), "no row was written");
