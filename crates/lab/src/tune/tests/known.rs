@@ -127,7 +127,7 @@ fn a_threshold_that_the_start_is_below_is_found() {
         plan.space.range("downtime-limit=10ms..5s").expect("a range");
         plan.seed = seed;
         let tuned = found(plan, 1);
-        assert_eq!(tuned.start.design.scores[1], 1.0, "the start fails");
+        assert!(tuned.start.design.scores[1] > 0.999, "the start fails");
         let point = tuned.point(tuned.choose(Choice::Better).expect("a point"));
         let limit = duration::parse(&point.parameters["downtime-limit"]).expect("a duration");
         // 16 MiB at 64 MiB/s; above 1 s the bulk round itself would be cut short.
@@ -135,7 +135,7 @@ fn a_threshold_that_the_start_is_below_is_found() {
             (Duration::from_millis(245)..Duration::from_secs(1)).contains(&limit),
             "seed {seed}: {limit:?}"
         );
-        assert_eq!(point.design.scores[1], 0.0, "seed {seed}");
+        assert!(point.design.scores[1] < 0.001, "seed {seed}");
         assert!((0.25..0.35).contains(&point.design.scores[0]), "seed {seed}: {point:?}");
     }
 }
