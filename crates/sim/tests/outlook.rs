@@ -10,10 +10,10 @@ use whimbrel_sim::config::{GuestConfig, Pattern, WriterConfig};
 use whimbrel_sim::{Run, Setup, simulate};
 
 fn setup(preset: &str, pattern: Pattern, rate: f64) -> Setup {
-    let writer = WriterConfig { pattern, rate, working_set: ByteCount::mib(64), ..WriterConfig::default() };
-    let guest = GuestConfig { memory: ByteCount::mib(512), writers: vec![writer], ..GuestConfig::default() };
+    let writer = WriterConfig { pattern, rate, working_set: ByteCount::mib(16), ..WriterConfig::default() };
+    let guest = GuestConfig { memory: ByteCount::mib(128), writers: vec![writer], ..GuestConfig::default() };
     let mut setup = Setup::new(guest, presets::build(preset, &BTreeMap::new()).unwrap());
-    setup.time_limit = Duration::from_secs(60);
+    setup.time_limit = Duration::from_secs(12);
     setup
 }
 
@@ -24,7 +24,7 @@ fn foreseen(setup: &Setup) -> Run {
 #[test]
 fn asking_for_outlooks_changes_nothing_and_progress_never_falls() {
     for preset in PRESETS {
-        for rate in [500.0, 20_000.0, 200_000.0] {
+        for rate in [2_000.0, 60_000.0] {
             let setup = setup(preset.name, Pattern::HotCold, rate);
             let mut run = foreseen(&setup);
             let outlooks: Vec<_> = run.report.rounds.iter_mut().map(|round| round.outlook.take()).collect();
@@ -52,7 +52,8 @@ fn the_end_of_a_steady_guest_is_foreseen_after_the_bulk_round() {
         let left = run.report.total.as_secs_f64() - round.started.as_secs_f64();
         let middle = outlook.remaining.expect("it converges").as_secs_f64();
         assert!((middle / left - 1.0).abs() < 0.25, "{preset}: {left} s were left, foreseen {outlook:?}");
-        assert!(outlook.low.as_secs_f64() <= left && left <= outlook.high.unwrap().as_secs_f64(), "{preset}");
+        let high = outlook.high.map_or(f64::INFINITY, |high| high.as_secs_f64());
+        assert!(outlook.low.as_secs_f64() <= left && left <= high, "{preset}: {left} s, {outlook:?}");
     }
 }
 
