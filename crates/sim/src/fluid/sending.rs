@@ -328,6 +328,8 @@ impl Sending {
                 // A tick finds the queue where writers wake, whatever it was before.
                 self.slept = false;
                 if sent.pages >= most - 1e-9 {
+                    // The next tick may fall into memory without zero pages.
+                    sent.uneven |= ahead.zero > 0.05;
                     sent.uneven |= self.is_uneven(&bound, crossing, here - pages, field);
                     sent.crossing = crossing;
                 } else if bound.at < f64::INFINITY {

@@ -524,15 +524,13 @@ impl<'a> World<'a> {
     fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
-        // The mean over all places of the tick hardly depends on a chance that is small beside a tick.
-        if 16.0 * self.variance < per_tick * per_tick {
-            self.averaged = true;
-        }
         // A tick later fewer pages are left and more are dirty.
         let more = self.field.dirty_in_the_last(tick / length) / per_tick;
         if more >= 0.95 {
             return None;
         }
+        // The mean over all places of the tick hardly depends on a chance that is small beside what they make.
+        self.averaged = 16.0 * self.variance < (per_tick * (1.0 - more)).powi(2);
         let middle = f64::midpoint(low, high);
         self.ticks = Ticks::Known((high - low) / 2.0 * (1.0 - more));
         let enough = (threshold + 0.5 - dirty - middle * more) / (1.0 - more);
