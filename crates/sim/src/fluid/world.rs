@@ -100,8 +100,6 @@ pub(super) struct World<'a> {
     pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
-    /// The decision on that is averaged over the places of the tick before it.
-    averaged: bool,
     /// What the harvest before found pending.
     pending_before: f64,
     /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
@@ -177,7 +175,6 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
-            averaged: false,
             pending_before: 0.0,
             luck_of_the_tick: None,
             unsettled: false,
@@ -252,7 +249,6 @@ impl<'a> World<'a> {
         match event {
             Event::Source(event) => {
                 let variance = match event {
-                    SourceEvent::Harvested(_) if std::mem::take(&mut self.averaged) => None,
                     SourceEvent::Harvested(_) => Some(self.variance),
                     SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
                     _ => None,
@@ -529,8 +525,6 @@ impl<'a> World<'a> {
         if more >= 0.95 {
             return None;
         }
-        // The mean over all places of the tick hardly depends on a chance that is small beside what they make.
-        self.averaged = 16.0 * self.variance < (per_tick * (1.0 - more)).powi(2);
         let middle = f64::midpoint(low, high);
         self.ticks = Ticks::Known((high - low) / 2.0 * (1.0 - more));
         let enough = (threshold + 0.5 - dirty - middle * more) / (1.0 - more);
