@@ -140,7 +140,7 @@ prop_compose! {
         let mut setup = Setup::new(guest, presets::build(policy, &BTreeMap::new()).unwrap());
         setup.link.bandwidth = bandwidth;
         setup.link.buffer = ByteCount::kib(buffer);
-        setup.time_limit = Duration::from_secs(60);
+        setup.time_limit = Duration::from_mins(1);
         setup.journal = false;
         setup
     }

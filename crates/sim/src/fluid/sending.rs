@@ -345,12 +345,11 @@ impl Sending {
         sent.uneven |= self.is_short(sent, link);
     }
 
-    /// Whether a round is so short that its length hangs on where in its sawtooth the queue was, by more than
-    /// a hundredth of the time that has passed: the sender sleeps once more or not.
+    /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in
+    /// its sawtooth the queue was is chance.
     fn is_short(&self, sent: &Sent, link: &Link) -> bool {
-        let [wake, full] = link.levels();
         let rest = link.rest().map_or(0.0, |(rest, _)| rest);
-        self.slept && sent.bytes < 2.0 * (full - wake) && rest > 0.01 * sent.at
+        self.slept && rest > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another

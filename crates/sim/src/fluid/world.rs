@@ -321,17 +321,17 @@ impl<'a> World<'a> {
             SourceAction::Send(message) => self.send_forward(message),
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => return self.harvest(),
-            action => self.act_rarely(action),
+            action => self.act_rarely(&action),
         }
         None
     }
 
     /// What is not done in every round.
     #[inline(never)]
-    fn act_rarely(&mut self, action: SourceAction) {
+    fn act_rarely(&mut self, action: &SourceAction) {
         let host = &self.setup.host;
         let now = self.now;
-        match action {
+        match *action {
             SourceAction::StartTracking => {
                 let ready = now.saturating_add(self.tracking_takes);
                 self.guest.start_tracking(ready, host.tracking_fault);
