@@ -299,8 +299,8 @@ impl WriterConfig {
             phase.validate(format_args!("{key}.phases.{index}"))?;
         }
         let size = format_args!("{key}.write-size");
-        check(self.write_size > ByteCount(0), &size, self.write_size, || "at least 1B".to_owned())?;
-        at_most(&size, self.write_size)?;
+        check(self.write_size > ByteCount(0), size, self.write_size, || "at least 1B".to_owned())?;
+        at_most(size, self.write_size)?;
         within(format_args!("{key}.write-cost"), self.write_cost, MAX_COST)?;
         within(format_args!("{key}.catch-up"), self.catch_up, MAX_COST)
     }

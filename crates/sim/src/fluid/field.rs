@@ -356,8 +356,8 @@ impl Field {
         for layer in layers {
             let writer = layer.writer as usize;
             let count = |harvest: usize| self.counts[harvest * self.writers + writer];
-            let writes = count(until) - count(since);
-            let (untouched, spread) = self.untouched(layer, writes);
+            let made = count(until) - count(since);
+            let (untouched, spread) = self.untouched(layer, made);
             // Layers are independent of each other.
             variance = spread * clean * clean + variance * untouched * untouched + variance * spread;
             clean *= untouched;

@@ -16,7 +16,7 @@ pub(super) fn of(ends: &[(f64, Totals)]) -> Option<(usize, Totals)> {
     if ends.len() > 1 {
         let alike = |end: &&(f64, Totals)| end.1.outcome == mean.outcome;
         let alike: Vec<(f64, Totals)> = ends.iter().filter(alike).copied().collect();
-        mean = Mean::of(&alike).totals(mean);
+        mean = Mean::of(&alike).totals(&mean);
     }
     Some((most, mean))
 }
@@ -53,7 +53,7 @@ impl<'a> Mean<'a> {
     }
 
     /// What has no mean is that of `like`.
-    fn totals(&self, like: Totals) -> Totals {
+    fn totals(&self, like: &Totals) -> Totals {
         let near = self.ends.iter().filter_map(|(_, end)| end.near_threshold);
         Totals {
             total: self.time(|end| end.total),
@@ -76,7 +76,7 @@ impl<'a> Mean<'a> {
                 (length, Pages(self.whole(|end| end.post_copy.unwrap_or_default().1.0)))
             }),
             near_threshold: near.min_by(|one, other| one.deviations.total_cmp(&other.deviations)),
-            ..like
+            ..*like
         }
     }
 

@@ -328,6 +328,8 @@ impl Sending {
                 // A tick finds the queue where writers wake, whatever it was before.
                 self.slept = false;
                 if sent.pages >= most - 1e-9 {
+                    // The next tick may fall into memory without zero pages.
+                    sent.uneven |= ahead.zero > 0.05;
                     sent.uneven |= self.is_uneven(&bound, crossing, here - pages, field);
                     sent.crossing = crossing;
                 } else if bound.at < f64::INFINITY {
@@ -343,12 +345,11 @@ impl Sending {
         sent.uneven |= self.is_short(sent, link);
     }
 
-    /// Whether a round is so short that its length hangs on where in its sawtooth the queue was, by more than
-    /// a hundredth of the time that has passed: the sender sleeps once more or not.
+    /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in
+    /// its sawtooth the queue was is chance.
     fn is_short(&self, sent: &Sent, link: &Link) -> bool {
-        let [wake, full] = link.levels();
         let rest = link.rest().map_or(0.0, |(rest, _)| rest);
-        self.slept && sent.bytes < 2.0 * (full - wake) && rest > 0.01 * sent.at
+        self.slept && rest > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another

@@ -100,8 +100,6 @@ pub(super) struct World<'a> {
     pages: [f64; 2],
     /// The variance of what the last harvest found pending.
     variance: f64,
-    /// The decision on that is averaged over the places of the tick before it.
-    averaged: bool,
     /// What the harvest before found pending.
     pending_before: f64,
     /// The variance of what is pending at the tick that comes, if that tick is taken by itself.
@@ -177,7 +175,6 @@ impl<'a> World<'a> {
             unchanged: 0.0,
             pages: [0.0; 2],
             variance: 0.0,
-            averaged: false,
             pending_before: 0.0,
             luck_of_the_tick: None,
             unsettled: false,
@@ -252,7 +249,6 @@ impl<'a> World<'a> {
         match event {
             Event::Source(event) => {
                 let variance = match event {
-                    SourceEvent::Harvested(_) if std::mem::take(&mut self.averaged) => None,
                     SourceEvent::Harvested(_) => Some(self.variance),
                     SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
                     _ => None,
@@ -325,17 +321,17 @@ impl<'a> World<'a> {
             SourceAction::Send(message) => self.send_forward(message),
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => return self.harvest(),
-            action => self.act_rarely(action),
+            action => self.act_rarely(&action),
         }
         None
     }
 
     /// What is not done in every round.
     #[inline(never)]
-    fn act_rarely(&mut self, action: SourceAction) {
+    fn act_rarely(&mut self, action: &SourceAction) {
         let host = &self.setup.host;
         let now = self.now;
-        match action {
+        match *action {
             SourceAction::StartTracking => {
                 let ready = now.saturating_add(self.tracking_takes);
                 self.guest.start_tracking(ready, host.tracking_fault);
@@ -524,10 +520,6 @@ impl<'a> World<'a> {
     fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
-        // The mean over all places of the tick hardly depends on a chance that is small beside a tick.
-        if 16.0 * self.variance < per_tick * per_tick {
-            self.averaged = true;
-        }
         // A tick later fewer pages are left and more are dirty.
         let more = self.field.dirty_in_the_last(tick / length) / per_tick;
         if more >= 0.95 {

@@ -158,13 +158,16 @@ fn bands((index, writer): (u32, &Writer)) -> Vec<(u32, Range<u64>, Form)> {
     }
 }
 
+/// Runs that are zero, if it is known which; and the share of zero pages where it is not.
+type ZeroPages = (Option<Vec<Range<u64>>>, f64);
+
 /// Runs that are zero, if they are known; else the share of zero pages outside of all working sets.
 fn zero_pages(
     config: &GuestConfig,
     pages: u64,
     zero_runs: Option<&[PageRun]>,
     edges: &mut Vec<u64>,
-) -> Result<(Option<Vec<Range<u64>>>, f64), ConfigError> {
+) -> Result<ZeroPages, ConfigError> {
     let runs = match (zero_runs, config.zero_placement) {
         (Some(runs), _) => ZeroMap::runs(pages, &config.working_sets(), runs)?,
         (None, placement) => {

@@ -31,7 +31,7 @@ fn field(writers: &[(Pattern, u64, u64)], rounds: &[Round]) -> Vec<Found> {
     field.begin(&guest, &config, None).unwrap();
     let count = field.writers;
     field.counts_mut().extend(vec![0.0; count]);
-    let mut writes = 0.0;
+    let mut sum = 0.0;
     let mut found = Vec::new();
     for &(made, stop) in rounds {
         while let Some(ahead) = field.ahead() {
@@ -42,8 +42,8 @@ fn field(writers: &[(Pattern, u64, u64)], rounds: &[Round]) -> Vec<Found> {
                 break;
             }
         }
-        writes += made;
-        field.counts_mut().extend(vec![writes; count]);
+        sum += made;
+        field.counts_mut().extend(vec![sum; count]);
         found.push(field.harvest());
     }
     found
