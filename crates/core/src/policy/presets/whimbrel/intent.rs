@@ -19,7 +19,8 @@ pub struct Intent {
     pub downtime: Duration,
     /// The longest time that the whole migration may take; none: any.
     pub deadline: Option<Duration>,
-    /// The greatest share of CPU that may be taken from the guest.
+    /// The greatest share of CPU that may be taken from the guest: at any time by the clock, on the average of
+    /// the migration by a dirty limit.
     pub slowdown: Share,
     /// Whether the guest may be handed over before all its pages are.
     pub post_copy: bool,
@@ -45,7 +46,8 @@ pub(super) const PARAMETERS: &[ParameterInfo] = &[
         name: "slowdown",
         kind: ParameterKind::Share,
         default: "0%",
-        doc: "The greatest share of CPU that may be taken from the guest while it migrates.",
+        doc: "The greatest share of CPU that may be taken from the guest while it migrates; by a dirty limit: \
+              on the average of the migration.",
         source: "ours",
     },
     ParameterInfo {

@@ -40,7 +40,7 @@ at the start of a round, with W(t) the pages that a window of t dirties:
     it does not, but the rounds W(pending / rate) lead there in time: go on
     they do not: wait for a good moment until that has cost what the cheapest
         allowed way out costs, or until the last moment for it; then
-        throttle just enough, or post-copy; else give up
+        throttle just enough, limit dirtying, or post-copy; else give up
 inside a round, once a second: give up what can't end by the deadline";
 
 /// What people should know of it besides.
@@ -48,6 +48,8 @@ const NOTES: &[&str] = &[
     "The downtime is that of the whole handover, and is kept with 3 % and 1 ms to spare.",
     "A throttle sleeps for at most half of the downtime at a time, so that no sleep is felt more than \
      the pause would be; programs that catch up what they missed are slowed by long sleeps alone.",
+    "A dirty limit, where the host has one, takes from the vCPUs that write alone, and from those almost \
+     everything; it lasts no longer than the slowdown allows on the average of the migration.",
     "The source waits for each round's acknowledgement, so that nothing is in flight when it decides.",
     "What hosts cost (`host-…`) is assumed until it was learned; a policy that knows nothing of them \
      refuses less, and may be late by what they cost more.",
@@ -185,7 +187,7 @@ impl Whimbrel {
         }
         let vcpus = f64::from(progress.vcpus);
         let second = |pages: f64| forecast.downtime(pages).as_secs_f64();
-        let throttled = self.stall.share().as_f64() * vcpus;
+        let throttled = self.stall.taken() * vcpus;
         // One round and its chances, or several and what they lead to.
         let price = next.pages * FAULT + throttled * time.as_secs_f64() + WORTH;
         let chance = if again { next.below(pending) } else { (pending - next.pages).max(0.0) };

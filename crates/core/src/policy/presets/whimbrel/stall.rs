@@ -20,9 +20,9 @@ pub(super) struct Stall {
     share: CpuShare,
     /// The greatest allowed share did not suffice.
     in_vain: bool,
-    /// Since when what vCPUs dirty is limited, and the share of the link that is left to them.
-    limited: Option<(Timestamp, f64)>,
-    /// The strictest limit did not suffice.
+    /// Since when what vCPUs dirty is limited.
+    limited: Option<Timestamp>,
+    /// The limit did not suffice for as long as it was allowed.
     limited_in_vain: bool,
     /// Since when going on leads nowhere.
     since: Option<Timestamp>,
@@ -106,23 +106,28 @@ struct WayOut {
     /// What it costs the guest, vCPU-seconds.
     cost: f64,
     time: Duration,
+    /// How long the migration must have lasted before it is allowed.
+    from: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Means {
     Throttle(CpuShare),
-    /// A dirty limit that leaves the vCPUs this share of the link.
-    Limit(f64),
+    Limit,
     PostCopy,
 }
 
 /// Steps of the throttle: parts of what is allowed.
 const STEPS: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
-/// Steps of the dirty limit: what all vCPUs together may dirty, as a share of what the link carries.
-const LIMITS: [f64; 3] = [0.7, 0.4, 0.2];
-/// How often a limit is corrected, QEMU's default; it takes a few corrections to hold.
+/// The dirty limit: what all vCPUs together may dirty, as a share of what the link carries. A guest that writes
+/// faster than the link carries loses the less in all, the stricter the limit is: it is over sooner.
+const LIMIT: f64 = 0.15;
+/// What is kept in hand of the slowdown, whose end is not known beforehand.
+const SPARE: f64 = 0.05;
+/// How often a limit is corrected, QEMU's default (a ring that is not full by then makes nobody sleep); it
+/// takes a few corrections to hold.
 const PERIOD: Duration = Duration::from_secs(1);
-const SETTLES: Duration = Duration::from_secs(4);
+const SETTLES: Duration = Duration::from_secs(2);
 /// A resumed guest touches pages scattered over so much memory before anything is seen of it (measured: the
 /// simulator's `guest.resume-span`).
 const RESUME_SPAN: f64 = 64.0 * 1024.0 * 1024.0;
@@ -137,6 +142,11 @@ impl Stall {
     /// The share of CPU that is taken from the guest.
     pub(super) fn share(&self) -> CpuShare {
         self.share
+    }
+
+    /// The share of all vCPUs' time that slowing costs, at most.
+    pub(super) fn taken(&self) -> f64 {
+        if self.limited.is_some() { 1.0 } else { self.share.as_f64() }
     }
 
     /// The rest fits.
@@ -159,23 +169,21 @@ impl Stall {
             );
         }
         self.account(asked, downtime);
+        if self.limited.is_some_and(|since| !limit_lasts(asked, intent, since)) {
+            self.limited = None;
+            self.limited_in_vain = true;
+            return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
+        }
         let path = forecast.path(asked.pending(), budget);
         if path.rounds.is_some() && path.time.saturating_add(*limit) < *left {
             return Choice::go_on(reason);
         }
         self.since.get_or_insert(progress.now);
-        if let Some((since, _)) = self.limited
-            && progress.now.since(since) < SETTLES
-        {
+        if self.limited.is_some() {
             return Choice::go_on(reason);
         }
         let limit = self.limit(asked, intent, budget);
-        if self.limited.is_some() && limit.is_none() {
-            self.limited = None;
-            self.limited_in_vain = true;
-            return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
-        }
-        let throttle = if self.limited.is_some() { None } else { self.throttle(asked, intent, budget) };
+        let throttle = self.throttle(asked, intent, budget);
         if !self.share.as_f64().eq(&0.0) && throttle.is_none() {
             // It costs and does not help.
             self.in_vain = true;
@@ -196,7 +204,7 @@ impl Stall {
         let progress = asked.progress;
         let time = progress.now.since(self.last).as_secs_f64();
         if self.since.is_some() {
-            let throttled = self.share.as_f64() * time * f64::from(progress.vcpus);
+            let throttled = self.taken() * time * f64::from(progress.vcpus);
             self.spent += progress.dirtied.as_f64() * FAULT + throttled;
             self.seen.add(downtime);
         }
@@ -219,15 +227,18 @@ impl Stall {
                 means: Means::Throttle(share),
                 cost: share.as_f64() * time.as_secs_f64() * f64::from(asked.progress.vcpus),
                 time,
+                from: Duration::ZERO,
             })
         })
     }
 
-    /// The mildest dirty limit that is forecast to suffice, if one does and it takes no more CPU than allowed:
-    /// stricter than that in force.
+    /// The dirty limit, if it is forecast to suffice before it has taken more CPU than allowed on the average of
+    /// the migration, were it to take all there is: nobody tells which vCPUs write.
     fn limit(&self, asked: &Asked<'_>, intent: &Intent, budget: f64) -> Option<WayOut> {
         let Asked { forecast, progress, .. } = asked;
-        if self.limited_in_vain || self.share != CpuShare::NONE || !progress.capabilities.dirty_limit {
+        let most = intent.slowdown.as_f64() * (1.0 - SPARE);
+        let possible = progress.capabilities.dirty_limit && most > 0.0 && budget > 0.0;
+        if self.limited_in_vain || self.share != CpuShare::NONE || !possible {
             return None;
         }
         // How fast it writes shows best in a short window, where little is written twice; far from those seen
@@ -235,32 +246,26 @@ impl Stall {
         let window = forecast.round(asked.pending()) / 4;
         let free =
             forecast.curve.expect(window)?.pages * forecast.page_bytes / window.as_secs_f64().max(1e-6);
-        let free = self.limited.map_or(free, |(_, part)| free.max(part * forecast.bandwidth.as_f64()));
-        let vcpus = f64::from(progress.vcpus);
-        let stricter = |part: &f64| self.limited.is_none_or(|(_, before)| *part < before);
-        LIMITS.into_iter().filter(stricter).find_map(|part| {
-            let allowed = part * forecast.bandwidth.as_f64();
-            // All vCPUs write alike, or one writes everything: what is taken from all is between.
-            let taken = |writers: f64| (1.0 - allowed / vcpus * writers / free).max(0.0) * writers / vcpus;
-            let share = taken(vcpus).max(taken(1.0));
-            if share > intent.slowdown.as_f64() {
-                return None;
-            }
-            // Each round leaves `part` of it, once the limit holds.
-            let fits = (budget / asked.pending()).min(1.0).ln() / part.ln();
-            let rounds = forecast.round(asked.pending()).mul_f64(1.0 / (1.0 - part));
-            let settle = forecast.harvest.mul_f64(fits.clamp(0.0, 1e3));
-            let time = rounds.saturating_add(settle).saturating_add(SETTLES).saturating_add(asked.limit);
-            (time < asked.left && budget > 0.0).then(|| WayOut {
-                means: Means::Limit(part),
-                cost: share * time.as_secs_f64() * vcpus,
-                time,
-            })
-        })
+        let share = (1.0 - LIMIT * forecast.bandwidth.as_f64() / free).max(0.0);
+        // Each round leaves so much of it, once the limit holds.
+        let fits = (budget / asked.pending()).min(1.0).ln() / LIMIT.ln();
+        let rounds = forecast.round(asked.pending()).mul_f64(1.0 / (1.0 - LIMIT));
+        let settle = forecast.harvest.mul_f64(fits.clamp(0.0, 1e3)).saturating_add(SETTLES);
+        let time = rounds.saturating_add(settle).saturating_add(asked.limit);
+        // Before the first correction it takes nothing, and a paused guest has nothing to lose.
+        let taken = time.saturating_sub(PERIOD).saturating_sub(asked.limit);
+        let whole = Duration::try_from_secs_f64(taken.as_secs_f64() / most).ok()?;
+        let from = whole.saturating_sub(time);
+        let wait = from.saturating_sub(progress.elapsed());
+        let cost = share * time.as_secs_f64() * f64::from(progress.vcpus);
+        (time.saturating_add(wait) < asked.left).then_some(WayOut { means: Means::Limit, cost, time, from })
     }
 
     fn wait_or_take(&mut self, asked: &Asked<'_>, way: WayOut, reason: Reason) -> Choice {
         let round = asked.forecast.round(asked.pending());
+        if asked.progress.elapsed() < way.from {
+            return Choice::go_on(reason);
+        }
         let latest = way.time.saturating_add(way.time / 2).saturating_add(round) >= asked.left;
         if self.spent < way.cost && !latest {
             return Choice::go_on(reason);
@@ -270,10 +275,10 @@ impl Stall {
                 self.share = share;
                 throttle(share, asked.limit)
             }
-            Means::Limit(part) => {
-                self.limited = Some((asked.progress.now, part));
+            Means::Limit => {
+                self.limited = Some(asked.progress.now);
                 let vcpus = f64::from(asked.progress.vcpus);
-                let quota = Bandwidth::new((part * asked.forecast.bandwidth.as_f64() / vcpus) as u64);
+                let quota = Bandwidth::new((LIMIT * asked.forecast.bandwidth.as_f64() / vcpus) as u64);
                 Throttle::DirtyLimit { quota: quota.unwrap_or(Bandwidth::SLOWEST), period: PERIOD }
             }
             Means::PostCopy => return Choice { decision: Decision::PostCopy, throttle: None, reason },
@@ -313,6 +318,14 @@ pub(super) fn throttle(share: CpuShare, limit: Duration) -> Throttle {
     Throttle::DutyCycle { share, run }
 }
 
+/// Whether a limit in force since then may stay so for another round.
+fn limit_lasts(asked: &Asked<'_>, intent: &Intent, since: Timestamp) -> bool {
+    let more = asked.forecast.round(asked.pending());
+    let taken = asked.progress.now.since(since).saturating_sub(PERIOD).saturating_add(more);
+    let whole = asked.progress.elapsed().saturating_add(more);
+    taken <= whole.mul_f64(intent.slowdown.as_f64())
+}
+
 /// What post-copy would come to from here; none if its downtime is more than allowed or it ends too late.
 fn post_copy(asked: &Asked<'_>) -> Option<WayOut> {
     let Asked { forecast, progress, .. } = asked;
@@ -325,5 +338,10 @@ fn post_copy(asked: &Asked<'_>) -> Option<WayOut> {
     let follow = time_of(missing);
     let time = downtime.saturating_add(follow);
     let cost = downtime.as_secs_f64() * f64::from(progress.vcpus) + WAITS * follow.as_secs_f64();
-    (downtime <= asked.limit && time < asked.left).then_some(WayOut { means: Means::PostCopy, cost, time })
+    (downtime <= asked.limit && time < asked.left).then_some(WayOut {
+        means: Means::PostCopy,
+        cost,
+        time,
+        from: Duration::ZERO,
+    })
 }

@@ -125,6 +125,24 @@ fn a_throttle_takes_its_share_in_sleeps_of_half_the_downtime() {
 }
 
 #[test]
+fn dirtying_is_limited_where_no_throttle_would_do_and_for_no_longer_than_the_slowdown_allows() {
+    // 65,536 pages rewritten all the time, whatever share is left to it: 2.1 s. This guest obeys no limit.
+    let told = [("slowdown", "8%"), ("deadline", "60s")];
+    let steps = curve(&mut *policy(&told), guest(1 << 16, 1_000_000), 400);
+    let asked = |step: &&Step| step.verdict.adjust.throttle.is_some();
+    let limit = steps.iter().find(asked).expect("slowed");
+    assert!(matches!(limit.verdict.adjust.throttle, Some(Throttle::DirtyLimit { .. })));
+    let from = limit.situation.progress.elapsed();
+    let off = steps.iter().filter(asked).nth(1).expect("lifted");
+    assert_eq!(off.verdict.adjust.throttle, Some(Throttle::Off));
+    let until = off.situation.progress.elapsed();
+    // Nothing is taken in the first period, of a second.
+    let taken = (until - from).as_secs_f64() - 1.0;
+    assert!(taken > 2.0 && taken <= 0.08 * until.as_secs_f64(), "{from:?} to {until:?}");
+    assert_eq!(last(&steps).verdict.decision, Decision::Abort);
+}
+
+#[test]
 fn post_copy_comes_when_it_is_allowed_and_rounds_lead_nowhere() {
     let allowed = [("post-copy", "on"), ("downtime", "1s"), ("deadline", "5min")];
     let steps = curve(&mut *policy(&allowed), guest(1 << 16, 1_000_000), 400);
