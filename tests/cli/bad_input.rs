@@ -122,9 +122,16 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["sweep", "sweep.toml", "--set", "run.repeat=2000000"], 2, &["run.repeat", "2000000"]),
     (&["sweep", "sweep.toml", "--set", "guest.memory=4MiB"], 2, &["guest.memory"]),
     (
-        &["sweep", "sweep.toml", "--set", "run.repeat=1000000"],
+        &[
+            "sweep",
+            "sweep.toml",
+            "--set",
+            "run.repeat=1000000",
+            "--set",
+            "sweep.\"run.seed\"={ from = 1, to = 100000, steps = 100000 }",
+        ],
         2,
-        &["sweep.toml", "16000000 runs", "10000000"],
+        &["sweep.toml", "1600000000000 runs", "1000000000000"],
     ),
     (&["policies", "xen-6"], 2, &["xen-6", "`xen-5`"]),
     (&["policies", "xen-5", "hyperv-5"], 2, &["hyperv-5"]),
