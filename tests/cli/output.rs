@@ -102,7 +102,7 @@ fn a_disk_that_fills_during_a_sweep_leaves_no_half_written_file() {
     std::os::unix::fs::symlink("/dev/full", fresh.path("results/migrations.jsonl")).expect("link");
     let ended = fresh.run(&["sweep", "sweep.toml", "--out", "results", "--set", "run.repeat=5"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("migrations.jsonl: No space left"), "{}", ended.err);
+    assert!(ended.err.contains("cannot write results/migrations.jsonl"), "{}", ended.err);
     // The other tables are those of the sweep before, and nothing is left over.
     assert_eq!(fresh.read("results/cells.jsonl"), before);
     assert!(fresh.names().iter().all(|name| !name.contains(".tmp")), "{:?}", fresh.names());

@@ -353,16 +353,16 @@ impl Changes {
         let rows: Vec<Row> = changes
             .iter()
             .map(|change| {
-                let (mut hot, mut changed) = (0.0, 0.0);
+                let (mut hot, mut rest) = (0.0, 0.0);
                 for (kind, pages) in classes.kinds.iter().zip(&classes.pages) {
                     if kind.turn.rate() > HOT {
                         hot += pages * kind.turn.found(change.after);
                     } else {
-                        changed += pages * PAGE * -(-kind.turn.rate() * change.after * cold / PAGE).exp_m1();
+                        rest += pages * PAGE * -(-kind.turn.rate() * change.after * cold / PAGE).exp_m1();
                     }
                 }
                 let all = change.bytes * classes.found(Span::even(change.after));
-                let value = all - changed;
+                let value = all - rest;
                 Row { of: vec![hot], value, weight: 1.0 / (all * all) }
             })
             .collect();

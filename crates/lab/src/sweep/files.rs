@@ -243,15 +243,15 @@ impl ResultDir {
         }
         files.push(self.file("scenario.toml", &scenario_file(scenario))?);
         let rows = self.row_tables(grid, &mut files)?;
-        // All must be on the disk before the first one takes its place; tables that grew come last, so that a sweep
-        // that is cut here can still be resumed.
+        // All must be on the disk before the first one takes its place. Tables that grew come first: a sweep that is
+        // cut here fetches them back when it is resumed.
         let complete = files.into_iter().map(WholeFile::finish).collect::<Result<Vec<_>, _>>()?;
         self.made.keep();
-        let mut files = complete.into_iter().map(FinishedFile::publish).collect::<Result<Vec<_>, _>>()?;
-        for (from, to) in rows {
-            put(&from, &to)?;
-            files.push(to);
+        for (from, to) in &rows {
+            put(from, to)?;
         }
+        let mut files = complete.into_iter().map(FinishedFile::publish).collect::<Result<Vec<_>, _>>()?;
+        files.extend(rows.into_iter().map(|(_, to)| to));
         // Named last: it is there to run the sweep again.
         files.sort_by_key(|file| file.file_name().is_some_and(|name| name == "scenario.toml"));
         for stale in names().map(|name| self.path.join(name)) {

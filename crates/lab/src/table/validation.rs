@@ -130,6 +130,9 @@ fn sampled(programs: &Sampled, width: usize) -> String {
     text
 }
 
+/// A figure: its name, where it stands among what was measured, what was sampled, and how it is written.
+type Row<'a> = (&'static str, fn(&Figures) -> Option<f64>, Option<Interval>, &'a dyn Fn(f64) -> String);
+
 /// A row for each figure of a configuration.
 fn rows(sample: &Sample, columns: &mut Columns) {
     let bytes = |bytes: f64| ByteCount(bytes as u64).human();
@@ -142,8 +145,7 @@ fn rows(sample: &Sample, columns: &mut Columns) {
         format!("{done} of {}", sample.measured.len()),
         per_cent(sample.convergence),
     ]);
-    type Of = fn(&Figures) -> Option<f64>;
-    let figures: [(&str, Of, Option<Interval>, &dyn Fn(f64) -> String); 5] = [
+    let figures: [Row<'_>; 5] = [
         ("total", |figures| figures.total_ms, sample.total_ms, &time),
         ("downtime", |figures| figures.downtime_ms, sample.downtime_ms, &time),
         ("silence", |figures| figures.silence_ms, sample.silence_ms, &time),
