@@ -47,7 +47,7 @@ const SHARE: f64 = 0.5;
 
 fn towards(old: Duration, seen: Duration) -> Duration {
     // A cost that was met once can be met again: up at once, down by halves.
-    if seen > old { seen } else { seen + (old - seen).mul_f64(1.0 - SHARE) }
+    if seen > old { seen } else { seen + old.saturating_sub(seen).mul_f64(1.0 - SHARE) }
 }
 
 impl HostPair {

@@ -99,7 +99,7 @@ impl Memory {
     }
 
     /// How long the rest of the bulk round takes at the pace of its pages so far.
-    pub(super) fn pace(&self, progress: &Progress) -> Option<Duration> {
+    pub(super) fn pace(progress: &Progress) -> Option<Duration> {
         let took = progress.now.since(progress.round_started).as_secs_f64();
         let rest = took * progress.pending.as_f64() / progress.round_sent_pages.as_f64();
         Duration::try_from_secs_f64(rest).ok()

@@ -227,7 +227,7 @@ impl Whimbrel {
         };
         let takes = if progress.round == 0 {
             // Zero pages go faster; what they were so far is taken for what they will be.
-            self.memory.pace(progress).unwrap_or(Duration::ZERO)
+            Memory::pace(progress).unwrap_or(Duration::ZERO)
         } else {
             forecast.round(progress.pending.as_f64())
         };

@@ -134,7 +134,7 @@ const RESUME_SPAN: f64 = 64.0 * 1024.0 * 1024.0;
 /// In post-copy, the share of the time for which a vCPU waits for pages (ours).
 const WAITS: f64 = 0.5;
 /// After a stall of so long, in so many rounds, what it showed counts as the guest's nature.
-const PATIENCE: (Duration, u32) = (Duration::from_secs(60), 12);
+const PATIENCE: (Duration, u32) = (Duration::from_mins(1), 12);
 /// So many standard deviations below what was seen no good moment is waited for.
 const OUT_OF_REACH: f64 = 4.0;
 

@@ -84,7 +84,7 @@ fn a_guest_that_never_fits_is_waited_for_and_then_given_up_with_what_was_seen() 
     assert_eq!(end.verdict.decision, Decision::Abort);
     let said = end.verdict.reason.to_string();
     assert!(said.starts_with("least downtime seen 2.1") && said.contains("waited"), "{said}");
-    assert!(end.situation.progress.elapsed() < Duration::from_secs(120));
+    assert!(end.situation.progress.elapsed() < Duration::from_mins(2));
 }
 
 #[test]
@@ -120,7 +120,10 @@ fn a_throttle_takes_its_share_in_sleeps_of_half_the_downtime() {
         let throttle = stall::throttle(CpuShare::clamped(share), Duration::from_millis(limit));
         let Throttle::DutyCycle { share: taken, run } = throttle else { panic!("{throttle:?}") };
         let sleep = run.mul_f64(share / (1.0 - share)).as_secs_f64();
-        assert!((sleep - limit as f64 / 2e3).abs() < 1e-6 && taken.as_f64() == share, "{throttle:?}");
+        assert!(
+            (sleep - limit as f64 / 2e3).abs() < 1e-6 && (taken.as_f64() - share).abs() < 1e-9,
+            "{throttle:?}"
+        );
     }
 }
 
@@ -137,7 +140,7 @@ fn dirtying_is_limited_where_no_throttle_would_do_and_for_no_longer_than_the_slo
     assert_eq!(off.verdict.adjust.throttle, Some(Throttle::Off));
     let until = off.situation.progress.elapsed();
     // Nothing is taken in the first period, of a second.
-    let taken = (until - from).as_secs_f64() - 1.0;
+    let taken = until.saturating_sub(from).as_secs_f64() - 1.0;
     assert!(taken > 2.0 && taken <= 0.08 * until.as_secs_f64(), "{from:?} to {until:?}");
     assert_eq!(last(&steps).verdict.decision, Decision::Abort);
 }
