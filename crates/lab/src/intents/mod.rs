@@ -10,6 +10,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whimbrel_core::forecast::HostPair;
@@ -152,7 +153,7 @@ pub fn learned(setup: &Setup) -> Result<HostPair, SimError> {
         state: setup.guest.state,
         ..GuestConfig::default()
     };
-    let policy = presets::find("whimbrel").and_then(|preset| preset.build(&Default::default()).ok());
+    let policy = presets::find("whimbrel").and_then(|preset| preset.build(&BTreeMap::new()).ok());
     let Some(policy) = policy else { return Ok(HostPair::default()) };
     let mut earlier = whimbrel_sim::Setup::new(guest, policy);
     earlier.host = setup.host.clone();
