@@ -92,7 +92,9 @@ fn phases_have_pages_of_their_own_and_a_hot_page_stays_hot() {
         for tick in &found {
             // 450 pages while busy, 350 while quiet, whichever phase came first; some of each where one ends.
             assert!((330..=750).contains(&tick.len()), "{}", tick.len());
-            tick.iter().for_each(|page| *kinds.entry(*page).or_default() += 1);
+            for page in tick {
+                *kinds.entry(*page).or_default() += 1;
+            }
         }
         // The same 750 pages all the time, 50 of them in every tick.
         assert_eq!(kinds.len(), 750, "seed {seed}");

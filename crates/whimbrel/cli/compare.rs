@@ -1,5 +1,6 @@
 //! `whimbrel compare`: policies on the same workloads, and what may be concluded.
 
+use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -62,7 +63,7 @@ impl Comparing {
                 let mut text = summary.to_string();
                 for (index, file) in files.iter().enumerate() {
                     let name = if index == 0 { "\nresults" } else { "" };
-                    text.push_str(&format!("{name:<8} {}\n", file.display()));
+                    let _ = writeln!(text, "{name:<8} {}", file.display());
                 }
                 print(&text)
             }

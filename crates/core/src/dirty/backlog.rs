@@ -104,7 +104,7 @@ pub struct Harvested {
 ///
 /// There are two kinds, by the [`Stock`] that holds the pages: the exact one knows every page
 /// ([`PageSet`], what `Backlog` means if nothing is added), the fluid one only how many are expected
-/// ([`Expected`](super::Expected)). Gates, acknowledgements and putting back, where a page could be lost,
+/// ([`Expected`]). Gates, acknowledgements and putting back, where a page could be lost,
 /// are the same code.
 ///
 /// *Pending* pages are still to be sent: all of them at first, then what harvests find. Taking a page

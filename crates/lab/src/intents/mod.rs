@@ -1,7 +1,7 @@
 //! What a migration is wanted to be, and whether it was: policies compared by the intents that they keep.
 //!
 //! An [`Intent`] bounds downtime, time and slowdown, in the same words for every guest and link.
-//! [`terms`] says it to a preset in the preset's own parameters as far as it can take it; [`judge`] holds a
+//! [`terms()`] says it to a preset in the preset's own parameters as far as it can take it; [`judge`] holds a
 //! run against it, by one definition for all policies. [`learned`] gives what an earlier migration between
 //! the same hosts would have taught. Called by whoever compares policies; nothing here runs a comparison
 //! or prints.
@@ -10,6 +10,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whimbrel_core::forecast::HostPair;
@@ -152,7 +153,7 @@ pub fn learned(setup: &Setup) -> Result<HostPair, SimError> {
         state: setup.guest.state,
         ..GuestConfig::default()
     };
-    let policy = presets::find("whimbrel").and_then(|preset| preset.build(&Default::default()).ok());
+    let policy = presets::find("whimbrel").and_then(|preset| preset.build(&BTreeMap::new()).ok());
     let Some(policy) = policy else { return Ok(HostPair::default()) };
     let mut earlier = whimbrel_sim::Setup::new(guest, policy);
     earlier.host = setup.host.clone();

@@ -41,7 +41,7 @@ fn a_run_is_held_against_each_bound() {
     assert!(judge(&LAX, &setup, &run).none());
     let away = run.report.downtime.total();
     let just = Intent { downtime: away, ..LAX };
-    let less = Intent { downtime: away - Duration::from_nanos(1), ..LAX };
+    let less = Intent { downtime: away.saturating_sub(Duration::from_nanos(1)), ..LAX };
     assert!(judge(&just, &setup, &run).none() && judge(&less, &setup, &run).away);
     let late = Intent { copies: 0.5, grace: Duration::ZERO, ..LAX };
     assert_eq!(judge(&late, &setup, &run), Misses { late: true, ..Misses::default() });
@@ -78,7 +78,7 @@ fn what_is_learned_of_two_hosts_is_what_a_handover_between_them_costs() {
     assert!((0.9..1.6).contains(&(usual.state.as_f64() / ByteCount::mib(1).as_f64())), "{usual:?}");
     setup.host.switchover_gate = Duration::from_millis(70);
     let slow = learned(&setup).unwrap();
-    assert!((slow.fixed - usual.fixed).as_secs_f64() > 0.069, "{slow:?}");
+    assert!(slow.fixed.saturating_sub(usual.fixed).as_secs_f64() > 0.069, "{slow:?}");
 }
 
 #[test]

@@ -34,10 +34,7 @@ impl Format {
 
     /// The same for rows while a sweep is not finished: what can't be appended to is made in the end.
     pub(super) const fn growing(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            _ => "jsonl",
-        }
+        if matches!(self, Self::Csv) { "csv" } else { "jsonl" }
     }
 }
 
@@ -258,14 +255,16 @@ impl Rows {
                 seed: row.record.seed,
                 round,
             };
-            match format {
-                Format::Csv => csv::line(&mut self.rounds, row.fields()),
-                _ => json_line(&mut self.rounds, &row),
+            if format == Format::Csv {
+                csv::line(&mut self.rounds, row.fields());
+            } else {
+                json_line(&mut self.rounds, &row);
             }
         }
-        match format {
-            Format::Csv => csv::line(&mut self.migrations, row.fields()),
-            _ => json_line(&mut self.migrations, &row),
+        if format == Format::Csv {
+            csv::line(&mut self.migrations, row.fields());
+        } else {
+            json_line(&mut self.migrations, &row);
         }
     }
 }

@@ -66,6 +66,10 @@ pub const ROUND: &[&str] = &[
     "throttled",
     "decision",
     "reason",
+    "progress",
+    "eta.remaining_ms",
+    "eta.low_ms",
+    "eta.high_ms",
 ];
 
 /// The fields of a migration, as [`MIGRATION`] names them.
@@ -117,6 +121,7 @@ pub fn migration(record: &MigrationRecord) -> Vec<String> {
 
 /// The fields of a round, as [`ROUND`] names them.
 pub fn round(round: &RoundRecord) -> Vec<String> {
+    let eta = round.eta.as_ref();
     vec![
         round.round.to_string(),
         round.paused.to_string(),
@@ -135,6 +140,10 @@ pub fn round(round: &RoundRecord) -> Vec<String> {
         optional(round.throttled.as_ref()),
         optional(round.decision),
         optional(round.reason.as_ref()),
+        optional(round.progress),
+        optional(eta.and_then(|eta| eta.remaining_ms)),
+        optional(eta.map(|eta| eta.low_ms)),
+        optional(eta.and_then(|eta| eta.high_ms)),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! NSGA-II: a population that moves towards the Pareto front, asked for candidates and told their values.
 //!
-//! Used by the search ([`super::search`]) and by nobody else. Knows nothing of policies: a candidate is a point
+//! Used by the search (`tune::search`) and by nobody else. Knows nothing of policies: a candidate is a point
 //! of the unit cube, its values are numbers to be made small. Draws every random number from the seed and
 //! the generation's number, so that the population alone is the state: stored and read back, the search
 //! goes on as if it had never stopped.

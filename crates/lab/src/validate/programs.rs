@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(interval, Interval { p5: 5.0, median: 50.0, p95: 95.0 });
         assert!(interval.contains(5.0) && interval.contains(95.0) && !interval.contains(95.1));
         assert_eq!(Interval::of([]), None);
-        assert_eq!(Interval::of([7.0]).unwrap().median, 7.0);
+        assert_eq!(Interval::of([7.0]), Some(Interval { p5: 7.0, median: 7.0, p95: 7.0 }));
     }
 
     #[test]

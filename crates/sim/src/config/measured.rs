@@ -12,7 +12,7 @@ use whimbrel_core::units::{ByteCount, Pages, Share, duration};
 use super::WriteAt;
 use super::validate::{ConfigError, check};
 
-/// A program's writes. See the [module](self).
+/// A program's writes, as the module says.
 ///
 /// Time is the program's own: it stands still while the guest is paused, and runs slower while that is
 /// throttled.

@@ -265,7 +265,7 @@ impl GuestConfig {
         };
         model.validate(&curve)?;
         let least = ByteCount(model.pages().0.saturating_mul(self.page_size.bytes().0));
-        check(writer.working_set >= least, &format!("{key}.working-set"), writer.working_set, || {
+        check(writer.working_set >= least, format_args!("{key}.working-set"), writer.working_set, || {
             format!("at least {least}, the pages that the program was measured to write")
         })
     }
@@ -317,27 +317,27 @@ impl WriterConfig {
             ));
         };
         let (page, ours) = (trace.page_size(), guest.page_size);
-        check(page == ours, &key_of("trace"), format!("{name}, whose pages are {page}"), || {
+        check(page == ours, key_of("trace"), format!("{name}, whose pages are {page}"), || {
             format!("a trace with the guest's pages of {ours}")
         })?;
         let (end, pages) = (trace_extent(trace).end, guest.memory.0 / ours.bytes().0);
         check(
             end <= pages,
-            &key_of("trace"),
+            key_of("trace"),
             format!("{name}, which goes up to page {}", end.max(1) - 1),
             || format!("a trace within guest.memory ({}, {pages} pages)", guest.memory),
         )?;
         let touched = trace.touched_pages().0;
         check(
             touched <= MAX_TRACED,
-            &key_of("trace"),
+            key_of("trace"),
             format!("{name} with its {touched} different pages"),
             || format!("a trace of at most {MAX_TRACED} different pages"),
         )?;
-        check(self.offset.is_none(), &key_of("offset"), self.offset.unwrap_or_default(), || {
+        check(self.offset.is_none(), key_of("offset"), self.offset.unwrap_or_default(), || {
             "none for a trace, whose pages are the guest's".to_owned()
         })?;
-        check(self.phases.is_empty(), &key_of("phases"), "a list of phases", || {
+        check(self.phases.is_empty(), key_of("phases"), "a list of phases", || {
             "none for a trace, which has its own".to_owned()
         })
     }

@@ -137,7 +137,8 @@ mod tests {
             assert!(done >= last - 1e-9, "{step}");
             last = done;
         }
-        assert_eq!(one.done(12.3), path(&levels, 3, 3).done(12.3));
-        assert!((0..20).any(|tick| one.done(f64::from(tick)) != path(&levels, 3, 4).done(f64::from(tick))));
+        let same = |seed, at: f64| one.done(at)[0].to_bits() == path(&levels, 3, seed).done(at)[0].to_bits();
+        assert!(same(3, 12.3));
+        assert!((0..20).any(|tick| !same(4, f64::from(tick))));
     }
 }

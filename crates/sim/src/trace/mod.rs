@@ -1,7 +1,7 @@
 //! Traces: which pages of a guest were dirtied in which interval of time.
 //!
 //! What a dirty log tells when it is harvested again and again: for each interval, the pages found at its end.
-//! [`record`] makes one from a guest model, the laboratory reads and writes them as tables, the guest replays
+//! [`record()`] makes one from a guest model, the laboratory reads and writes them as tables, the guest replays
 //! them (`pattern = "trace"`). A [`Trace`] is checked when it is built and never changes: intervals are in the
 //! order of time and apart, runs lie within memory, in order, and touch no other of their interval. Nothing
 //! here reads a file, and no clock.

@@ -11,7 +11,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As [`Controller::replace_policy`], and if how the migration ends is decided already. Nothing is
+    /// As [`Controller::replace_policy`](crate::controller::Controller::replace_policy), and if how the migration ends is decided already. Nothing is
     /// changed then.
     pub fn replace_policy(&mut self, policy: Box<dyn Policy>, now: Timestamp) -> Result<(), ReplaceError> {
         if !self.has_a_say() {
