@@ -31,8 +31,6 @@ use crate::sender::{Costs, Sender};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
 const SLICE: Nanos = 51e6;
-/// A share of a round in which next to nothing changes.
-const INSTANT: f64 = 1e-3;
 /// A way that fewer than this share of the phases take is none.
 const LEAST: f64 = 0.02;
 /// A run is split no more often than this on the way to any end.
@@ -57,6 +55,13 @@ enum Event {
     Change(usize),
     Lost,
     TimeLimit,
+}
+
+impl Event {
+    /// Whether the destination hears of it.
+    fn concerns_the_destination(&self) -> bool {
+        matches!(self, Self::Destination(_) | Self::ArrivesThere(_) | Self::Lost)
+    }
 }
 
 impl<'a> Split<'a> {
@@ -214,14 +219,17 @@ impl<'a> World<'a> {
                 break;
             }
             self.now = at;
+            let there = event.concerns_the_destination();
             self.happens(event)?;
             while let Some(action) = self.source.poll() {
                 if let Some(split) = self.act_at_source(action) {
                     return Ok(Some(split));
                 }
             }
-            while let Some(action) = self.destination.poll() {
-                self.act_at_destination(action);
+            if there {
+                while let Some(action) = self.destination.poll() {
+                    self.act_at_destination(action);
+                }
             }
         }
         Ok(None)
@@ -560,7 +568,7 @@ impl<'a> World<'a> {
         self.unchanged += self.guest.found(found.dirty);
         // What was pending by chance took as much longer to send, and in that time as much more was dirtied.
         let inherited = if self.variance > 0.0 && self.pending_before > 0.0 {
-            let slope = self.field.dirty_in_the_last(INSTANT) / INSTANT / self.pending_before;
+            let slope = found.growth / self.pending_before;
             slope * slope * self.variance
         } else {
             0.0
@@ -618,9 +626,9 @@ impl<'a> World<'a> {
         self.queue.push(at, Event::Destination(event));
     }
 
-    /// What can be used again.
-    pub(super) fn into_spare(self) -> Spare {
-        Spare { field: self.field, queue: self.queue }
+    /// What can be used again, at the end.
+    pub(super) fn take_spare(&mut self) -> Spare {
+        Spare { field: std::mem::take(&mut self.field), queue: std::mem::take(&mut self.queue) }
     }
 
     /// What it came to.
