@@ -186,9 +186,14 @@ impl Field {
         let last = self.harvests() - 1;
         let mut found = Found::default();
         for index in 0..self.pieces.len() {
-            let share = self.written(&self.pieces[index], last - 1, last);
+            let piece = &self.pieces[index];
+            // Nobody writes there.
+            if piece.layers.is_empty() {
+                continue;
+            }
+            let share = self.written(piece, last - 1, last);
+            let pages = piece.pages.end - piece.pages.start;
             self.fresh[index] = share;
-            let pages = self.pieces[index].pages.end - self.pieces[index].pages.start;
             found.dirty += pages * share.mean;
             found.growth += pages * share.growth;
         }
@@ -370,6 +375,7 @@ impl Field {
     }
 
     /// The share of a piece's pages that were written between two harvests.
+    #[inline]
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
         let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
         let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);

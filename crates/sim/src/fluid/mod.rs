@@ -22,7 +22,7 @@ use crate::migration::{Run, Setup, SimError};
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut open = vec![(1.0, World::new(setup, Spare::default(), true)?)];
+    let mut open = vec![(1.0, Box::new(World::new(setup, Spare::default(), true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
     while let Some((share, mut world)) = open.pop() {
@@ -61,7 +61,8 @@ impl Simulator {
             self.spare = world.take_spare();
             return Ok(totals);
         }
-        let mut open: Vec<(f64, World<'_>)> = split.into_iter().flat_map(|split| split.ways(1.0)).collect();
+        let mut open: Vec<(f64, Box<World<'_>>)> =
+            split.into_iter().flat_map(|split| split.ways(1.0)).collect();
         self.spare = world.take_spare();
         while let Some((share, mut world)) = open.pop() {
             match world.run()? {

@@ -66,9 +66,12 @@ impl Event {
 
 impl<'a> Split<'a> {
     /// The worlds that follow, with their shares of a case that has the share `share`.
-    pub(super) fn ways(self, share: f64) -> [(f64, World<'a>); 2] {
+    pub(super) fn ways(self, share: f64) -> [(f64, Box<World<'a>>); 2] {
         let [(one, this), (other, that)] = self.ways;
-        [(share * one, self.from.clone().taking(this)), (share * other, self.from.taking(that))]
+        let (mut first, mut second) = (self.from.clone(), self.from);
+        first.take_way(this);
+        second.take_way(that);
+        [(share * one, first), (share * other, second)]
     }
 }
 
@@ -422,7 +425,7 @@ impl<'a> World<'a> {
         if let Goal::Until { until, .. } = goal
             && self.may_split(now, pending, until.pending.0 as f64)
         {
-            self.checkpoint = Some(Box::new(self.before(transmit)));
+            self.checkpoint = Some(self.before(transmit));
         }
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
@@ -503,8 +506,8 @@ impl<'a> World<'a> {
     }
 
     /// This world with the action still to be carried out.
-    fn before(&self, transmit: Transmit) -> Self {
-        let mut before = self.clone();
+    fn before(&self, transmit: Transmit) -> Box<Self> {
+        let mut before = Box::new(self.clone());
         before.again = Some(transmit);
         before
     }
@@ -546,13 +549,12 @@ impl<'a> World<'a> {
     }
 
     /// Takes one of the ways from where it splits.
-    pub(super) fn taking(mut self, way: Ticks) -> Self {
+    fn take_way(&mut self, way: Ticks) {
         self.ticks = way;
         self.splits += 1;
         if let Some(transmit) = self.again.take() {
             self.transmit(transmit);
         }
-        self
     }
 
     fn harvest(&mut self) -> Option<Box<Split<'a>>> {
