@@ -161,22 +161,26 @@ impl Controller {
     }
 
     /// The policy.
+    #[inline]
     pub fn policy(&self) -> &dyn Policy {
         &*self.policy
     }
 
     /// What is known now.
+    #[inline]
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
     /// The policy's last answer, if it was asked; what it adjusted is left out.
+    #[inline]
     pub fn verdict(&self) -> Option<&Verdict> {
         self.last.as_ref()
     }
 
     /// Until when every tick gets the same answer, so that nobody needs to report the ticks before; none if
     /// the next one is to be asked.
+    #[inline]
     pub fn holds_until(&self) -> Option<Until> {
         self.standing.filter(|_| self.skipping)
     }
@@ -276,6 +280,7 @@ impl Controller {
         Some(self.whole(ruling))
     }
 
+    #[inline]
     pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
         self.account(now, sent);
         if sent.pending.0 == 0 {
@@ -305,6 +310,7 @@ impl Controller {
     }
 
     /// Pages were sent after the policy's last word: counted, not judged.
+    #[inline]
     pub fn account(&mut self, now: Timestamp, sent: Transmitted) {
         let progress = &mut self.progress;
         progress.now = now;

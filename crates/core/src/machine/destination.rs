@@ -135,6 +135,7 @@ impl Destination {
     }
 
     /// What to do now; none when the next event is awaited.
+    #[inline]
     pub fn poll(&mut self) -> Option<DestinationAction> {
         self.actions.pop_front()
     }

@@ -205,6 +205,7 @@ impl SourceEvent {
     }
 
     /// Its kind; none for a message that no source is ever sent.
+    #[inline]
     pub fn kind(&self) -> Option<SourceEventKind> {
         use SourceEventKind as K;
         Some(match self {

@@ -226,9 +226,13 @@ impl<S: Stock> Source<S> {
         if allowed.is_empty() {
             return Err(misfit());
         }
-        self.check(&event)?;
+        let handoff_event = self.handoff_event(&event);
+        self.check(&event, handoff_event)?;
         self.controller.journal_mut().event(now, &event);
         self.take(now, event)?;
+        if let Some(event) = handoff_event {
+            self.tell_handoff(now, event)?;
+        }
         debug_assert!(
             allowed.contains(&self.phase),
             "{before:?} --{kind:?}--> {:?} is not in the table",
@@ -239,8 +243,12 @@ impl<S: Stock> Source<S> {
 
     /// What the phase alone can't tell: whether the handoff would take the event, and whether its
     /// numbers can be true. Nothing is changed.
-    fn check(&self, event: &SourceEvent) -> Result<(), MachineError> {
-        if let Some(event) = self.handoff_event(event) {
+    fn check(
+        &self,
+        event: &SourceEvent,
+        handoff_event: Option<handoff::SourceEvent>,
+    ) -> Result<(), MachineError> {
+        if let Some(event) = handoff_event {
             let mut trial = self.handoff;
             trial.handle(event)?;
         }
@@ -293,7 +301,6 @@ impl<S: Stock> Source<S> {
 
     fn take(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         use SourcePhase as P;
-        let handoff_event = self.handoff_event(&event);
         match event {
             SourceEvent::Start => self.start(now),
             SourceEvent::Received(message) => self.received(now, message)?,
@@ -383,9 +390,6 @@ impl<S: Stock> Source<S> {
             | SourceEvent::Persisted
             | SourceEvent::Connected
             | SourceEvent::Disconnected => {}
-        }
-        if let Some(event) = handoff_event {
-            self.tell_handoff(now, event)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Runs that a thread makes in one go, in the order of the grid.
 
 use whimbrel_sim::config::Fidelity;
-use whimbrel_sim::simulate;
+use whimbrel_sim::{SimError, simulate};
 
 use super::SweepError;
 use super::files::Tables;
@@ -66,11 +66,13 @@ impl<'a> Batches<'a> {
             self.variants.set_up(cell, bench)?;
             let Some(bench) = bench.as_mut() else { continue };
             bench.simulation.seed = bench.seed_of(repetition);
-            let mut made = simulate(&bench.simulation).map_err(|source| self.named(cell, bench, source))?;
-            batch.values.push(Values::of(&made));
             if self.tables.summary {
+                let values = Self::values(bench).map_err(|source| self.named(cell, bench, source))?;
+                batch.values.push(values);
                 continue;
             }
+            let mut made = simulate(&bench.simulation).map_err(|source| self.named(cell, bench, source))?;
+            batch.values.push(Values::of(&made));
             let (_, at) = match &mut at {
                 Some(at) if at.0 == cell => at,
                 at => at.insert((cell, self.names.at(cell))),
@@ -89,8 +91,16 @@ impl<'a> Batches<'a> {
         Ok(batch)
     }
 
+    /// Makes a run of which no row is wanted; in fluid fidelity, without its rounds and words.
+    pub(super) fn values(bench: &mut Bench) -> Result<Values, SimError> {
+        Ok(match bench.simulation.fidelity {
+            Fidelity::Fluid => Values::of_totals(&bench.simulator.run(&bench.simulation)?),
+            _ => Values::of(&simulate(&bench.simulation)?),
+        })
+    }
+
     #[cold]
-    fn named(&self, cell: u64, bench: &Bench, source: whimbrel_sim::SimError) -> SweepError {
+    fn named(&self, cell: u64, bench: &Bench, source: SimError) -> SweepError {
         let values = self.grid.cell(cell).map(|cell| cell.overrides().join(" ")).unwrap_or_default();
         SweepError::Run { cell, values, seed: bench.simulation.seed, source }
     }

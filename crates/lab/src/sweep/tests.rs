@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use whimbrel_sim::simulate;
 
+use super::batch::Batches;
 use super::values::Values;
 use super::variants::Variants;
 use super::*;
@@ -391,4 +392,24 @@ fn percentiles_are_nearest_ranks() {
     assert_eq!(nearest_rank(&ten, 0.9), Some(9.0));
     assert_eq!(nearest_rank(&[3.0], 0.9), Some(3.0));
     assert_eq!(nearest_rank(&[], 0.5), None);
+}
+
+#[test]
+fn a_summary_of_fluid_runs_has_the_figures_that_their_rows_have() {
+    let text = SMALL
+        .replace("8MiB", "64MiB")
+        .replace("4MiB", "32MiB")
+        .replace("[run]\nrepeat = 11", "[run]\nfidelity = \"fluid\"");
+    let scenario = Scenario::parse(&text, "fluid.toml").expect("scenario");
+    let grid = scenario.grid().expect("grid");
+    let variants = Variants::of(&grid);
+    let (mut bench, mut rounds) = (None, 0.0);
+    for cell in 0..grid.cells() {
+        variants.set_up(cell, &mut bench).expect("set up");
+        let bench = bench.as_mut().expect("set up");
+        let row = Values::of(&simulate(&bench.simulation).expect("run"));
+        assert_eq!(Batches::values(bench).expect("run"), row, "cell {cell}");
+        rounds += row.rounds;
+    }
+    assert!(rounds > 2.0 * grid.cells() as f64, "{rounds}");
 }

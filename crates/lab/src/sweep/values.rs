@@ -1,7 +1,7 @@
 //! What is kept of a run until its cell is summed up: a few numbers, without a text.
 
 use whimbrel_core::report::Outcome;
-use whimbrel_sim::Run;
+use whimbrel_sim::{Run, Totals};
 
 /// Bytes of a run in a file.
 pub(super) const STORED: usize = 42;
@@ -43,6 +43,19 @@ impl Values {
             sent_bytes: report.sent.as_f64(),
             rounds: report.rounds.len() as f64,
             disruption_vcpu_s: run.disruption.total().as_f64(),
+        }
+    }
+
+    /// Of a run of which nothing else is known.
+    pub(super) fn of_totals(totals: &Totals) -> Self {
+        Self {
+            outcome: totals.outcome,
+            converged: totals.converged,
+            total_ms: crate::result::milliseconds(totals.total),
+            downtime_ms: crate::result::milliseconds(totals.downtime.total()),
+            sent_bytes: totals.sent.as_f64(),
+            rounds: f64::from(totals.rounds),
+            disruption_vcpu_s: totals.disruption.total().as_f64(),
         }
     }
 

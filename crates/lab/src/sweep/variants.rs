@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use whimbrel_core::policy::Policy;
+use whimbrel_sim::Simulator;
 use whimbrel_sim::config::{Fidelity, GuestConfig, HostConfig, LinkConfig};
 
 use super::{SweepError, simulation};
@@ -75,6 +76,8 @@ pub(super) struct Variants<'a> {
 /// A setup that changes from cell to cell.
 pub(super) struct Bench {
     pub(super) simulation: whimbrel_sim::Setup,
+    /// Keeps its memory from run to run.
+    pub(super) simulator: Simulator,
     /// The seed of the cell's first run.
     seed: u64,
     variants: [u64; 5],
@@ -112,7 +115,8 @@ impl<'a> Variants<'a> {
         let (Some(bench), (Some(guest), Some(link), Some(host), Some(policy), Some(run))) =
             (bench.as_mut(), parts)
         else {
-            *bench = Some(self.make(cell)?);
+            let simulator = bench.take().map(|bench| bench.simulator).unwrap_or_default();
+            *bench = Some(Bench { simulator, ..self.make(cell)? });
             return Ok(());
         };
         let (before, now) = (bench.variants, self.variants(cell));
@@ -161,7 +165,7 @@ impl<'a> Variants<'a> {
         keep(&self.policy, policy, || (simulation.policy.clone(), simulation.changes.clone()));
         let (fidelity, time_limit, seed) = (simulation.fidelity, simulation.time_limit, setup.run.seed);
         keep(&self.run, run, || Running { fidelity, time_limit, seed });
-        Ok(Bench { simulation, seed, variants })
+        Ok(Bench { simulation, simulator: Simulator::default(), seed, variants })
     }
 }
 

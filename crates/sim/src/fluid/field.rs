@@ -53,11 +53,23 @@ struct Span {
     since: Option<usize>,
 }
 
-/// A share of pages: the mean, and the variance of each page.
+/// A share of pages: the mean, the variance of each page, and how fast the mean grew at last: by how much if
+/// the time went on for as long again at that pace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     mean: f64,
     variance: f64,
+    growth: f64,
+}
+
+/// The share of pages that some writes leave untouched.
+#[derive(Clone, Copy, Debug)]
+struct Untouched {
+    share: f64,
+    /// The variance of a page.
+    spread: f64,
+    /// How fast the share falls, for each time that so many writes are made.
+    loss: f64,
 }
 
 /// Memory before the scan.
@@ -90,6 +102,9 @@ pub(super) struct Found {
     pub(super) pending: f64,
     /// The variance of that number.
     pub(super) variance: f64,
+    /// How fast `dirty` grew at last: by how much if the time since the harvest before were as long again and
+    /// the pace remained.
+    pub(super) growth: f64,
 }
 
 impl Field {
@@ -171,13 +186,19 @@ impl Field {
         let last = self.harvests() - 1;
         let mut found = Found::default();
         for index in 0..self.pieces.len() {
-            let share = self.written(&self.pieces[index], last - 1, last);
+            let piece = &self.pieces[index];
+            // Nobody writes there.
+            if piece.layers.is_empty() {
+                continue;
+            }
+            let share = self.written(piece, last - 1, last);
+            let pages = piece.pages.end - piece.pages.start;
             self.fresh[index] = share;
-            let pages = self.pieces[index].pages.end - self.pieces[index].pages.start;
             found.dirty += pages * share.mean;
+            found.growth += pages * share.growth;
         }
-        let (pending, variance) = self.look_ahead();
-        Found { dirty: found.dirty, pending, variance }
+        (found.pending, found.variance) = self.look_ahead();
+        found
     }
 
     /// How many pages would be dirty `time` nanoseconds after the last harvest, if writers go on as they did
@@ -243,7 +264,7 @@ impl Field {
     fn harvest_nothing(&mut self) -> Found {
         self.settle_after(0);
         let (pending, variance) = self.look_ahead();
-        Found { dirty: 0.0, pending, variance }
+        Found { pending, variance, ..Found::default() }
     }
 
     /// Notes what was sent in the round that ends; it began with harvest number `since`.
@@ -309,13 +330,17 @@ impl Field {
             }
             for &span in &self.spans {
                 for (index, piece) in self.pieces.iter().enumerate() {
+                    // Nobody writes there.
+                    if span.since.is_some() && piece.layers.is_empty() {
+                        continue;
+                    }
                     let from = part.start.max(span.from).max(piece.pages.start);
                     let to = part.end.min(span.to).min(piece.pages.end);
                     if from >= to {
                         continue;
                     }
                     let share = match span.since {
-                        None => Share { mean: 1.0, variance: 0.0 },
+                        None => Share { mean: 1.0, ..Share::default() },
                         Some(since) if since + 1 == last => self.fresh[index],
                         Some(since) => self.written(piece, since, last),
                     };
@@ -350,40 +375,49 @@ impl Field {
     }
 
     /// The share of a piece's pages that were written between two harvests.
+    #[inline]
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
         let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
-        let (mut clean, mut variance) = (1.0, 0.0);
+        let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);
         for layer in layers {
             let writer = layer.writer as usize;
             let count = |harvest: usize| self.counts[harvest * self.writers + writer];
             let made = count(until) - count(since);
-            let (untouched, spread) = self.untouched(layer, made);
+            let Untouched { share, spread, loss } = self.untouched(layer, made);
             // Layers are independent of each other.
-            variance = spread * clean * clean + variance * untouched * untouched + variance * spread;
-            clean *= untouched;
+            variance = spread * clean * clean + variance * share * share + variance * spread;
+            growth = growth * share + loss * clean;
+            clean *= share;
         }
-        Share { mean: 1.0 - clean, variance }
+        Share { mean: 1.0 - clean, variance, growth }
     }
 
-    /// The share of pages that `writes` of a layer's writer leave untouched, and the variance of a page.
+    /// The share of pages that `writes` of a layer's writer leave untouched.
     #[inline]
-    fn untouched(&self, layer: &Layer, writes: f64) -> (f64, f64) {
+    fn untouched(&self, layer: &Layer, writes: f64) -> Untouched {
         match layer.form {
             Form::Even(weight) => {
-                let clean = (-writes * weight).exp();
-                (clean, clean * (1.0 - clean))
+                let touches = writes * weight;
+                let share = (-touches).exp();
+                Untouched { share, spread: share * (1.0 - share), loss: touches * share }
             }
-            Form::InTurn(pages) => ((1.0 - writes / pages).max(0.0), 0.0),
+            Form::InTurn(pages) => {
+                let gone = writes / pages;
+                let loss = if gone < 1.0 { gone } else { 0.0 };
+                Untouched { share: (1.0 - gone).max(0.0), spread: 0.0, loss }
+            }
             Form::Mixed => {
                 let law = &self.laws[layer.writer as usize];
                 let groups = &self.groups[law.start as usize..law.end as usize];
-                let (mut clean, mut square) = (0.0, 0.0);
+                let (mut share, mut square, mut loss) = (0.0, 0.0, 0.0);
                 for [pages, weight] in groups {
-                    let untouched = (-writes * weight).exp();
-                    clean += pages * untouched;
+                    let touches = writes * weight;
+                    let untouched = (-touches).exp();
+                    share += pages * untouched;
                     square += pages * untouched * untouched;
+                    loss += pages * touches * untouched;
                 }
-                (clean, clean - square)
+                Untouched { share, spread: share - square, loss }
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::migration::{Run, Setup, SimError};
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut open = vec![(1.0, World::new(setup, Spare::default(), true)?)];
+    let mut open = vec![(1.0, Box::new(World::new(setup, Spare::default(), true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
     while let Some((share, mut world)) = open.pop() {
@@ -58,11 +58,12 @@ impl Simulator {
         let split = world.run()?;
         if split.is_none() {
             let totals = world.totals();
-            self.spare = world.into_spare();
+            self.spare = world.take_spare();
             return Ok(totals);
         }
-        let mut open: Vec<(f64, World<'_>)> = split.into_iter().flat_map(|split| split.ways(1.0)).collect();
-        self.spare = world.into_spare();
+        let mut open: Vec<(f64, Box<World<'_>>)> =
+            split.into_iter().flat_map(|split| split.ways(1.0)).collect();
+        self.spare = world.take_spare();
         while let Some((share, mut world)) = open.pop() {
             match world.run()? {
                 Some(split) => open.extend(split.ways(share)),
@@ -88,6 +89,12 @@ fn check(setup: &Setup) -> Result<(), SimError> {
         let other = "one without post-copy, or `run.fidelity = \"exact\"`";
         return Err(ConfigError::new("policy.preset", policy, other).into());
     }
+    if setup.changes.is_empty() { Ok(()) } else { try_changes(setup) }
+}
+
+/// Refuses changes that the policy will not take.
+#[cold]
+fn try_changes(setup: &Setup) -> Result<(), SimError> {
     let mut trial = setup.policy.clone();
     let mut changes: Vec<_> = setup.changes.iter().collect();
     changes.sort_by_key(|change| change.at);

@@ -31,8 +31,6 @@ use crate::sender::{Costs, Sender};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
 const SLICE: Nanos = 51e6;
-/// A share of a round in which next to nothing changes.
-const INSTANT: f64 = 1e-3;
 /// A way that fewer than this share of the phases take is none.
 const LEAST: f64 = 0.02;
 /// A run is split no more often than this on the way to any end.
@@ -59,11 +57,21 @@ enum Event {
     TimeLimit,
 }
 
+impl Event {
+    /// Whether the destination hears of it.
+    fn concerns_the_destination(&self) -> bool {
+        matches!(self, Self::Destination(_) | Self::ArrivesThere(_) | Self::Lost)
+    }
+}
+
 impl<'a> Split<'a> {
     /// The worlds that follow, with their shares of a case that has the share `share`.
-    pub(super) fn ways(self, share: f64) -> [(f64, World<'a>); 2] {
+    pub(super) fn ways(self, share: f64) -> [(f64, Box<World<'a>>); 2] {
         let [(one, this), (other, that)] = self.ways;
-        [(share * one, self.from.clone().taking(this)), (share * other, self.from.taking(that))]
+        let (mut first, mut second) = (self.from.clone(), self.from);
+        first.take_way(this);
+        second.take_way(that);
+        [(share * one, first), (share * other, second)]
     }
 }
 
@@ -214,14 +222,17 @@ impl<'a> World<'a> {
                 break;
             }
             self.now = at;
+            let there = event.concerns_the_destination();
             self.happens(event)?;
             while let Some(action) = self.source.poll() {
                 if let Some(split) = self.act_at_source(action) {
                     return Ok(Some(split));
                 }
             }
-            while let Some(action) = self.destination.poll() {
-                self.act_at_destination(action);
+            if there {
+                while let Some(action) = self.destination.poll() {
+                    self.act_at_destination(action);
+                }
             }
         }
         Ok(None)
@@ -414,7 +425,7 @@ impl<'a> World<'a> {
         if let Goal::Until { until, .. } = goal
             && self.may_split(now, pending, until.pending.0 as f64)
         {
-            self.checkpoint = Some(Box::new(self.before(transmit)));
+            self.checkpoint = Some(self.before(transmit));
         }
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
@@ -495,8 +506,8 @@ impl<'a> World<'a> {
     }
 
     /// This world with the action still to be carried out.
-    fn before(&self, transmit: Transmit) -> Self {
-        let mut before = self.clone();
+    fn before(&self, transmit: Transmit) -> Box<Self> {
+        let mut before = Box::new(self.clone());
         before.again = Some(transmit);
         before
     }
@@ -538,13 +549,12 @@ impl<'a> World<'a> {
     }
 
     /// Takes one of the ways from where it splits.
-    pub(super) fn taking(mut self, way: Ticks) -> Self {
+    fn take_way(&mut self, way: Ticks) {
         self.ticks = way;
         self.splits += 1;
         if let Some(transmit) = self.again.take() {
             self.transmit(transmit);
         }
-        self
     }
 
     fn harvest(&mut self) -> Option<Box<Split<'a>>> {
@@ -560,7 +570,7 @@ impl<'a> World<'a> {
         self.unchanged += self.guest.found(found.dirty);
         // What was pending by chance took as much longer to send, and in that time as much more was dirtied.
         let inherited = if self.variance > 0.0 && self.pending_before > 0.0 {
-            let slope = self.field.dirty_in_the_last(INSTANT) / INSTANT / self.pending_before;
+            let slope = found.growth / self.pending_before;
             slope * slope * self.variance
         } else {
             0.0
@@ -618,9 +628,9 @@ impl<'a> World<'a> {
         self.queue.push(at, Event::Destination(event));
     }
 
-    /// What can be used again.
-    pub(super) fn into_spare(self) -> Spare {
-        Spare { field: self.field, queue: self.queue }
+    /// What can be used again, at the end.
+    pub(super) fn take_spare(&mut self) -> Spare {
+        Spare { field: std::mem::take(&mut self.field), queue: std::mem::take(&mut self.queue) }
     }
 
     /// What it came to.

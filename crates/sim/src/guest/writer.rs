@@ -195,7 +195,10 @@ impl Writer {
 
     /// Something will hold it up in another way from `now` on.
     pub(super) fn change(&mut self, now: u64, held: &Held) {
-        self.done = self.at(now, held);
+        match self.unhindered(now, held) {
+            Some(writes) => self.done.writes = writes,
+            None => self.done = self.at(now, held),
+        }
         self.changed = now;
         self.asked = (now, self.done.writes);
     }
