@@ -120,7 +120,7 @@ impl Foresight {
         }
         let end = |deviation| {
             let world = World { deviation, ..world };
-            Imagined::new(controller, world).ends(verdict.clone()).map(|at| at.since(progress.now))
+            Imagined::new(controller, &world).ends(verdict.clone()).map(|at| at.since(progress.now))
         };
         let remaining = end(0.0);
         let others = GUESTS.map(end);

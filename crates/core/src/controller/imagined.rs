@@ -52,7 +52,7 @@ pub(super) struct Imagined {
 }
 
 impl Imagined {
-    pub(super) fn new(controller: &Controller, world: World) -> Self {
+    pub(super) fn new(controller: &Controller, world: &World) -> Self {
         let imagined = Controller {
             policy: controller.policy.clone(),
             progress: controller.progress.clone(),
@@ -63,7 +63,7 @@ impl Imagined {
             ..*controller
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
-        Self { controller: imagined, world, limit: None, moment: Moment::RoundStart, now, pending }
+        Self { controller: imagined, world: *world, limit: None, moment: Moment::RoundStart, now, pending }
     }
 
     /// When it ends, if `verdict` answers the start of the round that begins now.

@@ -39,7 +39,7 @@ pub struct Intent {
     pub copies: f64,
     /// so much more.
     pub grace: Duration,
-    /// The greatest share of CPU that may be taken from the guest at any time.
+    /// The greatest share of CPU that may be taken from the guest at any time; by a dirty limit: on the average.
     pub slowdown: Share,
     /// Whether post-copy is allowed.
     pub post_copy: bool,
