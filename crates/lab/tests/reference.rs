@@ -119,11 +119,9 @@ fn what_was_measured_of_a_program_does_not_reach_its_prediction() {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     runs.retain(|run| run["cfg"]["name"].as_str().unwrap().contains("link64-dl1000"));
     let sampled = |blind: bool| {
-        let line = |run: &serde_json::Value| match blind {
-            true => {
-                serde_json::json!({ "cfg": run["cfg"], "result": { "converged": true } }).to_string() + "\n"
-            }
-            false => run.to_string() + "\n",
+        let line = |run: &serde_json::Value| {
+            let told = serde_json::json!({ "cfg": run["cfg"], "result": { "converged": true } });
+            (if blind { told } else { run.clone() }).to_string() + "\n"
         };
         let file = folder.join("results.jsonl");
         std::fs::write(&file, runs.iter().map(line).collect::<String>()).unwrap();

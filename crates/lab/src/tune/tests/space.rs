@@ -18,7 +18,7 @@ fn dimension<'a>(space: &'a Space, name: &str) -> &'a crate::tune::Dimension {
 #[test]
 fn the_eleven_constants_of_kubevirt_stall_are_searched_and_its_permissions_are_not() {
     let space = space("kubevirt-stall");
-    let names: Vec<_> = space.dimensions().iter().map(|known| known.name()).collect();
+    let names: Vec<_> = space.dimensions().iter().map(super::super::space::Dimension::name).collect();
     assert_eq!(names.len(), 11, "{names:?}");
     assert!(!names.iter().any(|name| name.starts_with("allow") || *name == "vfio"), "{names:?}");
 }
