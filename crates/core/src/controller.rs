@@ -140,10 +140,10 @@ impl Controller {
         self
     }
 
-    /// The same with an [`Outlook`] at the start of each round. It costs some ten thousand instructions a
-    /// round and more, as the policy is led through what is forecast. The more is known before, the better.
+    /// The same with an [`Outlook`] at the start of each round. It costs up to some millions of instructions a
+    /// round, as the policy is led through what is forecast. The more is known before, the better.
     #[must_use]
-    pub fn with_outlook(mut self, prior: Prior) -> Self {
+    pub fn with_outlook(mut self, prior: &Prior) -> Self {
         self.foresight = Some(Box::new(Foresight::new(prior)));
         self
     }

@@ -212,7 +212,7 @@ fn source(setup: &Setup, layout: RamLayout) -> Result<Source, SimError> {
             Some(time) => observe(setup, time)?.curve,
             None => DirtyCurve::default(),
         };
-        controller = controller.with_outlook(Prior { observed, limit: Some(setup.time_limit) });
+        controller = controller.with_outlook(&Prior { observed, limit: Some(setup.time_limit) });
     }
     let configuration =
         Configuration { id: MigrationId(setup.seed), name: "guest".into(), layout, vcpus: setup.guest.vcpus };

@@ -63,7 +63,7 @@ pub(super) struct Imagined {
 }
 
 impl Imagined {
-    pub(super) fn new(controller: &Controller, world: World) -> Self {
+    pub(super) fn new(controller: &Controller, world: &World) -> Self {
         let imagined = Controller {
             policy: controller.policy.clone(),
             progress: controller.progress.clone(),
@@ -75,7 +75,15 @@ impl Imagined {
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
         let round = (pending, world.window, world.first_page_bytes);
-        Self { controller: imagined, world, limit: None, moment: Moment::RoundStart, now, pending, round }
+        Self {
+            controller: imagined,
+            world: *world,
+            limit: None,
+            moment: Moment::RoundStart,
+            now,
+            pending,
+            round,
+        }
     }
 
     /// When it ends, if `verdict` answers the start of the round that begins now: at the time limit at the
