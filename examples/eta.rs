@@ -1,109 +1,131 @@
 //! How often the time that is left, as forecast at the start of a round, lies in its interval.
 //!
 //! ```sh
-//! cargo run --release --example eta -- design|comparison|held-out [REPEATS]
+//! cargo run --release --example eta -- design|comparison|held-out [REPEATS] [LOOK]
 //! ```
 //!
-//! Every preset on every workload of a set, at its defaults. A run counts once, however many rounds it has: its
-//! rounds share its weight. Runs that the time limit cut off have no end to be forecast; of them is said
-//! whether the interval reached beyond the cut.
+//! Every preset on every workload of a set, at its defaults, given up after ten minutes at most; LOOK is for how
+//! long the guest is looked at before (`2s`). A run counts once, however many rounds it has: its rounds share
+//! its weight. A run that is cut off ends at its time limit, which is known to whoever forecasts.
 
 use std::error::Error;
+use std::time::Duration;
 
 use whimbrel::core::policy::presets::PRESETS;
 use whimbrel::core::report::Outcome;
-use whimbrel::lab::stats::{median, wilson};
+use whimbrel::core::units::duration;
 use whimbrel::lab::sweep::simulation;
 use whimbrel::lab::workloads::Set;
-use whimbrel::sim::simulate;
+use whimbrel::sim::{Run, simulate};
+
+/// A forecast and what came of it.
+#[derive(Clone, Copy)]
+struct Forecast {
+    weight: f64,
+    first: bool,
+    cut: bool,
+    left: f64,
+    low: f64,
+    high: f64,
+}
 
 /// What came of the forecasts of some runs.
 #[derive(Default)]
 struct Tally {
     runs: u64,
-    rounds: f64,
-    within: f64,
-    below: f64,
-    above: f64,
-    /// Of the first round after the bulk round: within, and width over what was left.
-    first_within: u64,
-    first_widths: Vec<f64>,
-    errors: Vec<f64>,
     backwards: u64,
-    cut: u64,
-    cut_within: u64,
-    detail: Vec<(f64, f64, f64, f64)>,
+    forecasts: Vec<Forecast>,
 }
 
 impl Tally {
-    fn add(&mut self, run: &whimbrel::sim::Run) {
+    fn add(&mut self, run: &Run) {
         let report = &run.report;
         let outlooks: Vec<_> =
             report.rounds.iter().filter_map(|round| Some((round.started, round.outlook?))).collect();
-        if outlooks.is_empty() {
-            return;
-        }
+        self.runs += u64::from(!outlooks.is_empty());
         let pairs = outlooks.windows(2);
         self.backwards += pairs.filter(|pair| pair[1].1.progress < pair[0].1.progress).count() as u64;
-        let end = report.total.as_secs_f64();
-        if report.outcome == Outcome::TimedOut {
-            self.cut += 1;
-            let (started, last) = outlooks[outlooks.len() / 2];
-            let beyond = last.high.is_none_or(|high| started.as_secs_f64() + high.as_secs_f64() >= end);
-            self.cut_within += u64::from(beyond);
-            return;
-        }
-        self.runs += 1;
-        let weight = 1.0 / outlooks.len() as f64;
         for (number, (started, outlook)) in outlooks.iter().enumerate() {
-            let left = end - started.as_secs_f64();
-            let low = outlook.low.as_secs_f64();
-            let high = outlook.high.map_or(f64::INFINITY, |high| high.as_secs_f64());
-            let within = low <= left && left <= high;
-            self.rounds += weight;
-            self.within += if within { weight } else { 0.0 };
-            self.below += if left < low { weight } else { 0.0 };
-            self.above += if left > high { weight } else { 0.0 };
-            if std::env::var_os("DUMP").is_some() {
-                let middle = outlook.remaining.map_or(f64::INFINITY, |middle| middle.as_secs_f64());
-                println!("DUMP {weight} {number} {left} {low} {middle} {high}");
-            }
-            if number == 0 {
-                self.first_within += u64::from(within);
-                self.first_widths.push((high - low) / left);
-                let middle = outlook.remaining.map_or(f64::INFINITY, |middle| middle.as_secs_f64());
-                self.errors.push((middle / left - 1.0).abs());
-                self.detail.push((left, low, middle, high));
-            }
+            self.forecasts.push(Forecast {
+                weight: 1.0 / outlooks.len() as f64,
+                first: number == 0,
+                cut: report.outcome == Outcome::TimedOut,
+                left: report.total.as_secs_f64() - started.as_secs_f64(),
+                low: outlook.low.as_secs_f64(),
+                high: outlook.high.map_or(f64::INFINITY, |high| high.as_secs_f64()),
+            });
         }
     }
 
-    fn print(&mut self, name: &str) {
-        let share =
-            wilson(self.within.round() as u64, self.runs).map_or((f64::NAN, f64::NAN), |i| (i.low, i.high));
+    fn print(&self, name: &str) {
+        let all = Share::of(self.forecasts.iter().copied());
+        let ended = Share::of(self.forecasts.iter().copied().filter(|forecast| !forecast.cut));
+        let first = |forecast: &Forecast| forecast.first;
+        let alone = Forecast::alone;
+        let first = Share::of(self.forecasts.iter().copied().filter(first).map(alone));
         println!(
-            "{name:20} {:5} runs  within {:5.1} % ({:.1} to {:.1}), sooner {:4.1}, later {:4.1} | after the bulk round \
-             within {:5.1} %, width {:5.1} %, error {:4.1} % | backwards {} | cut off {}, beyond {}",
-            self.runs,
-            self.within / self.rounds * 100.0,
-            share.0 * 100.0,
-            share.1 * 100.0,
-            self.below / self.rounds * 100.0,
-            self.above / self.rounds * 100.0,
-            self.first_within as f64 / self.runs as f64 * 100.0,
-            median(&mut self.first_widths).unwrap_or(f64::NAN) * 100.0,
-            median(&mut self.errors).unwrap_or(f64::NAN) * 100.0,
-            self.backwards,
-            self.cut,
-            self.cut_within
+            "{name:18} {:4} runs | {all} | not cut off: {ended} | first: {first} | backwards {}",
+            self.runs, self.backwards
         );
+    }
+}
+
+impl Forecast {
+    fn alone(self) -> Self {
+        Self { weight: 1.0, ..self }
+    }
+}
+
+/// Shares of some forecasts, by weight.
+struct Share {
+    within: f64,
+    sooner: f64,
+    later: f64,
+    width: f64,
+}
+
+impl Share {
+    fn of(forecasts: impl Iterator<Item = Forecast>) -> Self {
+        let (mut weight, mut sooner, mut later) = (0.0, 0.0, 0.0);
+        let mut widths = Vec::new();
+        for Forecast { weight: one, left, low, high, .. } in forecasts {
+            weight += one;
+            sooner += if left < low { one } else { 0.0 };
+            later += if left > high { one } else { 0.0 };
+            widths.push(((high - low) / left, one));
+        }
+        widths.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut seen = 0.0;
+        let middle = widths.iter().find(|width| {
+            seen += width.1;
+            seen >= 0.5 * weight
+        });
+        let width = middle.map_or(f64::NAN, |width| width.0);
+        let (sooner, later) = (sooner / weight, later / weight);
+        Self { within: 1.0 - sooner - later, sooner, later, width }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { within, sooner, later, width } = self;
+        let percent = |share: &f64| share * 100.0;
+        write!(
+            f,
+            "within {:5.1} % (sooner {:4.1}, later {:4.1}), width {:5.1} %",
+            percent(within),
+            percent(sooner),
+            percent(later),
+            percent(width)
+        )
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let set = args.next().and_then(|name| Set::named(&name)).ok_or("design, comparison or held-out?")?;
-    let repeats: u64 = args.next().map_or(Ok(5), |text| text.parse())?;
+    let repeats: u64 = args.next().map_or(Ok(1), |text| text.parse())?;
+    let look = args.next().map(|text| duration::parse(&text)).transpose()?;
     let mut all = Tally::default();
     let mut by_workload = Vec::new();
     let mut by_preset: Vec<(&str, Tally)> = PRESETS.iter().map(|p| (p.name, Tally::default())).collect();
@@ -116,21 +138,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             setup.policy.changes.clear();
             for seed in 0..repeats {
                 let mut migration = simulation(&setup, seed)?;
-                migration.outlook = true;
-                migration.time_limit = migration.time_limit.min(std::time::Duration::from_secs(600));
+                (migration.outlook, migration.look) = (true, look);
+                migration.time_limit = migration.time_limit.min(Duration::from_mins(10));
                 let run = simulate(&migration)?;
-                all.add(&run);
-                tally.add(&run);
-                of_preset.add(&run);
+                for tally in [&mut all, &mut tally, of_preset] {
+                    tally.add(&run);
+                }
             }
         }
         by_workload.push((workload.name, tally));
     }
     all.print(set.name());
-    for (name, tally) in &mut by_workload {
+    for (name, tally) in &by_workload {
         tally.print(name);
     }
-    for (name, tally) in &mut by_preset {
+    for (name, tally) in &by_preset {
         tally.print(name);
     }
     Ok(())

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::foresight::Foresight;
-pub use self::foresight::Outlook;
+pub use self::foresight::{Outlook, Prior};
 pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
@@ -140,15 +140,16 @@ impl Controller {
         self
     }
 
-    /// The same with an [`Outlook`] at the start of each round. It costs some ten thousand instructions a
-    /// round and more, as the policy is led through what is forecast.
+    /// The same with an [`Outlook`] at the start of each round. It costs up to some millions of instructions a
+    /// round, as the policy is led through what is forecast. The more is known before, the better.
     #[must_use]
-    pub fn with_outlook(mut self) -> Self {
-        self.foresight = Some(Box::default());
+    pub fn with_outlook(mut self, prior: &Prior) -> Self {
+        self.foresight = Some(Box::new(Foresight::new(prior)));
         self
     }
 
-    /// What was left when this round began; none if outlooks are not wanted, and before the first harvest.
+    /// What was left when this round began; none if outlooks are not wanted, before the first harvest, and after
+    /// many rounds where the last is recent.
     pub fn outlook(&self) -> Option<Outlook> {
         self.outlook
     }
@@ -233,7 +234,11 @@ impl Controller {
         if let Some(foresight) = &mut self.foresight {
             foresight.begin(&self.progress);
         }
-        self.ask(Moment::RoundStart)
+        let ruling = self.ask(Moment::RoundStart);
+        if let Some(foresight) = &mut self.foresight {
+            foresight.limited(ruling.adjust.rate_limit);
+        }
+        ruling
     }
 
     /// The dirty log was harvested: a round starts.
@@ -267,7 +272,8 @@ impl Controller {
         }
         let ruling = self.ask(Moment::RoundStart);
         if let Some(mut foresight) = self.foresight.take() {
-            self.outlook = foresight.outlook(self, &self.whole(ruling));
+            self.outlook =
+                foresight.is_due(now).then(|| foresight.outlook(self, &self.whole(ruling))).flatten();
             self.foresight = Some(foresight);
         }
         ruling
@@ -321,6 +327,9 @@ impl Controller {
         progress.round_sent = progress.round_sent.saturating_add(sent.bytes);
         progress.round_sent_pages = progress.round_sent_pages.saturating_add(sent.pages);
         self.window.bytes = self.window.bytes.saturating_add(sent.bytes);
+        if let Some(foresight) = &mut self.foresight {
+            foresight.sent(progress);
+        }
         if let BandwidthWindow::Time(length) = self.policy.cadence().bandwidth
             && now.since(self.window.since) >= length
         {

@@ -6,12 +6,14 @@
 
 mod ending;
 mod hosts;
+mod look;
 mod post_copy;
 mod simulation;
 
 use std::time::Duration;
 
-use whimbrel_core::controller::{Controller, ReplaceError, Unsupported};
+use whimbrel_core::controller::{Controller, Prior, ReplaceError, Unsupported};
+use whimbrel_core::forecast::DirtyCurve;
 use whimbrel_core::journal::Journal;
 use whimbrel_core::layout::{PageRun, RamLayout};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
@@ -21,6 +23,7 @@ use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Report;
 use whimbrel_core::units::{Pages, Timestamp};
 
+pub use self::look::{Look, observe};
 pub use self::simulation::Simulation;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, Fidelity, GuestConfig, HostConfig, LinkConfig};
@@ -58,6 +61,8 @@ pub struct Setup {
     pub every_tick: bool,
     /// Whether what is left of the migration is forecast at the start of each round.
     pub outlook: bool,
+    /// For how long the guest is looked at before the migration, for the outlook; see [`observe`].
+    pub look: Option<Duration>,
     /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
     pub witness: bool,
 }
@@ -78,6 +83,7 @@ impl Setup {
             journal: true,
             every_tick: false,
             outlook: false,
+            look: None,
             witness: false,
         }
     }
@@ -202,7 +208,11 @@ fn source(setup: &Setup, layout: RamLayout) -> Result<Source, SimError> {
         controller = controller.asking_every_tick();
     }
     if setup.outlook {
-        controller = controller.with_outlook();
+        let observed = match setup.look {
+            Some(time) => observe(setup, time)?.curve,
+            None => DirtyCurve::default(),
+        };
+        controller = controller.with_outlook(&Prior { observed, limit: Some(setup.time_limit) });
     }
     let configuration =
         Configuration { id: MigrationId(setup.seed), name: "guest".into(), layout, vcpus: setup.guest.vcpus };

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use whimbrel_core::policy::presets::{self, PRESETS};
 use whimbrel_core::report::Outcome;
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{ByteCount, Timestamp};
 use whimbrel_sim::config::{GuestConfig, Pattern, WriterConfig};
-use whimbrel_sim::{Run, Setup, simulate};
+use whimbrel_sim::{Run, Setup, observe, simulate};
 
 fn setup(preset: &str, pattern: Pattern, rate: f64) -> Setup {
     let writer = WriterConfig { pattern, rate, working_set: ByteCount::mib(16), ..WriterConfig::default() };
@@ -42,10 +43,36 @@ fn asking_for_outlooks_changes_nothing_and_progress_never_falls() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn progress_never_falls_whatever_the_guest_and_the_policy(
+        preset in 0..PRESETS.len(),
+        pattern in prop::sample::select(vec![Pattern::Uniform, Pattern::HotCold, Pattern::Zipf, Pattern::Sequential]),
+        rate in 100.0..200_000.0f64,
+        set in 1u64..96,
+        look in prop::option::of(1u64..2_000),
+    ) {
+        let mut setup = setup(PRESETS[preset].name, pattern, rate);
+        setup.guest.writers[0].working_set = ByteCount::mib(set);
+        setup.look = look.map(Duration::from_millis);
+        let outlooks: Vec<_> = foreseen(&setup).report.rounds.iter().filter_map(|round| round.outlook).collect();
+        for pair in outlooks.windows(2) {
+            prop_assert!(pair[0].progress <= pair[1].progress, "{pair:?}");
+        }
+        for outlook in outlooks {
+            prop_assert!(outlook.progress.as_f64() <= 1.0);
+            prop_assert!(outlook.high.is_none_or(|high| outlook.low <= high), "{outlook:?}");
+        }
+    }
+}
+
 #[test]
 fn the_end_of_a_steady_guest_is_foreseen_after_the_bulk_round() {
     for preset in ["qemu-default", "xen-5", "cloud-hypervisor", "hyperv-5", "whimbrel"] {
-        let run = foreseen(&setup(preset, Pattern::Uniform, 6_000.0));
+        let look = Some(Duration::from_secs(1));
+        let run = foreseen(&Setup { look, ..setup(preset, Pattern::Uniform, 6_000.0) });
         assert_eq!(run.report.outcome, Outcome::Completed);
         let round = run.report.rounds.iter().find(|round| round.outlook.is_some()).expect("foreseen");
         let outlook = round.outlook.unwrap();
@@ -58,9 +85,60 @@ fn the_end_of_a_steady_guest_is_foreseen_after_the_bulk_round() {
 }
 
 #[test]
-fn no_end_is_promised_of_a_migration_that_has_none() {
-    let run = foreseen(&setup("qemu-default", Pattern::Uniform, 300_000.0));
+fn a_migration_that_has_no_end_is_forecast_to_end_at_its_limit() {
+    let mut setup = setup("qemu-default", Pattern::Uniform, 300_000.0);
+    setup.guest.writers[0].working_set = ByteCount::mib(64);
+    let run = foreseen(&setup);
     assert_eq!(run.report.outcome, Outcome::TimedOut);
-    let last = run.report.rounds.iter().rev().find_map(|round| round.outlook).expect("foreseen");
-    assert_eq!((last.remaining, last.high), (None, None));
+    for round in &run.report.rounds {
+        let Some(outlook) = round.outlook else { continue };
+        let left = setup.time_limit - round.started.since(Timestamp::ZERO);
+        assert_eq!(outlook.remaining, Some(left));
+        assert!(outlook.high.is_some_and(|high| left <= high), "{outlook:?}");
+    }
+}
+
+#[test]
+fn a_look_before_the_start_narrows_the_forecast_and_changes_nothing_else() {
+    let setup = setup("xen-5", Pattern::Uniform, 6_000.0);
+    let (blind, seen) =
+        (foreseen(&setup), foreseen(&Setup { look: Some(Duration::from_secs(1)), ..setup.clone() }));
+    let first = |run: &Run| run.report.rounds.iter().find_map(|round| round.outlook).expect("foreseen");
+    let width = |run: &Run| first(run).high.expect("it converges") - first(run).low;
+    assert!(width(&seen) < width(&blind), "{:?}, {:?}", first(&seen), first(&blind));
+    assert_eq!(seen.report.total, blind.report.total);
+    let look = observe(&setup, Duration::from_secs(1)).unwrap();
+    // 6,000 writes a second into 4,096 pages dirty 4,096·(1 − e^(−t·6,000/4,096)) of them in t.
+    assert!(look.lost.as_f64() > 0.0, "tracking is felt");
+}
+
+#[test]
+fn most_intervals_hold_the_truth_for_guests_that_go_on_as_they_are() {
+    let guests = [(Pattern::Uniform, 6_000.0), (Pattern::HotCold, 20_000.0), (Pattern::Zipf, 40_000.0)];
+    let (mut within, mut runs) = (0.0, 0.0);
+    for preset in PRESETS {
+        for (pattern, rate) in guests {
+            let mut setup = setup(preset.name, pattern, rate);
+            setup.guest.writers[0].working_set = ByteCount::mib(48);
+            setup.look = Some(Duration::from_millis(500));
+            let run = foreseen(&setup);
+            let end = run.report.total.as_secs_f64();
+            let held: Vec<bool> = run
+                .report
+                .rounds
+                .iter()
+                .filter_map(|round| {
+                    let (left, outlook) = (end - round.started.as_secs_f64(), round.outlook?);
+                    let high = outlook.high.map_or(f64::INFINITY, |high| high.as_secs_f64());
+                    Some((outlook.low.as_secs_f64()..=high).contains(&left))
+                })
+                .collect();
+            if !held.is_empty() {
+                runs += 1.0;
+                within += held.iter().filter(|held| **held).count() as f64 / held.len() as f64;
+            }
+        }
+    }
+    let share: f64 = within / runs;
+    assert!(share >= 0.86, "{share} of {runs} runs");
 }

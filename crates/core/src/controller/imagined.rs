@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Controller, Harvested, Transmitted};
-use crate::forecast::{DirtyCurve, Forecast, HostPair};
+use crate::forecast::{DirtyCurve, Forecast, HostPair, Mixture};
 use crate::journal::Journal;
 use crate::policy::{Decision, RateLimit, SwitchoverWhen, Verdict};
 use crate::progress::Moment;
@@ -17,19 +17,28 @@ use crate::units::{Bandwidth, ByteCount, Pages, Timestamp};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct World {
     pub(super) curve: DirtyCurve,
+    pub(super) mixture: Mixture,
     pub(super) bandwidth: Bandwidth,
     pub(super) page_bytes: f64,
+    /// Bytes that one of the pages becomes that are pending now: zero pages may be left over.
+    pub(super) first_page_bytes: f64,
+    /// The rate was held down by a limit, so that another limit means another rate.
+    pub(super) bound: bool,
     pub(super) harvest: Duration,
+    /// The window that the last harvest found the pending pages in.
+    pub(super) window: Duration,
     pub(super) host: HostPair,
     /// By how many standard deviations the guest dirties more than expected.
     pub(super) deviation: f64,
+    /// When whoever drives the migration gives it up, if that is known.
+    pub(super) limit: Option<Timestamp>,
 }
 
 /// What no curve can know better, as the standard deviation of a logarithm: of a share that is dirtied at random
 /// some per cent more or fewer are.
 const CHANCE: f64 = 0.03;
 /// Questions after which no end is in sight.
-const QUESTIONS: u32 = 1_500;
+const QUESTIONS: u32 = 400;
 /// A paced program catches up so much of a sleep (measured: the simulator's `guest.writers.N.catch-up`).
 const CATCHES_UP: f64 = 0.05;
 
@@ -49,6 +58,8 @@ pub(super) struct Imagined {
     moment: Moment,
     now: Timestamp,
     pending: f64,
+    /// How many were pending when the round began, in what window they were dirtied, and what one becomes.
+    round: (f64, Duration, f64),
 }
 
 impl Imagined {
@@ -63,12 +74,31 @@ impl Imagined {
             ..*controller
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
-        Self { controller: imagined, world: *world, limit: None, moment: Moment::RoundStart, now, pending }
+        let round = (pending, world.window, world.first_page_bytes);
+        Self {
+            controller: imagined,
+            world: *world,
+            limit: None,
+            moment: Moment::RoundStart,
+            now,
+            pending,
+            round,
+        }
     }
 
-    /// When it ends, if `verdict` answers the start of the round that begins now.
-    pub(super) fn ends(mut self, mut verdict: Verdict) -> Option<Timestamp> {
+    /// When it ends, if `verdict` answers the start of the round that begins now: at the time limit at the
+    /// latest, and there if no end comes in sight before.
+    pub(super) fn ends(self, verdict: Verdict) -> Option<Timestamp> {
+        let limit = self.world.limit;
+        let end = self.ends_by_itself(verdict);
+        end.map_or(limit, |end| Some(limit.map_or(end, |limit| end.min(limit))))
+    }
+
+    fn ends_by_itself(mut self, mut verdict: Verdict) -> Option<Timestamp> {
         for _ in 0..QUESTIONS {
+            if self.world.limit.is_some_and(|limit| self.now >= limit) {
+                return None;
+            }
             match verdict.adjust.rate_limit {
                 Some(RateLimit::AtMost(limit)) => self.limit = Some(limit),
                 Some(RateLimit::Unlimited) => self.limit = None,
@@ -90,8 +120,13 @@ impl Imagined {
     }
 
     fn forecast(&self) -> Forecast<'_> {
-        let World { ref curve, bandwidth, page_bytes, harvest, host, .. } = self.world;
-        let bandwidth = self.limit.map_or(bandwidth, |limit| limit.min(bandwidth));
+        let World { ref curve, bandwidth, bound, harvest, host, .. } = self.world;
+        let page_bytes = self.round.2;
+        let bandwidth = match self.limit {
+            Some(limit) if bound => limit,
+            Some(limit) => limit.min(bandwidth),
+            None => bandwidth,
+        };
         Forecast { curve, bandwidth, page_bytes, harvest, latency: Duration::ZERO, host, speed: 1.0 }
     }
 
@@ -102,9 +137,11 @@ impl Imagined {
             return 0.0;
         }
         let window = now.since(self.controller.last_harvest);
-        let Some(expected) = self.world.curve.expect(window.mul_f64(pace(progress.throttle))) else {
+        if window.is_zero() {
             return 0.0;
-        };
+        }
+        let window_at_pace = window.mul_f64(pace(progress.throttle));
+        let expected = self.world.mixture.expect(&self.world.curve, window_at_pace);
         let spread = expected.spread.hypot(CHANCE);
         let pages = expected.pages * (self.world.deviation * spread).exp();
         let held = match progress.throttle {
@@ -117,11 +154,30 @@ impl Imagined {
         pages.min(held).min(progress.memory.as_f64())
     }
 
+    /// Of the pages that this round has not sent, those dirtied again in a window that found `dirtied`. Of a guest
+    /// that goes on as it is, V + W windows find W(V) + W(W) − W(V + W) pages in both.
+    fn dirtied_again(&self, window: Duration, dirtied: f64) -> f64 {
+        let (started, before, _) = self.round;
+        if self.pending < 1.0 || window.is_zero() || before.is_zero() {
+            return 0.0;
+        }
+        let World { ref mixture, ref curve, .. } = self.world;
+        let pages = |window| mixture.expect(curve, window).pages;
+        let both = pages(before) + pages(window) - pages(before + window);
+        let unsent = self.pending / started.max(self.pending);
+        (both * unsent).clamp(0.0, self.pending.min(dirtied))
+    }
+
     fn harvest(&mut self) -> Verdict {
         let now = self.now.saturating_add(self.world.harvest);
         let dirtied = self.dirtied(now);
         let left_over = Pages(self.pending as u64);
-        self.pending = (self.pending + dirtied).min(self.controller.progress.memory.as_f64());
+        let window = now.since(self.controller.last_harvest);
+        let (unsent, becomes) = (self.pending, self.world.page_bytes);
+        self.pending += dirtied - self.dirtied_again(window, dirtied);
+        self.pending = self.pending.min(self.controller.progress.memory.as_f64()).max(unsent);
+        let each = becomes - (becomes - self.round.2) * unsent / self.pending.max(1.0);
+        self.round = (self.pending, window, each);
         self.now = now;
         self.moment = Moment::RoundStart;
         let pending = Pages(self.pending as u64);
@@ -130,7 +186,8 @@ impl Imagined {
 
     /// Sends until the policy has to be asked, or the round is over.
     fn send(&mut self, standing: &Verdict) -> Verdict {
-        let rate = self.forecast().bandwidth.as_f64() / self.world.page_bytes;
+        let page_bytes = self.round.2;
+        let rate = self.forecast().bandwidth.as_f64() / page_bytes;
         let whole = self.pending / rate;
         let time = match self.controller.policy.cadence().tick {
             Some(tick) if self.pending >= 1.0 => {
@@ -151,7 +208,7 @@ impl Imagined {
         let sent = Transmitted {
             pages: Pages(sent as u64),
             zero: Pages(0),
-            bytes: ByteCount((sent * self.world.page_bytes) as u64),
+            bytes: ByteCount((sent * page_bytes) as u64),
             pending: Pages(self.pending as u64),
             skipped: Pages(0),
         };

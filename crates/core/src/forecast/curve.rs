@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::units::Pages;
 
 /// Harvests that are remembered.
-const KEPT: usize = 16;
+pub(super) const KEPT: usize = 16;
 /// A harvest's weight falls by this with each later one, so that a guest that changes is followed: after
 /// four it counts a quarter (ours; found on the design scenarios).
 const FADING: f64 = 0.7;
@@ -69,6 +69,11 @@ impl DirtyCurve {
         self.points.rotate_right(1);
         self.points[0] = (window.as_secs_f64().ln(), dirtied.as_f64().max(0.5).ln());
         self.count = (self.count + 1).min(KEPT);
+    }
+
+    /// Logarithms of window (seconds) and pages, newest first.
+    pub(crate) fn seen(&self) -> &[(f64, f64)] {
+        self.points.get(..self.count).unwrap_or(&self.points)
     }
 
     /// Whether anything was seen.

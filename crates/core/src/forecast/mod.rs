@@ -12,11 +12,13 @@
 
 mod curve;
 mod host_pair;
+mod mixture;
 mod path;
 mod rate;
 
 pub use self::curve::{DirtyCurve, Expected};
 pub use self::host_pair::HostPair;
+pub(crate) use self::mixture::Mixture;
 pub use self::path::{Forecast, Path};
 pub use self::rate::SendRate;
 

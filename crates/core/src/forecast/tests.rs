@@ -150,3 +150,36 @@ fn a_dead_link_has_the_slowest_rate_there_is() {
     rate.observe(ByteCount(0), seconds(1.0));
     assert_eq!(rate.bandwidth(), Some(Bandwidth::SLOWEST));
 }
+
+#[test]
+fn a_mixture_passes_between_windows_that_are_far_apart() {
+    let mut curve = DirtyCurve::default();
+    for window in [0.02, 0.09, 0.37, 1.5, 25.0] {
+        curve.observe(seconds(window), Pages(uniform(230_000.0, 76_000.0, window) as u64));
+    }
+    let mut mixture = Mixture::default();
+    mixture.fit(&curve);
+    for window in [0.05, 0.7, 3.0, 7.5, 40.0] {
+        let (expected, truth) =
+            (mixture.expect(&curve, seconds(window)).pages, uniform(230_000.0, 76_000.0, window));
+        assert!((expected / truth - 1.0).abs() < 0.11, "{window} s: {expected}, truth {truth}");
+    }
+    // A line in logarithms misses the bend between the last two.
+    let line = curve.expect(seconds(7.5)).expect("seen").pages;
+    assert!(line < 0.85 * uniform(230_000.0, 76_000.0, 7.5), "{line}");
+}
+
+#[test]
+fn a_mixture_rises_with_the_window_and_never_faster() {
+    let mut curve = DirtyCurve::default();
+    let mut mixture = Mixture::default();
+    for (window, pages) in [(0.1, 900), (0.4, 5_000), (30.0, 4_000), (0.5, 3_000)] {
+        curve.observe(seconds(window), Pages(pages));
+        mixture.fit(&curve);
+    }
+    let at = |window| mixture.shape(window);
+    for step in 0..60 {
+        let window = 1e-3 * 1.2f64.powi(step);
+        assert!(at(window) <= at(1.2 * window) && at(1.2 * window) <= 1.2 * at(window) * (1.0 + 1e-9));
+    }
+}

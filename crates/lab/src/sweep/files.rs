@@ -242,7 +242,12 @@ impl ResultDir {
             files.push(self.policies_table(finished)?);
         }
         files.push(self.file("scenario.toml", &scenario_file(scenario))?);
-        let rows = self.row_tables(grid, &mut files)?;
+        let mut rows = self.row_tables();
+        #[cfg(feature = "parquet")]
+        if self.tables.format == Format::Parquet {
+            files.append(&mut self.parquet_tables(grid)?);
+            rows.clear();
+        }
         // All must be on the disk before the first one takes its place. Tables that grew come first: a sweep that is
         // cut here fetches them back when it is resumed.
         let complete = files.into_iter().map(WholeFile::finish).collect::<Result<Vec<_>, _>>()?;
@@ -295,28 +300,23 @@ impl ResultDir {
         Ok(self.file(&format!("policies.{}", format.extension()), &table)?)
     }
 
-    /// Where the tables that grew are and where they belong. Tables that are made of them are added to `files`.
-    #[cfg_attr(not(feature = "parquet"), allow(unused_variables))]
-    fn row_tables(
-        &self,
-        grid: &Grid,
-        files: &mut Vec<WholeFile>,
-    ) -> Result<Vec<(PathBuf, PathBuf)>, SweepError> {
-        let growing = growing(self.tables);
-        let tables = growing.iter().enumerate();
-        #[cfg(feature = "parquet")]
-        if self.tables.format == Format::Parquet {
-            let headers = [migrations_header(Format::Csv, grid), rounds_header(Format::Csv)];
-            for ((table, _), name) in tables.zip(TABLES) {
+    /// Where the tables that grew are and where they belong.
+    fn row_tables(&self) -> Vec<(PathBuf, PathBuf)> {
+        let tables = growing(self.tables).into_iter().enumerate();
+        tables.map(|(table, name)| (self.unfinished.table(table).to_owned(), self.path.join(name))).collect()
+    }
+
+    /// The tables that are made of those that grew.
+    #[cfg(feature = "parquet")]
+    fn parquet_tables(&self, grid: &Grid) -> Result<Vec<WholeFile>, SweepError> {
+        let headers = [migrations_header(Format::Csv, grid), rounds_header(Format::Csv)];
+        let tables = headers.iter().zip(TABLES).take(growing(self.tables).len()).enumerate();
+        tables
+            .map(|(table, (header, name))| {
                 let place = self.path.join(format!("{name}.parquet"));
-                let rows = self.unfinished.table(table);
-                files.push(super::parquet::of_file(&place, name, &headers[table], rows)?);
-            }
-            return Ok(Vec::new());
-        }
-        Ok(tables
-            .map(|(table, name)| (self.unfinished.table(table).to_owned(), self.path.join(name)))
-            .collect())
+                super::parquet::of_file(&place, name, header, self.unfinished.table(table))
+            })
+            .collect()
     }
 
     fn file(&self, name: &str, text: &str) -> Result<WholeFile, OutputError> {
