@@ -242,11 +242,10 @@ impl ResultDir {
             files.push(self.policies_table(finished)?);
         }
         files.push(self.file("scenario.toml", &scenario_file(scenario))?);
-        let mut rows = self.row_tables();
+        let rows = self.row_tables();
         #[cfg(feature = "parquet")]
         if self.tables.format == Format::Parquet {
             files.append(&mut self.parquet_tables(grid)?);
-            rows.clear();
         }
         // All must be on the disk before the first one takes its place. Tables that grew come first: a sweep that is
         // cut here fetches them back when it is resumed.
@@ -300,8 +299,11 @@ impl ResultDir {
         Ok(self.file(&format!("policies.{}", format.extension()), &table)?)
     }
 
-    /// Where the tables that grew are and where they belong.
+    /// Where the tables that grew are and where they belong; none where others are made of them.
     fn row_tables(&self) -> Vec<(PathBuf, PathBuf)> {
+        if self.tables.format.growing() != self.tables.format.extension() {
+            return Vec::new();
+        }
         let tables = growing(self.tables).into_iter().enumerate();
         tables.map(|(table, name)| (self.unfinished.table(table).to_owned(), self.path.join(name))).collect()
     }
