@@ -1,5 +1,7 @@
 //! `whimbrel simulate`: one migration, told round by round.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use whimbrel_core::policy::presets;
 use whimbrel_lab::chart::{Canvas, Timeline, TimelineRound};
@@ -95,6 +97,7 @@ impl Simulation {
         let setup = scenario.setup().clone();
         let mut inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
         inner.outlook = true;
+        inner.look = Some(Duration::from_secs(2));
         let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
         Ok(Self { scenario: scenario.to_toml(), setup, inner, format: args.format, plot })
     }
