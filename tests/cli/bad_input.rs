@@ -122,6 +122,11 @@ const COMMANDS: &[(&[&str], i32, &[&str])] = &[
     (&["sweep", "sweep.toml", "--set", "run.repeat=2000000"], 2, &["run.repeat", "2000000"]),
     (&["sweep", "sweep.toml", "--set", "guest.memory=4MiB"], 2, &["guest.memory"]),
     (&["sweep", "huge.toml"], 2, &["huge.toml", "1002001000000 runs", "1000000000000"]),
+    (
+        &["simulate", "--fidelity", "fluid", "--policy", "qemu-postcopy"],
+        2,
+        &["policy.preset", "qemu-postcopy", "exact"],
+    ),
     (&["policies", "xen-6"], 2, &["xen-6", "`xen-5`"]),
     (&["policies", "xen-5", "hyperv-5"], 2, &["hyperv-5"]),
     (&["policies", "--format", "csv"], 2, &["csv", "table"]),

@@ -10,6 +10,7 @@ use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{PolicySpec, Scenario, ScenarioError, Setup};
 use whimbrel_lab::{sweep, table, workloads};
+use whimbrel_sim::SimError;
 
 use super::args::{ScenarioArgs, SimulateArgs, SimulateFormat};
 use super::failure::Failure;
@@ -104,7 +105,7 @@ impl Simulation {
 
     /// Runs and tells it.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let run = whimbrel_sim::simulate(&self.inner).map_err(Failure::failed)?;
+        let run = whimbrel_sim::simulate(&self.inner).map_err(not_simulated)?;
         let record = MigrationRecord::of(&run, self.inner.seed);
         if let Some(mut file) = self.plot {
             let drawing = timeline(&self.setup, &record).render(Canvas::Standalone);
@@ -122,6 +123,14 @@ impl Simulation {
                 serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
             }
         })
+    }
+}
+
+/// A setup that cannot be, such as a policy that the fidelity does not cover, is the scenario's fault.
+fn not_simulated(error: SimError) -> Failure {
+    match error {
+        SimError::Config(_) | SimError::Unsupported(_) | SimError::Change(_) => Failure::bad_input(error),
+        error => Failure::failed(error),
     }
 }
 
