@@ -119,3 +119,14 @@ fn files_of_other_origin_are_not_overwritten() {
     fresh.ok(&[&args[..], &["--force"]].concat());
     assert_ne!(fresh.read("mine/runs.jsonl"), "precious");
 }
+
+#[test]
+fn runs_that_are_all_the_same_are_not_counted_as_runs_that_agree() {
+    let fresh = Fresh::new();
+    workloads(&fresh);
+    let args = ["compare", "calm.toml", "wild.toml", "--repeat", "3", "--fidelity", "fluid"];
+    let ended = fresh.run(&[&args[..], &POLICIES[..4]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.starts_with("note: fluid runs"), "{}", ended.err);
+    assert!(ended.out.contains("all 2 workloads, 2 runs a policy"), "{}", ended.out);
+}

@@ -9,12 +9,13 @@ use whimbrel_lab::compare::{
     CompareError, Comparison, Contender, Options, ResultDir, Seeds, picture, run_with,
 };
 use whimbrel_lab::output::{FinishedFile, WholeFile};
+use whimbrel_lab::scenario::Fidelity;
 use whimbrel_lab::workloads::{self, Workload};
 
 use super::args::{CompareArgs, SeedsOf, TextFormat};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::print;
+use super::{print, tell};
 
 /// A comparison that is ready to be made: everything read, the directory writable.
 pub(super) struct Comparing {
@@ -28,8 +29,14 @@ pub(super) struct Comparing {
 
 impl Comparing {
     /// Reads workloads and policies, opens the directory.
-    pub(super) fn ready(args: CompareArgs) -> Result<Self, Failure> {
+    pub(super) fn ready(mut args: CompareArgs) -> Result<Self, Failure> {
         let workloads = read_workloads(&args)?;
+        // Seeds change nothing there, and a run that is counted ten times would pass for ten that agree.
+        let luckless = workloads.iter().all(|one| one.scenario.setup().run.fidelity == Fidelity::Fluid);
+        if luckless && args.repeat > 1 {
+            tell("note: fluid runs of a policy on a workload are all the same; one of each is made");
+            args.repeat = 1;
+        }
         let contenders = contenders(&args.policies)?;
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
