@@ -746,6 +746,11 @@ impl World {
         self.queue.push(at, Event::Destination(event));
     }
 
+    /// Why it ended so, in words.
+    pub(super) fn why(&self) -> String {
+        self.source.why()
+    }
+
     /// What it came to.
     pub(super) fn totals(&mut self) -> Totals {
         self.guest.advance(self.now);
