@@ -481,7 +481,7 @@ impl<'a> World<'a> {
             self.source.ask_at_the_next_tick();
         }
         // What was measured once may be measured otherwise in the next window.
-        if let BandwidthWindow::Time(window) = self.source.controller().policy().cadence().bandwidth
+        if let BandwidthWindow::Time(window) = self.source.controller().cadence().bandwidth
             && now - self.asked_with.1 < window.as_nanos() as f64
         {
             return Goal::Slice(slice);
