@@ -132,6 +132,34 @@ impl Controller {
         })
     }
 
+    /// Makes it a controller at the start of another migration, in the memory that it has; what it records
+    /// remains. It makes no outlooks.
+    pub(crate) fn begin_anew(
+        &mut self,
+        policy: &dyn Policy,
+        page_size: PageSize,
+        memory: Pages,
+        every_tick: bool,
+    ) -> Result<(), Unsupported> {
+        let capabilities = self.progress.capabilities;
+        if let Some(capability) = policy.needs().missing_from(capabilities) {
+            return Err(Unsupported { policy: policy.name().to_owned(), capability });
+        }
+        self.policy = policy.boxed_clone();
+        self.cadence = self.policy.cadence();
+        self.progress = Progress::at_start(page_size, memory, capabilities);
+        self.skipping = !every_tick;
+        self.window = Window { since: Timestamp::ZERO, bytes: ByteCount(0) };
+        self.last_harvest = Timestamp::ZERO;
+        self.last = None;
+        self.stands = false;
+        self.owed = Adjustments::default();
+        self.journal.clear();
+        self.foresight = None;
+        self.outlook = None;
+        Ok(())
+    }
+
     /// The same, asking the policy at every tick even where its `until` says that nothing can change.
     #[must_use]
     pub fn asking_every_tick(mut self) -> Self {
@@ -163,8 +191,12 @@ impl Controller {
     /// The same for a guest with so many vCPUs: a policy may weigh what a pause costs them.
     #[must_use]
     pub fn with_vcpus(mut self, vcpus: u32) -> Self {
-        self.progress.vcpus = vcpus.max(1);
+        self.count_vcpus(vcpus);
         self
+    }
+
+    pub(crate) fn count_vcpus(&mut self, vcpus: u32) {
+        self.progress.vcpus = vcpus.max(1);
     }
 
     /// The policy.

@@ -56,6 +56,15 @@ impl Rounds {
         self.count = Some(Count::default());
     }
 
+    /// Forgets them, for another migration.
+    pub(super) fn begin_anew(&mut self) {
+        self.closed.clear();
+        self.open = None;
+        if let Some(count) = &mut self.count {
+            *count = Count::default();
+        }
+    }
+
     #[inline]
     pub(super) fn only_counts(&self) -> bool {
         self.count.is_some()

@@ -12,6 +12,7 @@ mod replacing;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::post_copy::PostCopy;
@@ -22,9 +23,9 @@ use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
-use crate::controller::Controller;
+use crate::controller::{Controller, Unsupported};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
-use crate::policy::Reason;
+use crate::policy::{Policy, Reason};
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
 
@@ -45,7 +46,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Source<S = PageSet> {
     phase: SourcePhase,
-    configuration: Configuration,
+    configuration: Arc<Configuration>,
     controller: Controller,
     backlog: Backlog<S>,
     handoff: SourceHandoff,
@@ -123,6 +124,45 @@ impl Source<Expected> {
         let backlog = Backlog::expecting(configuration.layout.pages());
         Self::with(backlog, configuration, controller)
     }
+
+    /// Makes it a source that has done nothing yet of another migration, in the memory that it has: what
+    /// `configure` makes of its configuration, under `policy`, which is asked at every tick or not. How it goes about its
+    /// work remains: its patience, what it records and keeps of its rounds. No outlooks are made.
+    ///
+    /// # Errors
+    ///
+    /// What `configure` gives, and [`Unsupported`] if the policy needs what the ground does not offer. It is then good
+    /// for nothing but to begin anew.
+    pub fn begin_anew<E: From<Unsupported>>(
+        &mut self,
+        configure: impl FnOnce(&mut Configuration) -> Result<(), E>,
+        policy: &dyn Policy,
+        every_tick: bool,
+    ) -> Result<(), E> {
+        let configuration = Arc::make_mut(&mut self.configuration);
+        configure(configuration)?;
+        let (vcpus, pages) = (configuration.vcpus, configuration.layout.pages());
+        let page_size = configuration.layout.page_size();
+        self.controller.begin_anew(policy, page_size, pages, every_tick)?;
+        self.controller.count_vcpus(vcpus);
+        self.backlog = Backlog::expecting(pages);
+        self.phase = SourcePhase::Idle;
+        self.handoff = SourceHandoff::new();
+        self.duties = Duties::default();
+        self.deadline = None;
+        self.last_round = false;
+        self.post_copy = None;
+        self.harvest_asked = Timestamp::ZERO;
+        self.awaited = None;
+        self.closed = None;
+        self.rounds.begin_anew();
+        self.stopwatch = Stopwatch::default();
+        self.ending = None;
+        self.clean_up_failures.clear();
+        self.actions.clear();
+        self.replaying = false;
+        Ok(())
+    }
 }
 
 impl<S: Stock> Source<S> {
@@ -130,7 +170,7 @@ impl<S: Stock> Source<S> {
         let controller = controller.with_vcpus(configuration.vcpus);
         Self {
             phase: SourcePhase::Idle,
-            configuration,
+            configuration: Arc::new(configuration),
             controller,
             backlog,
             handoff: SourceHandoff::new(),
@@ -397,8 +437,8 @@ impl<S: Stock> Source<S> {
             return self.settle(now);
         }
         self.phase = SourcePhase::Connecting;
-        let configuration = Box::new(self.configuration.clone());
-        self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
+        let configuration = Message::Configure(self.configuration.clone());
+        self.actions.push_back(SourceAction::Send(configuration));
         self.await_answer(now);
     }
 

@@ -15,14 +15,14 @@ mod world;
 
 pub use self::near::NearThreshold;
 pub use self::totals::Totals;
-use self::world::{Spare, World};
+use self::world::World;
 use crate::config::ConfigError;
 use crate::migration::{Run, Setup, SimError};
 
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut open = vec![(1.0, Box::new(World::new(setup, Spare::default(), true)?))];
+    let mut open = vec![(1.0, Box::new(World::new(setup, true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
     while let Some((share, mut world)) = open.pop() {
@@ -41,7 +41,8 @@ pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
 /// for the next, nothing that would change its result: for setups by the million.
 #[derive(Debug, Default)]
 pub struct Simulator {
-    spare: Spare,
+    world: Option<Box<World>>,
+    open: Vec<(f64, Box<World>)>,
     ends: Vec<(f64, Totals)>,
 }
 
@@ -53,24 +54,25 @@ impl Simulator {
     /// [`SimError`] if it can't be simulated so.
     pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
         check(setup)?;
-        let mut world = World::new(setup, std::mem::take(&mut self.spare), false)?;
-        self.ends.clear();
-        let split = world.run()?;
-        if split.is_none() {
-            let totals = world.totals();
-            self.spare = world.take_spare();
-            return Ok(totals);
-        }
-        let mut open: Vec<(f64, Box<World<'_>>)> =
-            split.into_iter().flat_map(|split| split.ways(1.0)).collect();
-        self.spare = world.take_spare();
+        let Self { world, open, ends } = self;
+        let world = match world {
+            Some(world) => {
+                world.begin(setup)?;
+                world
+            }
+            None => world.insert(Box::new(World::new(setup, false)?)),
+        };
+        let Some(split) = world.run()? else { return Ok(world.totals()) };
+        open.clear();
+        ends.clear();
+        open.extend(split.ways(1.0));
         while let Some((share, mut world)) = open.pop() {
             match world.run()? {
                 Some(split) => open.extend(split.ways(share)),
-                None => self.ends.push((share, world.totals())),
+                None => ends.push((share, world.totals())),
             }
         }
-        mean::of(&self.ends)
+        mean::of(ends)
             .map(|(_, mean)| mean)
             .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
     }
