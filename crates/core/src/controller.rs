@@ -294,12 +294,12 @@ impl Controller {
 
     /// The dirty log was harvested: a round starts.
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
-        let ruling = self.take_harvest(now, harvested);
+        let ruling = self.take_harvest(now, &harvested);
         self.whole(ruling)
     }
 
     #[inline]
-    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
+    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: &Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
         if self.foresight.is_some() {
@@ -309,7 +309,7 @@ impl Controller {
         self.ask(Moment::RoundStart)
     }
 
-    fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: Harvested) {
+    fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.round += 1;
@@ -328,7 +328,7 @@ impl Controller {
 
     /// Takes a harvest, and says what is left where that is wanted.
     #[cold]
-    fn foresee(&mut self, now: Timestamp, since: Duration, harvested: Harvested) -> Ruling {
+    fn foresee(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) -> Ruling {
         if let Some(foresight) = &mut self.foresight {
             foresight.round_over(&self.progress);
         }
@@ -348,13 +348,13 @@ impl Controller {
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
     /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
     pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
-        let ruling = self.take_sent(now, sent)?;
+        let ruling = self.take_sent(now, &sent)?;
         Some(self.whole(ruling))
     }
 
     #[inline]
-    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
-        self.account(now, sent);
+    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: &Transmitted) -> Option<Ruling> {
+        self.count(now, sent);
         if sent.pending.0 == 0 {
             return None;
         }
@@ -384,8 +384,12 @@ impl Controller {
     }
 
     /// Pages were sent after the policy's last word: counted, not judged.
-    #[inline]
     pub fn account(&mut self, now: Timestamp, sent: Transmitted) {
+        self.count(now, &sent);
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, now: Timestamp, sent: &Transmitted) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;

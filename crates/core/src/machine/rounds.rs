@@ -80,14 +80,14 @@ impl Rounds {
 
     /// A round starts.
     #[inline]
-    pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+    pub(super) fn begin(&mut self, now: Timestamp, harvested: &Harvested, rate: Option<PageRate>) {
         match &mut self.count {
             Some(count) => count.begin(),
             None => self.begin_kept(now, harvested, rate),
         }
     }
 
-    fn begin_kept(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+    fn begin_kept(&mut self, now: Timestamp, harvested: &Harvested, rate: Option<PageRate>) {
         self.close(now);
         // Nothing was sent in it: it was no pass over memory.
         self.closed.pop_if(|round| round.sent_pages == Pages(0));
@@ -120,7 +120,7 @@ impl Rounds {
     }
 
     /// A round starts of a guest that is held paused by its policy.
-    pub(super) fn begin_held(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+    pub(super) fn begin_held(&mut self, now: Timestamp, harvested: &Harvested, rate: Option<PageRate>) {
         self.begin(now, harvested, rate);
         if let Some(open) = &mut self.open {
             open.paused = true;
@@ -128,7 +128,7 @@ impl Rounds {
     }
 
     /// The last round starts, which is sent after the handover.
-    pub(super) fn post_copy(&mut self, now: Timestamp, harvested: Harvested) {
+    pub(super) fn post_copy(&mut self, now: Timestamp, harvested: &Harvested) {
         self.pause(now, harvested);
         if let Some(open) = &mut self.open {
             (open.paused, open.post_copy) = (false, true);
@@ -137,7 +137,7 @@ impl Rounds {
 
     /// The last round starts, with the guest paused. A live round in which nothing was sent was no
     /// pass over memory: what its harvest found is sent now.
-    pub(super) fn pause(&mut self, now: Timestamp, harvested: Harvested) {
+    pub(super) fn pause(&mut self, now: Timestamp, harvested: &Harvested) {
         if let Some(count) = &mut self.count {
             return count.begin();
         }
@@ -157,7 +157,7 @@ impl Rounds {
     }
 
     #[inline]
-    pub(super) fn sent(&mut self, sent: Transmitted) {
+    pub(super) fn sent(&mut self, sent: &Transmitted) {
         if let Some(count) = &mut self.count {
             count.sent(sent.pages);
             return;
