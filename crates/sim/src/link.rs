@@ -302,6 +302,13 @@ impl Link {
         [self.wake_at[1], self.buffer]
     }
 
+    /// How long a sender sleeps that is faster than the wire, each time; else zero.
+    #[inline]
+    pub(crate) fn sleep(&self) -> Nanos {
+        let Current { growth, rest, .. } = self.current;
+        if growth > 0.0 && growth.is_finite() { rest } else { 0.0 }
+    }
+
     /// Whether the sender is faster than the wire, so that it sleeps; how long each time, and how long it
     /// copies in between.
     #[inline]

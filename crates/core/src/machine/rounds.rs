@@ -35,6 +35,14 @@ struct Count {
 }
 
 impl Count {
+    #[inline]
+    fn sent(&mut self, pages: Pages) {
+        if let Some(sent) = &mut self.open {
+            *sent = sent.saturating_add(pages);
+        }
+    }
+
+    #[inline]
     fn close(&mut self) {
         if let Some(sent) = self.open.take() {
             self.closed += 1;
@@ -43,6 +51,7 @@ impl Count {
     }
 
     /// A round that was no pass over memory is forgotten.
+    #[inline]
     fn begin(&mut self) {
         self.close();
         self.closed -= u32::from(std::mem::take(&mut self.idle));
@@ -66,6 +75,7 @@ impl Rounds {
         }
     }
 
+    #[inline]
     pub(super) fn only_counts(&self) -> bool {
         self.count.is_some()
     }
@@ -83,10 +93,15 @@ impl Rounds {
     }
 
     /// A round starts.
-    pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
-        if let Some(count) = &mut self.count {
-            return count.begin();
+    #[inline]
+    pub(super) fn begin(&mut self, now: Timestamp, harvested: &Harvested, rate: Option<PageRate>) {
+        match &mut self.count {
+            Some(count) => count.begin(),
+            None => self.begin_kept(now, harvested, rate),
         }
+    }
+
+    fn begin_kept(&mut self, now: Timestamp, harvested: &Harvested, rate: Option<PageRate>) {
         self.close(now);
         // Nothing was sent in it: it was no pass over memory.
         self.closed.pop_if(|round| round.sent_pages == Pages(0));
@@ -111,6 +126,7 @@ impl Rounds {
     }
 
     /// What was left when the open round began.
+    #[inline]
     pub(super) fn foreseen(&mut self, outlook: Option<Outlook>) {
         if let Some(open) = &mut self.open {
             open.outlook = outlook;
@@ -118,7 +134,7 @@ impl Rounds {
     }
 
     /// A round starts of a guest that is held paused by its policy.
-    pub(super) fn begin_held(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
+    pub(super) fn begin_held(&mut self, now: Timestamp, harvested: &Harvested, rate: Option<PageRate>) {
         self.begin(now, harvested, rate);
         if let Some(open) = &mut self.open {
             open.paused = true;
@@ -126,7 +142,7 @@ impl Rounds {
     }
 
     /// The last round starts, which is sent after the handover.
-    pub(super) fn post_copy(&mut self, now: Timestamp, harvested: Harvested) {
+    pub(super) fn post_copy(&mut self, now: Timestamp, harvested: &Harvested) {
         self.pause(now, harvested);
         if let Some(open) = &mut self.open {
             (open.paused, open.post_copy) = (false, true);
@@ -135,7 +151,7 @@ impl Rounds {
 
     /// The last round starts, with the guest paused. A live round in which nothing was sent was no
     /// pass over memory: what its harvest found is sent now.
-    pub(super) fn pause(&mut self, now: Timestamp, harvested: Harvested) {
+    pub(super) fn pause(&mut self, now: Timestamp, harvested: &Harvested) {
         if let Some(count) = &mut self.count {
             return count.begin();
         }
@@ -155,9 +171,9 @@ impl Rounds {
     }
 
     #[inline]
-    pub(super) fn sent(&mut self, sent: Transmitted) {
-        if let Some(pages) = self.count.as_mut().and_then(|count| count.open.as_mut()) {
-            *pages = pages.saturating_add(sent.pages);
+    pub(super) fn sent(&mut self, sent: &Transmitted) {
+        if let Some(count) = &mut self.count {
+            count.sent(sent.pages);
             return;
         }
         if let Some(open) = &mut self.open {
@@ -178,9 +194,13 @@ impl Rounds {
     /// The open round, if there is one, ends.
     #[inline]
     pub(super) fn close(&mut self, now: Timestamp) {
-        if let Some(count) = &mut self.count {
-            return count.close();
+        match &mut self.count {
+            Some(count) => count.close(),
+            None => self.close_kept(now),
         }
+    }
+
+    fn close_kept(&mut self, now: Timestamp) {
         if let Some(mut open) = self.open.take() {
             open.length = now.since(open.started);
             open.bandwidth = Bandwidth::measured(open.sent, open.length);

@@ -181,8 +181,13 @@ impl Field {
         if self.writers == 0 {
             return self.harvest_nothing();
         }
-        self.settle_after(self.harvests() - 2);
         let last = self.harvests() - 1;
+        self.settle_after(last - 1);
+        // The usual case: all of it was sent in the round before, from the first page on.
+        let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
+        if whole && self.cursor == 0.0 {
+            return self.harvest_all(last);
+        }
         let mut found = Found::default();
         for index in 0..self.pieces.len() {
             let piece = &self.pieces[index];
@@ -197,6 +202,33 @@ impl Field {
             found.growth += pages * share.growth;
         }
         (found.pending, found.variance) = self.look_ahead();
+        found
+    }
+
+    /// The same where all memory was sent after the harvest before.
+    fn harvest_all(&mut self, last: usize) -> Found {
+        let mut found = Found::default();
+        self.ahead.clear();
+        self.next = 0;
+        for index in 0..self.pieces.len() {
+            let piece = &self.pieces[index];
+            // Nobody writes there.
+            if piece.layers.is_empty() {
+                continue;
+            }
+            let share = self.written(piece, last - 1, last);
+            let Range { start: from, end: to } = piece.pages;
+            let pages = to - from;
+            self.fresh[index] = share;
+            found.dirty += pages * share.mean;
+            found.growth += pages * share.growth;
+            if share.mean > 0.0 {
+                found.pending += pages * share.mean;
+                found.variance += pages * share.variance + self.luck_of_place(piece, pages, share);
+                self.ahead.push(Ahead { from, to, density: share.mean, zero: 0.0, first: false });
+            }
+        }
+        self.round_is_over = self.ahead.is_empty();
         found
     }
 
@@ -377,11 +409,16 @@ impl Field {
     #[inline]
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
         let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
+        let count =
+            |harvest: usize, layer: &Layer| self.counts[harvest * self.writers + layer.writer as usize];
+        if let [layer] = layers {
+            let Untouched { share, spread, loss } =
+                self.untouched(layer, count(until, layer) - count(since, layer));
+            return Share { mean: 1.0 - share, variance: spread, growth: loss };
+        }
         let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);
         for layer in layers {
-            let writer = layer.writer as usize;
-            let count = |harvest: usize| self.counts[harvest * self.writers + writer];
-            let made = count(until) - count(since);
+            let made = count(until, layer) - count(since, layer);
             let Untouched { share, spread, loss } = self.untouched(layer, made);
             // Layers are independent of each other.
             variance = spread * clean * clean + variance * share * share + variance * spread;

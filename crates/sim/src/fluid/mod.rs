@@ -6,10 +6,13 @@
 //! `docs/fluid.md` says, unless the result says that it may.
 
 mod field;
+mod hosts;
 mod mean;
 mod near;
 mod queue;
+mod rounds;
 mod sending;
+mod splits;
 mod totals;
 mod world;
 

@@ -28,20 +28,26 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Looks at a verdict on what a harvest found, whose variance is known.
+    #[inline]
     pub(super) fn look(&mut self, progress: &Progress, verdict: &Verdict, variance: f64) {
         let Some(distance) = distance(progress, verdict) else { return };
-        self.note(progress, distance, variance);
+        self.hangs_on(progress, distance, variance);
     }
 
     /// Notes that what follows hangs on so many pages more or fewer than there are, or with none, on where in a
     /// rhythm the sender was: a limiter's windows, the sleeps on a full queue, the policy's ticks.
+    #[inline]
     pub(super) fn hangs_on(&mut self, progress: &Progress, distance: f64, variance: f64) {
-        self.note(progress, distance, variance);
+        // Counts are whole: half a page is no certainty.
+        let variance = variance + 0.25;
+        // Most are far away, and that needs no root.
+        if distance * distance <= 1.001 * NEAR * NEAR * variance {
+            self.note(progress, distance / variance.sqrt());
+        }
     }
 
-    fn note(&mut self, progress: &Progress, distance: f64, variance: f64) {
-        // Counts are whole: half a page is no certainty.
-        let deviations = distance / (variance + 0.25).sqrt();
+    #[inline(never)]
+    fn note(&mut self, progress: &Progress, deviations: f64) {
         if deviations <= NEAR && self.closest.is_none_or(|closest| deviations < closest.deviations) {
             self.closest =
                 Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });
@@ -54,6 +60,7 @@ impl Watch {
 }
 
 /// How many pages more or fewer would have changed what the rule compared; none if it compared no pages.
+#[inline]
 fn distance(progress: &Progress, verdict: &Verdict) -> Option<f64> {
     let reason = &verdict.reason;
     let page = progress.page_size.bytes().as_f64();

@@ -94,16 +94,16 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// For the machine, with what is pending now.
-    pub(super) fn told(&self, pending: Pages) -> Transmitted {
-        let whole = |number: f64| (number + 0.5) as u64;
-        Transmitted {
-            pages: Pages(whole(self.pages)),
-            zero: Pages(whole(self.zero)),
-            bytes: ByteCount(whole(self.bytes)),
-            pending,
-            skipped: Pages(0),
-        }
+    /// Tells the machine, with what is pending now.
+    #[inline]
+    pub(super) fn tell(&self, pending: Pages, told: &mut Transmitted) {
+        // None is negative, and no guest has 2^53 bytes.
+        let whole = |number: f64| (number + 0.5) as i64 as u64;
+        told.pages = Pages(whole(self.pages));
+        told.zero = Pages(whole(self.zero));
+        told.bytes = ByteCount(whole(self.bytes));
+        told.pending = pending;
+        told.skipped = Pages(0);
     }
 }
 
@@ -179,6 +179,7 @@ impl Sending {
     }
 
     /// Whether the link carries more in a window than may pass.
+    #[inline]
     pub(super) fn is_limited(&self, link: &Link) -> bool {
         self.quota <= link.rate() * self.window * (1.0 + 1e-9)
     }
@@ -218,6 +219,11 @@ impl Sending {
         link: &mut Link,
     ) -> Sent {
         let mut sent = Sent { at: now, ..Sent::default() };
+        if matches!(goal, Goal::Everything) && !self.is_limited(link) {
+            self.send_syncs(&mut sent, link);
+            self.scan_all(&mut sent, field, link);
+            return sent;
+        }
         let bound = match goal {
             Goal::Everything => Bound { at: f64::INFINITY, aim: None },
             Goal::Slice(slice) => {
@@ -238,11 +244,7 @@ impl Sending {
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
-        let sync = std::mem::take(&mut self.sync_due);
-        if sync > 0.0 {
-            sent.at = self.message(sent.at, sync, link);
-            sent.bytes += sync;
-        }
+        self.send_syncs(&mut sent, link);
         if self.is_limited(link) {
             self.send_limited(bound, &mut sent, field, link);
         } else {
@@ -299,6 +301,39 @@ impl Sending {
         (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
     }
 
+    fn send_syncs(&mut self, sent: &mut Sent, link: &mut Link) {
+        let sync = std::mem::take(&mut self.sync_due);
+        if sync > 0.0 {
+            sent.at = self.message(sent.at, sync, link);
+            sent.bytes += sync;
+        }
+    }
+
+    /// Everything that is pending, and no tick comes: the usual case.
+    fn scan_all(&mut self, sent: &mut Sent, field: &mut Field, link: &mut Link) {
+        let [wake, full] = link.levels();
+        while let Some(ahead) = field.ahead() {
+            self.meet(&ahead, link);
+            let levels = [self.most(sent.at, link), f64::midpoint(wake, full)];
+            self.pass(ahead.pages(), &ahead, levels, sent, link);
+            field.pass(ahead.to);
+        }
+        sent.all = true;
+        sent.uneven = self.is_short(sent, link);
+    }
+
+    /// Sends so many pages of this memory.
+    #[inline]
+    fn pass(&mut self, pages: f64, ahead: &Ahead, levels: [f64; 2], sent: &mut Sent, link: &mut Link) {
+        let (bytes, busy) = self.of_a_page(ahead);
+        let made = sent.at + pages * busy;
+        sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
+        self.slept |= sent.at > made;
+        sent.pages += pages;
+        sent.zero += pages * ahead.zero;
+        sent.bytes += pages * bytes;
+    }
+
     fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
         let [wake, full] = link.levels();
         // A batch was copied when the sender looks at the clock.
@@ -318,12 +353,7 @@ impl Sending {
             let stops = pages < here - 1e-9;
             let levels =
                 if stops { [at_tick; 2] } else { [self.most(sent.at, link), f64::midpoint(wake, full)] };
-            let made = sent.at + pages * busy;
-            sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
-            self.slept |= sent.at > made;
-            sent.pages += pages;
-            sent.zero += pages * ahead.zero;
-            sent.bytes += pages * bytes;
+            self.pass(pages, &ahead, levels, sent, link);
             if stops {
                 // A tick finds the queue where writers wake, whatever it was before.
                 self.slept = false;
@@ -348,8 +378,7 @@ impl Sending {
     /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in
     /// its sawtooth the queue was is chance.
     fn is_short(&self, sent: &Sent, link: &Link) -> bool {
-        let rest = link.rest().map_or(0.0, |(rest, _)| rest);
-        self.slept && rest > 0.01 * sent.at
+        self.slept && link.sleep() > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another
@@ -389,6 +418,7 @@ impl Sending {
     /// How much the queue holds, at most, when the sender goes on at `now`. Full is full; but where it stands
     /// in its sawtooth is chance after the sender slept, and then it holds half a quantum less on average,
     /// before as behind.
+    #[inline]
     fn most(&mut self, now: Nanos, link: &Link) -> f64 {
         let [wake, full] = link.levels();
         self.slept &= link.drained(now) > now;
@@ -396,6 +426,7 @@ impl Sending {
     }
 
     /// Hands a message over.
+    #[inline]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
         let [wake, full] = link.levels();
         let most = self.most(now, link);

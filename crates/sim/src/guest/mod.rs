@@ -358,7 +358,12 @@ impl Guest {
     /// Lets time pass and settles all accounts, because something changes now.
     fn change(&mut self, now: Timestamp) {
         self.advance(now);
-        self.settle_lost();
+        if self.held.paused || !self.held.pulse.is_off() {
+            self.settle_lost();
+        } else {
+            // Nothing was lost.
+            self.lost_since = self.clock;
+        }
         for writer in &mut self.writers {
             writer.change(self.clock, &self.held);
         }
