@@ -12,6 +12,7 @@ pub(crate) mod order;
 mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod place;
 mod row;
 mod sketch;
 mod spread;
@@ -32,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use whimbrel_core::policy::presets::{self, PresetError};
 use whimbrel_sim::SimError;
 
-use self::batch::Batches;
+use self::batch::{Batches, CellTexts};
 pub use self::cell::{CellRecord, Levels, Spread};
 pub use self::files::{Begin, Published, ResultDir, Tables};
 use self::order::InOrder;
@@ -268,7 +269,8 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
     let wanted = Wanted { cells: results.wants_cells(grid), summary: tables.summary };
     let repeat = u64::from(grid.repeat());
     let mut tally = Tally::new(&names, wanted, begun.sums, begun.runs.saturating_sub(1) / repeat, begun.open);
-    let batches = Batches::new(grid, &names, tables, begun.runs, jobs);
+    let texts = results.texts(grid, &names);
+    let batches = Batches::new(grid, &texts, begun.runs, jobs);
     let order = InOrder::new(batches.count(), (WINDOW / batches.size()).max(2 * jobs as u64));
     pool.in_place_scope(|scope| {
         for _ in 0..jobs {
@@ -287,11 +289,11 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
         }
         order.consume(|batch: Result<batch::Batch, SweepError>| {
             let batch = batch?;
-            results.add(&batch, repeat, &mut tally)?;
+            results.add(batch, repeat, &mut tally, &texts)?;
             Ok::<(), SweepError>(())
         })
     })?;
-    finish(grid, &pool, options, results, tally)
+    finish(grid, &pool, options, results, tally, &texts)
 }
 
 /// Sums it up.
@@ -301,6 +303,7 @@ fn finish(
     options: &Options<'_>,
     results: &mut ResultDir,
     mut tally: Tally<'_>,
+    texts: &CellTexts<'_>,
 ) -> Result<Finished, SweepError> {
     let (runs, planned) = (tally.runs(), grid.runs());
     results.note(&tally)?;
@@ -308,12 +311,12 @@ fn finish(
     // Of a sweep that was stopped the cell in progress stays open, but what is told of it is about all its runs.
     let last = tally.close();
     if complete {
-        results.add_cell(last.as_ref())?;
+        results.add_cell(last, texts)?;
         results.note(&tally)?;
     }
     let names = Names::of(grid)?;
     let with_page = has_page(grid);
-    let cells = if with_page { results.cells()? } else { Vec::new() };
+    let cells = results.cells();
     let typical = if complete && with_page {
         pool.install(|| typical::make(grid, &names, &cells, options))?
     } else {
