@@ -8,7 +8,7 @@ use super::row::{Format, Names, cells_header, migrations_header, policies_table,
 use super::tally::Tally;
 use super::unfinished::{self, Begun, Identity, Unfinished};
 use super::values::Values;
-use super::{CellRecord, Finished, SweepError, page};
+use super::{CellRecord, Finished, SweepError, page, pool};
 use crate::output::{FinishedFile, OutputError, WholeFile};
 use crate::scenario::{Grid, Scenario};
 
@@ -309,7 +309,8 @@ impl ResultDir {
         let with_page = grid.cells() <= MOST_CELLS_ON_A_PAGE;
         let mut files: Vec<WholeFile> = Vec::new();
         if with_page {
-            let page = page::render(scenario, grid, &names_of_cells, finished, self.tables);
+            let page = || page::render(scenario, grid, &names_of_cells, finished, self.tables);
+            let page = pool(finished.jobs)?.install(page);
             files.push(self.file("report.html", &page)?);
         }
         if self.tables.summary {

@@ -186,6 +186,8 @@ pub struct Finished {
     pub spreads: BTreeMap<usize, Spreads>,
     /// Some runs round by round, for the report; none if the sweep was stopped or has no report.
     pub typical: Vec<Typical>,
+    /// On how many threads it was run; the report is made on as many.
+    pub jobs: NonZeroUsize,
 }
 
 /// All runs of a policy, whatever the other axes.
@@ -261,8 +263,9 @@ const WINDOW: u64 = 8192;
 ///
 /// The first thing that failed; `results` then keeps what was noted before.
 pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Result<Finished, SweepError> {
-    let jobs = options.jobs.map_or_else(rayon::current_num_threads, NonZeroUsize::get);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build()?;
+    let jobs = options.jobs.or(NonZeroUsize::new(rayon::current_num_threads())).unwrap_or(NonZeroUsize::MIN);
+    let pool = pool(jobs)?;
+    let jobs = jobs.get();
     let begun = results.begun();
     let names = Names::of(grid)?;
     let tables = results.tables();
@@ -296,6 +299,11 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
     finish(grid, &pool, options, results, tally, &texts)
 }
 
+/// So many threads.
+fn pool(jobs: NonZeroUsize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new().num_threads(jobs.get()).build()
+}
+
 /// Sums it up.
 fn finish(
     grid: &Grid,
@@ -323,5 +331,6 @@ fn finish(
         Vec::new()
     };
     let (policies, spreads) = (tally.policies(), tally.spreads());
-    Ok(Finished { runs, planned, cells, policies, spreads, typical })
+    let jobs = NonZeroUsize::new(pool.current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+    Ok(Finished { runs, planned, cells, policies, spreads, typical, jobs })
 }
