@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
 use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
-use whimbrel_core::units::{Bandwidth, PageRate};
-use whimbrel_sim::{Encoding, NearThreshold, Run};
+use whimbrel_core::units::{Bandwidth, ByteCount, PageRate};
+use whimbrel_sim::{Encoding, Lost, NearThreshold, Run, Totals};
 
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
@@ -233,12 +233,7 @@ impl MigrationRecord {
             rounds: report.rounds.len(),
             amplification: report.amplification(),
             disruption_vcpu_s: lost.total().as_f64(),
-            disruption: DisruptionRecord {
-                throttle_vcpu_s: lost.throttle.as_f64(),
-                pause_vcpu_s: lost.pause.as_f64(),
-                post_copy_vcpu_s: lost.post_copy.as_f64(),
-                tracking_faults_vcpu_s: lost.tracking_faults.as_f64(),
-            },
+            disruption: DisruptionRecord::of(lost),
             downtime: LedgerRecord::of(&report.downtime),
             post_copy: report.post_copy.as_ref().map(PostCopyRecord::of).unwrap_or_default(),
             unchanged_pages: run.unchanged_pages.0,
@@ -248,11 +243,55 @@ impl MigrationRecord {
         }
     }
 
+    /// The record of a fluid run of which only the totals are known, and why it ended so; `memory` is the guest's.
+    pub fn of_totals(totals: &Totals, why: String, memory: ByteCount, seed: u64) -> Self {
+        let encoding = Encoding { source_cpu_s: totals.source_cpu_s, ..Encoding::default() };
+        let post_copy = totals.post_copy.map(|(length, missing)| PostCopyRecord {
+            length_ms: milliseconds(length),
+            missing_pages: missing.0,
+            requests: 0,
+        });
+        Self {
+            schema: SCHEMA,
+            outcome: totals.outcome.as_str(),
+            converged: totals.converged,
+            why,
+            seed,
+            total_ms: milliseconds(totals.total),
+            downtime_ms: milliseconds(totals.downtime.total()),
+            unreachable_ms: milliseconds(totals.unreachable.unwrap_or_default()),
+            paused_in_vain_ms: milliseconds(totals.paused_in_vain),
+            sent_bytes: totals.sent.0,
+            rounds: totals.rounds as usize,
+            amplification: totals.amplification(memory),
+            disruption_vcpu_s: totals.disruption.total().as_f64(),
+            disruption: DisruptionRecord::of(&totals.disruption),
+            downtime: LedgerRecord::of(&totals.downtime),
+            post_copy: post_copy.unwrap_or_default(),
+            unchanged_pages: totals.unchanged_pages.0,
+            encoding: EncodingRecord::of(&encoding),
+            near_threshold: totals.near_threshold.as_ref().map(NearThresholdRecord::of),
+            round: Vec::new(),
+        }
+    }
+
     /// The same without its rounds.
     #[must_use]
     pub fn totals_only(mut self) -> Self {
         self.round = Vec::new();
         self
+    }
+}
+
+impl DisruptionRecord {
+    /// The record of what a guest lost.
+    pub fn of(lost: &Lost) -> Self {
+        Self {
+            throttle_vcpu_s: lost.throttle.as_f64(),
+            pause_vcpu_s: lost.pause.as_f64(),
+            post_copy_vcpu_s: lost.post_copy.as_f64(),
+            tracking_faults_vcpu_s: lost.tracking_faults.as_f64(),
+        }
     }
 }
 

@@ -1,14 +1,23 @@
 //! The list of rounds as it grows during a migration.
 
+use std::sync::Arc;
+
 use crate::controller::{Harvested, Outlook, Transmitted};
 use crate::policy::Verdict;
 use crate::report::{Decided, RoundReport};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
 
+/// So many rounds are put away together. A simulation may be copied in every round, and a run may have thousands:
+/// copies have those in common that are put away.
+const TOGETHER: usize = 64;
+
 /// Rounds so far; the last may be open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rounds {
+    /// The first ones, [`TOGETHER`] in each.
+    put_away: Vec<Arc<Vec<RoundReport>>>,
+    /// Those after them.
     closed: Vec<RoundReport>,
     open: Option<RoundReport>,
     /// Where only their number is wanted.
@@ -58,6 +67,7 @@ impl Rounds {
 
     /// Forgets them, for another migration.
     pub(super) fn begin_anew(&mut self) {
+        self.put_away.clear();
         self.closed.clear();
         self.open = None;
         if let Some(count) = &mut self.count {
@@ -74,8 +84,12 @@ impl Rounds {
     pub(super) fn count(&self) -> u32 {
         match &self.count {
             Some(count) => count.closed + u32::from(count.open.is_some()),
-            None => self.closed.len() as u32 + u32::from(self.open.is_some()),
+            None => self.closed_count() + u32::from(self.open.is_some()),
         }
+    }
+
+    fn closed_count(&self) -> u32 {
+        (self.put_away.len() * TOGETHER + self.closed.len()) as u32
     }
 
     /// A round starts.
@@ -92,7 +106,7 @@ impl Rounds {
         // Nothing was sent in it: it was no pass over memory.
         self.closed.pop_if(|round| round.sent_pages == Pages(0));
         self.open = Some(RoundReport {
-            round: self.closed.len() as u32,
+            round: self.closed_count(),
             paused: false,
             post_copy: false,
             started: now,
@@ -190,12 +204,17 @@ impl Rounds {
         if let Some(mut open) = self.open.take() {
             open.length = now.since(open.started);
             open.bandwidth = Bandwidth::measured(open.sent, open.length);
+            // The last one may have to be forgotten, those before it not.
+            if self.closed.len() == TOGETHER {
+                self.put_away.push(Arc::new(std::mem::take(&mut self.closed)));
+            }
             self.closed.push(open);
         }
     }
 
     /// All rounds in which something was sent, and the paused one. An open round is given as it stands.
     pub(super) fn finished(&self) -> Vec<RoundReport> {
-        self.closed.iter().chain(&self.open).cloned().collect()
+        let put_away = self.put_away.iter().flat_map(|rounds| rounds.iter());
+        put_away.chain(&self.closed).chain(&self.open).cloned().collect()
     }
 }

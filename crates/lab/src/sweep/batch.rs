@@ -66,29 +66,40 @@ impl<'a> Batches<'a> {
             self.variants.set_up(cell, bench)?;
             let Some(bench) = bench.as_mut() else { continue };
             bench.simulation.seed = bench.seed_of(repetition);
-            if self.tables.summary {
-                let values = Self::values(bench).map_err(|source| self.named(cell, bench, source))?;
-                batch.values.push(values);
-                continue;
-            }
-            let mut made = simulate(&bench.simulation).map_err(|source| self.named(cell, bench, source))?;
-            batch.values.push(Values::of(&made));
+            let made = self.run(bench).map_err(|source| self.named(cell, bench, source))?;
+            batch.values.push(made.0);
+            let Some(record) = made.1 else { continue };
             let (_, at) = match &mut at {
                 Some(at) if at.0 == cell => at,
                 at => at.insert((cell, self.names.at(cell))),
-            };
-            let seed = bench.simulation.seed;
-            let record = if self.tables.rounds {
-                MigrationRecord::of(&made, seed)
-            } else {
-                // Most of a record is its rounds, and most of their cost the words of their reasons.
-                let rounds = std::mem::take(&mut made.report.rounds).len();
-                MigrationRecord { rounds, ..MigrationRecord::of(&made, seed) }
             };
             let row = Row::of((cell, repetition), self.names.policy(cell), at, record);
             batch.rows.add(self.tables.format, row);
         }
         Ok(batch)
+    }
+
+    /// Makes a run; with the record of its row, if one is wanted.
+    fn run(&self, bench: &mut Bench) -> Result<(Values, Option<MigrationRecord>), SimError> {
+        if self.tables.summary {
+            return Ok((Self::values(bench)?, None));
+        }
+        let (setup, seed) = (&bench.simulation, bench.simulation.seed);
+        if setup.fidelity == Fidelity::Fluid && !self.tables.rounds {
+            let (totals, why) = bench.simulator.run_and_tell(setup)?;
+            let record = MigrationRecord::of_totals(&totals, why, setup.guest.memory, seed);
+            return Ok((Values::of_totals(&totals), Some(record)));
+        }
+        let mut made = simulate(setup)?;
+        let values = Values::of(&made);
+        let record = if self.tables.rounds {
+            MigrationRecord::of(&made, seed)
+        } else {
+            // Most of a record is its rounds, and most of their cost the words of their reasons.
+            let rounds = std::mem::take(&mut made.report.rounds).len();
+            MigrationRecord { rounds, ..MigrationRecord::of(&made, seed) }
+        };
+        Ok((values, Some(record)))
     }
 
     /// Makes a run of which no row is wanted; in fluid fidelity, without its rounds and words.

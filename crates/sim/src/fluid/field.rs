@@ -149,6 +149,12 @@ impl Field {
         self.ahead.get(self.next).copied()
     }
 
+    /// All of it.
+    #[inline]
+    pub(super) fn all_ahead(&self) -> &[Ahead] {
+        self.ahead.get(self.next..).unwrap_or_default()
+    }
+
     /// What follows on that.
     pub(super) fn behind_ahead(&self) -> Option<Ahead> {
         self.ahead.get(self.next + 1).copied()
@@ -165,10 +171,24 @@ impl Field {
         }
         self.next += 1;
         if self.next == self.ahead.len() {
-            // Where it began, though a scan that was never stopped ends where its last page was.
-            self.round_is_over = true;
-            self.cursor = self.begun;
+            self.end_round();
         }
+    }
+
+    /// The scan passes all memory before it.
+    #[inline]
+    pub(super) fn pass_all(&mut self) {
+        if self.next < self.ahead.len() {
+            self.next = self.ahead.len();
+            self.end_round();
+        }
+    }
+
+    /// The scan is where it began, though one that was never stopped ends where its last page was.
+    #[inline]
+    fn end_round(&mut self) {
+        self.round_is_over = true;
+        self.cursor = self.begun;
     }
 
     /// How often the log was fetched, its start counted.
@@ -303,8 +323,12 @@ impl Field {
         let since = Some(since);
         let (begun, cursor, memory) = (self.begun, self.cursor, self.memory);
         if self.round_is_over {
-            self.spans.clear();
-            self.spans.push(Span { from: 0.0, to: memory, since });
+            if let [all] = &mut self.spans[..] {
+                all.since = since;
+            } else {
+                self.spans.clear();
+                self.spans.push(Span { from: 0.0, to: memory, since });
+            }
         } else if begun <= cursor {
             self.cover(Span { from: begun, to: cursor, since });
         } else {
@@ -406,7 +430,7 @@ impl Field {
     }
 
     /// The share of a piece's pages that were written between two harvests.
-    #[inline]
+    #[inline(always)]
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
         let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
         let count =
@@ -429,7 +453,7 @@ impl Field {
     }
 
     /// The share of pages that `writes` of a layer's writer leave untouched.
-    #[inline]
+    #[inline(always)]
     fn untouched(&self, layer: &Layer, writes: f64) -> Untouched {
         match layer.form {
             Form::Even(weight) => {

@@ -56,6 +56,20 @@ impl Simulator {
     ///
     /// [`SimError`] if it can't be simulated so.
     pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
+        Ok(self.follow(setup, |_| ())?.0)
+    }
+
+    /// The same, and why it ended so, in words: as in the report of [`simulate`](crate::simulate).
+    ///
+    /// # Errors
+    ///
+    /// [`SimError`] if it can't be simulated so.
+    pub fn run_and_tell(&mut self, setup: &Setup) -> Result<(Totals, String), SimError> {
+        self.follow(setup, World::why)
+    }
+
+    /// The totals of a migration, and what `tell` has of the way that most cases take.
+    fn follow<T>(&mut self, setup: &Setup, tell: impl Fn(&World) -> T) -> Result<(Totals, T), SimError> {
         check(setup)?;
         let Self { world, open, ends } = self;
         let world = match world {
@@ -65,18 +79,21 @@ impl Simulator {
             }
             None => world.insert(Box::new(World::new(setup, false)?)),
         };
-        let Some(split) = world.run()? else { return Ok(world.totals()) };
+        let Some(split) = world.run()? else { return Ok((world.totals(), tell(world))) };
         open.clear();
         ends.clear();
         open.extend(split.ways(1.0));
+        let mut told = Vec::with_capacity(4);
         while let Some((share, mut world)) = open.pop() {
-            match world.run()? {
-                Some(split) => open.extend(split.ways(share)),
-                None => ends.push((share, world.totals())),
+            if let Some(split) = world.run()? {
+                open.extend(split.ways(share));
+            } else {
+                ends.push((share, world.totals()));
+                told.push(tell(&world));
             }
         }
         mean::of(ends)
-            .map(|(_, mean)| mean)
+            .map(|(most, mean)| (mean, told.swap_remove(most)))
             .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
     }
 }

@@ -406,6 +406,11 @@ impl World {
         if asked { self.source.handle(self.now, event) } else { Ok(()) }
     }
 
+    /// Why it ended so, in words.
+    pub(super) fn why(&self) -> String {
+        self.source.why()
+    }
+
     /// What it came to.
     pub(super) fn totals(&mut self) -> Totals {
         self.guest.advance(self.now);

@@ -224,10 +224,15 @@ impl<S: Stock> Source<S> {
         }
     }
 
+    /// Why it ended as it did, in words, as far as it is known.
+    pub fn why(&self) -> String {
+        let (_, why, words) = self.outcome();
+        why.map_or_else(|| words.to_owned(), Why::to_string)
+    }
+
     /// What the migration came to, as far as it is known at `now`.
     pub fn report(&self, now: Timestamp) -> Report {
-        let (_, why, words) = self.outcome();
-        let why = why.map_or_else(|| words.to_owned(), Why::to_string);
+        let why = self.why();
         let rounds = if self.rounds.only_counts() { Vec::new() } else { self.rounds.finished() };
         Report { why, rounds, ..self.totals(now) }
     }
