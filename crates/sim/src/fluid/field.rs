@@ -31,6 +31,8 @@ pub(super) struct Field {
     /// How often each writer had written at each harvest, one harvest after the other; the first is when
     /// tracking began.
     counts: Vec<f64>,
+    /// The number of the last harvest.
+    last: usize,
     /// In the order of addresses, without gaps.
     spans: Vec<Span>,
     /// Where the scan of this round began, and where it is.
@@ -129,6 +131,7 @@ impl Field {
         }
         self.memory = self.pieces.last().map_or(0.0, |piece| piece.pages.end);
         self.counts.clear();
+        self.last = 0;
         self.spans.clear();
         self.spans.push(Span { from: 0.0, to: self.memory, since: None });
         (self.begun, self.cursor, self.round_is_over) = (0.0, 0.0, false);
@@ -191,17 +194,13 @@ impl Field {
         self.cursor = self.begun;
     }
 
-    /// How often the log was fetched, its start counted.
-    fn harvests(&self) -> usize {
-        self.counts.len().checked_div(self.writers).unwrap_or(0)
-    }
-
     /// The log was fetched; the counts were added.
     pub(super) fn harvest(&mut self) -> Found {
         if self.writers == 0 {
             return self.harvest_nothing();
         }
-        let last = self.harvests() - 1;
+        self.last += 1;
+        let last = self.last;
         self.settle_after(last - 1);
         // The usual case: all of it was sent in the round before, from the first page on.
         let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
@@ -258,11 +257,11 @@ impl Field {
         if self.writers == 0 {
             return 0.0;
         }
-        let (harvests, end) = (self.harvests(), self.counts.len());
+        let (last_one, end) = (self.last, self.counts.len());
         for writer in 0..self.writers {
             let last = self.counts[end - self.writers + writer];
             let pace = match length {
-                Some(length) if harvests > 1 => {
+                Some(length) if last_one > 0 => {
                     (last - self.counts[end - 2 * self.writers + writer]) / length
                 }
                 _ => guest.peak(writer) * 1e-9,
@@ -270,7 +269,7 @@ impl Field {
             self.counts.push(last + pace * time);
         }
         let dirty = self.pieces.iter().map(|piece| {
-            (piece.pages.end - piece.pages.start) * self.written(piece, harvests - 1, harvests).mean
+            (piece.pages.end - piece.pages.start) * self.written(piece, last_one, last_one + 1).mean
         });
         let dirty = dirty.sum();
         self.counts.truncate(end);
@@ -283,7 +282,7 @@ impl Field {
         if self.writers == 0 {
             return 0.0;
         }
-        let last = self.harvests() - 1;
+        let last = self.last;
         let end = self.counts.len();
         for writer in 0..self.writers {
             let [before, now] = [last - 1, last].map(|harvest| self.counts[harvest * self.writers + writer]);
@@ -302,12 +301,12 @@ impl Field {
     /// Whether a writer in turn has just gone round its pages between the last two harvests, or just not, give
     /// or take this share of what it wrote: on average it then wrote to fewer than in the average time.
     pub(super) fn just_gone_round(&self, part: f64) -> bool {
-        let harvests = self.harvests();
-        harvests > 1
+        let last = self.last;
+        last > 0
             && self.layers.iter().any(|layer| {
                 let Form::InTurn(pages) = layer.form else { return false };
                 let count = |harvest: usize| self.counts[harvest * self.writers + layer.writer as usize];
-                let writes = count(harvests - 1) - count(harvests - 2);
+                let writes = count(last) - count(last - 1);
                 (writes - pages).abs() < part * writes
             })
     }
@@ -377,7 +376,7 @@ impl Field {
         self.ahead.clear();
         self.next = 0;
         let (mut pending, mut variance) = (0.0, 0.0);
-        let last = self.harvests().saturating_sub(1);
+        let last = self.last;
         let parts = [self.cursor..self.memory, 0.0..self.cursor];
         for part in parts {
             if part.start >= part.end {

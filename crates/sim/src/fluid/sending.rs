@@ -253,10 +253,9 @@ impl Sending {
     pub(super) fn send_all(&mut self, now: Nanos, field: &mut Field, link: &mut Link) -> Sent {
         let mut sent = Sent { at: now, all: true, ..Sent::default() };
         self.send_syncs(&mut sent, link);
-        let [wake, full] = link.levels();
         for ahead in field.all_ahead() {
             self.meet(ahead, link);
-            let levels = [self.most(sent.at, link), f64::midpoint(wake, full)];
+            let levels = [self.most(sent.at, link), link.middle()];
             self.pass(ahead.pages(), ahead, levels, &mut sent, link);
         }
         field.pass_all();
@@ -308,6 +307,9 @@ impl Sending {
     #[inline]
     fn of_a_page(&self, ahead: &Ahead) -> (f64, Nanos) {
         let (costs, zero) = (&self.costs, ahead.zero);
+        if zero == 0.0 {
+            return (costs.page_bytes, self.copying);
+        }
         let bytes = costs.page_bytes + zero * (costs.zero_bytes - costs.page_bytes);
         // Copying goes with the bytes, whatever they are.
         (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
@@ -421,17 +423,15 @@ impl Sending {
     /// before as behind.
     #[inline]
     fn most(&mut self, now: Nanos, link: &Link) -> f64 {
-        let [wake, full] = link.levels();
         self.slept &= link.drained(now) > now;
-        if self.slept { f64::midpoint(wake, full) } else { full }
+        if self.slept { link.middle() } else { link.levels()[1] }
     }
 
     /// Hands a message over.
     #[inline]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
-        let [wake, full] = link.levels();
         let most = self.most(now, link);
-        link.flow(now, 0.0, bytes, [most, f64::midpoint(wake, full)])
+        link.flow(now, 0.0, bytes, [most, link.middle()])
     }
 
     /// The same where a window's quota binds: it goes out at the beginning of each window.
