@@ -81,10 +81,14 @@ pub struct Controller {
     progress: Progress,
     window: Window,
     last_harvest: Timestamp,
-    /// The last answer. Its adjustments are made.
+    /// The last answer, unless it was let go of. Its adjustments are made.
     last: Option<Verdict>,
+    /// What of it everybody needs.
+    gist: Gist,
     /// Ticks of this round get the same one, until it says.
     stands: bool,
+    /// Answers that only go on are let go of.
+    forgetful: bool,
     skipping: bool,
     /// What a policy that took over has yet to order.
     owed: Adjustments,
@@ -92,6 +96,23 @@ pub struct Controller {
     /// What outlooks are made from, if they are wanted.
     foresight: Option<Box<Foresight>>,
     outlook: Option<Outlook>,
+}
+
+/// What is kept of a verdict whatever becomes of it.
+#[derive(Clone, Copy, Debug)]
+struct Gist {
+    decision: Decision,
+    until: Until,
+    /// How many pages more or fewer would have changed what was compared.
+    pages_apart: Option<f64>,
+    /// The last verdict that was kept is this one.
+    kept: bool,
+}
+
+impl Gist {
+    /// Of a policy that was not asked yet.
+    const NONE: Self =
+        Self { decision: Decision::Continue, until: Until::NEXT, pages_apart: None, kept: false };
 }
 
 /// Bytes since a moment: the running bandwidth window.
@@ -123,7 +144,9 @@ impl Controller {
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
             last: None,
+            gist: Gist::NONE,
             stands: false,
+            forgetful: false,
             skipping: true,
             owed: Adjustments::default(),
             journal: Journal::recording(),
@@ -152,6 +175,7 @@ impl Controller {
         self.window = Window { since: Timestamp::ZERO, bytes: ByteCount(0) };
         self.last_harvest = Timestamp::ZERO;
         self.last = None;
+        self.gist = Gist::NONE;
         self.stands = false;
         self.owed = Adjustments::default();
         self.journal.clear();
@@ -217,18 +241,35 @@ impl Controller {
         &self.progress
     }
 
-    /// The policy's last answer, if it was asked; its adjustments were made.
+    /// Lets go of verdicts that only go on: to keep them takes as long as everything else here.
+    pub(crate) fn forget_reasons(&mut self) {
+        self.forgetful = true;
+    }
+
+    /// The policy's last answer, if it was asked; its adjustments were made. None, too, of a source that only
+    /// [counts its rounds](crate::machine::Source::counting_rounds) while it goes on.
     #[inline]
     pub fn verdict(&self) -> Option<&Verdict> {
-        self.last.as_ref()
+        self.last.as_ref().filter(|_| self.gist.kept)
+    }
+
+    /// What the policy decided last; to go on, if it was not asked yet.
+    #[inline]
+    pub fn decision(&self) -> Decision {
+        self.gist.decision
+    }
+
+    /// How many pages more or fewer would have changed what the policy compared last; none if it was not about pages.
+    #[inline]
+    pub fn pages_apart(&self) -> Option<f64> {
+        self.gist.pages_apart
     }
 
     /// Until when every tick gets the same answer, so that nobody needs to report the ticks before; none if
     /// the next one is to be asked.
     #[inline]
     pub fn holds_until(&self) -> Option<Until> {
-        let last = self.last.as_ref().filter(|_| self.stands && self.skipping)?;
-        Some(last.until)
+        (self.stands && self.skipping).then_some(self.gist.until)
     }
 
     /// Asks the policy at the next tick, whatever it said.
@@ -263,7 +304,7 @@ impl Controller {
 
     /// The last verdict, with what it adjusts if that is to be done now.
     fn whole(&self, ruling: Ruling) -> Verdict {
-        match self.last.clone() {
+        match self.verdict().cloned() {
             Some(last) if ruling.adjusts => last,
             Some(last) => last.adjusting(Adjustments::default()),
             // Cannot be: a ruling is made of a verdict.
@@ -358,12 +399,8 @@ impl Controller {
         if sent.pending.0 == 0 {
             return None;
         }
-        if let Some(last) = &self.last
-            && self.stands
-            && self.skipping
-            && !last.until.reached(&self.progress)
-        {
-            return Some(Ruling { decision: last.decision, adjusts: false });
+        if self.stands && self.skipping && !self.gist.until.reached(&self.progress) {
+            return Some(Ruling { decision: Decision::Continue, adjusts: false });
         }
         Some(self.ask(Moment::Tick))
     }
@@ -438,7 +475,14 @@ impl Controller {
         let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
         // Only "go on" can be repeated unasked.
         self.stands = ruling.decision == Decision::Continue;
-        self.last = Some(verdict);
+        self.gist.decision = ruling.decision;
+        self.gist.until = verdict.until;
+        self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
+        let goes_on = matches!(ruling.decision, Decision::Continue | Decision::Harvest);
+        self.gist.kept = !(self.forgetful && goes_on && !ruling.adjusts);
+        if self.gist.kept {
+            self.last = Some(verdict);
+        }
         ruling
     }
 

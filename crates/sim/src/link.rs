@@ -26,6 +26,7 @@ const SEGMENT: f64 = 65_536.0;
 pub(crate) type Nanos = f64;
 
 /// The core's time for it: rounded up, so that nothing is told before it has happened.
+#[inline]
 pub(crate) fn timestamp(nanos: Nanos) -> Timestamp {
     // Saturates: what never happens has the last time there is.
     Timestamp::from_nanos(nanos.ceil() as u64)
@@ -297,7 +298,14 @@ impl Link {
         self.schedule.get(next).map_or(f64::INFINITY, |stretch| stretch.at)
     }
 
+    /// Bytes in the queue on average over its sawtooth.
+    #[inline]
+    pub(crate) fn middle(&self) -> f64 {
+        0.5 * (self.wake_at[1] + self.buffer)
+    }
+
     /// Bytes in the queue at which a writer is woken, and in a full one.
+    #[inline]
     pub(crate) fn levels(&self) -> [f64; 2] {
         [self.wake_at[1], self.buffer]
     }
@@ -330,6 +338,7 @@ impl Link {
     }
 
     /// When everything handed over so far has left the wire, if nothing more comes.
+    #[inline]
     pub(crate) fn drained(&self, now: Nanos) -> Nanos {
         self.drained.max(now)
     }
@@ -364,7 +373,18 @@ impl Link {
     }
 
     /// When no more than `level` bytes are in the queue, if nothing more comes.
+    #[inline]
     fn falls_to(&self, level: f64) -> Nanos {
+        let Current { from, rate, nanos_per_byte, .. } = self.current;
+        if rate > 0.0 && rate * (self.drained - from) >= level {
+            return self.drained - level * nanos_per_byte;
+        }
+        self.falls_to_before(level)
+    }
+
+    /// The same if that may be in a stretch before.
+    #[cold]
+    fn falls_to_before(&self, level: f64) -> Nanos {
         let (mut at, mut left) = (self.drained, level);
         for index in (0..=self.current.index).rev() {
             let stretch = self.stretch(index);

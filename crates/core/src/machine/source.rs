@@ -204,6 +204,7 @@ impl<S: Stock> Source<S> {
     #[must_use]
     pub fn counting_rounds(mut self) -> Self {
         self.rounds.only_count();
+        self.controller.forget_reasons();
         self
     }
 

@@ -1,6 +1,7 @@
 //! Transfer rates. Used by links, rate limits and every estimate of how long sending takes.
 
 use super::bytes::{ByteCount, Information};
+use super::duration::whole_nanos;
 use super::error::{Quantity, UnitError};
 use super::number::{Unit, Written, shortest};
 use super::text::{Described, text_serde};
@@ -40,11 +41,11 @@ impl Bandwidth {
     ///
     /// `None` if no time passed, or less than one byte per second was seen: no rate is known then.
     pub fn measured(bytes: ByteCount, time: Duration) -> Option<Self> {
-        let nanos = time.as_nanos();
         // Below 18 GB, as nearly always, 64 bits do; 128-bit division is a slow library call.
-        if let (Some(product), Ok(nanos)) = (bytes.0.checked_mul(NANOS_PER_SECOND), u64::try_from(nanos)) {
+        if let (Some(product), Some(nanos)) = (bytes.0.checked_mul(NANOS_PER_SECOND), whole_nanos(time)) {
             return Self::new(product.checked_div(nanos)?);
         }
+        let nanos = time.as_nanos();
         let rate = (u128::from(bytes.0) * u128::from(NANOS_PER_SECOND)).checked_div(nanos)?;
         Self::new(u64::try_from(rate).unwrap_or(u64::MAX))
     }

@@ -31,6 +31,8 @@ pub(super) struct Field {
     /// How often each writer had written at each harvest, one harvest after the other; the first is when
     /// tracking began.
     counts: Vec<f64>,
+    /// The number of the last harvest.
+    last: usize,
     /// In the order of addresses, without gaps.
     spans: Vec<Span>,
     /// Where the scan of this round began, and where it is.
@@ -129,6 +131,7 @@ impl Field {
         }
         self.memory = self.pieces.last().map_or(0.0, |piece| piece.pages.end);
         self.counts.clear();
+        self.last = 0;
         self.spans.clear();
         self.spans.push(Span { from: 0.0, to: self.memory, since: None });
         (self.begun, self.cursor, self.round_is_over) = (0.0, 0.0, false);
@@ -149,6 +152,12 @@ impl Field {
         self.ahead.get(self.next).copied()
     }
 
+    /// All of it.
+    #[inline]
+    pub(super) fn all_ahead(&self) -> &[Ahead] {
+        self.ahead.get(self.next..).unwrap_or_default()
+    }
+
     /// What follows on that.
     pub(super) fn behind_ahead(&self) -> Option<Ahead> {
         self.ahead.get(self.next + 1).copied()
@@ -165,15 +174,24 @@ impl Field {
         }
         self.next += 1;
         if self.next == self.ahead.len() {
-            // Where it began, though a scan that was never stopped ends where its last page was.
-            self.round_is_over = true;
-            self.cursor = self.begun;
+            self.end_round();
         }
     }
 
-    /// How often the log was fetched, its start counted.
-    fn harvests(&self) -> usize {
-        self.counts.len().checked_div(self.writers).unwrap_or(0)
+    /// The scan passes all memory before it.
+    #[inline]
+    pub(super) fn pass_all(&mut self) {
+        if self.next < self.ahead.len() {
+            self.next = self.ahead.len();
+            self.end_round();
+        }
+    }
+
+    /// The scan is where it began, though one that was never stopped ends where its last page was.
+    #[inline]
+    fn end_round(&mut self) {
+        self.round_is_over = true;
+        self.cursor = self.begun;
     }
 
     /// The log was fetched; the counts were added.
@@ -181,7 +199,8 @@ impl Field {
         if self.writers == 0 {
             return self.harvest_nothing();
         }
-        let last = self.harvests() - 1;
+        self.last += 1;
+        let last = self.last;
         self.settle_after(last - 1);
         // The usual case: all of it was sent in the round before, from the first page on.
         let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
@@ -238,11 +257,11 @@ impl Field {
         if self.writers == 0 {
             return 0.0;
         }
-        let (harvests, end) = (self.harvests(), self.counts.len());
+        let (last_one, end) = (self.last, self.counts.len());
         for writer in 0..self.writers {
             let last = self.counts[end - self.writers + writer];
             let pace = match length {
-                Some(length) if harvests > 1 => {
+                Some(length) if last_one > 0 => {
                     (last - self.counts[end - 2 * self.writers + writer]) / length
                 }
                 _ => guest.peak(writer) * 1e-9,
@@ -250,7 +269,7 @@ impl Field {
             self.counts.push(last + pace * time);
         }
         let dirty = self.pieces.iter().map(|piece| {
-            (piece.pages.end - piece.pages.start) * self.written(piece, harvests - 1, harvests).mean
+            (piece.pages.end - piece.pages.start) * self.written(piece, last_one, last_one + 1).mean
         });
         let dirty = dirty.sum();
         self.counts.truncate(end);
@@ -263,7 +282,7 @@ impl Field {
         if self.writers == 0 {
             return 0.0;
         }
-        let last = self.harvests() - 1;
+        let last = self.last;
         let end = self.counts.len();
         for writer in 0..self.writers {
             let [before, now] = [last - 1, last].map(|harvest| self.counts[harvest * self.writers + writer]);
@@ -282,12 +301,12 @@ impl Field {
     /// Whether a writer in turn has just gone round its pages between the last two harvests, or just not, give
     /// or take this share of what it wrote: on average it then wrote to fewer than in the average time.
     pub(super) fn just_gone_round(&self, part: f64) -> bool {
-        let harvests = self.harvests();
-        harvests > 1
+        let last = self.last;
+        last > 0
             && self.layers.iter().any(|layer| {
                 let Form::InTurn(pages) = layer.form else { return false };
                 let count = |harvest: usize| self.counts[harvest * self.writers + layer.writer as usize];
-                let writes = count(harvests - 1) - count(harvests - 2);
+                let writes = count(last) - count(last - 1);
                 (writes - pages).abs() < part * writes
             })
     }
@@ -303,8 +322,12 @@ impl Field {
         let since = Some(since);
         let (begun, cursor, memory) = (self.begun, self.cursor, self.memory);
         if self.round_is_over {
-            self.spans.clear();
-            self.spans.push(Span { from: 0.0, to: memory, since });
+            if let [all] = &mut self.spans[..] {
+                all.since = since;
+            } else {
+                self.spans.clear();
+                self.spans.push(Span { from: 0.0, to: memory, since });
+            }
         } else if begun <= cursor {
             self.cover(Span { from: begun, to: cursor, since });
         } else {
@@ -353,7 +376,7 @@ impl Field {
         self.ahead.clear();
         self.next = 0;
         let (mut pending, mut variance) = (0.0, 0.0);
-        let last = self.harvests().saturating_sub(1);
+        let last = self.last;
         let parts = [self.cursor..self.memory, 0.0..self.cursor];
         for part in parts {
             if part.start >= part.end {
@@ -406,7 +429,7 @@ impl Field {
     }
 
     /// The share of a piece's pages that were written between two harvests.
-    #[inline]
+    #[inline(always)]
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
         let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
         let count =
@@ -429,7 +452,7 @@ impl Field {
     }
 
     /// The share of pages that `writes` of a layer's writer leave untouched.
-    #[inline]
+    #[inline(always)]
     fn untouched(&self, layer: &Layer, writes: f64) -> Untouched {
         match layer.form {
             Form::Even(weight) => {

@@ -122,25 +122,28 @@ impl World {
     }
 
     /// Whether the decision on what is pending, a number with this variance, hung on chance.
+    #[inline]
     fn look_at_the_verdict(&mut self, variance: f64) {
         let controller = self.source.controller();
         let progress = controller.progress();
-        match (controller.holds_until(), controller.verdict()) {
+        let distance = match controller.holds_until() {
             // It was not asked, or goes on until so many are pending.
-            (Some(Until { pending, .. }), _) if pending > Pages(0) && pending < Pages(u64::MAX) => {
-                let distance = progress.pending.as_f64() - pending.as_f64();
-                self.watch.hangs_on(progress, distance.abs(), variance);
+            Some(Until { pending, .. }) if pending > Pages(0) && pending < Pages(u64::MAX) => {
+                Some((progress.pending.as_f64() - pending.as_f64()).abs())
             }
-            (_, Some(verdict)) => self.watch.look(progress, verdict, variance),
-            (_, None) => {}
+            _ => controller.pages_apart(),
+        };
+        if let Some(distance) = distance {
+            self.watch.hangs_on(progress, distance, variance);
         }
     }
 
     /// Whether the policy stopped at a tick whose place among all that may be was not averaged over.
+    #[inline]
     fn look_where_it_stopped(&mut self) {
         let unsettled = std::mem::take(&mut self.unsettled);
         let controller = self.source.controller();
-        if unsettled && controller.verdict().is_some_and(|verdict| verdict.decision != Decision::Continue) {
+        if unsettled && controller.decision() != Decision::Continue {
             self.watch.hangs_on(controller.progress(), 0.0, self.variance);
         }
     }
@@ -150,6 +153,33 @@ impl World {
     pub(super) fn transmit(&mut self, transmit: Transmit) {
         let now = nanos(self.now);
         let goal = self.goal(now, transmit);
+        if matches!(goal, Goal::Everything) && !self.sending.is_limited(&self.link) {
+            self.transmit_all(now, transmit.last);
+        } else {
+            self.transmit_part(now, transmit, goal);
+        }
+    }
+
+    /// Sends everything that is pending: no tick comes, and no limit binds.
+    #[inline]
+    fn transmit_all(&mut self, now: Nanos, last: bool) {
+        let sent = self.sending.send_all(now, &mut self.field, &mut self.link);
+        (self.checkpoint, self.ticks, self.crossing) = (None, Ticks::Anywhere, None);
+        (self.unsettled, self.luck_of_the_tick, self.luck_of_the_round) = (false, None, 0.0);
+        if sent.uneven && !last {
+            self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
+        }
+        self.pages[0] += sent.pages;
+        self.pages[1] += sent.zero;
+        let backlog = self.source.backlog_mut();
+        backlog.take(Expected::new(f64::INFINITY));
+        sent.tell(backlog.pending(), &mut self.step.sent);
+        self.step.ends(Ends::Sending, timestamp(sent.at), self.queue.number());
+    }
+
+    /// Sends as far as nothing can change.
+    #[inline(never)]
+    fn transmit_part(&mut self, now: Nanos, transmit: Transmit, goal: Goal) {
         let pending = self.source.backlog().expected().pages();
         self.checkpoint = None;
         if let Goal::Until { until, .. } = goal
@@ -160,12 +190,7 @@ impl World {
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
-        if matches!(goal, Goal::Everything) && !sent.uneven && sent.of_a_window.is_none() {
-            // All of it was sent, and nothing of that hangs on chance.
-            (self.unsettled, self.luck_of_the_tick, self.luck_of_the_round) = (false, None, 0.0);
-        } else {
-            self.look_at_what_was_sent(now, goal, &sent, transmit.last);
-        }
+        self.look_at_what_was_sent(now, goal, &sent, transmit.last);
         let pages = if sent.all { f64::INFINITY } else { sent.pages };
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(pages));
@@ -177,7 +202,6 @@ impl World {
     }
 
     /// What of the sending hangs on chance.
-    #[inline(never)]
     fn look_at_what_was_sent(&mut self, now: Nanos, goal: Goal, sent: &Sent, last: bool) {
         // Before the bandwidth is settled ticks are taken one by one, where exact ones lie anywhere between.
         // So it is where time and not what is pending ended the slice.

@@ -219,11 +219,6 @@ impl Sending {
         link: &mut Link,
     ) -> Sent {
         let mut sent = Sent { at: now, ..Sent::default() };
-        if matches!(goal, Goal::Everything) && !self.is_limited(link) {
-            self.send_syncs(&mut sent, link);
-            self.scan_all(&mut sent, field, link);
-            return sent;
-        }
         let bound = match goal {
             Goal::Everything => Bound { at: f64::INFINITY, aim: None },
             Goal::Slice(slice) => {
@@ -253,6 +248,21 @@ impl Sending {
         sent
     }
 
+    /// Sends everything that is pending from `now` on, where no limit binds: the usual case.
+    #[inline]
+    pub(super) fn send_all(&mut self, now: Nanos, field: &mut Field, link: &mut Link) -> Sent {
+        let mut sent = Sent { at: now, all: true, ..Sent::default() };
+        self.send_syncs(&mut sent, link);
+        for ahead in field.all_ahead() {
+            self.meet(ahead, link);
+            let levels = [self.most(sent.at, link), link.middle()];
+            self.pass(ahead.pages(), ahead, levels, &mut sent, link);
+        }
+        field.pass_all();
+        sent.uneven = self.is_short(&sent, link);
+        sent
+    }
+
     /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
     /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
     /// this look comes half a tick late.
@@ -269,6 +279,7 @@ impl Sending {
     }
 
     /// The destination takes what comes at the speed of this memory.
+    #[inline]
     fn meet(&self, ahead: &Ahead, link: &mut Link) {
         if ahead.zero < 1.0 {
             link.receive_at(self.costs.receive[usize::from(ahead.first)]);
@@ -296,30 +307,21 @@ impl Sending {
     #[inline]
     fn of_a_page(&self, ahead: &Ahead) -> (f64, Nanos) {
         let (costs, zero) = (&self.costs, ahead.zero);
+        if zero == 0.0 {
+            return (costs.page_bytes, self.copying);
+        }
         let bytes = costs.page_bytes + zero * (costs.zero_bytes - costs.page_bytes);
         // Copying goes with the bytes, whatever they are.
         (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
     }
 
+    #[inline]
     fn send_syncs(&mut self, sent: &mut Sent, link: &mut Link) {
         let sync = std::mem::take(&mut self.sync_due);
         if sync > 0.0 {
             sent.at = self.message(sent.at, sync, link);
             sent.bytes += sync;
         }
-    }
-
-    /// Everything that is pending, and no tick comes: the usual case.
-    fn scan_all(&mut self, sent: &mut Sent, field: &mut Field, link: &mut Link) {
-        let [wake, full] = link.levels();
-        while let Some(ahead) = field.ahead() {
-            self.meet(&ahead, link);
-            let levels = [self.most(sent.at, link), f64::midpoint(wake, full)];
-            self.pass(ahead.pages(), &ahead, levels, sent, link);
-            field.pass(ahead.to);
-        }
-        sent.all = true;
-        sent.uneven = self.is_short(sent, link);
     }
 
     /// Sends so many pages of this memory.
@@ -377,6 +379,7 @@ impl Sending {
 
     /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in
     /// its sawtooth the queue was is chance.
+    #[inline]
     fn is_short(&self, sent: &Sent, link: &Link) -> bool {
         self.slept && link.sleep() > 0.01 * sent.at
     }
@@ -420,17 +423,15 @@ impl Sending {
     /// before as behind.
     #[inline]
     fn most(&mut self, now: Nanos, link: &Link) -> f64 {
-        let [wake, full] = link.levels();
         self.slept &= link.drained(now) > now;
-        if self.slept { f64::midpoint(wake, full) } else { full }
+        if self.slept { link.middle() } else { link.levels()[1] }
     }
 
     /// Hands a message over.
     #[inline]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
-        let [wake, full] = link.levels();
         let most = self.most(now, link);
-        link.flow(now, 0.0, bytes, [most, f64::midpoint(wake, full)])
+        link.flow(now, 0.0, bytes, [most, link.middle()])
     }
 
     /// The same where a window's quota binds: it goes out at the beginning of each window.

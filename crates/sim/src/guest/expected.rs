@@ -111,11 +111,22 @@ impl Guest {
     /// The dirty log is fetched and cleared at `now`: adds to `counts` how often each writer has written.
     /// [`Guest::found`] must follow.
     pub(crate) fn fetch(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
-        self.change(now);
-        counts.extend(self.writers.iter().map(Writer::made));
-        self.writers.iter_mut().for_each(Writer::clean);
-        if self.held.limited {
-            self.writers.iter_mut().for_each(Writer::empty_ring);
+        if self.held.hinders() {
+            self.change(now);
+            counts.extend(self.writers.iter().map(Writer::made));
+            self.writers.iter_mut().for_each(Writer::clean);
+            if self.held.limited {
+                self.writers.iter_mut().for_each(Writer::empty_ring);
+            }
+            return;
+        }
+        // The usual case: no account is to be settled.
+        self.clock = self.clock.max(now.as_nanos());
+        self.lost_since = self.clock;
+        for writer in &mut self.writers {
+            writer.change(self.clock, &self.held);
+            writer.clean();
+            counts.push(writer.made());
         }
     }
 

@@ -118,6 +118,7 @@ impl Writer {
     }
 
     /// Writes made up to the last [`Writer::change`].
+    #[inline]
     pub(super) fn made(&self) -> f64 {
         self.done.writes
     }
@@ -164,6 +165,11 @@ impl Writer {
         let done;
         (done, self.changed, self.done) = self.follow(now, held);
         done
+    }
+
+    #[inline(never)]
+    fn held_up(&mut self, now: u64, held: &Held) -> Done {
+        self.at(now, held)
     }
 
     /// How many writes it made up to `now`, on average.
@@ -217,16 +223,18 @@ impl Writer {
     }
 
     /// Something will hold it up in another way from `now` on.
+    #[inline]
     pub(super) fn change(&mut self, now: u64, held: &Held) {
         match self.unhindered(now, held) {
             Some(writes) => self.done.writes = writes,
-            None => self.done = self.at(now, held),
+            None => self.done = self.held_up(now, held),
         }
         self.changed = now;
         self.asked = (now, self.done.writes);
     }
 
     /// Forgets what was written so far: the log is clean at the moment of the last [`Writer::change`].
+    #[inline]
     pub(super) fn clean(&mut self) {
         self.harvested_before = [self.harvested, self.harvested_before[0]];
         self.harvested = self.done.writes;

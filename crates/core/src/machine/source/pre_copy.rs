@@ -86,7 +86,7 @@ impl<S: Stock> Source<S> {
         self.obey(now, Moment::RoundStart, ruling);
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_round(&mut self, now: Timestamp, harvested: &Harvested) {
         self.controller.fixed_cost(now.since(self.harvest_asked));
         let ruling = self.controller.take_harvest(now, harvested);
@@ -100,7 +100,7 @@ impl<S: Stock> Source<S> {
         self.obey(now, Moment::RoundStart, ruling);
     }
 
-    #[inline]
+    #[inline(always)]
     fn pages_sent(&mut self, now: Timestamp, sent: &Transmitted) {
         self.rounds.sent(sent);
         if self.last_round {
@@ -119,7 +119,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// Everything of this round is with the transport.
-    #[inline]
+    #[inline(always)]
     fn round_sent(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Wait {
             self.close_round();
@@ -131,7 +131,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// Everything of this round is sent, and acknowledged if the policy waits for that.
-    #[inline]
+    #[inline(always)]
     fn round_ended(&mut self, now: Timestamp) {
         if self.last_round {
             self.pause(now);
@@ -159,7 +159,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// Does what the policy decided.
-    #[inline]
+    #[inline(always)]
     fn obey(&mut self, now: Timestamp, moment: Moment, ruling: Ruling) {
         if ruling.adjusts {
             self.adjust();
@@ -174,7 +174,7 @@ impl<S: Stock> Source<S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn go_on(&mut self, now: Timestamp, moment: Moment) {
         match moment {
             Moment::RoundEnd => self.harvest(now),
@@ -240,7 +240,7 @@ impl<S: Stock> Source<S> {
         self.obey(now, Moment::RoundEnd, ruling);
     }
 
-    #[inline]
+    #[inline(always)]
     fn transmit(&mut self) {
         self.phase = SourcePhase::Sending;
         let slice = if self.last_round { None } else { self.controller.cadence().tick };
