@@ -11,8 +11,6 @@
 
 mod law;
 
-use std::ops::Range;
-
 use whimbrel_core::layout::PageRun;
 
 use self::law::Law;
@@ -24,6 +22,8 @@ use crate::guest::{Division, Form, Guest, Layer, Piece};
 pub(super) struct Field {
     memory: f64,
     pieces: Vec<Piece>,
+    /// The pieces that anybody writes to.
+    plots: Vec<Plot>,
     layers: Vec<Layer>,
     division: Division,
     /// Of each writer, the law by which its writes are spread; empty where it has none.
@@ -46,6 +46,17 @@ pub(super) struct Field {
     next: usize,
     /// Of each piece, the share of pages written since the harvest before the last, and its variance.
     fresh: Vec<Share>,
+}
+
+/// A piece that is written to.
+#[derive(Clone, Debug)]
+struct Plot {
+    from: f64,
+    to: f64,
+    /// Which of the pieces.
+    piece: usize,
+    /// What the only writer does who writes to it, if there is only one.
+    alone: Option<Layer>,
 }
 
 /// Memory that was sent last after the same harvest.
@@ -120,6 +131,14 @@ impl Field {
         zero_runs: Option<&[PageRun]>,
     ) -> Result<(), ConfigError> {
         guest.pieces(config, zero_runs, (&mut self.pieces, &mut self.layers), &mut self.division)?;
+        self.plots.clear();
+        for (index, piece) in self.pieces.iter().enumerate().filter(|(_, piece)| !piece.layers.is_empty()) {
+            let alone = match &self.layers[piece.layers.start as usize..piece.layers.end as usize] {
+                &[layer] => Some(layer),
+                _ => None,
+            };
+            self.plots.push(Plot { from: piece.pages.start, to: piece.pages.end, piece: index, alone });
+        }
         self.writers = guest.writers();
         self.laws.resize_with(self.writers, Law::default);
         for (writer, law) in (0..).zip(&mut self.laws) {
@@ -225,21 +244,23 @@ impl Field {
         let mut found = Found::default();
         self.ahead.clear();
         self.next = 0;
-        for index in 0..self.pieces.len() {
-            let piece = &self.pieces[index];
-            // Nobody writes there.
-            if piece.layers.is_empty() {
-                continue;
-            }
-            let share = self.written(piece, last - 1, last);
-            let Range { start: from, end: to } = piece.pages;
+        for index in 0..self.plots.len() {
+            let plot = &self.plots[index];
+            let Plot { from, to, piece, .. } = *plot;
             let pages = to - from;
-            self.fresh[index] = share;
+            let (share, luck) = match &plot.alone {
+                Some(layer) => {
+                    let share = self.written_by(layer, last - 1, last);
+                    (share, self.luck_of_turn(layer, pages, share))
+                }
+                None => (self.written(&self.pieces[piece], last - 1, last), 0.0),
+            };
+            self.fresh[piece] = share;
             found.dirty += pages * share.mean;
             found.growth += pages * share.growth;
             if share.mean > 0.0 {
                 found.pending += pages * share.mean;
-                found.variance += pages * share.variance + self.luck_of_place(piece, pages, share);
+                found.variance += pages * share.variance + luck;
                 self.ahead.push(Ahead { from, to, density: share.mean, zero: 0.0, first: false });
             }
         }
@@ -411,12 +432,20 @@ impl Field {
         (pending, variance)
     }
 
+    /// The variance of how much of a stretch of a piece is pending by where writers in turn are.
+    fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
+        match &self.layers[piece.layers.start as usize..piece.layers.end as usize] {
+            [layer] => self.luck_of_turn(layer, stretch, share),
+            _ => 0.0,
+        }
+    }
+
     /// The variance of how much of a stretch of a piece is among what a writer wrote in turn, who may be
     /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
     /// anywhere; what an arc leaves out has the same variance.)
-    fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
-        let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
-        let [Layer { form: Form::InTurn(pages), .. }] = layers else { return 0.0 };
+    #[inline]
+    fn luck_of_turn(&self, layer: &Layer, stretch: f64, share: Share) -> f64 {
+        let Form::InTurn(pages) = layer.form else { return 0.0 };
         let half = |part: f64| part.min(pages - part).max(0.0);
         let (one, other) = (half(stretch), half(share.mean * pages));
         let (short, long) = (one.min(other), one.max(other));
@@ -424,21 +453,29 @@ impl Field {
         (square - (one * other / pages).powi(2)).max(0.0)
     }
 
-    /// The share of a piece's pages that were written between two harvests.
+    /// How often the layer's writer wrote between two harvests.
+    #[inline]
+    fn made(&self, layer: &Layer, since: usize, until: usize) -> f64 {
+        let count = |harvest: usize| self.counts[harvest * self.writers + layer.writer as usize];
+        count(until) - count(since)
+    }
+
+    /// The share of pages that the layer's writer, who is alone on them, wrote to between two harvests.
     #[inline(always)]
+    fn written_by(&self, layer: &Layer, since: usize, until: usize) -> Share {
+        let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
+        Share { mean: 1.0 - share, variance: spread, growth: loss }
+    }
+
+    /// The share of a piece's pages that were written between two harvests.
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
         let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
-        let count =
-            |harvest: usize, layer: &Layer| self.counts[harvest * self.writers + layer.writer as usize];
         if let [layer] = layers {
-            let Untouched { share, spread, loss } =
-                self.untouched(layer, count(until, layer) - count(since, layer));
-            return Share { mean: 1.0 - share, variance: spread, growth: loss };
+            return self.written_by(layer, since, until);
         }
         let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);
         for layer in layers {
-            let made = count(until, layer) - count(since, layer);
-            let Untouched { share, spread, loss } = self.untouched(layer, made);
+            let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
             // Layers are independent of each other.
             variance = spread * clean * clean + variance * share * share + variance * spread;
             growth = growth * share + loss * clean;

@@ -74,18 +74,24 @@ impl World {
         Ok(self.do_what_is_wanted())
     }
 
+    /// Does what the source wants after something else than a step's end.
+    #[inline(never)]
+    pub(super) fn do_what_is_wanted_then(&mut self) -> Option<Box<Split>> {
+        self.do_what_is_wanted()
+    }
+
     /// Does what the source wants.
-    #[inline]
-    pub(super) fn do_what_is_wanted(&mut self) -> Option<Box<Split>> {
+    #[inline(always)]
+    fn do_what_is_wanted(&mut self) -> Option<Box<Split>> {
         loop {
             match self.source.poll_round() {
                 Some(RoundAction::EndRound(round)) => self.end_round(round),
                 // Nothing waits behind these.
                 Some(RoundAction::Transmit(transmit)) => {
-                    self.transmit(transmit);
+                    self.transmit_now(transmit);
                     return None;
                 }
-                Some(RoundAction::Harvest) => return self.harvest(),
+                Some(RoundAction::Harvest) => return self.harvest_now(),
                 None => {
                     let action = self.source.poll()?;
                     if let Some(split) = self.act_at_source(action) {
@@ -149,8 +155,13 @@ impl World {
     }
 
     /// Sends as far as nothing can change.
-    #[inline]
+    #[cold]
     pub(super) fn transmit(&mut self, transmit: Transmit) {
+        self.transmit_now(transmit);
+    }
+
+    #[inline(always)]
+    fn transmit_now(&mut self, transmit: Transmit) {
         let now = nanos(self.now);
         let goal = self.goal(now, transmit);
         if matches!(goal, Goal::Everything) && !self.sending.is_limited(&self.link) {
@@ -265,8 +276,13 @@ impl World {
     }
 
     /// Fetches the dirty log.
-    #[inline]
+    #[cold]
     pub(super) fn harvest(&mut self) -> Option<Box<Split>> {
+        self.harvest_now()
+    }
+
+    #[inline(always)]
+    fn harvest_now(&mut self) -> Option<Box<Split>> {
         let host = &self.terms.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
         // A guest that was paused early meets the gate when it is handed over.
