@@ -13,6 +13,7 @@ mod queue;
 mod rounds;
 mod sending;
 mod splits;
+mod steps;
 mod totals;
 mod world;
 

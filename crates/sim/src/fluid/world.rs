@@ -19,9 +19,9 @@ use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
-use super::rounds::Step;
 use super::sending::{Crossing, Sending, Ticks};
 use super::splits::Split;
+use super::steps::Step;
 use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::HostConfig;
@@ -317,17 +317,18 @@ impl World {
     pub(super) fn run(&mut self) -> Result<Option<Box<Split>>, SimError> {
         loop {
             while self.step.is_before(self.queue.earliest()) {
+                if !self.step.is_of_a_round() && self.is_over() {
+                    return Ok(None);
+                }
                 if let Some(split) = self.end_step()? {
                     return Ok(Some(split));
                 }
             }
-            if let Some((at, number, event)) = self.step.take() {
-                self.queue.push_numbered(at, number, event);
-            }
-            let Some((at, event)) = self.queue.pop() else { return Ok(None) };
             if self.is_over() {
                 return Ok(None);
             }
+            self.queue_step();
+            let Some((at, event)) = self.queue.pop() else { return Ok(None) };
             self.now = at;
             let there = event.concerns_the_destination();
             self.happens(event)?;
@@ -335,9 +336,7 @@ impl World {
                 return Ok(Some(split));
             }
             if there {
-                while let Some(action) = self.destination.poll() {
-                    self.act_at_destination(action);
-                }
+                self.do_what_the_destination_wants();
             }
         }
     }
