@@ -24,7 +24,7 @@ use super::splits::Split;
 use super::steps::Step;
 use super::totals::Totals;
 use crate::codec::Encoding;
-use crate::config::HostConfig;
+use crate::config::{ConfigError, HostConfig};
 use crate::guest::Guest;
 use crate::link::{Link, Nanos};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
@@ -75,7 +75,9 @@ impl Terms {
 
     /// Makes them those of another setup, in the memory that they have.
     fn become_of(&mut self, setup: &Setup) {
-        self.host.clone_from(&setup.host);
+        if self.host != setup.host {
+            self.host.clone_from(&setup.host);
+        }
         self.changes.clone_from(&setup.changes);
         self.one_way = setup.link.round_trip / 2;
         self.message_overhead = setup.link.message_overhead;
@@ -219,12 +221,17 @@ impl World {
         self.link.begin(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
         let configure = |configuration: &mut Configuration| -> Result<(), SimError> {
             (configuration.id, configuration.vcpus) = (MigrationId(setup.seed), setup.guest.vcpus);
-            configuration.layout.clone_from(self.guest.layout());
-            Ok(())
+            let laid_out = configuration.layout.lay_out_contiguous(memory, setup.guest.page_size);
+            Ok(laid_out.map_err(|error| ConfigError::new("guest.memory", memory, error.to_string()))?)
         };
         self.source.begin_anew(configure, &*setup.policy, setup.every_tick)?;
         self.plan(setup);
         Ok(())
+    }
+
+    /// Whether it is on these hosts, which were checked then.
+    pub(super) fn is_on(&self, host: &HostConfig) -> bool {
+        self.terms.host == *host
     }
 
     /// What happened; every field is named, so that none is forgotten here.
