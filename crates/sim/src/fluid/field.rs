@@ -9,10 +9,13 @@
 //! are pending follows from the writers' counts then and now. A scan that is cut short leaves the stretch
 //! that it did not reach as it was; two harvests later nothing has to be united page by page.
 
+mod law;
+
 use std::ops::Range;
 
 use whimbrel_core::layout::PageRun;
 
+use self::law::Law;
 use crate::config::{ConfigError, GuestConfig};
 use crate::guest::{Division, Form, Guest, Layer, Piece};
 
@@ -23,10 +26,8 @@ pub(super) struct Field {
     pieces: Vec<Piece>,
     layers: Vec<Layer>,
     division: Division,
-    /// Of each writer, which groups its law has, if it has any.
-    laws: Vec<Range<u32>>,
-    /// Shares of the pages, and of the writes that each of these pages gets.
-    groups: Vec<[f64; 2]>,
+    /// Of each writer, the law by which its writes are spread; empty where it has none.
+    laws: Vec<Law>,
     writers: usize,
     /// How often each writer had written at each harvest, one harvest after the other; the first is when
     /// tracking began.
@@ -118,16 +119,11 @@ impl Field {
         config: &GuestConfig,
         zero_runs: Option<&[PageRun]>,
     ) -> Result<(), ConfigError> {
-        self.laws.clear();
-        self.groups.clear();
         guest.pieces(config, zero_runs, (&mut self.pieces, &mut self.layers), &mut self.division)?;
         self.writers = guest.writers();
-        for writer in 0..self.writers as u32 {
-            let first = self.groups.len() as u32;
-            let groups = guest.groups(writer);
-            let pages: f64 = groups.iter().map(|group| group.pages).sum();
-            self.groups.extend(groups.iter().map(|group| [group.pages / pages, group.weight]));
-            self.laws.push(first..self.groups.len() as u32);
+        self.laws.resize_with(self.writers, Law::default);
+        for (writer, law) in (0..).zip(&mut self.laws) {
+            law.become_of(guest.groups(writer).iter().map(|group| (group.pages, group.weight)));
         }
         self.memory = self.pieces.last().map_or(0.0, |piece| piece.pages.end);
         self.counts.clear();
@@ -465,19 +461,7 @@ impl Field {
                 let loss = if gone < 1.0 { gone } else { 0.0 };
                 Untouched { share: (1.0 - gone).max(0.0), spread: 0.0, loss }
             }
-            Form::Mixed => {
-                let law = &self.laws[layer.writer as usize];
-                let groups = &self.groups[law.start as usize..law.end as usize];
-                let (mut share, mut square, mut loss) = (0.0, 0.0, 0.0);
-                for [pages, weight] in groups {
-                    let touches = writes * weight;
-                    let untouched = (-touches).exp();
-                    share += pages * untouched;
-                    square += pages * untouched * untouched;
-                    loss += pages * touches * untouched;
-                }
-                Untouched { share, spread: share - square, loss }
-            }
+            Form::Mixed => self.laws[layer.writer as usize].untouched(writes),
         }
     }
 }

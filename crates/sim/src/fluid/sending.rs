@@ -325,7 +325,7 @@ impl Sending {
     }
 
     /// Sends so many pages of this memory.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, pages: f64, ahead: &Ahead, levels: [f64; 2], sent: &mut Sent, link: &mut Link) {
         let (bytes, busy) = self.of_a_page(ahead);
         let made = sent.at + pages * busy;
