@@ -217,7 +217,7 @@ impl SourceEvent {
     }
 
     /// Its kind; none for a message that no source is ever sent.
-    #[inline]
+    #[inline(always)]
     pub fn kind(&self) -> Option<SourceEventKind> {
         use SourceEventKind as K;
         Some(match self {
@@ -243,6 +243,7 @@ impl SourceEvent {
     }
 }
 
+#[inline(always)]
 fn received(message: &Message) -> Option<SourceEventKind> {
     use SourceEventKind as K;
     Some(match message {

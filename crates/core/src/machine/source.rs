@@ -276,8 +276,24 @@ impl<S: Stock> Source<S> {
         }
     }
 
+    /// The same, put together anew for each event that it is called with: for drivers that know which one it is, and
+    /// hand over by the million.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Source::handle`].
+    #[inline(always)]
+    pub fn take_known(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        self.handle_inline(now, event)
+    }
+
     /// Takes an event that is not one of a round's.
     fn handle_any(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        self.handle_inline(now, event)
+    }
+
+    #[inline(always)]
+    fn handle_inline(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         let before = self.phase;
         let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
         let kind = event.kind().ok_or_else(misfit)?;
@@ -297,6 +313,7 @@ impl<S: Stock> Source<S> {
 
     /// What the phase alone can't tell: whether the handoff would take the event, and whether its
     /// numbers can be true. Nothing is changed.
+    #[inline(always)]
     fn check(
         &self,
         event: &SourceEvent,
@@ -328,6 +345,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// What the handoff is told of an event.
+    #[inline(always)]
     fn handoff_event(&self, event: &SourceEvent) -> Option<handoff::SourceEvent> {
         use handoff::SourceEvent as H;
         Some(match event {
@@ -349,6 +367,7 @@ impl<S: Stock> Source<S> {
         })
     }
 
+    #[inline(always)]
     fn take(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         use SourcePhase as P;
         match event {
@@ -452,6 +471,7 @@ impl<S: Stock> Source<S> {
         self.await_answer(now);
     }
 
+    #[inline(always)]
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
         match message {
             Message::Accept if self.phase == SourcePhase::Connecting => {

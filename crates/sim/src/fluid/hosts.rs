@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use whimbrel_core::machine::message::Message;
-use whimbrel_core::machine::{DestinationAction, DestinationEvent, SourceAction, SourceEvent};
+use whimbrel_core::machine::{DestinationAction, SourceAction, SourceEvent};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
 
 use super::splits::Split;
+use super::steps::{Ends, Here, There};
 use super::world::{Event, World, nanos};
 use crate::link::{Nanos, timestamp};
 
@@ -36,12 +37,12 @@ impl World {
                 self.harvested_at = ready;
                 self.sending.begin(nanos(ready));
                 self.tracking = true;
-                self.later(ready, SourceEvent::TrackingStarted);
+                self.later(ready, Here::TrackingStarted);
             }
             SourceAction::StopTracking => {
                 self.guest.stop_tracking(now);
                 self.tracking = false;
-                self.later(now, SourceEvent::TrackingStopped);
+                self.later(now, Here::TrackingStopped);
             }
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
@@ -53,21 +54,22 @@ impl World {
                 self.paused_at = Some(now);
                 self.runs_here = false;
                 let gate = if self.source.is_handing_over() { host.switchover_gate } else { Duration::ZERO };
-                self.later(now.saturating_add(host.pause).saturating_add(gate), SourceEvent::Paused);
+                self.later(now.saturating_add(host.pause).saturating_add(gate), Here::Paused);
             }
             SourceAction::SaveState => {
                 let saved = now.saturating_add(host.save_state);
-                let sections = std::mem::take(&mut self.sections);
-                self.later(saved, SourceEvent::Saved(sections));
+                self.later(saved, Here::Saved);
             }
             SourceAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
                 self.guest.resume(resumed);
                 self.runs_here = true;
-                self.later(resumed, SourceEvent::Resumed);
+                self.later(resumed, Here::Resumed);
             }
-            SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), SourceEvent::Persisted),
-            SourceAction::Wake(at) if at < Timestamp::MAX => self.later(at, SourceEvent::Wake),
+            SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), Here::Persisted),
+            SourceAction::Wake(at) if at < Timestamp::MAX => {
+                self.queue.push(at, Event::Source(SourceEvent::Wake))
+            }
             _ => {}
         }
     }
@@ -80,16 +82,16 @@ impl World {
                 let bytes = (message.payload() + self.terms.message_overhead).as_f64();
                 let arrival = timestamp(self.link.back(nanos(now), bytes)).saturating_add(self.one_way());
                 if self.connected {
-                    self.queue.push(arrival, Event::ArrivesHere(message));
+                    self.arrives_here(arrival, message);
                 }
             }
-            DestinationAction::Build(_) => self.there(now, DestinationEvent::Built),
+            DestinationAction::Build(_) => self.there(now, There::Built),
             DestinationAction::Restore(sections) => {
                 self.sections = sections;
-                self.there(now.saturating_add(host.restore_state), DestinationEvent::Restored);
+                self.there(now.saturating_add(host.restore_state), There::Restored);
             }
             DestinationAction::Persist(_) => {
-                self.there(now.saturating_add(host.persist), DestinationEvent::Persisted);
+                self.there(now.saturating_add(host.persist), There::Persisted);
             }
             DestinationAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
@@ -98,7 +100,7 @@ impl World {
                 self.guest.stop_tracking(resumed);
                 self.guest.set_throttle(resumed, Throttle::Off);
                 self.guest.resume(resumed);
-                self.there(resumed, DestinationEvent::Resumed);
+                self.there(resumed, There::Resumed);
             }
             _ => {}
         }
@@ -114,29 +116,53 @@ impl World {
             bytes += self.terms.state.as_f64();
         }
         let accepted = self.sending.message(nanos(self.now), bytes, &mut self.link);
-        if state {
-            self.handed_over = Some(timestamp(accepted));
+        match message {
+            Message::State(sections) => {
+                self.handed_over = Some(timestamp(accepted));
+                self.sections = sections;
+                self.arrives_there(accepted, There::State);
+            }
+            Message::Handoff { message, took } => self.arrives_there(accepted, There::Handoff(message, took)),
+            message if self.connected => {
+                let arrival = self.arrival(accepted);
+                self.queue.push(arrival, Event::ArrivesThere(message));
+            }
+            _ => {}
         }
-        self.arrives_there(accepted, message);
+    }
+
+    /// When the other side has what went into the queue at `accepted`.
+    fn arrival(&self, accepted: Nanos) -> Timestamp {
+        timestamp(self.link.drained(accepted)).saturating_add(self.one_way())
     }
 
     /// The message went into the queue at `accepted`.
-    pub(super) fn arrives_there(&mut self, accepted: Nanos, message: Message) {
+    pub(super) fn arrives_there(&mut self, accepted: Nanos, message: There) {
         if self.connected {
-            let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
-            self.queue.push(arrival, Event::ArrivesThere(message));
+            let arrival = self.arrival(accepted);
+            self.step_to(Ends::There(message), arrival);
         }
+    }
+
+    fn arrives_here(&mut self, at: Timestamp, message: Message) {
+        let here = match message {
+            Message::Accept => Here::Accept,
+            Message::Acknowledge { round } => Here::Acknowledge(round),
+            Message::Handoff { message, took } => Here::Handoff(message, took),
+            message => return self.queue.push(at, Event::ArrivesHere(message)),
+        };
+        self.step_to(Ends::Here(here), at);
     }
 
     fn one_way(&self) -> Duration {
         self.terms.one_way
     }
 
-    fn later(&mut self, at: Timestamp, event: SourceEvent) {
-        self.queue.push(at, Event::Source(event));
+    fn later(&mut self, at: Timestamp, what: Here) {
+        self.step_to(Ends::Here(what), at);
     }
 
-    fn there(&mut self, at: Timestamp, event: DestinationEvent) {
-        self.queue.push(at, Event::Destination(event));
+    fn there(&mut self, at: Timestamp, what: There) {
+        self.step_to(Ends::There(what), at);
     }
 }

@@ -1,79 +1,19 @@
 //! Rounds: what is done some fifty times in a migration, and by the million in a sweep.
 //!
-//! A round is two steps, sending and a harvest, and nothing happens meanwhile but what comes from outside. So the end
-//! of a step is kept beside the queue and told to the machine as it stands: in the queue it would be moved about four
-//! times.
+//! A round is two steps, sending and a harvest, and nothing happens meanwhile but what comes from outside.
 
-use whimbrel_core::controller::{Harvested, Transmitted};
 use whimbrel_core::dirty::{Expected, Stock as _};
-use whimbrel_core::machine::message::Message;
-use whimbrel_core::machine::{MachineError, RoundAction, SourceEvent, SourcePhase, Transmit};
+use whimbrel_core::machine::{RoundAction, SourcePhase, Transmit};
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
-use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
+use whimbrel_core::units::{Bandwidth, Pages};
 
 use super::sending::{Goal, Sent, Ticks};
 use super::splits::{SLICE, Split};
+use super::steps::{Ends, There};
 use super::world::{Event, World, nanos};
 use crate::link::{Nanos, timestamp};
 
-/// The step of a round that is under way.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Step {
-    with: Ends,
-    at: Timestamp,
-    /// Its place among the events of that time.
-    number: u64,
-    sent: Transmitted,
-    harvested: Harvested,
-}
-
-/// What a step ends with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Ends {
-    #[default]
-    Nothing,
-    Sending,
-    Harvest,
-}
-
-impl Step {
-    #[inline]
-    fn ends(&mut self, with: Ends, at: Timestamp, number: u64) {
-        (self.with, self.at, self.number) = (with, at, number);
-    }
-
-    /// Whether it ends before `first`.
-    #[inline]
-    pub(super) fn is_before(&self, first: Timestamp) -> bool {
-        self.with != Ends::Nothing && self.at < first
-    }
-
-    /// It waits with all other events.
-    pub(super) fn take(&mut self) -> Option<(Timestamp, u64, Event)> {
-        let event = match std::mem::take(&mut self.with) {
-            Ends::Nothing => return None,
-            Ends::Sending => SourceEvent::Transmitted(self.sent),
-            Ends::Harvest => SourceEvent::Harvested(self.harvested),
-        };
-        Some((self.at, self.number, Event::Source(event)))
-    }
-}
-
 impl World {
-    /// The step ends, and the next one begins.
-    #[inline]
-    pub(super) fn end_step(&mut self) -> Result<Option<Box<Split>>, MachineError> {
-        self.now = self.step.at;
-        if std::mem::take(&mut self.step.with) == Ends::Sending {
-            self.source.transmitted(self.now, &self.step.sent)?;
-            self.look_after_sending();
-        } else {
-            self.source.harvested(self.now, &self.step.harvested)?;
-            self.look_after_harvest();
-        }
-        Ok(self.do_what_is_wanted())
-    }
-
     /// Does what the source wants after something else than a step's end.
     #[inline(never)]
     pub(super) fn do_what_is_wanted_then(&mut self) -> Option<Box<Split>> {
@@ -82,7 +22,7 @@ impl World {
 
     /// Does what the source wants.
     #[inline(always)]
-    fn do_what_is_wanted(&mut self) -> Option<Box<Split>> {
+    pub(super) fn do_what_is_wanted(&mut self) -> Option<Box<Split>> {
         loop {
             match self.source.poll_round() {
                 Some(RoundAction::EndRound(round)) => self.end_round(round),
@@ -109,7 +49,7 @@ impl World {
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
         let waited_for = matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving);
         if waited_for {
-            self.arrives_there(accepted, Message::RoundEnd { round });
+            self.arrives_there(accepted, There::RoundEnd(round));
         }
     }
 
@@ -185,7 +125,7 @@ impl World {
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(f64::INFINITY));
         sent.tell(backlog.pending(), &mut self.step.sent);
-        self.step.ends(Ends::Sending, timestamp(sent.at), self.queue.number());
+        self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
     /// Sends as far as nothing can change.
@@ -209,7 +149,7 @@ impl World {
         self.pages[0] += sent.pages;
         self.pages[1] += sent.zero;
         sent.tell(left, &mut self.step.sent);
-        self.step.ends(Ends::Sending, timestamp(sent.at), self.queue.number());
+        self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
     /// What of the sending hangs on chance.
@@ -309,7 +249,7 @@ impl World {
         self.step.harvested.dirtied = Expected::new(found.dirty).count();
         self.step.harvested.left_over = left_over;
         self.step.harvested.pending = backlog.pending();
-        self.step.ends(Ends::Harvest, done, self.queue.number());
+        self.begin_step(Ends::Harvest, done);
         let length = done.as_nanos().saturating_sub(self.harvested_at.as_nanos()) as f64;
         // A round is as much longer or shorter as its last sleep.
         let luck = 2.0 * self.link.sleep() / length;

@@ -19,12 +19,12 @@ use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
-use super::rounds::Step;
 use super::sending::{Crossing, Sending, Ticks};
 use super::splits::Split;
+use super::steps::Step;
 use super::totals::Totals;
 use crate::codec::Encoding;
-use crate::config::HostConfig;
+use crate::config::{ConfigError, HostConfig};
 use crate::guest::Guest;
 use crate::link::{Link, Nanos};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
@@ -75,7 +75,9 @@ impl Terms {
 
     /// Makes them those of another setup, in the memory that they have.
     fn become_of(&mut self, setup: &Setup) {
-        self.host.clone_from(&setup.host);
+        if self.host != setup.host {
+            self.host.clone_from(&setup.host);
+        }
         self.changes.clone_from(&setup.changes);
         self.one_way = setup.link.round_trip / 2;
         self.message_overhead = setup.link.message_overhead;
@@ -219,12 +221,17 @@ impl World {
         self.link.begin(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
         let configure = |configuration: &mut Configuration| -> Result<(), SimError> {
             (configuration.id, configuration.vcpus) = (MigrationId(setup.seed), setup.guest.vcpus);
-            configuration.layout.clone_from(self.guest.layout());
-            Ok(())
+            let laid_out = configuration.layout.lay_out_contiguous(memory, setup.guest.page_size);
+            Ok(laid_out.map_err(|error| ConfigError::new("guest.memory", memory, error.to_string()))?)
         };
         self.source.begin_anew(configure, &*setup.policy, setup.every_tick)?;
         self.plan(setup);
         Ok(())
+    }
+
+    /// Whether it is on these hosts, which were checked then.
+    pub(super) fn is_on(&self, host: &HostConfig) -> bool {
+        self.terms.host == *host
     }
 
     /// What happened; every field is named, so that none is forgotten here.
@@ -317,17 +324,18 @@ impl World {
     pub(super) fn run(&mut self) -> Result<Option<Box<Split>>, SimError> {
         loop {
             while self.step.is_before(self.queue.earliest()) {
+                if !self.step.is_of_a_round() && self.is_over() {
+                    return Ok(None);
+                }
                 if let Some(split) = self.end_step()? {
                     return Ok(Some(split));
                 }
             }
-            if let Some((at, number, event)) = self.step.take() {
-                self.queue.push_numbered(at, number, event);
-            }
-            let Some((at, event)) = self.queue.pop() else { return Ok(None) };
             if self.is_over() {
                 return Ok(None);
             }
+            self.queue_step();
+            let Some((at, event)) = self.queue.pop() else { return Ok(None) };
             self.now = at;
             let there = event.concerns_the_destination();
             self.happens(event)?;
@@ -335,9 +343,7 @@ impl World {
                 return Ok(Some(split));
             }
             if there {
-                while let Some(action) = self.destination.poll() {
-                    self.act_at_destination(action);
-                }
+                self.do_what_the_destination_wants();
             }
         }
     }

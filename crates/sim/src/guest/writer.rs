@@ -191,6 +191,10 @@ impl Writer {
 
     /// Seconds that its vCPU slept up to `now` because its ring was full.
     pub(super) fn slept(&self, now: u64, held: &Held) -> f64 {
+        // Only a limit puts it to sleep so.
+        if !held.hinders() && self.done.ring.nap == 0.0 {
+            return self.done.ring.slept;
+        }
         self.follow(now, held).0.ring.slept
     }
 
@@ -227,6 +231,8 @@ impl Writer {
     pub(super) fn change(&mut self, now: u64, held: &Held) {
         match self.unhindered(now, held) {
             Some(writes) => self.done.writes = writes,
+            // Its clock stands still.
+            None if held.paused => {}
             None => self.done = self.held_up(now, held),
         }
         self.changed = now;

@@ -48,7 +48,9 @@ impl Actions {
 
     /// After everything else.
     pub(super) fn push(&mut self, action: SourceAction) {
-        self.line_up();
+        if self.ended.is_some() || !matches!(self.then, Then::Nothing) {
+            self.line_up();
+        }
         self.others.push_back(action);
     }
 
@@ -79,6 +81,7 @@ impl Actions {
     }
 
     /// Something comes behind a round's: they wait their turn with all others.
+    #[inline(never)]
     fn line_up(&mut self) {
         let waiting = [
             self.ended.take().map(RoundAction::EndRound),
