@@ -133,12 +133,11 @@ impl World {
     fn transmit_part(&mut self, now: Nanos, transmit: Transmit, goal: Goal) {
         let pending = self.source.backlog().expected().pages();
         self.checkpoint = None;
-        if let Goal::Until { until, .. } = goal
-            && self.may_split(now, pending, until.pending.0 as f64)
-        {
-            self.checkpoint = Some(self.before(transmit));
-        }
+        let before = (self.sending.clone(), self.link.position(), self.field.scan());
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
+        if sent.crossing.is_some() {
+            self.keep_checkpoint(before, now, transmit);
+        }
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
         self.look_at_what_was_sent(now, goal, &sent, transmit.last);
@@ -179,7 +178,7 @@ impl World {
     }
 
     /// How far to send in one go.
-    #[inline]
+    #[inline(always)]
     fn goal(&mut self, now: Nanos, transmit: Transmit) -> Goal {
         let slice = match transmit.slice {
             Some(slice) => slice.as_nanos() as f64,
