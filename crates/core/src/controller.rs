@@ -472,14 +472,29 @@ impl Controller {
         if let Some(throttle) = verdict.adjust.throttle {
             self.progress.throttle = throttle;
         }
+        self.gist.until = verdict.until;
+        self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
+        // Mostly it goes on, and of a verdict that was made just now every look as a whole takes its time.
+        if matches!(verdict.decision, Decision::Continue) && verdict.adjust.is_empty() {
+            self.stands = true;
+            self.gist.decision = Decision::Continue;
+            self.gist.kept = !self.forgetful;
+            if !self.forgetful {
+                self.last = Some(verdict);
+            }
+            return Ruling { decision: Decision::Continue, adjusts: false };
+        }
+        self.keep(verdict)
+    }
+
+    /// Keeps a verdict by which something changes.
+    #[inline(never)]
+    fn keep(&mut self, verdict: Verdict) -> Ruling {
         let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
         // Only "go on" can be repeated unasked.
         self.stands = ruling.decision == Decision::Continue;
         self.gist.decision = ruling.decision;
-        self.gist.until = verdict.until;
-        self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
-        let goes_on = matches!(ruling.decision, Decision::Continue | Decision::Harvest);
-        self.gist.kept = !(self.forgetful && goes_on && !ruling.adjusts);
+        self.gist.kept = !(self.forgetful && ruling.decision == Decision::Harvest && !ruling.adjusts);
         if self.gist.kept {
             self.last = Some(verdict);
         }

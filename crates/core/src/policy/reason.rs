@@ -161,8 +161,8 @@ impl Reason {
     pub fn pages_apart(&self, progress: &Progress) -> Option<f64> {
         let page = progress.page_size.bytes().as_f64();
         let pages = match (&self.left.value, &self.right.value) {
-            (Quantity::Pages(left), Quantity::Pages(right)) => left.0 as f64 - right.0 as f64,
-            (Quantity::Bytes(left), Quantity::Bytes(right)) => (left.0 as f64 - right.0 as f64) / page,
+            (Quantity::Pages(left), Quantity::Pages(right)) => left.0.abs_diff(right.0) as f64,
+            (Quantity::Bytes(left), Quantity::Bytes(right)) => left.0.abs_diff(right.0) as f64 / page,
             (Quantity::Duration(left), Quantity::Duration(right)) if self.left.name.contains("downtime") => {
                 let rate = progress.bandwidth?.as_f64();
                 (left.as_secs_f64() - right.as_secs_f64()) * rate / page

@@ -1,6 +1,7 @@
 //! What the source wants done, in order.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::super::event::{RoundAction, SourceAction, Transmit};
 use super::super::message::Message;
@@ -13,6 +14,9 @@ pub(super) struct Actions {
     /// The destination is to be told of the end of this round.
     ended: Option<u32>,
     then: Then,
+    /// How to transmit, if that is wanted. By its parts: what was just written by parts is slow to read as a whole.
+    slice: Option<Duration>,
+    last: bool,
 }
 
 /// What is wanted last.
@@ -20,7 +24,7 @@ pub(super) struct Actions {
 enum Then {
     #[default]
     Nothing,
-    Transmit(Transmit),
+    Transmit,
     Harvest,
 }
 
@@ -39,9 +43,14 @@ impl Actions {
         if let Some(round) = self.ended.take() {
             return Some(RoundAction::EndRound(round));
         }
+        self.pop_last()
+    }
+
+    #[inline]
+    fn pop_last(&mut self) -> Option<RoundAction> {
         match std::mem::take(&mut self.then) {
             Then::Nothing => None,
-            Then::Transmit(transmit) => Some(RoundAction::Transmit(transmit)),
+            Then::Transmit => Some(RoundAction::Transmit(Transmit { slice: self.slice, last: self.last })),
             Then::Harvest => Some(RoundAction::Harvest),
         }
     }
@@ -64,7 +73,8 @@ impl Actions {
 
     #[inline]
     pub(super) fn transmit(&mut self, transmit: Transmit) {
-        self.begin(Then::Transmit(transmit));
+        self.begin(Then::Transmit);
+        (self.slice, self.last) = (transmit.slice, transmit.last);
     }
 
     #[inline]
@@ -83,14 +93,7 @@ impl Actions {
     /// Something comes behind a round's: they wait their turn with all others.
     #[inline(never)]
     fn line_up(&mut self) {
-        let waiting = [
-            self.ended.take().map(RoundAction::EndRound),
-            match std::mem::take(&mut self.then) {
-                Then::Nothing => None,
-                Then::Transmit(transmit) => Some(RoundAction::Transmit(transmit)),
-                Then::Harvest => Some(RoundAction::Harvest),
-            },
-        ];
+        let waiting = [self.ended.take().map(RoundAction::EndRound), self.pop_last()];
         self.others.extend(waiting.into_iter().flatten().map(SourceAction::from));
     }
 
