@@ -174,6 +174,10 @@ impl Writer {
 
     /// How many writes it made up to `now`, on average.
     pub(super) fn writes(&mut self, now: u64, held: &Held) -> f64 {
+        // Its clock stands still.
+        if held.paused {
+            return self.done.writes;
+        }
         if self.asked.0 != now {
             self.asked = (now, self.unhindered(now, held).unwrap_or_else(|| self.at(now, held).writes));
         }
