@@ -455,9 +455,9 @@ impl Controller {
         let Window { since, bytes } = self.window;
         // A window in which nothing passed says that the link is dead, not that nothing is known; the
         // smallest bandwidth there is says so.
-        let length = now.since(since);
-        if !length.is_zero() {
-            self.progress.bandwidth = Some(Bandwidth::measured(bytes, length).unwrap_or(Bandwidth::SLOWEST));
+        if now > since {
+            let measured = Bandwidth::measured_between(bytes, since, now);
+            self.progress.bandwidth = Some(measured.unwrap_or(Bandwidth::SLOWEST));
         }
         self.window = Window { since: now, bytes: ByteCount(0) };
     }

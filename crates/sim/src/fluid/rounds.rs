@@ -14,18 +14,24 @@ use super::world::{Event, World, nanos};
 use crate::link::{Nanos, timestamp};
 
 impl World {
+    /// Does what the source wants after something else than a step's end.
+    #[inline(never)]
+    pub(super) fn do_what_is_wanted_then(&mut self) -> Option<Box<Split>> {
+        self.do_what_is_wanted()
+    }
+
     /// Does what the source wants.
-    #[inline]
+    #[inline(always)]
     pub(super) fn do_what_is_wanted(&mut self) -> Option<Box<Split>> {
         loop {
             match self.source.poll_round() {
                 Some(RoundAction::EndRound(round)) => self.end_round(round),
                 // Nothing waits behind these.
                 Some(RoundAction::Transmit(transmit)) => {
-                    self.transmit(transmit);
+                    self.transmit_now(transmit);
                     return None;
                 }
-                Some(RoundAction::Harvest) => return self.harvest(),
+                Some(RoundAction::Harvest) => return self.harvest_now(),
                 None => {
                     let action = self.source.poll()?;
                     if let Some(split) = self.act_at_source(action) {
@@ -89,8 +95,13 @@ impl World {
     }
 
     /// Sends as far as nothing can change.
-    #[inline]
+    #[cold]
     pub(super) fn transmit(&mut self, transmit: Transmit) {
+        self.transmit_now(transmit);
+    }
+
+    #[inline(always)]
+    fn transmit_now(&mut self, transmit: Transmit) {
         let now = nanos(self.now);
         let goal = self.goal(now, transmit);
         if matches!(goal, Goal::Everything) && !self.sending.is_limited(&self.link) {
@@ -122,12 +133,11 @@ impl World {
     fn transmit_part(&mut self, now: Nanos, transmit: Transmit, goal: Goal) {
         let pending = self.source.backlog().expected().pages();
         self.checkpoint = None;
-        if let Goal::Until { until, .. } = goal
-            && self.may_split(now, pending, until.pending.0 as f64)
-        {
-            self.checkpoint = Some(self.before(transmit));
-        }
+        let before = (self.sending.clone(), self.link.position(), self.field.scan());
         let sent = self.sending.send(now, pending, goal, &mut self.field, &mut self.link);
+        if sent.crossing.is_some() {
+            self.keep_checkpoint(before, now, transmit);
+        }
         self.ticks = Ticks::Anywhere;
         self.crossing = sent.crossing;
         self.look_at_what_was_sent(now, goal, &sent, transmit.last);
@@ -168,7 +178,7 @@ impl World {
     }
 
     /// How far to send in one go.
-    #[inline]
+    #[inline(always)]
     fn goal(&mut self, now: Nanos, transmit: Transmit) -> Goal {
         let slice = match transmit.slice {
             Some(slice) => slice.as_nanos() as f64,
@@ -205,8 +215,13 @@ impl World {
     }
 
     /// Fetches the dirty log.
-    #[inline]
+    #[cold]
     pub(super) fn harvest(&mut self) -> Option<Box<Split>> {
+        self.harvest_now()
+    }
+
+    #[inline(always)]
+    fn harvest_now(&mut self) -> Option<Box<Split>> {
         let host = &self.terms.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
         // A guest that was paused early meets the gate when it is handed over.

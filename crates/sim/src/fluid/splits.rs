@@ -1,10 +1,12 @@
 //! Where the outcome hangs on where a tick falls, which is chance: the run is continued both ways.
 
 use whimbrel_core::machine::Transmit;
+use whimbrel_core::policy::Until;
 
-use super::sending::{Crossing, Ticks};
+use super::field::Scan;
+use super::sending::{Crossing, Sending, Ticks};
 use super::world::{World, nanos};
-use crate::link::Nanos;
+use crate::link::{Nanos, Position};
 
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
 pub(super) const SLICE: Nanos = 51e6;
@@ -38,8 +40,30 @@ impl World {
         SLICE * self.link.rate() / self.sending.costs().page_bytes
     }
 
+    /// Keeps the world as it was before the sending that has just been made, if the decision may hang on where its tick
+    /// fell. (Few sendings end with such a tick, and to copy a world takes longer than to send.)
+    pub(super) fn keep_checkpoint(
+        &mut self,
+        (sending, position, scan): (Sending, Position, Scan),
+        now: Nanos,
+        transmit: Transmit,
+    ) {
+        let Some(Until { pending: threshold, .. }) = self.source.controller().holds_until() else { return };
+        let sending = std::mem::replace(&mut self.sending, sending);
+        let after = self.link.position();
+        self.link.go_to(position);
+        let scan = self.field.go_to(scan);
+        let pending = self.source.backlog().expected().pages();
+        if self.may_split(now, pending, threshold.as_f64()) {
+            self.checkpoint = Some(self.before(transmit));
+        }
+        self.sending = sending;
+        self.link.go_to(after);
+        self.field.go_to(scan);
+    }
+
     /// This world with the action still to be carried out.
-    pub(super) fn before(&self, transmit: Transmit) -> Box<Self> {
+    fn before(&self, transmit: Transmit) -> Box<Self> {
         let mut before = Box::new(self.clone());
         before.again = Some(transmit);
         before
@@ -47,7 +71,7 @@ impl World {
 
     /// Whether what a harvest finds after the next tick that matters may be enough and may not, by where
     /// that tick falls: only if few pages are dirtied until then.
-    pub(super) fn may_split(&mut self, now: Nanos, pending: f64, threshold: f64) -> bool {
+    fn may_split(&mut self, now: Nanos, pending: f64, threshold: f64) -> bool {
         if pending <= threshold || self.splits >= MOST_SPLITS {
             return false;
         }
@@ -61,9 +85,21 @@ impl World {
     }
 
     /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
+    #[inline]
     pub(super) fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split>> {
-        let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
+        let crossing = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
+        self.split_at(crossing, checkpoint, dirty, length)
+    }
+
+    #[inline(never)]
+    fn split_at(
+        &mut self,
+        Crossing { threshold, pending: [low, high], per_tick, tick }: Crossing,
+        checkpoint: Box<Self>,
+        dirty: f64,
+        length: f64,
+    ) -> Option<Box<Split>> {
         // A tick later fewer pages are left and more are dirty.
         let more = self.field.dirty_in_the_last(tick / length) / per_tick;
         if more >= 0.95 {

@@ -339,7 +339,7 @@ impl World {
             self.now = at;
             let there = event.concerns_the_destination();
             self.happens(event)?;
-            if let Some(split) = self.do_what_is_wanted() {
+            if let Some(split) = self.do_what_is_wanted_then() {
                 return Ok(Some(split));
             }
             if there {

@@ -448,7 +448,9 @@ impl Guest {
     }
 
     fn forget(&mut self) {
-        self.found.fill(0);
+        if !self.found.is_empty() {
+            self.found.fill(0);
+        }
         self.writers.iter_mut().for_each(Writer::clean);
     }
 

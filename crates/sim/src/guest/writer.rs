@@ -185,7 +185,7 @@ impl Writer {
     }
 
     /// The same, if nothing holds it up or changes: the usual case, and asked for every word that is sent.
-    #[inline]
+    #[inline(always)]
     fn unhindered(&self, now: u64, held: &Held) -> Option<f64> {
         let (rate, until) = self.wish.at(self.changed);
         let free = !held.hinders() && self.ability.is_free(&self.done, rate, held.fault);
