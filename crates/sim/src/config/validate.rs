@@ -251,7 +251,7 @@ impl GuestConfig {
         }
         let mut inside = true;
         self.for_each_working_set(|writer, set| {
-            inside &= writer.pattern == Pattern::Trace || set.end <= pages
+            inside &= writer.pattern == Pattern::Trace || set.end <= pages;
         });
         if !inside {
             self.blame_extents(pages)?;

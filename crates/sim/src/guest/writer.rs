@@ -89,7 +89,7 @@ impl Writer {
     }
 
     fn of(shape: Shape, config: &WriterConfig, set: &Range<u64>, writes: Generator) -> Self {
-        let mut writer = Self {
+        let mut made = Self {
             wish: Wish::new(config),
             ability: Ability { write_cost: 0.0, catch_up: 0.0, cpu: 1.0, pays_faults: false },
             sampler: Sampler::new(writes),
@@ -104,8 +104,8 @@ impl Writer {
             drawn: Vec::new(),
             shape,
         };
-        writer.begin(config, set);
-        writer
+        made.begin(config, set);
+        made
     }
 
     pub(super) fn shape(&self) -> &Shape {
