@@ -203,7 +203,11 @@ pub struct EtaRecord {
 
 /// Milliseconds, to a nanosecond.
 pub fn milliseconds(duration: Duration) -> f64 {
-    duration.as_nanos() as f64 / 1e6
+    // Up to 584 years in one number that a processor has.
+    match u64::try_from(duration.as_nanos()) {
+        Ok(nanos) => nanos as f64 / 1e6,
+        Err(_) => duration.as_nanos() as f64 / 1e6,
+    }
 }
 
 /// The stable name of a decision.

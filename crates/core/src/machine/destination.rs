@@ -127,9 +127,12 @@ impl Destination {
 
     /// Makes it as [`Destination::new`] does, in the memory that it has.
     pub fn begin_anew(&mut self) {
-        let mut actions = std::mem::take(&mut self.actions);
-        actions.clear();
-        *self = Self { actions, ..Self::new() };
+        self.phase = DestinationPhase::Listening;
+        self.handoff = DestinationHandoff::new();
+        self.missing = Pages(0);
+        self.lost = None;
+        self.actions.clear();
+        (self.restoring_since, self.go_at) = (Timestamp::ZERO, Timestamp::ZERO);
     }
 
     /// Where it is.

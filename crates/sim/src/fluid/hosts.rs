@@ -68,7 +68,7 @@ impl World {
             }
             SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), Here::Persisted),
             SourceAction::Wake(at) if at < Timestamp::MAX => {
-                self.queue.push(at, Event::Source(SourceEvent::Wake))
+                self.queue.push(at, Event::Source(SourceEvent::Wake));
             }
             _ => {}
         }

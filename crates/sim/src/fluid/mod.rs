@@ -73,13 +73,14 @@ impl Simulator {
     fn follow<T>(&mut self, setup: &Setup, tell: impl Fn(&World) -> T) -> Result<(Totals, T), SimError> {
         let Self { world, open, ends } = self;
         // Most setups by the million are on the same hosts.
-        if !world.as_ref().is_some_and(|world| world.is_on(&setup.host)) {
+        let same_hosts = world.as_ref().is_some_and(|world| world.is_on(&setup.host));
+        if !same_hosts {
             check_host(setup)?;
         }
         check_others(setup)?;
         let world = match world {
             Some(world) => {
-                world.begin(setup)?;
+                world.begin(setup, same_hosts)?;
                 world
             }
             None => world.insert(Box::new(World::new(setup, false)?)),

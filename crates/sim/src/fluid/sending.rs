@@ -157,7 +157,7 @@ impl Sending {
             costs,
             copying: costs.page / f64::from(host.streams),
             batch: f64::from(host.send_batch),
-            window: host.limit_window.as_nanos() as f64,
+            window: host.limit_window.as_nanos() as u64 as f64,
             quota: f64::INFINITY,
             since: 0.0,
             used: 0.0,

@@ -74,8 +74,8 @@ impl Terms {
     }
 
     /// Makes them those of another setup, in the memory that they have.
-    fn become_of(&mut self, setup: &Setup) {
-        if self.host != setup.host {
+    fn become_of(&mut self, setup: &Setup, same_hosts: bool) {
+        if !same_hosts {
             self.host.clone_from(&setup.host);
         }
         self.changes.clone_from(&setup.changes);
@@ -200,16 +200,16 @@ impl World {
             now: Timestamp::ZERO,
             sections: Vec::new(),
         };
-        world.begin(setup)?;
+        world.begin(setup, true)?;
         Ok(world)
     }
 
     /// Makes it the world at the start of another migration, in the memory that it has. Whether rounds and reasons are
     /// wanted remains.
-    pub(super) fn begin(&mut self, setup: &Setup) -> Result<(), SimError> {
+    pub(super) fn begin(&mut self, setup: &Setup, same_hosts: bool) -> Result<(), SimError> {
         let memory = setup.guest.memory;
         let memory_gib = memory.as_f64() / (1u64 << 30) as f64;
-        self.terms.become_of(setup);
+        self.terms.become_of(setup, same_hosts);
         self.tracking_takes = setup.host.start_tracking_cost.mul_f64(memory_gib);
         self.harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
         self.forget();

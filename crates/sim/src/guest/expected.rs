@@ -77,9 +77,10 @@ impl Guest {
         let laid_out = self.layout.lay_out_contiguous(config.memory, config.page_size);
         laid_out.map_err(|error| not_numbered(config, &error))?;
         let mut count = 0;
-        config.for_each_working_set(|writer, set| match self.writers.get_mut(count) {
-            Some(old) => count += usize::from(old.become_in_the_mean(writer, &set)),
-            None => {
+        config.for_each_working_set(|writer, set| {
+            if let Some(old) = self.writers.get_mut(count) {
+                count += usize::from(old.become_in_the_mean(writer, &set));
+            } else {
                 self.writers.extend(Writer::in_the_mean(writer, &set));
                 count = self.writers.len();
             }

@@ -89,7 +89,7 @@ impl Writer {
     }
 
     fn of(shape: Shape, config: &WriterConfig, set: &Range<u64>, writes: Generator) -> Self {
-        let mut writer = Self {
+        let mut made = Self {
             wish: Wish::new(config),
             ability: Ability { write_cost: 0.0, catch_up: 0.0, cpu: 1.0, pays_faults: false },
             sampler: Sampler::new(writes),
@@ -104,8 +104,8 @@ impl Writer {
             drawn: Vec::new(),
             shape,
         };
-        writer.begin(config, set);
-        writer
+        made.begin(config, set);
+        made
     }
 
     pub(super) fn shape(&self) -> &Shape {
@@ -174,6 +174,10 @@ impl Writer {
 
     /// How many writes it made up to `now`, on average.
     pub(super) fn writes(&mut self, now: u64, held: &Held) -> f64 {
+        // Its clock stands still.
+        if held.paused {
+            return self.done.writes;
+        }
         if self.asked.0 != now {
             self.asked = (now, self.unhindered(now, held).unwrap_or_else(|| self.at(now, held).writes));
         }

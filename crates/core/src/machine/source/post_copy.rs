@@ -118,7 +118,9 @@ impl<S: Stock> Source<S> {
         let asked = std::mem::take(&mut post_copy.asked_since);
         if broken {
             self.put_back();
-            asked.into_iter().for_each(|page| self.actions.push(SourceAction::Urgent(page)));
+            for page in asked {
+                self.actions.push(SourceAction::Urgent(page));
+            }
         }
         if !self.handoff.is_connected() {
             return;
