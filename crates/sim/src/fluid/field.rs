@@ -119,6 +119,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// No memory.
+    const NONE: Self = Self { from: 0.0, to: 0.0, density: 0.0, zero: 0.0, first: false };
+
     /// Pending pages.
     #[inline]
     pub(super) fn pages(&self) -> f64 {
@@ -292,8 +295,7 @@ impl Field {
     /// The same where all memory was sent after the harvest before.
     fn harvest_all(&mut self, last: usize) -> Found {
         let mut found = Found::default();
-        self.ahead.clear();
-        self.scan.next = 0;
+        let mut count = 0;
         for index in 0..self.terrain.plots.len() {
             let plot = &self.terrain.plots[index];
             let Plot { from, to, piece, .. } = *plot;
@@ -311,10 +313,19 @@ impl Field {
             if share.mean > 0.0 {
                 found.pending += pages * share.mean;
                 found.variance += pages * share.variance + luck;
-                self.ahead.push(Ahead { from, to, density: share.mean, zero: 0.0, first: false });
+                if count == self.ahead.len() {
+                    self.ahead.push(Ahead::NONE);
+                }
+                // Number by number: one that was just written elsewhere is slow to move as a whole.
+                let ahead = &mut self.ahead[count];
+                (ahead.from, ahead.to, ahead.density) = (from, to, share.mean);
+                (ahead.zero, ahead.first) = (0.0, false);
+                count += 1;
             }
         }
-        self.scan.round_is_over = self.ahead.is_empty();
+        self.ahead.truncate(count);
+        self.scan.next = 0;
+        self.scan.round_is_over = count == 0;
         found
     }
 
