@@ -213,7 +213,10 @@ fn policy(setup: &Setup) -> String {
         .iter()
         .map(|known| format!("{} {}", known.name, value(known.name, known.default)))
         .collect();
-    let mut text = spec.preset.clone();
+    let mut text = match &spec.name {
+        Some(name) => format!("{name}, {}", spec.preset),
+        None => spec.preset.clone(),
+    };
     if !all.is_empty() {
         let _ = write!(text, ": {}", all.join(", "));
     }

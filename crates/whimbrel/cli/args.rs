@@ -98,7 +98,8 @@ impl FidelityArg {
 Examples:
   whimbrel simulate
   whimbrel simulate --set policy.preset=xen-5 --set guest.writers.0.rate=50000
-  whimbrel simulate --policy nova --set policy.downtime-delay=30s
+  whimbrel simulate --policy nova:downtime-delay=30s
+  whimbrel simulate database --policy mine.toml
   whimbrel simulate scenario.toml --policy-from migration-policy.yaml
   whimbrel simulate scenario.toml --seed 7 --format json
   whimbrel simulate --plot migration.svg
@@ -108,8 +109,9 @@ it does not take over is said on standard error.")]
 pub(super) struct SimulateArgs {
     #[command(flatten)]
     pub(super) scenario: ScenarioArgs,
-    /// Another policy than the scenario's: short for --set policy.preset=NAME.
-    #[arg(long, value_name = "NAME", conflicts_with = "policy_from")]
+    /// Another policy than the scenario's: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or a file with
+    /// a table [policy], which replaces the scenario's with its parameters.
+    #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "policy_from")]
     pub(super) policy: Option<String>,
     /// The policy that real settings make, in place of the scenario's and its parameters; given twice, the
     /// files are read together.

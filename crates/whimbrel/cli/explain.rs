@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use whimbrel_core::policy::presets;
 use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
 use whimbrel_lab::compare::Contender;
@@ -15,7 +14,6 @@ use whimbrel_lab::{sweep, table};
 
 use super::args::{ExplainArgs, TextFormat};
 use super::failure::Failure;
-use super::policies::unknown;
 use super::simulate::Instead;
 use super::{print, tell, width};
 
@@ -43,9 +41,6 @@ impl Explaining {
     /// Reads the run and the policies, and opens the plot's file.
     pub(super) fn ready(args: &ExplainArgs) -> Result<Self, Failure> {
         let at = args.at.iter().map(|text| moment(text)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(name) = args.policy.as_ref().filter(|name| presets::find(name).is_none()) {
-            return Err(unknown(name));
-        }
         let Noted { mut scenario, came_to, .. } = noted(args)?;
         Instead::of(args.policy.as_deref(), args.seed)
             .change(&mut scenario, &args.overrides)
@@ -96,7 +91,7 @@ impl Explaining {
 /// What the chart is called.
 fn title(setup: &Setup) -> String {
     let (memory, link) = (setup.guest.memory.human(), setup.link.bandwidth.human());
-    format!("Why it went so: {memory} over {link}, policy {}, seed {}", setup.policy.preset, setup.run.seed)
+    format!("Why it went so: {memory} over {link}, policy {}, seed {}", setup.policy.label(), setup.run.seed)
 }
 
 /// What was noted of the run.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::result::MigrationRecord;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::workloads;
 
 /// The largest record of a run that is read.
 const MOST: u64 = 256 << 20;
@@ -108,7 +109,7 @@ impl From<Scenario> for Noted {
 }
 
 impl Noted {
-    /// Reads a run from a file or a directory.
+    /// Reads a run from a file or a directory, or that of a built-in workload.
     ///
     /// # Errors
     ///
@@ -123,7 +124,7 @@ impl Noted {
             return Ok(Self { scenario: Scenario::load(&file)?, came_to: None, sweep });
         }
         if !is_json(path) {
-            return Ok(Self { scenario: Scenario::load(path)?, came_to: None, sweep: None });
+            return Ok(Self { scenario: workloads::open(path)?, came_to: None, sweep: None });
         }
         let text = read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
         let printed: Printed = serde_json::from_slice(&text)

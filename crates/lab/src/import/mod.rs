@@ -173,7 +173,7 @@ impl Imported {
     /// As the policy of a scenario.
     pub fn policy(&self) -> PolicySpec {
         let preset = self.preset.to_owned();
-        PolicySpec { preset, parameters: self.parameters.clone(), changes: Vec::new() }
+        PolicySpec { preset, parameters: self.parameters.clone(), ..PolicySpec::default() }
     }
 
     /// As the table `[policy]` of a scenario, with the notes as comments: a whole TOML document.

@@ -46,7 +46,7 @@ const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key 
 }
 
 use Kind::{
-    Bandwidth, Bytes, Choice, Count, Duration, File, Flag, Name, Number, PageSize, Plain, Preset, Rate, Share,
+    Bandwidth, Bytes, Choice, Count, Duration, File, Flag, Label, Name, Number, PageSize, Plain, Preset, Rate, Share,
 };
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
@@ -130,6 +130,7 @@ pub const KEYS: &[Key] = &[
     key("host.announce", Duration, "from the first instruction at the destination until the network knows the guest's new place", "not counted unless asked for"),
     key("host.persist", Duration, "writing one record to stable storage", "assumed: a flushed write to a fast local drive"),
     key("policy.preset", Preset, "the convergence policy; the other keys of this table are the preset's parameters, see `whimbrel policies`", "the most widely used hypervisor"),
+    optional("policy.name", Label, "what the policy is called in tables and comparisons; none: as its preset is, or the file that a comparison reads it from"),
     required("policy.changes.N.at", Duration, "when somebody changes a parameter of the policy, from the start of the migration; later than the handover, it has no effect"),
     required("policy.changes.N.parameter", Name, "which parameter, one that the product lets an administrator change while a migration runs"),
     required("policy.changes.N.value", Plain, "what it is set to"),

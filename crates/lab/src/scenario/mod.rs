@@ -26,6 +26,7 @@ pub(crate) mod error;
 mod files;
 pub mod keys;
 mod kind;
+mod named;
 mod overrides;
 mod policy;
 mod resolve;
@@ -49,6 +50,7 @@ use self::document::{Document, Lines, quoted};
 use self::error::MAX_FILE;
 pub use self::error::{Place, ScenarioError};
 pub use self::kind::{AxisUnit, Kind};
+pub use self::named::{PolicyError, check_name, named};
 pub use self::policy::PolicySpec;
 pub use self::sweep::{Axis, AxisValue, Cell, Coordinate, Grid, MAX_RUNS};
 
@@ -221,6 +223,7 @@ impl Scenario {
     }
 
     fn resolve(mut document: Document) -> Result<Self, ScenarioError> {
+        document.take_in_policies()?;
         let (axes, presets) = sweep::axes(&document)?;
         let setup = resolve::resolve(&document, &presets)?;
         // Parameters of a preset that was replaced have done their service.

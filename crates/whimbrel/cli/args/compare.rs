@@ -27,7 +27,7 @@ pub(in crate::cli) struct CompareArgs {
     #[arg(value_name = "SCENARIO")]
     pub(in crate::cli) scenarios: Vec<PathBuf>,
     /// A policy that takes part: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or a file with a table
-    /// [policy] and a `name`; without any, all presets.
+    /// [policy], whose `name` it has here; without any, all presets.
     #[arg(long = "policy", value_name = "NAME|FILE.toml")]
     pub(in crate::cli) policies: Vec<String>,
     /// Runs of each policy on each workload.

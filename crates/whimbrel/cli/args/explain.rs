@@ -15,6 +15,7 @@ use super::TextFormat;
 #[command(after_help = "\
 Examples:
   whimbrel explain
+  whimbrel explain database
   whimbrel explain scenario.toml --seed 7 --at 41s
   whimbrel explain --policy nova --at 20s --at 40s --against xen-5 --against policy.toml
   whimbrel simulate --format json > run.json; whimbrel explain run.json --plot why.svg
@@ -25,15 +26,16 @@ went on, and where its end was decided. A policy that takes over has watched the
 its table [policy]. Parameters of the run's policy, such as its downtime limit, hold for every preset that has
 them.")]
 pub(crate) struct ExplainArgs {
-    /// Scenario file (TOML), what `simulate --format json` printed, or a directory that `sweep` filled; without
+    /// Scenario file (TOML) or the name of a built-in workload, what `simulate --format json` printed, or a directory that `sweep` filled; without
     /// one a built-in scenario.
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
     /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s; may be given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
-    /// Another policy than the run's own: short for --set policy.preset=NAME.
-    #[arg(long, value_name = "NAME")]
+    /// Another policy than the run's own: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or a file with a
+    /// table [policy].
+    #[arg(long, value_name = "NAME|FILE.toml")]
     pub(crate) policy: Option<String>,
     /// Seed of every random choice, in place of the run's.
     #[arg(long, value_name = "N", conflicts_with = "cell")]

@@ -78,7 +78,7 @@ pub(in crate::cli) struct TuneArgs {
     #[arg(long, value_name = "POINT", default_value = "knee")]
     pub(in crate::cli) choose: Choice,
     /// Name of the policy that is written; without it, the preset's and `-tuned`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = whimbrel_lab::scenario::check_name)]
     pub(in crate::cli) name: Option<String>,
     /// Directory of the results; made if it does not exist.
     #[arg(long, default_value = "whimbrel-tune", value_name = "DIR")]
