@@ -54,7 +54,7 @@ impl Explaining {
             named => named.iter().map(|name| other(name, &setup.policy)).collect::<Result<_, _>>()?,
         };
         let inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
-        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        let plot = super::drawing(args.plot.as_deref()).map_err(Failure::failed)?;
         // What was changed is another run, and what was made in the mean is none that happened.
         let changed = !args.overrides.is_empty()
             || args.policy.is_some()
