@@ -152,7 +152,7 @@ fn another_sweep_is_not_gone_on_with() {
     assert!(ended.err.contains("go on with it by --resume"), "{}", ended.err);
     for (more, out, expected) in [
         (&["--format", "csv"][..], "results", "its format is jsonl, not csv"),
-        (&["--set", "run.seed=1"], "results", "`seed = 0` was there, now `seed = 1`"),
+        (&["--set", "run.seed=1"], "results", "`run.seed = 0` was there, now `run.seed = 1`"),
         (&[], "nowhere", "nowhere holds no sweep that is not finished"),
     ] {
         let same = ["sweep", "sweep.toml", "--set", "run.repeat=500000", "--resume", "--out", out];

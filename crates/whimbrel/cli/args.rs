@@ -6,6 +6,7 @@ mod forecast;
 mod pages;
 mod trace;
 mod tune;
+mod values;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub(super) use self::forecast::ForecastArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::TuneArgs;
+pub(super) use self::values::command;
+use self::values::{any, whole};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -121,7 +124,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_enum, value_name = "KIND", requires = "policy_from")]
     pub(super) from: Option<SettingsOf>,
     /// Seed of every random choice, in place of the scenario's; the same seed gives the same bytes out.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>())]
     pub(super) seed: Option<u64>,
     /// A table to read, one JSON object, or the rounds as CSV.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -163,7 +166,7 @@ pub(super) struct SweepArgs {
     #[arg(long, default_value = "whimbrel-sweep", value_name = "DIR")]
     pub(super) out: PathBuf,
     /// Number of threads; without it, one a core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     pub(super) jobs: Option<u16>,
     /// JSON Lines or CSV.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -259,7 +262,7 @@ pub(super) struct ValidateArgs {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: TextFormat,
     /// Simulated runs of each configuration that runs a real program: its outcome is a distribution.
-    #[arg(long, default_value_t = whimbrel_lab::validate::programs::SAMPLES, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = whimbrel_lab::validate::programs::SAMPLES, value_name = "N", value_parser = whole::<u32>(1..=1_000_000))]
     pub(super) repeat: u32,
     /// Profile of the host that they were measured on: a built-in one, or a file.
     #[arg(long, value_name = "NAME|FILE")]

@@ -103,6 +103,10 @@ fn noted(args: &ExplainArgs) -> Result<Noted, Failure> {
         })?,
         None => Noted::from(Scenario::builtin("default").map_err(Failure::bad_input)?),
     };
+    if let Some(folder) = noted.sweep.as_ref().filter(|folder| sweep::is_unfinished(folder)) {
+        let folder = folder.display();
+        tell(&format!("note: {folder} also holds a sweep that is not finished; this is of the one before it"));
+    }
     if noted.sweep.is_some() && args.cell.is_none() {
         return Err(wrong("a sweep has many runs: --cell says which, as its tables number them".to_owned()));
     }

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use whimbrel_core::policy::presets;
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 
-use super::args::{Args, CompletionsArgs, ManArgs};
+use super::args::{self, CompletionsArgs, ManArgs};
 use super::failure::Failure;
 use super::print;
 
@@ -36,7 +36,7 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
 }
 
 fn program() -> Command {
-    let mut program = Args::command().disable_help_subcommand(true);
+    let mut program = args::command().disable_help_subcommand(true);
     program.build();
     program
 }
@@ -100,8 +100,8 @@ fn unknown(command: &[String], program: &Command) -> Failure {
         .collect();
     let name = command.join(" ");
     let near = presets::nearest_name(&name, names.iter().map(String::as_str));
-    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    Failure::BadInput(anyhow::anyhow!("no command `{name}`{near} There are {}.", names.join(", ")))
+    let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+    Failure::BadInput(anyhow::anyhow!("there is no command `{name}`{near}; there are {}", names.join(", ")))
 }
 
 #[cfg(test)]

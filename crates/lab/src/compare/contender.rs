@@ -7,8 +7,8 @@ use whimbrel_core::policy::presets::{self, PRESETS, PresetError};
 use whimbrel_sim::PolicyChange;
 
 use super::CompareError;
-use crate::scenario::{PolicySpec, named};
-use crate::sweep::change;
+use crate::scenario::{PolicySpec, Setup, named};
+use crate::sweep::{change, simulation};
 
 /// A policy that takes part, under a name of its own.
 #[derive(Clone, Debug)]
@@ -48,6 +48,23 @@ impl Contender {
         let spec = named(text)?;
         let name = spec.name.clone().unwrap_or_else(|| text.to_owned());
         Ok(Self::of(name, &spec)?)
+    }
+
+    /// Whether it can be simulated on this scenario at the fidelity that it names. Found at once, without a run.
+    ///
+    /// # Errors
+    ///
+    /// [`CompareError::Run`] with what is not covered.
+    pub fn covered(&self, workload: &str, setup: &Setup) -> Result<(), CompareError> {
+        let mut simulation = simulation(setup, setup.run.seed)?;
+        simulation.policy = self.policy.clone();
+        simulation.changes.clone_from(&self.changes);
+        whimbrel_sim::covered(&simulation).map_err(|source| CompareError::Run {
+            policy: self.name.clone(),
+            workload: workload.to_owned(),
+            seed: setup.run.seed,
+            source: Box::new(source),
+        })
     }
 
     fn of(name: String, spec: &PolicySpec) -> Result<Self, PresetError> {

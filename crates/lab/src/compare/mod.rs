@@ -101,6 +101,9 @@ pub enum CompareError {
         /// The file.
         name: &'static str,
     },
+    /// It was asked to stop.
+    #[error("it was stopped")]
+    Stopped,
     /// The threads could not be started.
     #[error("cannot start the threads of the comparison")]
     Threads(#[from] rayon::ThreadPoolBuildError),

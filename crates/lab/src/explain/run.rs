@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::result::MigrationRecord;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::sweep::is_unfinished;
 use crate::workloads;
 
 /// The largest record of a run that is read.
@@ -44,6 +45,15 @@ pub enum RunError {
         path.display()
     )]
     NotASweep {
+        /// The place.
+        path: PathBuf,
+    },
+    /// It is a directory of a sweep that is not finished.
+    #[error(
+        "{}: the sweep in it is not finished; `whimbrel sweep` with --resume goes on with it",
+        path.display()
+    )]
+    Unfinished {
         /// The place.
         path: PathBuf,
     },
@@ -117,6 +127,9 @@ impl Noted {
     pub fn load(path: &Path) -> Result<Self, RunError> {
         if path.is_dir() {
             let file = path.join("scenario.toml");
+            if !file.is_file() && is_unfinished(path) {
+                return Err(RunError::Unfinished { path: path.to_owned() });
+            }
             if !file.is_file() {
                 return Err(RunError::NotASweep { path: path.to_owned() });
             }

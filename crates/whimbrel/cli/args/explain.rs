@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+use super::values::any;
 use super::TextFormat;
 
 /// Explain a run: why each decision fell, by how much, and what other policies would have made of it.
@@ -38,13 +39,13 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub(crate) policy: Option<String>,
     /// Seed of every random choice, in place of the run's.
-    #[arg(long, value_name = "N", conflicts_with = "cell")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>(), conflicts_with = "cell")]
     pub(crate) seed: Option<u64>,
     /// Cell of a sweep, counted from 0 as in its tables.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>())]
     pub(crate) cell: Option<u64>,
     /// Repetition within the cell, counted from 0.
-    #[arg(long, value_name = "N", requires = "cell")]
+    #[arg(long, value_name = "N", value_parser = any::<u32>(), requires = "cell")]
     pub(crate) repetition: Option<u32>,
     /// A moment to look at, such as 41s, since the start of the migration; may be given many times.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]

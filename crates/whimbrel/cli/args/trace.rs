@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::{ByteCount, duration};
 
+use super::values::any;
 use super::{ScenarioArgs, TextFormat};
 
 /// Record, import, measure and draw traces: which pages a guest dirtied when.
@@ -43,7 +44,7 @@ pub(crate) struct RecordArgs {
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration::parse)]
     pub(crate) length: Duration,
     /// Seed of every random choice, in place of the scenario's.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>())]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) out: OutArgs,
