@@ -19,7 +19,7 @@ pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::TuneArgs;
 pub(super) use self::values::command;
-use self::values::{any, whole};
+use self::values::{any, drawing, whole};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -41,8 +41,8 @@ Examples:
 
 Exit codes:
   0    done; a migration that does not converge is a result too
-  1    it could not be done: a file, the disk, an internal error
-  2    the command line or the scenario is wrong
+  1    it could not be done: a file that cannot be written, the disk, an internal error
+  2    the command line is wrong, or a scenario or another file that it names is wrong or missing
   130  ended by Ctrl-C; finished rows of a sweep were kept, to be resumed (143: by SIGTERM)";
 
 #[derive(Debug, Subcommand)]
@@ -130,7 +130,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: SimulateFormat,
     /// Also draws the migration over time.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(super) plot: Option<PathBuf>,
 }
 
@@ -184,7 +184,7 @@ pub(super) struct SweepArgs {
     #[arg(long)]
     pub(super) force: bool,
     /// Also draws the downtime over two axes with numbers, a map for each policy, to this file.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(super) plot: Option<PathBuf>,
 }
 

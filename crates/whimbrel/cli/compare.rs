@@ -154,7 +154,8 @@ fn quoted(word: &str) -> String {
 pub(super) fn contenders(named: &[String], workloads: &[(&str, &Setup)]) -> Result<Vec<Contender>, Failure> {
     if named.is_empty() {
         let all = Contender::presets().map_err(Failure::bad_input)?;
-        let covered = |one: &Contender| workloads.iter().all(|(name, setup)| one.covered(name, setup).is_ok());
+        let covered =
+            |one: &Contender| workloads.iter().all(|(name, setup)| one.covered(name, setup).is_ok());
         let (covered, others): (Vec<_>, Vec<_>) = all.into_iter().partition(covered);
         // If none is, it lies elsewhere, and whoever runs the first will say where.
         if covered.is_empty() {

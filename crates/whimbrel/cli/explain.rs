@@ -6,7 +6,7 @@ use serde::Serialize;
 use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
 use whimbrel_lab::compare::Contender;
-use whimbrel_lab::explain::run::{CameTo, Noted, RunError};
+use whimbrel_lab::explain::run::{CameTo, Noted};
 use whimbrel_lab::explain::{ExplainError, Explanation, contenders, explain, preset};
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::scenario::{Fidelity, PolicySpec, Scenario, Setup};
@@ -97,15 +97,14 @@ fn title(setup: &Setup) -> String {
 /// What was noted of the run.
 fn noted(args: &ExplainArgs) -> Result<Noted, Failure> {
     let mut noted = match &args.run {
-        Some(path) => Noted::load(path).map_err(|error| match error {
-            RunError::Read { .. } => Failure::failed(error),
-            error => Failure::bad_input(error),
-        })?,
+        Some(path) => Noted::load(path).map_err(Failure::bad_input)?,
         None => Noted::from(Scenario::builtin("default").map_err(Failure::bad_input)?),
     };
     if let Some(folder) = noted.sweep.as_ref().filter(|folder| sweep::is_unfinished(folder)) {
         let folder = folder.display();
-        tell(&format!("note: {folder} also holds a sweep that is not finished; this is of the one before it"));
+        tell(&format!(
+            "note: {folder} also holds a sweep that is not finished; this is of the one before it"
+        ));
     }
     if noted.sweep.is_some() && args.cell.is_none() {
         return Err(wrong("a sweep has many runs: --cell says which, as its tables number them".to_owned()));

@@ -6,6 +6,7 @@
 
 mod args;
 mod compare;
+mod completions;
 mod explain;
 mod failure;
 mod forecast;
@@ -61,7 +62,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Policies(args) => policies::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
-        Command::Completions(args) => pages::completions(&args),
+        Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => pages::man(&args),
     }
 }

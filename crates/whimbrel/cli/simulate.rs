@@ -39,11 +39,11 @@ impl Instead {
         if let Some(imported) = &self.imported {
             scenario.replace_policy(&imported.policy(), &imported.names())?;
         }
-        if let Some(name) = &self.policy {
-            scenario.name_policy(name)?;
-        }
         let overrides: Vec<&String> = overrides.iter().chain(&self.seed).collect();
-        if overrides.is_empty() { Ok(()) } else { scenario.apply_overrides(&overrides) }
+        match (&self.policy, overrides.is_empty()) {
+            (None, true) => Ok(()),
+            (policy, _) => scenario.change(policy.as_deref(), &overrides),
+        }
     }
 }
 

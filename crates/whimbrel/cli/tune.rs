@@ -190,10 +190,12 @@ fn free(out: &Path) -> Result<(), Failure> {
 /// That what is to be chosen may be there when the search is done.
 fn choosable(args: &TuneArgs) -> Result<(), Failure> {
     match args.choose {
-        Choice::Number(number) if number > args.population as usize => Err(Failure::BadInput(anyhow::anyhow!(
-            "--choose {number}: a front has at most as many points as a generation, here {}",
-            args.population
-        ))),
+        Choice::Number(number) if number > args.population as usize => {
+            Err(Failure::BadInput(anyhow::anyhow!(
+                "--choose {number}: a front has at most as many points as a generation, here {}",
+                args.population
+            )))
+        }
         Choice::Least(objective) if !args.minimise.contains(&objective) => {
             let known = args.minimise.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             Err(Failure::bad_input(TuneError::NotMinimised { objective, known }))

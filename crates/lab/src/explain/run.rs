@@ -2,11 +2,12 @@
 //! directory.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::input;
 use crate::result::MigrationRecord;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::sweep::is_unfinished;
@@ -136,10 +137,18 @@ impl Noted {
             let sweep = Some(path.to_owned());
             return Ok(Self { scenario: Scenario::load(&file)?, came_to: None, sweep });
         }
-        if !is_json(path) {
-            return Ok(Self { scenario: workloads::open(path)?, came_to: None, sweep: None });
-        }
-        let text = read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+        // Read once: a pipe gives what it has only once.
+        let text = match input::read(path, MOST) {
+            Ok(text) if is_json(&text) => text,
+            Ok(text) => {
+                let (name, folder) = (path.display().to_string(), path.parent());
+                return Ok(Scenario::parse_bytes(&text, &name, folder)?.into());
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(workloads::open(path)?.into());
+            }
+            Err(source) => return Err(RunError::Read { path: path.to_owned(), source }),
+        };
         let printed: Printed = serde_json::from_slice(&text)
             .map_err(|source| RunError::NotARun { path: path.to_owned(), source })?;
         let scenario = Scenario::parse(&printed.scenario, &path.display().to_string())?;
@@ -156,17 +165,7 @@ impl Noted {
     }
 }
 
-/// Whether a file begins as an object of JSON does; no scenario does.
-fn is_json(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    let mut first = BufReader::new(file).bytes().map_while(Result::ok);
-    first.by_ref().find(|byte| !byte.is_ascii_whitespace()) == Some(b'{')
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MOST).read_to_end(&mut text)?;
-    Ok(text)
+/// Whether it begins as an object of JSON does; no scenario does.
+fn is_json(text: &[u8]) -> bool {
+    text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }

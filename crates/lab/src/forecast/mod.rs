@@ -212,7 +212,11 @@ pub fn runs(
         .collect()
 }
 
-fn forecast(setup: &Setup, contender: &Contender, options: &Options<'_>) -> Result<PolicyForecast, CompareError> {
+fn forecast(
+    setup: &Setup,
+    contender: &Contender,
+    options: &Options<'_>,
+) -> Result<PolicyForecast, CompareError> {
     let figures = runs(setup, contender, options, options.samples)?;
     let share = |keep: &dyn Fn(&Figures) -> bool| {
         figures.iter().filter(|figures| keep(figures)).count() as f64 / figures.len() as f64

@@ -112,14 +112,14 @@ pub enum ScenarioError {
         message: String,
     },
     /// A key that scenarios do not have.
-    #[error("{at}: unknown key `{key}`{}", suggest(.nearest.as_deref()))]
+    #[error("{at}: unknown key `{key}`; {hint}")]
     UnknownKey {
         /// Where.
         at: Place,
         /// The dotted key.
         key: String,
-        /// The nearest known one, if one is near.
-        nearest: Option<String>,
+        /// Which one was most likely meant, or which there are, as a phrase.
+        hint: String,
     },
     /// A key that must be given and is not.
     #[error("{at}: `{key}` is missing")]
@@ -232,10 +232,6 @@ pub enum ScenarioError {
 
 /// The largest file that is read: far more than any scenario needs.
 pub(crate) const MAX_FILE: u64 = 4 << 20;
-
-fn suggest(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
-}
 
 /// `text` in one line of at most `most` characters, so that a hostile file cannot fill a terminal.
 pub(crate) fn excerpt(text: &str, most: usize) -> String {

@@ -101,7 +101,9 @@ pub(super) fn is_policy_file(text: &str, folder: &Path) -> bool {
     let preset = text.split_once(':').map_or(text, |(preset, _)| preset);
     let path = folder.join(text);
     presets::find(preset).is_none()
-        && (path.is_file() || path.extension().is_some_and(|extension| extension == "toml"))
+        && (path.exists()
+            || text.contains('/')
+            || path.extension().is_some_and(|extension| extension == "toml"))
 }
 
 fn of_file(path: &Path) -> Result<PolicySpec, PolicyError> {
@@ -177,21 +179,6 @@ impl Document {
             let spec = spec.map_err(|error| error.at(at()))?;
             *text = spec.text();
         }
-        Ok(())
-    }
-}
-
-impl Scenario {
-    /// Takes the policy that `text` names ([`named`]): a preset in place of the scenario's, whose parameters stay where
-    /// it has them too; given parameters over those; a file's policy in place of all of the scenario's.
-    ///
-    /// # Errors
-    ///
-    /// As [`named`], and if what is left does not go with it.
-    pub fn name_policy(&mut self, text: &str) -> Result<(), ScenarioError> {
-        let mut document = self.document.clone();
-        document.name_policy(text, &Place::Policy(text.into()))?;
-        *self = Self::resolve(document)?;
         Ok(())
     }
 }

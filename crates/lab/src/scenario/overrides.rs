@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::document::{Document, Node, Table, Value, axes, parse_value, quoted};
 use super::error::{Place, ScenarioError, excerpt};
-use super::keys::{Slot, nearest, slot};
+use super::keys::{Slot, hint, slot};
 use super::resolve::check;
 
 impl Document {
@@ -27,7 +27,7 @@ impl Document {
         if slot(&path).is_none() {
             let key: Vec<_> = path.iter().map(|segment| quoted(segment)).collect();
             let key = excerpt(&key.join("."), 100);
-            return Err(ScenarioError::UnknownKey { at, key, nearest: nearest(&path) });
+            return Err(ScenarioError::UnknownKey { at, key, hint: hint(&path) });
         }
         set(&mut self.root, &path, node, &at)?;
         check(&self.root, false)?;

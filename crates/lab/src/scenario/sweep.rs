@@ -10,7 +10,7 @@ use whimbrel_core::policy::presets::nearest_name;
 
 use super::document::{Document, Entry, RANGE, Table, Value};
 use super::error::{Place, ScenarioError, excerpt};
-use super::keys::{Slot, is_position, nearest, slot};
+use super::keys::{Slot, hint, is_position, slot};
 use super::kind::{AxisUnit, Kind};
 use super::named::named;
 use super::policy::{PolicySpec, check_parameter, parameter_kind, preset};
@@ -269,8 +269,8 @@ fn swept_kind(
         None => {
             return Err(ScenarioError::UnknownKey {
                 at: entry.at.clone(),
-                key: excerpt(&entry.key, 100),
-                nearest: nearest(&path),
+                key: excerpt(&format!("sweep.\"{}\"", entry.key), 100),
+                hint: format!("a swept key is one of a scenario: {}", hint(&path)),
             });
         }
     };
@@ -381,7 +381,10 @@ impl Range {
             return Err(ScenarioError::UnknownKey {
                 at: other.at.clone(),
                 key: name(&other.key),
-                nearest: nearest_name(&other.key, RANGE).map(name),
+                hint: match nearest_name(&other.key, RANGE) {
+                    Some(near) => format!("did you mean `{}`?", name(near)),
+                    None => format!("a range has `{}`", RANGE.join("`, `")),
+                },
             });
         }
         let get = |key: &str| {

@@ -226,7 +226,9 @@ fn only_the_same_sweep_is_gone_on_with() {
     assert!(refused(SMALL, tables, Begin::New).contains("go on with it by --resume"));
     let other = refused(&SMALL.replace("8MiB", "16MiB"), tables, Begin::Resume);
     assert!(
-        other.contains("another scenario: `guest.memory = \"8MiB\"` was there, now `guest.memory = \"16MiB\"`"),
+        other.contains(
+            "another scenario: `guest.memory = \"8MiB\"` was there, now `guest.memory = \"16MiB\"`"
+        ),
         "{other}"
     );
     let seed = refused(&SMALL.replace("[run]", "[run]\nseed = 7"), tables, Begin::Resume);

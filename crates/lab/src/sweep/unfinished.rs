@@ -119,7 +119,9 @@ fn compare(old: &toml::Value, new: &toml::Value, key: &str, found: &mut Vec<Stri
             for (name, value) in old {
                 match new.get(name) {
                     Some(other) => compare(value, other, &below(name), found),
-                    None => found.push(format!("`{} = {}` was there, now it is not", below(name), brief(value))),
+                    None => {
+                        found.push(format!("`{} = {}` was there, now it is not", below(name), brief(value)))
+                    }
                 }
             }
             let added = new.iter().filter(|(name, _)| !old.contains_key(*name));

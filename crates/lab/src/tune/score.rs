@@ -147,10 +147,12 @@ impl<'a> Scorer<'a> {
         Ok(Some(self.objectives.iter().map(of).collect()))
     }
 
-    /// Parameters that are not as at the start, as a phrase.
+    /// Words that are not as at the start, as a phrase: no number decides what can be simulated.
     fn tried(&self, parameters: &BTreeMap<String, String>) -> String {
         let start = self.space.given();
-        let changed = parameters.iter().filter(|(name, value)| start.get(*name) != Some(*value));
+        let word = |value: &str| !value.contains(|c: char| c.is_ascii_digit());
+        let changed =
+            parameters.iter().filter(|(name, value)| word(value) && start.get(*name) != Some(*value));
         let changed: Vec<_> = changed.map(|(name, value)| format!("{name}={value}")).collect();
         let policy = self.space.preset().name;
         if changed.is_empty() { policy.to_owned() } else { format!("{policy}:{}", changed.join(",")) }

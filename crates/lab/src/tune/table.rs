@@ -103,7 +103,7 @@ fn values(out: &mut String, tuned: &Tuned, parameters: &[ParameterFound]) {
 }
 
 fn counted(number: usize, name: &str) -> String {
-    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+    crate::table::counted(number as u64, name)
 }
 
 /// A score for people.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::values::{any, whole};
 use super::TextFormat;
+use super::values::{any, drawing, whole};
 
 /// Compare policies: all of them on the same workloads and seeds, and what may be concluded from it.
 ///
@@ -53,7 +53,7 @@ pub(in crate::cli) struct CompareArgs {
     #[arg(long, requires = "out")]
     pub(in crate::cli) force: bool,
     /// Also draws median total time against median downtime, a mark for each policy, to this file.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(in crate::cli) plot: Option<PathBuf>,
     /// Number of threads; without it, one a core.
     #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]

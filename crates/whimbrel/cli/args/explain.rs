@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::values::any;
 use super::TextFormat;
+use super::values::{any, drawing};
 
 /// Explain a run: why each decision fell, by how much, and what other policies would have made of it.
 ///
@@ -58,6 +58,6 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: TextFormat,
     /// Also draws what was pending over time, the decisions, and where the alternatives lead.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(crate) plot: Option<PathBuf>,
 }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use whimbrel_core::units::duration;
 use whimbrel_lab::forecast::Spread;
 
-use super::values::{any, whole};
 use super::TextFormat;
+use super::values::{any, time, whole};
 
 /// Forecast a migration before it starts: time, downtime and bytes under every policy, and what would have to change.
 ///
@@ -64,10 +63,4 @@ pub(in crate::cli) struct ForecastArgs {
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(in crate::cli) format: TextFormat,
-}
-
-/// A time above zero.
-fn time(text: &str) -> Result<Duration, String> {
-    let time = duration::parse(text).map_err(|error| error.to_string())?;
-    if time.is_zero() { Err("must be more than 0s".to_owned()) } else { Ok(time) }
 }

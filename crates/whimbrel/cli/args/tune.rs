@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::values::{any, whole};
 use clap::Args as ClapArgs;
 use whimbrel_lab::outcome::Objective;
 use whimbrel_lab::tune::Choice;
-use super::values::{any, whole};
 
 /// Search a policy's parameters for values that make several things small at once; end in a Pareto front.
 ///
