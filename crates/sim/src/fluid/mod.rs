@@ -77,7 +77,7 @@ impl Simulator {
 }
 
 /// Refuses what the fluid model does not cover.
-fn check(setup: &Setup) -> Result<(), SimError> {
+pub(crate) fn check(setup: &Setup) -> Result<(), SimError> {
     setup.guest.validate()?;
     setup.host.validate()?;
     setup.host.validate_for(setup.guest.page_size)?;
