@@ -61,8 +61,8 @@ fn line_chart(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> LineChart {
         x: axis(Unit::PageRate),
         y: axis(Unit::Milliseconds),
         series: vec![
-            Series { name: text.to_owned(), style: Some(3), points },
-            Series { name: "theory".to_owned(), style: None, points: Vec::new() },
+            Series { name: text.to_owned(), look: Look::Line(3), points },
+            Series { name: "theory".to_owned(), look: Look::Dashed, points: Vec::new() },
         ],
         legend: true,
         size: Size::new(640.0, 400.0),
@@ -164,6 +164,9 @@ fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
         y: Estimate { value: *y, interval: None },
         style: at,
         front: at % 2 == 0,
+        set: at % 3,
+        chosen: at == 1,
+        remark: text.to_owned(),
     });
     ParetoChart {
         title: text.to_owned(),
@@ -171,6 +174,7 @@ fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
         x: axis(Unit::Milliseconds),
         y: axis(Unit::VcpuSeconds),
         candidates: candidates.collect(),
+        legend: vec![(0, text.to_owned())],
         size: Size::new(560.0, 400.0),
     }
 }

@@ -117,6 +117,7 @@ fn pareto(summary: &Summary, title: &str, x: Objective, y: Objective) -> ParetoC
             y: charted(row.estimate(y)?, y_factor)?,
             style,
             front: row.on_front == Some(true),
+            ..Candidate::default()
         })
     };
     let candidates: Vec<Candidate> = summary.overall.iter().enumerate().filter_map(point).collect();
@@ -127,6 +128,7 @@ fn pareto(summary: &Summary, title: &str, x: Objective, y: Objective) -> ParetoC
         x: axis(&name_of(x), x_unit, &values(&|one| one.x.value)),
         y: axis(&name_of(y), y_unit, &values(&|one| one.y.value)),
         candidates,
+        legend: Vec::new(),
         size: Size::new(560.0, 420.0),
     }
 }
