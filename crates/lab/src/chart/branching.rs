@@ -247,7 +247,7 @@ impl Branching {
             .flat_map(shown)
             .chain(needed.filter_map(|decision| decision.needed))
             .collect();
-        let bytes = Scale::covering(ScaleKind::Log, values, (area.bottom() - 14.0, area.top + 4.0));
+        let bytes = Scale::covering(ScaleKind::Log, values, (area.bottom() - 30.0, area.top + 4.0));
         draw_frame(svg, area, &time, &bytes);
         let x = time.place(fork);
         svg.line((x, area.top - 8.0), (x, area.bottom()), "decided");

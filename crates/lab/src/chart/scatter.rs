@@ -207,15 +207,13 @@ fn cross(candidate: &Candidate, x: &Scale, y: &Scale) -> Vec<Vec<(f64, f64)>> {
 
 /// Marks that cover one another have one name in common.
 fn joined<'a>(names: impl Iterator<Item = ((f64, f64), &'a str)>) -> Vec<((f64, f64), String)> {
-    let mut joined: Vec<((f64, f64), String)> = Vec::new();
+    let mut joined: Vec<((f64, f64), Vec<&str>)> = Vec::new();
     for ((x, y), name) in names.filter(|(_, name)| !name.is_empty()) {
         match joined.iter_mut().find(|((x1, y1), _)| (x - x1).hypot(y - y1) < COVERED) {
-            Some((_, names)) => {
-                names.push_str(", ");
-                names.push_str(name);
-            }
-            None => joined.push(((x, y), name.to_owned())),
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => joined.push(((x, y), vec![name])),
         }
     }
-    joined
+    joined.into_iter().map(|(at, names)| (at, names.join(", "))).collect()
 }

@@ -9,7 +9,7 @@ use crate::chart::{
     Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, HeatMaps, LineAxis, LineChart, Look,
     Reference, ScaleKind, Series, Size, Unit,
 };
-use crate::page::{Markup, Section, figure, folded, heading, panels};
+use crate::page::{Markup, Section, figure, folded_charts, heading, panels};
 
 /// Beyond so many cells in all, tooltips would make the page too heavy.
 const MOST_TOOLTIPS: usize = 40_000;
@@ -75,7 +75,7 @@ pub(super) fn maps(grid: &Grid<'_>) -> Vec<Section> {
         }
     }
     if let Some((_, _, _, body)) = out.last_mut().filter(|_| !more.is_empty()) {
-        body.push(&folded("More maps", "bytes sent, guest disruption", false, &more));
+        body.push(&folded_charts("More maps", "bytes sent, guest disruption", &more));
     }
     out.into_iter().map(|(id, metric, intro, body)| Section::new(id, metric.name(), intro, body)).collect()
 }
