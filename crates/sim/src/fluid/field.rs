@@ -301,7 +301,7 @@ impl Field {
             if let Some(layer) = &plot.alone {
                 let Share { mean, variance, growth } = self.written_by(layer, last - 1, last);
                 let share = Share { mean, variance, growth };
-                let luck = self.luck_of_turn(layer, plot.to - plot.from, share);
+                let luck = Self::luck_of_turn(layer, plot.to - plot.from, share);
                 self.lay(index, share, luck, &mut found, &mut count);
             } else {
                 let share = self.written(&self.terrain.pieces[plot.piece], last - 1, last);
@@ -508,7 +508,7 @@ impl Field {
     /// The variance of how much of a stretch of a piece is pending by where writers in turn are.
     fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
         match &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize] {
-            [layer] => self.luck_of_turn(layer, stretch, share),
+            [layer] => Self::luck_of_turn(layer, stretch, share),
             _ => 0.0,
         }
     }
@@ -517,7 +517,7 @@ impl Field {
     /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
     /// anywhere; what an arc leaves out has the same variance.)
     #[inline]
-    fn luck_of_turn(&self, layer: &Layer, stretch: f64, share: Share) -> f64 {
+    fn luck_of_turn(layer: &Layer, stretch: f64, share: Share) -> f64 {
         let Form::InTurn(pages) = layer.form else { return 0.0 };
         let half = |part: f64| part.min(pages - part).max(0.0);
         let (one, other) = (half(stretch), half(share.mean * pages));
