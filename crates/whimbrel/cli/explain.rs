@@ -70,8 +70,10 @@ impl Explaining {
             ExplainError::AfterTheEnd { .. } => Failure::bad_input(error),
             error => Failure::failed(error),
         })?;
-        if self.came_to.is_some_and(|noted| !noted.is(&explanation.run)) {
-            tell("note: this is not what was noted of the run; another version of whimbrel made it");
+        if let Some(differs) = self.came_to.and_then(|noted| noted.differs(&explanation.run)) {
+            tell(&format!(
+                "note: this is not what was noted of the run ({differs}): another version of whimbrel made it, or it was changed"
+            ));
         }
         if let Some(mut file) = self.plot {
             let drawing = explanation.drawing(title(&self.setup)).render(Canvas::Standalone);

@@ -119,11 +119,13 @@ impl Sweep {
 /// That the results will not take the place of the scenario they are made from. A sweep that is gone on with has its
 /// own scenario there.
 fn keeps_its_scenario(args: &SweepArgs) -> Result<(), Failure> {
-    let Some(file) = args.scenario.scenario.as_deref().filter(|_| !args.resume) else { return Ok(()) };
+    let Some(file) = args.scenario.scenario.as_deref().filter(|_| !args.resume && !args.force) else {
+        return Ok(());
+    };
     let place = args.out.join("scenario.toml");
     match (file.canonicalize(), place.canonicalize()) {
         (Ok(file), Ok(place)) if file == place => Err(Failure::BadInput(anyhow::anyhow!(
-            "the results in {} would replace the scenario that is read, {}; choose another directory by --out",
+            "the results in {} would replace the scenario that is read, {}; choose another directory by --out, or add --force",
             args.out.display(),
             place.display()
         ))),

@@ -75,6 +75,12 @@ pub enum ScenarioError {
         /// Its path.
         file: String,
     },
+    /// There is nothing in the file.
+    #[error("cannot read scenario {file}: it is empty; accepted is a TOML file with at least one key")]
+    Empty {
+        /// Its path.
+        file: String,
+    },
     /// The file is larger than any scenario.
     #[error("cannot read {file}: it is larger than {MAX_FILE} bytes")]
     TooLarge {

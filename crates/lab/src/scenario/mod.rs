@@ -133,10 +133,20 @@ impl Scenario {
             }
             read => read.map_err(fail)?,
         };
+        Self::of_file(&bytes, path)
+    }
+
+    /// Reads a scenario from the bytes of a file.
+    pub(crate) fn of_file(bytes: &[u8], path: &Path) -> Result<Self, ScenarioError> {
+        let file = path.display().to_string();
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
         }
-        Self::parse_bytes(&bytes, &file, path.parent())
+        // What a full disk left of something is no wish for the defaults.
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(ScenarioError::Empty { file });
+        }
+        Self::parse_bytes(bytes, &file, path.parent())
     }
 
     /// Reads a scenario from TOML; `name` is what messages call the file. Paths of files in it begin at the
@@ -150,11 +160,7 @@ impl Scenario {
     }
 
     /// Paths begin at `folder`, if there is one.
-    pub(crate) fn parse_bytes(
-        bytes: &[u8],
-        name: &str,
-        folder: Option<&Path>,
-    ) -> Result<Self, ScenarioError> {
+    fn parse_bytes(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Self, ScenarioError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = Lines::new(bytes).of(error.valid_up_to());
             ScenarioError::NotText { at: Place::Line(name.into(), line) }

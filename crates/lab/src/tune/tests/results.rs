@@ -1,7 +1,6 @@
 //! What is made of a front: which point is chosen, what failures are charged, how it is told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use whimbrel_core::units::{Bandwidth, ByteCount};
