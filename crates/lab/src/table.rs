@@ -5,6 +5,7 @@
 
 pub mod csv;
 mod explanation;
+pub(crate) mod fields;
 mod validation;
 
 pub use self::validation::validation;

@@ -142,10 +142,6 @@ impl Scenario {
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
         }
-        // What a full disk left of something is no wish for the defaults.
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(ScenarioError::Empty { file });
-        }
         Self::parse_bytes(bytes, &file, path.parent())
     }
 
@@ -161,6 +157,10 @@ impl Scenario {
 
     /// Paths begin at `folder`, if there is one.
     fn parse_bytes(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Self, ScenarioError> {
+        // What a full disk left of something is no wish for the defaults.
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(ScenarioError::Empty { file: name.to_owned() });
+        }
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = Lines::new(bytes).of(error.valid_up_to());
             ScenarioError::NotText { at: Place::Line(name.into(), line) }
