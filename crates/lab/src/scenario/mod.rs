@@ -213,7 +213,7 @@ impl Scenario {
     ) -> Result<(), ScenarioError> {
         let mut document = self.document.clone();
         if let Some(text) = policy {
-            document.name_policy(text, &Place::Policy(text.into()))?;
+            document.name_policy(text, &Place::Policy(text.into())).map_err(Box::new)?;
         }
         for text in overrides {
             document.apply(text.as_ref())?;
