@@ -251,7 +251,7 @@ pub(super) fn nearest(path: &[&str]) -> Option<String> {
     let (around, whole) = (generic(&path[..path.len().saturating_sub(1)]), generic(path));
     let alike = |name: &&'static str| match name.rsplit_once('.') {
         Some((table, own)) if table == around => nearest_name(last, [own]).is_some(),
-        _ => name.split('.').count() == path.len(),
+        _ => **name == whole || name.split('.').count() == path.len(),
     };
     let name = name.or_else(|| nearest_name(&whole, names().filter(alike)));
     let name = name.or_else(|| {
