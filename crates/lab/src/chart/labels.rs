@@ -207,7 +207,7 @@ fn orders(wanted: &[((f64, f64), String)]) -> [Vec<usize>; 4] {
 }
 
 /// Where a name of a size may stand, and what that costs besides the distance: close to its mark, then in columns
-/// beside it, then above and below.
+/// beside it, then above and below, where it may stand in the way of others.
 fn places(at: (f64, f64), size: (f64, f64), close: bool) -> impl Iterator<Item = (f64, Area)> {
     let rings = RINGS.into_iter().take(if close { RINGS.len() } else { 0 });
     let close = rings.flat_map(move |ring| {
@@ -222,7 +222,7 @@ fn places(at: (f64, f64), size: (f64, f64), close: bool) -> impl Iterator<Item =
     let rows = [-56.0, -40.0, -26.0, 26.0, 40.0, 56.0].into_iter().flat_map(move |away| {
         (-4..=4).map(move |step| {
             let middle = at.0 + f64::from(step) * 20.0;
-            (4.0, Area::new(middle - size.0 / 2.0, at.1 + away - size.1 / 2.0, size.0, size.1))
+            (14.0, Area::new(middle - size.0 / 2.0, at.1 + away - size.1 / 2.0, size.0, size.1))
         })
     });
     close.chain(columns).chain(rows)
