@@ -138,7 +138,9 @@ impl Names {
             }
             let Some(leader) = given.free(at, area) else { continue };
             let crossed = squares(area).filter(|square| self.inked.contains(square)).count();
-            let cost = way + crossed as f64 * CROSSED;
+            let line = leader.as_ref().into_iter().flat_map(|leader| steps(leader));
+            let followed = line.filter(|point| self.inked.contains(&square(*point))).count();
+            let cost = way + (crossed + followed) as f64 * CROSSED;
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, (area, leader)));
             }

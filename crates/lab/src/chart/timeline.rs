@@ -190,8 +190,11 @@ impl Timeline {
             let goes_on = decision == "continue";
             if !goes_on {
                 match named.last_mut() {
-                    // The same again, too near for a name of its own.
-                    Some((first, name, count)) if *name == decision && first.0 - x < 60.0 => *count += 1,
+                    // The same shortly before: both have one name, at the first of them.
+                    Some((first, name, count)) if *name == decision && first.0 - x < 60.0 => {
+                        first.0 = x;
+                        *count += 1;
+                    }
                     _ => named.push(((x, y), decision, 1)),
                 }
             }
