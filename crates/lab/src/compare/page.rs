@@ -368,7 +368,8 @@ fn claims(summary: &Summary) -> Section {
     let left_out = summary.claims.len().saturating_sub(most);
     let more = if left_out > 0 { format!(" {left_out} more are in summary.json.") } else { String::new() };
     let intro = format!(
-        "Differences that are significant at {} after correction for all {} tests. The ratio says how much more the worse \
+        "Differences that are significant at {} after correction for all {} tests. Compared is run by run on the same \
+         workload; medians over all workloads mix unlike runs and need not agree. The ratio says how much more the worse \
          policy takes; for failures, the difference of the shares.{more}",
         percent(LEVEL),
         grouped(summary.tests),

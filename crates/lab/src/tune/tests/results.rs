@@ -1,7 +1,6 @@
 //! What is made of a front: which point is chosen, what failures are charged, how it is told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use whimbrel_core::units::{Bandwidth, ByteCount};
@@ -124,7 +123,7 @@ fn changes_are_ratios_and_intervals_are_over_workloads() {
 #[test]
 fn the_tuned_policy_is_as_much_better_as_the_page_says() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/kubevirt-stall-tuned.toml");
-    let tuned = Contender::load(Path::new(file)).expect("a policy");
+    let tuned = Contender::parse(file).expect("a policy");
     assert_eq!((tuned.name.as_str(), tuned.policy.name()), ("kubevirt-stall-tuned", "kubevirt-stall"));
     let space = Space::of(&*tuned.policy).expect("a space");
     let objectives = [Objective::Downtime, Objective::TotalTime, Objective::Failures];
