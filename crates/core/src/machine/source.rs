@@ -430,6 +430,7 @@ impl<S: Stock> Source<S> {
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
         match message {
             Message::Accept if self.phase == SourcePhase::Connecting => {
+                self.controller.answered(now.since(self.stopwatch.started));
                 self.deadline = None;
                 self.phase = SourcePhase::StartingTracking;
                 self.duties.tracking = true;
@@ -482,7 +483,7 @@ impl<S: Stock> Source<S> {
     /// Everything of this round is with the transport.
     fn round_sent(&mut self, now: Timestamp) {
         if self.controller.policy().cadence().gate == GateRule::Wait {
-            self.close_round();
+            self.close_round(now);
             self.phase = SourcePhase::Gating;
             self.await_answer(now);
         } else {
@@ -506,6 +507,7 @@ impl<S: Stock> Source<S> {
         {
             self.backlog.acknowledge(gate)?;
             self.awaited = None;
+            self.controller.round_acknowledged(now);
             if self.phase == SourcePhase::PostCopy {
                 self.nothing_is_missing(now);
             }
@@ -592,7 +594,7 @@ impl<S: Stock> Source<S> {
 
     fn harvest(&mut self, now: Timestamp) {
         if self.controller.policy().cadence().gate == GateRule::Pipelined {
-            self.close_round();
+            self.close_round(now);
         }
         self.rounds.close(now);
         self.harvest_asked = now;
@@ -602,7 +604,7 @@ impl<S: Stock> Source<S> {
 
     /// Tells the destination that a round is sent. If the gate before is still closed, this round's
     /// pages stay in flight with the next round's: later than need be, never too early.
-    fn close_round(&mut self) {
+    fn close_round(&mut self, now: Timestamp) {
         let round = self.controller.progress().round;
         // A policy that took over at the gate may want none.
         if self.closed.replace(round) == Some(round) {
@@ -613,6 +615,7 @@ impl<S: Stock> Source<S> {
             && let Ok(gate) = self.backlog.close_gate()
         {
             self.awaited = Some((gate, round));
+            self.controller.round_closed(now);
         }
     }
 
