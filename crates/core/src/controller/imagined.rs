@@ -225,7 +225,7 @@ impl<'a> Imagined<'a> {
         let (rate, buffer) = self.rate();
         let free = (buffer - self.queued).max(0.0);
         let whole = self.handing_over(self.pending * page_bytes);
-        let time = match self.controller.policy.cadence().tick {
+        let time = match self.controller.cadence.tick {
             Some(tick) if self.pending >= 1.0 => {
                 let tick = tick.as_secs_f64().max(1e-4);
                 let until = standing.until;
@@ -253,7 +253,7 @@ impl<'a> Imagined<'a> {
         }
         self.pending = 0.0;
         self.moment = Moment::RoundEnd;
-        if self.controller.policy.cadence().gate == Gate::Wait {
+        if self.controller.cadence.gate == Gate::Wait {
             self.drain();
         }
         self.controller.round_ended(self.now)
@@ -263,7 +263,7 @@ impl<'a> Imagined<'a> {
         if when == SwitchoverWhen::AfterRound && self.moment != Moment::RoundEnd {
             let bytes = self.pending * self.round.2;
             self.hand_over(bytes, self.handing_over(bytes));
-            if self.controller.policy.cadence().gate == Gate::Wait {
+            if self.controller.cadence.gate == Gate::Wait {
                 self.drain();
             }
             self.pending = 0.0;
