@@ -181,7 +181,8 @@ impl Foresight {
     /// A window much like one that was seen found far more or fewer pages: the guest does something else now, and what was
     /// seen of it says nothing of it but the shape.
     fn forget_another_guest(&mut self, progress: &Progress, window: Duration) {
-        if self.curve.is_empty() || window.is_zero() {
+        // Before the first harvest there was a look at most, and nothing is fitted to it yet.
+        if progress.round == 1 || window.is_zero() {
             return;
         }
         let Guessed { pages, scatter, doubt } = self.mixture.guess(&self.curve, window);
