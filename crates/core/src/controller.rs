@@ -5,8 +5,10 @@
 //! three moments, skips ticks at which the answer cannot change, and writes everything to the
 //! [`Journal`]. It never acts: whoever asked obeys the verdict.
 
+mod chance;
 mod foresight;
 mod imagined;
+mod link;
 mod replacing;
 
 use std::time::Duration;
@@ -449,6 +451,30 @@ impl Controller {
     /// What a switchover is known to cost whatever is pending: so far, the last harvest's time.
     pub fn fixed_cost(&mut self, cost: Duration) {
         self.progress.fixed_costs = cost;
+    }
+
+    /// The destination answered a message of no size after this time. It tells outlooks the way there and back.
+    pub fn answered(&mut self, after: Duration) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.link().answered(after);
+        }
+    }
+
+    /// The end of a round was handed to the transport; [`round_acknowledged`](Self::round_acknowledged) follows when the
+    /// destination has said that it is there. What lay in the buffers before it is told by that to outlooks.
+    #[inline]
+    pub fn round_closed(&mut self, now: Timestamp) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.link().closed(now);
+        }
+    }
+
+    /// The destination has everything that was sent before [`round_closed`](Self::round_closed).
+    #[inline]
+    pub fn round_acknowledged(&mut self, now: Timestamp) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.link().acknowledged(now);
+        }
     }
 
     fn close_window(&mut self, now: Timestamp) {
