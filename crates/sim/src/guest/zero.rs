@@ -155,13 +155,29 @@ impl ZeroMap {
         zero
     }
 
-    /// Exactly these runs, in any order.
+    /// Exactly these runs, in any order, but for `used` pages more that are in use, or fewer: memory is given out
+    /// from the beginning of the longest run on.
     ///
     /// # Errors
     ///
     /// If a run lies outside memory or touches a working set.
-    pub(super) fn exactly(pages: u64, sets: &[Range<u64>], runs: &[PageRun]) -> Result<Self, ConfigError> {
-        Ok(Self::from_sorted(pages, Self::runs(pages, sets, runs)?))
+    pub(super) fn exactly(
+        pages: u64,
+        sets: &[Range<u64>],
+        runs: &[PageRun],
+        used: i64,
+    ) -> Result<Self, ConfigError> {
+        let mut runs = Self::runs(pages, sets, runs)?;
+        let longest = (0..runs.len()).max_by_key(|&index| runs[index].end - runs[index].start);
+        if let Some(longest) = longest.filter(|_| used != 0) {
+            // Fewer: only as far as memory is neither zero already nor written to.
+            let first = runs[longest].start;
+            let below = if longest > 0 { runs[longest - 1].end } else { 0 };
+            let written = sets.iter().map(|set| set.end).filter(|&end| end <= first).max().unwrap_or(0);
+            let least = below.max(written).min(first);
+            runs[longest].start = first.saturating_add_signed(used).clamp(least, runs[longest].end);
+        }
+        Ok(Self::from_sorted(pages, runs))
     }
 
     /// These runs in order and without neighbours.
@@ -276,10 +292,10 @@ mod tests {
     fn explicit_runs_are_kept_to_the_page() {
         let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
         let runs = [run(200, 3), run(10, 60), run(65, 10), run(75, 5), run(0, 0)];
-        let zero = ZeroMap::exactly(1000, &[300..400], &runs).unwrap();
+        let zero = ZeroMap::exactly(1000, &[300..400], &runs, 0).unwrap();
         assert_eq!(listed(&zero, 1000), (10..80).chain(200..203).collect::<Vec<_>>());
         for bad in [run(990, 11), run(299, 2), run(350, 1), run(399, 2), run(u64::MAX, 9)] {
-            assert!(ZeroMap::exactly(1000, &[300..400], &[bad]).is_err(), "{bad:?}");
+            assert!(ZeroMap::exactly(1000, &[300..400], &[bad], 0).is_err(), "{bad:?}");
         }
     }
 }
