@@ -504,13 +504,10 @@ impl LinkConfig {
     /// The same link `factor` times as fast.
     pub(crate) fn times(&self, factor: f64) -> Self {
         let mut link = self.clone();
-        // Exactly the same where nothing is drawn.
-        if factor != 1.0 {
-            let changes = link.changes.iter_mut().map(|change| &mut change.bandwidth);
-            for bandwidth in changes.chain([&mut link.bandwidth]) {
-                let faster = (bandwidth.as_f64() * factor).round() as u64;
-                *bandwidth = Bandwidth::new(faster).unwrap_or(Bandwidth::SLOWEST);
-            }
+        let changes = link.changes.iter_mut().map(|change| &mut change.bandwidth);
+        for bandwidth in changes.chain([&mut link.bandwidth]) {
+            let faster = (bandwidth.as_f64() * factor).round() as u64;
+            *bandwidth = Bandwidth::new(faster).unwrap_or(Bandwidth::SLOWEST);
         }
         link
     }

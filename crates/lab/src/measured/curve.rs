@@ -283,7 +283,7 @@ struct Speeds {
 }
 
 impl Speeds {
-    /// The mean of a random-effects model (DerSimonian and Laird 1986): in each stretch of time the program has a
+    /// The mean of a random-effects model (`DerSimonian` and Laird 1986): in each stretch of time the program has a
     /// speed of its own, and each was counted with an error. What tracking took is given back first.
     fn of(curve: &ProgramCurve) -> Self {
         let work = &curve.work_per_s_busy_pct;

@@ -28,10 +28,10 @@ pub(super) fn speed_spread(stages: &[Stage], activity: &[Levels], classes: &Clas
         .iter()
         .zip(activity)
         .map(|(stage, levels)| best_speed(stage, levels, classes).powi(2) + stage.tick_error.powi(2));
-    let off = mean(off.collect()).unwrap_or(0.0);
+    let off = mean(off).unwrap_or(0.0);
     let beyond = match (stages.first(), activity.first()) {
         (Some(first), Some(levels)) => {
-            mean(stages.iter().filter_map(|stage| unexplained(stage, (first, levels), classes)).collect())
+            mean(stages.iter().filter_map(|stage| unexplained(stage, (first, levels), classes)))
         }
         _ => None,
     };
@@ -63,11 +63,11 @@ fn unexplained(stage: &Stage, (first, levels): (&Stage, &Levels), classes: &Clas
             return None;
         }
         let spans = windows(first, levels, ticks);
-        let found = |speed| spans.iter().map(move |span| classes.found(span.faster(speed))).collect();
-        let counts: Vec<f64> = found(1.0);
-        let usual = mean(counts.clone()).filter(|usual| *usual > 0.0 && window.mean > 0.0)?;
+        let found = |speed| spans.iter().map(move |span| classes.found(span.faster(speed)));
+        let counts: Vec<f64> = found(1.0).collect();
+        let usual = mean(counts.iter().copied()).filter(|usual| *usual > 0.0 && window.mean > 0.0)?;
         let more = mean(found(FASTER))?;
-        let activity = mean(counts.iter().map(|count| (count - usual).powi(2)).collect())?;
+        let activity = mean(counts.iter().map(|count| (count - usual).powi(2)))?;
         let explained = activity + classes.chance(first.tick * ticks as f64);
         // Pages by speed, both as logarithms.
         let slope = (more / usual).ln() / FASTER.ln();
@@ -81,6 +81,11 @@ fn unexplained(stage: &Stage, (first, levels): (&Stage, &Levels), classes: &Clas
     (squares > 0.0).then(|| products / squares)
 }
 
-fn mean(values: Vec<f64>) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for value in values {
+        sum += value;
+        count += 1.0;
+    }
+    (count > 0.0).then(|| sum / count)
 }

@@ -122,7 +122,9 @@ impl Measured {
         let speed = (model.speed_spread * normal(rng)).exp();
         // Drawn last, so that it shifts nothing else.
         let size = if model.change_spread > 0.0 { (model.change_spread * normal(rng)).exp() } else { 1.0 };
-        kinds.iter_mut().for_each(|kind| kind.change.0 *= size);
+        for kind in &mut kinds {
+            kind.change.0 *= size;
+        }
         let tick = rate * model.activity.tick.as_secs_f64();
         Some(Self { set, kinds, pages, places, path, tick, speed })
     }

@@ -110,8 +110,7 @@ impl Simulation<'_> {
 
     /// How long a part of the switchover that should take `cost` takes in this run.
     fn takes(&self, cost: Duration) -> Duration {
-        // Exactly that where nothing is drawn.
-        if self.switchover == 1.0 { cost } else { cost.mul_f64(self.switchover) }
+        self.switchover.map_or(cost, |factor| cost.mul_f64(factor))
     }
 
     fn transmit(&mut self, transmit: Transmit) {

@@ -84,8 +84,8 @@ pub struct Simulation<'a> {
     pub(super) link: Link,
     /// What the source is told of the bytes that were sent.
     pub(super) count: Count,
-    /// What a switchover costs in this run, in times of what the configuration says.
-    pub(super) switchover: f64,
+    /// What a switchover costs in this run, in times of what the configuration says; none: as it says.
+    pub(super) switchover: Option<f64>,
     pub(super) sender: Sender,
     pub(super) witness: Option<Witness>,
     pub(super) memory_gib: f64,
@@ -140,7 +140,8 @@ impl<'a> Simulation<'a> {
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
         let source = source(setup, layout)?;
         let chance = |component| unit(&mut stream(setup.seed, component));
-        let link = setup.link.times(factor(setup.link.bandwidth_spread, setup.seed, "link.bandwidth"));
+        let faster = factor(setup.link.bandwidth_spread, setup.seed, "link.bandwidth");
+        let link = faster.map_or_else(|| setup.link.clone(), |faster| setup.link.times(faster));
         let mut queue = Queue::new();
         queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
         queue.push(Timestamp::ZERO.saturating_add(setup.time_limit), Event::TimeLimit);
