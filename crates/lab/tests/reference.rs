@@ -83,14 +83,14 @@ fn runs_of_programs_are_sampled_and_their_intervals_hold_what_they_say() {
     within("downtime, median", programs.errors.downtime.median, 0.1);
     within("silence, median", programs.errors.silence.median, 0.075);
     let (inside, wide) = (&programs.coverage, &programs.widths);
-    // Of 24 runs of 12 boots: each figure by itself says little, all of them together more.
+    // Of 24 runs: each figure by itself says little, all of them together more.
     for (name, inside, width, most) in [
         ("total time", inside.total_time, wide.total_time, 0.09),
         ("sent bytes", inside.sent_bytes, wide.sent_bytes, 0.09),
         ("downtime", inside.downtime, wide.downtime, 0.35),
         ("silence", inside.silence, wide.silence, 0.25),
     ] {
-        assert!(inside >= 0.79, "{name}: {inside}");
+        assert!(inside >= 0.75, "{name}: {inside}");
         assert!(width > 0.02 && width < most, "{name}: {width}");
     }
     let all = (inside.total_time + inside.sent_bytes + inside.downtime + inside.silence) / 4.0;
