@@ -18,7 +18,9 @@ pub use self::foresight::{Outlook, Prior};
 pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Reason, Until, Verdict};
+use crate::policy::{
+    Adjustments, BandwidthWindow, ChangeError, Decision, Gate, Policy, Reason, Until, Verdict,
+};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -33,6 +35,9 @@ pub struct Harvested {
     pub left_over: Pages,
     /// Pages pending now.
     pub pending: Pages,
+    /// As [`Progress::in_flight`], when the log was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
 }
 
 /// What was sent since the last such record.
@@ -50,6 +55,9 @@ pub struct Transmitted {
     /// Pages that were left out of this round because they were dirty again ("peek"); the next
     /// harvest will find them.
     pub skipped: Pages,
+    /// As [`Progress::in_flight`], when the last of them was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
 }
 
 /// What is to be done of a verdict; why is in [`Controller::verdict`], to be copied by who wants to keep it.
@@ -260,6 +268,7 @@ impl Controller {
         progress.dirtied = harvested.dirtied;
         progress.left_over = harvested.left_over;
         progress.pending = harvested.pending;
+        progress.in_flight = harvested.in_flight;
         progress.dirty_rate = PageRate::measured(harvested.dirtied, since);
         progress.round_sent = ByteCount(0);
         progress.round_sent_pages = Pages(0);
@@ -309,8 +318,13 @@ impl Controller {
 
     pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
-        if self.policy.cadence().bandwidth == BandwidthWindow::Round {
+        let cadence = self.policy.cadence();
+        if cadence.bandwidth == BandwidthWindow::Round {
             self.close_window(now);
+        }
+        if cadence.gate == Gate::Wait {
+            // What was waited for has arrived.
+            self.progress.in_flight = self.progress.in_flight.map(|_| ByteCount(0));
         }
         self.ask(Moment::RoundEnd)
     }
@@ -321,6 +335,7 @@ impl Controller {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;
+        progress.in_flight = sent.in_flight;
         progress.round_skipped = sent.skipped;
         progress.sent = progress.sent.saturating_add(sent.bytes);
         progress.sent_pages = progress.sent_pages.saturating_add(sent.pages);

@@ -60,6 +60,8 @@ pub(super) struct Imagined {
     pending: f64,
     /// How many were pending when the round began, in what window they were dirtied, and what one becomes.
     round: (f64, Duration, f64),
+    /// Nothing, where the ground tells what is.
+    in_flight: Option<ByteCount>,
 }
 
 impl Imagined {
@@ -75,6 +77,7 @@ impl Imagined {
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
         let round = (pending, world.window, world.first_page_bytes);
+        let in_flight = imagined.progress.in_flight.map(|_| ByteCount(0));
         Self {
             controller: imagined,
             world: *world,
@@ -83,6 +86,7 @@ impl Imagined {
             now,
             pending,
             round,
+            in_flight,
         }
     }
 
@@ -127,7 +131,8 @@ impl Imagined {
             Some(limit) => limit.min(bandwidth),
             None => bandwidth,
         };
-        Forecast { curve, bandwidth, page_bytes, harvest, latency: Duration::ZERO, host, speed: 1.0 }
+        let (latency, behind) = (Duration::ZERO, Duration::ZERO);
+        Forecast { curve, bandwidth, page_bytes, harvest, latency, behind, host, speed: 1.0 }
     }
 
     /// What the guest dirties from the last harvest to `now`.
@@ -181,7 +186,8 @@ impl Imagined {
         self.now = now;
         self.moment = Moment::RoundStart;
         let pending = Pages(self.pending as u64);
-        self.controller.harvested(now, Harvested { dirtied: Pages(dirtied as u64), left_over, pending })
+        let dirtied = Pages(dirtied as u64);
+        self.controller.harvested(now, Harvested { dirtied, left_over, pending, in_flight: self.in_flight })
     }
 
     /// Sends until the policy has to be asked, or the round is over.
@@ -211,6 +217,7 @@ impl Imagined {
             bytes: ByteCount((sent * page_bytes) as u64),
             pending: Pages(self.pending as u64),
             skipped: Pages(0),
+            in_flight: self.in_flight,
         };
         if let Some(verdict) = self.controller.transmitted(self.now, sent) {
             self.moment = Moment::Tick;

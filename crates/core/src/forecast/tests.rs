@@ -30,6 +30,7 @@ fn forecast(curve: &DirtyCurve) -> Forecast<'_> {
         page_bytes: 4096.0,
         harvest: Duration::from_millis(4),
         latency: Duration::ZERO,
+        behind: Duration::ZERO,
         host: HostPair::default(),
         speed: 1.0,
     }

@@ -94,8 +94,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// For the machine, with what is pending now.
-    pub(super) fn told(&self, pending: Pages) -> Transmitted {
+    /// For the machine, with what is pending and in flight now.
+    pub(super) fn told(&self, pending: Pages, in_flight: ByteCount) -> Transmitted {
         let whole = |number: f64| (number + 0.5) as u64;
         Transmitted {
             pages: Pages(whole(self.pages)),
@@ -103,6 +103,7 @@ impl Sent {
             bytes: ByteCount(whole(self.bytes)),
             pending,
             skipped: Pages(0),
+            in_flight: Some(in_flight),
         }
     }
 }

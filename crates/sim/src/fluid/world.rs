@@ -455,7 +455,7 @@ impl<'a> World<'a> {
         let pages = if sent.all { f64::INFINITY } else { sent.pages };
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(pages));
-        let told = sent.told(backlog.pending());
+        let told = sent.told(backlog.pending(), self.link.in_flight(sent.at));
         self.count(&sent);
         self.later(timestamp(sent.at), SourceEvent::Transmitted(told));
     }
@@ -582,7 +582,8 @@ impl<'a> World<'a> {
         let left = backlog.expected().pages();
         backlog.harvest_to(Expected::new(found.pending));
         let dirtied = Expected::new(found.dirty).count();
-        let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
+        let (pending, in_flight) = (backlog.pending(), Some(self.link.in_flight(nanos(done))));
+        let harvested = Harvested { dirtied, left_over, pending, in_flight };
         self.later(done, SourceEvent::Harvested(harvested));
         let length = done.since(self.harvested_at).as_nanos() as f64;
         // A round is as much longer or shorter as its last sleep.

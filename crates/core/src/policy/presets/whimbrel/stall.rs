@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use super::early::{self, Way};
 use super::memory::Memory;
 use super::{FAULT, Intent, whole_downtime};
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, Path};
 use crate::policy::{Adjustments, Decision, Quantity, Reason, Relation, Verdict};
 use crate::progress::Progress;
 use crate::throttle::Throttle;
@@ -82,15 +83,17 @@ pub(super) struct Choice {
     decision: Decision,
     throttle: Option<Throttle>,
     pub(super) reason: Reason,
+    /// How the round that begins is harvested early, if it is to be.
+    pub(super) early: Option<Way>,
 }
 
 impl Choice {
     fn go_on(reason: Reason) -> Self {
-        Self { decision: Decision::Continue, throttle: None, reason }
+        Self { decision: Decision::Continue, throttle: None, reason, early: None }
     }
 
     fn abort(reason: Reason) -> Self {
-        Self { decision: Decision::Abort, throttle: None, reason }
+        Self { decision: Decision::Abort, throttle: None, reason, early: None }
     }
 
     pub(super) fn verdict(&self, going_on: Verdict) -> Verdict {
@@ -158,9 +161,11 @@ impl Stall {
         let Asked { forecast, progress, limit, left, .. } = asked;
         let downtime = forecast.downtime(asked.pending());
         let reason = whole_downtime(forecast, progress, (downtime, Relation::Above), *limit);
-        let budget = forecast.budget(*limit);
+        // What is in flight is none of a round's that is waited for.
+        let settled = Forecast { behind: Duration::ZERO, ..*forecast };
+        let budget = settled.budget(*limit);
         if budget < 0.0 {
-            let least = ("downtime with nothing pending", Quantity::Duration(forecast.downtime(0.0)));
+            let least = ("downtime with nothing pending", Quantity::Duration(settled.downtime(0.0)));
             let allowed = ("downtime allowed", Quantity::Duration(*limit));
             return Choice::abort(
                 Reason::new(least, Relation::Above, allowed)
@@ -174,14 +179,28 @@ impl Stall {
             self.limited_in_vain = true;
             return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
         }
-        let path = forecast.path(asked.pending(), budget);
-        if path.rounds.is_some() && path.time.saturating_add(*limit) < *left {
+        let path = settled.path_on(asked.pending(), budget);
+        let in_time = |path: &Path| path.rounds.is_some() && path.time.saturating_add(*limit) < *left;
+        if in_time(&path) {
             return Choice::go_on(reason);
+        }
+        let early = if self.limited.is_none() { early::towards(asked) } else { None };
+        if early.is_some_and(|way| in_time(&way.path)) {
+            return Choice { early, ..Choice::go_on(reason) };
         }
         self.since.get_or_insert(progress.now);
         if self.limited.is_some() {
             return Choice::go_on(reason);
         }
+        let early = early.filter(|way| way.is_untried || way.settles_below(&path));
+        let choice = self.ways_out(asked, intent, budget, reason);
+        // A guest that sleeps long shows little of itself in a short window.
+        let early = early.filter(|_| choice.throttle.is_none_or(Throttle::is_off));
+        Choice { early, ..choice }
+    }
+
+    /// Waits, takes a way out of the stall, or gives up.
+    fn ways_out(&mut self, asked: &Asked<'_>, intent: &Intent, budget: f64, reason: Reason) -> Choice {
         let limit = self.limit(asked, intent, budget);
         let throttle = self.throttle(asked, intent, budget);
         if !self.share.as_f64().eq(&0.0) && throttle.is_none() {
@@ -219,7 +238,7 @@ impl Stall {
         }
         STEPS.iter().map(|step| step * most).filter(|share| *share > self.share.as_f64()).find_map(|share| {
             let forecast = Forecast { speed: asked.memory.speed(share), ..asked.forecast };
-            let path = forecast.path(asked.pending(), budget);
+            let path = forecast.path_on(asked.pending(), budget);
             // A round at least, of which the forecast knows little, and the one under way.
             let time = path.time.saturating_add(forecast.round(path.pages)).saturating_add(asked.limit);
             let share = CpuShare::clamped(share);
@@ -281,9 +300,11 @@ impl Stall {
                 let quota = Bandwidth::new((LIMIT * asked.forecast.bandwidth.as_f64() / vcpus) as u64);
                 Throttle::DirtyLimit { quota: quota.unwrap_or(Bandwidth::SLOWEST), period: PERIOD }
             }
-            Means::PostCopy => return Choice { decision: Decision::PostCopy, throttle: None, reason },
+            Means::PostCopy => {
+                return Choice { decision: Decision::PostCopy, ..Choice::go_on(reason) };
+            }
         };
-        Choice { decision: Decision::Continue, throttle: Some(throttle), reason }
+        Choice { throttle: Some(throttle), ..Choice::go_on(reason) }
     }
 
     fn wait_or_give_up(&mut self, asked: &Asked<'_>, reason: Reason) -> Choice {
