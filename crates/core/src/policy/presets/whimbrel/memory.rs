@@ -27,8 +27,8 @@ pub(super) struct Memory {
     /// The rate at which pages that were left pending were written again, per second at full speed; none before
     /// any were left.
     again: Option<f64>,
-    /// Rounds that were harvested early.
-    early: u32,
+    /// Rounds that were to be harvested early to see what that comes to.
+    trials: u32,
 }
 
 /// Bytes that the transport has carried.
@@ -41,6 +41,9 @@ const LONG: f64 = 0.05;
 
 /// So many early harvests show what they lead to (ours).
 const TRIED: u32 = 4;
+/// A guest that writes more than this share of the pages left in less than this part of a round writes all there are
+/// all the time (ours).
+const SATURATED: (f64, f64) = (0.95, 0.6);
 
 /// How much of a throttle's share is felt, before it was seen: paced programs catch up part of a sleep, busy
 /// ones nothing (ours).
@@ -86,7 +89,8 @@ impl Memory {
             self.latency = Some(self.latency.map_or(more, |least| least.min(more)));
         }
         let passing = time - self.latency.unwrap_or(0.0);
-        if passing >= LONG || self.rate.bandwidth().is_none() {
+        // Nothing was seen yet of the way of acknowledgements when the first round ends.
+        if (passing >= LONG && progress.round > 0) || self.rate.bandwidth().is_none() {
             self.rate.observe(bytes, Duration::try_from_secs_f64(passing).unwrap_or_default());
         }
         self.mark = (carried(progress), progress.now);
@@ -114,8 +118,13 @@ impl Memory {
         if left < 64.0 || window <= 0.0 {
             return;
         }
-        self.early = self.early.saturating_add(1);
         let both = left + progress.dirtied.as_f64() - progress.pending.as_f64();
+        let whole =
+            self.rate.bandwidth().map_or(0.0, |rate| progress.pending_bytes().as_f64() / rate.as_f64());
+        if both > SATURATED.0 * left && window < SATURATED.1 * whole {
+            // Everything is written in a part of a whole round: early harvests win nothing.
+            self.trials = TRIED;
+        }
         let again = -(1.0 - (both / left).clamp(0.0, 0.999)).ln() / window;
         self.again = Some(self.again.map_or(again, |before| 0.5 * (before + again)));
     }
@@ -129,9 +138,14 @@ impl Memory {
         })
     }
 
-    /// Whether so many rounds were harvested early that what they lead to is known.
-    pub(super) fn knows_early(&self) -> bool {
-        self.early >= TRIED
+    /// A round is to be harvested early to see what that comes to.
+    pub(super) fn tries(&mut self) {
+        self.trials = self.trials.saturating_add(1);
+    }
+
+    /// Whether that was tried often enough.
+    pub(super) fn has_tried(&self) -> bool {
+        self.trials >= TRIED
     }
 
     /// What the last pages wait for if the guest is paused right after a harvest inside a round.

@@ -97,7 +97,7 @@ pub struct Whimbrel {
     why: Option<Reason>,
     /// What going on has cost since it could have stopped and has not won, vCPU-seconds.
     gambled: f64,
-    /// The downtime of the last stop that it could have made, and did not.
+    /// The least downtime of a stop that it could have made, and did not.
     forgone: Option<Duration>,
 }
 
@@ -130,10 +130,11 @@ impl Whimbrel {
         })
     }
 
-    /// The downtime that is aimed at.
-    fn limit(&self) -> Duration {
+    /// The downtime that is aimed at: what passes the link may take longer than forecast.
+    fn limit(&self, progress: &Progress) -> Duration {
         let downtime = self.wanted.intent.downtime;
-        downtime.saturating_sub(downtime.mul_f64(SPARE.0).saturating_add(SPARE.1))
+        let passing = downtime.saturating_sub(self.wanted.host.fixed).saturating_sub(progress.fixed_costs);
+        downtime.saturating_sub(passing.mul_f64(SPARE.0).saturating_add(SPARE.1))
     }
 
     /// Time until the deadline.
@@ -157,7 +158,7 @@ impl Whimbrel {
         let Some(forecast) = memory.forecast(progress, self.wanted.host, self.stall.share()) else {
             return self.go_on(progress, first_round(progress));
         };
-        let (limit, pending) = (self.limit(), progress.pending.as_f64());
+        let (limit, pending) = (self.limit(progress), progress.pending.as_f64());
         let downtime = forecast.downtime(pending);
         if downtime > limit {
             let left = self.left(progress);
@@ -183,11 +184,11 @@ impl Whimbrel {
         progress: &Progress,
         downtime: Duration,
     ) -> Option<Reason> {
-        let stop = Stop { progress, downtime, limit: self.limit(), left: self.left(progress) };
+        let stop = Stop { progress, downtime, limit: self.limit(progress), left: self.left(progress) };
         let throttled = self.stall.taken() * f64::from(progress.vcpus);
         let vcpus = f64::from(progress.vcpus);
-        if let Some(before) = self.forgone.take() {
-            let won = vcpus * (before.as_secs_f64() - downtime.as_secs_f64());
+        if let Some(least) = self.forgone {
+            let won = vcpus * least.saturating_sub(downtime).as_secs_f64();
             self.gambled = (self.gambled - won).max(0.0);
         }
         let best = venture::best(&stop, forecast, &self.memory, throttled)?;
@@ -196,7 +197,10 @@ impl Whimbrel {
             return None;
         }
         self.gambled += best.price;
-        self.forgone = Some(downtime);
+        if best.is_trial {
+            self.memory.tries();
+        }
+        self.forgone = Some(self.forgone.map_or(downtime, |least| least.min(downtime)));
         self.leave = Pages(best.leave as u64);
         let lasting =
             |seconds| Quantity::Duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));

@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use super::early::{self, Way};
+use super::early::{self, Tried, Way};
 use super::memory::Memory;
 use super::{FAULT, Intent, whole_downtime};
 use crate::forecast::{Forecast, Path};
 use crate::policy::{Adjustments, Decision, Quantity, Reason, Relation, Verdict};
 use crate::progress::Progress;
 use crate::throttle::Throttle;
-use crate::units::{Bandwidth, ByteCount, CpuShare, Timestamp};
+use crate::units::{Bandwidth, ByteCount, CpuShare, Pages, Timestamp};
 
 /// How it stands while the rest does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,6 +30,7 @@ pub(super) struct Stall {
     /// What that has cost the guest, vCPU-seconds.
     spent: f64,
     seen: Downtimes,
+    tried: Tried,
     /// When the last round start was.
     last: Timestamp,
 }
@@ -155,6 +156,7 @@ impl Stall {
     /// The rest fits.
     pub(super) fn ends(&mut self) {
         self.since = None;
+        self.tried.fits();
     }
 
     pub(super) fn choose(&mut self, asked: &Asked<'_>, intent: &Intent) -> Choice {
@@ -174,6 +176,7 @@ impl Stall {
             );
         }
         self.account(asked, downtime);
+        self.tried.came_to(downtime, progress.left_over > Pages(0));
         if self.limited.is_some_and(|since| !limit_lasts(asked, intent, since)) {
             self.limited = None;
             self.limited_in_vain = true;
@@ -184,15 +187,17 @@ impl Stall {
         if in_time(&path) {
             return Choice::go_on(reason);
         }
-        let early = if self.limited.is_none() { early::towards(asked) } else { None };
-        if early.is_some_and(|way| in_time(&way.path)) {
+        let untried = self.tried.is_untried();
+        let early = if self.limited.is_none() { early::towards(asked, untried) } else { None };
+        let leads = early.and_then(|way| way.path.rounds.filter(|_| in_time(&way.path)));
+        if leads.is_some_and(|rounds| self.tried.believes(rounds)) {
             return Choice { early, ..Choice::go_on(reason) };
         }
         self.since.get_or_insert(progress.now);
         if self.limited.is_some() {
             return Choice::go_on(reason);
         }
-        let early = early.filter(|way| way.is_untried || way.settles_below(&path));
+        let early = early.filter(|_| self.tried.prefers());
         let choice = self.ways_out(asked, intent, budget, reason);
         // A guest that sleeps long shows little of itself in a short window.
         let early = early.filter(|_| choice.throttle.is_none_or(Throttle::is_off));
@@ -285,7 +290,9 @@ impl Stall {
         if asked.progress.elapsed() < way.from {
             return Choice::go_on(reason);
         }
-        let latest = way.time.saturating_add(way.time / 2).saturating_add(round) >= asked.left;
+        // After one window the forecast rests on an assumed slope; another will tell.
+        let doubt = if asked.forecast.curve.seen().len() > 1 { way.time / 2 } else { Duration::ZERO };
+        let latest = way.time.saturating_add(doubt).saturating_add(round) >= asked.left;
         if self.spent < way.cost && !latest {
             return Choice::go_on(reason);
         }

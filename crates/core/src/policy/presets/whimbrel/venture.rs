@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::memory::Memory;
-use super::{FAULT, early};
+use super::{FAULT, SHORT, early};
 use crate::forecast::{Early, Expected, Forecast};
 use crate::progress::Progress;
 
@@ -42,6 +42,8 @@ pub(super) struct Venture {
     /// Pages that the next round leaves, and at how many it is harvested early; none: when all is sent.
     pub(super) next: f64,
     pub(super) leave: f64,
+    /// Made to see what it comes to.
+    pub(super) is_trial: bool,
 }
 
 /// What a round leaves, what of it was dirtied in it, and how long it takes.
@@ -91,14 +93,16 @@ pub(super) fn best(
 /// A round that is harvested early to see what the guest does in shorter windows than were seen; none if that is
 /// known, or costs too much. It counts as if it won twice what it costs.
 fn trial(stop: &Stop<'_>, forecast: &Forecast<'_>, memory: &Memory, throttled: f64) -> Option<Venture> {
-    if memory.knows_early() {
-        return None;
-    }
     let pending = stop.progress.pending.as_f64();
     let way = Early { left: TRIAL * pending, again: 0.0 };
+    let sending = forecast.round(pending - way.left).saturating_sub(forecast.harvest);
+    if memory.has_tried() || sending < SHORT.saturating_mul(2) {
+        return None;
+    }
     let trial = venture(stop, forecast, Some(way), throttled)?;
     let pause = stop.downtime.as_secs_f64() * f64::from(stop.progress.vcpus);
-    (trial.price < CHEAP * pause).then_some(Venture { gain: 2.0 * trial.price, cost: trial.price, ..trial })
+    let (gain, cost) = (2.0 * trial.price, trial.price);
+    (trial.price < CHEAP * pause).then_some(Venture { gain, cost, is_trial: true, ..trial })
 }
 
 /// What rounds of this kind come to; none if there is no time for one.
@@ -132,5 +136,5 @@ fn venture(stop: &Stop<'_>, forecast: &Forecast<'_>, way: Option<Early>, throttl
         }
     }
     let leave = way.map_or(0.0, |way| way.left);
-    Some(Venture { gain: best.0, cost: best.1, price, next: next.pages, leave })
+    Some(Venture { gain: best.0, cost: best.1, price, next: next.pages, leave, is_trial: false })
 }
