@@ -26,7 +26,9 @@ pub(super) struct Way {
 }
 
 /// The rounds with early harvests that lead soonest to what fits, or if none do settle at least.
-pub(super) fn towards(asked: &Asked<'_>, untried: bool) -> Option<Way> {
+///
+/// If none do, the part that is `asked_for` is left, if one is.
+pub(super) fn towards(asked: &Asked<'_>, asked_for: Option<f64>) -> Option<Way> {
     if !possible(asked.progress) {
         return None;
     }
@@ -47,11 +49,9 @@ pub(super) fn towards(asked: &Asked<'_>, untried: bool) -> Option<Way> {
         let then = |way: &Way| if leads(way) { way.path.pages } else { way.path.time.as_secs_f64() };
         leads(a).cmp(&leads(b)).then(then(a).total_cmp(&then(b)))
     })?;
-    if best.path.rounds.is_none() && untried {
-        // What the guest does in shorter windows than were seen nobody knows until it is tried.
-        return Some(Way { left: PARTS[PARTS.len() - 1] * budget, ..best });
-    }
-    Some(best)
+    // What the guest does in shorter windows than were seen nobody knows until it is tried.
+    let left = asked_for.filter(|_| best.path.rounds.is_none()).map_or(best.left, |part| part * budget);
+    Some(Way { left, ..best })
 }
 
 /// What whole rounds and early harvests came to while the rest did not fit.
@@ -74,6 +74,8 @@ pub(super) struct Tried {
 /// many each time (ours).
 const TRIED: u32 = 4;
 const REST: u32 = 8;
+/// So many early harvests are made in the same way (ours).
+const TURN: u32 = 16;
 
 impl Tried {
     /// A round starts at which the rest does not fit.
@@ -93,8 +95,14 @@ impl Tried {
         self.promised = None;
     }
 
-    pub(super) fn is_untried(&self) -> bool {
-        self.rest == 0 && self.count < TRIED
+    /// The part to be left while early harvests lead nowhere; none: that of which the least is forecast. Forecasts
+    /// of rounds all alike say little of others, so they take turns with short rounds.
+    pub(super) fn asks_for(&self) -> Option<f64> {
+        match (self.count, self.count / TURN % 4) {
+            (..TRIED, _) | (_, 1) => Some(PARTS[3]),
+            (_, 3) => Some(PARTS[2]),
+            _ => None,
+        }
     }
 
     /// Whether early harvests that are forecast to lead there in so many rounds are to be believed: twice the time,

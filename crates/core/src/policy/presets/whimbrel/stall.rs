@@ -187,8 +187,8 @@ impl Stall {
         if in_time(&path) {
             return Choice::go_on(reason);
         }
-        let untried = self.tried.is_untried();
-        let early = if self.limited.is_none() { early::towards(asked, untried) } else { None };
+        let part = self.tried.asks_for();
+        let early = if self.limited.is_none() { early::towards(asked, part) } else { None };
         let leads = early.and_then(|way| way.path.rounds.filter(|_| in_time(&way.path)));
         if leads.is_some_and(|rounds| self.tried.believes(rounds)) {
             return Choice { early, ..Choice::go_on(reason) };
