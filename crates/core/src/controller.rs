@@ -19,7 +19,7 @@ pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
 use crate::policy::{
-    Adjustments, BandwidthWindow, ChangeError, Decision, Gate, Policy, Reason, Until, Verdict,
+    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Gate, Policy, Reason, Until, Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
@@ -60,11 +60,12 @@ pub struct Transmitted {
     pub in_flight: Option<ByteCount>,
 }
 
-/// What is to be done of a verdict; why is in [`Controller::verdict`], to be copied by who wants to keep it.
+/// What is to be done; the rest is in [`Controller::verdict`], to be copied by who wants to keep it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ruling {
     pub(crate) decision: Decision,
-    pub(crate) adjust: Adjustments,
+    /// The verdict's adjustments are to be made.
+    pub(crate) adjusts: bool,
 }
 
 /// Why a controller cannot work with a policy on a ground.
@@ -81,13 +82,19 @@ pub struct Unsupported {
 #[derive(Clone, Debug)]
 pub struct Controller {
     policy: Box<dyn Policy>,
+    /// The policy's own; wanted several times a round.
+    cadence: Cadence,
     progress: Progress,
     window: Window,
     last_harvest: Timestamp,
-    /// The last answer. Its adjustments are made.
+    /// The last answer, unless it was let go of. Its adjustments are made.
     last: Option<Verdict>,
-    /// Until when ticks of this round get the same one.
-    standing: Option<Until>,
+    /// What of it everybody needs.
+    gist: Gist,
+    /// Ticks of this round get the same one, until it says.
+    stands: bool,
+    /// Answers that only go on are let go of.
+    forgetful: bool,
     skipping: bool,
     /// What a policy that took over has yet to order.
     owed: Adjustments,
@@ -95,6 +102,23 @@ pub struct Controller {
     /// What outlooks are made from, if they are wanted.
     foresight: Option<Box<Foresight>>,
     outlook: Option<Outlook>,
+}
+
+/// What is kept of a verdict whatever becomes of it.
+#[derive(Clone, Copy, Debug)]
+struct Gist {
+    decision: Decision,
+    until: Until,
+    /// How many pages more or fewer would have changed what was compared.
+    pages_apart: Option<f64>,
+    /// The last verdict that was kept is this one.
+    kept: bool,
+}
+
+impl Gist {
+    /// Of a policy that was not asked yet.
+    const NONE: Self =
+        Self { decision: Decision::Continue, until: Until::NEXT, pages_apart: None, kept: false };
 }
 
 /// Bytes since a moment: the running bandwidth window.
@@ -120,18 +144,50 @@ impl Controller {
             return Err(Unsupported { policy: policy.name().to_owned(), capability });
         }
         Ok(Self {
+            cadence: policy.cadence(),
             policy,
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
             last: None,
-            standing: None,
+            gist: Gist::NONE,
+            stands: false,
+            forgetful: false,
             skipping: true,
             owed: Adjustments::default(),
             journal: Journal::recording(),
             foresight: None,
             outlook: None,
         })
+    }
+
+    /// Makes it a controller at the start of another migration, in the memory that it has; what it records
+    /// remains. It makes no outlooks.
+    pub(crate) fn begin_anew(
+        &mut self,
+        policy: &dyn Policy,
+        page_size: PageSize,
+        memory: Pages,
+        every_tick: bool,
+    ) -> Result<(), Unsupported> {
+        let capabilities = self.progress.capabilities;
+        if let Some(capability) = policy.needs().missing_from(capabilities) {
+            return Err(Unsupported { policy: policy.name().to_owned(), capability });
+        }
+        self.policy = policy.boxed_clone();
+        self.cadence = self.policy.cadence();
+        self.progress = Progress::at_start(page_size, memory, capabilities);
+        self.skipping = !every_tick;
+        self.window = Window { since: Timestamp::ZERO, bytes: ByteCount(0) };
+        self.last_harvest = Timestamp::ZERO;
+        self.last = None;
+        self.gist = Gist::NONE;
+        self.stands = false;
+        self.owed = Adjustments::default();
+        self.journal.clear();
+        self.foresight = None;
+        self.outlook = None;
+        Ok(())
     }
 
     /// The same, asking the policy at every tick even where its `until` says that nothing can change.
@@ -165,8 +221,12 @@ impl Controller {
     /// The same for a guest with so many vCPUs: a policy may weigh what a pause costs them.
     #[must_use]
     pub fn with_vcpus(mut self, vcpus: u32) -> Self {
-        self.progress.vcpus = vcpus.max(1);
+        self.count_vcpus(vcpus);
         self
+    }
+
+    pub(crate) fn count_vcpus(&mut self, vcpus: u32) {
+        self.progress.vcpus = vcpus.max(1);
     }
 
     /// The policy.
@@ -175,28 +235,52 @@ impl Controller {
         &*self.policy
     }
 
+    /// How the policy wants to be called and measured.
+    #[inline]
+    pub fn cadence(&self) -> Cadence {
+        self.cadence
+    }
+
     /// What is known now.
     #[inline]
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// The policy's last answer, if it was asked; what it adjusted is left out.
+    /// Lets go of verdicts that only go on: to keep them takes as long as everything else here.
+    pub(crate) fn forget_reasons(&mut self) {
+        self.forgetful = true;
+    }
+
+    /// The policy's last answer, if it was asked; its adjustments were made. None, too, of a source that only
+    /// [counts its rounds](crate::machine::Source::counting_rounds) while it goes on.
     #[inline]
     pub fn verdict(&self) -> Option<&Verdict> {
-        self.last.as_ref()
+        self.last.as_ref().filter(|_| self.gist.kept)
+    }
+
+    /// What the policy decided last; to go on, if it was not asked yet.
+    #[inline]
+    pub fn decision(&self) -> Decision {
+        self.gist.decision
+    }
+
+    /// How many pages more or fewer would have changed what the policy compared last; none if it was not about pages.
+    #[inline]
+    pub fn pages_apart(&self) -> Option<f64> {
+        self.gist.pages_apart
     }
 
     /// Until when every tick gets the same answer, so that nobody needs to report the ticks before; none if
     /// the next one is to be asked.
     #[inline]
     pub fn holds_until(&self) -> Option<Until> {
-        self.standing.filter(|_| self.skipping)
+        (self.stands && self.skipping).then_some(self.gist.until)
     }
 
     /// Asks the policy at the next tick, whatever it said.
     pub(crate) fn ask_at_the_next_tick(&mut self) {
-        self.standing = None;
+        self.stands = false;
     }
 
     /// What was observed and decided.
@@ -224,14 +308,19 @@ impl Controller {
         self.whole(ruling)
     }
 
-    /// The last verdict with what it adjusted.
+    /// The last verdict, with what it adjusts if that is to be done now.
     fn whole(&self, ruling: Ruling) -> Verdict {
-        let Ruling { decision, adjust } = ruling;
-        match &self.last {
-            Some(last) => Verdict { adjust, ..last.clone() },
+        match self.verdict().cloned() {
+            Some(last) if ruling.adjusts => last,
+            Some(last) => last.adjusting(Adjustments::default()),
             // Cannot be: a ruling is made of a verdict.
-            None => Verdict::new(decision, Reason::NONE).adjusting(adjust),
+            None => Verdict::new(ruling.decision, Reason::NONE),
         }
+    }
+
+    /// What the last verdict adjusts.
+    pub(crate) fn adjustments(&self) -> Adjustments {
+        self.last.as_ref().map_or_else(Adjustments::default, |last| last.adjust)
     }
 
     pub(crate) fn begin_bulk_round(&mut self, now: Timestamp) -> Ruling {
@@ -244,23 +333,30 @@ impl Controller {
         }
         let ruling = self.ask(Moment::RoundStart);
         if let Some(foresight) = &mut self.foresight {
-            foresight.limited(ruling.adjust.rate_limit);
+            let limit = self.last.as_ref().and_then(|last| last.adjust.rate_limit);
+            foresight.limited(limit);
         }
         ruling
     }
 
     /// The dirty log was harvested: a round starts.
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
-        let ruling = self.take_harvest(now, harvested);
+        let ruling = self.take_harvest(now, &harvested);
         self.whole(ruling)
     }
 
-    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
+    #[inline]
+    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: &Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
-        if let Some(foresight) = &mut self.foresight {
-            foresight.round_over(&self.progress);
+        if self.foresight.is_some() {
+            return self.foresee(now, since, harvested);
         }
+        self.begin_round(now, since, harvested);
+        self.ask(Moment::RoundStart)
+    }
+
+    fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.round += 1;
@@ -273,9 +369,18 @@ impl Controller {
         progress.round_sent = ByteCount(0);
         progress.round_sent_pages = Pages(0);
         progress.round_skipped = Pages(0);
-        if self.policy.cadence().bandwidth == BandwidthWindow::Round {
+        if self.cadence.bandwidth == BandwidthWindow::Round {
             self.window = Window { since: now, bytes: ByteCount(0) };
         }
+    }
+
+    /// Takes a harvest, and says what is left where that is wanted.
+    #[cold]
+    fn foresee(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) -> Ruling {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.round_over(&self.progress);
+        }
+        self.begin_round(now, since, harvested);
         if let Some(foresight) = &mut self.foresight {
             foresight.harvested(&self.progress, since);
         }
@@ -291,21 +396,18 @@ impl Controller {
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
     /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
     pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
-        let ruling = self.take_sent(now, sent)?;
+        let ruling = self.take_sent(now, &sent)?;
         Some(self.whole(ruling))
     }
 
     #[inline]
-    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
-        self.account(now, sent);
+    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: &Transmitted) -> Option<Ruling> {
+        self.count(now, sent);
         if sent.pending.0 == 0 {
             return None;
         }
-        if let (Some(standing), Some(last)) = (&self.standing, &self.last)
-            && self.skipping
-            && !standing.reached(&self.progress)
-        {
-            return Some(Ruling { decision: last.decision, adjust: Adjustments::default() });
+        if self.stands && self.skipping && !self.gist.until.reached(&self.progress) {
+            return Some(Ruling { decision: Decision::Continue, adjusts: false });
         }
         Some(self.ask(Moment::Tick))
     }
@@ -316,13 +418,13 @@ impl Controller {
         self.whole(ruling)
     }
 
+    #[inline]
     pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
-        let cadence = self.policy.cadence();
-        if cadence.bandwidth == BandwidthWindow::Round {
+        if self.cadence.bandwidth == BandwidthWindow::Round {
             self.close_window(now);
         }
-        if cadence.gate == Gate::Wait {
+        if self.cadence.gate == Gate::Wait {
             // What was waited for has arrived.
             self.progress.in_flight = self.progress.in_flight.map(|_| ByteCount(0));
         }
@@ -330,8 +432,12 @@ impl Controller {
     }
 
     /// Pages were sent after the policy's last word: counted, not judged.
-    #[inline]
     pub fn account(&mut self, now: Timestamp, sent: Transmitted) {
+        self.count(now, &sent);
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, now: Timestamp, sent: &Transmitted) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;
@@ -345,7 +451,7 @@ impl Controller {
         if let Some(foresight) = &mut self.foresight {
             foresight.sent(progress);
         }
-        if let BandwidthWindow::Time(length) = self.policy.cadence().bandwidth
+        if let BandwidthWindow::Time(length) = self.cadence.bandwidth
             && now.since(self.window.since) >= length
         {
             self.close_window(now);
@@ -361,15 +467,19 @@ impl Controller {
         let Window { since, bytes } = self.window;
         // A window in which nothing passed says that the link is dead, not that nothing is known; the
         // smallest bandwidth there is says so.
-        let length = now.since(since);
-        if !length.is_zero() {
-            self.progress.bandwidth = Some(Bandwidth::measured(bytes, length).unwrap_or(Bandwidth::SLOWEST));
+        if now > since {
+            let measured = Bandwidth::measured_between(bytes, since, now);
+            self.progress.bandwidth = Some(measured.unwrap_or(Bandwidth::SLOWEST));
         }
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
 
+    #[inline(never)]
     fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
+        if moment == Moment::RoundStart {
+            self.cadence.tick = self.policy.cadence().tick;
+        }
         if !self.owed.is_empty() {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
         }
@@ -377,10 +487,32 @@ impl Controller {
         if let Some(throttle) = verdict.adjust.throttle {
             self.progress.throttle = throttle;
         }
-        // Only "go on" can be repeated unasked, and adjustments are made once.
-        self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
-        let ruling = Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
-        self.last = Some(verdict);
+        self.gist.until = verdict.until;
+        self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
+        // Mostly it goes on, and of a verdict that was made just now every look as a whole takes its time.
+        if matches!(verdict.decision, Decision::Continue) && verdict.adjust.is_empty() {
+            self.stands = true;
+            self.gist.decision = Decision::Continue;
+            self.gist.kept = !self.forgetful;
+            if !self.forgetful {
+                self.last = Some(verdict);
+            }
+            return Ruling { decision: Decision::Continue, adjusts: false };
+        }
+        self.keep(verdict)
+    }
+
+    /// Keeps a verdict by which something changes.
+    #[inline(never)]
+    fn keep(&mut self, verdict: Verdict) -> Ruling {
+        let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
+        // Only "go on" can be repeated unasked.
+        self.stands = ruling.decision == Decision::Continue;
+        self.gist.decision = ruling.decision;
+        self.gist.kept = !(self.forgetful && ruling.decision == Decision::Harvest && !ruling.adjusts);
+        if self.gist.kept {
+            self.last = Some(verdict);
+        }
         ruling
     }
 
@@ -392,7 +524,8 @@ impl Controller {
     /// nothing is changed.
     pub fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
         self.policy = self.changed(name, value)?;
-        self.standing = None;
+        self.cadence = self.policy.cadence();
+        self.stands = false;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! after *go*, and after *ready* keeps the paused replica until somebody says what to do with it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub enum DestinationAction {
     Send(Message),
     /// Check that the guest can be taken, build the replica and reserve its memory; answer with
     /// `Built` or `Refused`.
-    Build(Box<Configuration>),
+    Build(Arc<Configuration>),
     /// Restore the state into the replica and verify it; answer with `Restored` or `Failed`.
     Restore(Vec<Section>),
     /// Write this to stable storage; answer with `Persisted` or `NotPersisted`.
@@ -124,6 +125,16 @@ impl Destination {
         }
     }
 
+    /// Makes it as [`Destination::new`] does, in the memory that it has.
+    pub fn begin_anew(&mut self) {
+        self.phase = DestinationPhase::Listening;
+        self.handoff = DestinationHandoff::new();
+        self.missing = Pages(0);
+        self.lost = None;
+        self.actions.clear();
+        (self.restoring_since, self.go_at) = (Timestamp::ZERO, Timestamp::ZERO);
+    }
+
     /// Where it is.
     pub fn phase(&self) -> DestinationPhase {
         self.phase
@@ -146,6 +157,17 @@ impl Destination {
     ///
     /// [`MachineError`] if it does not fit the phase. The machine is then unchanged.
     pub fn handle(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
+        self.take_known(now, event)
+    }
+
+    /// The same, put together anew for each event that it is called with: for drivers that know which one it is, and
+    /// hand over by the million.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Destination::handle`].
+    #[inline(always)]
+    pub fn take_known(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
         let before = self.phase;
         let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
         let kind = event.kind().ok_or_else(misfit)?;
@@ -172,6 +194,7 @@ impl Destination {
     }
 
     /// What the handoff is told of an event.
+    #[inline(always)]
     fn handoff_event(&self, event: &DestinationEvent) -> Option<handoff::DestinationEvent> {
         use handoff::DestinationEvent as H;
         let gone = self.phase == DestinationPhase::Gone;
@@ -203,6 +226,7 @@ impl Destination {
     }
 
     /// What an event means besides the handoff.
+    #[inline(always)]
     fn take(&mut self, now: Timestamp, event: DestinationEvent) {
         use DestinationPhase as P;
         match event {
@@ -362,6 +386,7 @@ impl DestinationEvent {
     }
 
     /// Its kind; none for a message that no destination is ever sent.
+    #[inline(always)]
     pub fn kind(&self) -> Option<DestinationEventKind> {
         use DestinationEventKind as K;
         Some(match self {

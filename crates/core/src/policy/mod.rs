@@ -39,7 +39,9 @@ pub trait Policy: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// How it wants to be called and measured.
+    /// How it wants to be called and measured: the same as long as no parameter is changed, so that it is read
+    /// only when the policy begins and after [`Policy::set_parameter`]. The tick alone may change with what it plans:
+    /// it is read again whenever the policy has decided at the start of a round.
     fn cadence(&self) -> Cadence;
 
     /// What it needs of the ground; more than the ground offers is refused before the migration starts.
@@ -147,11 +149,13 @@ pub struct Verdict {
 
 impl Verdict {
     /// A verdict that adjusts nothing and must be asked again at the next moment.
+    #[inline]
     pub fn new(decision: Decision, reason: Reason) -> Self {
         Self { decision, adjust: Adjustments::default(), until: Until::NEXT, reason }
     }
 
     /// The same, holding until `until`.
+    #[inline]
     #[must_use]
     pub fn holding(mut self, until: Until) -> Self {
         self.until = until;
@@ -216,8 +220,9 @@ pub struct Adjustments {
 
 impl Adjustments {
     /// Nothing is changed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.throttle.is_none() && self.rate_limit.is_none()
     }
 
     /// These, or those that `newer` has in their place.
@@ -261,6 +266,7 @@ impl Until {
     pub const ROUND_END: Self = Self { at: Timestamp::MAX, pending: Pages(0), bandwidth: None };
 
     /// Whether the answer can have changed at `progress`.
+    #[inline]
     pub fn reached(&self, progress: &Progress) -> bool {
         let faster = match (self.bandwidth, progress.bandwidth) {
             (Some(limit), Some(now)) => now > limit,

@@ -2,13 +2,16 @@
 //! directory.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::result::MigrationRecord;
+use crate::input;
+use crate::result::{MigrationRecord, SCHEMA};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::sweep::is_unfinished;
+use crate::workloads;
 
 /// The largest record of a run that is read.
 const MOST: u64 = 256 << 20;
@@ -37,12 +40,29 @@ pub enum RunError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// It is of another version.
+    #[error("{}: a record of schema {found}, accepted is {SCHEMA}", path.display())]
+    Schema {
+        /// The place.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
     /// It is a directory of something else.
     #[error(
         "{}: a directory without scenario.toml; accepted is one that `whimbrel sweep` filled",
         path.display()
     )]
     NotASweep {
+        /// The place.
+        path: PathBuf,
+    },
+    /// It is a directory of a sweep that is not finished.
+    #[error(
+        "{}: the sweep in it is not finished; `whimbrel sweep` with --resume goes on with it",
+        path.display()
+    )]
+    Unfinished {
         /// The place.
         path: PathBuf,
     },
@@ -76,16 +96,28 @@ pub struct CameTo {
 }
 
 impl CameTo {
-    /// Whether a run that was made anew is the one that was noted.
-    pub fn is(&self, run: &MigrationRecord) -> bool {
-        let same_time = self.total_ms.to_bits() == run.total_ms.to_bits();
-        self.outcome == run.outcome && same_time && self.sent_bytes == run.sent_bytes
+    /// Where a run that was made anew is not the one that was noted: the first difference, as noted and as made.
+    pub fn differs(&self, run: &MigrationRecord) -> Option<String> {
+        let said =
+            |what: &str, noted: String, made: String| Some(format!("{what} {noted} there, {made} here"));
+        if self.outcome != run.outcome {
+            return said("outcome", self.outcome.clone(), run.outcome.to_owned());
+        }
+        if self.total_ms.to_bits() != run.total_ms.to_bits() {
+            return said("total_ms", self.total_ms.to_string(), run.total_ms.to_string());
+        }
+        if self.sent_bytes != run.sent_bytes {
+            return said("sent_bytes", self.sent_bytes.to_string(), run.sent_bytes.to_string());
+        }
+        None
     }
 }
 
 /// What `simulate --format json` prints, as far as it is needed to make the run anew.
 #[derive(Deserialize)]
 struct Printed {
+    /// Of the record.
+    schema: u32,
     /// With its seed.
     scenario: String,
     #[serde(flatten)]
@@ -108,7 +140,7 @@ impl From<Scenario> for Noted {
 }
 
 impl Noted {
-    /// Reads a run from a file or a directory.
+    /// Reads a run from a file or a directory, or that of a built-in workload.
     ///
     /// # Errors
     ///
@@ -116,18 +148,32 @@ impl Noted {
     pub fn load(path: &Path) -> Result<Self, RunError> {
         if path.is_dir() {
             let file = path.join("scenario.toml");
+            if !file.is_file() && is_unfinished(path) {
+                return Err(RunError::Unfinished { path: path.to_owned() });
+            }
             if !file.is_file() {
                 return Err(RunError::NotASweep { path: path.to_owned() });
             }
             let sweep = Some(path.to_owned());
             return Ok(Self { scenario: Scenario::load(&file)?, came_to: None, sweep });
         }
-        if !is_json(path) {
-            return Ok(Self { scenario: Scenario::load(path)?, came_to: None, sweep: None });
-        }
-        let text = read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+        // Read once: a pipe gives what it has only once.
+        let text = match input::read(path, MOST) {
+            Ok(text) if is_json(&text) => text,
+            Ok(text) => {
+                let (name, folder) = (path.display().to_string(), path.parent());
+                return Ok(Scenario::parse_bytes(&text, &name, folder)?.into());
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(workloads::open(path)?.into());
+            }
+            Err(source) => return Err(RunError::Read { path: path.to_owned(), source }),
+        };
         let printed: Printed = serde_json::from_slice(&text)
             .map_err(|source| RunError::NotARun { path: path.to_owned(), source })?;
+        if printed.schema != SCHEMA {
+            return Err(RunError::Schema { path: path.to_owned(), found: printed.schema });
+        }
         let scenario = Scenario::parse(&printed.scenario, &path.display().to_string())?;
         Ok(Self { scenario, came_to: Some(printed.came_to), sweep: None })
     }
@@ -142,17 +188,7 @@ impl Noted {
     }
 }
 
-/// Whether a file begins as an object of JSON does; no scenario does.
-fn is_json(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    let mut first = BufReader::new(file).bytes().map_while(Result::ok);
-    first.by_ref().find(|byte| !byte.is_ascii_whitespace()) == Some(b'{')
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MOST).read_to_end(&mut text)?;
-    Ok(text)
+/// Whether it begins as an object of JSON does; no scenario does.
+fn is_json(text: &[u8]) -> bool {
+    text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }

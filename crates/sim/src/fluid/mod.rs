@@ -6,23 +6,27 @@
 //! `docs/fluid.md` says, unless the result says that it may.
 
 mod field;
+mod hosts;
 mod mean;
 mod near;
 mod queue;
+mod rounds;
 mod sending;
+mod splits;
+mod steps;
 mod totals;
 mod world;
 
 pub use self::near::NearThreshold;
 pub use self::totals::Totals;
-use self::world::{Spare, World};
+use self::world::World;
 use crate::config::ConfigError;
 use crate::migration::{Run, Setup, SimError};
 
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut open = vec![(1.0, Box::new(World::new(setup, Spare::default(), true)?))];
+    let mut open = vec![(1.0, Box::new(World::new(setup, true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
     while let Some((share, mut world)) = open.pop() {
@@ -41,7 +45,8 @@ pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
 /// for the next, nothing that would change its result: for setups by the million.
 #[derive(Debug, Default)]
 pub struct Simulator {
-    spare: Spare,
+    world: Option<Box<World>>,
+    open: Vec<(f64, Box<World>)>,
     ends: Vec<(f64, Totals)>,
 }
 
@@ -52,37 +57,71 @@ impl Simulator {
     ///
     /// [`SimError`] if it can't be simulated so.
     pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
-        check(setup)?;
-        let mut world = World::new(setup, std::mem::take(&mut self.spare), false)?;
-        self.ends.clear();
-        let split = world.run()?;
-        if split.is_none() {
-            let totals = world.totals();
-            self.spare = world.take_spare();
-            return Ok(totals);
+        Ok(self.follow(setup, |_| ())?.0)
+    }
+
+    /// The same, and why it ended so, in words: as in the report of [`simulate`](crate::simulate).
+    ///
+    /// # Errors
+    ///
+    /// [`SimError`] if it can't be simulated so.
+    pub fn run_and_tell(&mut self, setup: &Setup) -> Result<(Totals, String), SimError> {
+        self.follow(setup, World::why)
+    }
+
+    /// The totals of a migration, and what `tell` has of the way that most cases take.
+    fn follow<T>(&mut self, setup: &Setup, tell: impl Fn(&World) -> T) -> Result<(Totals, T), SimError> {
+        let Self { world, open, ends } = self;
+        // Most setups by the million are on the same hosts.
+        let same_hosts = world.as_ref().is_some_and(|world| world.is_on(&setup.host));
+        if !same_hosts {
+            check_host(setup)?;
         }
-        let mut open: Vec<(f64, Box<World<'_>>)> =
-            split.into_iter().flat_map(|split| split.ways(1.0)).collect();
-        self.spare = world.take_spare();
+        check_others(setup)?;
+        let world = match world {
+            Some(world) => {
+                world.begin(setup, same_hosts)?;
+                world
+            }
+            None => world.insert(Box::new(World::new(setup, false)?)),
+        };
+        let Some(split) = world.run()? else { return Ok((world.totals(), tell(world))) };
+        open.clear();
+        ends.clear();
+        open.extend(split.ways(1.0));
+        let mut told = Vec::with_capacity(4);
         while let Some((share, mut world)) = open.pop() {
-            match world.run()? {
-                Some(split) => open.extend(split.ways(share)),
-                None => self.ends.push((share, world.totals())),
+            if let Some(split) = world.run()? {
+                open.extend(split.ways(share));
+            } else {
+                ends.push((share, world.totals()));
+                told.push(tell(&world));
             }
         }
-        mean::of(&self.ends)
-            .map(|(_, mean)| mean)
+        mean::of(ends)
+            .map(|(most, mean)| (mean, told.swap_remove(most)))
             .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
     }
 }
 
-/// Refuses what the fluid model does not cover.
-fn check(setup: &Setup) -> Result<(), SimError> {
-    setup.guest.validate()?;
+/// Refuses what cannot be and what the fluid model does not cover.
+pub(crate) fn check(setup: &Setup) -> Result<(), SimError> {
+    check_host(setup)?;
+    check_others(setup)
+}
+
+/// The same of the hosts alone.
+#[inline(never)]
+fn check_host(setup: &Setup) -> Result<(), SimError> {
     setup.host.validate()?;
     setup.host.validate_for(setup.guest.page_size)?;
+    Ok(setup.host.validate_for_fluid()?)
+}
+
+/// The same of everything else.
+fn check_others(setup: &Setup) -> Result<(), SimError> {
+    setup.guest.validate()?;
     setup.link.validate()?;
-    setup.host.validate_for_fluid()?;
     setup.guest.validate_for_fluid()?;
     if setup.policy.needs().post_copy {
         let policy = format!("`{}` in a fluid simulation", setup.policy.name());

@@ -2,7 +2,6 @@
 //! some would have decided otherwise.
 
 use serde::Serialize;
-use whimbrel_core::policy::{Quantity, Verdict};
 use whimbrel_core::progress::Progress;
 use whimbrel_core::units::Pages;
 
@@ -27,21 +26,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Looks at a verdict on what a harvest found, whose variance is known.
-    pub(super) fn look(&mut self, progress: &Progress, verdict: &Verdict, variance: f64) {
-        let Some(distance) = distance(progress, verdict) else { return };
-        self.note(progress, distance, variance);
-    }
-
     /// Notes that what follows hangs on so many pages more or fewer than there are, or with none, on where in a
     /// rhythm the sender was: a limiter's windows, the sleeps on a full queue, the policy's ticks.
+    #[inline]
     pub(super) fn hangs_on(&mut self, progress: &Progress, distance: f64, variance: f64) {
-        self.note(progress, distance, variance);
+        // Counts are whole: half a page is no certainty.
+        let variance = variance + 0.25;
+        // Most are far away, and that needs no root.
+        if distance * distance <= 1.001 * NEAR * NEAR * variance {
+            self.note(progress, distance / variance.sqrt());
+        }
     }
 
-    fn note(&mut self, progress: &Progress, distance: f64, variance: f64) {
-        // Counts are whole: half a page is no certainty.
-        let deviations = distance / (variance + 0.25).sqrt();
+    #[inline(never)]
+    fn note(&mut self, progress: &Progress, deviations: f64) {
         if deviations <= NEAR && self.closest.is_none_or(|closest| deviations < closest.deviations) {
             self.closest =
                 Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });
@@ -51,20 +49,4 @@ impl Watch {
     pub(super) fn near(&self) -> Option<NearThreshold> {
         self.closest
     }
-}
-
-/// How many pages more or fewer would have changed what the rule compared; none if it compared no pages.
-fn distance(progress: &Progress, verdict: &Verdict) -> Option<f64> {
-    let reason = &verdict.reason;
-    let page = progress.page_size.bytes().as_f64();
-    let pages = match (reason.left.value, reason.right.value) {
-        (Quantity::Pages(left), Quantity::Pages(right)) => left.0 as f64 - right.0 as f64,
-        (Quantity::Bytes(left), Quantity::Bytes(right)) => (left.0 as f64 - right.0 as f64) / page,
-        (Quantity::Duration(left), Quantity::Duration(right)) if reason.left.name.contains("downtime") => {
-            let rate = progress.bandwidth?.as_f64();
-            (left.as_secs_f64() - right.as_secs_f64()) * rate / page
-        }
-        _ => return None,
-    };
-    Some(pages.abs())
 }

@@ -46,7 +46,8 @@ at the start of a round, with W(t) the pages that a window of t dirties:
     they do not: wait for a good moment until that has cost what the cheapest
         allowed way out costs, or until the last moment for it; then
         throttle just enough, limit dirtying, or post-copy; else give up
-inside a round, once a second: give up what can't end by the deadline";
+inside a round: harvest when little enough is pending, where pages are written
+    again before they are sent; give up what can't end by the deadline";
 
 /// What people should know of it besides.
 const NOTES: &[&str] = &[
@@ -55,7 +56,8 @@ const NOTES: &[&str] = &[
      the pause would be; programs that catch up what they missed are slowed by long sleeps alone.",
     "A dirty limit, where the host has one, takes from the vCPUs that write alone, and from those almost \
      everything; it lasts no longer than the slowdown allows on the average of the migration.",
-    "The source waits for each round's acknowledgement, so that nothing is in flight when it decides.",
+    "The source waits for each round's acknowledgement, so that nothing is in flight when it decides; where a \
+     round is harvested early, what is in flight counts in the downtime, and no round is where nobody tells it.",
     "What hosts cost (`host-…`) is assumed until it was learned; a policy that knows nothing of them \
      refuses less, and may be late by what they cost more.",
 ];
