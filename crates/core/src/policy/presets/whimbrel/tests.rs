@@ -198,13 +198,12 @@ fn rounds(policy: Box<dyn Policy>, guest: &Rewriting) -> (Vec<f64>, Decision) {
                     in_flight: flying(1 << 20),
                     ..Transmitted::default()
                 };
-                verdict = match controller.transmitted(at(now), sent) {
-                    Some(verdict) => verdict,
-                    None => {
-                        let verdict = controller.round_ended(at(now));
-                        assert_eq!(controller.progress().in_flight, flying(0), "it waited for that");
-                        verdict
-                    }
+                verdict = if let Some(verdict) = controller.transmitted(at(now), sent) {
+                    verdict
+                } else {
+                    let verdict = controller.round_ended(at(now));
+                    assert_eq!(controller.progress().in_flight, flying(0), "it waited for that");
+                    verdict
                 };
             }
             Decision::Continue | Decision::Harvest => {
