@@ -154,7 +154,8 @@ impl Simulation<'_> {
         backlog.mark_dirty_line(line, &pages);
         backlog.finish_harvest();
         self.unchanged = self.unchanged.saturating_add(found.unchanged);
-        let harvested = Harvested { dirtied: found.dirty, left_over, pending: backlog.pending() };
+        let (pending, in_flight) = (backlog.pending(), Some(self.link.in_flight(nanos(done))));
+        let harvested = Harvested { dirtied: found.dirty, left_over, pending, in_flight };
         self.later(done, SourceEvent::Harvested(harvested));
     }
 
