@@ -5,6 +5,8 @@
 //! who wants totals only ([`Simulator`]). It must never differ from the mean of exact runs by more than
 //! `docs/fluid.md` says, unless the result says that it may.
 
+mod dice;
+mod ensemble;
 mod field;
 mod mean;
 mod near;
@@ -25,15 +27,20 @@ pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     let mut open = vec![(1.0, Box::new(World::new(setup, Spare::default(), true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
+    let mut rough = false;
     while let Some((share, mut world)) = open.pop() {
         if let Some(split) = world.run()? {
             open.extend(split.ways(share));
         } else {
+            rough |= world.is_rough();
             totals.push((share, world.totals()));
             ends.push(world);
         }
     }
     let (most, mean) = mean::of(&totals).unwrap_or((0, ends[0].totals()));
+    if rough {
+        return ensemble::run(setup, *ends.swap_remove(most), &mean);
+    }
     Ok(ends.swap_remove(most).into_run(&mean))
 }
 
@@ -57,22 +64,25 @@ impl Simulator {
         self.ends.clear();
         let split = world.run()?;
         if split.is_none() {
-            let totals = world.totals();
+            let (totals, rough) = (world.totals(), world.is_rough());
             self.spare = world.take_spare();
-            return Ok(totals);
+            return if rough { ensemble::totals(setup, &mut self.spare, &totals) } else { Ok(totals) };
         }
         let mut open: Vec<(f64, Box<World<'_>>)> =
             split.into_iter().flat_map(|split| split.ways(1.0)).collect();
         self.spare = world.take_spare();
+        let mut rough = false;
         while let Some((share, mut world)) = open.pop() {
-            match world.run()? {
-                Some(split) => open.extend(split.ways(share)),
-                None => self.ends.push((share, world.totals())),
+            if let Some(split) = world.run()? {
+                open.extend(split.ways(share));
+            } else {
+                rough |= world.is_rough();
+                self.ends.push((share, world.totals()));
             }
         }
-        mean::of(&self.ends)
-            .map(|(_, mean)| mean)
-            .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
+        let mean = mean::of(&self.ends).map(|(_, mean)| mean);
+        let mean = mean.ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends"))?;
+        if rough { ensemble::totals(setup, &mut self.spare, &mean) } else { Ok(mean) }
     }
 }
 

@@ -24,28 +24,42 @@ pub struct NearThreshold {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watch {
     closest: Option<NearThreshold>,
+    /// A number of pages was near its threshold.
+    threshold: bool,
 }
 
 impl Watch {
-    /// Looks at a verdict on what a harvest found, whose variance is known.
-    pub(super) fn look(&mut self, progress: &Progress, verdict: &Verdict, variance: f64) {
-        let Some(distance) = distance(progress, verdict) else { return };
-        self.note(progress, distance, variance);
+    /// Looks at a verdict on what is pending, whose variance is known; gives whether that was near.
+    pub(super) fn look(&mut self, progress: &Progress, verdict: &Verdict, variance: f64) -> bool {
+        distance(progress, verdict).is_some_and(|distance| self.note(progress, distance, variance))
+    }
+
+    /// What a harvest found was near the threshold.
+    pub(super) fn see_a_threshold(&mut self) {
+        self.threshold = true;
     }
 
     /// Notes that what follows hangs on so many pages more or fewer than there are, or with none, on where in a
-    /// rhythm the sender was: a limiter's windows, the sleeps on a full queue, the policy's ticks.
-    pub(super) fn hangs_on(&mut self, progress: &Progress, distance: f64, variance: f64) {
-        self.note(progress, distance, variance);
+    /// rhythm the sender was: a limiter's windows, the sleeps on a full queue, the policy's ticks. Gives whether
+    /// they are near.
+    pub(super) fn hangs_on(&mut self, progress: &Progress, distance: f64, variance: f64) -> bool {
+        self.note(progress, distance, variance)
     }
 
-    fn note(&mut self, progress: &Progress, distance: f64, variance: f64) {
+    /// Whether that is near.
+    fn note(&mut self, progress: &Progress, distance: f64, variance: f64) -> bool {
         // Counts are whole: half a page is no certainty.
         let deviations = distance / (variance + 0.25).sqrt();
         if deviations <= NEAR && self.closest.is_none_or(|closest| deviations < closest.deviations) {
             self.closest =
                 Some(NearThreshold { round: progress.round, pending: progress.pending, deviations });
         }
+        deviations <= NEAR
+    }
+
+    /// Whether a number of pages that a harvest found was near what the rule compared it with.
+    pub(super) fn sees_a_threshold(&self) -> bool {
+        self.threshold
     }
 
     pub(super) fn near(&self) -> Option<NearThreshold> {

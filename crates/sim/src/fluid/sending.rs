@@ -11,6 +11,7 @@ use whimbrel_core::controller::Transmitted;
 use whimbrel_core::policy::{RateLimit, Until};
 use whimbrel_core::units::{ByteCount, Pages};
 
+use super::dice::Dice;
 use super::field::{Ahead, Field};
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
@@ -38,7 +39,12 @@ pub(super) struct Sending {
     slept: bool,
     /// Nothing was sent yet.
     fresh: bool,
+    /// Takes the place of the means over what is chance, in an ensemble.
+    pub(super) dice: Option<Dice>,
 }
+
+/// Ticks further away than this lie anywhere.
+const FAR: f64 = 16.0;
 
 /// Where to stop.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +68,9 @@ pub(super) enum Ticks {
     Known(f64),
     /// That tick finds from so many to so many pages.
     Finds([f64; 2]),
+    /// They are counted from now on, the first of them after such a part of one; far away, that tick finds less
+    /// by so large a part of what leaves in a tick.
+    Counted { first: f64, luck: f64 },
 }
 
 /// A tick at which the policy's answer may have changed.
@@ -134,6 +143,15 @@ impl Aim {
         let anywhere = [self.threshold - per_tick, self.threshold];
         match self.ticks {
             Ticks::Finds(pending) => pending,
+            Ticks::Counted { first, luck } => {
+                let behind_the_first = (self.pending - self.threshold) / per_tick - first;
+                let after = if behind_the_first < FAR {
+                    self.pending - (first + behind_the_first.ceil().max(0.0)) * per_tick
+                } else {
+                    self.threshold - luck * per_tick
+                };
+                [after, after]
+            }
             // Rounds that long are told apart by chance of their own.
             Ticks::Known(half) if half < per_tick / 3.0 => {
                 let ticks = |pending: f64| ((pending - self.threshold) / per_tick).ceil().max(1.0);
@@ -164,6 +182,7 @@ impl Sending {
             sync_due: 0.0,
             slept: false,
             fresh: true,
+            dice: None,
         }
     }
 
@@ -222,19 +241,20 @@ impl Sending {
             Goal::Everything => Bound { at: f64::INFINITY, aim: None },
             Goal::Slice(slice) => {
                 let tick = self.next_tick(slice, field, link);
-                let part = self.part(tick);
+                let part = self.part(slice, tick, link);
                 Bound { at: now + part * tick, aim: None }
             }
             Goal::Until { slice, until, before, ticks } => {
                 let tick = self.next_tick(slice, field, link);
-                let part = self.part(tick);
+                let part = self.part(slice, tick, link);
                 let threshold = until.pending.0 as f64;
+                let ticks = self.throw(pending, threshold, part).unwrap_or(ticks);
                 let aim = Aim { threshold, pending, tick, part, ticks };
                 let next = now + part * tick;
                 let whole = ((before - now) / tick).ceil() - 1.0;
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
                 let due = until.at.as_nanos() as f64;
-                let at = if due > now { (due + tick / 2.0).max(next).min(last) } else { next };
+                let at = if due > now { self.seen(due, next, tick).max(next).min(last) } else { next };
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
@@ -254,9 +274,32 @@ impl Sending {
     /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
     /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
     /// this look comes half a tick late.
-    fn part(&mut self, tick: Nanos) -> f64 {
+    fn part(&mut self, slice: Nanos, tick: Nanos, link: &Link) -> f64 {
+        if !std::mem::take(&mut self.fresh) {
+            return 1.0;
+        }
+        if let Some(dice) = &mut self.dice {
+            let part = dice.part();
+            return self.tick(part * slice, link) / tick;
+        }
         let part = (FIRST_LOOK / tick + 0.5).fract();
-        if std::mem::take(&mut self.fresh) && part > 0.0 { part } else { 1.0 }
+        if part > 0.0 { part } else { 1.0 }
+    }
+
+    /// When a tick sees that the time is `due`, if the next one is at `next`: half a tick late.
+    fn seen(&mut self, due: Nanos, next: Nanos, tick: Nanos) -> Nanos {
+        let late = match &mut self.dice {
+            None => 0.5,
+            Some(_) if due - next < FAR * tick => return next + ((due - next) / tick).ceil() * tick,
+            Some(dice) => dice.part(),
+        };
+        due + late * tick
+    }
+
+    /// In an ensemble, how ticks lie to what is pending.
+    fn throw(&mut self, pending: f64, threshold: f64, part: f64) -> Option<Ticks> {
+        let luck = self.dice.as_mut()?.part();
+        (pending > threshold).then_some(Ticks::Counted { first: part, luck })
     }
 
     fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Nanos {
@@ -317,7 +360,7 @@ impl Sending {
             let pages = pages.max(0.0);
             let stops = pages < here - 1e-9;
             let levels =
-                if stops { [at_tick; 2] } else { [self.most(sent.at, link), f64::midpoint(wake, full)] };
+                if stops { [at_tick; 2] } else { [self.most(sent.at, link), self.level([wake, full])] };
             let made = sent.at + pages * busy;
             sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
             self.slept |= sent.at > made;
@@ -354,7 +397,7 @@ impl Sending {
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another
     /// time to send, that tick comes half a tick after the passing all the same, and finds what it finds.
-    fn cross_late(&self, bound: &mut Bound, sent: &mut Sent, ahead: &Ahead, field: &Field, link: &Link) {
+    fn cross_late(&mut self, bound: &mut Bound, sent: &mut Sent, ahead: &Ahead, field: &Field, link: &Link) {
         let Some(aim) = bound.aim else { return };
         let below = aim.threshold - (aim.pending - sent.pages);
         let alike = field.behind_ahead().is_some_and(|next| self.are_alike(ahead, &next));
@@ -363,7 +406,8 @@ impl Sending {
         }
         let (bytes, busy) = self.of_a_page(ahead);
         let since = below.min(ahead.pages()) * busy.max(bytes / link.rate());
-        *bound = Bound { at: bound.at.min(sent.at - since + aim.tick / 2.0).max(sent.at), aim: None };
+        let late = self.dice.as_mut().map_or(0.5, Dice::part) * aim.tick;
+        *bound = Bound { at: bound.at.min(sent.at - since + late).max(sent.at), aim: None };
         sent.uneven = true;
     }
 
@@ -392,14 +436,19 @@ impl Sending {
     fn most(&mut self, now: Nanos, link: &Link) -> f64 {
         let [wake, full] = link.levels();
         self.slept &= link.drained(now) > now;
-        if self.slept { f64::midpoint(wake, full) } else { full }
+        if self.slept && self.dice.is_none() { f64::midpoint(wake, full) } else { full }
+    }
+
+    /// Where in its sawtooth the queue stands.
+    fn level(&mut self, [wake, full]: [f64; 2]) -> f64 {
+        let part = self.dice.as_mut().map_or(0.5, Dice::part);
+        wake + part * (full - wake)
     }
 
     /// Hands a message over.
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
-        let [wake, full] = link.levels();
-        let most = self.most(now, link);
-        link.flow(now, 0.0, bytes, [most, f64::midpoint(wake, full)])
+        let levels = [self.most(now, link), self.level(link.levels())];
+        link.flow(now, 0.0, bytes, levels)
     }
 
     /// The same where a window's quota binds: it goes out at the beginning of each window.

@@ -18,6 +18,7 @@ use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
 
+use super::dice::Dice;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
@@ -99,6 +100,8 @@ pub(super) struct World<'a> {
     connected: bool,
     tracking: bool,
     throttled: bool,
+    /// It was throttled at any time.
+    slowed: bool,
     paused_at: Option<Timestamp>,
     handed_over: Option<Timestamp>,
     runs_here: bool,
@@ -140,7 +143,7 @@ impl<'a> World<'a> {
     pub(super) fn new(setup: &'a Setup, spare: Spare, told: bool) -> Result<Self, SimError> {
         let Spare { mut field, mut queue } = spare;
         queue.clear();
-        let guest = Guest::expected(&setup.guest)?;
+        let guest = Guest::expected(&setup.guest)?.with_dirty_ring(setup.host.dirty_ring);
         let layout = guest.layout().clone();
         let page_size = layout.page_size();
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
@@ -176,6 +179,7 @@ impl<'a> World<'a> {
             connected: true,
             tracking: false,
             throttled: false,
+            slowed: false,
             paused_at: None,
             handed_over: None,
             runs_here: true,
@@ -200,6 +204,18 @@ impl<'a> World<'a> {
         };
         world.plan();
         Ok(world)
+    }
+
+    /// The same with luck in the place of means.
+    pub(super) fn with(mut self, dice: Dice) -> Self {
+        self.sending.dice = Some(dice);
+        self
+    }
+
+    /// Whether the outcome may be no smooth function of what is chance, though no number of pages decided it: then
+    /// it is not that of the means.
+    pub(super) fn is_rough(&self) -> bool {
+        !self.watch.sees_a_threshold() && (self.watch.near().is_some() || self.slowed)
     }
 
     /// What happens whatever the machines do.
@@ -259,6 +275,7 @@ impl<'a> World<'a> {
         let now = self.now;
         match event {
             Event::Source(event) => {
+                let harvested = matches!(event, SourceEvent::Harvested(_));
                 let variance = match event {
                     SourceEvent::Harvested(_) => Some(self.variance),
                     SourceEvent::Transmitted(_) => self.luck_of_the_tick.take(),
@@ -266,7 +283,9 @@ impl<'a> World<'a> {
                 };
                 self.source.handle(now, event)?;
                 if let Some(variance) = variance {
-                    self.look_at_the_verdict(variance);
+                    if self.look_at_the_verdict(variance) && harvested {
+                        self.watch.see_a_threshold();
+                    }
                     self.look_where_it_stopped();
                 }
             }
@@ -292,17 +311,17 @@ impl<'a> World<'a> {
     }
 
     /// Whether the decision on what is pending, a number with this variance, hung on chance.
-    fn look_at_the_verdict(&mut self, variance: f64) {
+    fn look_at_the_verdict(&mut self, variance: f64) -> bool {
         let controller = self.source.controller();
         let progress = controller.progress();
         match (controller.holds_until(), controller.verdict()) {
             // It was not asked, or goes on until so many are pending.
             (Some(Until { pending, .. }), _) if pending > Pages(0) && pending < Pages(u64::MAX) => {
                 let distance = progress.pending.as_f64() - pending.as_f64();
-                self.watch.hangs_on(progress, distance.abs(), variance);
+                self.watch.hangs_on(progress, distance.abs(), variance)
             }
             (_, Some(verdict)) => self.watch.look(progress, verdict, variance),
-            (_, None) => {}
+            (_, None) => false,
         }
     }
 
@@ -360,6 +379,7 @@ impl<'a> World<'a> {
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
                 self.throttled = !throttle.is_off();
+                self.slowed |= self.throttled;
             }
             SourceAction::Limit(limit) => self.sending.limit(limit),
             SourceAction::Pause => {
@@ -515,7 +535,7 @@ impl<'a> World<'a> {
     /// Whether what a harvest finds after the next tick that matters may be enough and may not, by where
     /// that tick falls: only if few pages are dirtied until then.
     fn may_split(&mut self, now: Nanos, pending: f64, threshold: f64) -> bool {
-        if pending <= threshold || self.splits >= MOST_SPLITS {
+        if pending <= threshold || self.splits >= MOST_SPLITS || self.sending.dice.is_some() {
             return false;
         }
         let page = self.sending.costs().page_bytes;
@@ -566,7 +586,12 @@ impl<'a> World<'a> {
         let done = begun.saturating_add(self.harvest_takes);
         self.sending.begin_round();
         self.guest.fetch(done, self.field.counts_mut());
-        let found = self.field.harvest();
+        let mut found = self.field.harvest();
+        if let Some(dice) = &mut self.sending.dice {
+            let more = self.field.add(dice.normal() * found.variance.sqrt());
+            found.pending += more;
+            found.dirty = (found.dirty + more).max(0.0);
+        }
         self.unchanged += self.guest.found(found.dirty);
         // What was pending by chance took as much longer to send, and in that time as much more was dirtied.
         let inherited = if self.variance > 0.0 && self.pending_before > 0.0 {

@@ -100,23 +100,45 @@ fn explore() {
 }
 
 fn show(setup: &Setup) {
-    println!("{:#?}\n{:?}\n{:?}", setup.guest, setup.link, setup.policy);
-    for (fidelity, seeds) in [(Fidelity::Fluid, 1), (Fidelity::Exact, 8)] {
+    for writer in &setup.guest.writers {
+        println!(
+            "writer {:?} {} at {:?} rate {:.0} hot {:?} {:?} exp {:.2} phases {:?}",
+            writer.pattern, writer.working_set, writer.offset, writer.rate, writer.hot_pages.as_f64(),
+            writer.hot_writes.as_f64(), writer.exponent, writer.phases
+        );
+    }
+    println!(
+        "memory {} zero {:?} {:?} link {} buffer {} {:?}",
+        setup.guest.memory, setup.guest.zero_pages.as_f64(), setup.guest.zero_placement, setup.link.bandwidth,
+        setup.link.buffer, setup.policy
+    );
+    let detail = !std::env::var("ROUNDS").unwrap_or_default().is_empty();
+    for (fidelity, seeds) in [(Fidelity::Fluid, 1), (Fidelity::Exact, 12)] {
         for seed in 0..seeds {
             let run = simulate(&Setup { fidelity, seed, ..setup.clone() }).unwrap();
             let report = &run.report;
             println!(
-                "{fidelity:?} {seed}: {} {:?} sent {} down {:?} lost {:?} near {:?}\n   {:?}",
+                "{fidelity:?} {seed}: {} {:?} sent {} down {:?} rounds {} lost {:.3} {:.3} near {:?}",
                 report.outcome,
                 report.total,
                 report.sent.0,
                 report.downtime.total(),
-                run.disruption,
+                report.rounds.len(),
+                run.disruption.throttle.as_f64(),
+                run.disruption.post_copy.as_f64(),
                 run.near_threshold,
-                report.downtime,
             );
-            for round in &report.rounds {
-                println!("    {round:?}");
+            if detail {
+                println!("   {:?}", report.downtime);
+                for round in &report.rounds {
+                    println!(
+                        "    {:3} at {:.4} for {:.4} left {:6} dirtied {:6} pending {:6} sent {:6} bw {:?} thr {:?} {:?}",
+                        round.round, round.started.as_nanos() as f64 * 1e-9, round.length.as_secs_f64(),
+                        round.left_over.0, round.dirtied.0, round.pending.0, round.sent_pages.0,
+                        round.bandwidth.map(|b| (b.as_f64() / 1e4).round() / 100.0),
+                        round.throttle.share().as_f64(), round.decision.as_ref().map(|d| d.reason.to_string())
+                    );
+                }
             }
         }
     }
