@@ -25,6 +25,7 @@ pub(super) fn totals(setup: &Setup, spare: &mut Spare, alone: &Totals) -> Result
     for member in 0..MEMBERS {
         let mut world = World::new(setup, std::mem::take(spare), false)?.with(Dice::new(member));
         world.run()?;
+        if std::env::var("MEMBERS").is_ok() { let t = world.totals(); eprintln!("member {member}: {:?} {} {:?} {} {:?}", t.total, t.sent.0, t.downtime.total(), t.rounds, t.outcome); }
         ends.push((1.0, world.totals()));
         *spare = world.take_spare();
     }

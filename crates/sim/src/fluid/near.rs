@@ -74,6 +74,15 @@ fn distance(progress: &Progress, verdict: &Verdict) -> Option<f64> {
     let pages = match (reason.left.value, reason.right.value) {
         (Quantity::Pages(left), Quantity::Pages(right)) => left.0 as f64 - right.0 as f64,
         (Quantity::Bytes(left), Quantity::Bytes(right)) => (left.0 as f64 - right.0 as f64) / page,
+        // What was dirtied, by the time that it took.
+        (Quantity::Bandwidth(left), Quantity::Bandwidth(right)) => {
+            let rate = progress.dirty_rate?.per_second();
+            (left.as_f64() - right.as_f64()) / page * (progress.dirtied.as_f64() / rate)
+        }
+        (Quantity::PageRate(left), Quantity::PageRate(right)) => {
+            let rate = progress.dirty_rate?.per_second();
+            (left.per_second() - right.per_second()) * (progress.dirtied.as_f64() / rate)
+        }
         (Quantity::Duration(left), Quantity::Duration(right)) if reason.left.name.contains("downtime") => {
             let rate = progress.bandwidth?.as_f64();
             (left.as_secs_f64() - right.as_secs_f64()) * rate / page

@@ -453,24 +453,25 @@ impl Sending {
 
     /// The same where a window's quota binds: it goes out at the beginning of each window.
     fn send_limited(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
-        if sent.at >= self.since + self.window {
-            (self.since, self.used) = (sent.at, 0.0);
-        }
         let windows = ((bound.at - self.since) / self.window + 1e-9).floor();
         let most = windows * self.quota - self.used;
+        let mut put = Put::default();
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
-            let (bytes, _) = self.of_a_page(&ahead);
+            let (bytes, busy) = self.of_a_page(&ahead);
             let here = ahead.pages();
             let (aimed, crossing) = self.aimed(&bound, &ahead, link);
             let pages = here.min(aimed - sent.pages).min((most - sent.bytes) / bytes).max(0.0);
             sent.pages += pages;
             sent.zero += pages * ahead.zero;
             sent.bytes += pages * bytes;
+            self.put(Put { bytes: pages * bytes, busy: pages * busy }, &mut put, sent, link);
             if pages < here - 1e-9 {
                 field.pass(ahead.from + pages / ahead.density);
                 // A stop is the end of a window; on average, where it falls is chance.
-                self.pass_windows((self.used + sent.bytes) / self.quota);
+                let part = self.used / self.quota;
+                self.since += if self.dice.is_some() { part.round() } else { part } * self.window;
+                self.used = 0.0;
                 sent.at = sent.at.max(self.since);
                 sent.crossing = crossing.filter(|_| sent.pages >= aimed - 1e-9);
                 return;
@@ -478,20 +479,47 @@ impl Sending {
             field.pass(ahead.to);
         }
         sent.all = true;
-        let last = (self.used + sent.bytes - 1e-9).max(0.0) % self.quota;
-        let windows = ((self.used + sent.bytes - 1e-9) / self.quota).floor().max(0.0);
-        if windows >= 1.0 {
-            self.pass_windows(windows);
-            sent.at = sent.at.max(self.since);
+        sent.of_a_window = Some(self.used.min(self.quota - self.used) / self.costs.page_bytes);
+        sent.at = self.hand_over(put, sent.at, link);
+        if sent.at >= self.since + self.window {
+            (self.since, self.used) = (sent.at, 0.0);
         }
-        sent.of_a_window = Some(last.min(self.quota - last) / self.costs.page_bytes);
-        self.used = last;
-        let most = self.most(sent.at, link);
-        sent.at = link.flow(sent.at, 0.0, last.min(sent.bytes), [most; 2]);
     }
 
-    fn pass_windows(&mut self, count: f64) {
-        self.since += count * self.window;
-        self.used = 0.0;
+    /// Puts pages into the windows: `last` is what then goes out in the one in progress.
+    fn put(&mut self, pages: Put, last: &mut Put, sent: &mut Sent, link: &mut Link) {
+        let room = (self.quota - self.used).max(0.0);
+        if pages.bytes <= room + 1e-6 {
+            self.used += pages.bytes;
+            last.bytes += pages.bytes;
+            last.busy += pages.busy;
+            return;
+        }
+        let part = room / pages.bytes;
+        let first = Put { bytes: last.bytes + room, busy: last.busy + part * pages.busy };
+        let full = self.hand_over(first, sent.at, link);
+        let left = pages.bytes - room;
+        let whole = ((left - 1e-6) / self.quota).floor().max(0.0);
+        // Looking at zero pages may take longer than a window.
+        let busy = self.quota / pages.bytes * pages.busy;
+        self.since = full.max(self.since + self.window) + whole * self.window.max(busy);
+        self.used = left - whole * self.quota;
+        sent.at = self.since;
+        *last = Put { bytes: self.used, busy: self.used / pages.bytes * pages.busy };
     }
+
+    /// Hands over what goes out in a window, from `now` on; gives when that is done. Windows find the queue as
+    /// empty as the one before did, so nothing is chance: the queue is the exact one.
+    fn hand_over(&mut self, put: Put, now: Nanos, link: &mut Link) -> Nanos {
+        let scanning = (put.busy - put.bytes / self.costs.page_bytes * self.copying).max(0.0);
+        self.slept = false;
+        scanning + if put.bytes > 0.0 { link.copy(now, put.bytes) } else { now }
+    }
+}
+
+/// What goes out in a window: bytes, and the time of the sender for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Put {
+    bytes: f64,
+    busy: Nanos,
 }

@@ -102,6 +102,8 @@ pub(super) struct World<'a> {
     throttled: bool,
     /// It was throttled at any time.
     slowed: bool,
+    /// How often the rate was limited or a limit lifted.
+    limits: u32,
     paused_at: Option<Timestamp>,
     handed_over: Option<Timestamp>,
     runs_here: bool,
@@ -180,6 +182,7 @@ impl<'a> World<'a> {
             tracking: false,
             throttled: false,
             slowed: false,
+            limits: 0,
             paused_at: None,
             handed_over: None,
             runs_here: true,
@@ -213,9 +216,11 @@ impl<'a> World<'a> {
     }
 
     /// Whether the outcome may be no smooth function of what is chance, though no number of pages decided it: then
-    /// it is not that of the means.
+    /// it is not that of the means. Who slows the guest, or sets one limit of the rate after the other, compares
+    /// what it does not tell.
     pub(super) fn is_rough(&self) -> bool {
-        !self.watch.sees_a_threshold() && (self.watch.near().is_some() || self.slowed)
+        let compares = self.slowed || self.limits > 2;
+        !self.watch.sees_a_threshold() && (compares || self.watch.near().is_some())
     }
 
     /// What happens whatever the machines do.
@@ -381,7 +386,10 @@ impl<'a> World<'a> {
                 self.throttled = !throttle.is_off();
                 self.slowed |= self.throttled;
             }
-            SourceAction::Limit(limit) => self.sending.limit(limit),
+            SourceAction::Limit(limit) => {
+                self.sending.limit(limit);
+                self.limits += 1;
+            }
             SourceAction::Pause => {
                 self.guest.pause(now);
                 self.paused_at = Some(now);
