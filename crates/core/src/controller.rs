@@ -18,7 +18,9 @@ pub use self::foresight::{Outlook, Prior};
 pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
-use crate::policy::{Adjustments, BandwidthWindow, ChangeError, Decision, Policy, Reason, Until, Verdict};
+use crate::policy::{
+    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Policy, Reason, Until, Verdict,
+};
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, PageRate, Pages, Timestamp};
@@ -52,11 +54,12 @@ pub struct Transmitted {
     pub skipped: Pages,
 }
 
-/// What is to be done of a verdict; why is in [`Controller::verdict`], to be copied by who wants to keep it.
+/// What is to be done; the rest is in [`Controller::verdict`], to be copied by who wants to keep it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ruling {
     pub(crate) decision: Decision,
-    pub(crate) adjust: Adjustments,
+    /// The verdict's adjustments are to be made.
+    pub(crate) adjusts: bool,
 }
 
 /// Why a controller cannot work with a policy on a ground.
@@ -73,13 +76,15 @@ pub struct Unsupported {
 #[derive(Clone, Debug)]
 pub struct Controller {
     policy: Box<dyn Policy>,
+    /// The policy's own; wanted several times a round.
+    cadence: Cadence,
     progress: Progress,
     window: Window,
     last_harvest: Timestamp,
     /// The last answer. Its adjustments are made.
     last: Option<Verdict>,
-    /// Until when ticks of this round get the same one.
-    standing: Option<Until>,
+    /// Ticks of this round get the same one, until it says.
+    stands: bool,
     skipping: bool,
     /// What a policy that took over has yet to order.
     owed: Adjustments,
@@ -112,18 +117,47 @@ impl Controller {
             return Err(Unsupported { policy: policy.name().to_owned(), capability });
         }
         Ok(Self {
+            cadence: policy.cadence(),
             policy,
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
             last: None,
-            standing: None,
+            stands: false,
             skipping: true,
             owed: Adjustments::default(),
             journal: Journal::recording(),
             foresight: None,
             outlook: None,
         })
+    }
+
+    /// Makes it a controller at the start of another migration, in the memory that it has; what it records
+    /// remains. It makes no outlooks.
+    pub(crate) fn begin_anew(
+        &mut self,
+        policy: &dyn Policy,
+        page_size: PageSize,
+        memory: Pages,
+        every_tick: bool,
+    ) -> Result<(), Unsupported> {
+        let capabilities = self.progress.capabilities;
+        if let Some(capability) = policy.needs().missing_from(capabilities) {
+            return Err(Unsupported { policy: policy.name().to_owned(), capability });
+        }
+        self.policy = policy.boxed_clone();
+        self.cadence = self.policy.cadence();
+        self.progress = Progress::at_start(page_size, memory, capabilities);
+        self.skipping = !every_tick;
+        self.window = Window { since: Timestamp::ZERO, bytes: ByteCount(0) };
+        self.last_harvest = Timestamp::ZERO;
+        self.last = None;
+        self.stands = false;
+        self.owed = Adjustments::default();
+        self.journal.clear();
+        self.foresight = None;
+        self.outlook = None;
+        Ok(())
     }
 
     /// The same, asking the policy at every tick even where its `until` says that nothing can change.
@@ -157,8 +191,12 @@ impl Controller {
     /// The same for a guest with so many vCPUs: a policy may weigh what a pause costs them.
     #[must_use]
     pub fn with_vcpus(mut self, vcpus: u32) -> Self {
-        self.progress.vcpus = vcpus.max(1);
+        self.count_vcpus(vcpus);
         self
+    }
+
+    pub(crate) fn count_vcpus(&mut self, vcpus: u32) {
+        self.progress.vcpus = vcpus.max(1);
     }
 
     /// The policy.
@@ -167,13 +205,19 @@ impl Controller {
         &*self.policy
     }
 
+    /// How the policy wants to be called and measured.
+    #[inline]
+    pub fn cadence(&self) -> Cadence {
+        self.cadence
+    }
+
     /// What is known now.
     #[inline]
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// The policy's last answer, if it was asked; what it adjusted is left out.
+    /// The policy's last answer, if it was asked; its adjustments were made.
     #[inline]
     pub fn verdict(&self) -> Option<&Verdict> {
         self.last.as_ref()
@@ -183,12 +227,13 @@ impl Controller {
     /// the next one is to be asked.
     #[inline]
     pub fn holds_until(&self) -> Option<Until> {
-        self.standing.filter(|_| self.skipping)
+        let last = self.last.as_ref().filter(|_| self.stands && self.skipping)?;
+        Some(last.until)
     }
 
     /// Asks the policy at the next tick, whatever it said.
     pub(crate) fn ask_at_the_next_tick(&mut self) {
-        self.standing = None;
+        self.stands = false;
     }
 
     /// What was observed and decided.
@@ -216,14 +261,19 @@ impl Controller {
         self.whole(ruling)
     }
 
-    /// The last verdict with what it adjusted.
+    /// The last verdict, with what it adjusts if that is to be done now.
     fn whole(&self, ruling: Ruling) -> Verdict {
-        let Ruling { decision, adjust } = ruling;
-        match &self.last {
-            Some(last) => Verdict { adjust, ..last.clone() },
+        match self.last.clone() {
+            Some(last) if ruling.adjusts => last,
+            Some(last) => last.adjusting(Adjustments::default()),
             // Cannot be: a ruling is made of a verdict.
-            None => Verdict::new(decision, Reason::NONE).adjusting(adjust),
+            None => Verdict::new(ruling.decision, Reason::NONE),
         }
+    }
+
+    /// What the last verdict adjusts.
+    pub(crate) fn adjustments(&self) -> Adjustments {
+        self.last.as_ref().map_or_else(Adjustments::default, |last| last.adjust)
     }
 
     pub(crate) fn begin_bulk_round(&mut self, now: Timestamp) -> Ruling {
@@ -236,7 +286,8 @@ impl Controller {
         }
         let ruling = self.ask(Moment::RoundStart);
         if let Some(foresight) = &mut self.foresight {
-            foresight.limited(ruling.adjust.rate_limit);
+            let limit = self.last.as_ref().and_then(|last| last.adjust.rate_limit);
+            foresight.limited(limit);
         }
         ruling
     }
@@ -247,12 +298,18 @@ impl Controller {
         self.whole(ruling)
     }
 
+    #[inline]
     pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
-        if let Some(foresight) = &mut self.foresight {
-            foresight.round_over(&self.progress);
+        if self.foresight.is_some() {
+            return self.foresee(now, since, harvested);
         }
+        self.begin_round(now, since, harvested);
+        self.ask(Moment::RoundStart)
+    }
+
+    fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: Harvested) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.round += 1;
@@ -264,9 +321,18 @@ impl Controller {
         progress.round_sent = ByteCount(0);
         progress.round_sent_pages = Pages(0);
         progress.round_skipped = Pages(0);
-        if self.policy.cadence().bandwidth == BandwidthWindow::Round {
+        if self.cadence.bandwidth == BandwidthWindow::Round {
             self.window = Window { since: now, bytes: ByteCount(0) };
         }
+    }
+
+    /// Takes a harvest, and says what is left where that is wanted.
+    #[cold]
+    fn foresee(&mut self, now: Timestamp, since: Duration, harvested: Harvested) -> Ruling {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.round_over(&self.progress);
+        }
+        self.begin_round(now, since, harvested);
         if let Some(foresight) = &mut self.foresight {
             foresight.harvested(&self.progress, since);
         }
@@ -292,11 +358,12 @@ impl Controller {
         if sent.pending.0 == 0 {
             return None;
         }
-        if let (Some(standing), Some(last)) = (&self.standing, &self.last)
+        if let Some(last) = &self.last
+            && self.stands
             && self.skipping
-            && !standing.reached(&self.progress)
+            && !last.until.reached(&self.progress)
         {
-            return Some(Ruling { decision: last.decision, adjust: Adjustments::default() });
+            return Some(Ruling { decision: last.decision, adjusts: false });
         }
         Some(self.ask(Moment::Tick))
     }
@@ -307,9 +374,10 @@ impl Controller {
         self.whole(ruling)
     }
 
+    #[inline]
     pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
-        if self.policy.cadence().bandwidth == BandwidthWindow::Round {
+        if self.cadence.bandwidth == BandwidthWindow::Round {
             self.close_window(now);
         }
         self.ask(Moment::RoundEnd)
@@ -330,7 +398,7 @@ impl Controller {
         if let Some(foresight) = &mut self.foresight {
             foresight.sent(progress);
         }
-        if let BandwidthWindow::Time(length) = self.policy.cadence().bandwidth
+        if let BandwidthWindow::Time(length) = self.cadence.bandwidth
             && now.since(self.window.since) >= length
         {
             self.close_window(now);
@@ -353,6 +421,7 @@ impl Controller {
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
 
+    #[inline(never)]
     fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
         if !self.owed.is_empty() {
@@ -362,9 +431,9 @@ impl Controller {
         if let Some(throttle) = verdict.adjust.throttle {
             self.progress.throttle = throttle;
         }
-        // Only "go on" can be repeated unasked, and adjustments are made once.
-        self.standing = (verdict.decision == Decision::Continue).then_some(verdict.until);
-        let ruling = Ruling { decision: verdict.decision, adjust: std::mem::take(&mut verdict.adjust) };
+        let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
+        // Only "go on" can be repeated unasked.
+        self.stands = ruling.decision == Decision::Continue;
         self.last = Some(verdict);
         ruling
     }
@@ -377,7 +446,8 @@ impl Controller {
     /// nothing is changed.
     pub fn set_parameter(&mut self, name: &str, value: &str) -> Result<(), ChangeError> {
         self.policy = self.changed(name, value)?;
-        self.standing = None;
+        self.cadence = self.policy.cadence();
+        self.stands = false;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod tests;
 mod whim;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::whim::Whim;
@@ -378,7 +379,7 @@ impl World {
                 ..Transmitted::default()
             })),
             4 => self.told_here(SourceEvent::Received(Message::State(Vec::new()))),
-            5 => self.told_here(SourceEvent::Received(Message::Configure(Box::new(Configuration {
+            5 => self.told_here(SourceEvent::Received(Message::Configure(Arc::new(Configuration {
                 id: MigrationId(2),
                 name: String::new(),
                 layout: layout(1),

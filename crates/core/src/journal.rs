@@ -74,6 +74,11 @@ impl Journal {
         Self { schema: Self::SCHEMA, recording: false, entries: Vec::new() }
     }
 
+    /// Forgets its lines; records on if it did.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Its lines.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -339,6 +339,28 @@ impl RamLayout {
         Self::new(page_size, vec![Region { start: Gpa(0), len: memory }])
     }
 
+    /// Makes it what [`RamLayout::contiguous`] gives, in the memory that it has: for simulations by the million.
+    ///
+    /// # Errors
+    ///
+    /// As [`RamLayout::contiguous`]; it is unchanged then.
+    pub fn lay_out_contiguous(&mut self, memory: ByteCount, page_size: PageSize) -> Result<(), LayoutError> {
+        let region = Region { start: Gpa(0), len: memory };
+        check(region, page_size)?;
+        let pages = memory.pages(page_size);
+        // At most 2^52 pages.
+        let numbers = pages.0.next_multiple_of(NUMBERS_PER_WORD);
+        if numbers > MAX_PAGE_NUMBERS {
+            return Err(LayoutError::TooManyPages { numbers });
+        }
+        self.regions.clear();
+        self.regions.push(region);
+        self.runs.clear();
+        self.runs.push(PageRun { first: PageNumber(0), count: pages });
+        (self.page_size, self.pages, self.numbers) = (page_size, pages, numbers);
+        Ok(())
+    }
+
     /// The page size.
     #[inline]
     pub const fn page_size(&self) -> PageSize {

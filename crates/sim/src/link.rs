@@ -81,31 +81,43 @@ impl Link {
     /// An empty link, and a sender that copies at `sender` bytes a nanosecond. `phase` (0 to 1) is where in its sawtooth the queue's first cycle ends: it depends
     /// on what the connection carried before, and so on chance.
     pub(crate) fn new(config: &LinkConfig, sender: f64, phase: f64) -> Self {
+        let mut link = Self {
+            schedule: Vec::new(),
+            buffer: 0.0,
+            wake_at: [0.0; 2],
+            receiver: f64::INFINITY,
+            sender,
+            drained: 0.0,
+            current: Current::default(),
+        };
+        link.begin(config, sender, phase);
+        link
+    }
+
+    /// Makes it what [`Link::new`] gives, in the memory that it has.
+    pub(crate) fn begin(&mut self, config: &LinkConfig, sender: f64, phase: f64) {
         let rate = |bandwidth: Bandwidth, payload: Share| bandwidth.as_f64() * payload.as_f64() / 1e9;
-        let mut schedule = vec![Stretch { at: 0.0, rate: rate(config.bandwidth, config.payload) }];
+        let schedule = &mut self.schedule;
+        schedule.clear();
+        schedule.push(Stretch { at: 0.0, rate: rate(config.bandwidth, config.payload) });
         for change in &config.changes {
             let at = change.at.as_nanos() as f64;
             schedule.push(Stretch { at, rate: rate(change.bandwidth, config.payload) });
         }
         for outage in &config.outages {
             let at = outage.at.as_nanos() as f64;
-            interrupt(&mut schedule, at, at + outage.length.as_nanos() as f64);
+            interrupt(schedule, at, at + outage.length.as_nanos() as f64);
         }
         let buffer = config.buffer.as_f64().max(1.0);
         // Whole segments leave the queue, so the level is passed by a part of one.
         let level = buffer * WAKE_AT;
         let wake_at = if buffer < 8.0 * SEGMENT { level } else { (level / SEGMENT).floor() * SEGMENT };
-        let mut link = Self {
-            schedule,
-            buffer,
-            wake_at: [wake_at + phase * (buffer - wake_at), wake_at],
-            receiver: f64::INFINITY,
-            sender,
-            drained: 0.0,
-            current: Current::default(),
-        };
-        link.current = link.stretch(0);
-        link
+        self.buffer = buffer;
+        self.wake_at = [wake_at + phase * (buffer - wake_at), wake_at];
+        self.receiver = f64::INFINITY;
+        self.sender = sender;
+        self.drained = 0.0;
+        self.current = self.stretch(0);
     }
 
     /// The destination takes no more than `rate` bytes a nanosecond of what is handed over from now on.

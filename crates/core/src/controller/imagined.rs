@@ -189,7 +189,7 @@ impl Imagined {
         let page_bytes = self.round.2;
         let rate = self.forecast().bandwidth.as_f64() / page_bytes;
         let whole = self.pending / rate;
-        let time = match self.controller.policy.cadence().tick {
+        let time = match self.controller.cadence.tick {
             Some(tick) if self.pending >= 1.0 => {
                 let tick = tick.as_secs_f64().max(1e-4);
                 let until = standing.until;

@@ -63,12 +63,13 @@ impl Controller {
         }
         let Watching { shadow, ordered, in_force } = watching;
         self.policy = shadow.policy;
+        self.cadence = shadow.cadence;
         self.window = shadow.window;
         self.progress.bandwidth = shadow.progress.bandwidth;
         let owed = ordered.beyond(in_force);
         // With something to order it must be asked, even where its answer can't have changed.
         self.last = shadow.last;
-        self.standing = shadow.standing.filter(|_| owed.is_empty());
+        self.stands = shadow.stands && owed.is_empty();
         self.owed = owed;
         let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         self.journal.replaced(now, policy_name, parameters);
@@ -115,12 +116,13 @@ impl Watching {
         let shadow = Controller {
             foresight: None,
             outlook: None,
+            cadence: policy.cadence(),
             policy,
             progress: Progress::at_start(page_size, memory, capabilities),
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
             last: None,
-            standing: None,
+            stands: false,
             skipping: watched.skipping,
             owed: Adjustments::default(),
             journal: Journal::off(),
@@ -151,7 +153,7 @@ impl Watching {
     /// A round starts or ends. Ticks come with what was sent, because the policy before may have been asked
     /// at fewer of them.
     fn is_asked(&mut self, moment: Moment, shown: &Progress) {
-        let by_round = self.shadow.policy.cadence().bandwidth == BandwidthWindow::Round;
+        let by_round = self.shadow.cadence.bandwidth == BandwidthWindow::Round;
         let started = shown.round == 0 || by_round;
         match moment {
             Moment::Tick => return,
@@ -166,8 +168,8 @@ impl Watching {
             throttle: self.in_force.throttle,
             ..shown.clone()
         };
-        let ruling = self.shadow.ask(moment);
-        self.answered(ruling.adjust);
+        self.shadow.ask(moment);
+        self.answered(self.shadow.adjustments());
     }
 
     fn answered(&mut self, adjust: Adjustments) {

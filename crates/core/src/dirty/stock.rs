@@ -87,8 +87,8 @@ impl Expected {
 impl Stock for Expected {
     #[inline]
     fn count(&self) -> Pages {
-        // Never negative, and no guest has 2^53 pages.
-        Pages((self.0 + 0.5) as u64)
+        // Never negative, and no guest has 2^53 pages: by way of a signed number it is a single instruction.
+        Pages((self.0 + 0.5) as i64 as u64)
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! after *go*, and after *ready* keeps the paused replica until somebody says what to do with it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub enum DestinationAction {
     Send(Message),
     /// Check that the guest can be taken, build the replica and reserve its memory; answer with
     /// `Built` or `Refused`.
-    Build(Box<Configuration>),
+    Build(Arc<Configuration>),
     /// Restore the state into the replica and verify it; answer with `Restored` or `Failed`.
     Restore(Vec<Section>),
     /// Write this to stable storage; answer with `Persisted` or `NotPersisted`.
@@ -122,6 +123,13 @@ impl Destination {
             restoring_since: Timestamp::ZERO,
             go_at: Timestamp::ZERO,
         }
+    }
+
+    /// Makes it as [`Destination::new`] does, in the memory that it has.
+    pub fn begin_anew(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.clear();
+        *self = Self { actions, ..Self::new() };
     }
 
     /// Where it is.

@@ -1,5 +1,6 @@
 //! What the two sides say to each other. Pages travel beside these messages, in the same order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ pub struct Section {
 #[non_exhaustive]
 pub enum Message {
     /// Source: this is the guest.
-    Configure(Box<Configuration>),
+    Configure(Arc<Configuration>),
     /// Destination: the replica is built and its memory reserved.
     Accept,
     /// Destination: I will not take it.

@@ -26,6 +26,14 @@ struct Count {
 }
 
 impl Count {
+    #[inline]
+    fn sent(&mut self, pages: Pages) {
+        if let Some(sent) = &mut self.open {
+            *sent = sent.saturating_add(pages);
+        }
+    }
+
+    #[inline]
     fn close(&mut self) {
         if let Some(sent) = self.open.take() {
             self.closed += 1;
@@ -34,6 +42,7 @@ impl Count {
     }
 
     /// A round that was no pass over memory is forgotten.
+    #[inline]
     fn begin(&mut self) {
         self.close();
         self.closed -= u32::from(std::mem::take(&mut self.idle));
@@ -47,6 +56,16 @@ impl Rounds {
         self.count = Some(Count::default());
     }
 
+    /// Forgets them, for another migration.
+    pub(super) fn begin_anew(&mut self) {
+        self.closed.clear();
+        self.open = None;
+        if let Some(count) = &mut self.count {
+            *count = Count::default();
+        }
+    }
+
+    #[inline]
     pub(super) fn only_counts(&self) -> bool {
         self.count.is_some()
     }
@@ -60,10 +79,15 @@ impl Rounds {
     }
 
     /// A round starts.
+    #[inline]
     pub(super) fn begin(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
-        if let Some(count) = &mut self.count {
-            return count.begin();
+        match &mut self.count {
+            Some(count) => count.begin(),
+            None => self.begin_kept(now, harvested, rate),
         }
+    }
+
+    fn begin_kept(&mut self, now: Timestamp, harvested: Harvested, rate: Option<PageRate>) {
         self.close(now);
         // Nothing was sent in it: it was no pass over memory.
         self.closed.pop_if(|round| round.sent_pages == Pages(0));
@@ -88,6 +112,7 @@ impl Rounds {
     }
 
     /// What was left when the open round began.
+    #[inline]
     pub(super) fn foreseen(&mut self, outlook: Option<Outlook>) {
         if let Some(open) = &mut self.open {
             open.outlook = outlook;
@@ -133,8 +158,8 @@ impl Rounds {
 
     #[inline]
     pub(super) fn sent(&mut self, sent: Transmitted) {
-        if let Some(pages) = self.count.as_mut().and_then(|count| count.open.as_mut()) {
-            *pages = pages.saturating_add(sent.pages);
+        if let Some(count) = &mut self.count {
+            count.sent(sent.pages);
             return;
         }
         if let Some(open) = &mut self.open {
@@ -155,9 +180,13 @@ impl Rounds {
     /// The open round, if there is one, ends.
     #[inline]
     pub(super) fn close(&mut self, now: Timestamp) {
-        if let Some(count) = &mut self.count {
-            return count.close();
+        match &mut self.count {
+            Some(count) => count.close(),
+            None => self.close_kept(now),
         }
+    }
+
+    fn close_kept(&mut self, now: Timestamp) {
         if let Some(mut open) = self.open.take() {
             open.length = now.since(open.started);
             open.bandwidth = Bandwidth::measured(open.sent, open.length);

@@ -7,10 +7,12 @@
 
 mod ending;
 mod post_copy;
+mod pre_copy;
 mod replacing;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::post_copy::PostCopy;
@@ -21,10 +23,9 @@ use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
-use crate::controller::{Controller, Harvested, Ruling, Transmitted};
+use crate::controller::{Controller, Unsupported};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
-use crate::policy::{Decision, Gate as GateRule, Reason, SwitchoverWhen};
-use crate::progress::Moment;
+use crate::policy::{Policy, Reason};
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
 
@@ -45,7 +46,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Source<S = PageSet> {
     phase: SourcePhase,
-    configuration: Configuration,
+    configuration: Arc<Configuration>,
     controller: Controller,
     backlog: Backlog<S>,
     handoff: SourceHandoff,
@@ -123,6 +124,45 @@ impl Source<Expected> {
         let backlog = Backlog::expecting(configuration.layout.pages());
         Self::with(backlog, configuration, controller)
     }
+
+    /// Makes it a source that has done nothing yet of another migration, in the memory that it has: what
+    /// `configure` makes of its configuration, under `policy`, which is asked at every tick or not. How it goes about its
+    /// work remains: its patience, what it records and keeps of its rounds. No outlooks are made.
+    ///
+    /// # Errors
+    ///
+    /// What `configure` gives, and [`Unsupported`] if the policy needs what the ground does not offer. It is then good
+    /// for nothing but to begin anew.
+    pub fn begin_anew<E: From<Unsupported>>(
+        &mut self,
+        configure: impl FnOnce(&mut Configuration) -> Result<(), E>,
+        policy: &dyn Policy,
+        every_tick: bool,
+    ) -> Result<(), E> {
+        let configuration = Arc::make_mut(&mut self.configuration);
+        configure(configuration)?;
+        let (vcpus, pages) = (configuration.vcpus, configuration.layout.pages());
+        let page_size = configuration.layout.page_size();
+        self.controller.begin_anew(policy, page_size, pages, every_tick)?;
+        self.controller.count_vcpus(vcpus);
+        self.backlog = Backlog::expecting(pages);
+        self.phase = SourcePhase::Idle;
+        self.handoff = SourceHandoff::new();
+        self.duties = Duties::default();
+        self.deadline = None;
+        self.last_round = false;
+        self.post_copy = None;
+        self.harvest_asked = Timestamp::ZERO;
+        self.awaited = None;
+        self.closed = None;
+        self.rounds.begin_anew();
+        self.stopwatch = Stopwatch::default();
+        self.ending = None;
+        self.clean_up_failures.clear();
+        self.actions.clear();
+        self.replaying = false;
+        Ok(())
+    }
 }
 
 impl<S: Stock> Source<S> {
@@ -130,7 +170,7 @@ impl<S: Stock> Source<S> {
         let controller = controller.with_vcpus(configuration.vcpus);
         Self {
             phase: SourcePhase::Idle,
-            configuration,
+            configuration: Arc::new(configuration),
             controller,
             backlog,
             handoff: SourceHandoff::new(),
@@ -219,11 +259,19 @@ impl<S: Stock> Source<S> {
     /// [`MachineError`] if it does not fit the phase or contradicts what is known. The machine is then
     /// unchanged.
     pub fn handle(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        match event {
+            SourceEvent::Transmitted(sent) => self.transmitted(now, sent),
+            SourceEvent::Harvested(harvested) => self.harvested(now, harvested),
+            event => self.handle_any(now, event),
+        }
+    }
+
+    /// Takes an event that is not one of a round's.
+    fn handle_any(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         let before = self.phase;
         let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
         let kind = event.kind().ok_or_else(misfit)?;
-        let allowed = before.after(kind);
-        if allowed.is_empty() {
+        if before.after(kind).is_empty() {
             return Err(misfit());
         }
         let handoff_event = self.handoff_event(&event);
@@ -233,11 +281,7 @@ impl<S: Stock> Source<S> {
         if let Some(event) = handoff_event {
             self.tell_handoff(now, event)?;
         }
-        debug_assert!(
-            allowed.contains(&self.phase),
-            "{before:?} --{kind:?}--> {:?} is not in the table",
-            self.phase
-        );
+        self.check_step(before, kind);
         Ok(())
     }
 
@@ -257,12 +301,8 @@ impl<S: Stock> Source<S> {
                 return Ok(self.controller.changed(parameter, value).map(drop)?);
             }
             SourceEvent::Harvested(harvested) => harvested.pending,
-            SourceEvent::Transmitted(sent)
-                if matches!(self.phase, SourcePhase::SendingLast | SourcePhase::PostCopy) =>
-            {
-                sent.pending
-            }
-            SourceEvent::Transmitted(sent) => sent.pending.saturating_add(sent.skipped),
+            // Nothing is left out of what is sent last.
+            SourceEvent::Transmitted(sent) => sent.pending,
             _ => return Ok(()),
         };
         let pending = self.backlog.pending();
@@ -305,7 +345,6 @@ impl<S: Stock> Source<S> {
             SourceEvent::Start => self.start(now),
             SourceEvent::Received(message) => self.received(now, message)?,
             SourceEvent::TrackingStarted if self.phase == P::StartingTracking => self.bulk_round(now),
-            SourceEvent::Transmitted(sent) if self.phase == P::Sending => self.transmitted(now, sent),
             SourceEvent::Transmitted(sent) if self.phase == P::PostCopy => self.pages_followed(now, sent),
             SourceEvent::Transmitted(_) if self.duties.releasing => self.stopped_sending(now),
             SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
@@ -316,9 +355,6 @@ impl<S: Stock> Source<S> {
                 } else {
                     self.actions.push_back(SourceAction::Transmit(Transmit { slice: None, last: true }));
                 }
-            }
-            SourceEvent::Harvested(harvested) if self.phase == P::Harvesting => {
-                self.next_round(now, harvested);
             }
             SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
                 self.stopwatch.harvested = now;
@@ -401,30 +437,9 @@ impl<S: Stock> Source<S> {
             return self.settle(now);
         }
         self.phase = SourcePhase::Connecting;
-        let configuration = Box::new(self.configuration.clone());
-        self.actions.push_back(SourceAction::Send(Message::Configure(configuration)));
+        let configuration = Message::Configure(self.configuration.clone());
+        self.actions.push_back(SourceAction::Send(configuration));
         self.await_answer(now);
-    }
-
-    fn bulk_round(&mut self, now: Timestamp) {
-        let memory = self.controller.progress().memory;
-        let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
-        self.rounds.begin(now, all, None);
-        let ruling = self.controller.begin_bulk_round(now);
-        self.obey(now, Moment::RoundStart, ruling);
-    }
-
-    fn next_round(&mut self, now: Timestamp, harvested: Harvested) {
-        self.controller.fixed_cost(now.since(self.harvest_asked));
-        let ruling = self.controller.take_harvest(now, harvested);
-        let progress = self.controller.progress();
-        if progress.paused {
-            self.rounds.begin_held(now, harvested, progress.dirty_rate);
-        } else {
-            self.rounds.begin(now, harvested, progress.dirty_rate);
-        }
-        self.rounds.foreseen(self.controller.outlook());
-        self.obey(now, Moment::RoundStart, ruling);
     }
 
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
@@ -462,61 +477,6 @@ impl<S: Stock> Source<S> {
         Ok(())
     }
 
-    fn transmitted(&mut self, now: Timestamp, sent: Transmitted) {
-        self.rounds.sent(sent);
-        if self.last_round {
-            self.controller.account(now, sent);
-            if sent.pending == Pages(0) {
-                self.round_sent(now);
-            } else {
-                self.transmit();
-            }
-            return;
-        }
-        match self.controller.take_sent(now, sent) {
-            Some(ruling) => self.obey(now, Moment::Tick, ruling),
-            None => self.round_sent(now),
-        }
-    }
-
-    /// Everything of this round is with the transport.
-    fn round_sent(&mut self, now: Timestamp) {
-        if self.controller.policy().cadence().gate == GateRule::Wait {
-            self.close_round();
-            self.phase = SourcePhase::Gating;
-            self.await_answer(now);
-        } else {
-            self.round_ended(now);
-        }
-    }
-
-    /// Everything of this round is sent, and acknowledged if the policy waits for that.
-    fn round_ended(&mut self, now: Timestamp) {
-        if self.last_round {
-            self.pause(now);
-        } else {
-            let ruling = self.controller.end_round(now);
-            self.obey(now, Moment::RoundEnd, ruling);
-        }
-    }
-
-    fn acknowledged(&mut self, now: Timestamp, round: u32) -> Result<(), MachineError> {
-        if let Some((gate, awaited)) = self.awaited
-            && round >= awaited
-        {
-            self.backlog.acknowledge(gate)?;
-            self.awaited = None;
-            if self.phase == SourcePhase::PostCopy {
-                self.nothing_is_missing(now);
-            }
-        }
-        if self.phase == SourcePhase::Gating && round >= self.controller.progress().round {
-            self.deadline = None;
-            self.round_ended(now);
-        }
-        Ok(())
-    }
-
     /// *Ready* says that the destination has everything.
     fn everything_arrived(&mut self) -> Result<(), MachineError> {
         if let Some((gate, _)) = self.awaited.take() {
@@ -525,112 +485,6 @@ impl<S: Stock> Source<S> {
         let gate = self.backlog.close_gate()?;
         self.backlog.acknowledge(gate)?;
         Ok(())
-    }
-
-    /// Does what the policy decided.
-    fn obey(&mut self, now: Timestamp, moment: Moment, ruling: Ruling) {
-        if let Some(throttle) = ruling.adjust.throttle {
-            self.actions.push_back(SourceAction::Throttle(throttle));
-        }
-        if let Some(limit) = ruling.adjust.rate_limit {
-            self.actions.push_back(SourceAction::Limit(limit));
-        }
-        if let Some(verdict) = self.controller.verdict() {
-            self.rounds.decided(now, self.controller.progress().throttle, verdict);
-        }
-        match ruling.decision {
-            Decision::Pause if !self.controller.progress().paused => self.pause(now),
-            Decision::Continue | Decision::Pause => match moment {
-                Moment::RoundEnd => self.harvest(now),
-                Moment::RoundStart if self.controller.progress().pending == Pages(0) => {
-                    self.round_ended_empty(now);
-                }
-                Moment::RoundStart | Moment::Tick => self.transmit(),
-            },
-            Decision::Harvest => self.harvest(now),
-            Decision::Switchover { when, forced } => {
-                let paused = self.controller.progress().paused;
-                self.end_with(Outcome::Completed, self.rule(paused), forced);
-                let later = when == SwitchoverWhen::AfterRound
-                    && moment != Moment::RoundEnd
-                    && self.controller.progress().pending > Pages(0);
-                if later {
-                    self.last_round = true;
-                    self.transmit();
-                } else {
-                    self.pause(now);
-                }
-            }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, self.rule(false)),
-            Decision::PostCopy => {
-                self.end_with(Outcome::Completed, self.rule(false), true);
-                self.post_copy = Some(PostCopy::default());
-                self.pause(now);
-            }
-        }
-    }
-
-    /// The rule that the policy decided by; `paused`: it had paused the guest before.
-    fn rule(&self, paused: bool) -> Why {
-        match self.controller.verdict() {
-            Some(verdict) => Why::Rule(verdict.reason.clone(), paused),
-            None => Why::Words(Cow::Borrowed("the policy decided so")),
-        }
-    }
-
-    /// A round in which nothing was to be sent is over at once.
-    fn round_ended_empty(&mut self, now: Timestamp) {
-        let ruling = self.controller.end_round(now);
-        self.obey(now, Moment::RoundEnd, ruling);
-    }
-
-    fn transmit(&mut self) {
-        self.phase = SourcePhase::Sending;
-        let slice = if self.last_round { None } else { self.controller.policy().cadence().tick };
-        self.actions.push_back(SourceAction::Transmit(Transmit { slice, last: false }));
-    }
-
-    fn harvest(&mut self, now: Timestamp) {
-        if self.controller.policy().cadence().gate == GateRule::Pipelined {
-            self.close_round();
-        }
-        self.rounds.close(now);
-        self.harvest_asked = now;
-        self.phase = SourcePhase::Harvesting;
-        self.actions.push_back(SourceAction::Harvest);
-    }
-
-    /// Tells the destination that a round is sent. If the gate before is still closed, this round's
-    /// pages stay in flight with the next round's: later than need be, never too early.
-    fn close_round(&mut self) {
-        let round = self.controller.progress().round;
-        // A policy that took over at the gate may want none.
-        if self.closed.replace(round) == Some(round) {
-            return;
-        }
-        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
-        if self.awaited.is_none()
-            && let Ok(gate) = self.backlog.close_gate()
-        {
-            self.awaited = Some((gate, round));
-        }
-    }
-
-    /// Pauses the guest; one that its policy has paused already is handed over.
-    fn pause(&mut self, now: Timestamp) {
-        if self.controller.progress().paused {
-            self.stopwatch.held_until = now;
-            self.rounds.close(now);
-            self.last_harvest();
-            return;
-        }
-        // Cannot fail: a policy is asked only while the guest is ours, and here it runs.
-        let paused = self.handoff.handle(handoff::SourceEvent::Pause);
-        debug_assert!(paused.is_ok());
-        self.stopwatch.pause_asked = now;
-        self.rounds.close(now);
-        self.phase = SourcePhase::Pausing;
-        self.actions.push_back(SourceAction::Pause);
     }
 
     fn last_harvest(&mut self) {

@@ -39,7 +39,8 @@ pub trait Policy: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// How it wants to be called and measured.
+    /// How it wants to be called and measured: the same as long as no parameter is changed, so that it is read
+    /// only when the policy begins and after [`Policy::set_parameter`].
     fn cadence(&self) -> Cadence;
 
     /// What it needs of the ground; more than the ground offers is refused before the migration starts.
@@ -216,8 +217,9 @@ pub struct Adjustments {
 
 impl Adjustments {
     /// Nothing is changed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.throttle.is_none() && self.rate_limit.is_none()
     }
 
     /// These, or those that `newer` has in their place.
@@ -261,6 +263,7 @@ impl Until {
     pub const ROUND_END: Self = Self { at: Timestamp::MAX, pending: Pages(0), bandwidth: None };
 
     /// Whether the answer can have changed at `progress`.
+    #[inline]
     pub fn reached(&self, progress: &Progress) -> bool {
         let faster = match (self.bandwidth, progress.bandwidth) {
             (Some(limit), Some(now)) => now > limit,

@@ -71,30 +71,41 @@ impl Display for Time {
 }
 
 /// Keys and values are put into words only if they are wrong: setups are checked by the million.
+#[inline(always)]
 pub(super) fn check(
     holds: bool,
     key: impl Display,
     value: impl Display,
     accepted: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError::new(key.to_string(), value, accepted())) }
+    if holds { Ok(()) } else { Err(refusal(&key, &value, accepted())) }
+}
+
+#[cold]
+#[inline(never)]
+fn refusal(key: &dyn Display, value: &dyn Display, accepted: String) -> ConfigError {
+    ConfigError::new(key.to_string(), value, accepted)
 }
 
 /// `value` is at most `limit`.
+#[inline(always)]
 fn within(key: impl Display, value: Duration, limit: Duration) -> Result<(), ConfigError> {
     check(value <= limit, key, Time(value), || format!("at most {}", duration::format(limit)))
 }
 
+#[inline(always)]
 fn at_most(key: impl Display, value: ByteCount) -> Result<(), ConfigError> {
     check(value <= MAX_BYTES, key, value, || format!("at most {MAX_BYTES}"))
 }
 
+#[inline(always)]
 fn few(key: impl Display, count: usize, what: &str) -> Result<(), ConfigError> {
     check(count <= MAX_ITEMS, key, format_args!("a list of {count} {what}"), || {
         format!("at most {MAX_ITEMS} of them")
     })
 }
 
+#[inline(always)]
 fn rate(key: impl Display, value: f64) -> Result<(), ConfigError> {
     check((0.0..=MAX_RATE).contains(&value), key, value, || {
         format!("page writes a second from 0 to {MAX_RATE:e}")
@@ -158,23 +169,28 @@ impl GuestConfig {
     ///
     /// Meant for a configuration that was validated; of any other, the ranges may lie outside memory.
     pub fn working_sets(&self) -> Vec<Range<u64>> {
-        let page = self.page_size.bytes().0;
-        let mut behind = 0;
         let mut sets = Vec::with_capacity(self.writers.len());
-        for writer in &self.writers {
-            if writer.pattern == Pattern::Trace {
-                let trace = writer.trace.as_ref().and_then(NamedTrace::trace);
-                let extent = trace.map_or(behind..behind, trace_extent);
-                behind = extent.end;
-                sets.push(extent);
-                continue;
-            }
-            let start = writer.offset.map_or(behind, |offset| offset.0 / page);
-            let pages = if writer.pattern == Pattern::Idle { 0 } else { writer.working_set.0 / page };
-            behind = start.saturating_add(pages);
-            sets.push(start..behind);
-        }
+        self.for_each_working_set(|_, set| sets.push(set));
         sets
+    }
+
+    /// Calls `visit` with each writer and its working set, in the order of the writers.
+    #[inline]
+    pub(crate) fn for_each_working_set(&self, mut visit: impl FnMut(&WriterConfig, Range<u64>)) {
+        let shift = self.page_size.shift();
+        let mut behind = 0;
+        for writer in &self.writers {
+            let set = if writer.pattern == Pattern::Trace {
+                let trace = writer.trace.as_ref().and_then(NamedTrace::trace);
+                trace.map_or(behind..behind, trace_extent)
+            } else {
+                let start = writer.offset.map_or(behind, |offset| offset.0 >> shift);
+                let pages = if writer.pattern == Pattern::Idle { 0 } else { writer.working_set.0 >> shift };
+                start..start.saturating_add(pages)
+            };
+            behind = set.end;
+            visit(writer, set);
+        }
     }
 
     /// The pages that writers write to, in the order of the writers: their working sets, but of a trace only
@@ -186,6 +202,9 @@ impl GuestConfig {
 
     /// How many pages at least one writer writes to.
     pub fn written_pages(&self) -> u64 {
+        if let Some(total) = self.written_in_order() {
+            return total;
+        }
         let mut sets = self.written();
         sets.sort_unstable_by_key(|set| set.start);
         let (mut total, mut covered) = (0_u64, 0_u64);
@@ -194,6 +213,17 @@ impl GuestConfig {
             covered = covered.max(set.end);
         }
         total
+    }
+
+    /// The same where working sets lie one behind the other, without traces: most do.
+    fn written_in_order(&self) -> Option<u64> {
+        let (mut total, mut covered, mut in_order) = (0_u64, 0_u64, true);
+        self.for_each_working_set(|writer, set| {
+            in_order &= writer.pattern != Pattern::Trace && set.start >= covered;
+            total = total.saturating_add(set.end.saturating_sub(set.start));
+            covered = covered.max(set.end);
+        });
+        in_order.then_some(total)
     }
 
     fn validate_extents(&self) -> Result<(), ConfigError> {
@@ -219,6 +249,27 @@ impl GuestConfig {
                 check(offset.0.is_multiple_of(page), format_args!("{key}.offset"), offset, whole)?;
             }
         }
+        let mut inside = true;
+        self.for_each_working_set(|writer, set| {
+            inside &= writer.pattern == Pattern::Trace || set.end <= pages
+        });
+        if !inside {
+            self.blame_extents(pages)?;
+        }
+        if self.zero_pages == Share::ZERO {
+            return Ok(());
+        }
+        let free = (pages - self.written_pages().min(pages)) as f64 / pages as f64;
+        // A hair of room for shares that were rounded when they were written down.
+        check(self.zero_pages.as_f64() <= free + 1e-9, "guest.zero-pages", self.zero_pages.as_f64(), || {
+            format!("at most {free:.6}, the share of memory outside all working sets")
+        })
+    }
+
+    /// Says which working set does not lie in memory.
+    #[cold]
+    fn blame_extents(&self, pages: u64) -> Result<(), ConfigError> {
+        let page = self.page_size.bytes().0;
         for (index, set) in self.working_sets().into_iter().enumerate() {
             let writer = &self.writers[index];
             if writer.pattern == Pattern::Trace {
@@ -244,11 +295,7 @@ impl GuestConfig {
                 },
             )?;
         }
-        let free = (pages - self.written_pages().min(pages)) as f64 / pages as f64;
-        // A hair of room for shares that were rounded when they were written down.
-        check(self.zero_pages.as_f64() <= free + 1e-9, "guest.zero-pages", self.zero_pages.as_f64(), || {
-            format!("at most {free:.6}, the share of memory outside all working sets")
-        })
+        Ok(())
     }
 }
 

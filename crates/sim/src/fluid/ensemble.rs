@@ -11,7 +11,7 @@ use super::dice::{Dice, MEMBERS};
 use super::mean;
 use super::near::NearThreshold;
 use super::totals::Totals;
-use super::world::{Spare, World};
+use super::world::World;
 use crate::migration::{Run, Setup, SimError};
 
 /// How far the mean of an ensemble may be off by chance: shares of total time and bytes, of the downtime, and
@@ -19,33 +19,36 @@ use crate::migration::{Run, Setup, SimError};
 const BOUNDS: [f64; 2] = [0.01, 0.02];
 const LEAST: f64 = 1e-3;
 
-/// What the members come to, in place of `alone`, which is what a run without luck came to.
-pub(super) fn totals(setup: &Setup, spare: &mut Spare, alone: &Totals) -> Result<Totals, SimError> {
+/// What the members come to, in place of `alone`, which is what a run without luck came to. They are run in
+/// `world`.
+pub(super) fn totals(setup: &Setup, world: &mut World, alone: &Totals) -> Result<Totals, SimError> {
     let mut ends = Vec::with_capacity(MEMBERS as usize);
     for member in 0..MEMBERS {
-        let mut world = World::new(setup, std::mem::take(spare), false)?.with(Dice::new(member));
-        world.run()?;
-        if std::env::var("MEMBERS").is_ok() { let t = world.totals(); eprintln!("member {member}: {:?} {} {:?} {} {:?}", t.total, t.sent.0, t.downtime.total(), t.rounds, t.outcome); }
-        ends.push((1.0, world.totals()));
-        *spare = world.take_spare();
+        ends.push((1.0, run_member(setup, world, member)?));
     }
     Ok(Ensemble(ends).totals(alone))
 }
 
+fn run_member(setup: &Setup, world: &mut World, member: u64) -> Result<Totals, SimError> {
+    world.begin(setup)?;
+    world.throw(Dice::new(member));
+    world.run()?;
+    Ok(world.totals())
+}
+
 /// The same with rounds and reasons: those of `alone`, if most members ended like it, else those of one of them.
-pub(super) fn run(setup: &Setup, alone: World<'_>, means: &Totals) -> Result<Run, SimError> {
-    let totals = totals(setup, &mut Spare::default(), means)?;
-    if totals.outcome == means.outcome {
-        return Ok(alone.into_run(&totals));
-    }
+pub(super) fn run(setup: &Setup, alone: World, means: &Totals) -> Result<Run, SimError> {
+    let totals = totals(setup, &mut World::new(setup, false)?, means)?;
+    let mut told = alone;
+    let mut outcome = means.outcome;
     for member in 0..MEMBERS {
-        let mut world = World::new(setup, Spare::default(), true)?.with(Dice::new(member));
-        world.run()?;
-        if world.totals().outcome == totals.outcome {
-            return Ok(world.into_run(&totals));
+        if outcome == totals.outcome {
+            break;
         }
+        told = World::new(setup, true)?;
+        outcome = run_member(setup, &mut told, member)?.outcome;
     }
-    Ok(alone.into_run(&totals))
+    Ok(told.into_run(&totals))
 }
 
 /// The ends of the members, all with the same share.

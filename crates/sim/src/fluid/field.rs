@@ -14,7 +14,7 @@ use std::ops::Range;
 use whimbrel_core::layout::PageRun;
 
 use crate::config::{ConfigError, GuestConfig};
-use crate::guest::{Form, Guest, Layer, Piece};
+use crate::guest::{Division, Form, Guest, Layer, Piece};
 
 /// Memory, see the module. Positions are page numbers.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,7 @@ pub(super) struct Field {
     memory: f64,
     pieces: Vec<Piece>,
     layers: Vec<Layer>,
+    division: Division,
     /// Of each writer, which groups its law has, if it has any.
     laws: Vec<Range<u32>>,
     /// Shares of the pages, and of the writes that each of these pages gets.
@@ -115,11 +116,9 @@ impl Field {
         config: &GuestConfig,
         zero_runs: Option<&[PageRun]>,
     ) -> Result<(), ConfigError> {
-        self.pieces.clear();
-        self.layers.clear();
         self.laws.clear();
         self.groups.clear();
-        guest.pieces(config, zero_runs, &mut self.pieces, &mut self.layers)?;
+        guest.pieces(config, zero_runs, (&mut self.pieces, &mut self.layers), &mut self.division)?;
         self.writers = guest.writers();
         for writer in 0..self.writers as u32 {
             let first = self.groups.len() as u32;

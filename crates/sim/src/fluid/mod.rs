@@ -17,14 +17,14 @@ mod world;
 
 pub use self::near::NearThreshold;
 pub use self::totals::Totals;
-use self::world::{Spare, World};
+use self::world::World;
 use crate::config::ConfigError;
 use crate::migration::{Run, Setup, SimError};
 
 /// Simulates a migration in the mean.
 pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     check(setup)?;
-    let mut open = vec![(1.0, Box::new(World::new(setup, Spare::default(), true)?))];
+    let mut open = vec![(1.0, Box::new(World::new(setup, true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
     let mut rough = false;
@@ -48,7 +48,8 @@ pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
 /// for the next, nothing that would change its result: for setups by the million.
 #[derive(Debug, Default)]
 pub struct Simulator {
-    spare: Spare,
+    world: Option<Box<World>>,
+    open: Vec<(f64, Box<World>)>,
     ends: Vec<(f64, Totals)>,
 }
 
@@ -60,29 +61,33 @@ impl Simulator {
     /// [`SimError`] if it can't be simulated so.
     pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
         check(setup)?;
-        let mut world = World::new(setup, std::mem::take(&mut self.spare), false)?;
-        self.ends.clear();
-        let split = world.run()?;
-        if split.is_none() {
+        let Self { world, open, ends } = self;
+        let world = match world {
+            Some(world) => {
+                world.begin(setup)?;
+                world
+            }
+            None => world.insert(Box::new(World::new(setup, false)?)),
+        };
+        let Some(split) = world.run()? else {
             let (totals, rough) = (world.totals(), world.is_rough());
-            self.spare = world.take_spare();
-            return if rough { ensemble::totals(setup, &mut self.spare, &totals) } else { Ok(totals) };
-        }
-        let mut open: Vec<(f64, Box<World<'_>>)> =
-            split.into_iter().flat_map(|split| split.ways(1.0)).collect();
-        self.spare = world.take_spare();
+            return if rough { ensemble::totals(setup, world, &totals) } else { Ok(totals) };
+        };
         let mut rough = false;
-        while let Some((share, mut world)) = open.pop() {
-            if let Some(split) = world.run()? {
+        open.clear();
+        ends.clear();
+        open.extend(split.ways(1.0));
+        while let Some((share, mut way)) = open.pop() {
+            if let Some(split) = way.run()? {
                 open.extend(split.ways(share));
             } else {
-                rough |= world.is_rough();
-                self.ends.push((share, world.totals()));
+                rough |= way.is_rough();
+                ends.push((share, way.totals()));
             }
         }
-        let mean = mean::of(&self.ends).map(|(_, mean)| mean);
+        let mean = mean::of(ends).map(|(_, mean)| mean);
         let mean = mean.ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends"))?;
-        if rough { ensemble::totals(setup, &mut self.spare, &mean) } else { Ok(mean) }
+        if rough { ensemble::totals(setup, world, &mean) } else { Ok(mean) }
     }
 }
 

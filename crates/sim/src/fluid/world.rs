@@ -16,7 +16,7 @@ use whimbrel_core::machine::{
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
 
 use super::dice::Dice;
 use super::field::Field;
@@ -25,6 +25,7 @@ use super::queue::Queue;
 use super::sending::{Crossing, Goal, Sending, Sent, Ticks};
 use super::totals::Totals;
 use crate::codec::Encoding;
+use crate::config::HostConfig;
 use crate::guest::Guest;
 use crate::link::{Link, Nanos, timestamp};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
@@ -39,9 +40,9 @@ const MOST_SPLITS: u32 = 4;
 
 /// Where what follows hangs on where a tick falls, which is chance.
 #[derive(Debug)]
-pub(super) struct Split<'a> {
+pub(super) struct Split {
     /// The world before that tick.
-    from: Box<World<'a>>,
+    from: Box<World>,
     /// How many of the cases go which way.
     ways: [(f64, Ticks); 2],
 }
@@ -65,9 +66,9 @@ impl Event {
     }
 }
 
-impl<'a> Split<'a> {
+impl Split {
     /// The worlds that follow, with their shares of a case that has the share `share`.
-    pub(super) fn ways(self, share: f64) -> [(f64, Box<World<'a>>); 2] {
+    pub(super) fn ways(self, share: f64) -> [(f64, Box<World>); 2] {
         let [(one, this), (other, that)] = self.ways;
         let (mut first, mut second) = (self.from.clone(), self.from);
         first.take_way(this);
@@ -76,17 +77,41 @@ impl<'a> Split<'a> {
     }
 }
 
-/// What a world is built in, empty.
-#[derive(Debug, Default)]
-pub(super) struct Spare {
-    field: Field,
-    queue: Queue<Event>,
+/// What a world asks of its setup again and again.
+#[derive(Clone, Debug)]
+struct Terms {
+    host: HostConfig,
+    changes: Vec<PolicyChange>,
+    one_way: Duration,
+    message_overhead: ByteCount,
+    state: ByteCount,
+}
+
+impl Terms {
+    fn of(setup: &Setup) -> Self {
+        Self {
+            host: setup.host.clone(),
+            changes: setup.changes.clone(),
+            one_way: setup.link.round_trip / 2,
+            message_overhead: setup.link.message_overhead,
+            state: setup.guest.state,
+        }
+    }
+
+    /// Makes them those of another setup, in the memory that they have.
+    fn become_of(&mut self, setup: &Setup) {
+        self.host.clone_from(&setup.host);
+        self.changes.clone_from(&setup.changes);
+        self.one_way = setup.link.round_trip / 2;
+        self.message_overhead = setup.link.message_overhead;
+        self.state = setup.guest.state;
+    }
 }
 
 /// A migration in progress.
 #[derive(Clone, Debug)]
-pub(super) struct World<'a> {
-    setup: &'a Setup,
+pub(super) struct World {
+    terms: Terms,
     queue: Queue<Event>,
     source: Source<Expected>,
     destination: Destination,
@@ -127,7 +152,7 @@ pub(super) struct World<'a> {
     /// The tick at which the policy's answer may have changed, if the last slice ended with one.
     crossing: Option<Crossing>,
     /// How it stood before that, if the decision may hang on where the ticks lie.
-    checkpoint: Option<Box<World<'a>>>,
+    checkpoint: Option<Box<World>>,
     /// Sending that was asked for and is still to be done, in a checkpoint.
     again: Option<Transmit>,
     /// How often it was split already.
@@ -138,46 +163,40 @@ pub(super) struct World<'a> {
     harvested_before: Option<Timestamp>,
     watch: Watch,
     now: Timestamp,
+    /// The guest's state, while nobody else has it.
+    sections: Vec<Section>,
 }
 
-impl<'a> World<'a> {
+impl World {
     /// At the start. `told` if rounds and reasons are wanted, not only totals.
-    pub(super) fn new(setup: &'a Setup, spare: Spare, told: bool) -> Result<Self, SimError> {
-        let Spare { mut field, mut queue } = spare;
-        queue.clear();
-        let guest = Guest::expected(&setup.guest)?.with_dirty_ring(setup.host.dirty_ring);
+    pub(super) fn new(setup: &Setup, told: bool) -> Result<Self, SimError> {
+        let guest = Guest::expected(&setup.guest)?;
         let layout = guest.layout().clone();
-        let page_size = layout.page_size();
-        let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
-        field.begin(&guest, &setup.guest, setup.zero_runs.as_deref())?;
-        let mut controller = Controller::new(setup.policy.clone(), page_size, layout.pages(), CAPABILITIES)?;
+        let mut controller =
+            Controller::new(setup.policy.clone(), layout.page_size(), layout.pages(), CAPABILITIES)?;
         if !(told && setup.journal) {
             controller = controller.without_journal();
         }
-        if setup.every_tick {
-            controller = controller.asking_every_tick();
-        }
+        let costs = Costs::new(&setup.host, &setup.link, layout.page_size().bytes().0);
         let configuration = Configuration {
             id: MigrationId(setup.seed),
             name: "guest".into(),
             layout,
             vcpus: setup.guest.vcpus,
         };
-        let costs = Costs::new(&setup.host, &setup.link, page_size.bytes().0);
-        // Halfway in the first of the sawtooth's phases, which is chance.
-        let link = Link::new(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
         let source = Source::expecting(configuration, controller).with_patience(Duration::MAX);
+        // What follows from the setup is put in as for every other migration.
         let mut world = Self {
-            setup,
-            queue,
+            terms: Terms::of(setup),
+            queue: Queue::default(),
             source: if told { source } else { source.counting_rounds() },
             destination: Destination::new(),
             guest,
-            link,
+            link: Link::new(&setup.link, 1.0, 0.5),
             sending: Sending::new(&setup.host, costs),
-            field,
-            tracking_takes: setup.host.start_tracking_cost.mul_f64(memory_gib),
-            harvest_takes: setup.host.harvest_cost.mul_f64(memory_gib),
+            field: Field::default(),
+            tracking_takes: Duration::ZERO,
+            harvest_takes: Duration::ZERO,
             connected: true,
             tracking: false,
             throttled: false,
@@ -204,15 +223,15 @@ impl<'a> World<'a> {
             harvested_before: None,
             watch: Watch::default(),
             now: Timestamp::ZERO,
+            sections: Vec::new(),
         };
-        world.plan();
+        world.begin(setup)?;
         Ok(world)
     }
 
-    /// The same with luck in the place of means.
-    pub(super) fn with(mut self, dice: Dice) -> Self {
+    /// From here on there is luck in the place of means.
+    pub(super) fn throw(&mut self, dice: Dice) {
         self.sending.dice = Some(dice);
-        self
     }
 
     /// Whether the outcome may be no smooth function of what is chance, though no number of pages decided it: then
@@ -223,21 +242,122 @@ impl<'a> World<'a> {
         !self.watch.sees_a_threshold() && (compares || self.watch.near().is_some())
     }
 
+    /// Makes it the world at the start of another migration, in the memory that it has. Whether rounds and reasons are
+    /// wanted remains.
+    pub(super) fn begin(&mut self, setup: &Setup) -> Result<(), SimError> {
+        let memory = setup.guest.memory;
+        let memory_gib = memory.as_f64() / (1u64 << 30) as f64;
+        self.terms.become_of(setup);
+        self.tracking_takes = setup.host.start_tracking_cost.mul_f64(memory_gib);
+        self.harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
+        self.forget();
+        self.guest.expect_anew(&setup.guest)?;
+        self.guest.set_dirty_ring(setup.host.dirty_ring);
+        self.field.begin(&self.guest, &setup.guest, setup.zero_runs.as_deref())?;
+        let costs = Costs::new(&setup.host, &setup.link, setup.guest.page_size.bytes().0);
+        self.sending = Sending::new(&setup.host, costs);
+        // Halfway in the first of the sawtooth's phases, which is chance.
+        self.link.begin(&setup.link, Sender::speed(&setup.host, &setup.link), 0.5);
+        let configure = |configuration: &mut Configuration| -> Result<(), SimError> {
+            (configuration.id, configuration.vcpus) = (MigrationId(setup.seed), setup.guest.vcpus);
+            configuration.layout.clone_from(self.guest.layout());
+            Ok(())
+        };
+        self.source.begin_anew(configure, &*setup.policy, setup.every_tick)?;
+        self.plan(setup);
+        Ok(())
+    }
+
+    /// What happened; every field is named, so that none is forgotten here.
+    fn forget(&mut self) {
+        let Self {
+            terms: _,
+            sections,
+            tracking_takes: _,
+            harvest_takes: _,
+            guest: _,
+            field: _,
+            sending: _,
+            link: _,
+            source: _,
+            queue,
+            destination,
+            connected,
+            tracking,
+            throttled,
+            slowed,
+            limits,
+            paused_at,
+            handed_over,
+            runs_here,
+            runs_there,
+            unchanged,
+            pages,
+            variance,
+            pending_before,
+            luck_of_the_tick,
+            unsettled,
+            luck_of_the_round,
+            asked_with,
+            ticks,
+            crossing,
+            checkpoint,
+            again,
+            splits,
+            harvested_at,
+            harvested_before,
+            watch,
+            now,
+        } = self;
+        queue.clear();
+        destination.begin_anew();
+        // Of a migration that ended early the other side may have it.
+        if sections.is_empty() {
+            sections.push(Section { kind: "simulated".into(), version: 1, bytes: Vec::new() });
+        }
+        *connected = true;
+        *tracking = false;
+        *throttled = false;
+        *slowed = false;
+        *limits = 0;
+        *paused_at = None;
+        *handed_over = None;
+        *runs_here = true;
+        *runs_there = None;
+        *unchanged = 0.0;
+        *pages = [0.0; 2];
+        *variance = 0.0;
+        *pending_before = 0.0;
+        *luck_of_the_tick = None;
+        *unsettled = false;
+        *luck_of_the_round = 0.0;
+        *asked_with = (None, f64::NEG_INFINITY);
+        *ticks = Ticks::Anywhere;
+        *crossing = None;
+        *checkpoint = None;
+        *again = None;
+        *splits = 0;
+        *harvested_at = Timestamp::ZERO;
+        *harvested_before = None;
+        *watch = Watch::default();
+        *now = Timestamp::ZERO;
+    }
+
     /// What happens whatever the machines do.
-    fn plan(&mut self) {
+    fn plan(&mut self, setup: &Setup) {
         let at = |after: Duration| Timestamp::ZERO.saturating_add(after);
         self.queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
-        self.queue.push(at(self.setup.time_limit), Event::TimeLimit);
-        if let Some(lost_at) = self.setup.link.lost_at {
+        self.queue.push(at(setup.time_limit), Event::TimeLimit);
+        if let Some(lost_at) = setup.link.lost_at {
             self.queue.push(at(lost_at), Event::Lost);
         }
-        for (index, change) in self.setup.changes.iter().enumerate() {
+        for (index, change) in setup.changes.iter().enumerate() {
             self.queue.push(at(change.at), Event::Change(index));
         }
     }
 
     /// Runs to the end, or to where it splits.
-    pub(super) fn run(&mut self) -> Result<Option<Box<Split<'a>>>, SimError> {
+    pub(super) fn run(&mut self) -> Result<Option<Box<Split>>, SimError> {
         while let Some((at, event)) = self.queue.pop() {
             if self.is_over() {
                 break;
@@ -342,7 +462,7 @@ impl<'a> World<'a> {
     /// A change of the policy, if it is still asked.
     #[cold]
     fn change(&mut self, index: usize) -> Result<(), MachineError> {
-        let Some(PolicyChange { parameter, value, .. }) = self.setup.changes.get(index).cloned() else {
+        let Some(PolicyChange { parameter, value, .. }) = self.terms.changes.get(index).cloned() else {
             return Ok(());
         };
         let event = SourceEvent::Change { parameter, value };
@@ -351,7 +471,7 @@ impl<'a> World<'a> {
     }
 
     #[inline]
-    fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split<'a>>> {
+    fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split>> {
         match action {
             SourceAction::Send(message) => self.send_forward(message),
             SourceAction::Transmit(transmit) => self.transmit(transmit),
@@ -364,7 +484,7 @@ impl<'a> World<'a> {
     /// What is not done in every round.
     #[inline(never)]
     fn act_rarely(&mut self, action: &SourceAction) {
-        let host = &self.setup.host;
+        let host = &self.terms.host;
         let now = self.now;
         match *action {
             SourceAction::StartTracking => {
@@ -398,8 +518,9 @@ impl<'a> World<'a> {
                 self.later(now.saturating_add(host.pause).saturating_add(gate), SourceEvent::Paused);
             }
             SourceAction::SaveState => {
-                let section = Section { kind: "simulated".into(), version: 1, bytes: Vec::new() };
-                self.later(now.saturating_add(host.save_state), SourceEvent::Saved(vec![section]));
+                let saved = now.saturating_add(host.save_state);
+                let sections = std::mem::take(&mut self.sections);
+                self.later(saved, SourceEvent::Saved(sections));
             }
             SourceAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
@@ -415,18 +536,19 @@ impl<'a> World<'a> {
 
     #[inline(never)]
     fn act_at_destination(&mut self, action: DestinationAction) {
-        let host = &self.setup.host;
+        let host = &self.terms.host;
         let now = self.now;
         match action {
             DestinationAction::Send(message) => {
-                let bytes = (message.payload() + self.setup.link.message_overhead).as_f64();
+                let bytes = (message.payload() + self.terms.message_overhead).as_f64();
                 let arrival = timestamp(self.link.back(nanos(now), bytes)).saturating_add(self.one_way());
                 if self.connected {
                     self.queue.push(arrival, Event::ArrivesHere(message));
                 }
             }
             DestinationAction::Build(_) => self.there(now, DestinationEvent::Built),
-            DestinationAction::Restore(_) => {
+            DestinationAction::Restore(sections) => {
+                self.sections = sections;
                 self.there(now.saturating_add(host.restore_state), DestinationEvent::Restored);
             }
             DestinationAction::Persist(_) => {
@@ -509,7 +631,7 @@ impl<'a> World<'a> {
             self.source.ask_at_the_next_tick();
         }
         // What was measured once may be measured otherwise in the next window.
-        if let BandwidthWindow::Time(window) = self.source.controller().policy().cadence().bandwidth
+        if let BandwidthWindow::Time(window) = self.source.controller().cadence().bandwidth
             && now - self.asked_with.1 < window.as_nanos() as f64
         {
             return Goal::Slice(slice);
@@ -556,7 +678,7 @@ impl<'a> World<'a> {
     }
 
     /// Whether the harvest that was just made finds enough sent or not by where the last tick fell.
-    fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split<'a>>> {
+    fn split(&mut self, dirty: f64, length: f64) -> Option<Box<Split>> {
         let Crossing { threshold, pending: [low, high], per_tick, tick } = self.crossing.take()?;
         let checkpoint = self.checkpoint.take()?;
         // A tick later fewer pages are left and more are dirty.
@@ -585,8 +707,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn harvest(&mut self) -> Option<Box<Split<'a>>> {
-        let host = &self.setup.host;
+    fn harvest(&mut self) -> Option<Box<Split>> {
+        let host = &self.terms.host;
         let begun = if host.harvest_waits { self.guest.awake_at(self.now) } else { self.now };
         // A guest that was paused early meets the gate when it is handed over.
         let held = self.source.controller().progress().paused && self.source.is_handing_over();
@@ -630,10 +752,10 @@ impl<'a> World<'a> {
     }
 
     fn send_forward(&mut self, message: Message) {
-        let mut bytes = (message.payload() + self.setup.link.message_overhead).as_f64();
+        let mut bytes = (message.payload() + self.terms.message_overhead).as_f64();
         let state = matches!(message, Message::State(_));
         if state {
-            bytes += self.setup.guest.state.as_f64();
+            bytes += self.terms.state.as_f64();
         }
         let now = nanos(self.now);
         let accepted = self.sending.message(now, bytes, &mut self.link);
@@ -650,7 +772,7 @@ impl<'a> World<'a> {
     }
 
     fn one_way(&self) -> Duration {
-        self.setup.link.round_trip / 2
+        self.terms.one_way
     }
 
     fn later(&mut self, at: Timestamp, event: SourceEvent) {
@@ -659,11 +781,6 @@ impl<'a> World<'a> {
 
     fn there(&mut self, at: Timestamp, event: DestinationEvent) {
         self.queue.push(at, Event::Destination(event));
-    }
-
-    /// What can be used again, at the end.
-    pub(super) fn take_spare(&mut self) -> Spare {
-        Spare { field: std::mem::take(&mut self.field), queue: std::mem::take(&mut self.queue) }
     }
 
     /// What it came to.
@@ -692,7 +809,7 @@ impl<'a> World<'a> {
             unchanged_pages: Pages((self.unchanged + 0.5) as u64),
             source_cpu_s: ((pages - zero) * costs.page + zero * costs.zero) * 1e-9,
             silence,
-            unreachable: silence.map(|silence| (silence + self.setup.host.announce).max(seen)),
+            unreachable: silence.map(|silence| (silence + self.terms.host.announce).max(seen)),
             post_copy: report.post_copy.map(|post_copy| (post_copy.length, post_copy.missing)),
             near_threshold: self.watch.near(),
         }

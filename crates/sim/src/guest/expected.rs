@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use rand_core::SeedableRng as _;
-use whimbrel_core::layout::{PageRun, RamLayout};
-use whimbrel_core::units::{Pages, Timestamp};
+use whimbrel_core::layout::{LayoutError, PageRun, RamLayout};
+use whimbrel_core::units::{Pages, Share, Timestamp};
 
 use super::shape::Shape;
 use super::writer::Writer;
@@ -46,6 +46,14 @@ pub(crate) enum Form {
     InTurn(f64),
 }
 
+/// What is needed to find out how memory is divided, kept for the next time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Division {
+    /// Parts of working sets, with their writers.
+    bands: Vec<(u32, Range<u64>, Form)>,
+    edges: Vec<u64>,
+}
+
 impl Guest {
     /// The guest that `config`, which must be valid, describes, in the mean.
     ///
@@ -53,14 +61,34 @@ impl Guest {
     ///
     /// If its memory can't be numbered.
     pub(crate) fn expected(config: &GuestConfig) -> Result<Self, ConfigError> {
-        let layout = RamLayout::contiguous(config.memory, config.page_size).map_err(|error| {
-            let memory = format!("{} ({error})", config.memory);
-            ConfigError::new("guest.memory", memory, "memory that can be numbered")
-        })?;
-        let sets = config.working_sets();
-        let writers = config.writers.iter().zip(&sets);
-        let writers = writers.filter_map(|(writer, set)| Writer::in_the_mean(writer, set)).collect();
+        let layout = RamLayout::contiguous(config.memory, config.page_size);
+        let layout = layout.map_err(|error| not_numbered(config, &error))?;
+        let mut writers = Vec::with_capacity(config.writers.len());
+        config.for_each_working_set(|writer, set| writers.extend(Writer::in_the_mean(writer, &set)));
         Ok(Self::with(config, layout, ZeroMap::empty(), writers, Generator::seed_from_u64(0)))
+    }
+
+    /// Makes it what [`Guest::expected`] gives, in the memory that it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::expected`].
+    pub(crate) fn expect_anew(&mut self, config: &GuestConfig) -> Result<(), ConfigError> {
+        let laid_out = self.layout.lay_out_contiguous(config.memory, config.page_size);
+        laid_out.map_err(|error| not_numbered(config, &error))?;
+        let mut count = 0;
+        config.for_each_working_set(|writer, set| match self.writers.get_mut(count) {
+            Some(old) => count += usize::from(old.become_in_the_mean(writer, &set)),
+            None => {
+                self.writers.extend(Writer::in_the_mean(writer, &set));
+                count = self.writers.len();
+            }
+        });
+        self.writers.truncate(count);
+        self.vcpus = config.vcpus;
+        self.unchanged.0 = config.unchanged_pages;
+        self.begin();
+        Ok(())
     }
 
     /// How many writers write.
@@ -115,14 +143,20 @@ impl Guest {
         &self,
         config: &GuestConfig,
         zero_runs: Option<&[PageRun]>,
-        pieces: &mut Vec<Piece>,
-        layers: &mut Vec<Layer>,
+        (pieces, layers): (&mut Vec<Piece>, &mut Vec<Layer>),
+        Division { bands, edges }: &mut Division,
     ) -> Result<(), ConfigError> {
         let pages = self.layout.pages().0;
-        let bands: Vec<(u32, Range<u64>, Form)> = (0..).zip(&self.writers).flat_map(bands).collect();
-        let mut edges = vec![0, pages];
+        pieces.clear();
+        layers.clear();
+        bands.clear();
+        edges.clear();
+        for (index, writer) in (0..).zip(&self.writers) {
+            add_bands(index, writer, bands);
+        }
+        edges.extend([0, pages]);
         edges.extend(bands.iter().flat_map(|(_, band, _)| [band.start, band.end]));
-        let (zeroes, share) = zero_pages(config, pages, zero_runs, &mut edges)?;
+        let (zeroes, share) = zero_pages(config, pages, zero_runs, edges)?;
         edges.sort_unstable();
         edges.dedup();
         for pair in edges.windows(2) {
@@ -142,19 +176,25 @@ impl Guest {
     }
 }
 
-/// The parts of a writer's working set.
-fn bands((index, writer): (u32, &Writer)) -> Vec<(u32, Range<u64>, Form)> {
+#[cold]
+fn not_numbered(config: &GuestConfig, error: &LayoutError) -> ConfigError {
+    let memory = format!("{} ({error})", config.memory);
+    ConfigError::new("guest.memory", memory, "memory that can be numbered")
+}
+
+/// Adds the parts of a writer's working set.
+fn add_bands(index: u32, writer: &Writer, to: &mut Vec<(u32, Range<u64>, Form)>) {
     match writer.shape() {
         Shape::Bands(bands) => {
             let part = |band: &super::shape::Band| (index, band.pages.clone(), Form::Even(band.weight));
-            bands.iter().map(part).collect()
+            to.extend(bands.iter().map(part));
         }
-        Shape::Cycle(set, _) => vec![(index, set.clone(), Form::InTurn((set.end - set.start) as f64))],
+        Shape::Cycle(set, _) => to.push((index, set.clone(), Form::InTurn((set.end - set.start) as f64))),
         Shape::Zipf(zipf) => {
             let (start, end) = zipf.extent();
-            vec![(index, start..end, Form::Mixed)]
+            to.push((index, start..end, Form::Mixed));
         }
-        Shape::Replay(_) | Shape::Measured(_) => Vec::new(),
+        Shape::Replay(_) | Shape::Measured(_) => {}
     }
 }
 
@@ -170,6 +210,7 @@ fn zero_pages(
 ) -> Result<ZeroPages, ConfigError> {
     let runs = match (zero_runs, config.zero_placement) {
         (Some(runs), _) => ZeroMap::runs(pages, &config.working_sets(), runs)?,
+        (None, _) if config.zero_pages == Share::ZERO => return Ok((None, 0.0)),
         (None, placement) => {
             let written = config.written_pages().min(pages);
             let count = config.zero_pages.of(Pages(pages)).0.min(pages - written);

@@ -65,7 +65,7 @@ use whimbrel_core::layout::{LayoutError, PageNumber, PageRun, RamLayout};
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
-pub(crate) use self::expected::{Form, Layer, Piece};
+pub(crate) use self::expected::{Division, Form, Layer, Piece};
 pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
@@ -250,18 +250,10 @@ impl Guest {
         config: &GuestConfig,
         layout: RamLayout,
         zero: ZeroMap,
-        mut writers: Vec<Writer>,
+        writers: Vec<Writer>,
         unchanged: Generator,
     ) -> Self {
-        let wants: Vec<f64> = writers.iter().map(Writer::appetite).collect();
-        for (writer, cpu) in writers.iter_mut().zip(divide(config.vcpus, &wants)) {
-            writer.set_cpu(cpu);
-        }
-        let words = writers
-            .iter()
-            .map(Writer::words)
-            .reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
-        Self {
+        let mut guest = Self {
             found: Vec::new(),
             layout,
             vcpus: config.vcpus,
@@ -269,7 +261,7 @@ impl Guest {
             writers,
             unchanged: (config.unchanged_pages, Sampler::new(unchanged)),
             detail: Detail::Rounds,
-            words: words.unwrap_or(0..0),
+            words: 0..0,
             versions: Vec::new(),
             clock: 0,
             held: Held { paused: false, pulse: Pulse::OFF, limited: false, fault: 0.0 },
@@ -281,7 +273,30 @@ impl Guest {
             lost_since: 0,
             lost: [0.0; 2],
             faults: 0.0,
+        };
+        guest.begin();
+        guest
+    }
+
+    /// At time zero, running, not tracked, with the writers that it has.
+    fn begin(&mut self) {
+        if self.writers.len() <= self.vcpus as usize {
+            self.writers.iter_mut().for_each(|writer| writer.set_cpu(1.0));
+        } else {
+            let wants: Vec<f64> = self.writers.iter().map(Writer::appetite).collect();
+            for (writer, cpu) in self.writers.iter_mut().zip(divide(self.vcpus, &wants)) {
+                writer.set_cpu(cpu);
+            }
         }
+        let words = self.writers.iter().map(Writer::words);
+        let words = words.reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
+        self.words = words.unwrap_or(0..0);
+        self.clock = 0;
+        self.held = Held { paused: false, pulse: Pulse::OFF, limited: false, fault: 0.0 };
+        self.throttle = Throttle::Off;
+        (self.limit, self.correction) = (None, u64::MAX);
+        self.tracking = false;
+        (self.lost_since, self.lost, self.faults) = (0, [0.0; 2], 0.0);
     }
 
     /// The same, to be looked at this closely. To be called before tracking starts; versions count from

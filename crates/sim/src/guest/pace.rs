@@ -38,19 +38,24 @@ pub(super) struct Wish {
 
 impl Wish {
     pub(super) fn new(config: &WriterConfig) -> Self {
+        let mut wish = Self { start: 0, end: u64::MAX, rate: 0.0, phases: Vec::new() };
+        wish.become_new(config);
+        wish
+    }
+
+    /// Makes it what [`Wish::new`] gives, in the memory that it has.
+    pub(super) fn become_new(&mut self, config: &WriterConfig) {
         // A measured program has its own.
         let phases = if config.pattern == Pattern::Measured { &[][..] } else { &config.phases };
         let mut at = 0_u64;
-        let phases = phases.iter().map(|phase| {
+        self.phases.clear();
+        self.phases.extend(phases.iter().map(|phase| {
             at = at.saturating_add(nanos(phase.length).max(1));
             (at, phase.rate)
-        });
-        Self {
-            phases: phases.collect(),
-            start: nanos(config.start),
-            end: config.end.map_or(u64::MAX, nanos),
-            rate: config.wanted_rate(),
-        }
+        }));
+        self.start = nanos(config.start);
+        self.end = config.end.map_or(u64::MAX, nanos);
+        self.rate = config.wanted_rate();
     }
 
     /// The rate from `at` on, in nanoseconds, and when it changes next.

@@ -111,6 +111,17 @@ impl Shape {
         }
     }
 
+    /// Makes it what [`Shape::in_the_mean`] gives, in the memory that it has; false if that is none.
+    pub(super) fn become_in_the_mean(&mut self, config: &WriterConfig, set: &Range<u64>) -> bool {
+        if let (Self::Bands(bands), Pattern::Uniform, false) = (&mut *self, config.pattern, set.is_empty()) {
+            bands.clear();
+            bands.push(Band { pages: set.clone(), weight: 1.0 / (set.end - set.start) as f64 });
+            return true;
+        }
+        let made = Self::in_the_mean(config, set);
+        made.map(|made| *self = made).is_some()
+    }
+
     /// The first page it writes to and the one behind the last; none if there are none.
     pub(super) fn extent(&self) -> Option<(u64, u64)> {
         match self {

@@ -62,27 +62,50 @@ impl Writer {
         Some(Self::of(Shape::in_the_mean(config, set)?, config, set, Generator::seed_from_u64(0)))
     }
 
+    /// Makes it what [`Writer::in_the_mean`] gives, in the memory that it has; false if that never writes.
+    pub(super) fn become_in_the_mean(&mut self, config: &WriterConfig, set: &Range<u64>) -> bool {
+        if !self.shape.become_in_the_mean(config, set) {
+            return false;
+        }
+        self.wish.become_new(config);
+        self.begin(config, set);
+        true
+    }
+
+    /// As of a guest at time zero.
+    fn begin(&mut self, config: &WriterConfig, set: &Range<u64>) {
+        self.ability = Ability {
+            write_cost: config.cost_of_a_write(),
+            catch_up: config.catch_up.as_secs_f64(),
+            cpu: 1.0,
+            pays_faults: self.shape.pays_faults(),
+        };
+        (self.changed, self.done, self.asked) = (0, Done::default(), (0, 0.0));
+        (self.harvested, self.harvested_before) = (0.0, [0.0; 2]);
+        self.change = (config.write_size.as_f64(), config.write_at == WriteAt::Fixed);
+        self.toll = Toll::NONE;
+        self.words = (set.start / 64) as usize..set.end.div_ceil(64) as usize;
+        self.drawn.clear();
+    }
+
     fn of(shape: Shape, config: &WriterConfig, set: &Range<u64>, writes: Generator) -> Self {
-        Self {
+        let mut writer = Self {
             wish: Wish::new(config),
-            ability: Ability {
-                write_cost: config.cost_of_a_write(),
-                catch_up: config.catch_up.as_secs_f64(),
-                cpu: 1.0,
-                pays_faults: shape.pays_faults(),
-            },
+            ability: Ability { write_cost: 0.0, catch_up: 0.0, cpu: 1.0, pays_faults: false },
             sampler: Sampler::new(writes),
             changed: 0,
             done: Done::default(),
             asked: (0, 0.0),
             harvested: 0.0,
             harvested_before: [0.0; 2],
-            change: (config.write_size.as_f64(), config.write_at == WriteAt::Fixed),
+            change: (0.0, false),
             toll: Toll::NONE,
-            words: (set.start / 64) as usize..set.end.div_ceil(64) as usize,
+            words: 0..0,
             drawn: Vec::new(),
             shape,
-        }
+        };
+        writer.begin(config, set);
+        writer
     }
 
     pub(super) fn shape(&self) -> &Shape {
