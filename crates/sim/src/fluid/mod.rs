@@ -8,6 +8,7 @@
 mod dice;
 mod ensemble;
 mod field;
+mod looks;
 mod mean;
 mod near;
 mod queue;

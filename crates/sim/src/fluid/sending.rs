@@ -13,6 +13,7 @@ use whimbrel_core::units::{ByteCount, Pages};
 
 use super::dice::Dice;
 use super::field::{Ahead, Field};
+use super::looks::Tick;
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
@@ -68,9 +69,9 @@ pub(super) enum Ticks {
     Known(f64),
     /// That tick finds from so many to so many pages.
     Finds([f64; 2]),
-    /// They are counted from now on, the first of them after such a part of one; far away, that tick finds less
-    /// by so large a part of what leaves in a tick.
-    Counted { first: f64, luck: f64 },
+    /// They are counted from now on, the first of them after such a part of one, and n of them are late by so many
+    /// times the root of n; far away, that tick finds less by so large a part of what leaves in a tick.
+    Counted { first: f64, luck: f64, late: f64 },
 }
 
 /// A tick at which the policy's answer may have changed.
@@ -143,10 +144,12 @@ impl Aim {
         let anywhere = [self.threshold - per_tick, self.threshold];
         match self.ticks {
             Ticks::Finds(pending) => pending,
-            Ticks::Counted { first, luck } => {
-                let behind_the_first = (self.pending - self.threshold) / per_tick - first;
+            Ticks::Counted { first, luck, late } => {
+                let ticks = (self.pending - self.threshold) / per_tick;
+                let late = late * ticks.sqrt();
+                let behind_the_first = ticks - first - late;
                 let after = if behind_the_first < FAR {
-                    self.pending - (first + behind_the_first.ceil().max(0.0)) * per_tick
+                    self.pending - (first + late + behind_the_first.ceil().max(0.0)) * per_tick
                 } else {
                     self.threshold - luck * per_tick
                 };
@@ -211,20 +214,20 @@ impl Sending {
         self.sync_due += self.costs.sync;
     }
 
-    /// How long a slice lasts that was asked to last `slice`.
-    pub(super) fn tick(&self, slice: Nanos, link: &Link) -> Nanos {
+    /// How long a slice lasts that was asked to last `slice`, in memory of which this part is pending.
+    fn tick(&self, slice: Nanos, density: f64, link: &Link) -> Tick {
         if self.is_limited(link) {
-            return self.window;
+            return Tick::even(self.window);
         }
-        match link.rest() {
-            // Asleep most of the time: it looks when it wakes next, unless it is copying then.
-            Some((rest, copying)) => {
-                let cycle = rest + copying;
-                let whole = (slice / cycle).floor();
-                if slice - whole * cycle <= copying { slice } else { (whole + 1.0) * cycle }
-            }
-            None => slice,
+        let Some((rest, copying)) = link.rest() else { return Tick::even(slice) };
+        let cycle = rest + copying;
+        let [wake, full] = link.levels();
+        if self.batch * self.costs.page_bytes > full - wake {
+            return Tick::of_looks(slice, density, self.batch, self.costs.page_bytes / link.rate());
         }
+        // Asleep most of the time: it looks when it wakes next, unless it is copying then.
+        let whole = (slice / cycle).floor();
+        Tick::even(if slice - whole * cycle <= copying { slice } else { (whole + 1.0) * cycle })
     }
 
     /// Sends from `now` on until `goal` is reached; `pending` pages are pending.
@@ -242,13 +245,15 @@ impl Sending {
             Goal::Slice(slice) => {
                 let tick = self.next_tick(slice, field, link);
                 let part = self.part(slice, tick, link);
-                Bound { at: now + part * tick, aim: None }
+                let late = self.dice.as_mut().map_or(0.0, |dice| (dice.part() - 0.5) * tick.spread);
+                Bound { at: now + part * tick.time + late, aim: None }
             }
             Goal::Until { slice, until, before, ticks } => {
                 let tick = self.next_tick(slice, field, link);
                 let part = self.part(slice, tick, link);
                 let threshold = until.pending.0 as f64;
-                let ticks = self.throw(pending, threshold, part).unwrap_or(ticks);
+                let ticks = self.throw(part, tick).unwrap_or(ticks);
+                let tick = tick.time;
                 let aim = Aim { threshold, pending, tick, part, ticks };
                 let next = now + part * tick;
                 let whole = ((before - now) / tick).ceil() - 1.0;
@@ -274,15 +279,15 @@ impl Sending {
     /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
     /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
     /// this look comes half a tick late.
-    fn part(&mut self, slice: Nanos, tick: Nanos, link: &Link) -> f64 {
+    fn part(&mut self, slice: Nanos, tick: Tick, link: &Link) -> f64 {
         if !std::mem::take(&mut self.fresh) {
             return 1.0;
         }
         if let Some(dice) = &mut self.dice {
             let part = dice.part();
-            return self.tick(part * slice, link) / tick;
+            return self.tick(part * slice, 1.0, link).time / tick.time;
         }
-        let part = (FIRST_LOOK / tick + 0.5).fract();
+        let part = (FIRST_LOOK / tick.time + 0.5).fract();
         if part > 0.0 { part } else { 1.0 }
     }
 
@@ -297,16 +302,16 @@ impl Sending {
     }
 
     /// In an ensemble, how ticks lie to what is pending.
-    fn throw(&mut self, pending: f64, threshold: f64, part: f64) -> Option<Ticks> {
-        let luck = self.dice.as_mut()?.part();
-        (pending > threshold).then_some(Ticks::Counted { first: part, luck })
+    fn throw(&mut self, part: f64, tick: Tick) -> Option<Ticks> {
+        let dice = self.dice.as_mut()?;
+        let (luck, spread) = (dice.part(), tick.spread / tick.time / 12.0_f64.sqrt());
+        Some(Ticks::Counted { first: part, luck, late: if spread > 0.0 { dice.normal() * spread } else { 0.0 } })
     }
 
-    fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Nanos {
-        if let Some(ahead) = field.ahead() {
-            self.meet(&ahead, link);
-        }
-        self.tick(slice, link)
+    fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Tick {
+        let Some(ahead) = field.ahead() else { return self.tick(slice, 1.0, link) };
+        self.meet(&ahead, link);
+        self.tick(slice, ahead.density, link)
     }
 
     /// The destination takes what comes at the speed of this memory.
