@@ -23,15 +23,14 @@ impl Tick {
         Self { time, spread: 0.0 }
     }
 
-    /// A slice of the length `slice` of pages that are pending with the chance `density`, if it ends with the first
-    /// look after that, a look comes after so many pages, and each takes `page` nanoseconds.
-    pub(super) fn of_looks(slice: Nanos, density: f64, batch: f64, page: Nanos) -> Self {
-        let look = pages_between(density, batch) * page;
-        let looks = (slice / look).ceil().max(1.0);
-        // Whether words that are not all alike leave the last look anywhere.
-        let words = looks * look / page / (WORD * density);
-        let luck = (words * WORD * density * (1.0 - density).max(0.0)).sqrt() * page;
-        if luck > look / 4.0 { Self { time: slice + look / 2.0, spread: look } } else { Self::even(looks * look) }
+    /// A slice of the length `slice` that ends with the first look after that, where between two looks the queue
+    /// fills more than once: a look comes each `look` nanoseconds, and the sender sleeps until each `cycle` is over.
+    ///
+    /// The time that it then has is a whole number of cycles, but which part of one is gone when it begins is chance,
+    /// as is which part of the way to the next look is gone when that time has come.
+    pub(super) fn of_looks(slice: Nanos, cycle: Nanos, look: Nanos) -> Self {
+        let cycles = (slice / cycle).ceil().max(1.0);
+        Self { time: (cycles - 0.5) * cycle + look / 2.0, spread: look }
     }
 }
 

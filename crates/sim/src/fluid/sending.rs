@@ -13,7 +13,7 @@ use whimbrel_core::units::{ByteCount, Pages};
 
 use super::dice::Dice;
 use super::field::{Ahead, Field};
-use super::looks::Tick;
+use super::looks::{self, Tick};
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
@@ -222,8 +222,11 @@ impl Sending {
         let Some((rest, copying)) = link.rest() else { return Tick::even(slice) };
         let cycle = rest + copying;
         let [wake, full] = link.levels();
-        if self.batch * self.costs.page_bytes > full - wake {
-            return Tick::of_looks(slice, density, self.batch, self.costs.page_bytes / link.rate());
+        if 2.0 * self.batch * self.costs.page_bytes > full - wake {
+            let look = looks::pages_between(density, self.batch) * self.costs.page_bytes / link.rate();
+            if look > cycle {
+                return Tick::of_looks(slice, cycle, look);
+            }
         }
         // Asleep most of the time: it looks when it wakes next, unless it is copying then.
         let whole = (slice / cycle).floor();
