@@ -8,6 +8,8 @@ use crate::link::Nanos;
 
 /// Pages of a word.
 const WORD: f64 = 64.0;
+/// From this share of pending pages on words are alike: nearly all full.
+const ALIKE: f64 = 0.999;
 
 /// How long a slice lasts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,13 +26,23 @@ impl Tick {
     }
 
     /// A slice of the length `slice` that ends with the first look after that, where between two looks the queue
-    /// fills more than once: a look comes each `look` nanoseconds, and the sender sleeps until each `cycle` is over.
+    /// fills more than once: a look comes after so many pages, each of which takes `page` nanoseconds, and the sender
+    /// sleeps until each `cycle` is over. A page is pending with the chance `density`.
     ///
-    /// The time that it then has is a whole number of cycles, but which part of one is gone when it begins is chance,
-    /// as is which part of the way to the next look is gone when that time has come.
-    pub(super) fn of_looks(slice: Nanos, cycle: Nanos, look: Nanos) -> Self {
+    /// The time that it then has is a whole number of cycles, but which part of one is gone when it begins is chance.
+    pub(super) fn of_looks(slice: Nanos, cycle: Nanos, (pages, page): (f64, Nanos), density: f64) -> Self {
+        let look = pages * page;
         let cycles = (slice / cycle).ceil().max(1.0);
-        Self { time: (cycles - 0.5) * cycle + look / 2.0, spread: look }
+        // Words that are not alike leave anywhere where the last look is.
+        if density < ALIKE {
+            return Self { time: (cycles - 0.5) * cycle + look / 2.0, spread: look };
+        }
+        // Else their number is one of two, mostly.
+        let [least, most] = [cycles - 1.0, cycles].map(|cycles| cycles * cycle / look);
+        let one_more = (most - least.ceil()).max(0.0) / (most - least);
+        let deviation = (one_more * (1.0 - one_more)).sqrt();
+        let looks = least.floor() + 1.0 + one_more;
+        Self { time: looks * look, spread: 12.0_f64.sqrt() * deviation * look }
     }
 }
 

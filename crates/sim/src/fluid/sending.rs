@@ -40,12 +40,14 @@ pub(super) struct Sending {
     slept: bool,
     /// Nothing was sent yet.
     fresh: bool,
+    /// The last slice ended because of the time: which of the ticks that was is chance.
+    by_time: bool,
     /// Takes the place of the means over what is chance, in an ensemble.
     pub(super) dice: Option<Dice>,
 }
 
 /// Ticks further away than this lie anywhere.
-const FAR: f64 = 16.0;
+const FAR: f64 = 64.0;
 
 /// Where to stop.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +187,7 @@ impl Sending {
             sync_due: 0.0,
             slept: false,
             fresh: true,
+            by_time: false,
             dice: None,
         }
     }
@@ -211,6 +214,7 @@ impl Sending {
     }
 
     pub(super) fn begin_round(&mut self) {
+        self.by_time = false;
         self.sync_due += self.costs.sync;
     }
 
@@ -223,9 +227,9 @@ impl Sending {
         let cycle = rest + copying;
         let [wake, full] = link.levels();
         if 2.0 * self.batch * self.costs.page_bytes > full - wake {
-            let look = looks::pages_between(density, self.batch) * self.costs.page_bytes / link.rate();
-            if look > cycle {
-                return Tick::of_looks(slice, cycle, look);
+            let (pages, page) = (looks::pages_between(density, self.batch), self.costs.page_bytes / link.rate());
+            if pages * page > cycle {
+                return Tick::of_looks(slice, cycle, (pages, page), density);
             }
         }
         // Asleep most of the time: it looks when it wakes next, unless it is copying then.
@@ -263,6 +267,8 @@ impl Sending {
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
                 let due = until.at.as_nanos() as f64;
                 let at = if due > now { self.seen(due, next, tick).max(next).min(last) } else { next };
+                let soon = (pending - threshold) * self.costs.page_bytes < 2.0 * tick * link.rate();
+                sent.uneven |= std::mem::replace(&mut self.by_time, due > now) && pending > threshold && soon;
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
