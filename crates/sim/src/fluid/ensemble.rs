@@ -25,7 +25,6 @@ pub(super) fn totals(setup: &Setup, world: &mut World, alone: &Totals) -> Result
     let mut ends = Vec::with_capacity(MEMBERS as usize);
     for member in 0..MEMBERS {
         ends.push((1.0, run_member(setup, world, member)?));
-        if std::env::var("MEMBERS").is_ok() { let t = ends[member as usize].1; eprintln!("member {member}: {:?} {} {:?} {} {:?}", t.total, t.sent.0, t.downtime.total(), t.rounds, t.outcome); }
     }
     Ok(Ensemble(ends).totals(alone))
 }
@@ -41,7 +40,6 @@ fn run_member(setup: &Setup, world: &mut World, member: u64) -> Result<Totals, S
 pub(super) fn run(setup: &Setup, alone: World, means: &Totals) -> Result<Run, SimError> {
     let totals = totals(setup, &mut World::new(setup, false)?, means)?;
     let mut told = alone;
-    if let Ok(k) = std::env::var("MEMBER") { told = World::new(setup, true)?; let t = run_member(setup, &mut told, k.parse().unwrap())?; return Ok(told.into_run(&t)); }
     let mut outcome = means.outcome;
     for member in 0..MEMBERS {
         if outcome == totals.outcome {

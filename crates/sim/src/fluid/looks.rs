@@ -70,7 +70,8 @@ mod tests {
         let mut rng = stream(1, "looks");
         let (mut pages, mut since, mut looks) = (0.0, 0.0, 0.0);
         for _ in 0..40_000 {
-            let word = (0..64).filter(|_| (rng.next_u64() >> 11) as f64 * 2.0_f64.powi(-53) < density).count();
+            let word =
+                (0..64).filter(|_| (rng.next_u64() >> 11) as f64 * 2.0_f64.powi(-53) < density).count();
             pages += word as f64;
             since += word as f64;
             if since >= batch {

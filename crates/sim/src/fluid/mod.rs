@@ -87,7 +87,8 @@ impl Simulator {
             }
         }
         let mean = mean::of(ends).map(|(_, mean)| mean);
-        let mean = mean.ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends"))?;
+        let mean =
+            mean.ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends"))?;
         if rough { ensemble::totals(setup, world, &mean) } else { Ok(mean) }
     }
 }

@@ -227,7 +227,8 @@ impl Sending {
         let cycle = rest + copying;
         let [wake, full] = link.levels();
         if 2.0 * self.batch * self.costs.page_bytes > full - wake {
-            let (pages, page) = (looks::pages_between(density, self.batch), self.costs.page_bytes / link.rate());
+            let (pages, page) =
+                (looks::pages_between(density, self.batch), self.costs.page_bytes / link.rate());
             if pages * page > cycle {
                 return Tick::of_looks(slice, cycle, (pages, page), density);
             }
@@ -314,7 +315,11 @@ impl Sending {
     fn throw(&mut self, part: f64, tick: Tick) -> Option<Ticks> {
         let dice = self.dice.as_mut()?;
         let (luck, spread) = (dice.part(), tick.spread / tick.time / 12.0_f64.sqrt());
-        Some(Ticks::Counted { first: part, luck, late: if spread > 0.0 { dice.normal() * spread } else { 0.0 } })
+        Some(Ticks::Counted {
+            first: part,
+            luck,
+            late: if spread > 0.0 { dice.normal() * spread } else { 0.0 },
+        })
     }
 
     fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Tick {

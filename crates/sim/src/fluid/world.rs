@@ -730,6 +730,8 @@ impl World {
         } else {
             0.0
         };
+        let spread =
+            if self.variance > 0.0 { self.variance.sqrt() / self.pending_before.max(1.0) } else { 0.0 };
         self.pending_before = found.pending;
         self.variance = found.variance + inherited + std::mem::take(&mut self.luck_of_the_round);
         let backlog = self.source.backlog_mut();
@@ -740,8 +742,8 @@ impl World {
         let harvested = Harvested { dirtied, left_over, pending: backlog.pending() };
         self.later(done, SourceEvent::Harvested(harvested));
         let length = done.since(self.harvested_at).as_nanos() as f64;
-        // A round is as much longer or shorter as its last sleep.
-        let luck = 2.0 * self.link.rest().map_or(0.0, |(rest, _)| rest) / length;
+        // A round is as much longer or shorter as its last sleep, and as what was pending by chance.
+        let luck = 2.0 * self.link.rest().map_or(0.0, |(rest, _)| rest) / length + 2.0 * spread;
         if luck > 0.02 && self.field.just_gone_round(luck) {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
         }

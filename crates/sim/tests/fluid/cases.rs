@@ -64,19 +64,21 @@ impl Kind {
             (kind.megabytes, kind.buffer),
             prop::sample::select(kind.policies),
         )
-            .prop_map(|((writers, extra, zero), (at_end, overlapping), (megabytes, buffer), policy)| {
-                let bandwidth = Bandwidth::new(megabytes * 1_000_000).unwrap();
-                let writers = writers.into_iter().map(|writer| writer.on(bandwidth)).collect();
-                let mut setup = Setup::new(
-                    guest(writers, extra, zero, at_end, overlapping),
-                    presets::build(policy.0, &texts(policy.1)).unwrap(),
-                );
-                setup.link.bandwidth = bandwidth;
-                setup.link.buffer = ByteCount::kib(buffer);
-                setup.time_limit = Duration::from_mins(1);
-                setup.journal = false;
-                setup
-            })
+            .prop_map(
+                |((writers, extra, zero), (at_end, overlapping), (megabytes, buffer), policy)| {
+                    let bandwidth = Bandwidth::new(megabytes * 1_000_000).unwrap();
+                    let writers = writers.into_iter().map(|writer| writer.on(bandwidth)).collect();
+                    let mut setup = Setup::new(
+                        guest(writers, extra, zero, at_end, overlapping),
+                        presets::build(policy.0, &texts(policy.1)).unwrap(),
+                    );
+                    setup.link.bandwidth = bandwidth;
+                    setup.link.buffer = ByteCount::kib(buffer);
+                    setup.time_limit = Duration::from_mins(1);
+                    setup.journal = false;
+                    setup
+                },
+            )
     }
 }
 
@@ -109,8 +111,7 @@ fn writer(kind: &Kind) -> impl Strategy<Value = Writer> + use<> {
         prop::option::weighted(0.2, (100u64..2000, 100u64..2000, 0.0..2.0f64)),
     )
         .prop_map(|(pattern, mib, share, (hot_pages, hot_writes), exponent, phases)| {
-            let phases =
-                phases.map_or_else(Vec::new, |(one, other, times)| vec![(one, 1.0), (other, times)]);
+            let phases = phases.map_or_else(Vec::new, |(one, other, times)| vec![(one, 1.0), (other, times)]);
             Writer(WriterConfig {
                 pattern,
                 working_set: ByteCount::mib(mib),
