@@ -14,7 +14,7 @@ use std::ops::Range;
 use whimbrel_core::layout::PageRun;
 
 use crate::config::{ConfigError, GuestConfig};
-use crate::guest::{Division, Form, Guest, Layer, Piece};
+use crate::guest::{Division, Form, Guest, Layer, Missing, Mix, Piece};
 
 /// Memory, see the module. Positions are page numbers.
 #[derive(Clone, Debug, Default)]
@@ -270,6 +270,53 @@ impl Field {
                 let writes = count(harvests - 1) - count(harvests - 2);
                 (writes - pages).abs() < part * writes
             })
+    }
+
+    /// What lies before the scan, by pieces, in the order of addresses.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        let mut missing: Vec<Missing> = Vec::with_capacity(self.ahead.len());
+        for ahead in &self.ahead[self.next..] {
+            let piece = self.pieces.partition_point(|piece| piece.pages.end <= ahead.from);
+            let Ahead { from, to, density, zero, .. } = *ahead;
+            missing.push(Missing { from, to, density: density.min(1.0), zero, piece });
+        }
+        missing.sort_by(|one, other| one.from.total_cmp(&other.from));
+        missing
+    }
+
+    /// Of each piece, who writes there and how.
+    pub(super) fn forms(&self) -> Vec<Vec<(usize, Form)>> {
+        let of = |piece: &Piece| {
+            let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
+            layers.iter().map(|layer| (layer.writer as usize, layer.form)).collect()
+        };
+        self.pieces.iter().map(of).collect()
+    }
+
+    /// Of each writer, of which groups of its law the pages before the scan are.
+    pub(super) fn mixes(&self) -> Vec<Mix> {
+        let last = self.harvests().saturating_sub(1);
+        (0..self.writers).map(|writer| self.mix(writer, last)).collect()
+    }
+
+    fn mix(&self, writer: usize, last: usize) -> Mix {
+        let law = &self.laws[writer];
+        let groups = &self.groups[law.start as usize..law.end as usize];
+        let mut mix: Mix = groups.iter().map(|&[_, weight]| [0.0, weight]).collect();
+        for ahead in &self.ahead[self.next..] {
+            let span = self.spans.iter().find(|span| span.from <= ahead.from && ahead.from < span.to);
+            let since = span.and_then(|span| span.since);
+            for (one, &[share, weight]) in mix.iter_mut().zip(groups) {
+                let written = since.map_or(1.0, |since| {
+                    let count = |harvest: usize| self.counts[harvest * self.writers + writer];
+                    1.0 - (-weight * (count(last) - count(since))).exp()
+                });
+                one[0] += (ahead.to - ahead.from) * share * written;
+            }
+        }
+        let sum: f64 = mix.iter().map(|group| group[0]).sum();
+        mix.iter_mut().for_each(|group| group[0] /= sum.max(f64::MIN_POSITIVE));
+        mix
     }
 
     fn harvest_nothing(&mut self) -> Found {

@@ -19,7 +19,7 @@ mod world;
 pub use self::near::NearThreshold;
 pub use self::totals::Totals;
 use self::world::World;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, PostCopyOrder};
 use crate::migration::{Run, Setup, SimError};
 
 /// Simulates a migration in the mean.
@@ -101,10 +101,9 @@ fn check(setup: &Setup) -> Result<(), SimError> {
     setup.link.validate()?;
     setup.host.validate_for_fluid()?;
     setup.guest.validate_for_fluid()?;
-    if setup.policy.needs().post_copy {
-        let policy = format!("`{}` in a fluid simulation", setup.policy.name());
-        let other = "one without post-copy, or `run.fidelity = \"exact\"`";
-        return Err(ConfigError::new("policy.preset", policy, other).into());
+    if setup.policy.needs().post_copy && setup.host.post_copy_order != PostCopyOrder::Memory {
+        let other = "leaving it out, or `run.fidelity = \"exact\"`";
+        return Err(ConfigError::new("host.post-copy-order", "set in a fluid simulation", other).into());
     }
     if setup.changes.is_empty() { Ok(()) } else { try_changes(setup) }
 }

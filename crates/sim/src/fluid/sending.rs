@@ -196,6 +196,21 @@ impl Sending {
         &self.costs
     }
 
+    /// Bytes a nanosecond that may pass.
+    pub(super) fn quota_rate(&self) -> f64 {
+        self.quota / self.window
+    }
+
+    /// Bytes a nanosecond that it copies into the queue.
+    pub(super) fn copying_rate(&self) -> f64 {
+        self.costs.page_bytes / self.copying
+    }
+
+    /// Bytes between two looks at the clock.
+    pub(super) fn batch_bytes(&self) -> f64 {
+        self.batch * self.costs.page_bytes
+    }
+
     pub(super) fn limit(&mut self, limit: RateLimit) {
         self.quota = match limit {
             RateLimit::Unlimited => f64::INFINITY,

@@ -4,6 +4,8 @@
 //! reports back when it is done; it decides nothing. What differs is what is known of memory (a
 //! [`Field`] in place of page sets) and that many slices of sending are made as one.
 
+mod post_copy;
+
 use std::time::Duration;
 
 use whimbrel_core::controller::{Controller, Harvested};
@@ -16,9 +18,10 @@ use whimbrel_core::machine::{
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp, VcpuSeconds};
 
 use super::dice::Dice;
+use self::post_copy::PostCopy;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
@@ -26,7 +29,7 @@ use super::sending::{Crossing, Goal, Sending, Sent, Ticks};
 use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::HostConfig;
-use crate::guest::Guest;
+use crate::guest::{Guest, Lost};
 use crate::link::{Link, Nanos, timestamp};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
@@ -85,6 +88,7 @@ struct Terms {
     one_way: Duration,
     message_overhead: ByteCount,
     state: ByteCount,
+    post_copy: Option<Box<post_copy::Terms>>,
 }
 
 impl Terms {
@@ -95,6 +99,7 @@ impl Terms {
             one_way: setup.link.round_trip / 2,
             message_overhead: setup.link.message_overhead,
             state: setup.guest.state,
+            post_copy: post_copy::Terms::of(setup),
         }
     }
 
@@ -105,6 +110,7 @@ impl Terms {
         self.one_way = setup.link.round_trip / 2;
         self.message_overhead = setup.link.message_overhead;
         self.state = setup.guest.state;
+        self.post_copy = post_copy::Terms::of(setup);
     }
 }
 
@@ -165,6 +171,8 @@ pub(super) struct World {
     now: Timestamp,
     /// The guest's state, while nobody else has it.
     sections: Vec<Section>,
+    /// Of a guest that is handed over before all of its pages.
+    post_copy: Option<Box<PostCopy>>,
 }
 
 impl World {
@@ -224,6 +232,7 @@ impl World {
             watch: Watch::default(),
             now: Timestamp::ZERO,
             sections: Vec::new(),
+            post_copy: None,
         };
         world.begin(setup)?;
         Ok(world)
@@ -273,6 +282,7 @@ impl World {
         let Self {
             terms: _,
             sections,
+            post_copy,
             tracking_takes: _,
             harvest_takes: _,
             guest: _,
@@ -315,6 +325,7 @@ impl World {
         if sections.is_empty() {
             sections.push(Section { kind: "simulated".into(), version: 1, bytes: Vec::new() });
         }
+        *post_copy = None;
         *connected = true;
         *tracking = false;
         *throttled = false;
@@ -381,16 +392,19 @@ impl World {
 
     /// Neither side will do anything more.
     fn is_over(&self) -> bool {
+        if self.post_copy.is_some() && self.is_out_of_time() {
+            return true;
+        }
         let doubt_stays = !self.connected;
         let source = match self.source.phase() {
             SourcePhase::Done => true,
-            SourcePhase::InDoubt => doubt_stays,
+            SourcePhase::InDoubt | SourcePhase::PostCopy => doubt_stays,
             _ => false,
         };
         source
             && match self.destination.phase() {
                 DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone => true,
-                DestinationPhase::Prepared => doubt_stays,
+                DestinationPhase::Prepared | DestinationPhase::Filling => doubt_stays,
                 _ => false,
             }
     }
@@ -427,7 +441,11 @@ impl World {
                 self.destination.handle(now, DestinationEvent::Disconnected)?;
             }
             // Once *go* is being written there is no way back.
-            Event::TimeLimit if !self.source.handoff().may_cancel() => {}
+            Event::TimeLimit if !self.source.handoff().may_cancel() => {
+                if let Some(post_copy) = &mut self.post_copy {
+                    post_copy.time_is_up = true;
+                }
+            }
             Event::TimeLimit => {
                 self.source.handle(now, SourceEvent::Cancel(CancelReason::TimeLimit))?;
             }
@@ -474,6 +492,7 @@ impl World {
     fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split>> {
         match action {
             SourceAction::Send(message) => self.send_forward(message),
+            SourceAction::Transmit(transmit) if self.post_copy.is_some() => self.transmit_behind(transmit),
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => return self.harvest(),
             action => self.act_rarely(&action),
@@ -759,6 +778,9 @@ impl World {
         if state {
             bytes += self.terms.state.as_f64();
         }
+        if matches!(message, Message::PostCopy { .. }) {
+            bytes += self.leave_behind().as_f64();
+        }
         let now = nanos(self.now);
         let accepted = self.sending.message(now, bytes, &mut self.link);
         if state {
@@ -766,7 +788,7 @@ impl World {
         }
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
         let waited_for = !matches!(message, Message::RoundEnd { .. })
-            || matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving);
+            || matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy);
         if self.connected && waited_for {
             let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
             self.queue.push(arrival, Event::ArrivesThere(message));
@@ -794,7 +816,13 @@ impl World {
             // As in an exact run: both clocks are known here.
             let others = report.downtime.total().saturating_sub(report.downtime.commit);
             report.downtime.commit = silence.saturating_sub(others);
+            report.downtime.first_pages =
+                self.post_copy.as_ref().map_or(Duration::ZERO, |post_copy| post_copy.first_pages());
         }
+        if let Some((outcome, _)) = self.end_in_post_copy() {
+            report.outcome = outcome;
+        }
+        let stalled = self.post_copy.as_ref().map_or(VcpuSeconds::ZERO, |post_copy| post_copy.stalled());
         let seen = report.downtime.total();
         let costs = self.sending.costs();
         let [pages, zero] = self.pages;
@@ -807,7 +835,7 @@ impl World {
             sent: report.sent,
             sent_pages: report.sent_pages,
             rounds: self.source.round_count(),
-            disruption: self.guest.lost(),
+            disruption: Lost { post_copy: stalled, ..self.guest.lost() },
             unchanged_pages: Pages((self.unchanged + 0.5) as u64),
             source_cpu_s: ((pages - zero) * costs.page + zero * costs.zero) * 1e-9,
             silence,
@@ -828,6 +856,11 @@ impl World {
         report.sent_pages = totals.sent_pages;
         if let (Some(post_copy), Some((length, missing))) = (&mut report.post_copy, totals.post_copy) {
             (post_copy.length, post_copy.missing) = (length, missing);
+            post_copy.requests = self.post_copy.as_ref().map_or(0, |post_copy| post_copy.requests());
+        }
+        if let Some((outcome, why)) = self.end_in_post_copy() {
+            report.outcome = outcome;
+            why.clone_into(&mut report.why);
         }
         Run {
             report,

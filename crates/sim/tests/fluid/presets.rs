@@ -58,11 +58,14 @@ const TABLE: &[Row] = &[
         Guests::Busy,
     ),
     ("kubevirt-stall", &[&[("stall-window", "4s"), ("initial-downtime", "50ms")]], Guests::Busy),
+    ("pure-postcopy", &[&[]], Guests::Any),
+    ("qemu-postcopy", &[&[("postcopy-after", "1s"), ("downtime-limit", "60ms")], &[("postcopy-after-rounds", "2"), ("downtime-limit", "60ms")]], Guests::Busy),
+    ("ovirt-postcopy", &[&[("poll-interval", "2s")]], Guests::Busy),
     ("whimbrel", &[&[], &[("downtime", "100ms")]], Guests::Any),
 ];
 
 /// Presets that a fluid simulation refuses.
-const REFUSED: &[&str] = &["pure-postcopy", "qemu-postcopy", "ovirt-postcopy"];
+const REFUSED: &[&str] = &[];
 
 /// Whether a fluid simulation has a model of the pattern. A new one does not compile before it is here.
 const fn is_covered(pattern: Pattern) -> bool {

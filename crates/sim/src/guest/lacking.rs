@@ -1,0 +1,541 @@
+//! The guest at the destination while it lacks pages, in the mean: what it waits for after a post-copy handover.
+//!
+//! For the fluid simulation. What was not sent before the handover is a list of stretches of addresses of which
+//! a part of the pages is missing; the scan that sends them begins anew wherever a page is asked for,
+//! and so cuts them into pieces. Which page a vCPU touches next, and when, is drawn as in
+//! [`resumed`](super::resumed), from the stretches in place of the pages; the threads are the same. A few
+//! operations a request, whatever the size of the guest. What is asked for is the mean over several such guests.
+//!
+//! What it leaves out: that a page which is sent at once because it was asked for may be asked for again (its group
+//! of a Zipf law loses a page, an even one has too many to notice); requests that cost the way back anything but time.
+
+use rand_core::Rng as _;
+use whimbrel_core::units::Timestamp;
+
+use super::expected::Form;
+use super::thread::Thread;
+use super::{Generator, Guest, stream};
+use crate::config::GuestConfig;
+use crate::link::Nanos;
+
+/// The period of the heartbeat by which the guest shows itself: as in [`super::resumed`].
+const BEAT: u64 = 2_000_000;
+/// The source looks for requests at least this often, nanoseconds.
+const LOOK: Nanos = 1e6;
+/// Pages; what is less is nothing.
+const NONE: f64 = 1e-6;
+
+/// Memory of which a part of the pages is missing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Missing {
+    /// Page numbers.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    /// The part that is missing.
+    pub(crate) density: f64,
+    /// The part of zero pages among those.
+    pub(crate) zero: f64,
+    /// In which piece of memory it lies.
+    pub(crate) piece: usize,
+}
+
+/// Of which groups of a writer's law the missing pages are: the part of each group, and the share of writes that a
+/// page of it gets.
+pub(crate) type Mix = Vec<[f64; 2]>;
+
+/// How pages are sent behind the guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Push {
+    /// Bytes of a page and of a zero page.
+    pub(crate) page_bytes: f64,
+    pub(crate) zero_bytes: f64,
+    /// Bytes a nanosecond that the link carries, and that the source copies into its queue.
+    pub(crate) rate: f64,
+    pub(crate) copying: f64,
+    /// Bytes in the queue at which the sender wakes, and in a full one.
+    pub(crate) levels: [f64; 2],
+    /// Bytes between two looks at the clock.
+    pub(crate) batch: f64,
+    /// The time of a byte from the wire's end to the guest.
+    pub(crate) way: Nanos,
+    /// What a fault costs before it is asked for.
+    pub(crate) fault: Nanos,
+    /// Urgent pages have a connection of their own, which shares so many bytes of the queue.
+    pub(crate) shared: Option<f64>,
+    /// When it begins, and when the wire has carried what was handed over before.
+    pub(crate) from: Nanos,
+    pub(crate) drained: Nanos,
+}
+
+/// What a guest waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Waited {
+    /// vCPU nanoseconds.
+    pub(crate) stalled: f64,
+    /// When it first showed itself.
+    pub(crate) seen: Nanos,
+    /// Pages that it asked for.
+    pub(crate) requests: f64,
+}
+
+/// Pages on their way: the first arrives at `begins`, the last at `ends`.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    what: Missing,
+    begins: Nanos,
+    ends: Nanos,
+}
+
+impl Flight {
+    fn arrival(&self, page: f64) -> Nanos {
+        let part = (page - self.what.from) / (self.what.to - self.what.from).max(NONE);
+        self.begins + (self.ends - self.begins) * part.clamp(0.0, 1.0)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    at: Nanos,
+    page: u64,
+    vcpu: usize,
+    /// Of which writer and group, to count the page out of it.
+    group: Option<(usize, usize)>,
+}
+
+#[derive(Clone, Debug)]
+struct Vcpu {
+    resume_set: Vec<u64>,
+    /// Numbers of its writers, with what they do next.
+    threads: Vec<(usize, Thread, Option<(usize, usize)>)>,
+    /// Since when it waits, and until when; infinite if nobody knows yet.
+    waits: Option<(u64, Nanos)>,
+    clock: u64,
+    began: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Lacking<'a> {
+    push: Push,
+    forms: &'a [Vec<(usize, Form)>],
+    mixes: Vec<Mix>,
+    /// What is not sent, in the order of addresses.
+    parts: Vec<Missing>,
+    cursor: f64,
+    flights: Vec<Flight>,
+    requests: Vec<Request>,
+    vcpus: Vec<Vcpu>,
+    rng: Generator,
+    drained: Nanos,
+    sends_at: Nanos,
+    stalled: f64,
+    asked: f64,
+    seen: Option<u64>,
+}
+
+/// A number above 0 and up to 1.
+fn unit(rng: &mut Generator) -> f64 {
+    ((rng.next_u64() >> 11) + 1) as f64 * 2.0_f64.powi(-53)
+}
+
+impl<'a> Lacking<'a> {
+    /// A guest resumed at `resumed` that lacks `parts`; number `number` of those that the mean is taken over.
+    /// `forms` are, for each piece, which writers write there and how; `mixes` those of each writer.
+    pub(crate) fn new(
+        (guest, config): (&Guest, &GuestConfig),
+        (resumed, number): (Timestamp, u64),
+        push: Push,
+        parts: Vec<Missing>,
+        (forms, mixes): (&'a [Vec<(usize, Form)>], Vec<Mix>),
+    ) -> Self {
+        let mut rng = stream(number, "fluid.post-copy");
+        let count = guest.vcpus.max(1) as usize;
+        let clock = resumed.as_nanos();
+        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock, began: None };
+        let mut vcpus = vec![idle; count];
+        for (index, page) in guest.any_resume_set(config, &mut rng).into_iter().enumerate() {
+            vcpus[index % count].resume_set.push(page);
+        }
+        for (index, writer) in guest.writers.iter().enumerate() {
+            let mut thread = writer.resumed(stream(number, "fluid.post-copy.thread"));
+            thread.move_on(unit(&mut rng));
+            vcpus[index % count].threads.push((index, thread, None));
+        }
+        let mut lacking = Self {
+            push,
+            forms,
+            mixes,
+            parts,
+            cursor: 0.0,
+            flights: Vec::new(),
+            requests: Vec::new(),
+            vcpus,
+            rng,
+            drained: push.drained,
+            sends_at: push.from,
+            stalled: 0.0,
+            asked: 0.0,
+            seen: None,
+        };
+        for vcpu in 0..count {
+            lacking.look(vcpu);
+        }
+        lacking
+    }
+
+    /// Lets it run until it lacks nothing, or with `only_seen` until it has shown itself.
+    pub(crate) fn run(mut self, only_seen: bool) -> Waited {
+        while !(only_seen && self.seen.is_some()) {
+            let Some(next) = self.next() else { break };
+            self.happens(next);
+        }
+        let last = self.vcpus.first().map_or(0, |vcpu| vcpu.clock);
+        Waited { stalled: self.stalled, seen: self.seen.unwrap_or(last) as f64, requests: self.asked }
+    }
+
+    /// When something happens next; none if nothing does that matters.
+    fn next(&self) -> Option<Nanos> {
+        let lacks = !self.parts.is_empty() || !self.flights.is_empty();
+        if !lacks && self.seen.is_some() && self.vcpus.iter().all(|vcpu| vcpu.waits.is_none()) {
+            return None;
+        }
+        let mut next = if self.parts.is_empty() { f64::INFINITY } else { self.sends_at };
+        for request in &self.requests {
+            next = next.min(request.at);
+        }
+        for index in 0..self.vcpus.len() {
+            next = next.min(self.next_of(index));
+        }
+        // What is under way arrives, and then nobody has to look for it any more.
+        if next == f64::INFINITY {
+            next = self.flights.iter().map(|flight| flight.ends).fold(f64::INFINITY, f64::min);
+        }
+        (next < f64::INFINITY).then_some(next)
+    }
+
+    fn next_of(&self, index: usize) -> Nanos {
+        let vcpu = &self.vcpus[index];
+        if let Some((_, until)) = vcpu.waits {
+            return until;
+        }
+        if vcpu.began.is_none() {
+            return vcpu.clock as f64;
+        }
+        let touches = vcpu.threads.iter().filter_map(|(_, thread, _)| thread.touches_at(vcpu.clock));
+        let shows = if index == 0 && self.seen.is_none() { vcpu.shows_at() } else { None };
+        touches.chain(shows).min().map_or(f64::INFINITY, |at| at as f64)
+    }
+
+    fn happens(&mut self, now: Nanos) {
+        self.flights.retain(|flight| flight.ends > now);
+        if !self.parts.is_empty() && self.sends_at <= now {
+            self.send(now);
+        }
+        while let Some(index) = self.requests.iter().position(|request| request.at <= now) {
+            let request = self.requests.swap_remove(index);
+            self.serve(&request);
+        }
+        for index in 0..self.vcpus.len() {
+            if self.next_of(index) <= now {
+                self.step(index, now);
+            }
+        }
+    }
+
+    fn queued(&self, now: Nanos) -> f64 {
+        (self.drained - now).max(0.0) * self.push.rate
+    }
+
+    /// A slice of sending from the cursor on.
+    fn send(&mut self, now: Nanos) {
+        let [wake, full] = self.push.levels;
+        let growth = (1.0 - self.push.rate / self.push.copying).max(1e-3);
+        let room = (full - self.queued(now)).max(0.0) / growth;
+        let most = self.push.copying * LOOK;
+        let blocks = room + self.push.batch < most;
+        let mut left = if blocks { room + self.push.batch } else { most };
+        while left > 0.0 && !self.parts.is_empty() {
+            let index = self.parts.iter().position(|part| part.to > self.cursor);
+            let Some(index) = index else {
+                self.cursor = 0.0;
+                continue;
+            };
+            let part = &mut self.parts[index];
+            let from = part.from.max(self.cursor);
+            let bytes = self.push.page_bytes + part.zero * (self.push.zero_bytes - self.push.page_bytes);
+            let pages = ((part.to - from) * part.density).min((left / bytes).max(1.0));
+            let to = (from + pages / part.density).min(part.to);
+            let what = Missing { from, to, ..*part };
+            let rest = Missing { from: to, ..*part };
+            part.to = from;
+            let (gone, over) = (part.to - part.from < NONE, rest.to - rest.from < NONE);
+            match (gone, over) {
+                (true, true) => drop(self.parts.remove(index)),
+                (true, false) => self.parts[index] = rest,
+                (false, true) => {}
+                (false, false) => self.parts.insert(index + 1, rest),
+            }
+            self.cursor = to;
+            left -= pages * bytes;
+            self.fly(what, now, pages * bytes);
+        }
+        // A queue that is full lets the sender go on when it has fallen.
+        let woken = self.drained - wake / self.push.rate;
+        self.sends_at = if blocks { woken.max(now + LOOK) } else { now + LOOK };
+    }
+
+    fn fly(&mut self, what: Missing, now: Nanos, bytes: f64) {
+        let begins = self.drained.max(now);
+        self.drained = begins + bytes / self.push.rate;
+        self.flights.push(Flight { what, begins: begins + self.push.way, ends: self.drained + self.push.way });
+    }
+
+    /// When `page` arrives: none if it is here, infinite if it is not even sent.
+    fn arrival(&mut self, page: f64, is_missing: bool, now: Nanos) -> Option<Nanos> {
+        let mut flights = self.flights.iter().filter(|flight| flight.what.from <= page && page < flight.what.to);
+        let flight = flights.find(|flight| flight.ends > now);
+        let part = self.parts.iter().find(|part| part.from <= page && page < part.to);
+        let (density, arrival) = match (flight, part) {
+            (Some(flight), _) => (flight.what.density, flight.arrival(page)),
+            (None, Some(part)) => (part.density, f64::INFINITY),
+            (None, None) => return None,
+        };
+        let missing = is_missing || density >= 1.0 || unit(&mut self.rng) <= density;
+        (missing && arrival > now).then_some(arrival)
+    }
+
+    /// A request reaches the source.
+    fn serve(&mut self, request: &Request) {
+        let now = request.at;
+        self.asked += 1.0;
+        let page = request.page as f64;
+        let arrival = match self.arrival(page, true, now) {
+            None => now + self.push.way,
+            Some(arrival) if arrival < f64::INFINITY => arrival,
+            Some(_) => self.send_urgent(page, now),
+        };
+        if let Some((writer, group)) = request.group {
+            self.count_out(writer, group);
+        }
+        if let Some((_, until)) = &mut self.vcpus[request.vcpu].waits {
+            *until = arrival.max(now);
+        }
+    }
+
+    /// Sends a page that was asked for; gives when it arrives.
+    fn send_urgent(&mut self, page: f64, now: Nanos) -> Nanos {
+        let Some(index) = self.parts.iter().position(|part| part.from <= page && page < part.to) else {
+            return now + self.push.way;
+        };
+        let part = self.parts[index];
+        let bytes = self.push.page_bytes + part.zero * (self.push.zero_bytes - self.push.page_bytes);
+        let time = bytes / self.push.rate;
+        let [before, behind] =
+            [Missing { to: page, ..part }, Missing { from: (page + 1.0).min(part.to), ..part }];
+        let pieces = [before, behind].into_iter().filter(|piece| piece.to - piece.from > NONE);
+        self.parts.splice(index..=index, pieces);
+        let queued = self.queued(now);
+        self.drained = self.drained.max(now) + time;
+        if let Some(shared) = self.push.shared {
+            now + queued.min(shared) / self.push.rate + time + self.push.way
+        } else {
+            self.cursor = page;
+            self.drained + self.push.way
+        }
+    }
+
+    /// A page of a group has come by itself.
+    fn count_out(&mut self, writer: usize, group: usize) {
+        let lacking = self.lacks(writer).max(1.0);
+        let mix = &mut self.mixes[writer];
+        mix[group][0] = (mix[group][0] - 1.0 / lacking).max(0.0);
+        let sum: f64 = mix.iter().map(|group| group[0]).sum();
+        if sum > 0.0 {
+            mix.iter_mut().for_each(|group| group[0] /= sum);
+        }
+    }
+
+    /// Missing pages that a writer writes to.
+    fn lacks(&self, writer: usize) -> f64 {
+        self.lying_about().filter(|part| self.form(writer, part.piece).is_some()).map(pages).sum()
+    }
+
+    /// Everything that is not here.
+    fn lying_about(&self) -> impl Iterator<Item = &Missing> {
+        self.parts.iter().chain(self.flights.iter().map(|flight| &flight.what))
+    }
+
+    fn form(&self, writer: usize, piece: usize) -> Option<Form> {
+        self.forms.get(piece)?.iter().find(|(one, _)| *one == writer).map(|(_, form)| *form)
+    }
+
+    fn step(&mut self, index: usize, now: Nanos) {
+        let at = now.ceil() as u64;
+        if let Some((since, _)) = self.vcpus[index].waits.take() {
+            self.stalled += at.saturating_sub(since) as f64;
+            let vcpu = &mut self.vcpus[index];
+            let from = vcpu.clock;
+            vcpu.threads.iter_mut().for_each(|(_, thread, _)| thread.stand(from, at));
+            vcpu.clock = vcpu.clock.max(at);
+            self.look(index);
+        }
+        let vcpu = &mut self.vcpus[index];
+        if vcpu.resume_set.is_empty() {
+            let from = vcpu.clock;
+            vcpu.threads.iter_mut().for_each(|(_, thread, _)| thread.run(from, at));
+        }
+        vcpu.clock = vcpu.clock.max(at);
+        while let Some(page) = self.vcpus[index].resume_set.pop() {
+            if self.arrival(page as f64, false, now).is_some() {
+                return self.wait(index, page, None, now);
+            }
+        }
+        let vcpu = &mut self.vcpus[index];
+        vcpu.begin();
+        if index == 0 && self.seen.is_none() && vcpu.shows_at().is_some_and(|shows| shows <= at) {
+            self.seen = Some(at);
+        }
+        let mut thread = 0;
+        while thread < self.vcpus[index].threads.len() {
+            let (_, one, group) = &self.vcpus[index].threads[thread];
+            let Some(page) = one.touching() else {
+                thread += 1;
+                continue;
+            };
+            let group = *group;
+            if self.arrival(page as f64, true, now).is_some() {
+                return self.wait(index, page, group, now);
+            }
+            self.look_one(index, thread);
+        }
+    }
+
+    fn wait(&mut self, index: usize, page: u64, group: Option<(usize, usize)>, now: Nanos) {
+        self.vcpus[index].waits = Some((now.ceil() as u64, f64::INFINITY));
+        let at = now + self.push.fault + self.push.way;
+        self.requests.push(Request { at, page, vcpu: index, group });
+    }
+
+    /// Looks for the next touches of a vCPU's threads.
+    fn look(&mut self, index: usize) {
+        for thread in 0..self.vcpus[index].threads.len() {
+            self.look_one(index, thread);
+        }
+    }
+
+    fn look_one(&mut self, index: usize, thread: usize) {
+        let writer = self.vcpus[index].threads[thread].0;
+        let drawn = match self.walks(writer) {
+            Some(_) => self.next_in_turn(index, thread),
+            None => self.draw(writer),
+        };
+        let (_, thread, group) = &mut self.vcpus[index].threads[thread];
+        thread.aim(drawn.map(|(after, page, _)| (after, page)));
+        *group = drawn.and_then(|(.., group)| group);
+    }
+
+    /// The pages of the round of a writer in turn.
+    fn walks(&self, writer: usize) -> Option<f64> {
+        let mut forms = self.forms.iter().flatten();
+        forms.find_map(|&(one, form)| match form {
+            Form::InTurn(pages) if one == writer => Some(pages),
+            _ => None,
+        })
+    }
+
+    /// The share of a writer's writes that a missing page gets on average.
+    fn weight(&self, writer: usize, piece: usize) -> f64 {
+        match self.form(writer, piece) {
+            Some(Form::Even(weight)) => weight,
+            Some(Form::Mixed) => self.mixes[writer].iter().map(|[part, weight]| part * weight).sum(),
+            _ => 0.0,
+        }
+    }
+
+    /// After how many writes a writer meets a missing page, which, and of which group.
+    fn draw(&mut self, writer: usize) -> Option<(f64, u64, Option<(usize, usize)>)> {
+        let all: f64 =
+            self.lying_about().map(|part| pages(part) * self.weight(writer, part.piece)).sum();
+        if all <= 0.0 {
+            return None;
+        }
+        let after = -unit(&mut self.rng).ln() / all;
+        let mut left = unit(&mut self.rng) * all;
+        let mut found = None;
+        for part in self.lying_about() {
+            let here = pages(part) * self.weight(writer, part.piece);
+            if here <= 0.0 {
+                continue;
+            }
+            found = Some((part.from + (left / here).min(1.0 - 1e-9) * (part.to - part.from), part.piece));
+            if left <= here {
+                break;
+            }
+            left -= here;
+        }
+        let (page, piece) = found?;
+        let group = match self.form(writer, piece) {
+            Some(Form::Mixed) => self.group(writer).map(|group| (writer, group)),
+            _ => None,
+        };
+        Some((after, page as u64, group))
+    }
+
+    fn group(&mut self, writer: usize) -> Option<usize> {
+        let sum: f64 = self.mixes[writer].iter().map(|[part, weight]| part * weight).sum();
+        let mut left = unit(&mut self.rng) * sum;
+        self.mixes[writer].iter().position(|[part, weight]| {
+            left -= part * weight;
+            left <= 0.0
+        })
+    }
+
+    /// The same for a writer in turn, from where it stands.
+    fn next_in_turn(&mut self, index: usize, thread: usize) -> Option<(f64, u64, Option<(usize, usize)>)> {
+        let (writer, one, _) = &self.vcpus[index].threads[thread];
+        let (place, set) = one.place()?;
+        let (start, length) = (set.start as f64, (set.end - set.start) as f64);
+        let writer = *writer;
+        let mut ahead: Vec<(f64, f64, f64)> = Vec::new();
+        for part in self.lying_about().filter(|part| self.form(writer, part.piece).is_some()) {
+            let [from, to] = [part.from - start, part.to - start];
+            if to > place {
+                ahead.push(((from - place).max(0.0), to - place, part.density));
+            }
+            if from < place {
+                ahead.push((from + length - place, to.min(place) + length - place, part.density));
+            }
+        }
+        ahead.sort_by(|one, other| one.0.total_cmp(&other.0));
+        for (from, to, density) in ahead {
+            // The first missing page of it.
+            let gap = if density >= 1.0 { 0.0 } else { (unit(&mut self.rng).ln() / (1.0 - density).ln()).floor() };
+            if from.ceil() + gap < to {
+                let steps = from.ceil() + gap;
+                return Some((steps + 1.0, (start + (place + steps) % length) as u64, None));
+            }
+        }
+        None
+    }
+}
+
+/// Missing pages.
+fn pages(part: &Missing) -> f64 {
+    (part.to - part.from) * part.density
+}
+
+impl Vcpu {
+    fn begin(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.clock);
+            let at = self.clock;
+            self.threads.iter_mut().for_each(|(_, thread, _)| thread.begin(at, BEAT));
+        }
+    }
+
+    fn shows_at(&self) -> Option<u64> {
+        let beat = self.began?.saturating_add(BEAT);
+        let mut done = self.threads.iter().map(|(_, thread, _)| thread.reaches_goal_at(self.clock));
+        done.try_fold(beat, |latest, one| Some(latest.max(one?)))
+    }
+}
