@@ -248,12 +248,8 @@ impl<'a> Lacking<'a> {
 
     /// A slice of sending from the cursor on.
     fn send(&mut self, now: Nanos) {
-        let [wake, full] = self.push.levels;
-        let growth = (1.0 - self.push.rate / self.push.copying).max(1e-3);
-        let room = (full - self.queued(now)).max(0.0) / growth;
-        let most = self.push.copying * LOOK;
-        let blocks = room + self.push.batch < most;
-        let mut left = if blocks { room + self.push.batch } else { most };
+        let (mut left, ends) = self.slice(now);
+        self.sends_at = ends;
         while left > 0.0 && !self.parts.is_empty() {
             let index = self.parts.iter().position(|part| part.to > self.cursor);
             let Some(index) = index else {
@@ -279,9 +275,22 @@ impl<'a> Lacking<'a> {
             left -= pages * bytes;
             self.fly(what, now, pages * bytes);
         }
-        // A queue that is full lets the sender go on when it has fallen.
-        let woken = self.drained - wake / self.push.rate;
-        self.sends_at = if blocks { woken.max(now + LOOK) } else { now + LOOK };
+    }
+
+    /// How many bytes a slice hands over that begins at `now`, and when it ends: with the first look at the clock after
+    /// [`LOOK`]. What is handed over in it is queued at once, as the sender does not turn to requests before.
+    fn slice(&mut self, now: Nanos) -> (f64, Nanos) {
+        let Push { rate, copying, levels: [wake, full], batch, .. } = self.push;
+        let growth = (1.0 - rate / copying).max(1e-3);
+        let room = (full - self.queued(now)).max(0.0) / growth;
+        if room + batch >= copying * LOOK {
+            return (copying * LOOK, now + LOOK);
+        }
+        let (quantum, cycle) = ((full - wake) / growth, (full - wake) / growth / rate);
+        let sleeps = ((LOOK - room / copying) / cycle).ceil().max(1.0);
+        let bytes = room + (sleeps - 1.0) * quantum + unit(&mut self.rng) * batch;
+        let slept = ((bytes - room) / quantum).ceil().max(sleeps);
+        (bytes, now + (room / copying + slept * cycle).max(LOOK))
     }
 
     fn fly(&mut self, what: Missing, now: Nanos, bytes: f64) {

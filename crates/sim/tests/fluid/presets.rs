@@ -299,6 +299,7 @@ fn show(setup: &Setup) {
                 run.disruption.post_copy.as_f64(),
                 run.near_threshold,
             );
+            if let Some(p) = &report.post_copy { println!("   requests {} missing {} length {:?} each {:.3} ms first {:?}", p.requests, p.missing, p.length, run.disruption.post_copy.as_f64() / p.requests.max(1) as f64 * 1e3, report.downtime.first_pages); }
             if detail {
                 println!("   {:?}", report.downtime);
                 for round in &report.rounds {
