@@ -31,6 +31,10 @@ impl Dice {
         Self { member, orders: stream(0, "fluid.dice") }
     }
 
+    pub(super) fn member(&self) -> u64 {
+        self.member
+    }
+
     /// A part of one, all equally likely.
     pub(super) fn part(&mut self) -> f64 {
         let order = self.orders.next_u64();

@@ -14,7 +14,7 @@ use std::ops::Range;
 use whimbrel_core::layout::PageRun;
 
 use crate::config::{ConfigError, GuestConfig};
-use crate::guest::{Division, Form, Guest, Layer, Missing, Mix, Piece};
+use crate::guest::{Division, Form, Guest, Layer, Missing, MissingGroup, Mix, Piece};
 
 /// Memory, see the module. Positions are page numbers.
 #[derive(Clone, Debug, Default)]
@@ -302,8 +302,19 @@ impl Field {
     fn mix(&self, writer: usize, last: usize) -> Mix {
         let law = &self.laws[writer];
         let groups = &self.groups[law.start as usize..law.end as usize];
-        let mut mix: Mix = groups.iter().map(|&[_, weight]| [0.0, weight]).collect();
+        let mixed = |piece: &Piece| {
+            let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
+            layers.iter().any(|layer| layer.writer as usize == writer && layer.form == Form::Mixed)
+        };
+        let here = self.pieces.iter().filter(|piece| mixed(piece));
+        let pages: f64 = here.map(|piece| piece.pages.end - piece.pages.start).sum();
+        let group = |&[share, weight]: &[f64; 2]| MissingGroup { part: 0.0, weight, pages: share * pages };
+        let mut mix: Mix = groups.iter().map(group).collect();
         for ahead in &self.ahead[self.next..] {
+            let piece = self.pieces.partition_point(|piece| piece.pages.end <= ahead.from);
+            if !mixed(&self.pieces[piece]) {
+                continue;
+            }
             let span = self.spans.iter().find(|span| span.from <= ahead.from && ahead.from < span.to);
             let since = span.and_then(|span| span.since);
             for (one, &[share, weight]) in mix.iter_mut().zip(groups) {
@@ -311,11 +322,11 @@ impl Field {
                     let count = |harvest: usize| self.counts[harvest * self.writers + writer];
                     1.0 - (-weight * (count(last) - count(since))).exp()
                 });
-                one[0] += (ahead.to - ahead.from) * share * written;
+                one.part += (ahead.to - ahead.from) * share * written;
             }
         }
-        let sum: f64 = mix.iter().map(|group| group[0]).sum();
-        mix.iter_mut().for_each(|group| group[0] /= sum.max(f64::MIN_POSITIVE));
+        let sum: f64 = mix.iter().map(|group| group.part).sum();
+        mix.iter_mut().for_each(|group| group.part /= sum.max(f64::MIN_POSITIVE));
         mix
     }
 

@@ -47,7 +47,7 @@ impl Tick {
 }
 
 /// Pages between two looks on average, in words of which each page is pending with the chance `density`.
-pub(super) fn pages_between(density: f64, batch: f64) -> f64 {
+pub(crate) fn pages_between(density: f64, batch: f64) -> f64 {
     let density = density.clamp(1e-9, 1.0);
     let a_word = WORD * density;
     // Words that may just be enough, and the chance that they are.

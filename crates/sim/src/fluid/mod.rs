@@ -8,7 +8,7 @@
 mod dice;
 mod ensemble;
 mod field;
-mod looks;
+pub(crate) mod looks;
 mod mean;
 mod near;
 mod queue;

@@ -206,9 +206,9 @@ impl Sending {
         self.costs.page_bytes / self.copying
     }
 
-    /// Bytes between two looks at the clock.
-    pub(super) fn batch_bytes(&self) -> f64 {
-        self.batch * self.costs.page_bytes
+    /// Pages after which it looks at its clock.
+    pub(super) fn batch(&self) -> f64 {
+        self.batch
     }
 
     pub(super) fn limit(&mut self, limit: RateLimit) {

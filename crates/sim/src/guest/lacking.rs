@@ -16,12 +16,15 @@ use super::expected::Form;
 use super::thread::Thread;
 use super::{Generator, Guest, stream};
 use crate::config::GuestConfig;
+use crate::fluid::looks::pages_between;
 use crate::link::Nanos;
 
 /// The period of the heartbeat by which the guest shows itself: as in [`super::resumed`].
 const BEAT: u64 = 2_000_000;
 /// The source looks for requests at least this often, nanoseconds.
 const LOOK: Nanos = 1e6;
+/// Pages of a word.
+const WORD: f64 = 64.0;
 /// Pages; what is less is nothing.
 const NONE: f64 = 1e-6;
 
@@ -39,9 +42,19 @@ pub(crate) struct Missing {
     pub(crate) piece: usize,
 }
 
-/// Of which groups of a writer's law the missing pages are: the part of each group, and the share of writes that a
-/// page of it gets.
-pub(crate) type Mix = Vec<[f64; 2]>;
+/// Of which groups of a writer's law the missing pages are, the hottest first.
+pub(crate) type Mix = Vec<Group>;
+
+/// Pages of about the same rate among the missing ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Group {
+    /// The part of the missing pages that are of it.
+    pub(crate) part: f64,
+    /// The share of writes that a page of it gets.
+    pub(crate) weight: f64,
+    /// How many it has, missing or not.
+    pub(crate) pages: f64,
+}
 
 /// How pages are sent behind the guest.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +67,7 @@ pub(crate) struct Push {
     pub(crate) copying: f64,
     /// Bytes in the queue at which the sender wakes, and in a full one.
     pub(crate) levels: [f64; 2],
-    /// Bytes between two looks at the clock.
+    /// Pages after which the sender looks at its clock.
     pub(crate) batch: f64,
     /// The time of a byte from the wire's end to the guest.
     pub(crate) way: Nanos,
@@ -177,10 +190,40 @@ impl<'a> Lacking<'a> {
             asked: 0.0,
             seen: None,
         };
+        lacking.place_walkers();
         for vcpu in 0..count {
             lacking.look(vcpu);
         }
         lacking
+    }
+
+    /// What a writer in turn left behind lies right behind where it stands.
+    fn place_walkers(&mut self) {
+        let threads = self.vcpus.iter().flat_map(|vcpu| &vcpu.threads);
+        let places = threads.filter_map(|(writer, thread, _)| Some((*writer, thread.place()?)));
+        let places: Vec<_> = places.collect();
+        let forms = self.forms;
+        let arc = |part: &Missing| {
+            let [(writer, Form::InTurn(pages))] = forms.get(part.piece)?[..] else { return None };
+            let (_, (place, set)) = places.iter().find(|(one, _)| *one == writer)?;
+            let end = set.start as f64 + place;
+            Some((end - part.density * pages, end, pages))
+        };
+        let mut parts = Vec::with_capacity(self.parts.len() + 2);
+        for part in self.parts.drain(..) {
+            match arc(&part) {
+                Some((from, to, round)) if part.density < 1.0 => {
+                    for turn in [0.0, round] {
+                        let [from, to] = [(from + turn).max(part.from), (to + turn).min(part.to)];
+                        if to - from > NONE {
+                            parts.push(Missing { from, to, density: 1.0, ..part });
+                        }
+                    }
+                }
+                _ => parts.push(part),
+            }
+        }
+        self.parts = parts;
     }
 
     /// Lets it run until it lacks nothing, or with `only_seen` until it has shown itself.
@@ -283,12 +326,19 @@ impl<'a> Lacking<'a> {
         let Push { rate, copying, levels: [wake, full], batch, .. } = self.push;
         let growth = (1.0 - rate / copying).max(1e-3);
         let room = (full - self.queued(now)).max(0.0) / growth;
-        if room + batch >= copying * LOOK {
+        if room >= copying * LOOK {
             return (copying * LOOK, now + LOOK);
         }
         let (quantum, cycle) = ((full - wake) / growth, (full - wake) / growth / rate);
         let sleeps = ((LOOK - room / copying) / cycle).ceil().max(1.0);
-        let bytes = room + (sleeps - 1.0) * quantum + unit(&mut self.rng) * batch;
+        let ahead = self.parts.iter().find(|part| part.to > self.cursor).or(self.parts.first());
+        let density = ahead.map_or(1.0, |part| part.density);
+        // Where a page was asked for, a word begins in the middle.
+        let begun = (WORD - self.cursor.floor() % WORD) % WORD * density;
+        let look = (begun + pages_between(density, (batch - begun).max(1.0))) * self.push.page_bytes;
+        let later = pages_between(density, batch) * self.push.page_bytes;
+        let needed = room + (sleeps - 1.0) * quantum;
+        let bytes = look + ((needed - look) / later).floor().max(-1.0).mul_add(later, later);
         let slept = ((bytes - room) / quantum).ceil().max(sleeps);
         (bytes, now + (room / copying + slept * cycle).max(LOOK))
     }
@@ -353,14 +403,30 @@ impl<'a> Lacking<'a> {
         }
     }
 
-    /// A page of a group has come by itself.
+    /// A page of a group was asked for. Pages of neighbouring ranks share a word, in any order: what lies behind it in
+    /// its word, half of it on average, comes next if the scan goes on from there.
     fn count_out(&mut self, writer: usize, group: usize) {
         let lacking = self.lacks(writer).max(1.0);
+        let scans_on = self.push.shared.is_none();
         let mix = &mut self.mixes[writer];
-        mix[group][0] = (mix[group][0] - 1.0 / lacking).max(0.0);
-        let sum: f64 = mix.iter().map(|group| group[0]).sum();
+        let hottest: f64 = mix[..group].iter().map(|group| group.pages).sum();
+        let mut rank = 0.0;
+        for (index, one) in mix.iter_mut().enumerate() {
+            let in_the_word = if hottest < WORD {
+                ((WORD - rank) / one.pages).clamp(0.0, 1.0)
+            } else if index == group {
+                (WORD / one.pages).min(1.0)
+            } else {
+                0.0
+            };
+            rank += one.pages;
+            let alone = if index == group { 1.0 / lacking } else { 0.0 };
+            let gone = if scans_on { (one.part * in_the_word / 2.0).max(alone) } else { alone };
+            one.part = (one.part - gone).max(0.0);
+        }
+        let sum: f64 = mix.iter().map(|group| group.part).sum();
         if sum > 0.0 {
-            mix.iter_mut().for_each(|group| group[0] /= sum);
+            mix.iter_mut().for_each(|group| group.part /= sum);
         }
     }
 
@@ -456,9 +522,14 @@ impl<'a> Lacking<'a> {
     fn weight(&self, writer: usize, piece: usize) -> f64 {
         match self.form(writer, piece) {
             Some(Form::Even(weight)) => weight,
-            Some(Form::Mixed) => self.mixes[writer].iter().map(|[part, weight]| part * weight).sum(),
+            Some(Form::Mixed) => self.mean_weight(writer),
             _ => 0.0,
         }
+    }
+
+    /// That of a missing page of a Zipf law.
+    fn mean_weight(&self, writer: usize) -> f64 {
+        self.mixes[writer].iter().map(|group| group.part * group.weight).sum()
     }
 
     /// After how many writes a writer meets a missing page, which, and of which group.
@@ -491,10 +562,10 @@ impl<'a> Lacking<'a> {
     }
 
     fn group(&mut self, writer: usize) -> Option<usize> {
-        let sum: f64 = self.mixes[writer].iter().map(|[part, weight]| part * weight).sum();
+        let sum: f64 = self.mixes[writer].iter().map(|group| group.part * group.weight).sum();
         let mut left = unit(&mut self.rng) * sum;
-        self.mixes[writer].iter().position(|[part, weight]| {
-            left -= part * weight;
+        self.mixes[writer].iter().position(|group| {
+            left -= group.part * group.weight;
             left <= 0.0
         })
     }

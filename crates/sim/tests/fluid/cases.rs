@@ -50,6 +50,11 @@ impl Kind {
         Self { megabytes: 40..120, buffer: 64..900, ..self }
     }
 
+    /// On links of 1 to 25 Gbit/s with the buffers that connections of theirs have, 3 to 16 MiB.
+    pub(crate) fn fast(self) -> Self {
+        Self { megabytes: 125..3125, buffer: 3072..16_384, working_set: 100..600, ..self }
+    }
+
     /// With guests that write so much that pre-copy alone gets nowhere.
     pub(crate) fn busy(self) -> Self {
         Self { working_set: 40..160, share: 0.4..2.5, ..self }

@@ -6,17 +6,18 @@
 
 use std::time::Duration;
 
+use whimbrel_core::dirty::Expected;
 use whimbrel_core::machine::{DestinationPhase, SourceEvent, SourcePhase, Transmit};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::{ByteCount, Timestamp, VcpuSeconds};
 
 use super::{World, nanos};
 use crate::config::{GuestConfig, LinkConfig};
+use crate::fluid::dice::Dice;
 use crate::fluid::sending::Goal;
 use crate::guest::{Lacking, Missing, Push, Waited};
 use crate::link::timestamp;
 use crate::migration::Setup;
-use whimbrel_core::dirty::Expected;
 
 /// Guests that are drawn, at most and at least, and requests that are enough.
 const GUESTS: u64 = 32;
@@ -100,7 +101,7 @@ impl World {
             rate: self.link.rate().min(self.sending.quota_rate()),
             copying: self.sending.copying_rate(),
             levels: self.link.levels(),
-            batch: self.sending.batch_bytes(),
+            batch: self.sending.batch(),
             way: self.terms.one_way.as_nanos() as f64,
             fault: self.terms.host.post_copy_fault.as_nanos() as f64,
             shared: terms.shared,
@@ -115,10 +116,14 @@ impl World {
         };
         let mut sum = Waited::default();
         let mut all = 0;
-        for number in 0..GUESTS {
+        // Of an ensemble each member has one guest.
+        let member = self.sending.dice.as_ref().map(Dice::member);
+        let numbers = member.map_or(0..GUESTS, |member| member..member + 1);
+        let count = (numbers.end - numbers.start) as f64;
+        for number in numbers {
             let only_seen = sum.requests > REQUESTS;
             let waited = guest(number).run(only_seen);
-            sum.seen += waited.seen / GUESTS as f64;
+            sum.seen += waited.seen / count;
             if !only_seen {
                 sum.stalled += waited.stalled;
                 sum.requests += waited.requests;
@@ -128,6 +133,11 @@ impl World {
         sum.stalled /= f64::from(all);
         sum.requests /= f64::from(all);
         (post_copy.waited, post_copy.resumed) = (sum, Some(resumed));
+        // Which hot words a request brings with it is not known well.
+        if mixes.iter().any(|mix| !mix.is_empty()) {
+            self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
+            self.watch.see_a_threshold();
+        }
     }
 
     /// The time limit is over while the destination lacks pages.
