@@ -20,8 +20,8 @@ use whimbrel_core::report::Outcome;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp, VcpuSeconds};
 
-use super::dice::Dice;
 use self::post_copy::PostCopy;
+use super::dice::Dice;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
@@ -752,7 +752,12 @@ impl World {
         let spread =
             if self.variance > 0.0 { self.variance.sqrt() / self.pending_before.max(1.0) } else { 0.0 };
         self.pending_before = found.pending;
-        self.variance = found.variance + inherited + std::mem::take(&mut self.luck_of_the_round);
+        let mut luck = std::mem::take(&mut self.luck_of_the_round);
+        // What was left was few enough, wherever the tick was; it is not after so much more in so few cases only.
+        if found.dirty + 4.0 * found.variance.sqrt() < LEAST * (12.0 * luck).sqrt() {
+            luck = 0.0;
+        }
+        self.variance = found.variance + inherited + luck;
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         let left = backlog.expected().pages();
@@ -788,7 +793,10 @@ impl World {
         }
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
         let waited_for = !matches!(message, Message::RoundEnd { .. })
-            || matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy);
+            || matches!(
+                self.source.phase(),
+                SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy
+            );
         if self.connected && waited_for {
             let arrival = timestamp(self.link.drained(accepted)).saturating_add(self.one_way());
             self.queue.push(arrival, Event::ArrivesThere(message));

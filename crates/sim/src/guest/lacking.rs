@@ -346,12 +346,17 @@ impl<'a> Lacking<'a> {
     fn fly(&mut self, what: Missing, now: Nanos, bytes: f64) {
         let begins = self.drained.max(now);
         self.drained = begins + bytes / self.push.rate;
-        self.flights.push(Flight { what, begins: begins + self.push.way, ends: self.drained + self.push.way });
+        self.flights.push(Flight {
+            what,
+            begins: begins + self.push.way,
+            ends: self.drained + self.push.way,
+        });
     }
 
     /// When `page` arrives: none if it is here, infinite if it is not even sent.
     fn arrival(&mut self, page: f64, is_missing: bool, now: Nanos) -> Option<Nanos> {
-        let mut flights = self.flights.iter().filter(|flight| flight.what.from <= page && page < flight.what.to);
+        let mut flights =
+            self.flights.iter().filter(|flight| flight.what.from <= page && page < flight.what.to);
         let flight = flights.find(|flight| flight.ends > now);
         let part = self.parts.iter().find(|part| part.from <= page && page < part.to);
         let (density, arrival) = match (flight, part) {
@@ -534,8 +539,7 @@ impl<'a> Lacking<'a> {
 
     /// After how many writes a writer meets a missing page, which, and of which group.
     fn draw(&mut self, writer: usize) -> Option<(f64, u64, Option<(usize, usize)>)> {
-        let all: f64 =
-            self.lying_about().map(|part| pages(part) * self.weight(writer, part.piece)).sum();
+        let all: f64 = self.lying_about().map(|part| pages(part) * self.weight(writer, part.piece)).sum();
         if all <= 0.0 {
             return None;
         }
@@ -589,7 +593,8 @@ impl<'a> Lacking<'a> {
         ahead.sort_by(|one, other| one.0.total_cmp(&other.0));
         for (from, to, density) in ahead {
             // The first missing page of it.
-            let gap = if density >= 1.0 { 0.0 } else { (unit(&mut self.rng).ln() / (1.0 - density).ln()).floor() };
+            let gap =
+                if density >= 1.0 { 0.0 } else { (unit(&mut self.rng).ln() / (1.0 - density).ln()).floor() };
             if from.ceil() + gap < to {
                 let steps = from.ceil() + gap;
                 return Some((steps + 1.0, (start + (place + steps) % length) as u64, None));

@@ -401,7 +401,7 @@ impl Guest {
     fn any_resume_set(&self, config: &GuestConfig, chance: &mut Generator) -> Vec<u64> {
         let pages = |size: ByteCount| (size.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
         let (span, top) = (pages(config.resume_span), pages(config.resume_top));
-                let mut anywhere = || match below(chance, span + top) {
+        let mut anywhere = || match below(chance, span + top) {
             low if low < span => low,
             high => self.layout.numbers() - 1 - (high - span),
         };

@@ -62,7 +62,14 @@ const TABLE: &[Row] = &[
     ),
     ("kubevirt-stall", &[&[("stall-window", "4s"), ("initial-downtime", "50ms")]], Guests::Busy),
     ("pure-postcopy", &[&[]], Guests::Any),
-    ("qemu-postcopy", &[&[("postcopy-after", "1s"), ("downtime-limit", "60ms")], &[("postcopy-after-rounds", "2"), ("downtime-limit", "60ms")]], Guests::Busy),
+    (
+        "qemu-postcopy",
+        &[
+            &[("postcopy-after", "1s"), ("downtime-limit", "60ms")],
+            &[("postcopy-after-rounds", "2"), ("downtime-limit", "60ms")],
+        ],
+        Guests::Busy,
+    ),
     ("ovirt-postcopy", &[&[("poll-interval", "2s")]], Guests::Busy),
     ("whimbrel", &[&[], &[("downtime", "100ms")]], Guests::Any),
 ];
@@ -303,7 +310,16 @@ fn show(setup: &Setup) {
                 run.disruption.post_copy.as_f64(),
                 run.near_threshold,
             );
-            if let Some(p) = &report.post_copy { println!("   requests {} missing {} length {:?} each {:.3} ms first {:?}", p.requests, p.missing, p.length, run.disruption.post_copy.as_f64() / p.requests.max(1) as f64 * 1e3, report.downtime.first_pages); }
+            if let Some(p) = &report.post_copy {
+                println!(
+                    "   requests {} missing {} length {:?} each {:.3} ms first {:?}",
+                    p.requests,
+                    p.missing,
+                    p.length,
+                    run.disruption.post_copy.as_f64() / p.requests.max(1) as f64 * 1e3,
+                    report.downtime.first_pages
+                );
+            }
             if detail {
                 println!("   {:?}", report.downtime);
                 for round in &report.rounds {
