@@ -86,6 +86,33 @@ fn ctrl_c_ends_a_comparison_and_keeps_whole_repetitions() {
     assert!(fresh.read("results/compare.html").contains("was stopped"));
 }
 
+#[test]
+fn a_comparison_that_is_stopped_leaves_the_whole_one_that_was_there() {
+    let fresh = Fresh::new();
+    fresh.write("sweep.toml", SMALL);
+    let args = ["compare", "sweep.toml", "--policy", "xen-5", "--policy", "quick", "--out", "results"];
+    fresh.ok(&[&args[..], &["--repeat", "20"]].concat());
+    let whole =
+        ["summary.json", "runs.jsonl", "compare.html"].map(|name| fresh.read(&format!("results/{name}")));
+    let longer = [&args[..], &["--repeat", "500000", "--jobs", "2"]].concat();
+    let child = fresh.command(&longer).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let begun = fresh.path(&format!("results/.runs.jsonl.{}.tmp", child.id()));
+    let started = Instant::now();
+    while !std::fs::metadata(&begun).is_ok_and(|data| data.len() > 0) {
+        assert!(started.elapsed() < Duration::from_mins(2), "no row was written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal("INT", child.id());
+    let ended = child.wait_with_output().expect("ends");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{told}");
+    assert!(told.contains("the earlier results in --out were left as they are"), "{told}");
+    let now =
+        ["summary.json", "runs.jsonl", "compare.html"].map(|name| fresh.read(&format!("results/{name}")));
+    assert!(whole == now, "replaced");
+    assert!(!begun.exists());
+}
+
 /// A sweep that takes some seconds.
 const LONGER: [&str; 4] = ["--set", "run.repeat=300", "--jobs", "2"];
 

@@ -203,6 +203,9 @@ fn results_of_an_earlier_sweep_are_replaced_and_files_of_others_are_not() {
     let fresh = Fresh::new();
     fresh.write("scenario.toml", SMALL_SWEEP);
     let ended = fresh.run(&["sweep", "scenario.toml", "--out", "."]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("would replace the scenario that is read"), "{}", ended.err);
+    let ended = fresh.run(&["sweep", "--set", "run.repeat=1", "--out", "."]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("`scenario.toml` was not written by a sweep"), "{}", ended.err);
     assert_eq!(fresh.names(), ["scenario.toml"]);

@@ -137,6 +137,11 @@ fn bad_input_is_refused_by_name_and_nothing_is_written() {
         (&["--fix", "downtime-limit=soon"], "`downtime-limit` cannot be `soon`"),
         (&["--fix", "downtime-limit"], "`qemu-default` has no parameter left to search"),
         (&["--minimise", "downtme"], "did you mean `downtime`?"),
+        (
+            &["--fix", "soft-factor", "--range", "soft-factor=1..2"],
+            "`soft-factor` can be left at a value or be searched",
+        ),
+        (&["--over", "web", "--hold-out", "web"], "`web` is searched on and cannot be held out"),
         (&["--choose", "best"], "expected knee, better, a number from 1 or min:OBJECTIVE"),
         (&["--over", "nothing.toml"], "nothing.toml"),
         (&["--resume", "--force"], "cannot be used with"),

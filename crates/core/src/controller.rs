@@ -81,10 +81,14 @@ pub struct Controller {
     progress: Progress,
     window: Window,
     last_harvest: Timestamp,
-    /// The last answer. Its adjustments are made.
+    /// The last answer, unless it was let go of. Its adjustments are made.
     last: Option<Verdict>,
+    /// What of it everybody needs.
+    gist: Gist,
     /// Ticks of this round get the same one, until it says.
     stands: bool,
+    /// Answers that only go on are let go of.
+    forgetful: bool,
     skipping: bool,
     /// What a policy that took over has yet to order.
     owed: Adjustments,
@@ -92,6 +96,23 @@ pub struct Controller {
     /// What outlooks are made from, if they are wanted.
     foresight: Option<Box<Foresight>>,
     outlook: Option<Outlook>,
+}
+
+/// What is kept of a verdict whatever becomes of it.
+#[derive(Clone, Copy, Debug)]
+struct Gist {
+    decision: Decision,
+    until: Until,
+    /// How many pages more or fewer would have changed what was compared.
+    pages_apart: Option<f64>,
+    /// The last verdict that was kept is this one.
+    kept: bool,
+}
+
+impl Gist {
+    /// Of a policy that was not asked yet.
+    const NONE: Self =
+        Self { decision: Decision::Continue, until: Until::NEXT, pages_apart: None, kept: false };
 }
 
 /// Bytes since a moment: the running bandwidth window.
@@ -123,7 +144,9 @@ impl Controller {
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
             last: None,
+            gist: Gist::NONE,
             stands: false,
+            forgetful: false,
             skipping: true,
             owed: Adjustments::default(),
             journal: Journal::recording(),
@@ -152,6 +175,7 @@ impl Controller {
         self.window = Window { since: Timestamp::ZERO, bytes: ByteCount(0) };
         self.last_harvest = Timestamp::ZERO;
         self.last = None;
+        self.gist = Gist::NONE;
         self.stands = false;
         self.owed = Adjustments::default();
         self.journal.clear();
@@ -217,18 +241,35 @@ impl Controller {
         &self.progress
     }
 
-    /// The policy's last answer, if it was asked; its adjustments were made.
+    /// Lets go of verdicts that only go on: to keep them takes as long as everything else here.
+    pub(crate) fn forget_reasons(&mut self) {
+        self.forgetful = true;
+    }
+
+    /// The policy's last answer, if it was asked; its adjustments were made. None, too, of a source that only
+    /// [counts its rounds](crate::machine::Source::counting_rounds) while it goes on.
     #[inline]
     pub fn verdict(&self) -> Option<&Verdict> {
-        self.last.as_ref()
+        self.last.as_ref().filter(|_| self.gist.kept)
+    }
+
+    /// What the policy decided last; to go on, if it was not asked yet.
+    #[inline]
+    pub fn decision(&self) -> Decision {
+        self.gist.decision
+    }
+
+    /// How many pages more or fewer would have changed what the policy compared last; none if it was not about pages.
+    #[inline]
+    pub fn pages_apart(&self) -> Option<f64> {
+        self.gist.pages_apart
     }
 
     /// Until when every tick gets the same answer, so that nobody needs to report the ticks before; none if
     /// the next one is to be asked.
     #[inline]
     pub fn holds_until(&self) -> Option<Until> {
-        let last = self.last.as_ref().filter(|_| self.stands && self.skipping)?;
-        Some(last.until)
+        (self.stands && self.skipping).then_some(self.gist.until)
     }
 
     /// Asks the policy at the next tick, whatever it said.
@@ -263,7 +304,7 @@ impl Controller {
 
     /// The last verdict, with what it adjusts if that is to be done now.
     fn whole(&self, ruling: Ruling) -> Verdict {
-        match self.last.clone() {
+        match self.verdict().cloned() {
             Some(last) if ruling.adjusts => last,
             Some(last) => last.adjusting(Adjustments::default()),
             // Cannot be: a ruling is made of a verdict.
@@ -294,12 +335,12 @@ impl Controller {
 
     /// The dirty log was harvested: a round starts.
     pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Verdict {
-        let ruling = self.take_harvest(now, harvested);
+        let ruling = self.take_harvest(now, &harvested);
         self.whole(ruling)
     }
 
     #[inline]
-    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: Harvested) -> Ruling {
+    pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: &Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
         if self.foresight.is_some() {
@@ -309,7 +350,7 @@ impl Controller {
         self.ask(Moment::RoundStart)
     }
 
-    fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: Harvested) {
+    fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.round += 1;
@@ -328,7 +369,7 @@ impl Controller {
 
     /// Takes a harvest, and says what is left where that is wanted.
     #[cold]
-    fn foresee(&mut self, now: Timestamp, since: Duration, harvested: Harvested) -> Ruling {
+    fn foresee(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) -> Ruling {
         if let Some(foresight) = &mut self.foresight {
             foresight.round_over(&self.progress);
         }
@@ -348,22 +389,18 @@ impl Controller {
     /// Some pages were sent. While some are pending this is a tick; else the round has ended, and
     /// [`round_ended`](Self::round_ended) must follow (after the gate, where the source waits there).
     pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Option<Verdict> {
-        let ruling = self.take_sent(now, sent)?;
+        let ruling = self.take_sent(now, &sent)?;
         Some(self.whole(ruling))
     }
 
     #[inline]
-    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: Transmitted) -> Option<Ruling> {
-        self.account(now, sent);
+    pub(crate) fn take_sent(&mut self, now: Timestamp, sent: &Transmitted) -> Option<Ruling> {
+        self.count(now, sent);
         if sent.pending.0 == 0 {
             return None;
         }
-        if let Some(last) = &self.last
-            && self.stands
-            && self.skipping
-            && !last.until.reached(&self.progress)
-        {
-            return Some(Ruling { decision: last.decision, adjusts: false });
+        if self.stands && self.skipping && !self.gist.until.reached(&self.progress) {
+            return Some(Ruling { decision: Decision::Continue, adjusts: false });
         }
         Some(self.ask(Moment::Tick))
     }
@@ -384,8 +421,12 @@ impl Controller {
     }
 
     /// Pages were sent after the policy's last word: counted, not judged.
-    #[inline]
     pub fn account(&mut self, now: Timestamp, sent: Transmitted) {
+        self.count(now, &sent);
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, now: Timestamp, sent: &Transmitted) {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;
@@ -414,9 +455,9 @@ impl Controller {
         let Window { since, bytes } = self.window;
         // A window in which nothing passed says that the link is dead, not that nothing is known; the
         // smallest bandwidth there is says so.
-        let length = now.since(since);
-        if !length.is_zero() {
-            self.progress.bandwidth = Some(Bandwidth::measured(bytes, length).unwrap_or(Bandwidth::SLOWEST));
+        if now > since {
+            let measured = Bandwidth::measured_between(bytes, since, now);
+            self.progress.bandwidth = Some(measured.unwrap_or(Bandwidth::SLOWEST));
         }
         self.window = Window { since: now, bytes: ByteCount(0) };
     }
@@ -431,10 +472,32 @@ impl Controller {
         if let Some(throttle) = verdict.adjust.throttle {
             self.progress.throttle = throttle;
         }
+        self.gist.until = verdict.until;
+        self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
+        // Mostly it goes on, and of a verdict that was made just now every look as a whole takes its time.
+        if matches!(verdict.decision, Decision::Continue) && verdict.adjust.is_empty() {
+            self.stands = true;
+            self.gist.decision = Decision::Continue;
+            self.gist.kept = !self.forgetful;
+            if !self.forgetful {
+                self.last = Some(verdict);
+            }
+            return Ruling { decision: Decision::Continue, adjusts: false };
+        }
+        self.keep(verdict)
+    }
+
+    /// Keeps a verdict by which something changes.
+    #[inline(never)]
+    fn keep(&mut self, verdict: Verdict) -> Ruling {
         let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
         // Only "go on" can be repeated unasked.
         self.stands = ruling.decision == Decision::Continue;
-        self.last = Some(verdict);
+        self.gist.decision = ruling.decision;
+        self.gist.kept = !(self.forgetful && ruling.decision == Decision::Harvest && !ruling.adjusts);
+        if self.gist.kept {
+            self.last = Some(verdict);
+        }
         ruling
     }
 

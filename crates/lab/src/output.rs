@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 /// Why a file was not written.
@@ -27,6 +27,38 @@ pub enum OutputError {
         /// The place.
         path: PathBuf,
     },
+    /// What is there is of another kind, and somebody may want to keep it.
+    #[error("cannot write {}: what is there is not {kind}; remove it, or choose another name", path.display())]
+    Foreign {
+        /// The place.
+        path: PathBuf,
+        /// What would have been replaced.
+        kind: &'static str,
+    },
+}
+
+/// What a file has to be for another of its kind to take its place: a name that was typed in haste, such as that of
+/// the scenario, loses nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    name: &'static str,
+    /// What it has in its first bytes.
+    mark: &'static str,
+}
+
+impl Kind {
+    /// A drawing as SVG.
+    pub const DRAWING: Self = Self { name: "an SVG drawing", mark: "<svg" };
+    /// A trace of dirtied pages.
+    pub const TRACE: Self = Self { name: "a trace", mark: crate::trace::NAME };
+
+    /// Whether it may take the place of what is at `place`: of nothing, of an empty file, of its like.
+    fn may_replace(self, place: &Path) -> io::Result<bool> {
+        let mut head = Vec::new();
+        File::open(place)?.take(512).read_to_end(&mut head)?;
+        let mark = self.mark.as_bytes();
+        Ok(head.is_empty() || head.windows(mark.len()).any(|bytes| bytes == mark))
+    }
 }
 
 /// A file on its way to its place.
@@ -72,6 +104,23 @@ impl WholeFile {
         };
         let writer = Some(BufWriter::with_capacity(BUFFER, file));
         Ok(Self { path: path.to_owned(), place, beside, writer })
+    }
+
+    /// The same for a file that replaces one of its own kind alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::create`], and if something else is there.
+    pub fn create_as(path: &Path, kind: Kind) -> Result<Self, OutputError> {
+        if path.is_file() {
+            let ours = kind
+                .may_replace(path)
+                .map_err(|source| OutputError::Write { path: path.to_owned(), source })?;
+            if !ours {
+                return Err(OutputError::Foreign { path: path.to_owned(), kind: kind.name });
+            }
+        }
+        Self::create(path)
     }
 
     /// Where it will be, as it was asked for.
@@ -246,5 +295,28 @@ mod tests {
         let dir = fresh("directory");
         let error = WholeFile::create(&dir).expect_err("a directory");
         assert!(error.to_string().contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_drawing_takes_the_place_of_a_drawing_and_of_nothing_else() {
+        let dir = fresh("kind");
+        let place = dir.join("file");
+        for (there, allowed) in [
+            (None, true),
+            (Some(""), true),
+            (Some("<?xml version=\"1.0\"?>\n<svg/>"), true),
+            (Some("<?xml version=\"1.0\"?>\n<domain/>"), false),
+            (Some("[guest]\n"), false),
+        ] {
+            if let Some(there) = there {
+                fs::write(&place, there).expect("written");
+            }
+            let opened = WholeFile::create_as(&place, Kind::DRAWING);
+            assert_eq!(opened.is_ok(), allowed, "{there:?}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("not an SVG drawing; remove it"), "{error}");
+            }
+            assert_eq!(fs::read_to_string(&place).ok().as_deref(), there, "left as it was");
+        }
     }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
 use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
-use whimbrel_core::units::{Bandwidth, PageRate};
-use whimbrel_sim::{Encoding, NearThreshold, Run};
+use whimbrel_core::units::{Bandwidth, ByteCount, PageRate};
+use whimbrel_sim::{Encoding, Lost, NearThreshold, Run, Totals};
+
+use crate::table::fields::Fields;
 
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
@@ -98,6 +100,14 @@ pub struct NearThresholdRecord {
 }
 
 impl NearThresholdRecord {
+    fn name_fields(&self, to: &mut impl Fields) {
+        to.open("near_threshold");
+        to.whole("round", self.round.into());
+        to.whole("pending_pages", self.pending_pages);
+        to.number("deviations", Some(self.deviations));
+        to.close();
+    }
+
     fn of(near: &NearThreshold) -> Self {
         Self { round: near.round, pending_pages: near.pending.0, deviations: near.deviations }
     }
@@ -193,7 +203,11 @@ pub struct EtaRecord {
 
 /// Milliseconds, to a nanosecond.
 pub fn milliseconds(duration: Duration) -> f64 {
-    duration.as_nanos() as f64 / 1e6
+    // Up to 584 years in one number that a processor has.
+    match u64::try_from(duration.as_nanos()) {
+        Ok(nanos) => nanos as f64 / 1e6,
+        Err(_) => duration.as_nanos() as f64 / 1e6,
+    }
 }
 
 /// The stable name of a decision.
@@ -233,18 +247,71 @@ impl MigrationRecord {
             rounds: report.rounds.len(),
             amplification: report.amplification(),
             disruption_vcpu_s: lost.total().as_f64(),
-            disruption: DisruptionRecord {
-                throttle_vcpu_s: lost.throttle.as_f64(),
-                pause_vcpu_s: lost.pause.as_f64(),
-                post_copy_vcpu_s: lost.post_copy.as_f64(),
-                tracking_faults_vcpu_s: lost.tracking_faults.as_f64(),
-            },
+            disruption: DisruptionRecord::of(lost),
             downtime: LedgerRecord::of(&report.downtime),
             post_copy: report.post_copy.as_ref().map(PostCopyRecord::of).unwrap_or_default(),
             unchanged_pages: run.unchanged_pages.0,
             encoding: EncodingRecord::of(&run.encoding),
             near_threshold: run.near_threshold.as_ref().map(NearThresholdRecord::of),
             round: report.rounds.iter().map(RoundRecord::of).collect(),
+        }
+    }
+
+    /// The record of a fluid run of which only the totals are known, and why it ended so; `memory` is the guest's.
+    pub fn of_totals(totals: &Totals, why: String, memory: ByteCount, seed: u64) -> Self {
+        let encoding = Encoding { source_cpu_s: totals.source_cpu_s, ..Encoding::default() };
+        let post_copy = totals.post_copy.map(|(length, missing)| PostCopyRecord {
+            length_ms: milliseconds(length),
+            missing_pages: missing.0,
+            requests: 0,
+        });
+        Self {
+            schema: SCHEMA,
+            outcome: totals.outcome.as_str(),
+            converged: totals.converged,
+            why,
+            seed,
+            total_ms: milliseconds(totals.total),
+            downtime_ms: milliseconds(totals.downtime.total()),
+            unreachable_ms: milliseconds(totals.unreachable.unwrap_or_default()),
+            paused_in_vain_ms: milliseconds(totals.paused_in_vain),
+            sent_bytes: totals.sent.0,
+            rounds: totals.rounds as usize,
+            amplification: totals.amplification(memory),
+            disruption_vcpu_s: totals.disruption.total().as_f64(),
+            disruption: DisruptionRecord::of(&totals.disruption),
+            downtime: LedgerRecord::of(&totals.downtime),
+            post_copy: post_copy.unwrap_or_default(),
+            unchanged_pages: totals.unchanged_pages.0,
+            encoding: EncodingRecord::of(&encoding),
+            near_threshold: totals.near_threshold.as_ref().map(NearThresholdRecord::of),
+            round: Vec::new(),
+        }
+    }
+
+    /// Names its fields, but for the rounds, in the order of the columns of [`csv::MIGRATION`](crate::table::csv::MIGRATION).
+    pub(crate) fn name_fields(&self, to: &mut impl Fields) {
+        to.whole("schema", self.schema.into());
+        to.text("outcome", self.outcome);
+        to.flag("converged", self.converged);
+        to.text("why", &self.why);
+        to.whole("seed", self.seed);
+        to.number("total_ms", Some(self.total_ms));
+        to.number("downtime_ms", Some(self.downtime_ms));
+        to.number("unreachable_ms", Some(self.unreachable_ms));
+        to.number("paused_in_vain_ms", Some(self.paused_in_vain_ms));
+        to.whole("sent_bytes", self.sent_bytes);
+        to.whole("rounds", self.rounds as u64);
+        to.number("amplification", Some(self.amplification));
+        to.number("disruption_vcpu_s", Some(self.disruption_vcpu_s));
+        self.disruption.name_fields(to);
+        self.downtime.name_fields(to);
+        self.post_copy.name_fields(to);
+        to.whole("unchanged_pages", self.unchanged_pages);
+        self.encoding.name_fields(to);
+        match &self.near_threshold {
+            Some(near) => near.name_fields(to),
+            None => to.leave_out(3),
         }
     }
 
@@ -256,7 +323,36 @@ impl MigrationRecord {
     }
 }
 
+impl DisruptionRecord {
+    fn name_fields(&self, to: &mut impl Fields) {
+        to.open("disruption");
+        to.number("throttle_vcpu_s", Some(self.throttle_vcpu_s));
+        to.number("pause_vcpu_s", Some(self.pause_vcpu_s));
+        to.number("post_copy_vcpu_s", Some(self.post_copy_vcpu_s));
+        to.number("tracking_faults_vcpu_s", Some(self.tracking_faults_vcpu_s));
+        to.close();
+    }
+
+    /// The record of what a guest lost.
+    pub fn of(lost: &Lost) -> Self {
+        Self {
+            throttle_vcpu_s: lost.throttle.as_f64(),
+            pause_vcpu_s: lost.pause.as_f64(),
+            post_copy_vcpu_s: lost.post_copy.as_f64(),
+            tracking_faults_vcpu_s: lost.tracking_faults.as_f64(),
+        }
+    }
+}
+
 impl PostCopyRecord {
+    fn name_fields(&self, to: &mut impl Fields) {
+        to.open("post_copy");
+        to.number("length_ms", Some(self.length_ms));
+        to.whole("missing_pages", self.missing_pages);
+        to.whole("requests", self.requests);
+        to.close();
+    }
+
     /// The record of a post-copy.
     pub fn of(post_copy: &PostCopyReport) -> Self {
         Self {
@@ -268,6 +364,16 @@ impl PostCopyRecord {
 }
 
 impl EncodingRecord {
+    fn name_fields(&self, to: &mut impl Fields) {
+        to.open("encoding");
+        to.whole("encoded_pages", self.encoded_pages);
+        to.whole("encoded_bytes", self.encoded_bytes);
+        to.whole("cache_misses", self.cache_misses);
+        to.whole("overflow_pages", self.overflow_pages);
+        to.number("source_cpu_s", Some(self.source_cpu_s));
+        to.close();
+    }
+
     /// The record of what encoding came to.
     pub fn of(encoding: &Encoding) -> Self {
         Self {
@@ -281,6 +387,21 @@ impl EncodingRecord {
 }
 
 impl LedgerRecord {
+    fn name_fields(&self, to: &mut impl Fields) {
+        to.open("downtime");
+        to.number("pause_ms", Some(self.pause_ms));
+        to.number("held_ms", Some(self.held_ms));
+        to.number("harvest_ms", Some(self.harvest_ms));
+        to.number("last_pages_ms", Some(self.last_pages_ms));
+        to.number("save_ms", Some(self.save_ms));
+        to.number("transfer_ms", Some(self.transfer_ms));
+        to.number("restore_ms", Some(self.restore_ms));
+        to.number("commit_ms", Some(self.commit_ms));
+        to.number("resume_ms", Some(self.resume_ms));
+        to.number("first_pages_ms", Some(self.first_pages_ms));
+        to.close();
+    }
+
     /// The record of a ledger.
     pub fn of(ledger: &Ledger) -> Self {
         Self {

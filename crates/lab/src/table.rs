@@ -5,6 +5,7 @@
 
 pub mod csv;
 mod explanation;
+pub(crate) mod fields;
 mod validation;
 
 pub use self::validation::validation;
@@ -21,7 +22,7 @@ pub use self::explanation::explanation;
 use crate::result::{EtaRecord, MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
-use whimbrel_sim::config::HostConfig;
+use whimbrel_sim::config::{HostConfig, Pattern, WriterConfig};
 
 /// On which side of its column a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,42 @@ pub(crate) fn name_of(value: &impl Serialize) -> String {
     }
 }
 
+/// A writer for people, of three parts that can stand one after the other.
+pub(crate) struct Written {
+    /// The pattern; a trace or a program by its name.
+    pub(crate) what: String,
+    /// The memory that it writes to, if the scenario says that.
+    pub(crate) over: Option<String>,
+    /// How often, with a comma before it.
+    pub(crate) rate: String,
+}
+
+/// What a writer does. Of a trace and of a measured program that is what was recorded, not what the scenario's keys
+/// would say of other patterns.
+pub(crate) fn written(writer: &WriterConfig) -> Written {
+    let pattern = name_of(&writer.pattern);
+    let traced = writer.trace.as_ref();
+    let set = Some(writer.working_set.human());
+    match (writer.pattern, traced.and_then(|named| Some((named.name(), named.trace()?)))) {
+        (Pattern::Idle, _) => Written { what: pattern, over: None, rate: String::new() },
+        (Pattern::Trace, Some((name, trace))) => {
+            let (pages, length) = (trace.touched_pages(), duration::human(trace.end()));
+            let again = if writer.repeat { "again and again" } else { "once" };
+            let rate = format!(", {pages} of it in {length}, {again}");
+            Written { what: format!("{pattern} {name}"), over: None, rate }
+        }
+        (Pattern::Measured, traced) => {
+            let of = writer.curve.as_deref().or(traced.map(|(name, _)| name)).unwrap_or_default();
+            let pages = writer.measured.as_ref().map(|model| format!(", {} in all", model.pages()));
+            Written { what: format!("{pattern} {of}"), over: set, rate: pages.unwrap_or_default() }
+        }
+        _ if writer.phases.is_empty() => {
+            Written { what: pattern, over: set, rate: format!(", {} writes/s", writer.rate) }
+        }
+        _ => Written { what: pattern, over: set, rate: format!(", {} phases", writer.phases.len()) },
+    }
+}
+
 /// One migration: what was migrated, its rounds with the decision and its reason in each, the downtime
 /// ledger, what the guest lost and how it ended. Sentences are broken at `width` characters.
 pub fn migration(setup: &Setup, record: &MigrationRecord, width: usize) -> String {
@@ -157,12 +194,8 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
         say("writer", "none");
     }
     for writer in &guest.writers {
-        let rate = if writer.phases.is_empty() {
-            format!("{} writes/s", writer.rate)
-        } else {
-            format!("{} phases", writer.phases.len())
-        };
-        say("writer", &format!("{} over {}, {rate}", name_of(&writer.pattern), writer.working_set.human()));
+        let Written { what, over, rate } = written(writer);
+        say("writer", &[what, over.map_or_else(String::new, |over| format!(" over {over}")), rate].concat());
     }
     let changes = match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
         0 => "",

@@ -11,6 +11,8 @@
 //! Bandwidth may change and the link may be out for a while; nothing is lost in an outage. The way back
 //! carries small messages only and is not queued.
 
+use std::sync::Arc;
+
 use whimbrel_core::units::{Bandwidth, Share, Timestamp};
 
 use crate::config::LinkConfig;
@@ -26,6 +28,7 @@ const SEGMENT: f64 = 65_536.0;
 pub(crate) type Nanos = f64;
 
 /// The core's time for it: rounded up, so that nothing is told before it has happened.
+#[inline]
 pub(crate) fn timestamp(nanos: Nanos) -> Timestamp {
     // Saturates: what never happens has the last time there is.
     Timestamp::from_nanos(nanos.ceil() as u64)
@@ -45,7 +48,7 @@ struct Stretch {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// In the order of time; the first at zero.
-    schedule: Vec<Stretch>,
+    schedule: Arc<Vec<Stretch>>,
     /// Bytes that fit before the sender blocks.
     buffer: f64,
     /// At how many bytes in the queue a blocked writer is woken: the next one, and those after it.
@@ -57,6 +60,15 @@ pub(crate) struct Link {
     /// When everything handed over so far has left the wire.
     drained: Nanos,
     /// The stretch that `drained` lies in.
+    current: Current,
+}
+
+/// How far a link is, see [`Link::position`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    wake_at: [f64; 2],
+    receiver: f64,
+    drained: Nanos,
     current: Current,
 }
 
@@ -75,6 +87,8 @@ struct Current {
     quantum: [f64; 2],
     /// How long it sleeps until it is woken.
     rest: f64,
+    /// The same, and zero where it never sleeps.
+    sleep: f64,
 }
 
 impl Link {
@@ -82,7 +96,7 @@ impl Link {
     /// on what the connection carried before, and so on chance.
     pub(crate) fn new(config: &LinkConfig, sender: f64, phase: f64) -> Self {
         let mut link = Self {
-            schedule: Vec::new(),
+            schedule: Arc::default(),
             buffer: 0.0,
             wake_at: [0.0; 2],
             receiver: f64::INFINITY,
@@ -97,7 +111,7 @@ impl Link {
     /// Makes it what [`Link::new`] gives, in the memory that it has.
     pub(crate) fn begin(&mut self, config: &LinkConfig, sender: f64, phase: f64) {
         let rate = |bandwidth: Bandwidth, payload: Share| bandwidth.as_f64() * payload.as_f64() / 1e9;
-        let schedule = &mut self.schedule;
+        let schedule = Arc::make_mut(&mut self.schedule);
         schedule.clear();
         schedule.push(Stretch { at: 0.0, rate: rate(config.bandwidth, config.payload) });
         for change in &config.changes {
@@ -118,6 +132,27 @@ impl Link {
         self.sender = sender;
         self.drained = 0.0;
         self.current = self.stretch(0);
+    }
+
+    /// How far it is: what a link can be taken back to.
+    #[inline]
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            wake_at: self.wake_at,
+            receiver: self.receiver,
+            drained: self.drained,
+            current: self.current,
+        }
+    }
+
+    /// Takes it back there, or forward again.
+    pub(crate) fn go_to(&mut self, position: Position) {
+        Position {
+            wake_at: self.wake_at,
+            receiver: self.receiver,
+            drained: self.drained,
+            current: self.current,
+        } = position;
     }
 
     /// The destination takes no more than `rate` bytes a nanosecond of what is handed over from now on.
@@ -297,9 +332,22 @@ impl Link {
         self.schedule.get(next).map_or(f64::INFINITY, |stretch| stretch.at)
     }
 
+    /// Bytes in the queue on average over its sawtooth.
+    #[inline]
+    pub(crate) fn middle(&self) -> f64 {
+        0.5 * (self.wake_at[1] + self.buffer)
+    }
+
     /// Bytes in the queue at which a writer is woken, and in a full one.
+    #[inline]
     pub(crate) fn levels(&self) -> [f64; 2] {
         [self.wake_at[1], self.buffer]
+    }
+
+    /// How long a sender sleeps that is faster than the wire, each time; else zero.
+    #[inline]
+    pub(crate) fn sleep(&self) -> Nanos {
+        self.current.sleep
     }
 
     /// Whether the sender is faster than the wire, so that it sleeps; how long each time, and how long it
@@ -323,6 +371,7 @@ impl Link {
     }
 
     /// When everything handed over so far has left the wire, if nothing more comes.
+    #[inline]
     pub(crate) fn drained(&self, now: Nanos) -> Nanos {
         self.drained.max(now)
     }
@@ -357,7 +406,18 @@ impl Link {
     }
 
     /// When no more than `level` bytes are in the queue, if nothing more comes.
+    #[inline]
     fn falls_to(&self, level: f64) -> Nanos {
+        let Current { from, rate, nanos_per_byte, .. } = self.current;
+        if rate > 0.0 && rate * (self.drained - from) >= level {
+            return self.drained - level * nanos_per_byte;
+        }
+        self.falls_to_before(level)
+    }
+
+    /// The same if that may be in a stretch before.
+    #[cold]
+    fn falls_to_before(&self, level: f64) -> Nanos {
         let (mut at, mut left) = (self.drained, level);
         for index in (0..=self.current.index).rev() {
             let stretch = self.stretch(index);
@@ -388,6 +448,7 @@ impl Link {
             growth,
             quantum: [quantum, 1.0 / quantum],
             rest: room / rate,
+            sleep: if growth > 0.0 && growth.is_finite() { room / rate } else { 0.0 },
         }
     }
 

@@ -67,7 +67,7 @@ impl Costs {
         let packet = if host.streams > 1 { link.packet_overhead.as_f64() } else { 0.0 };
         // Costs are given for pages of 4 KiB and go with the bytes.
         let scale = page / 4096.0;
-        let nanos = |duration: std::time::Duration| duration.as_nanos() as f64 * scale;
+        let nanos = |duration: std::time::Duration| duration.as_nanos() as u64 as f64 * scale;
         // The destination's time goes with pages, and a compressed page has fewer bytes. First touches are
         // the kernel's work in one address space: they gain little from threads, see `HostConfig::streams`.
         let left = host.compression.ratio.map_or(1.0, Share::as_f64);
@@ -133,7 +133,8 @@ impl Sender {
 
     /// Bytes a nanosecond that it copies into the socket, all streams together.
     pub(crate) fn speed(host: &HostConfig, link: &LinkConfig) -> f64 {
-        (4096.0 + link.page_overhead.as_f64()) * f64::from(host.streams) / host.page_cost.as_nanos() as f64
+        (4096.0 + link.page_overhead.as_f64()) * f64::from(host.streams)
+            / host.page_cost.as_nanos() as u64 as f64
     }
 
     /// Obeys a limit from now on.

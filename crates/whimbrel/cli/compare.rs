@@ -41,7 +41,7 @@ impl Comparing {
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
         let results = results.transpose().map_err(Failure::failed)?;
-        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        let plot = super::drawing(args.plot.as_deref()).map_err(Failure::failed)?;
         Ok(Self { workloads, contenders, results, plot, interrupt, args })
     }
 
@@ -55,6 +55,8 @@ impl Comparing {
             return Err(Failure::Interrupted { code, message });
         }
         let summary = comparison.summary();
+        // Half of a comparison is worth less than the whole one that is there.
+        let kept = self.results.take_if(|results| code.is_some() && results.replaces());
         let files = match self.results.take() {
             Some(results) => {
                 results.publish(&comparison, &summary, &self.command()).map_err(Failure::failed)?
@@ -78,7 +80,11 @@ impl Comparing {
         };
         match code {
             Some(code) => {
-                let message = format!("{} of {asked} repetitions are in what was printed", comparison.repeat);
+                let mut message =
+                    format!("{} of {asked} repetitions are in what was printed", comparison.repeat);
+                if kept.is_some() {
+                    message.push_str("; the earlier results in --out were left as they are");
+                }
                 Err(Failure::Interrupted { code, message })
             }
             None => told,

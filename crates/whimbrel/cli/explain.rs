@@ -59,7 +59,7 @@ impl Explaining {
             named => named.iter().map(|name| other(name, &setup.policy)).collect::<Result<_, _>>()?,
         };
         let inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
-        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        let plot = super::drawing(args.plot.as_deref()).map_err(Failure::failed)?;
         // What was changed is another run, and what was made in the mean is none that happened.
         let changed = !args.overrides.is_empty()
             || args.policy.is_some()
@@ -75,8 +75,10 @@ impl Explaining {
             ExplainError::AfterTheEnd { .. } => Failure::bad_input(error),
             error => Failure::failed(error),
         })?;
-        if self.came_to.is_some_and(|noted| !noted.is(&explanation.run)) {
-            tell("note: this is not what was noted of the run; another version of whimbrel made it");
+        if let Some(differs) = self.came_to.and_then(|noted| noted.differs(&explanation.run)) {
+            tell(&format!(
+                "note: this is not what was noted of the run ({differs}): another version of whimbrel made it, or it was changed"
+            ));
         }
         if let Some(mut file) = self.plot {
             let drawing = explanation.drawing(title(&self.setup)).render(Canvas::Standalone);

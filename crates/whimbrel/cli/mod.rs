@@ -19,9 +19,11 @@ mod tune;
 mod validate;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use whimbrel_lab::output::{Kind, OutputError, WholeFile};
 
 use self::args::{Args, Command};
 use self::failure::Failure;
@@ -67,6 +69,11 @@ fn told_by_clap(error: &clap::Error) -> ExitCode {
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
+}
+
+/// The file of `--plot`, which a drawing is put into.
+fn drawing(path: Option<&Path>) -> Result<Option<WholeFile>, OutputError> {
+    path.map(|path| WholeFile::create_as(path, Kind::DRAWING)).transpose()
 }
 
 /// A line to standard error. If nobody can read that, there is nobody to tell.

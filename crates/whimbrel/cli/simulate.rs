@@ -99,7 +99,7 @@ impl Simulation {
         let mut inner = sweep::simulation(&setup, setup.run.seed).map_err(Failure::bad_input)?;
         inner.outlook = true;
         inner.look = Some(Duration::from_secs(2));
-        let plot = args.plot.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        let plot = super::drawing(args.plot.as_deref()).map_err(Failure::failed)?;
         Ok(Self { scenario: scenario.to_toml(), setup, inner, format: args.format, plot })
     }
 

@@ -19,8 +19,8 @@ use whimbrel_lab::table;
 use super::args::{SweepArgs, SweepFormat};
 use super::failure::{self, Failure};
 use super::interrupt::Interrupt;
-use super::print;
 use super::simulate::{Instead, scenario};
+use super::{drawing, print};
 
 /// A sweep that is ready to be run: every cell checked, the directory writable.
 pub(super) struct Sweep {
@@ -37,6 +37,7 @@ impl Sweep {
     pub(super) fn ready(args: &SweepArgs) -> Result<Self, Failure> {
         let scenario = scenario(&args.scenario, "sweep", &Instead::default())?;
         let grid = scenario.grid().map_err(Failure::bad_input)?;
+        keeps_its_scenario(args)?;
         let format = match args.format {
             SweepFormat::Jsonl => Format::JsonLines,
             SweepFormat::Csv => Format::Csv,
@@ -112,6 +113,23 @@ impl Sweep {
     }
 }
 
+/// That the results will not take the place of the scenario they are made from. A sweep that is gone on with has its
+/// own scenario there.
+fn keeps_its_scenario(args: &SweepArgs) -> Result<(), Failure> {
+    let Some(file) = args.scenario.scenario.as_deref().filter(|_| !args.resume && !args.force) else {
+        return Ok(());
+    };
+    let place = args.out.join("scenario.toml");
+    match (file.canonicalize(), place.canonicalize()) {
+        (Ok(file), Ok(place)) if file == place => Err(Failure::BadInput(anyhow::anyhow!(
+            "the results in {} would replace the scenario that is read, {}; choose another directory by --out, or add --force",
+            args.out.display(),
+            place.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The file of the drawing; refused before the first run if there is nothing to draw over.
 fn plot(path: Option<&Path>, grid: &Grid) -> Result<Option<WholeFile>, Failure> {
     let Some(path) = path else {
@@ -131,7 +149,7 @@ fn plot(path: Option<&Path>, grid: &Grid) -> Result<Option<WholeFile>, Failure> 
             grid.cells()
         )));
     }
-    WholeFile::create(path).map(Some).map_err(Failure::failed)
+    drawing(Some(path)).map_err(Failure::failed)
 }
 
 /// Shown on a terminal only.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use whimbrel_lab::chart::Canvas;
-use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
+use whimbrel_lab::output::{FinishedFile, Kind, OutputError, WholeFile};
 use whimbrel_lab::trace::import::{HowMany, Import, TimeUnit, When, Where, import};
 use whimbrel_lab::trace::plot::{Plot, sheet};
 use whimbrel_lab::trace::stats::Statistics;
@@ -102,7 +102,12 @@ impl Out {
             None if args.out.as_ref().is_some_and(json) => Format::JsonLines,
             None => Format::Csv,
         };
-        let file = args.out.as_deref().map(WholeFile::create).transpose().map_err(Failure::failed)?;
+        let file = args
+            .out
+            .as_deref()
+            .map(|out| WholeFile::create_as(out, Kind::TRACE))
+            .transpose()
+            .map_err(Failure::failed)?;
         Ok(Self { file, format })
     }
 
@@ -168,7 +173,7 @@ fn statistics(file: &Path, all: &mut Vec<(String, Statistics)>) -> Result<(), Fa
 fn draw(place: &Path, all: &[(String, Statistics)]) -> Result<(), OutputError> {
     let mut files = Vec::new();
     let mut put = |path: &Path, drawing: &str| {
-        let mut file = WholeFile::create(path)?;
+        let mut file = WholeFile::create_as(path, Kind::DRAWING)?;
         file.write(drawing)?;
         files.push(file.finish()?);
         Ok(())

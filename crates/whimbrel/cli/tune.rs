@@ -183,6 +183,13 @@ fn free(out: &Path) -> Result<(), Failure> {
 fn plan(args: &TuneArgs) -> Result<Plan, Failure> {
     let policy = Contender::parse(&args.policy).map_err(Failure::bad_input)?.policy;
     let mut space = Space::of(&*policy).map_err(failure)?;
+    let name = |text: &str| text.split('=').next().unwrap_or_default().trim().to_owned();
+    if let Some(both) = args.fix.iter().find(|fix| args.range.iter().any(|range| name(range) == name(fix))) {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "`{}` can be left at a value or be searched, not both: leave out --fix or --range",
+            name(both)
+        )));
+    }
     for text in &args.fix {
         space.fix(text).map_err(failure)?;
     }

@@ -9,7 +9,7 @@
 //! by another policy; the throttle and the rate limit that it ordered meanwhile are carried out with its first
 //! verdict after taking over, and those of the policy before are taken back with it.
 
-use super::{Controller, Unsupported, Window};
+use super::{Controller, Gist, Unsupported, Window};
 use crate::journal::{Entry, Journal};
 use crate::machine::SourceEvent;
 use crate::policy::{Adjustments, BandwidthWindow, Policy, RateLimit};
@@ -69,6 +69,7 @@ impl Controller {
         let owed = ordered.beyond(in_force);
         // With something to order it must be asked, even where its answer can't have changed.
         self.last = shadow.last;
+        self.gist = shadow.gist;
         self.stands = shadow.stands && owed.is_empty();
         self.owed = owed;
         let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -122,7 +123,9 @@ impl Watching {
             window: Window { since: Timestamp::ZERO, bytes: ByteCount(0) },
             last_harvest: Timestamp::ZERO,
             last: None,
+            gist: Gist::NONE,
             stands: false,
+            forgetful: false,
             skipping: watched.skipping,
             owed: Adjustments::default(),
             journal: Journal::off(),

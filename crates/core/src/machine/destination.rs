@@ -127,9 +127,12 @@ impl Destination {
 
     /// Makes it as [`Destination::new`] does, in the memory that it has.
     pub fn begin_anew(&mut self) {
-        let mut actions = std::mem::take(&mut self.actions);
-        actions.clear();
-        *self = Self { actions, ..Self::new() };
+        self.phase = DestinationPhase::Listening;
+        self.handoff = DestinationHandoff::new();
+        self.missing = Pages(0);
+        self.lost = None;
+        self.actions.clear();
+        (self.restoring_since, self.go_at) = (Timestamp::ZERO, Timestamp::ZERO);
     }
 
     /// Where it is.
@@ -154,6 +157,17 @@ impl Destination {
     ///
     /// [`MachineError`] if it does not fit the phase. The machine is then unchanged.
     pub fn handle(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
+        self.take_known(now, event)
+    }
+
+    /// The same, put together anew for each event that it is called with: for drivers that know which one it is, and
+    /// hand over by the million.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Destination::handle`].
+    #[inline(always)]
+    pub fn take_known(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
         let before = self.phase;
         let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
         let kind = event.kind().ok_or_else(misfit)?;
@@ -180,6 +194,7 @@ impl Destination {
     }
 
     /// What the handoff is told of an event.
+    #[inline(always)]
     fn handoff_event(&self, event: &DestinationEvent) -> Option<handoff::DestinationEvent> {
         use handoff::DestinationEvent as H;
         let gone = self.phase == DestinationPhase::Gone;
@@ -211,6 +226,7 @@ impl Destination {
     }
 
     /// What an event means besides the handoff.
+    #[inline(always)]
     fn take(&mut self, now: Timestamp, event: DestinationEvent) {
         use DestinationPhase as P;
         match event {
@@ -370,6 +386,7 @@ impl DestinationEvent {
     }
 
     /// Its kind; none for a message that no destination is ever sent.
+    #[inline(always)]
     pub fn kind(&self) -> Option<DestinationEventKind> {
         use DestinationEventKind as K;
         Some(match self {

@@ -59,6 +59,18 @@ pub enum SourceAction {
     Done,
 }
 
+/// What is wanted in every round: as the [`SourceAction`]s of these names, and where there are only these no queue is
+/// gone through; see [`Source::poll_round`](super::Source::poll_round).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoundAction {
+    /// Send the message that all pages of this round are sent.
+    EndRound(u32),
+    /// Send pending pages.
+    Transmit(Transmit),
+    /// Move what the dirty log holds into the backlog.
+    Harvest,
+}
+
 /// How to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -205,7 +217,7 @@ impl SourceEvent {
     }
 
     /// Its kind; none for a message that no source is ever sent.
-    #[inline]
+    #[inline(always)]
     pub fn kind(&self) -> Option<SourceEventKind> {
         use SourceEventKind as K;
         Some(match self {
@@ -231,6 +243,7 @@ impl SourceEvent {
     }
 }
 
+#[inline(always)]
 fn received(message: &Message) -> Option<SourceEventKind> {
     use SourceEventKind as K;
     Some(match message {

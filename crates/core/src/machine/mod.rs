@@ -15,7 +15,7 @@ mod source;
 mod stopwatch;
 
 pub use self::destination::{Destination, DestinationAction, DestinationEvent, DestinationOutcome};
-pub use self::event::{CancelReason, Failure, SourceAction, SourceEvent, Step, Transmit};
+pub use self::event::{CancelReason, Failure, RoundAction, SourceAction, SourceEvent, Step, Transmit};
 pub use self::phase::{DestinationPhase, SourcePhase};
 pub use self::source::{PATIENCE, Source};
 use crate::dirty::GateError;

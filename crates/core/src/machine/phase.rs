@@ -162,6 +162,7 @@ impl SourcePhase {
     ];
 
     /// Where `event` may lead; empty if it does not fit this phase.
+    #[inline(always)]
     pub const fn after(self, event: SourceEventKind) -> &'static [Self] {
         use SourceEventKind as E;
         use SourcePhase as P;
@@ -468,6 +469,7 @@ impl DestinationPhase {
     ];
 
     /// Where `event` may lead; empty if it does not fit this phase.
+    #[inline(always)]
     pub const fn after(self, event: DestinationEventKind) -> &'static [Self] {
         use DestinationEventKind as E;
         use DestinationPhase as P;

@@ -5,19 +5,20 @@
 //! reads no clock and never decides who may run the guest: that is
 //! [`SourceHandoff`]'s.
 
+mod actions;
 mod ending;
 mod post_copy;
 mod pre_copy;
 mod replacing;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::actions::Actions;
 use self::post_copy::PostCopy;
 use super::MachineError;
-use super::event::{SourceAction, SourceEvent, Transmit};
+use super::event::{RoundAction, SourceAction, SourceEvent, Transmit};
 use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, Standing};
 use super::message::{Configuration, Message};
 use super::phase::SourcePhase;
@@ -67,7 +68,7 @@ pub struct Source<S = PageSet> {
     stopwatch: Stopwatch,
     ending: Option<Ending>,
     clean_up_failures: Vec<String>,
-    actions: VecDeque<SourceAction>,
+    actions: Actions,
     replaying: bool,
 }
 
@@ -186,7 +187,7 @@ impl<S: Stock> Source<S> {
             stopwatch: Stopwatch::default(),
             ending: None,
             clean_up_failures: Vec::new(),
-            actions: VecDeque::new(),
+            actions: Actions::default(),
             replaying: false,
         }
     }
@@ -203,6 +204,7 @@ impl<S: Stock> Source<S> {
     #[must_use]
     pub fn counting_rounds(mut self) -> Self {
         self.rounds.only_count();
+        self.controller.forget_reasons();
         self
     }
 
@@ -248,8 +250,16 @@ impl<S: Stock> Source<S> {
     }
 
     /// What to do now; none when the next event is awaited.
+    #[inline]
     pub fn poll(&mut self) -> Option<SourceAction> {
-        self.actions.pop_front()
+        self.actions.pop()
+    }
+
+    /// What to do now, if it is one of what is wanted in every round, by name: for drivers that make rounds by the
+    /// million. None if it is something else, or nothing: [`Source::poll`] tells.
+    #[inline]
+    pub fn poll_round(&mut self) -> Option<RoundAction> {
+        self.actions.pop_of_round()
     }
 
     /// Takes an event.
@@ -260,14 +270,30 @@ impl<S: Stock> Source<S> {
     /// unchanged.
     pub fn handle(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         match event {
-            SourceEvent::Transmitted(sent) => self.transmitted(now, sent),
-            SourceEvent::Harvested(harvested) => self.harvested(now, harvested),
+            SourceEvent::Transmitted(sent) => self.transmitted(now, &sent),
+            SourceEvent::Harvested(harvested) => self.harvested(now, &harvested),
             event => self.handle_any(now, event),
         }
     }
 
+    /// The same, put together anew for each event that it is called with: for drivers that know which one it is, and
+    /// hand over by the million.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Source::handle`].
+    #[inline(always)]
+    pub fn take_known(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        self.handle_inline(now, event)
+    }
+
     /// Takes an event that is not one of a round's.
     fn handle_any(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+        self.handle_inline(now, event)
+    }
+
+    #[inline(always)]
+    fn handle_inline(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         let before = self.phase;
         let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
         let kind = event.kind().ok_or_else(misfit)?;
@@ -287,6 +313,7 @@ impl<S: Stock> Source<S> {
 
     /// What the phase alone can't tell: whether the handoff would take the event, and whether its
     /// numbers can be true. Nothing is changed.
+    #[inline(always)]
     fn check(
         &self,
         event: &SourceEvent,
@@ -318,6 +345,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// What the handoff is told of an event.
+    #[inline(always)]
     fn handoff_event(&self, event: &SourceEvent) -> Option<handoff::SourceEvent> {
         use handoff::SourceEvent as H;
         Some(match event {
@@ -339,6 +367,7 @@ impl<S: Stock> Source<S> {
         })
     }
 
+    #[inline(always)]
     fn take(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
         use SourcePhase as P;
         match event {
@@ -349,26 +378,26 @@ impl<S: Stock> Source<S> {
             SourceEvent::Transmitted(_) if self.duties.releasing => self.stopped_sending(now),
             SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
                 self.controller.account(now, sent);
-                self.rounds.sent(sent);
+                self.rounds.sent(&sent);
                 if sent.pending == Pages(0) {
                     self.save(now);
                 } else {
-                    self.actions.push_back(SourceAction::Transmit(Transmit { slice: None, last: true }));
+                    self.actions.transmit(Transmit { slice: None, last: true });
                 }
             }
             SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
                 self.stopwatch.harvested = now;
                 if self.leave_behind(harvested) {
-                    self.rounds.post_copy(now, harvested);
+                    self.rounds.post_copy(now, &harvested);
                     self.save(now);
                     return Ok(());
                 }
-                self.rounds.pause(now, harvested);
+                self.rounds.pause(now, &harvested);
                 if harvested.pending == Pages(0) {
                     self.save(now);
                 } else {
                     self.phase = P::SendingLast;
-                    self.actions.push_back(SourceAction::Transmit(Transmit { slice: None, last: true }));
+                    self.actions.transmit(Transmit { slice: None, last: true });
                 }
             }
             SourceEvent::Paused if self.phase == P::Pausing => {
@@ -383,7 +412,7 @@ impl<S: Stock> Source<S> {
             SourceEvent::Saved(sections) if self.phase == P::Saving => {
                 self.stopwatch.saved = now;
                 self.phase = P::AwaitingReady;
-                self.actions.push_back(SourceAction::Send(Message::State(sections)));
+                self.actions.push(SourceAction::Send(Message::State(sections)));
                 self.await_answer(now);
             }
             SourceEvent::NotPersisted => {
@@ -438,17 +467,18 @@ impl<S: Stock> Source<S> {
         }
         self.phase = SourcePhase::Connecting;
         let configuration = Message::Configure(self.configuration.clone());
-        self.actions.push_back(SourceAction::Send(configuration));
+        self.actions.push(SourceAction::Send(configuration));
         self.await_answer(now);
     }
 
+    #[inline(always)]
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
         match message {
             Message::Accept if self.phase == SourcePhase::Connecting => {
                 self.deadline = None;
                 self.phase = SourcePhase::StartingTracking;
                 self.duties.tracking = true;
-                self.actions.push_back(SourceAction::StartTracking);
+                self.actions.push(SourceAction::StartTracking);
             }
             Message::Refuse { reason } if self.phase == SourcePhase::Connecting => {
                 self.end(Outcome::Refused, format!("the destination refused: {reason}"));
@@ -489,19 +519,19 @@ impl<S: Stock> Source<S> {
 
     fn last_harvest(&mut self) {
         self.phase = SourcePhase::LastHarvest;
-        self.actions.push_back(SourceAction::Harvest);
+        self.actions.harvest();
     }
 
     fn save(&mut self, now: Timestamp) {
         self.stopwatch.pages_sent = now;
         self.phase = SourcePhase::Saving;
         let round = self.last_numbered_round();
-        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        self.actions.end_round(round);
         match self.post_copy.as_ref().map(|behind| behind.missing).filter(|missing| *missing > Pages(0)) {
-            Some(missing) => self.actions.push_back(SourceAction::Send(Message::PostCopy { missing })),
+            Some(missing) => self.actions.push(SourceAction::Send(Message::PostCopy { missing })),
             None => self.rounds.close(now),
         }
-        self.actions.push_back(SourceAction::SaveState);
+        self.actions.push(SourceAction::SaveState);
     }
 
     /// The number of the round that ends with the handover.

@@ -148,11 +148,13 @@ pub struct Verdict {
 
 impl Verdict {
     /// A verdict that adjusts nothing and must be asked again at the next moment.
+    #[inline]
     pub fn new(decision: Decision, reason: Reason) -> Self {
         Self { decision, adjust: Adjustments::default(), until: Until::NEXT, reason }
     }
 
     /// The same, holding until `until`.
+    #[inline]
     #[must_use]
     pub fn holding(mut self, until: Until) -> Self {
         self.until = until;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::progress::Progress;
 use crate::units::{Bandwidth, ByteCount, CpuShare, PageRate, Pages, Share};
 
 /// A number with its unit, as it stood in a rule.
@@ -153,6 +154,27 @@ impl Reason {
             *free = Some(Input { name: Cow::Borrowed(name), value });
         }
         self
+    }
+
+    /// How many pages more or fewer would have changed what was compared; none if it was not about pages.
+    #[inline]
+    pub fn pages_apart(&self, progress: &Progress) -> Option<f64> {
+        let page = progress.page_size.bytes().as_f64();
+        let pages = match (&self.left.value, &self.right.value) {
+            (Quantity::Pages(left), Quantity::Pages(right)) => left.0.abs_diff(right.0) as f64,
+            (Quantity::Bytes(left), Quantity::Bytes(right)) => left.0.abs_diff(right.0) as f64 / page,
+            // What was dirtied, by the time that it took.
+            (Quantity::Bandwidth(left), Quantity::Bandwidth(right)) => {
+                let seconds = progress.dirtied.as_f64() / progress.dirty_rate?.per_second();
+                (left.as_f64() - right.as_f64()) / page * seconds
+            }
+            (Quantity::Duration(left), Quantity::Duration(right)) if self.left.name.contains("downtime") => {
+                let rate = progress.bandwidth?.as_f64();
+                (left.as_secs_f64() - right.as_secs_f64()) * rate / page
+            }
+            _ => return None,
+        };
+        Some(pages.abs())
     }
 
     /// By which share of the right side the rule held; none if one side is unknown or the right is zero.

@@ -1,9 +1,11 @@
 //! Transfer rates. Used by links, rate limits and every estimate of how long sending takes.
 
 use super::bytes::{ByteCount, Information};
+use super::duration::whole_nanos;
 use super::error::{Quantity, UnitError};
 use super::number::{Unit, Written, shortest};
 use super::text::{Described, text_serde};
+use super::time::Timestamp;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -40,11 +42,30 @@ impl Bandwidth {
     ///
     /// `None` if no time passed, or less than one byte per second was seen: no rate is known then.
     pub fn measured(bytes: ByteCount, time: Duration) -> Option<Self> {
-        let nanos = time.as_nanos();
-        // Below 18 GB, as nearly always, 64 bits do; 128-bit division is a slow library call.
-        if let (Some(product), Ok(nanos)) = (bytes.0.checked_mul(NANOS_PER_SECOND), u64::try_from(nanos)) {
-            return Self::new(product.checked_div(nanos)?);
+        match whole_nanos(time) {
+            Some(nanos) => Self::measured_in(bytes, nanos),
+            // Beyond 584 years.
+            None => Self::measured_slowly(bytes, time.as_nanos()),
         }
+    }
+
+    /// `bytes` from `since` to `until`, as [`Bandwidth::measured`].
+    #[inline]
+    pub(crate) fn measured_between(bytes: ByteCount, since: Timestamp, until: Timestamp) -> Option<Self> {
+        Self::measured_in(bytes, until.as_nanos().saturating_sub(since.as_nanos()))
+    }
+
+    #[inline]
+    fn measured_in(bytes: ByteCount, nanos: u64) -> Option<Self> {
+        // Below 18 GB, as nearly always, 64 bits do; 128-bit division is a slow library call.
+        match bytes.0.checked_mul(NANOS_PER_SECOND) {
+            Some(product) => Self::new(product.checked_div(nanos)?),
+            None => Self::measured_slowly(bytes, nanos.into()),
+        }
+    }
+
+    #[cold]
+    fn measured_slowly(bytes: ByteCount, nanos: u128) -> Option<Self> {
         let rate = (u128::from(bytes.0) * u128::from(NANOS_PER_SECOND)).checked_div(nanos)?;
         Self::new(u64::try_from(rate).unwrap_or(u64::MAX))
     }

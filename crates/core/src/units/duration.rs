@@ -17,6 +17,12 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+/// The nanoseconds of a duration; none beyond 584 years. Without 128-bit numbers, because it is done everywhere.
+#[inline]
+pub(super) fn whole_nanos(duration: Duration) -> Option<u64> {
+    duration.as_secs().checked_mul(SECOND)?.checked_add(u64::from(duration.subsec_nanos()))
+}
+
 /// Reads `300ms`, `0.2ms`, `1.5s`, `10min`, `1h`, `50us`, `50µs`, rounded to the nearest nanosecond.
 ///
 /// # Errors

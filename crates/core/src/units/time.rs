@@ -49,8 +49,7 @@ impl Timestamp {
     /// The point `delay` later; `None` beyond [`Timestamp::MAX`].
     #[inline]
     pub fn checked_add(self, delay: Duration) -> Option<Self> {
-        let nanos = u64::try_from(delay.as_nanos()).ok()?;
-        self.0.checked_add(nanos).map(Self)
+        self.0.checked_add(duration::whole_nanos(delay)?).map(Self)
     }
 
     /// The point `delay` later, at most [`Timestamp::MAX`].
@@ -63,8 +62,7 @@ impl Timestamp {
     /// The point `delay` earlier; `None` before the origin.
     #[inline]
     pub fn checked_sub(self, delay: Duration) -> Option<Self> {
-        let nanos = u64::try_from(delay.as_nanos()).ok()?;
-        self.0.checked_sub(nanos).map(Self)
+        self.0.checked_sub(duration::whole_nanos(delay)?).map(Self)
     }
 
     /// The point `delay` earlier, at least the origin.

@@ -7,6 +7,9 @@ use super::scale::{Scale, usable};
 use super::style::series_class;
 use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted, text_width};
 
+/// Marks that are nearer to each other than this are seen as one: half the width of a mark.
+const COVERED: f64 = 5.0;
+
 /// A value and the interval it is believed to lie in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
@@ -150,16 +153,26 @@ impl ParetoChart {
 }
 
 /// Names beside their marks, on the side and at the height where they touch no other; those that find no place are
-/// left out.
+/// left out. Marks that cover one another have one name in common.
 fn draw_names<'a>(svg: &mut Svg, plot: Area, names: impl Iterator<Item = ((f64, f64), &'a str)>) {
-    let names: Vec<((f64, f64), &str)> = names.collect();
+    let mut joined: Vec<((f64, f64), String)> = Vec::new();
+    for ((x, y), name) in names {
+        match joined.iter_mut().find(|((x1, y1), _)| (x - x1).hypot(y - y1) < COVERED) {
+            Some((_, names)) => {
+                names.push_str(", ");
+                names.push_str(name);
+            }
+            None => joined.push(((x, y), name.to_owned())),
+        }
+    }
+    let names = joined;
     let mark = |(x, y): (f64, f64)| Area::new(x - 5.0, y - 5.0, 10.0, 10.0);
     let mut taken: Vec<Area> = names.iter().map(|(at, _)| mark(*at)).collect();
     let apart = |a: Area, b: Area| {
         a.right() < b.left || b.right() < a.left || a.bottom() < b.top || b.bottom() < a.top
     };
     for ((x, y), name) in names {
-        let name = fitted(name, 11.0, plot.width * 0.5);
+        let name = fitted(&name, 11.0, plot.width * 0.5);
         let width = text_width(&name, 11.0);
         let (right, left) = (9.0, -9.0 - width);
         let places = [

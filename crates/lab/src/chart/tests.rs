@@ -382,3 +382,14 @@ proptest! {
         assert_well_formed(&pareto(&points, kind, "t").render(Canvas::Page));
     }
 }
+
+#[test]
+fn candidates_whose_marks_cover_one_another_share_a_label() {
+    let mut chart = pareto(&[(1.0, 1.0), (1.0, 1.0), (9.0, 0.1)], ScaleKind::Linear, "");
+    for (candidate, name) in chart.candidates.iter_mut().zip(["one", "two", "three"]) {
+        candidate.name = name.to_owned();
+        candidate.x.interval = None;
+    }
+    let drawn = chart.render(Canvas::Standalone);
+    assert!(drawn.contains(">one, two</text>") && drawn.contains(">three</text>"), "{drawn}");
+}

@@ -16,6 +16,7 @@ const NAMES: [&str; 3] = ["compare.html", "summary.json", "runs.jsonl"];
 pub struct ResultDir {
     path: PathBuf,
     runs: WholeFile,
+    replaces: bool,
 }
 
 /// The files that were written, in the order in which they should be named to people.
@@ -37,7 +38,13 @@ impl ResultDir {
         if let Some(name) = NAMES.into_iter().find(|name| !ours && !force && there(name)) {
             return Err(CompareError::Foreign { path: path.to_owned(), name });
         }
-        Ok(Self { path: path.to_owned(), runs: WholeFile::create(&path.join("runs.jsonl"))? })
+        let replaces = NAMES.iter().any(there);
+        Ok(Self { path: path.to_owned(), runs: WholeFile::create(&path.join("runs.jsonl"))?, replaces })
+    }
+
+    /// Whether results of an earlier comparison are there, which [`ResultDir::publish`] replaces.
+    pub fn replaces(&self) -> bool {
+        self.replaces
     }
 
     /// Adds a run.

@@ -179,7 +179,8 @@ fn numbers<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: 
         columns.push(Column::new(format!("{name}, median"), Kind::Number));
         columns.push(Column::new("95 % interval", Kind::Number));
         columns.push(Column::new("5 % to 95 %", Kind::Number));
-        columns.push(Column::new("mean", Kind::Number));
+        let survivors = matches!(objective, Objective::TotalTime | Objective::Downtime);
+        columns.push(Column::new(if survivors { "mean of the completed" } else { "mean" }, Kind::Number));
     }
     let mut table = Table::new(caption, columns).sortable();
     for row in rows {
@@ -333,7 +334,8 @@ fn claims(summary: &Summary) -> Section {
     let left_out = summary.claims.len().saturating_sub(most);
     let more = if left_out > 0 { format!(" {left_out} more are in summary.json.") } else { String::new() };
     let intro = format!(
-        "Differences that are significant at {} after correction for all {} tests. The ratio says how much more the worse \
+        "Differences that are significant at {} after correction for all {} tests. Compared is run by run on the same \
+         workload; medians over all workloads mix unlike runs and need not agree. The ratio says how much more the worse \
          policy takes; for failures, the difference of the shares.{more}",
         percent(LEVEL),
         grouped(summary.tests),

@@ -134,7 +134,8 @@ impl Summary {
         if self.policies.len() <= FEW {
             writeln!(
                 f,
-                "significantly better over all workloads ({level}, corrected for {} tests)",
+                "significantly better over all workloads ({level}, corrected for {} tests); compared is run by run on the same \
+                 workload,\nmedians above are over unlike ones and need not agree",
                 self.tests
             )?;
             for claim in overall {

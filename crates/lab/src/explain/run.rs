@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::result::MigrationRecord;
+use crate::result::{MigrationRecord, SCHEMA};
 use crate::scenario::{Scenario, ScenarioError};
 
 /// The largest record of a run that is read.
@@ -36,6 +36,14 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// It is of another version.
+    #[error("{}: a record of schema {found}, accepted is {SCHEMA}", path.display())]
+    Schema {
+        /// The place.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
     },
     /// It is a directory of something else.
     #[error(
@@ -76,16 +84,28 @@ pub struct CameTo {
 }
 
 impl CameTo {
-    /// Whether a run that was made anew is the one that was noted.
-    pub fn is(&self, run: &MigrationRecord) -> bool {
-        let same_time = self.total_ms.to_bits() == run.total_ms.to_bits();
-        self.outcome == run.outcome && same_time && self.sent_bytes == run.sent_bytes
+    /// Where a run that was made anew is not the one that was noted: the first difference, as noted and as made.
+    pub fn differs(&self, run: &MigrationRecord) -> Option<String> {
+        let said =
+            |what: &str, noted: String, made: String| Some(format!("{what} {noted} there, {made} here"));
+        if self.outcome != run.outcome {
+            return said("outcome", self.outcome.clone(), run.outcome.to_owned());
+        }
+        if self.total_ms.to_bits() != run.total_ms.to_bits() {
+            return said("total_ms", self.total_ms.to_string(), run.total_ms.to_string());
+        }
+        if self.sent_bytes != run.sent_bytes {
+            return said("sent_bytes", self.sent_bytes.to_string(), run.sent_bytes.to_string());
+        }
+        None
     }
 }
 
 /// What `simulate --format json` prints, as far as it is needed to make the run anew.
 #[derive(Deserialize)]
 struct Printed {
+    /// Of the record.
+    schema: u32,
     /// With its seed.
     scenario: String,
     #[serde(flatten)]
@@ -128,6 +148,9 @@ impl Noted {
         let text = read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
         let printed: Printed = serde_json::from_slice(&text)
             .map_err(|source| RunError::NotARun { path: path.to_owned(), source })?;
+        if printed.schema != SCHEMA {
+            return Err(RunError::Schema { path: path.to_owned(), found: printed.schema });
+        }
         let scenario = Scenario::parse(&printed.scenario, &path.display().to_string())?;
         Ok(Self { scenario, came_to: Some(printed.came_to), sweep: None })
     }

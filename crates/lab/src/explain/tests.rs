@@ -17,9 +17,10 @@ use whimbrel_sim::config::{GuestConfig, WriterConfig};
 use super::branch::Verdict;
 use super::decision::DecisionRecord;
 use super::moment::Lesson;
+use super::run::Noted;
 use super::{ExplainError, Explanation, contenders, explain, preset};
 use crate::compare::Contender;
-use crate::scenario::PolicySpec;
+use crate::scenario::{PolicySpec, Scenario};
 
 fn named(name: &str, parameters: &[(&str, &str)]) -> Contender {
     let given = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -235,4 +236,39 @@ fn the_drawing_has_the_branches_of_the_first_moment_that_could_have_been_better(
     // A branch shows only what came after the fork.
     let after = drawing.branches.iter().flat_map(|branch| &branch.curve);
     assert!(after.clone().count() > 0 && after.clone().all(|(at, _)| *at >= told.moments[0].at_ms - 1.0e-5));
+}
+
+#[test]
+fn a_record_of_another_schema_and_an_empty_file_are_no_runs() {
+    let folder = std::env::temp_dir().join(format!("whimbrel-noted-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("run.json");
+    let load = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        Noted::load(&file).map(|noted| noted.came_to.expect("noted"))
+    };
+    let record = |schema: u32, total: f64| {
+        let head =
+            "{\"scenario\":\"[guest]\\nmemory = \\\"64MiB\\\"\",\"outcome\":\"completed\",\"sent_bytes\":1";
+        format!("{head},\"schema\":{schema},\"total_ms\":{total}}}")
+    };
+    let error = load(&record(99, 5.0)).expect_err("refused").to_string();
+    assert!(error.contains("schema 99, accepted is 1"), "{error}");
+    for empty in ["", " \n"] {
+        let error = load(empty).expect_err("refused").to_string();
+        assert!(error.contains("it is empty"), "{error}");
+    }
+    let mut run = crate::result::MigrationRecord::of(
+        &whimbrel_sim::simulate(
+            &crate::sweep::simulation(Scenario::builtin("default").expect("built in").setup(), 0)
+                .expect("a setup"),
+        )
+        .expect("a run"),
+        0,
+    );
+    (run.outcome, run.total_ms, run.sent_bytes) = ("completed", 5.0, 1);
+    assert_eq!(load(&record(1, 5.0)).expect("a run").differs(&run), None);
+    let differs = load(&record(1, 5.5)).expect("a run").differs(&run);
+    assert_eq!(differs.as_deref(), Some("total_ms 5.5 there, 5 here"));
+    std::fs::remove_dir_all(folder).expect("removed");
 }

@@ -1,5 +1,9 @@
 //! The figures: maps over two axes, curves along one, bars where there are none.
 
+use std::fmt::Write as _;
+
+use rayon::prelude::*;
+
 use super::Cell;
 use super::frame::legend;
 use super::frontier::line_rate_points;
@@ -22,22 +26,26 @@ const FIRST: [Metric; 3] = [Metric::Converged, Metric::Total, Metric::Downtime];
 const MORE: [Metric; 2] = [Metric::Sent, Metric::Disruption];
 
 fn tooltip(grid: &Grid<'_>, group: &Group, metric: Metric, cell: &Cell) -> String {
-    let mut lines = Vec::new();
-    let name = if group.name.is_empty() { String::new() } else { format!("{} · ", group.name) };
-    let places = [grid.x, grid.y].into_iter().flatten();
-    let places: Vec<String> = places.map(|at| value_text(&grid.input.axes[at], cell.coords[at])).collect();
-    lines.push(format!("{name}{}", places.join(" · ")));
+    let mut text = String::new();
+    if !group.name.is_empty() {
+        text.push_str(&group.name);
+        text.push_str(" · ");
+    }
+    for (index, at) in [grid.x, grid.y].into_iter().flatten().enumerate() {
+        text.push_str(if index > 0 { " · " } else { "" });
+        text.push_str(grid.text(at, cell.coords[at]));
+    }
+    text.push('\n');
     if metric != Metric::Converged {
-        let value = metric.of(cell);
-        lines.push(value.map_or_else(
-            || format!("{}: no value", metric.axis()),
-            |value| format!("{}: {}", metric.axis(), metric.unit().format(value)),
-        ));
+        let value = metric.of(cell).map(|value| metric.unit().format(value));
+        let value = value.as_deref().unwrap_or("no value");
+        // Into memory.
+        let _ = writeln!(text, "{}: {value}", metric.axis());
     }
     let share = Metric::Converged.of(cell).unwrap_or(0.0);
     let converged = (share * f64::from(cell.runs)).round();
-    lines.push(format!("{converged} of {} converged; {}", cell.runs, outcomes(cell)));
-    lines.join("\n")
+    let _ = write!(text, "{converged} of {} converged; {}", cell.runs, outcomes(cell));
+    text
 }
 
 /// Every cell of the shown plane.
@@ -60,19 +68,21 @@ pub(super) fn maps(grid: &Grid<'_>) -> Vec<Section> {
     if grid.line_rate(1.0).is_some() {
         note.push_str(" The dashed line is where dirty rate × page size equals the bandwidth.");
     }
+    let further = MORE.into_iter().filter(|metric| plane(grid).any(|cell| metric.of(cell).is_some()));
+    let metrics: Vec<Metric> = FIRST.into_iter().chain(further).collect();
+    let rows: Vec<Markup> = metrics.par_iter().map(|metric| row_of_maps(grid, *metric)).collect();
+    let mut rows = metrics.into_iter().zip(rows);
     let mut out = Vec::new();
-    for (id, metric) in ["maps", "map-total", "map-downtime"].into_iter().zip(FIRST) {
+    for (id, (metric, row)) in ["maps", "map-total", "map-downtime"].into_iter().zip(rows.by_ref()) {
         let more = if metric == Metric::Converged { note.as_str() } else { "" };
         let intro = format!("{}{more}", metric.about());
-        out.push((id, metric, intro, row_of_maps(grid, metric)));
+        out.push((id, metric, intro, row));
     }
     let mut more = Markup::default();
-    for metric in MORE {
-        if plane(grid).any(|cell| metric.of(cell).is_some()) {
-            more.push(&heading(metric.name()));
-            more.push(&Markup::text(metric.about()).within("p", ""));
-            more.push(&row_of_maps(grid, metric));
-        }
+    for (metric, row) in rows {
+        more.push(&heading(metric.name()));
+        more.push(&Markup::text(metric.about()).within("p", ""));
+        more.push(&row);
     }
     if let Some((_, _, _, body)) = out.last_mut().filter(|_| !more.is_empty()) {
         body.push(&folded("More maps", "bytes sent, guest disruption", false, &more));
@@ -111,9 +121,9 @@ fn row_of_maps(grid: &Grid<'_>, metric: Metric) -> Markup {
     let mut out = Markup::raw(colours.bar(Canvas::Page)).within("div", " class=\"bar-key\"");
     let maps = grid.groups();
     let maps = maps
-        .iter()
+        .par_iter()
         .map(|group| figure("", &group.name, &map(grid, group, metric, &colours).render(Canvas::Page)));
-    out.push(&panels("", maps));
+    out.push(&panels("", maps.collect::<Vec<_>>()));
     out
 }
 

@@ -110,7 +110,14 @@ pub(super) struct Grid<'a> {
     /// The axes that the figures hold at one value, and at which.
     pub(super) fixed: Vec<(usize, usize)>,
     cells: BTreeMap<&'a [usize], &'a Cell>,
+    /// The same by their number in the grid, the last axis fastest; empty if the grid is far larger than what was run.
+    dense: Vec<Option<&'a Cell>>,
+    /// The values of each axis as they are printed.
+    texts: Vec<Vec<String>>,
 }
+
+/// So many times more places than cells are worth finding cells at once.
+const SPARSE: usize = 16;
 
 pub(super) fn axis_len(axis: &Axis) -> usize {
     match &axis.values {
@@ -134,6 +141,11 @@ pub(super) fn value_text(axis: &Axis, at: usize) -> String {
         }
         GridValues::Names(names) => names.get(at).cloned().unwrap_or_default(),
     }
+}
+
+/// The number of a place in the grid.
+fn number_of(axes: &[Axis], coordinate: impl Fn(usize) -> usize) -> usize {
+    (0..axes.len()).fold(0, |number, at| number * axis_len(&axes[at]) + coordinate(at))
 }
 
 impl<'a> Grid<'a> {
@@ -161,8 +173,24 @@ impl<'a> Grid<'a> {
                 && cell.coords.len() == axes.len()
                 && cell.coords.iter().zip(axes).all(|(at, axis)| *at < axis_len(axis))
         };
-        let cells = input.cells.iter().filter(valid).map(|cell| (cell.coords.as_slice(), cell)).collect();
-        Self { input, x, y, series, fixed, cells }
+        let cells: BTreeMap<&[usize], &Cell> =
+            input.cells.iter().filter(valid).map(|cell| (cell.coords.as_slice(), cell)).collect();
+        let places = axes.iter().map(axis_len).fold(1, usize::saturating_mul);
+        let mut dense = Vec::new();
+        if places <= SPARSE * cells.len() {
+            dense.resize(places, None);
+            for (coords, cell) in &cells {
+                dense[number_of(axes, |at| coords[at])] = Some(*cell);
+            }
+        }
+        let texts = |axis: &Axis| (0..axis_len(axis)).map(|at| value_text(axis, at)).collect();
+        let texts = axes.iter().map(texts).collect();
+        Self { input, x, y, series, fixed, cells, dense, texts }
+    }
+
+    /// The value of an axis as it is printed.
+    pub(super) fn text(&self, axis: usize, at: usize) -> &str {
+        self.texts.get(axis).and_then(|texts| texts.get(at)).map_or("", String::as_str)
     }
 
     /// What stands side by side.
@@ -212,16 +240,19 @@ impl<'a> Grid<'a> {
 
     /// The cell of a group in the plane that the figures show.
     pub(super) fn cell(&self, group: usize, x: usize, y: usize) -> Option<&'a Cell> {
-        let mut coords = vec![0; self.input.axes.len()];
-        for (at, value) in &self.fixed {
-            coords[*at] = *value;
+        let coordinate = |axis: usize| {
+            let held = || self.fixed.iter().find(|(at, _)| *at == axis).map_or(0, |(_, value)| *value);
+            let shown = [(self.series, group), (self.x, x), (self.y, y)];
+            shown.iter().find(|(at, _)| *at == Some(axis)).map_or_else(held, |(_, value)| *value)
+        };
+        let axes = &self.input.axes;
+        if self.dense.is_empty() {
+            let coords: Vec<usize> = (0..axes.len()).map(coordinate).collect();
+            return self.cells.get(coords.as_slice()).copied();
         }
-        for (axis, value) in [(self.series, group), (self.x, x), (self.y, y)] {
-            if let Some(axis) = axis {
-                coords[axis] = value;
-            }
-        }
-        self.cells.get(coords.as_slice()).copied()
+        // Outside of an axis there is nothing.
+        let inside = (0..axes.len()).all(|at| coordinate(at) < axis_len(&axes[at]));
+        if inside { self.dense[number_of(axes, coordinate)] } else { None }
     }
 
     /// Every cell that was run, in the order of the axes.

@@ -70,8 +70,8 @@ fn axes(grid: &Grid<'_>) -> Markup {
 }
 
 /// Where a cell lies on an axis; numbers sort as numbers.
-fn place(axis: &Axis, at: usize) -> Entry {
-    let entry = Entry::text(&value_text(axis, at));
+fn place(grid: &Grid<'_>, number: usize, at: usize) -> Entry {
+    let (axis, entry) = (&grid.input.axes[number], Entry::text(grid.text(number, at)));
     match &axis.values {
         GridValues::Numbers { values, .. } => entry.sorted_by(values.get(at).copied().unwrap_or(f64::NAN)),
         GridValues::Names(_) => entry,
@@ -95,8 +95,7 @@ fn numbers(grid: &Grid<'_>, cells: &[&Cell]) -> Markup {
     columns.extend(measures.map(|name| Column::new(name, Kind::Number)));
     let mut table = Table::new("The cells of the sweep", columns);
     for cell in cells {
-        let mut row: Vec<Entry> =
-            order.iter().map(|at| place(&grid.input.axes[*at], cell.coords[*at])).collect();
+        let mut row: Vec<Entry> = order.iter().map(|at| place(grid, *at, cell.coords[*at])).collect();
         row.extend([
             Entry::text(&cell.runs.to_string()).sorted_by(f64::from(cell.runs)),
             Entry::value(Unit::Share, Metric::Converged.of(cell)),

@@ -1,5 +1,7 @@
 //! What can be had for what: Pareto plots of the compared ones.
 
+use rayon::prelude::*;
+
 use super::findings::{Finding, Findings};
 use super::grid::{Grid, Metric};
 use crate::chart::{Candidate, Canvas, Estimate, LineAxis, ParetoChart, ScaleKind, Size, usable};
@@ -37,7 +39,11 @@ impl<'a> Judged<'a> {
 
 /// The plots' section; nothing unless two or more can be judged by the same cells.
 pub(super) fn section(grid: &Grid<'_>, found: &Findings) -> Option<Section> {
-    let judged: Vec<Judged<'_>> = found.groups.iter().filter_map(Judged::of).collect();
+    // Drawing takes longer than the rest of a page.
+    if found.groups.len() < 2 {
+        return None;
+    }
+    let judged: Vec<Judged<'_>> = found.groups.par_iter().filter_map(Judged::of).collect();
     if judged.len() < 2 {
         return None;
     }

@@ -57,9 +57,23 @@ pub enum ScenarioError {
         /// What was most likely meant.
         nearest: &'static str,
     },
+    /// There is neither such a file nor a built-in workload of this name, nor of one like it.
+    #[error("there is no file `{name}`; accepted is a scenario file, or one of the built-in: {known}")]
+    NoSuchWord {
+        /// What was written.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
     /// The file is a directory.
     #[error("cannot read scenario {file}: it is a directory, accepted is a TOML file")]
     Directory {
+        /// Its path.
+        file: String,
+    },
+    /// There is nothing in the file.
+    #[error("cannot read scenario {file}: it is empty; accepted is a TOML file with at least one key")]
+    Empty {
         /// Its path.
         file: String,
     },

@@ -134,6 +134,10 @@ impl Scenario {
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
         }
+        // What a full disk left of something is no wish for the defaults.
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(ScenarioError::Empty { file });
+        }
         Self::parse_bytes(&bytes, &file, path.parent())
     }
 

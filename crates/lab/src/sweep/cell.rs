@@ -1,14 +1,11 @@
 //! The runs of a cell, summed up.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use whimbrel_core::report::Outcome;
 
-use super::row::At;
 use super::values::Values;
-use crate::result::SCHEMA;
 use crate::stats::nearest_rank;
+use crate::table::fields::Fields;
 
 /// How a number is spread over runs; nearest-rank percentiles, none if there are no runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +54,18 @@ impl Spread {
         Self { median: Some(median), p90: Some(p90), levels }
     }
 
+    fn name_fields(&self, to: &mut impl Fields, levels: bool) {
+        to.number("median", self.median);
+        to.number("p90", self.p90);
+        if let Some(Levels { p5, p25, p75, p95, p99 }) = self.levels {
+            for (name, value) in [("p5", p5), ("p25", p25), ("p75", p75), ("p95", p95), ("p99", p99)] {
+                to.number(name, Some(value));
+            }
+        } else if levels {
+            to.leave_out(5);
+        }
+    }
+
     /// Names and values of what it holds.
     pub(super) fn columns(&self, levels: bool) -> Vec<(&'static str, Option<f64>)> {
         let mut columns = vec![("median", self.median), ("p90", self.p90)];
@@ -96,24 +105,6 @@ pub struct CellRecord {
     pub disruption_vcpu_s: Spread,
 }
 
-/// The record of a cell as it is stored.
-#[derive(Serialize)]
-pub(super) struct StoredCell<'a> {
-    schema: u32,
-    cell: u64,
-    policy: &'a str,
-    #[serde(flatten)]
-    at: &'a At,
-    runs: u32,
-    converged: f64,
-    outcomes: BTreeMap<&'static str, u32>,
-    total_ms: Spread,
-    downtime_ms: Spread,
-    sent_bytes: Spread,
-    rounds: Spread,
-    disruption_vcpu_s: Spread,
-}
-
 impl CellRecord {
     /// Of the runs of a cell, with more percentiles if `levels`.
     pub(super) fn of(cell: u64, values: &[Values], levels: bool) -> Self {
@@ -143,20 +134,16 @@ impl CellRecord {
         }
     }
 
-    pub(super) fn stored<'a>(&self, policy: &'a str, at: &'a At) -> StoredCell<'a> {
-        StoredCell {
-            schema: SCHEMA,
-            cell: self.cell,
-            policy,
-            at,
-            runs: self.runs,
-            converged: self.converged,
-            outcomes: self.outcomes.iter().map(|(outcome, count)| (outcome.as_str(), *count)).collect(),
-            total_ms: self.total_ms,
-            downtime_ms: self.downtime_ms,
-            sent_bytes: self.sent_bytes,
-            rounds: self.rounds,
-            disruption_vcpu_s: self.disruption_vcpu_s,
+    /// Names its fields but for the cell itself, in the order of their columns.
+    pub(super) fn name_fields(&self, to: &mut impl Fields, levels: bool) {
+        to.whole("runs", self.runs.into());
+        to.number("converged", Some(self.converged));
+        let outcomes = self.outcomes.iter().map(|(outcome, count)| (outcome.as_str(), u64::from(*count)));
+        to.counts("outcomes", outcomes);
+        for (name, spread) in SPREADS.into_iter().zip(self.spreads()) {
+            to.open(name);
+            spread.name_fields(to, levels);
+            to.close();
         }
     }
 

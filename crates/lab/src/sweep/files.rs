@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::batch::Batch;
-use super::row::{Format, Names, cell_row, cells_header, migrations_header, policies_table, rounds_header};
+use super::batch::{Batch, CellTexts, Cells};
+use super::row::{Format, Names, cells_header, migrations_header, policies_table, rounds_header};
 use super::tally::Tally;
 use super::unfinished::{self, Begun, Identity, Unfinished};
-use super::{CellRecord, Finished, SweepError, page};
+use super::values::Values;
+use super::{CellRecord, Finished, SweepError, page, pool};
 use crate::output::{FinishedFile, OutputError, WholeFile};
 use crate::scenario::{Grid, Scenario};
 
@@ -40,6 +41,20 @@ pub struct Tables {
     pub summary: bool,
 }
 
+/// Whether a row a cell is wanted: not of so many cells that are only to be summed up.
+fn wants_cells(tables: Tables, grid: &Grid) -> bool {
+    !tables.summary || grid.cells() <= MOST_CELLS_ON_A_PAGE
+}
+
+/// The line of names of a growing table.
+fn header_of(table: &str, format: Format, levels: bool, grid: &Grid) -> String {
+    match table {
+        "migrations" => migrations_header(format, grid),
+        "rounds" => rounds_header(format),
+        _ => cells_header(format, grid, levels),
+    }
+}
+
 /// How a sweep begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
@@ -57,8 +72,12 @@ pub enum Begin {
 pub struct ResultDir {
     path: PathBuf,
     tables: Tables,
+    /// The tables that grow.
+    growing: Vec<&'static str>,
     unfinished: Unfinished,
     made: MadeDirectories,
+    /// Of the cells that are complete, if there will be a page.
+    records: Vec<CellRecord>,
     /// It holds rows, so that it is worth keeping.
     worth: bool,
 }
@@ -73,18 +92,20 @@ pub struct Published {
     pub report: Option<PathBuf>,
 }
 
-/// The names of the growing tables, those with a row a migration and a row a round.
-fn growing(tables: Tables) -> Vec<String> {
-    let names = ["migrations", "rounds"].into_iter().take(match (tables.summary, tables.rounds) {
-        (true, _) => 0,
-        (false, rounds) => 1 + usize::from(rounds),
-    });
-    names.map(|name| format!("{name}.{}", tables.format.growing())).collect()
+/// The growing tables: those with a row a migration, a row a round and a row a cell.
+fn growing(tables: Tables, cells: bool) -> Vec<&'static str> {
+    let wanted = [!tables.summary, !tables.summary && tables.rounds, cells];
+    TABLES.into_iter().zip(wanted).filter_map(|(table, wanted)| wanted.then_some(table)).collect()
+}
+
+/// The name of a growing table's file.
+fn growing_file(table: &str, format: Format) -> String {
+    format!("{table}.{}", format.growing())
 }
 
 /// All names that such tables may have.
 fn all_growing() -> Vec<String> {
-    let names = ["migrations", "rounds"].into_iter();
+    let names = ["migrations", "rounds", "cells"].into_iter();
     names.flat_map(|name| FORMATS.map(|format| format!("{name}.{format}"))).collect()
 }
 
@@ -110,9 +131,10 @@ impl ResultDir {
             tables.rounds,
             tables.summary,
         );
-        let growing = growing(tables);
+        let growing = growing(tables, wants_cells(tables, grid));
+        let files: Vec<String> = growing.iter().map(|table| growing_file(table, tables.format)).collect();
         if begin == Begin::Resume {
-            let unfinished = Unfinished::resume(path, &identity, &growing)?;
+            let unfinished = Unfinished::resume(path, &identity, &files)?;
             return Self::begun_with(path, grid, tables, unfinished, MadeDirectories(Vec::new()), true);
         }
         unfinished::check_idle(path)?;
@@ -124,7 +146,7 @@ impl ResultDir {
             }
         }
         unfinished::remove(path, &all_growing())?;
-        let unfinished = Unfinished::begin(path, &identity, &growing)?;
+        let unfinished = Unfinished::begin(path, &identity, &files)?;
         Self::begun_with(path, grid, tables, unfinished, made, false)
     }
 
@@ -137,13 +159,16 @@ impl ResultDir {
         worth: bool,
     ) -> Result<Self, SweepError> {
         clean_up(path);
-        let mut results = Self { path: path.to_owned(), tables, unfinished, made, worth };
-        // The lines of names, unless they are there.
-        let headers = [migrations_header(tables.format, grid), rounds_header(tables.format)];
+        let growing = growing(tables, wants_cells(tables, grid));
+        let (path, records) = (path.to_owned(), Vec::new());
+        let mut results = Self { path, tables, growing, unfinished, made, records, worth };
         if results.unfinished.is_new() {
-            for (table, header) in headers.iter().enumerate().take(growing(tables).len()) {
-                results.unfinished.add(table, header)?;
+            for (index, table) in results.growing.clone().into_iter().enumerate() {
+                let header = header_of(table, tables.format, tables.summary, grid);
+                results.unfinished.add(index, header.as_bytes())?;
             }
+        } else if grid.cells() <= MOST_CELLS_ON_A_PAGE {
+            results.records = results.unfinished.cells()?.collect::<Result<_, _>>()?;
         }
         Ok(results)
     }
@@ -163,37 +188,89 @@ impl ResultDir {
         self.unfinished.begun()
     }
 
-    /// Whether a record a cell is wanted: not of so many cells that are only to be summed up.
+    /// Whether a record a cell is wanted.
     pub(super) fn wants_cells(&self, grid: &Grid) -> bool {
-        !self.tables.summary || grid.cells() <= MOST_CELLS_ON_A_PAGE
+        wants_cells(self.tables, grid)
+    }
+
+    /// How cells are told of.
+    pub(super) fn texts<'a>(&self, grid: &Grid, names: &'a Names<'a>) -> CellTexts<'a> {
+        let page = grid.cells() <= MOST_CELLS_ON_A_PAGE;
+        CellTexts::new(grid, names, self.tables, self.wants_cells(grid), page)
     }
 
     /// Adds a batch, the next in the order of the grid.
     pub(super) fn add(
         &mut self,
-        batch: &Batch,
+        mut batch: Batch,
         repeat: u64,
         tally: &mut Tally<'_>,
+        texts: &CellTexts<'_>,
     ) -> Result<(), OutputError> {
         self.worth = true;
         self.made.keep();
-        for (number, value) in (batch.from..).zip(&batch.values) {
-            if let Some(complete) = tally.add(number / repeat, value) {
-                self.unfinished.add_cell(&complete)?;
+        let whole = batch.whole.clone();
+        let all = batch.values.len();
+        // Cells of which the batch has a part lie at its ends.
+        let part = |run: u64| (run.saturating_sub(batch.from) as usize).min(all);
+        let (head, tail) = if whole.is_empty() {
+            (all, all)
+        } else {
+            (part(whole.start * repeat), part(whole.end * repeat))
+        };
+        self.add_runs(batch.from, &batch.values[..head], repeat, tally, texts)?;
+        if !whole.is_empty() {
+            let last = tally.close();
+            self.add_cell(last, texts)?;
+            for (cell, values) in whole.zip(batch.values[head..tail].chunks(repeat as usize)) {
+                tally.add_whole(cell, values);
             }
+            self.add_cells(&mut batch.cells)?;
         }
-        if !self.tables.summary {
-            self.unfinished.add(0, &batch.rows.migrations)?;
-        }
-        if self.tables.rounds && !self.tables.summary {
-            self.unfinished.add(1, &batch.rows.rounds)?;
-        }
+        self.add_runs(batch.from + tail as u64, &batch.values[tail..], repeat, tally, texts)?;
+        self.add_lines("migrations", &batch.rows.migrations)?;
+        self.add_lines("rounds", batch.rows.rounds.as_bytes())?;
         if self.unfinished.is_due() { self.unfinished.note(tally) } else { Ok(()) }
     }
 
+    /// Adds runs of cells that may not be complete, the first one of this number.
+    fn add_runs(
+        &mut self,
+        from: u64,
+        values: &[Values],
+        repeat: u64,
+        tally: &mut Tally<'_>,
+        texts: &CellTexts<'_>,
+    ) -> Result<(), OutputError> {
+        for (number, value) in (from..).zip(values) {
+            let complete = tally.add(number / repeat, value);
+            self.add_cell(complete, texts)?;
+        }
+        Ok(())
+    }
+
     /// Adds a cell that is complete.
-    pub(super) fn add_cell(&mut self, cell: Option<&CellRecord>) -> Result<(), OutputError> {
-        cell.map_or(Ok(()), |cell| self.unfinished.add_cell(cell))
+    pub(super) fn add_cell(
+        &mut self,
+        cell: Option<CellRecord>,
+        texts: &CellTexts<'_>,
+    ) -> Result<(), OutputError> {
+        let Some(record) = cell else { return Ok(()) };
+        let mut cells = Cells::default();
+        texts.add(&mut cells, record);
+        self.add_cells(&mut cells)
+    }
+
+    fn add_cells(&mut self, cells: &mut Cells) -> Result<(), OutputError> {
+        self.add_lines("cells", &cells.rows)?;
+        self.records.append(&mut cells.records);
+        self.unfinished.keep_cells(&cells.kept)
+    }
+
+    /// Adds lines to a table, if it is one that grows.
+    fn add_lines(&mut self, table: &str, lines: &[u8]) -> Result<(), OutputError> {
+        let index = self.growing.iter().position(|known| *known == table);
+        index.map_or(Ok(()), |index| self.unfinished.add(index, lines))
     }
 
     /// Puts everything on the disk and notes how far it is.
@@ -201,9 +278,9 @@ impl ResultDir {
         self.unfinished.note(tally)
     }
 
-    /// The cells that are complete.
-    pub(super) fn cells(&mut self) -> Result<Vec<CellRecord>, OutputError> {
-        self.unfinished.cells()?.collect()
+    /// The cells that are complete, if there will be a page. To be asked once.
+    pub(super) fn cells(&mut self) -> Vec<CellRecord> {
+        std::mem::take(&mut self.records)
     }
 
     /// The folder in which an unfinished sweep is kept.
@@ -232,11 +309,9 @@ impl ResultDir {
         let with_page = grid.cells() <= MOST_CELLS_ON_A_PAGE;
         let mut files: Vec<WholeFile> = Vec::new();
         if with_page {
-            let page = page::render(scenario, grid, &names_of_cells, finished, self.tables);
+            let page = || page::render(scenario, grid, &names_of_cells, finished, self.tables);
+            let page = pool(finished.jobs)?.install(page);
             files.push(self.file("report.html", &page)?);
-        }
-        if self.wants_cells(grid) {
-            files.push(self.cells_table(grid, &names_of_cells)?);
         }
         if self.tables.summary {
             files.push(self.policies_table(finished)?);
@@ -268,24 +343,6 @@ impl ResultDir {
         Ok(Published { report: files.first().filter(|_| with_page).cloned(), files })
     }
 
-    fn cells_table(&mut self, grid: &Grid, names: &Names<'_>) -> Result<WholeFile, SweepError> {
-        let Tables { format, summary, .. } = self.tables;
-        let header = cells_header(format, grid, summary);
-        let cells = self.unfinished.cells()?;
-        #[cfg(feature = "parquet")]
-        if format == Format::Parquet {
-            let header = cells_header(Format::Csv, grid, summary);
-            let rows = cells.map(|cell| cell.map(|cell| cell_row(format, names, &cell, summary)));
-            return super::parquet::table(&self.path.join("cells.parquet"), "cells", &header, rows);
-        }
-        let mut file = WholeFile::create(&self.path.join(format!("cells.{}", format.extension())))?;
-        file.write(&header)?;
-        for cell in cells {
-            file.write(&cell_row(format, names, &cell?, summary))?;
-        }
-        Ok(file)
-    }
-
     /// The table of policies.
     fn policies_table(&self, finished: &Finished) -> Result<WholeFile, SweepError> {
         let format = self.tables.format;
@@ -304,21 +361,20 @@ impl ResultDir {
         if self.tables.format.growing() != self.tables.format.extension() {
             return Vec::new();
         }
-        let tables = growing(self.tables).into_iter().enumerate();
-        tables.map(|(table, name)| (self.unfinished.table(table).to_owned(), self.path.join(name))).collect()
+        let tables = self.growing.iter().enumerate();
+        let place = |table: &str| self.path.join(growing_file(table, self.tables.format));
+        tables.map(|(index, table)| (self.unfinished.table(index).to_owned(), place(table))).collect()
     }
 
     /// The tables that are made of those that grew.
     #[cfg(feature = "parquet")]
     fn parquet_tables(&self, grid: &Grid) -> Result<Vec<WholeFile>, SweepError> {
-        let headers = [migrations_header(Format::Csv, grid), rounds_header(Format::Csv)];
-        let tables = headers.iter().zip(TABLES).take(growing(self.tables).len()).enumerate();
-        tables
-            .map(|(table, (header, name))| {
-                let place = self.path.join(format!("{name}.parquet"));
-                super::parquet::of_file(&place, name, header, self.unfinished.table(table))
-            })
-            .collect()
+        let made = self.growing.iter().enumerate().map(|(index, table)| {
+            let header = header_of(table, Format::Csv, self.tables.summary, grid);
+            let place = self.path.join(format!("{table}.parquet"));
+            super::parquet::of_file(&place, table, &header, self.unfinished.table(index))
+        });
+        made.collect()
     }
 
     fn file(&self, name: &str, text: &str) -> Result<WholeFile, OutputError> {

@@ -12,6 +12,7 @@ pub(crate) mod order;
 mod page;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod place;
 mod row;
 mod sketch;
 mod spread;
@@ -32,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use whimbrel_core::policy::presets::{self, PresetError};
 use whimbrel_sim::SimError;
 
-use self::batch::Batches;
+use self::batch::{Batches, CellTexts};
 pub use self::cell::{CellRecord, Levels, Spread};
 pub use self::files::{Begin, Published, ResultDir, Tables};
 use self::order::InOrder;
@@ -185,6 +186,8 @@ pub struct Finished {
     pub spreads: BTreeMap<usize, Spreads>,
     /// Some runs round by round, for the report; none if the sweep was stopped or has no report.
     pub typical: Vec<Typical>,
+    /// On how many threads it was run; the report is made on as many.
+    pub jobs: NonZeroUsize,
 }
 
 /// All runs of a policy, whatever the other axes.
@@ -260,15 +263,17 @@ const WINDOW: u64 = 8192;
 ///
 /// The first thing that failed; `results` then keeps what was noted before.
 pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Result<Finished, SweepError> {
-    let jobs = options.jobs.map_or_else(rayon::current_num_threads, NonZeroUsize::get);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build()?;
+    let jobs = options.jobs.or(NonZeroUsize::new(rayon::current_num_threads())).unwrap_or(NonZeroUsize::MIN);
+    let pool = pool(jobs)?;
+    let jobs = jobs.get();
     let begun = results.begun();
     let names = Names::of(grid)?;
     let tables = results.tables();
     let wanted = Wanted { cells: results.wants_cells(grid), summary: tables.summary };
     let repeat = u64::from(grid.repeat());
     let mut tally = Tally::new(&names, wanted, begun.sums, begun.runs.saturating_sub(1) / repeat, begun.open);
-    let batches = Batches::new(grid, &names, tables, begun.runs, jobs);
+    let texts = results.texts(grid, &names);
+    let batches = Batches::new(grid, &texts, begun.runs, jobs);
     let order = InOrder::new(batches.count(), (WINDOW / batches.size()).max(2 * jobs as u64));
     pool.in_place_scope(|scope| {
         for _ in 0..jobs {
@@ -287,11 +292,16 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
         }
         order.consume(|batch: Result<batch::Batch, SweepError>| {
             let batch = batch?;
-            results.add(&batch, repeat, &mut tally)?;
+            results.add(batch, repeat, &mut tally, &texts)?;
             Ok::<(), SweepError>(())
         })
     })?;
-    finish(grid, &pool, options, results, tally)
+    finish(grid, &pool, options, results, tally, &texts)
+}
+
+/// So many threads.
+fn pool(jobs: NonZeroUsize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new().num_threads(jobs.get()).build()
 }
 
 /// Sums it up.
@@ -301,6 +311,7 @@ fn finish(
     options: &Options<'_>,
     results: &mut ResultDir,
     mut tally: Tally<'_>,
+    texts: &CellTexts<'_>,
 ) -> Result<Finished, SweepError> {
     let (runs, planned) = (tally.runs(), grid.runs());
     results.note(&tally)?;
@@ -308,17 +319,18 @@ fn finish(
     // Of a sweep that was stopped the cell in progress stays open, but what is told of it is about all its runs.
     let last = tally.close();
     if complete {
-        results.add_cell(last.as_ref())?;
+        results.add_cell(last, texts)?;
         results.note(&tally)?;
     }
     let names = Names::of(grid)?;
     let with_page = has_page(grid);
-    let cells = if with_page { results.cells()? } else { Vec::new() };
+    let cells = results.cells();
     let typical = if complete && with_page {
         pool.install(|| typical::make(grid, &names, &cells, options))?
     } else {
         Vec::new()
     };
     let (policies, spreads) = (tally.policies(), tally.spreads());
-    Ok(Finished { runs, planned, cells, policies, spreads, typical })
+    let jobs = NonZeroUsize::new(pool.current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+    Ok(Finished { runs, planned, cells, policies, spreads, typical, jobs })
 }

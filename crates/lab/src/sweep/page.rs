@@ -181,12 +181,13 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
         let key = |name: &str| format!("guest.writers.{index}.{name}");
         let one = setup.guest.writers.len() == 1;
         let name = if one { "Writer".to_owned() } else { format!("Writer {}", index + 1) };
-        let mut text = crate::table::name_of(&writer.pattern);
-        if !swept(&key("working-set")) {
-            let _ = write!(text, " over {}", writer.working_set.human());
+        let written = crate::table::written(writer);
+        let mut text = written.what;
+        if let Some(over) = written.over.filter(|_| !swept(&key("working-set"))) {
+            let _ = write!(text, " over {over}");
         }
         if !swept(&key("rate")) {
-            let _ = write!(text, ", {:.0} writes/s", writer.rate);
+            text.push_str(&written.rate);
         }
         fact(&key("pattern"), &name, text);
     }

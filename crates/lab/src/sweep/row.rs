@@ -1,12 +1,13 @@
 //! The rows of a sweep's tables, as JSON Lines and as CSV.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::PolicySummary;
 use super::cell::{CellRecord, SPREADS, Spread};
 use crate::result::{MigrationRecord, RoundRecord, SCHEMA};
 use crate::scenario::{AxisUnit, AxisValue, Grid, ScenarioError};
 use crate::table::csv;
+use crate::table::fields::{Csv, Fields, Json};
 
 /// How tables are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,50 +120,6 @@ impl<'a> Names<'a> {
         positions.reverse();
         positions
     }
-
-    pub(super) fn at(&self, cell: u64) -> At {
-        let positions = self.positions(cell);
-        let axes = self.grid.axes().iter().zip(positions).map(|(axis, position)| {
-            let value = &axis.values[position];
-            (axis.key.to_string(), value.text.clone(), value.number)
-        });
-        At::new(axes.collect())
-    }
-}
-
-/// Where a cell lies: each axis' value as text, and those that are numbers as numbers too.
-#[derive(Serialize)]
-pub(super) struct At {
-    axes: Pairs<String>,
-    /// In bytes, bits a second, seconds, pages a second.
-    axis_numbers: Pairs<f64>,
-}
-
-/// A map in the order of its pairs.
-struct Pairs<T>(Vec<(String, T)>);
-
-impl<T: Serialize> Serialize for Pairs<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
-    }
-}
-
-impl At {
-    fn new(axes: Vec<(String, String, Option<f64>)>) -> Self {
-        let numbers = axes.iter().filter_map(|(key, _, number)| Some((key.clone(), (*number)?))).collect();
-        Self {
-            axes: Pairs(axes.into_iter().map(|(key, text, _)| (key, text)).collect()),
-            axis_numbers: Pairs(numbers),
-        }
-    }
-
-    /// The cells of a CSV row, as many as [`axis_columns`] names.
-    fn fields(&self) -> impl Iterator<Item = String> {
-        self.axes.0.iter().flat_map(|(key, text)| {
-            let number = self.axis_numbers.0.iter().find(|(other, _)| other == key);
-            [text.clone(), number.map(|(_, number)| number.to_string()).unwrap_or_default()]
-        })
-    }
 }
 
 /// The CSV columns of a grid's axes: for each its text and its number.
@@ -177,16 +134,14 @@ fn axis_columns(grid: &Grid) -> Vec<String> {
     grid.axes().iter().flat_map(columns).collect()
 }
 
-/// One run of a sweep.
-#[derive(Serialize)]
-pub(super) struct Row<'a> {
-    cell: u64,
-    repetition: u32,
-    policy: &'a str,
-    #[serde(flatten)]
-    at: &'a At,
-    #[serde(flatten)]
-    record: MigrationRecord,
+/// Which run of a sweep a row is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) cell: u64,
+    pub(super) repetition: u32,
+    pub(super) policy: &'a str,
+    /// Where its cell lies, as [`Places::put`](super::place::Places::put) has it.
+    pub(super) place: &'a [u8],
 }
 
 /// One round of a run of a sweep.
@@ -221,52 +176,54 @@ fn json_line(text: &mut String, row: &impl Serialize) {
     text.push('\n');
 }
 
-impl<'a> Row<'a> {
-    pub(super) fn of(
-        (cell, repetition): (u64, u32),
-        policy: &'a str,
-        at: &'a At,
-        record: MigrationRecord,
-    ) -> Self {
-        Self { cell, repetition, policy, at, record }
-    }
-
-    fn fields(&self) -> impl Iterator<Item = String> {
-        let first = [self.cell.to_string(), self.repetition.to_string(), self.policy.to_owned()];
-        first.into_iter().chain(self.at.fields()).chain(csv::migration(&self.record))
-    }
-}
-
 /// Lines of the two tables.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    pub(super) migrations: String,
+    pub(super) migrations: Vec<u8>,
     pub(super) rounds: String,
 }
 
 impl Rows {
-    /// Adds a run; its rounds, if it holds any, go to their own table.
-    pub(super) fn add(&mut self, format: Format, mut row: Row<'_>) {
-        for round in std::mem::take(&mut row.record.round) {
-            let row = RoundRow {
-                schema: SCHEMA,
-                cell: row.cell,
-                repetition: row.repetition,
-                seed: row.record.seed,
-                round,
-            };
+    /// Adds a run; its rounds, if its record holds any, go to their own table.
+    pub(super) fn add(&mut self, format: Format, of: Subject<'_>, mut record: MigrationRecord) {
+        for round in std::mem::take(&mut record.round) {
+            let (cell, repetition, seed) = (of.cell, of.repetition, record.seed);
+            let row = RoundRow { schema: SCHEMA, cell, repetition, seed, round };
             if format == Format::Csv {
                 csv::line(&mut self.rounds, row.fields());
             } else {
                 json_line(&mut self.rounds, &row);
             }
         }
-        if format == Format::Csv {
-            csv::line(&mut self.migrations, row.fields());
-        } else {
-            json_line(&mut self.migrations, &row);
-        }
+        add_migration(&mut self.migrations, format, of, &record);
     }
+}
+
+fn add_migration(rows: &mut Vec<u8>, format: Format, of: Subject<'_>, record: &MigrationRecord) {
+    fn begin(to: &mut impl Fields, of: Subject<'_>) {
+        to.whole("cell", of.cell);
+        to.whole("repetition", of.repetition.into());
+        to.text("policy", of.policy);
+    }
+    if format == Format::Csv {
+        begin(&mut Csv(rows), of);
+        rows.extend_from_slice(of.place);
+        let mut rest = Csv(rows);
+        record.name_fields(&mut rest);
+        rest.end_line();
+    } else {
+        rows.push(b'{');
+        begin(&mut Json(rows), of);
+        put_place(rows, of.place);
+        record.name_fields(&mut Json(rows));
+        rows.extend_from_slice(b"}\n");
+    }
+}
+
+/// Adds a place to a JSON object that has fields before it and behind it.
+fn put_place(row: &mut Vec<u8>, place: &[u8]) {
+    row.push(b',');
+    row.extend_from_slice(place.strip_suffix(b",").unwrap_or(place));
 }
 
 /// The line of names of the migrations table; none in JSON Lines.
@@ -298,13 +255,6 @@ fn spread_columns(levels: bool) -> impl Iterator<Item = String> {
         .flat_map(move |spread| names.clone().into_iter().map(move |name| format!("{spread}.{name}")))
 }
 
-fn spread_fields(spreads: &[Spread; 5], levels: bool) -> impl Iterator<Item = String> {
-    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-    spreads
-        .iter()
-        .flat_map(move |spread| spread.columns(levels).into_iter().map(move |(_, value)| number(value)))
-}
-
 /// The line of names of the cells table; none in JSON Lines.
 pub(super) fn cells_header(format: Format, grid: &Grid, levels: bool) -> String {
     let columns = ["schema", "cell", "policy"].map(str::to_owned).into_iter().chain(axis_columns(grid));
@@ -312,21 +262,32 @@ pub(super) fn cells_header(format: Format, grid: &Grid, levels: bool) -> String 
     header(format, columns.chain(spread_columns(levels)))
 }
 
-/// A line of the cells table.
-pub(super) fn cell_row(format: Format, names: &Names<'_>, cell: &CellRecord, levels: bool) -> String {
-    let mut text = String::new();
-    let (policy, at) = (names.policy(cell.cell), names.at(cell.cell));
-    if format != Format::Csv {
-        json_line(&mut text, &cell.stored(policy, &at));
-        return text;
+/// Adds a line to the cells table; `place` is where the cell lies.
+pub(super) fn add_cell(
+    rows: &mut Vec<u8>,
+    format: Format,
+    (policy, place): (&str, &[u8]),
+    cell: &CellRecord,
+    levels: bool,
+) {
+    fn begin(to: &mut impl Fields, cell: &CellRecord, policy: &str) {
+        to.whole("schema", SCHEMA.into());
+        to.whole("cell", cell.cell);
+        to.text("policy", policy);
     }
-    let outcomes: Vec<_> =
-        cell.outcomes.iter().map(|(outcome, count)| format!("{outcome}={count}")).collect();
-    let fields = [SCHEMA.to_string(), cell.cell.to_string(), policy.to_owned()].into_iter();
-    let fields = fields.chain(at.fields());
-    let fields = fields.chain([cell.runs.to_string(), cell.converged.to_string(), outcomes.join(" ")]);
-    csv::line(&mut text, fields.chain(spread_fields(&cell.spreads(), levels)));
-    text
+    if format == Format::Csv {
+        begin(&mut Csv(rows), cell, policy);
+        rows.extend_from_slice(place);
+        let mut rest = Csv(rows);
+        cell.name_fields(&mut rest, levels);
+        rest.end_line();
+    } else {
+        rows.push(b'{');
+        begin(&mut Json(rows), cell, policy);
+        put_place(rows, place);
+        cell.name_fields(&mut Json(rows), levels);
+        rows.extend_from_slice(b"}\n");
+    }
 }
 
 /// A policy's line of a sweep that is summed up.
@@ -353,8 +314,10 @@ pub(super) fn policies_table(format: Format, policies: &[PolicySummary]) -> Stri
         let spreads = summary.spreads.unwrap_or_default();
         if format == Format::Csv {
             let fields = [SCHEMA.to_string(), policy.clone(), runs.to_string(), converged.to_string()];
-            let fields = fields.into_iter().chain([completed.to_string()]);
-            csv::line(&mut text, fields.chain(spread_fields(&spreads, true)));
+            let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+            let columns = |spread: &Spread| spread.columns(true).into_iter().map(|(_, value)| value);
+            let spreads = spreads.iter().flat_map(columns).map(number);
+            csv::line(&mut text, fields.into_iter().chain([completed.to_string()]).chain(spreads));
         } else {
             let [total_ms, downtime_ms, sent_bytes, rounds, disruption_vcpu_s] = spreads;
             let (schema, runs, converged, completed) = (SCHEMA, *runs, *converged, *completed);

@@ -79,6 +79,13 @@ impl<'a> Tally<'a> {
         complete
     }
 
+    /// Adds all runs of a cell. The one in progress must be closed.
+    pub(super) fn add_whole(&mut self, cell: u64, values: &[Values]) {
+        debug_assert!(self.values.is_empty());
+        self.cell = cell;
+        self.sum(values);
+    }
+
     /// The cell in progress and its runs.
     pub(super) fn open(&self) -> (u64, &[Values]) {
         (self.cell, &self.values)
@@ -94,18 +101,25 @@ impl<'a> Tally<'a> {
         if self.values.is_empty() {
             return None;
         }
-        self.sums.runs += self.values.len() as u64;
+        let values = std::mem::take(&mut self.values);
+        self.sum(&values);
+        let record = self.wanted.cells.then(|| CellRecord::of(self.cell, &values, self.wanted.summary));
+        self.values = values;
+        self.values.clear();
+        record
+    }
+
+    /// Adds the runs of the cell in progress to the sums.
+    fn sum(&mut self, values: &[Values]) {
+        self.sums.runs += values.len() as u64;
         let place = self.names.policy_index(self.cell);
         let sums = policy_sums(&mut self.sums.policies, self.names.policy_name(place));
-        for value in &self.values {
+        for value in values {
             sums.add(value, self.wanted.summary);
         }
         if self.wanted.cells {
-            self.sums.spreads.add(self.names.compared_index(self.cell), &self.values);
+            self.sums.spreads.add(self.names.compared_index(self.cell), values);
         }
-        let record = self.wanted.cells.then(|| CellRecord::of(self.cell, &self.values, self.wanted.summary));
-        self.values.clear();
-        record
     }
 
     /// How runs are spread, by the place of their cells on the axis that is compared.

@@ -136,7 +136,18 @@ fn a_cell_sums_up_its_own_runs() {
 
 /// Runs a sweep until so many runs were begun, from wherever it is; none: to its end, and publishes it.
 fn part(dir: &Path, begin: Begin, tables: Tables, jobs: usize, until: Option<u64>) -> Finished {
-    let scenario = Scenario::parse(SMALL, "small.toml").expect("scenario");
+    part_of(SMALL, dir, begin, tables, jobs, until)
+}
+
+fn part_of(
+    text: &str,
+    dir: &Path,
+    begin: Begin,
+    tables: Tables,
+    jobs: usize,
+    until: Option<u64>,
+) -> Finished {
+    let scenario = Scenario::parse(text, "small.toml").expect("scenario");
     let grid = scenario.grid().expect("grid");
     let (stop, runs) = (AtomicBool::new(false), AtomicU64::new(0));
     let after_runs = |made| {
@@ -177,6 +188,27 @@ fn a_stopped_sweep_keeps_its_runs_and_ends_as_if_it_had_not_been_stopped() {
         assert_eq!((last.runs, last.cells, last.policies), (uncut.runs, uncut.cells, uncut.policies));
         assert!(contents(&cut) == contents(&whole), "{tables:?}");
         assert!(contents(&cut).len() >= 4);
+    }
+}
+
+/// Batches of fluid runs hold several cells, or a part of one.
+#[test]
+fn cells_are_whole_wherever_batches_begin_and_a_sweep_is_cut() {
+    for (repeat, until) in [(1, 9), (3, 20), (300, 1), (300, 700)] {
+        let text = SMALL.replace("repeat = 11", &format!("repeat = {repeat}\nfidelity = \"fluid\""));
+        let text = text.replace("steps = 3", "steps = 5");
+        for tables in [Tables::default(), Tables { summary: true, ..Tables::default() }] {
+            let (whole, cut) = (fresh("whole-cells"), fresh("cut-cells"));
+            let uncut = part_of(&text, &whole, Begin::New, tables, 1, None);
+            assert_eq!((uncut.runs, uncut.cells.len()), (20 * repeat, 20));
+            assert!(uncut.cells.iter().zip(0..).all(|(cell, number)| cell.cell == number));
+            assert!(uncut.cells.iter().all(|cell| u64::from(cell.runs) == repeat));
+            let first = part_of(&text, &cut, Begin::New, tables, 2, Some(until));
+            assert!((until..uncut.runs).contains(&first.runs), "{}", first.runs);
+            let last = part_of(&text, &cut, Begin::Resume, tables, 3, None);
+            assert_eq!((last.runs, last.cells, last.policies), (uncut.runs, uncut.cells, uncut.policies));
+            assert!(contents(&cut) == contents(&whole), "{repeat} {tables:?}");
+        }
     }
 }
 

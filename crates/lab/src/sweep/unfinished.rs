@@ -32,7 +32,7 @@ const CELLS: &str = "cells";
 const OPEN: &str = "open-cell";
 
 /// The version of these files.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// The least time between two notes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Of the time, at most this part is for notes.
@@ -269,15 +269,13 @@ impl Unfinished {
     }
 
     /// Adds lines to a table.
-    pub(super) fn add(&mut self, table: usize, lines: &str) -> Result<(), OutputError> {
-        self.tables[table].write(lines.as_bytes())
+    pub(super) fn add(&mut self, table: usize, lines: &[u8]) -> Result<(), OutputError> {
+        self.tables[table].write(lines)
     }
 
-    /// Adds a cell that is complete.
-    pub(super) fn add_cell(&mut self, record: &CellRecord) -> Result<(), OutputError> {
-        let mut line = serde_json::to_vec(record).unwrap_or_default();
-        line.push(b'\n');
-        self.cells.write(&line)
+    /// Keeps the records of cells that are complete, a line of JSON each.
+    pub(super) fn keep_cells(&mut self, lines: &[u8]) -> Result<(), OutputError> {
+        self.cells.write(lines)
     }
 
     /// Keeps the runs of the cell in progress.

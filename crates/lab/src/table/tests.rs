@@ -118,3 +118,24 @@ fn what_a_ground_must_be_able_to_do_is_told_by_the_names_in_configuration_files(
     assert!(preset(known("xen-5"), 80).contains("\nNeeds\n  nothing\n"));
     assert!(preset(known("qemu-dirty-limit"), 80).contains("\nNeeds\n  dirty-limit, harvest-on-demand\n"));
 }
+
+#[test]
+fn a_traced_guest_is_described_by_its_trace_and_not_by_keys_that_it_replaces() {
+    let folder = std::env::temp_dir().join(format!("whimbrel-written-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let trace = "# whimbrel-trace schema=1 page_size=4KiB memory=1MiB\nstart_ns,length_ns,first_page,pages\n\
+                 0,1000000000,3,5\n1000000000,1000000000,4,1\n";
+    std::fs::write(folder.join("t.csv"), trace).expect("written");
+    let file = folder.join("s.toml");
+    let text = "[guest]\nmemory = \"1MiB\"\n[[guest.writers]]\npattern = \"trace\"\ntrace = \"t.csv\"\n";
+    std::fs::write(&file, text).expect("written");
+    let scenario = crate::scenario::Scenario::load(&file).expect("a scenario");
+    let Written { what, over, rate } = written(&scenario.setup().guest.writers[0]);
+    assert!(what.starts_with("trace ") && what.ends_with("t.csv"), "{what}");
+    assert_eq!((over, rate.as_str()), (None, ", 5 pages of it in 2.00 s, again and again"));
+    // It lasts two seconds.
+    std::fs::write(&file, format!("{text}trace-from = \"2s\"\n")).expect("written");
+    let error = crate::scenario::Scenario::load(&file).expect_err("refused").to_string();
+    assert!(error.contains("trace-from") && error.contains("less than the length of"), "{error}");
+    std::fs::remove_dir_all(folder).expect("removed");
+}

@@ -62,11 +62,15 @@ fn single(validation: &Validation) -> String {
     }
     let mut text = columns.lines().join("\n") + "\n\n";
     text.push_str(&errors(&validation.errors, "error, where both converged"));
+    // Of no runs there is no share.
+    let any = validation.errors.total_time.median.is_some();
+    let share = |share: f64| if any { per_cent(share) } else { "-".to_owned() };
+    let wrong = if validation.runs > 0 { validation.verdict_wrong.to_string() } else { "-".to_owned() };
     let figures = [
-        ("downtime within 25 % or 20 ms", per_cent(validation.downtime_near)),
-        ("rounds exact", per_cent(validation.rounds_exact)),
-        ("rounds within 1 or 5 %", per_cent(validation.rounds_near)),
-        ("verdict wrong", validation.verdict_wrong.to_string()),
+        ("downtime within 25 % or 20 ms", share(validation.downtime_near)),
+        ("rounds exact", share(validation.rounds_exact)),
+        ("rounds within 1 or 5 %", share(validation.rounds_near)),
+        ("verdict wrong", wrong),
         ("runs", validation.runs.to_string()),
     ];
     for (name, value) in figures {

@@ -31,7 +31,7 @@ pub use self::write::{Format, write};
 pub const SCHEMA: u32 = 1;
 
 /// What a file of this format begins with, after `# ` or as the value of `format`.
-const NAME: &str = "whimbrel-trace";
+pub(crate) const NAME: &str = "whimbrel-trace";
 
 /// The columns of a row, in this order in CSV.
 const COLUMNS: [&str; 4] = ["start_ns", "length_ns", "first_page", "pages"];

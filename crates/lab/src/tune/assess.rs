@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use whimbrel_sim::config::Fidelity;
 
-use super::nsga2::{Member, fronts};
 use super::score::{Case, Scorer, Values, mean_of_means, natural};
 use super::{Options, TuneError, Tuning, pool};
 use crate::outcome::Objective;
@@ -126,29 +125,6 @@ pub struct Sensitivity {
 }
 
 impl Tuning {
-    /// The members that no other betters, each set of scores once, by the first objective.
-    pub(super) fn front(&self) -> Vec<Member> {
-        let members = self.search.members();
-        let values: Vec<&[f64]> = members.iter().map(|member| &*member.values).collect();
-        let start = self.plan.space.start();
-        let away = |member: &Member| -> f64 {
-            member.genes.iter().zip(&start).map(|(gene, start)| (gene - start).abs()).sum()
-        };
-        let first = fronts(&values).into_iter().next().unwrap_or_default();
-        let mut front: Vec<&Member> = first.into_iter().map(|place| &members[place]).collect();
-        // Of points that come to the same, the one that changes least.
-        let by_values = |a: &Member, b: &Member| {
-            let pairs = a.values.iter().zip(&b.values);
-            pairs
-                .map(|(a, b)| a.total_cmp(b))
-                .find(|order| order.is_ne())
-                .unwrap_or(std::cmp::Ordering::Equal)
-        };
-        front.sort_by(|a, b| by_values(a, b).then(away(a).total_cmp(&away(b))));
-        front.dedup_by(|later, kept| later.values == kept.values);
-        front.into_iter().cloned().collect()
-    }
-
     /// The front and the start, judged on fresh seeds and on what was held out; none if it was stopped.
     ///
     /// # Errors
@@ -156,7 +132,7 @@ impl Tuning {
     /// The first run that failed.
     pub fn found(&self, options: &Options<'_>) -> Result<Option<Tuned>, TuneError> {
         let plan = &self.plan;
-        let front = self.front();
+        let Some(front) = self.settled(options)? else { return Ok(None) };
         let mut genes = vec![plan.space.start()];
         genes.extend(front.into_iter().map(|member| member.genes));
         let cases = (self.judged.len() + self.held_out.len()) as u64;

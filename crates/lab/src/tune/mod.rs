@@ -2,8 +2,8 @@
 //!
 //! The command line makes a [`Plan`], runs the search of a [`Tuning`] generation by generation, and prints what
 //! it [`found`](Tuning::found). Candidates are scored on workloads with the exact migrations that `simulate` runs
-//! (`score`), proposed by NSGA-II (`nsga2`), and what is left in the end is looked at again with seeds and
-//! workloads that the search never saw (`assess`). The same plan gives the same result on any number of
+//! (`score`), proposed by NSGA-II (`nsga2`); what is left in the end is freed of what it moved for nothing (`settle`) and
+//! looked at again with seeds and workloads that the search never saw (`assess`). The same plan gives the same result on any number of
 //! threads, and after any number of interruptions (`state`).
 //!
 //! Nothing here may choose for the user: a front is a list, and which point is taken is theirs to say.
@@ -13,12 +13,14 @@ mod choice;
 mod nsga2;
 mod plot;
 mod score;
+mod settle;
 mod space;
 mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -73,6 +75,15 @@ pub enum TuneError {
     NothingToSearch {
         /// The preset.
         policy: &'static str,
+    },
+    /// What was held out was searched on.
+    #[error(
+        "`{workload}` is searched on and cannot be held out as well: held out is what the search has not seen; \
+         leave it out of one of --over and --hold-out, or take --no-hold-out"
+    )]
+    SeenBefore {
+        /// The workload.
+        workload: String,
     },
     /// A run could not be simulated.
     #[error("cannot simulate `{workload}`, seed {seed}")]
@@ -209,6 +220,11 @@ impl Tuning {
     pub fn begin(plan: Plan, file: Option<PathBuf>) -> Result<Self, TuneError> {
         if plan.space.dimensions().is_empty() {
             return Err(TuneError::NothingToSearch { policy: plan.space.preset().name });
+        }
+        let text = |workload: &Workload| workload.scenario.to_toml();
+        let seen: BTreeSet<String> = plan.workloads.iter().map(text).collect();
+        if let Some(again) = plan.held_out.iter().find(|workload| seen.contains(&text(workload))) {
+            return Err(TuneError::SeenBefore { workload: again.name.clone() });
         }
         let search = Nsga2::new(plan.seed, plan.space.dimensions().len(), plan.population as usize);
         let design = score::cases(&plan.workloads, plan.fidelity)?;

@@ -137,11 +137,19 @@ pub fn open_all(path: &Path) -> Result<Vec<Workload>, ScenarioError> {
     Ok(vec![Workload { name, about, scenario }])
 }
 
-/// Loads a file; if there is none, says which name was most likely meant.
+/// Loads a file; if there is none, says which name was most likely meant, or what names there are.
 fn load(path: &Path) -> Result<Scenario, ScenarioError> {
-    let known = names().map(|(_, name)| name).chain(Set::ALL.map(Set::name));
-    match path.to_str().filter(|_| !path.exists()).and_then(|name| Some((name, nearest_name(name, known)?))) {
-        Some((name, nearest)) => Err(ScenarioError::NoWorkload { name: name.to_owned(), nearest }),
+    let known = || names().map(|(_, name)| name).chain(Set::ALL.map(Set::name));
+    let Some(name) = path.to_str().filter(|_| !path.exists()) else { return Scenario::load(path) };
+    match nearest_name(name, known()) {
+        Some(nearest) => Err(ScenarioError::NoWorkload { name: name.to_owned(), nearest }),
+        // A word, and not the path of a file.
+        None if Path::new(name).components().count() == 1 && path.extension().is_none() => {
+            Err(ScenarioError::NoSuchWord {
+                name: name.to_owned(),
+                known: known().collect::<Vec<_>>().join(", "),
+            })
+        }
         None => Scenario::load(path),
     }
 }

@@ -88,3 +88,17 @@ fn the_first_sentence_is_what_it_is_about() {
     assert_eq!(about("# One line\n#\n# more"), "One line");
     assert_eq!(about("[guest]"), "");
 }
+
+#[test]
+fn a_word_that_is_neither_file_nor_workload_is_told_what_there_is() {
+    let error = open(Path::new("nosuch")).unwrap_err().to_string();
+    assert!(
+        error.contains("`nosuch`") && error.contains("idle, web") && error.contains("held-out"),
+        "{error}"
+    );
+    // A path is a file that is missing, not a name.
+    for path in ["some/nosuch", "nosuch.toml"] {
+        let error = open(Path::new(path)).unwrap_err().to_string();
+        assert!(error.contains("cannot read scenario"), "{error}");
+    }
+}

@@ -251,7 +251,7 @@ impl GuestConfig {
         }
         let mut inside = true;
         self.for_each_working_set(|writer, set| {
-            inside &= writer.pattern == Pattern::Trace || set.end <= pages
+            inside &= writer.pattern == Pattern::Trace || set.end <= pages;
         });
         if !inside {
             self.blame_extents(pages)?;
@@ -374,6 +374,10 @@ impl WriterConfig {
             format!("{name}, which goes up to page {}", end.max(1) - 1),
             || format!("a trace within guest.memory ({}, {pages} pages)", guest.memory),
         )?;
+        let from = self.trace_from;
+        check(from.is_zero() || from < trace.end(), key_of("trace-from"), Time(from), || {
+            format!("less than the length of {name} ({})", duration::format(trace.end()))
+        })?;
         let touched = trace.touched_pages().0;
         check(
             touched <= MAX_TRACED,

@@ -19,21 +19,24 @@ use crate::migration::{Run, Setup, SimError};
 const BOUNDS: [f64; 2] = [0.01, 0.02];
 const LEAST: f64 = 1e-3;
 
-/// What the members come to, in place of `alone`, which is what a run without luck came to. They are run in
-/// `world`.
-pub(super) fn totals(setup: &Setup, world: &mut World, alone: &Totals) -> Result<Totals, SimError> {
-    let mut ends = Vec::with_capacity(MEMBERS as usize);
+/// What the members come to, in place of `alone`, which is what a run without luck came to; and what `tell` has of a
+/// run that ends as most do. They are run in `world`.
+pub(super) fn follow<T>(
+    setup: &Setup,
+    world: &mut World,
+    (alone, told): (Totals, T),
+    tell: impl Fn(&World) -> T,
+) -> Result<(Totals, T), SimError> {
+    let totals = totals(setup, world, &alone)?;
     for member in 0..MEMBERS {
-        ends.push((1.0, run_member(setup, world, member)?));
+        if alone.outcome == totals.outcome {
+            break;
+        }
+        if run_member(setup, world, member)?.outcome == totals.outcome {
+            return Ok((totals, tell(world)));
+        }
     }
-    Ok(Ensemble(ends).totals(alone))
-}
-
-fn run_member(setup: &Setup, world: &mut World, member: u64) -> Result<Totals, SimError> {
-    world.begin(setup)?;
-    world.throw(Dice::new(member));
-    world.run()?;
-    Ok(world.totals())
+    Ok((totals, told))
 }
 
 /// The same with rounds and reasons: those of `alone`, if most members ended like it, else those of one of them.
@@ -49,6 +52,21 @@ pub(super) fn run(setup: &Setup, alone: World, means: &Totals) -> Result<Run, Si
         outcome = run_member(setup, &mut told, member)?.outcome;
     }
     Ok(told.into_run(&totals))
+}
+
+fn totals(setup: &Setup, world: &mut World, alone: &Totals) -> Result<Totals, SimError> {
+    let mut ends = Vec::with_capacity(MEMBERS as usize);
+    for member in 0..MEMBERS {
+        ends.push((1.0, run_member(setup, world, member)?));
+    }
+    Ok(Ensemble(ends).totals(alone))
+}
+
+fn run_member(setup: &Setup, world: &mut World, member: u64) -> Result<Totals, SimError> {
+    world.begin(setup, true)?;
+    world.throw(Dice::new(member));
+    world.run()?;
+    Ok(world.totals())
 }
 
 /// The ends of the members, all with the same share.

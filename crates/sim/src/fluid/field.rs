@@ -9,40 +9,73 @@
 //! are pending follows from the writers' counts then and now. A scan that is cut short leaves the stretch
 //! that it did not reach as it was; two harvests later nothing has to be united page by page.
 
-use std::ops::Range;
+mod law;
+mod missing;
+
+use std::sync::Arc;
 
 use whimbrel_core::layout::PageRun;
 
+use self::law::Law;
 use crate::config::{ConfigError, GuestConfig};
-use crate::guest::{Division, Form, Guest, Layer, Missing, MissingGroup, Mix, Piece};
+use crate::guest::{Division, Form, Guest, Layer, Piece};
 
 /// Memory, see the module. Positions are page numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Field {
-    memory: f64,
-    pieces: Vec<Piece>,
-    layers: Vec<Layer>,
-    division: Division,
-    /// Of each writer, which groups its law has, if it has any.
-    laws: Vec<Range<u32>>,
-    /// Shares of the pages, and of the writes that each of these pages gets.
-    groups: Vec<[f64; 2]>,
+    /// What does not change in a migration: copies have it in common.
+    terrain: Arc<Terrain>,
     writers: usize,
     /// How often each writer had written at each harvest, one harvest after the other; the first is when
     /// tracking began.
     counts: Vec<f64>,
+    /// The number of the last harvest.
+    last: usize,
     /// In the order of addresses, without gaps.
     spans: Vec<Span>,
     /// Where the scan of this round began, and where it is.
     begun: f64,
+    scan: Scan,
+    /// What lies before the scan, in its order.
+    ahead: Vec<Ahead>,
+    /// Of each piece, the share of pages written since the harvest before the last, and its variance.
+    fresh: Vec<Share>,
+}
+
+/// Who writes where.
+#[derive(Clone, Debug, Default)]
+struct Terrain {
+    memory: f64,
+    pieces: Vec<Piece>,
+    /// The pieces that anybody writes to.
+    plots: Vec<Plot>,
+    layers: Vec<Layer>,
+    division: Division,
+    /// Of each writer, the law by which its writes are spread; empty where it has none.
+    laws: Vec<Law>,
+}
+
+/// How far a scan is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scan {
     cursor: f64,
     /// The scan went all the way round.
     round_is_over: bool,
-    /// What lies before the scan, in its order, and the first of it that is left.
-    ahead: Vec<Ahead>,
+    /// The first of what lies before it that is left.
     next: usize,
-    /// Of each piece, the share of pages written since the harvest before the last, and its variance.
-    fresh: Vec<Share>,
+    /// What lay before it and was passed in part since it was looked at last: which, and where it began.
+    partly: Option<(usize, f64)>,
+}
+
+/// A piece that is written to.
+#[derive(Clone, Debug)]
+struct Plot {
+    from: f64,
+    to: f64,
+    /// Which of the pieces.
+    piece: usize,
+    /// What the only writer does who writes to it, if there is only one.
+    alone: Option<Layer>,
 }
 
 /// Memory that was sent last after the same harvest.
@@ -108,6 +141,31 @@ pub(super) struct Found {
     pub(super) growth: f64,
 }
 
+impl Terrain {
+    fn become_of(
+        &mut self,
+        guest: &Guest,
+        config: &GuestConfig,
+        zero_runs: Option<&[PageRun]>,
+    ) -> Result<(), ConfigError> {
+        guest.pieces(config, zero_runs, (&mut self.pieces, &mut self.layers), &mut self.division)?;
+        self.plots.clear();
+        for (index, piece) in self.pieces.iter().enumerate().filter(|(_, piece)| !piece.layers.is_empty()) {
+            let alone = match &self.layers[piece.layers.start as usize..piece.layers.end as usize] {
+                &[layer] => Some(layer),
+                _ => None,
+            };
+            self.plots.push(Plot { from: piece.pages.start, to: piece.pages.end, piece: index, alone });
+        }
+        self.laws.resize_with(guest.writers(), Law::default);
+        for (writer, law) in (0..).zip(&mut self.laws) {
+            law.become_of(guest.groups(writer).iter().map(|group| (group.pages, group.weight)));
+        }
+        self.memory = self.pieces.last().map_or(0.0, |piece| piece.pages.end);
+        Ok(())
+    }
+}
+
 impl Field {
     /// Prepares it for another guest, all of whose memory is pending.
     pub(super) fn begin(
@@ -116,24 +174,16 @@ impl Field {
         config: &GuestConfig,
         zero_runs: Option<&[PageRun]>,
     ) -> Result<(), ConfigError> {
-        self.laws.clear();
-        self.groups.clear();
-        guest.pieces(config, zero_runs, (&mut self.pieces, &mut self.layers), &mut self.division)?;
+        let terrain = Arc::make_mut(&mut self.terrain);
+        terrain.become_of(guest, config, zero_runs)?;
         self.writers = guest.writers();
-        for writer in 0..self.writers as u32 {
-            let first = self.groups.len() as u32;
-            let groups = guest.groups(writer);
-            let pages: f64 = groups.iter().map(|group| group.pages).sum();
-            self.groups.extend(groups.iter().map(|group| [group.pages / pages, group.weight]));
-            self.laws.push(first..self.groups.len() as u32);
-        }
-        self.memory = self.pieces.last().map_or(0.0, |piece| piece.pages.end);
         self.counts.clear();
+        self.last = 0;
         self.spans.clear();
-        self.spans.push(Span { from: 0.0, to: self.memory, since: None });
-        (self.begun, self.cursor, self.round_is_over) = (0.0, 0.0, false);
+        self.spans.push(Span { from: 0.0, to: self.terrain.memory, since: None });
+        (self.begun, self.scan) = (0.0, Scan::default());
         self.fresh.clear();
-        self.fresh.resize(self.pieces.len(), Share::default());
+        self.fresh.resize(self.terrain.pieces.len(), Share::default());
         self.look_ahead();
         Ok(())
     }
@@ -146,34 +196,68 @@ impl Field {
     /// The next memory in the order of the scan; none if the round is over.
     #[inline]
     pub(super) fn ahead(&self) -> Option<Ahead> {
-        self.ahead.get(self.next).copied()
+        self.ahead.get(self.scan.next).copied()
+    }
+
+    /// All of it.
+    #[inline]
+    pub(super) fn all_ahead(&self) -> &[Ahead] {
+        self.ahead.get(self.scan.next..).unwrap_or_default()
     }
 
     /// What follows on that.
     pub(super) fn behind_ahead(&self) -> Option<Ahead> {
-        self.ahead.get(self.next + 1).copied()
+        self.ahead.get(self.scan.next + 1).copied()
+    }
+
+    /// How far the scan is. From now on one passing in part can be undone.
+    pub(super) fn scan(&mut self) -> Scan {
+        self.scan.partly = None;
+        self.scan
+    }
+
+    /// Goes back to where the scan was, or forward again; gives where it was before. In between are any number of
+    /// passings, but only the last one is in part.
+    pub(super) fn go_to(&mut self, scan: Scan) -> Scan {
+        let mut before = std::mem::replace(&mut self.scan, scan);
+        for partly in [&mut before.partly, &mut self.scan.partly].into_iter().flatten() {
+            if let Some(ahead) = self.ahead.get_mut(partly.0) {
+                std::mem::swap(&mut ahead.from, &mut partly.1);
+            }
+        }
+        before
     }
 
     /// The scan passes the next memory up to `to`.
     #[inline]
     pub(super) fn pass(&mut self, to: f64) {
-        let Some(ahead) = self.ahead.get_mut(self.next) else { return };
-        self.cursor = to.min(ahead.to);
+        let Some(ahead) = self.ahead.get_mut(self.scan.next) else { return };
+        self.scan.cursor = to.min(ahead.to);
         if to < ahead.to {
+            self.scan.partly = Some((self.scan.next, ahead.from));
             ahead.from = to;
             return;
         }
-        self.next += 1;
-        if self.next == self.ahead.len() {
-            // Where it began, though a scan that was never stopped ends where its last page was.
-            self.round_is_over = true;
-            self.cursor = self.begun;
+        self.scan.next += 1;
+        if self.scan.next == self.ahead.len() {
+            self.end_round();
         }
     }
 
-    /// How often the log was fetched, its start counted.
-    fn harvests(&self) -> usize {
-        self.counts.len().checked_div(self.writers).unwrap_or(0)
+    /// The scan passes all memory before it.
+    #[inline]
+    pub(super) fn pass_all(&mut self) {
+        if self.scan.next < self.ahead.len() {
+            self.scan.next = self.ahead.len();
+            self.end_round();
+        }
+    }
+
+    /// The scan is where it began, though one that was never stopped ends where its last page was.
+    #[inline]
+    fn end_round(&mut self) {
+        self.scan.round_is_over = true;
+        self.scan.cursor = self.begun;
     }
 
     /// The log was fetched; the counts were added.
@@ -181,11 +265,17 @@ impl Field {
         if self.writers == 0 {
             return self.harvest_nothing();
         }
-        self.settle_after(self.harvests() - 2);
-        let last = self.harvests() - 1;
+        self.last += 1;
+        let last = self.last;
+        self.settle_after(last - 1);
+        // The usual case: all of it was sent in the round before, from the first page on.
+        let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
+        if whole && self.scan.cursor == 0.0 {
+            return self.harvest_all(last);
+        }
         let mut found = Found::default();
-        for index in 0..self.pieces.len() {
-            let piece = &self.pieces[index];
+        for index in 0..self.terrain.pieces.len() {
+            let piece = &self.terrain.pieces[index];
             // Nobody writes there.
             if piece.layers.is_empty() {
                 continue;
@@ -197,6 +287,35 @@ impl Field {
             found.growth += pages * share.growth;
         }
         (found.pending, found.variance) = self.look_ahead();
+        found
+    }
+
+    /// The same where all memory was sent after the harvest before.
+    fn harvest_all(&mut self, last: usize) -> Found {
+        let mut found = Found::default();
+        self.ahead.clear();
+        self.scan.next = 0;
+        for index in 0..self.terrain.plots.len() {
+            let plot = &self.terrain.plots[index];
+            let Plot { from, to, piece, .. } = *plot;
+            let pages = to - from;
+            let (share, luck) = match &plot.alone {
+                Some(layer) => {
+                    let share = self.written_by(layer, last - 1, last);
+                    (share, self.luck_of_turn(layer, pages, share))
+                }
+                None => (self.written(&self.terrain.pieces[piece], last - 1, last), 0.0),
+            };
+            self.fresh[piece] = share;
+            found.dirty += pages * share.mean;
+            found.growth += pages * share.growth;
+            if share.mean > 0.0 {
+                found.pending += pages * share.mean;
+                found.variance += pages * share.variance + luck;
+                self.ahead.push(Ahead { from, to, density: share.mean, zero: 0.0, first: false });
+            }
+        }
+        self.scan.round_is_over = self.ahead.is_empty();
         found
     }
 
@@ -218,19 +337,19 @@ impl Field {
         if self.writers == 0 {
             return 0.0;
         }
-        let (harvests, end) = (self.harvests(), self.counts.len());
+        let (last_one, end) = (self.last, self.counts.len());
         for writer in 0..self.writers {
             let last = self.counts[end - self.writers + writer];
             let pace = match length {
-                Some(length) if harvests > 1 => {
+                Some(length) if last_one > 0 => {
                     (last - self.counts[end - 2 * self.writers + writer]) / length
                 }
                 _ => guest.peak(writer) * 1e-9,
             };
             self.counts.push(last + pace * time);
         }
-        let dirty = self.pieces.iter().map(|piece| {
-            (piece.pages.end - piece.pages.start) * self.written(piece, harvests - 1, harvests).mean
+        let dirty = self.terrain.pieces.iter().map(|piece| {
+            (piece.pages.end - piece.pages.start) * self.written(piece, last_one, last_one + 1).mean
         });
         let dirty = dirty.sum();
         self.counts.truncate(end);
@@ -243,13 +362,13 @@ impl Field {
         if self.writers == 0 {
             return 0.0;
         }
-        let last = self.harvests() - 1;
+        let last = self.last;
         let end = self.counts.len();
         for writer in 0..self.writers {
             let [before, now] = [last - 1, last].map(|harvest| self.counts[harvest * self.writers + writer]);
             self.counts.push(now - (now - before) * part.clamp(0.0, 1.0));
         }
-        let shares = self.pieces.iter().zip(&self.fresh);
+        let shares = self.terrain.pieces.iter().zip(&self.fresh);
         let fewer = shares.map(|(piece, now)| {
             let then = self.written(piece, last - 1, last + 1);
             (piece.pages.end - piece.pages.start) * (now.mean - then.mean)
@@ -262,72 +381,14 @@ impl Field {
     /// Whether a writer in turn has just gone round its pages between the last two harvests, or just not, give
     /// or take this share of what it wrote: on average it then wrote to fewer than in the average time.
     pub(super) fn just_gone_round(&self, part: f64) -> bool {
-        let harvests = self.harvests();
-        harvests > 1
-            && self.layers.iter().any(|layer| {
+        let last = self.last;
+        last > 0
+            && self.terrain.layers.iter().any(|layer| {
                 let Form::InTurn(pages) = layer.form else { return false };
                 let count = |harvest: usize| self.counts[harvest * self.writers + layer.writer as usize];
-                let writes = count(harvests - 1) - count(harvests - 2);
+                let writes = count(last) - count(last - 1);
                 (writes - pages).abs() < part * writes
             })
-    }
-
-    /// What lies before the scan, by pieces, in the order of addresses.
-    pub(super) fn missing(&self) -> Vec<Missing> {
-        let mut missing: Vec<Missing> = Vec::with_capacity(self.ahead.len());
-        for ahead in &self.ahead[self.next..] {
-            let piece = self.pieces.partition_point(|piece| piece.pages.end <= ahead.from);
-            let Ahead { from, to, density, zero, .. } = *ahead;
-            missing.push(Missing { from, to, density: density.min(1.0), zero, piece });
-        }
-        missing.sort_by(|one, other| one.from.total_cmp(&other.from));
-        missing
-    }
-
-    /// Of each piece, who writes there and how.
-    pub(super) fn forms(&self) -> Vec<Vec<(usize, Form)>> {
-        let of = |piece: &Piece| {
-            let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
-            layers.iter().map(|layer| (layer.writer as usize, layer.form)).collect()
-        };
-        self.pieces.iter().map(of).collect()
-    }
-
-    /// Of each writer, of which groups of its law the pages before the scan are.
-    pub(super) fn mixes(&self) -> Vec<Mix> {
-        let last = self.harvests().saturating_sub(1);
-        (0..self.writers).map(|writer| self.mix(writer, last)).collect()
-    }
-
-    fn mix(&self, writer: usize, last: usize) -> Mix {
-        let law = &self.laws[writer];
-        let groups = &self.groups[law.start as usize..law.end as usize];
-        let mixed = |piece: &Piece| {
-            let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
-            layers.iter().any(|layer| layer.writer as usize == writer && layer.form == Form::Mixed)
-        };
-        let here = self.pieces.iter().filter(|piece| mixed(piece));
-        let pages: f64 = here.map(|piece| piece.pages.end - piece.pages.start).sum();
-        let group = |&[share, weight]: &[f64; 2]| MissingGroup { part: 0.0, weight, pages: share * pages };
-        let mut mix: Mix = groups.iter().map(group).collect();
-        for ahead in &self.ahead[self.next..] {
-            let piece = self.pieces.partition_point(|piece| piece.pages.end <= ahead.from);
-            if !mixed(&self.pieces[piece]) {
-                continue;
-            }
-            let span = self.spans.iter().find(|span| span.from <= ahead.from && ahead.from < span.to);
-            let since = span.and_then(|span| span.since);
-            for (one, &[share, weight]) in mix.iter_mut().zip(groups) {
-                let written = since.map_or(1.0, |since| {
-                    let count = |harvest: usize| self.counts[harvest * self.writers + writer];
-                    1.0 - (-weight * (count(last) - count(since))).exp()
-                });
-                one.part += (ahead.to - ahead.from) * share * written;
-            }
-        }
-        let sum: f64 = mix.iter().map(|group| group.part).sum();
-        mix.iter_mut().for_each(|group| group.part /= sum.max(f64::MIN_POSITIVE));
-        mix
     }
 
     fn harvest_nothing(&mut self) -> Found {
@@ -337,20 +398,25 @@ impl Field {
     }
 
     /// Notes what was sent in the round that ends; it began with harvest number `since`.
+    #[inline]
     fn settle_after(&mut self, since: usize) {
         let since = Some(since);
-        let (begun, cursor, memory) = (self.begun, self.cursor, self.memory);
-        if self.round_is_over {
-            self.spans.clear();
-            self.spans.push(Span { from: 0.0, to: memory, since });
+        let (begun, cursor, memory) = (self.begun, self.scan.cursor, self.terrain.memory);
+        if self.scan.round_is_over {
+            if let [all] = &mut self.spans[..] {
+                all.since = since;
+            } else {
+                self.spans.clear();
+                self.spans.push(Span { from: 0.0, to: memory, since });
+            }
         } else if begun <= cursor {
             self.cover(Span { from: begun, to: cursor, since });
         } else {
             self.cover(Span { from: begun, to: memory, since });
             self.cover(Span { from: 0.0, to: cursor, since });
         }
-        self.begun = self.cursor;
-        self.round_is_over = false;
+        self.begun = self.scan.cursor;
+        self.scan.round_is_over = false;
     }
 
     /// Lays `new` over the spans that are there.
@@ -389,16 +455,16 @@ impl Field {
     /// Lists what is pending from the cursor on and around the end; gives how much that is and its variance.
     fn look_ahead(&mut self) -> (f64, f64) {
         self.ahead.clear();
-        self.next = 0;
+        self.scan.next = 0;
         let (mut pending, mut variance) = (0.0, 0.0);
-        let last = self.harvests().saturating_sub(1);
-        let parts = [self.cursor..self.memory, 0.0..self.cursor];
+        let last = self.last;
+        let parts = [self.scan.cursor..self.terrain.memory, 0.0..self.scan.cursor];
         for part in parts {
             if part.start >= part.end {
                 continue;
             }
             for &span in &self.spans {
-                for (index, piece) in self.pieces.iter().enumerate() {
+                for (index, piece) in self.terrain.pieces.iter().enumerate() {
                     // Nobody writes there.
                     if span.since.is_some() && piece.layers.is_empty() {
                         continue;
@@ -425,17 +491,25 @@ impl Field {
             }
         }
         if self.ahead.is_empty() {
-            self.round_is_over = true;
+            self.scan.round_is_over = true;
         }
         (pending, variance)
+    }
+
+    /// The variance of how much of a stretch of a piece is pending by where writers in turn are.
+    fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
+        match &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize] {
+            [layer] => self.luck_of_turn(layer, stretch, share),
+            _ => 0.0,
+        }
     }
 
     /// The variance of how much of a stretch of a piece is among what a writer wrote in turn, who may be
     /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
     /// anywhere; what an arc leaves out has the same variance.)
-    fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
-        let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
-        let [Layer { form: Form::InTurn(pages), .. }] = layers else { return 0.0 };
+    #[inline]
+    fn luck_of_turn(&self, layer: &Layer, stretch: f64, share: Share) -> f64 {
+        let Form::InTurn(pages) = layer.form else { return 0.0 };
         let half = |part: f64| part.min(pages - part).max(0.0);
         let (one, other) = (half(stretch), half(share.mean * pages));
         let (short, long) = (one.min(other), one.max(other));
@@ -443,16 +517,29 @@ impl Field {
         (square - (one * other / pages).powi(2)).max(0.0)
     }
 
-    /// The share of a piece's pages that were written between two harvests.
+    /// How often the layer's writer wrote between two harvests.
     #[inline]
+    fn made(&self, layer: &Layer, since: usize, until: usize) -> f64 {
+        let count = |harvest: usize| self.counts[harvest * self.writers + layer.writer as usize];
+        count(until) - count(since)
+    }
+
+    /// The share of pages that the layer's writer, who is alone on them, wrote to between two harvests.
+    #[inline(always)]
+    fn written_by(&self, layer: &Layer, since: usize, until: usize) -> Share {
+        let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
+        Share { mean: 1.0 - share, variance: spread, growth: loss }
+    }
+
+    /// The share of a piece's pages that were written between two harvests.
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
-        let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
+        let layers = &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize];
+        if let [layer] = layers {
+            return self.written_by(layer, since, until);
+        }
         let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);
         for layer in layers {
-            let writer = layer.writer as usize;
-            let count = |harvest: usize| self.counts[harvest * self.writers + writer];
-            let made = count(until) - count(since);
-            let Untouched { share, spread, loss } = self.untouched(layer, made);
+            let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
             // Layers are independent of each other.
             variance = spread * clean * clean + variance * share * share + variance * spread;
             growth = growth * share + loss * clean;
@@ -462,7 +549,7 @@ impl Field {
     }
 
     /// The share of pages that `writes` of a layer's writer leave untouched.
-    #[inline]
+    #[inline(always)]
     fn untouched(&self, layer: &Layer, writes: f64) -> Untouched {
         match layer.form {
             Form::Even(weight) => {
@@ -475,19 +562,7 @@ impl Field {
                 let loss = if gone < 1.0 { gone } else { 0.0 };
                 Untouched { share: (1.0 - gone).max(0.0), spread: 0.0, loss }
             }
-            Form::Mixed => {
-                let law = &self.laws[layer.writer as usize];
-                let groups = &self.groups[law.start as usize..law.end as usize];
-                let (mut share, mut square, mut loss) = (0.0, 0.0, 0.0);
-                for [pages, weight] in groups {
-                    let touches = writes * weight;
-                    let untouched = (-touches).exp();
-                    share += pages * untouched;
-                    square += pages * untouched * untouched;
-                    loss += pages * touches * untouched;
-                }
-                Untouched { share, spread: share - square, loss }
-            }
+            Form::Mixed => self.terrain.laws[layer.writer as usize].untouched(writes),
         }
     }
 }

@@ -8,11 +8,15 @@
 mod dice;
 mod ensemble;
 mod field;
+mod hosts;
 pub(crate) mod looks;
 mod mean;
 mod near;
 mod queue;
+mod rounds;
 mod sending;
+mod splits;
+mod steps;
 mod totals;
 mod world;
 
@@ -61,45 +65,81 @@ impl Simulator {
     ///
     /// [`SimError`] if it can't be simulated so.
     pub fn run(&mut self, setup: &Setup) -> Result<Totals, SimError> {
-        check(setup)?;
+        Ok(self.follow(setup, |_| ())?.0)
+    }
+
+    /// The same, and why it ended so, in words: as in the report of [`simulate`](crate::simulate).
+    ///
+    /// # Errors
+    ///
+    /// [`SimError`] if it can't be simulated so.
+    pub fn run_and_tell(&mut self, setup: &Setup) -> Result<(Totals, String), SimError> {
+        self.follow(setup, World::why)
+    }
+
+    /// The totals of a migration, and what `tell` has of the way that most cases take.
+    fn follow<T>(&mut self, setup: &Setup, tell: impl Fn(&World) -> T) -> Result<(Totals, T), SimError> {
         let Self { world, open, ends } = self;
+        // Most setups by the million are on the same hosts.
+        let same_hosts = world.as_ref().is_some_and(|world| world.is_on(&setup.host));
+        if !same_hosts {
+            check_host(setup)?;
+        }
+        check_others(setup)?;
         let world = match world {
             Some(world) => {
-                world.begin(setup)?;
+                world.begin(setup, same_hosts)?;
                 world
             }
             None => world.insert(Box::new(World::new(setup, false)?)),
         };
         let Some(split) = world.run()? else {
-            let (totals, rough) = (world.totals(), world.is_rough());
-            return if rough { ensemble::totals(setup, world, &totals) } else { Ok(totals) };
+            let (totals, told) = (world.totals(), tell(world));
+            return if world.is_rough() {
+                ensemble::follow(setup, world, (totals, told), tell)
+            } else {
+                Ok((totals, told))
+            };
         };
-        let mut rough = false;
         open.clear();
         ends.clear();
         open.extend(split.ways(1.0));
+        let mut told = Vec::with_capacity(4);
+        let mut rough = false;
         while let Some((share, mut way)) = open.pop() {
             if let Some(split) = way.run()? {
                 open.extend(split.ways(share));
             } else {
                 rough |= way.is_rough();
                 ends.push((share, way.totals()));
+                told.push(tell(&way));
             }
         }
-        let mean = mean::of(ends).map(|(_, mean)| mean);
+        let mean = mean::of(ends).map(|(most, mean)| (mean, told.swap_remove(most)));
         let mean =
             mean.ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends"))?;
-        if rough { ensemble::totals(setup, world, &mean) } else { Ok(mean) }
+        if rough { ensemble::follow(setup, world, mean, tell) } else { Ok(mean) }
     }
 }
 
-/// Refuses what the fluid model does not cover.
+/// Refuses what cannot be and what the fluid model does not cover.
 fn check(setup: &Setup) -> Result<(), SimError> {
-    setup.guest.validate()?;
+    check_host(setup)?;
+    check_others(setup)
+}
+
+/// The same of the hosts alone.
+#[inline(never)]
+fn check_host(setup: &Setup) -> Result<(), SimError> {
     setup.host.validate()?;
     setup.host.validate_for(setup.guest.page_size)?;
+    Ok(setup.host.validate_for_fluid()?)
+}
+
+/// The same of everything else.
+fn check_others(setup: &Setup) -> Result<(), SimError> {
+    setup.guest.validate()?;
     setup.link.validate()?;
-    setup.host.validate_for_fluid()?;
     setup.guest.validate_for_fluid()?;
     if setup.policy.needs().post_copy && setup.host.post_copy_order != PostCopyOrder::Memory {
         let other = "leaving it out, or `run.fidelity = \"exact\"`";

@@ -30,14 +30,35 @@ impl<E> Queue<E> {
     /// `event` happens at `at`.
     #[inline]
     pub(super) fn push(&mut self, at: Timestamp, event: E) {
-        let entry = (at, self.made, event);
-        self.made += 1;
+        let entry = (at, self.number(), event);
         if self.soon.is_none() {
             self.soon = Some(entry);
         } else {
             self.first = self.first.min(at);
             self.events.push(entry);
         }
+    }
+
+    /// When the next event happens; at the end of time if there is none.
+    #[inline]
+    pub(super) fn earliest(&self) -> Timestamp {
+        match &self.soon {
+            Some((at, ..)) => self.first.min(*at),
+            None => self.first,
+        }
+    }
+
+    /// A place in the order of events: behind all that were made before.
+    #[inline]
+    pub(super) fn number(&mut self) -> u64 {
+        self.made += 1;
+        self.made - 1
+    }
+
+    /// `event` happens at `at`, and has had its place for a while.
+    pub(super) fn push_numbered(&mut self, at: Timestamp, number: u64, event: E) {
+        self.first = self.first.min(at);
+        self.events.push((at, number, event));
     }
 
     /// When the next event happens of those that `counts`.

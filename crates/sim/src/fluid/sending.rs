@@ -106,16 +106,16 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// For the machine, with what is pending now.
-    pub(super) fn told(&self, pending: Pages) -> Transmitted {
-        let whole = |number: f64| (number + 0.5) as u64;
-        Transmitted {
-            pages: Pages(whole(self.pages)),
-            zero: Pages(whole(self.zero)),
-            bytes: ByteCount(whole(self.bytes)),
-            pending,
-            skipped: Pages(0),
-        }
+    /// Tells the machine, with what is pending now.
+    #[inline]
+    pub(super) fn tell(&self, pending: Pages, told: &mut Transmitted) {
+        // None is negative, and no guest has 2^53 bytes.
+        let whole = |number: f64| (number + 0.5) as i64 as u64;
+        told.pages = Pages(whole(self.pages));
+        told.zero = Pages(whole(self.zero));
+        told.bytes = ByteCount(whole(self.bytes));
+        told.pending = pending;
+        told.skipped = Pages(0);
     }
 }
 
@@ -180,7 +180,7 @@ impl Sending {
             costs,
             copying: costs.page / f64::from(host.streams),
             batch: f64::from(host.send_batch),
-            window: host.limit_window.as_nanos() as f64,
+            window: host.limit_window.as_nanos() as u64 as f64,
             quota: f64::INFINITY,
             since: 0.0,
             used: 0.0,
@@ -219,6 +219,7 @@ impl Sending {
     }
 
     /// Whether the link carries more in a window than may pass.
+    #[inline]
     pub(super) fn is_limited(&self, link: &Link) -> bool {
         self.quota <= link.rate() * self.window * (1.0 + 1e-9)
     }
@@ -288,16 +289,27 @@ impl Sending {
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
-        let sync = std::mem::take(&mut self.sync_due);
-        if sync > 0.0 {
-            sent.at = self.message(sent.at, sync, link);
-            sent.bytes += sync;
-        }
+        self.send_syncs(&mut sent, link);
         if self.is_limited(link) {
             self.send_limited(bound, &mut sent, field, link);
         } else {
             self.scan(bound, &mut sent, field, link);
         }
+        sent
+    }
+
+    /// Sends everything that is pending from `now` on, where no limit binds: the usual case.
+    #[inline]
+    pub(super) fn send_all(&mut self, now: Nanos, field: &mut Field, link: &mut Link) -> Sent {
+        let mut sent = Sent { at: now, all: true, ..Sent::default() };
+        self.send_syncs(&mut sent, link);
+        for ahead in field.all_ahead() {
+            self.meet(ahead, link);
+            let levels = [self.most(sent.at, link), self.level(link)];
+            self.pass(ahead.pages(), ahead, levels, &mut sent, link);
+        }
+        field.pass_all();
+        sent.uneven = self.is_short(&sent, link);
         sent
     }
 
@@ -344,6 +356,7 @@ impl Sending {
     }
 
     /// The destination takes what comes at the speed of this memory.
+    #[inline]
     fn meet(&self, ahead: &Ahead, link: &mut Link) {
         if ahead.zero < 1.0 {
             link.receive_at(self.costs.receive[usize::from(ahead.first)]);
@@ -371,9 +384,33 @@ impl Sending {
     #[inline]
     fn of_a_page(&self, ahead: &Ahead) -> (f64, Nanos) {
         let (costs, zero) = (&self.costs, ahead.zero);
+        if zero == 0.0 {
+            return (costs.page_bytes, self.copying);
+        }
         let bytes = costs.page_bytes + zero * (costs.zero_bytes - costs.page_bytes);
         // Copying goes with the bytes, whatever they are.
         (bytes, bytes / costs.page_bytes * self.copying + zero * costs.zero)
+    }
+
+    #[inline]
+    fn send_syncs(&mut self, sent: &mut Sent, link: &mut Link) {
+        let sync = std::mem::take(&mut self.sync_due);
+        if sync > 0.0 {
+            sent.at = self.message(sent.at, sync, link);
+            sent.bytes += sync;
+        }
+    }
+
+    /// Sends so many pages of this memory.
+    #[inline(always)]
+    fn pass(&mut self, pages: f64, ahead: &Ahead, levels: [f64; 2], sent: &mut Sent, link: &mut Link) {
+        let (bytes, busy) = self.of_a_page(ahead);
+        let made = sent.at + pages * busy;
+        sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
+        self.slept |= sent.at > made;
+        sent.pages += pages;
+        sent.zero += pages * ahead.zero;
+        sent.bytes += pages * bytes;
     }
 
     fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
@@ -393,14 +430,8 @@ impl Sending {
             }
             let pages = pages.max(0.0);
             let stops = pages < here - 1e-9;
-            let levels =
-                if stops { [at_tick; 2] } else { [self.most(sent.at, link), self.level([wake, full])] };
-            let made = sent.at + pages * busy;
-            sent.at = link.flow(sent.at, pages * busy, pages * bytes, levels);
-            self.slept |= sent.at > made;
-            sent.pages += pages;
-            sent.zero += pages * ahead.zero;
-            sent.bytes += pages * bytes;
+            let levels = if stops { [at_tick; 2] } else { [self.most(sent.at, link), self.level(link)] };
+            self.pass(pages, &ahead, levels, sent, link);
             if stops {
                 // A tick finds the queue where writers wake, whatever it was before.
                 self.slept = false;
@@ -425,8 +456,7 @@ impl Sending {
     /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in
     /// its sawtooth the queue was is chance.
     fn is_short(&self, sent: &Sent, link: &Link) -> bool {
-        let rest = link.rest().map_or(0.0, |(rest, _)| rest);
-        self.slept && rest > 0.01 * sent.at
+        self.slept && link.sleep() > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another
@@ -467,21 +497,28 @@ impl Sending {
     /// How much the queue holds, at most, when the sender goes on at `now`. Full is full; but where it stands
     /// in its sawtooth is chance after the sender slept, and then it holds half a quantum less on average,
     /// before as behind.
+    #[inline]
     fn most(&mut self, now: Nanos, link: &Link) -> f64 {
-        let [wake, full] = link.levels();
         self.slept &= link.drained(now) > now;
-        if self.slept && self.dice.is_none() { f64::midpoint(wake, full) } else { full }
+        if self.slept && self.dice.is_none() { link.middle() } else { link.levels()[1] }
     }
 
     /// Where in its sawtooth the queue stands.
-    fn level(&mut self, [wake, full]: [f64; 2]) -> f64 {
-        let part = self.dice.as_mut().map_or(0.5, Dice::part);
-        wake + part * (full - wake)
+    #[inline]
+    fn level(&mut self, link: &Link) -> f64 {
+        if self.dice.is_none() { link.middle() } else { self.lucky_level(link) }
+    }
+
+    #[inline(never)]
+    fn lucky_level(&mut self, link: &Link) -> f64 {
+        let [wake, full] = link.levels();
+        wake + self.dice.as_mut().map_or(0.5, Dice::part) * (full - wake)
     }
 
     /// Hands a message over.
+    #[inline]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
-        let levels = [self.most(now, link), self.level(link.levels())];
+        let levels = [self.most(now, link), self.level(link)];
         link.flow(now, 0.0, bytes, levels)
     }
 

@@ -42,3 +42,10 @@ pub struct Totals {
     /// The decision that hung on chance the most, if any did.
     pub near_threshold: Option<NearThreshold>,
 }
+
+impl Totals {
+    /// Bytes sent over so much guest memory; 1 is every page once.
+    pub fn amplification(&self, memory: ByteCount) -> f64 {
+        if memory.0 == 0 { 0.0 } else { self.sent.as_f64() / memory.as_f64() }
+    }
+}

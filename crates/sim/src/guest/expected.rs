@@ -77,9 +77,10 @@ impl Guest {
         let laid_out = self.layout.lay_out_contiguous(config.memory, config.page_size);
         laid_out.map_err(|error| not_numbered(config, &error))?;
         let mut count = 0;
-        config.for_each_working_set(|writer, set| match self.writers.get_mut(count) {
-            Some(old) => count += usize::from(old.become_in_the_mean(writer, &set)),
-            None => {
+        config.for_each_working_set(|writer, set| {
+            if let Some(old) = self.writers.get_mut(count) {
+                count += usize::from(old.become_in_the_mean(writer, &set));
+            } else {
                 self.writers.extend(Writer::in_the_mean(writer, &set));
                 count = self.writers.len();
             }
@@ -111,11 +112,22 @@ impl Guest {
     /// The dirty log is fetched and cleared at `now`: adds to `counts` how often each writer has written.
     /// [`Guest::found`] must follow.
     pub(crate) fn fetch(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
-        self.change(now);
-        counts.extend(self.writers.iter().map(Writer::made));
-        self.writers.iter_mut().for_each(Writer::clean);
-        if self.held.limited {
-            self.writers.iter_mut().for_each(Writer::empty_ring);
+        if self.held.hinders() {
+            self.change(now);
+            counts.extend(self.writers.iter().map(Writer::made));
+            self.writers.iter_mut().for_each(Writer::clean);
+            if self.held.limited {
+                self.writers.iter_mut().for_each(Writer::empty_ring);
+            }
+            return;
+        }
+        // The usual case: no account is to be settled.
+        self.clock = self.clock.max(now.as_nanos());
+        self.lost_since = self.clock;
+        for writer in &mut self.writers {
+            writer.change(self.clock, &self.held);
+            writer.clean();
+            counts.push(writer.made());
         }
     }
 

@@ -72,6 +72,7 @@ pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
+pub(crate) use self::zipf::Group as LawGroup;
 
 use self::cycle::Pulse;
 use self::mask::Sampler;
@@ -360,7 +361,12 @@ impl Guest {
     /// Lets time pass and settles all accounts, because something changes now.
     fn change(&mut self, now: Timestamp) {
         self.advance(now);
-        self.settle_lost();
+        if self.held.paused || !self.held.pulse.is_off() {
+            self.settle_lost();
+        } else {
+            // Nothing was lost.
+            self.lost_since = self.clock;
+        }
         for writer in &mut self.writers {
             writer.change(self.clock, &self.held);
         }
@@ -450,7 +456,9 @@ impl Guest {
     }
 
     fn forget(&mut self) {
-        self.found.fill(0);
+        if !self.found.is_empty() {
+            self.found.fill(0);
+        }
         self.writers.iter_mut().for_each(Writer::clean);
     }
 

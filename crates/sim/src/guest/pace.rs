@@ -59,6 +59,7 @@ impl Wish {
     }
 
     /// The rate from `at` on, in nanoseconds, and when it changes next.
+    #[inline]
     pub(super) fn at(&self, at: u64) -> (f64, u64) {
         if at < self.start {
             return (0.0, self.start);

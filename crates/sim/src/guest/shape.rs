@@ -238,6 +238,7 @@ impl Shape {
     /// Pages expected to be dirtied between two counts of writes.
     pub(super) fn expected(&self, from: f64, to: f64) -> f64 {
         match self {
+            _ if to <= from => 0.0,
             // It is known.
             Self::Replay(replay) => replay.draw(from, to, &mut |_, _| {}) as f64,
             _ => self.untouched(0.0) - self.untouched(to - from),

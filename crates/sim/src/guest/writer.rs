@@ -89,7 +89,7 @@ impl Writer {
     }
 
     fn of(shape: Shape, config: &WriterConfig, set: &Range<u64>, writes: Generator) -> Self {
-        let mut writer = Self {
+        let mut made = Self {
             wish: Wish::new(config),
             ability: Ability { write_cost: 0.0, catch_up: 0.0, cpu: 1.0, pays_faults: false },
             sampler: Sampler::new(writes),
@@ -104,8 +104,8 @@ impl Writer {
             drawn: Vec::new(),
             shape,
         };
-        writer.begin(config, set);
-        writer
+        made.begin(config, set);
+        made
     }
 
     pub(super) fn shape(&self) -> &Shape {
@@ -118,6 +118,7 @@ impl Writer {
     }
 
     /// Writes made up to the last [`Writer::change`].
+    #[inline]
     pub(super) fn made(&self) -> f64 {
         self.done.writes
     }
@@ -166,8 +167,17 @@ impl Writer {
         done
     }
 
+    #[inline(never)]
+    fn held_up(&mut self, now: u64, held: &Held) -> Done {
+        self.at(now, held)
+    }
+
     /// How many writes it made up to `now`, on average.
     pub(super) fn writes(&mut self, now: u64, held: &Held) -> f64 {
+        // Its clock stands still.
+        if held.paused {
+            return self.done.writes;
+        }
         if self.asked.0 != now {
             self.asked = (now, self.unhindered(now, held).unwrap_or_else(|| self.at(now, held).writes));
         }
@@ -175,7 +185,7 @@ impl Writer {
     }
 
     /// The same, if nothing holds it up or changes: the usual case, and asked for every word that is sent.
-    #[inline]
+    #[inline(always)]
     fn unhindered(&self, now: u64, held: &Held) -> Option<f64> {
         let (rate, until) = self.wish.at(self.changed);
         let free = !held.hinders() && self.ability.is_free(&self.done, rate, held.fault);
@@ -185,6 +195,10 @@ impl Writer {
 
     /// Seconds that its vCPU slept up to `now` because its ring was full.
     pub(super) fn slept(&self, now: u64, held: &Held) -> f64 {
+        // Only a limit puts it to sleep so.
+        if !held.hinders() && self.done.ring.nap == 0.0 {
+            return self.done.ring.slept;
+        }
         self.follow(now, held).0.ring.slept
     }
 
@@ -217,16 +231,20 @@ impl Writer {
     }
 
     /// Something will hold it up in another way from `now` on.
+    #[inline]
     pub(super) fn change(&mut self, now: u64, held: &Held) {
         match self.unhindered(now, held) {
             Some(writes) => self.done.writes = writes,
-            None => self.done = self.at(now, held),
+            // Its clock stands still.
+            None if held.paused => {}
+            None => self.done = self.held_up(now, held),
         }
         self.changed = now;
         self.asked = (now, self.done.writes);
     }
 
     /// Forgets what was written so far: the log is clean at the moment of the last [`Writer::change`].
+    #[inline]
     pub(super) fn clean(&mut self) {
         self.harvested_before = [self.harvested, self.harvested_before[0]];
         self.harvested = self.done.writes;

@@ -154,6 +154,7 @@ impl DestinationHandoff {
     /// # Errors
     ///
     /// [`HandoffError::Destination`] if the event does not fit. The machine is then unchanged.
+    #[inline]
     pub fn handle(&mut self, event: DestinationEvent) -> Result<Effects, HandoffError> {
         match (event, self.state) {
             (DestinationEvent::Connected, _) if !self.connected => {
@@ -208,6 +209,7 @@ impl DestinationHandoff {
         }
     }
 
+    #[inline]
     fn received(&mut self, message: HandoffMessage) -> Result<Effects, HandoffError> {
         use HandoffMessage::{Answer, Ask, Cancel, Go, Running};
         Ok(match (self.state, message) {

@@ -143,6 +143,7 @@ impl SourceHandoff {
     /// # Errors
     ///
     /// [`HandoffError::Source`] if the event does not fit. The machine is then unchanged.
+    #[inline]
     pub fn handle(&mut self, event: SourceEvent) -> Result<Effects, HandoffError> {
         match event {
             SourceEvent::Connected if !self.connected => Ok(self.connected()),
@@ -190,6 +191,7 @@ impl SourceHandoff {
         })
     }
 
+    #[inline]
     fn received(&mut self, message: HandoffMessage) -> Result<Effects, HandoffError> {
         use HandoffMessage::{Answer, Ready, Running, Withdraw};
         Ok(match (self.state, message) {

@@ -34,9 +34,9 @@ impl<S: Stock> Source<S> {
             match effect {
                 Effect::Persist(record) => {
                     self.phase = SourcePhase::Committing;
-                    self.actions.push_back(SourceAction::Persist(record));
+                    self.actions.push(SourceAction::Persist(record));
                 }
-                Effect::Erase => self.actions.push_back(SourceAction::Erase),
+                Effect::Erase => self.actions.push(SourceAction::Erase),
                 Effect::Send(message) => {
                     if message == HandoffMessage::Go {
                         self.stopwatch.go(now);
@@ -45,21 +45,21 @@ impl<S: Stock> Source<S> {
                         self.phase = SourcePhase::AwaitingRunning;
                         self.await_answer(now);
                     }
-                    self.actions.push_back(SourceAction::Send(Message::handoff(message)));
+                    self.actions.push(SourceAction::Send(Message::handoff(message)));
                 }
                 Effect::ResumeGuest => {
                     self.duties.resuming = true;
-                    self.actions.push_back(SourceAction::Resume);
+                    self.actions.push(SourceAction::Resume);
                 }
                 // Its memory is still wanted.
                 Effect::ReleaseGuest if self.owes_pages() && self.handoff.right() == Right::Theirs => {}
-                Effect::ReleaseGuest => self.actions.push_back(SourceAction::Release),
+                Effect::ReleaseGuest => self.actions.push(SourceAction::Release),
                 Effect::Report(Notice::InDoubt) => {
                     // Pages that the guest asked for early may have been lost on their way.
                     self.put_back();
                     self.phase = SourcePhase::InDoubt;
                     self.deadline = None;
-                    self.actions.push_back(SourceAction::Reconnect);
+                    self.actions.push(SourceAction::Reconnect);
                 }
                 Effect::Report(Notice::GuestLost) => lost = true,
                 // Only destinations have replicas.
@@ -91,7 +91,7 @@ impl<S: Stock> Source<S> {
                 self.deadline = None;
                 self.phase = P::Returning;
                 if !self.handoff.is_settled() && !self.handoff.is_connected() {
-                    self.actions.push_back(SourceAction::Reconnect);
+                    self.actions.push(SourceAction::Reconnect);
                 }
                 self.clean_up(now);
             }
@@ -110,10 +110,10 @@ impl<S: Stock> Source<S> {
     pub(super) fn lift_the_burden(&mut self) {
         if !self.controller.progress().throttle.is_off() {
             self.controller.unthrottled();
-            self.actions.push_back(SourceAction::Throttle(Throttle::Off));
+            self.actions.push(SourceAction::Throttle(Throttle::Off));
         }
         if self.duties.tracking && !std::mem::replace(&mut self.duties.stopping, true) {
-            self.actions.push_back(SourceAction::StopTracking);
+            self.actions.push(SourceAction::StopTracking);
         }
     }
 
@@ -126,7 +126,7 @@ impl<S: Stock> Source<S> {
             ending.at = Some(now);
         }
         self.phase = SourcePhase::Done;
-        self.actions.push_back(SourceAction::Done);
+        self.actions.push(SourceAction::Done);
     }
 
     pub(super) fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: Why) {
@@ -169,7 +169,10 @@ impl<S: Stock> Source<S> {
     pub(super) fn await_answer(&mut self, now: Timestamp) {
         let deadline = now.saturating_add(self.patience);
         self.deadline = Some(deadline);
-        self.actions.push_back(SourceAction::Wake(deadline));
+        // Whose patience has no end need not be woken.
+        if deadline < Timestamp::MAX {
+            self.actions.push(SourceAction::Wake(deadline));
+        }
     }
 
     pub(super) fn woken(&mut self, now: Timestamp) -> Result<(), MachineError> {
@@ -221,10 +224,15 @@ impl<S: Stock> Source<S> {
         }
     }
 
+    /// Why it ended as it did, in words, as far as it is known.
+    pub fn why(&self) -> String {
+        let (_, why, words) = self.outcome();
+        why.map_or_else(|| words.to_owned(), Why::to_string)
+    }
+
     /// What the migration came to, as far as it is known at `now`.
     pub fn report(&self, now: Timestamp) -> Report {
-        let (_, why, words) = self.outcome();
-        let why = why.map_or_else(|| words.to_owned(), Why::to_string);
+        let why = self.why();
         let rounds = if self.rounds.only_counts() { Vec::new() } else { self.rounds.finished() };
         Report { why, rounds, ..self.totals(now) }
     }

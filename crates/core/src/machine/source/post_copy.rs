@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::super::event::{Failure, SourceAction, Step, Transmit};
 use super::super::handoff::Right;
-use super::super::message::Message;
 use super::super::phase::SourcePhase;
 use super::Source;
 use crate::controller::{Harvested, Transmitted};
@@ -92,7 +91,7 @@ impl<S: Stock> Source<S> {
             post_copy.transmitting = true;
         }
         let transmit = Transmit { slice: Some(SLICE), last: true };
-        self.actions.push_back(SourceAction::Transmit(transmit));
+        self.actions.transmit(transmit);
     }
 
     /// The guest waits for a page. It may do so before the source knows that it runs.
@@ -105,21 +104,23 @@ impl<S: Stock> Source<S> {
             if post_copy.broken {
                 post_copy.asked_since.push(page);
             }
-            self.actions.push_back(SourceAction::Urgent(page));
+            self.actions.push(SourceAction::Urgent(page));
         }
     }
 
     /// Some of the missing pages were sent.
     pub(super) fn pages_followed(&mut self, now: Timestamp, sent: Transmitted) {
         self.controller.account(now, sent);
-        self.rounds.sent(sent);
+        self.rounds.sent(&sent);
         let Some(post_copy) = &mut self.post_copy else { return };
         post_copy.transmitting = false;
         let broken = std::mem::take(&mut post_copy.broken);
         let asked = std::mem::take(&mut post_copy.asked_since);
         if broken {
             self.put_back();
-            self.actions.extend(asked.into_iter().map(SourceAction::Urgent));
+            for page in asked {
+                self.actions.push(SourceAction::Urgent(page));
+            }
         }
         if !self.handoff.is_connected() {
             return;
@@ -134,7 +135,7 @@ impl<S: Stock> Source<S> {
     /// Everything is sent: the destination says when it has it.
     fn close_last_round(&mut self, now: Timestamp) {
         let round = self.last_numbered_round().saturating_add(1);
-        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        self.actions.end_round(round);
         if let Ok(gate) = self.backlog.close_gate() {
             self.awaited = Some((gate, round));
         }
@@ -157,7 +158,7 @@ impl<S: Stock> Source<S> {
         } else {
             self.put_back();
         }
-        self.actions.push_back(SourceAction::Reconnect);
+        self.actions.push(SourceAction::Reconnect);
     }
 
     /// The destination asks again for what the guest waits for; the rest follows as before.
@@ -207,7 +208,7 @@ impl<S: Stock> Source<S> {
         if self.post_copy.as_ref().is_some_and(|post_copy| post_copy.transmitting) {
             self.duties.releasing = true;
         } else {
-            self.actions.push_back(SourceAction::Release);
+            self.actions.push(SourceAction::Release);
         }
         self.clean_up(now);
     }
@@ -215,7 +216,7 @@ impl<S: Stock> Source<S> {
     /// The driver does not read the guest's memory any more.
     pub(super) fn stopped_sending(&mut self, now: Timestamp) {
         self.duties.releasing = false;
-        self.actions.push_back(SourceAction::Release);
+        self.actions.push(SourceAction::Release);
         self.settle(now);
     }
 }

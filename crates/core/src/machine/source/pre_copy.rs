@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use super::super::MachineError;
 use super::super::event::{SourceAction, SourceEvent, Transmit};
 use super::super::handoff;
-use super::super::message::Message;
 use super::super::phase::{SourceEventKind, SourcePhase};
 use super::post_copy::PostCopy;
 use super::{Source, Why};
@@ -27,13 +26,13 @@ impl<S: Stock> Source<S> {
     ///
     /// As there.
     #[inline]
-    pub fn transmitted(&mut self, now: Timestamp, sent: Transmitted) -> Result<(), MachineError> {
+    pub fn transmitted(&mut self, now: Timestamp, sent: &Transmitted) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Sending {
-            return self.handle_any(now, SourceEvent::Transmitted(sent));
+            return self.handle_any(now, SourceEvent::Transmitted(*sent));
         }
         self.check_count(sent.pending.saturating_add(sent.skipped))?;
         if self.controller.journal().is_recording() {
-            self.controller.journal_mut().event(now, &SourceEvent::Transmitted(sent));
+            self.controller.journal_mut().event(now, &SourceEvent::Transmitted(*sent));
         }
         self.pages_sent(now, sent);
         self.check_step(SourcePhase::Sending, SourceEventKind::Transmitted);
@@ -46,13 +45,13 @@ impl<S: Stock> Source<S> {
     ///
     /// As there.
     #[inline]
-    pub fn harvested(&mut self, now: Timestamp, harvested: Harvested) -> Result<(), MachineError> {
+    pub fn harvested(&mut self, now: Timestamp, harvested: &Harvested) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Harvesting {
-            return self.handle_any(now, SourceEvent::Harvested(harvested));
+            return self.handle_any(now, SourceEvent::Harvested(*harvested));
         }
         self.check_count(harvested.pending)?;
         if self.controller.journal().is_recording() {
-            self.controller.journal_mut().event(now, &SourceEvent::Harvested(harvested));
+            self.controller.journal_mut().event(now, &SourceEvent::Harvested(*harvested));
         }
         self.next_round(now, harvested);
         self.check_step(SourcePhase::Harvesting, SourceEventKind::Harvested);
@@ -82,13 +81,13 @@ impl<S: Stock> Source<S> {
     pub(super) fn bulk_round(&mut self, now: Timestamp) {
         let memory = self.controller.progress().memory;
         let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
-        self.rounds.begin(now, all, None);
+        self.rounds.begin(now, &all, None);
         let ruling = self.controller.begin_bulk_round(now);
         self.obey(now, Moment::RoundStart, ruling);
     }
 
-    #[inline]
-    fn next_round(&mut self, now: Timestamp, harvested: Harvested) {
+    #[inline(always)]
+    fn next_round(&mut self, now: Timestamp, harvested: &Harvested) {
         self.controller.fixed_cost(now.since(self.harvest_asked));
         let ruling = self.controller.take_harvest(now, harvested);
         let progress = self.controller.progress();
@@ -101,11 +100,11 @@ impl<S: Stock> Source<S> {
         self.obey(now, Moment::RoundStart, ruling);
     }
 
-    #[inline]
-    fn pages_sent(&mut self, now: Timestamp, sent: Transmitted) {
+    #[inline(always)]
+    fn pages_sent(&mut self, now: Timestamp, sent: &Transmitted) {
         self.rounds.sent(sent);
         if self.last_round {
-            self.controller.account(now, sent);
+            self.controller.count(now, sent);
             if sent.pending == Pages(0) {
                 self.round_sent(now);
             } else {
@@ -120,7 +119,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// Everything of this round is with the transport.
-    #[inline]
+    #[inline(always)]
     fn round_sent(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Wait {
             self.close_round();
@@ -132,7 +131,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// Everything of this round is sent, and acknowledged if the policy waits for that.
-    #[inline]
+    #[inline(always)]
     fn round_ended(&mut self, now: Timestamp) {
         if self.last_round {
             self.pause(now);
@@ -160,7 +159,7 @@ impl<S: Stock> Source<S> {
     }
 
     /// Does what the policy decided.
-    #[inline]
+    #[inline(always)]
     fn obey(&mut self, now: Timestamp, moment: Moment, ruling: Ruling) {
         if ruling.adjusts {
             self.adjust();
@@ -175,7 +174,7 @@ impl<S: Stock> Source<S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn go_on(&mut self, now: Timestamp, moment: Moment) {
         match moment {
             Moment::RoundEnd => self.harvest(now),
@@ -190,10 +189,10 @@ impl<S: Stock> Source<S> {
     fn adjust(&mut self) {
         let adjust = self.controller.adjustments();
         if let Some(throttle) = adjust.throttle {
-            self.actions.push_back(SourceAction::Throttle(throttle));
+            self.actions.push(SourceAction::Throttle(throttle));
         }
         if let Some(limit) = adjust.rate_limit {
-            self.actions.push_back(SourceAction::Limit(limit));
+            self.actions.push(SourceAction::Limit(limit));
         }
     }
 
@@ -241,11 +240,11 @@ impl<S: Stock> Source<S> {
         self.obey(now, Moment::RoundEnd, ruling);
     }
 
-    #[inline]
+    #[inline(always)]
     fn transmit(&mut self) {
         self.phase = SourcePhase::Sending;
         let slice = if self.last_round { None } else { self.controller.cadence().tick };
-        self.actions.push_back(SourceAction::Transmit(Transmit { slice, last: false }));
+        self.actions.transmit(Transmit { slice, last: false });
     }
 
     #[inline]
@@ -256,7 +255,7 @@ impl<S: Stock> Source<S> {
         self.rounds.close(now);
         self.harvest_asked = now;
         self.phase = SourcePhase::Harvesting;
-        self.actions.push_back(SourceAction::Harvest);
+        self.actions.harvest();
     }
 
     /// Tells the destination that a round is sent. If the gate before is still closed, this round's
@@ -268,7 +267,7 @@ impl<S: Stock> Source<S> {
         if self.closed.replace(round) == Some(round) {
             return;
         }
-        self.actions.push_back(SourceAction::Send(Message::RoundEnd { round }));
+        self.actions.end_round(round);
         if self.awaited.is_none()
             && let Ok(gate) = self.backlog.close_gate()
         {
@@ -290,6 +289,6 @@ impl<S: Stock> Source<S> {
         self.stopwatch.pause_asked = now;
         self.rounds.close(now);
         self.phase = SourcePhase::Pausing;
-        self.actions.push_back(SourceAction::Pause);
+        self.actions.push(SourceAction::Pause);
     }
 }

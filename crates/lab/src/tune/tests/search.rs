@@ -10,6 +10,7 @@ use super::known::{found, plan, workload};
 use crate::outcome::Objective;
 use crate::tune::nsga2::Member;
 use crate::tune::score::{Scorer, cases};
+use crate::tune::settle::best;
 use crate::tune::{Options, Plan, TuneError, Tuning};
 
 /// A guest whose writes are drawn: seeds matter.
@@ -186,5 +187,30 @@ fn of_points_that_come_to_the_same_the_one_nearest_to_the_start_is_kept() {
         values: vec![value, 1.0 - value, 0.0],
     };
     tuning.search.tell([member(0.5, 0.3), member(0.1, 0.3), member(0.2, 0.3), member(0.9, 0.2)]);
-    assert_eq!(tuning.front(), [member(0.9, 0.2), member(0.1, 0.3)]);
+    assert_eq!(best(tuning.search.members(), &start), [member(0.9, 0.2), member(0.1, 0.3)]);
+}
+
+#[test]
+fn what_makes_no_difference_is_put_back_to_where_it_was() {
+    let mut searched = plan(
+        "kubevirt-stall",
+        &["initial-downtime=10ms..2s", "completion-timeout-per-gib=60s..600s"],
+        vec![workload("drawn", DRAWN)],
+        &[Objective::Downtime, Objective::TotalTime],
+    );
+    searched.generations = 4;
+    let tuned = found(searched, 2);
+    assert!(tuned.front.iter().any(|point| point.parameters["initial-downtime"] != "300ms"), "{tuned:?}");
+    for point in &tuned.front {
+        // A guest of 16 MiB is over long before any of these.
+        assert_eq!(point.parameters["completion-timeout-per-gib"], "150s", "{point:?}");
+    }
+}
+
+#[test]
+fn what_was_searched_on_is_not_held_out() {
+    let mut plan = small();
+    plan.held_out.push(workload("same", DRAWN));
+    let error = Tuning::begin(plan, None).expect_err("refused").to_string();
+    assert!(error.contains("`same` is searched on and cannot be held out"), "{error}");
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use whimbrel_core::dirty::Expected;
-use whimbrel_core::machine::{DestinationPhase, SourceEvent, SourcePhase, Transmit};
+use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::{ByteCount, Timestamp, VcpuSeconds};
 
@@ -15,6 +15,7 @@ use super::{World, nanos};
 use crate::config::{GuestConfig, LinkConfig};
 use crate::fluid::dice::Dice;
 use crate::fluid::sending::Goal;
+use crate::fluid::steps::Ends;
 use crate::guest::{Lacking, Missing, Push, Waited};
 use crate::link::timestamp;
 use crate::migration::Setup;
@@ -43,7 +44,7 @@ impl Terms {
 
 /// What became of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PostCopy {
+pub(in super::super) struct PostCopy {
     /// What is missing when the guest is handed over.
     missing: Vec<Missing>,
     waited: Waited,
@@ -69,23 +70,25 @@ impl PostCopy {
 
 impl World {
     /// The destination is told which pages it lacks: a bit a page.
-    pub(super) fn leave_behind(&mut self) -> ByteCount {
+    pub(in super::super) fn leave_behind(&mut self) -> ByteCount {
         let missing = self.field.missing();
         self.post_copy = Some(Box::new(PostCopy { missing, ..PostCopy::default() }));
         ByteCount(self.guest.layout().numbers().div_ceil(8))
     }
 
     /// Sends what is missing.
-    pub(super) fn transmit_behind(&mut self, _: Transmit) {
+    #[cold]
+    pub(in super::super) fn transmit_behind(&mut self) {
         let now = nanos(self.now);
         self.wait_for_pages();
         let pending = self.source.backlog().expected().pages();
         let sent = self.sending.send(now, pending, Goal::Everything, &mut self.field, &mut self.link);
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(f64::INFINITY));
-        let told = sent.told(backlog.pending());
-        self.count(&sent);
-        self.later(timestamp(sent.at), SourceEvent::Transmitted(told));
+        self.pages[0] += sent.pages;
+        self.pages[1] += sent.zero;
+        sent.tell(backlog.pending(), &mut self.step.sent);
+        self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
     /// What the guest will wait for, on average.
@@ -109,7 +112,7 @@ impl World {
             drained: self.link.drained(now),
         };
         let forms = self.field.forms();
-        let mixes = self.field.mixes();
+        let mixes = self.field.mixes(&self.guest);
         let guest = |number| {
             let of = (&self.guest, &terms.guest);
             Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, mixes.clone()))
@@ -133,8 +136,8 @@ impl World {
         sum.stalled /= f64::from(all);
         sum.requests /= f64::from(all);
         (post_copy.waited, post_copy.resumed) = (sum, Some(resumed));
-        // Which hot words a request brings with it is not known well.
-        if mixes.iter().any(|mix| !mix.is_empty()) {
+        // Where a part of memory was sent, which hot words a request brings with it is not known well.
+        if self.pages[0] > 0.0 && mixes.iter().any(|mix| !mix.is_empty()) {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
             self.watch.see_a_threshold();
         }

@@ -199,16 +199,17 @@ impl Qemu {
 
     /// Decides.
     pub fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
-        let verdict = self.rule.verdict(moment, progress);
-        let verdict = match &mut self.auto_converge {
-            Some(auto_converge) => auto_converge.add(moment, progress, verdict),
-            None => verdict,
-        };
-        self.cap(verdict)
+        let mut verdict = self.rule.verdict(moment, progress);
+        if let Some(auto_converge) = &mut self.auto_converge {
+            verdict = auto_converge.add(moment, progress, verdict);
+        }
+        self.cap(&mut verdict);
+        verdict
     }
 
-    /// The same verdict with the rate cap, if it is not in force.
-    fn cap(&mut self, mut verdict: Verdict) -> Verdict {
+    /// Adds the rate cap, if it is not in force.
+    #[inline]
+    fn cap(&mut self, verdict: &mut Verdict) {
         if verdict.adjust.rate_limit.is_some() {
             // Lifted for the last copy.
             self.cap = None;
@@ -216,7 +217,6 @@ impl Qemu {
             self.cap = self.rule.max_bandwidth;
             verdict.adjust.rate_limit = Some(self.cap.map_or(RateLimit::Unlimited, RateLimit::AtMost));
         }
-        verdict
     }
 }
 

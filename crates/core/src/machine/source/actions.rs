@@ -1,0 +1,177 @@
+//! What the source wants done, in order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::event::{RoundAction, SourceAction, Transmit};
+use super::super::message::Message;
+
+/// Actions that the driver has not taken yet. Those of a round, which is nearly all that are ever wanted, are kept
+/// by name behind the others and never moved about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Actions {
+    others: VecDeque<SourceAction>,
+    /// The destination is to be told of the end of this round.
+    ended: Option<u32>,
+    then: Then,
+    /// How to transmit, if that is wanted. By its parts: what was just written by parts is slow to read as a whole.
+    slice: Option<Duration>,
+    last: bool,
+}
+
+/// What is wanted last.
+#[derive(Clone, Copy, Debug, Default)]
+enum Then {
+    #[default]
+    Nothing,
+    Transmit,
+    Harvest,
+}
+
+impl Actions {
+    /// The first of all.
+    pub(super) fn pop(&mut self) -> Option<SourceAction> {
+        self.others.pop_front().or_else(|| self.pop_of_round().map(SourceAction::from))
+    }
+
+    /// The first of all, if it is one of a round's.
+    #[inline]
+    pub(super) fn pop_of_round(&mut self) -> Option<RoundAction> {
+        if !self.others.is_empty() {
+            return None;
+        }
+        if let Some(round) = self.ended.take() {
+            return Some(RoundAction::EndRound(round));
+        }
+        self.pop_last()
+    }
+
+    #[inline]
+    fn pop_last(&mut self) -> Option<RoundAction> {
+        match std::mem::take(&mut self.then) {
+            Then::Nothing => None,
+            Then::Transmit => Some(RoundAction::Transmit(Transmit { slice: self.slice, last: self.last })),
+            Then::Harvest => Some(RoundAction::Harvest),
+        }
+    }
+
+    /// After everything else.
+    pub(super) fn push(&mut self, action: SourceAction) {
+        if self.ended.is_some() || !matches!(self.then, Then::Nothing) {
+            self.line_up();
+        }
+        self.others.push_back(action);
+    }
+
+    #[inline]
+    pub(super) fn end_round(&mut self, round: u32) {
+        if self.ended.is_some() || !matches!(self.then, Then::Nothing) {
+            self.line_up();
+        }
+        self.ended = Some(round);
+    }
+
+    #[inline]
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
+        self.begin(Then::Transmit);
+        (self.slice, self.last) = (transmit.slice, transmit.last);
+    }
+
+    #[inline]
+    pub(super) fn harvest(&mut self) {
+        self.begin(Then::Harvest);
+    }
+
+    #[inline]
+    fn begin(&mut self, then: Then) {
+        if !matches!(self.then, Then::Nothing) {
+            self.line_up();
+        }
+        self.then = then;
+    }
+
+    /// Something comes behind a round's: they wait their turn with all others.
+    #[inline(never)]
+    fn line_up(&mut self) {
+        let waiting = [self.ended.take().map(RoundAction::EndRound), self.pop_last()];
+        self.others.extend(waiting.into_iter().flatten().map(SourceAction::from));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.others.clear();
+        (self.ended, self.then) = (None, Then::Nothing);
+    }
+}
+
+impl From<RoundAction> for SourceAction {
+    fn from(action: RoundAction) -> Self {
+        match action {
+            RoundAction::EndRound(round) => Self::Send(Message::RoundEnd { round }),
+            RoundAction::Transmit(transmit) => Self::Transmit(transmit),
+            RoundAction::Harvest => Self::Harvest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: Transmit = Transmit { slice: None, last: true };
+
+    fn all(mut actions: Actions) -> Vec<SourceAction> {
+        std::iter::from_fn(|| actions.pop()).collect()
+    }
+
+    fn end(round: u32) -> SourceAction {
+        SourceAction::Send(Message::RoundEnd { round })
+    }
+
+    #[test]
+    fn they_come_in_the_order_in_which_they_were_wanted() {
+        let mut actions = Actions::default();
+        actions.push(SourceAction::Pause);
+        actions.end_round(1);
+        actions.harvest();
+        actions.end_round(2);
+        actions.transmit(LAST);
+        actions.push(SourceAction::SaveState);
+        actions.transmit(LAST);
+        actions.harvest();
+        let expected = [
+            SourceAction::Pause,
+            end(1),
+            SourceAction::Harvest,
+            end(2),
+            SourceAction::Transmit(LAST),
+            SourceAction::SaveState,
+            SourceAction::Transmit(LAST),
+            SourceAction::Harvest,
+        ];
+        assert_eq!(all(actions), expected);
+    }
+
+    #[test]
+    fn those_of_a_round_are_given_by_name_when_nothing_is_before_them() {
+        let mut actions = Actions::default();
+        actions.push(SourceAction::Pause);
+        actions.end_round(7);
+        actions.harvest();
+        assert_eq!(actions.pop_of_round(), None);
+        assert_eq!(actions.pop(), Some(SourceAction::Pause));
+        assert_eq!(actions.pop_of_round(), Some(RoundAction::EndRound(7)));
+        assert_eq!(actions.pop_of_round(), Some(RoundAction::Harvest));
+        assert_eq!(actions.pop_of_round(), None);
+        assert_eq!(all(actions), []);
+    }
+
+    #[test]
+    fn none_is_left_when_they_are_called_off() {
+        let mut actions = Actions::default();
+        actions.push(SourceAction::Pause);
+        actions.end_round(7);
+        actions.transmit(LAST);
+        actions.clear();
+        assert_eq!(all(actions), []);
+    }
+}
