@@ -171,15 +171,38 @@ fn signal_if_running(name: &str, child: &mut std::process::Child) {
 }
 
 #[test]
+fn a_forecast_is_stopped_with_a_word() {
+    let fresh = Fresh::new();
+    fresh.write("small.toml", SMALL);
+    let args = ["forecast", "small.toml", "--samples", "1000000", "--policy", "xen-5"];
+    let child = fresh.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    // Far longer than it takes to begin, far shorter than a million runs.
+    std::thread::sleep(Duration::from_millis(700));
+    signal("INT", child.id());
+    let ended = child.wait_with_output().expect("ends");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{told}");
+    assert!(told.starts_with("interrupted: there is no forecast yet") && ended.stdout.is_empty(), "{told}");
+}
+
+#[test]
 fn another_sweep_is_not_gone_on_with() {
     let (fresh, _) = stopped_by("INT");
+    let ended = fresh.run(&["explain", "results", "--cell", "0"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("is not finished; `whimbrel sweep` with --resume"), "{}", ended.err);
     let args = ["sweep", "sweep.toml", "--out", "results", "--set", "run.repeat=500000"];
     let ended = fresh.run(&args);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("go on with it by --resume"), "{}", ended.err);
     for (more, out, expected) in [
         (&["--format", "csv"][..], "results", "its format is jsonl, not csv"),
-        (&["--set", "run.seed=1"], "results", "`seed = 0` was there, now `seed = 1`"),
+        (
+            &["--set", "guest.writers.0.write-cost=7us"],
+            "results",
+            "`guest.writers.0.write-cost = \"200ns\"` was there, now `guest.writers.0.write-cost = \"7us\"`",
+        ),
+        (&["--set", "run.seed=1"], "results", "`run.seed = 0` was there, now `run.seed = 1`"),
         (&[], "nowhere", "nowhere holds no sweep that is not finished"),
     ] {
         let same = ["sweep", "sweep.toml", "--set", "run.repeat=500000", "--resume", "--out", out];

@@ -10,6 +10,7 @@ mod forecast;
 mod import;
 mod interrupt;
 mod measured;
+mod named;
 mod output;
 mod pages;
 mod policies;

@@ -85,6 +85,12 @@ fn a_full_disk_is_a_clear_error() {
     let ended = fresh.command(&["simulate", "small.toml"]).stdout(full).output().expect("starts");
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot write to standard output"));
+    for asked in [&["simulate", "--help"][..], &["--version"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("open");
+        let ended = fresh.command(asked).stdout(full).output().expect("starts");
+        assert_eq!(ended.status.code(), Some(1), "{asked:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot write to standard output"));
+    }
 }
 
 /// A table of a sweep meets the full disk through a link.
@@ -103,6 +109,7 @@ fn a_disk_that_fills_during_a_sweep_leaves_no_half_written_file() {
     let ended = fresh.run(&["sweep", "sweep.toml", "--out", "results", "--set", "run.repeat=5"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("cannot write results/migrations.jsonl"), "{}", ended.err);
+    assert!(ended.err.contains("with --resume goes on"), "{}", ended.err);
     // The other tables are those of the sweep before, and nothing is left over.
     assert_eq!(fresh.read("results/cells.jsonl"), before);
     assert!(fresh.names().iter().all(|name| !name.contains(".tmp")), "{:?}", fresh.names());

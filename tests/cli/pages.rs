@@ -43,6 +43,14 @@ fn bash_completes_commands_and_flags() {
         assert!(complete("whimbrel explain --", 2).contains(&flag.to_owned()), "{flag}");
     }
     assert_eq!(complete("whimbrel simulate --format js", 3), ["json"]);
+    for words in
+        ["whimbrel policies xen-c", "whimbrel compare --policy xen-c", "whimbrel explain --against xen-c"]
+    {
+        assert_eq!(complete(words, words.split(' ').count() - 1), ["xen-classic"], "{words}");
+    }
+    for words in ["whimbrel compare mem", "whimbrel simulate mem", "whimbrel tune xen-5 --over mem"] {
+        assert_eq!(complete(words, words.split(' ').count() - 1), ["memory-bomb"], "{words}");
+    }
 }
 
 #[test]

@@ -144,6 +144,29 @@ fn what_is_no_trace_is_refused_with_its_line_and_nothing_is_written() {
         assert!(ended.err.contains(&expected), "{args:?}: {}", ended.err);
     }
     assert!(!fresh.names().contains(&"o.csv".to_owned()));
-    let ended = fresh.run(&["trace", "stats", "nowhere.csv"]);
-    assert_eq!(ended.code, Some(1));
+    for (table, told) in [
+        ("time,page\n0,1\n1e30,2\n", "line.csv:3: column `time`: `1e30` is too far from 0"),
+        (
+            "time,page\n0,99999999999999999999\n",
+            "line.csv:2: column `page`: `99999999999999999999` is too large",
+        ),
+        ("time,page\n0,x\n", "line.csv:2: column `page`: `x` is not accepted: write a whole number"),
+        ("time,page\n0,1,5\n", "line.csv:2: `5` stands behind the 2 columns"),
+        ("time,page\n0\n", "line.csv:2: the row ends before column `page`"),
+    ] {
+        fresh.write("line.csv", table);
+        let ended = fresh.run(&["trace", "import", "line.csv", "--interval", "1s"]);
+        assert_eq!(ended.code, Some(2));
+        assert!(ended.err.contains(told), "{}", ended.err);
+    }
+    fresh.write("empty.csv", fresh.read("guest.csv").lines().take(2).collect::<Vec<_>>().join("\n"));
+    let ended = fresh.run(&["trace", "stats", "empty.csv"]);
+    assert!(ended.code == Some(2) && ended.err.contains("the trace is empty"), "{}", ended.err);
+    fresh.write("fluid.toml", format!("{SMALL}fidelity = \"fluid\"\n"));
+    let ended = fresh.run(&["trace", "record", "fluid.toml", "--length", "1s", "--out", "fluid.csv"]);
+    assert!(
+        ended.code == Some(0) && ended.err.contains("note: a trace is recorded page by page"),
+        "{}",
+        ended.err
+    );
 }

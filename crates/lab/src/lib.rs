@@ -16,6 +16,7 @@ pub mod compare;
 pub mod explain;
 pub mod forecast;
 pub mod import;
+mod input;
 pub mod intents;
 pub mod measured;
 pub mod outcome;

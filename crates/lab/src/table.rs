@@ -216,6 +216,11 @@ fn head(setup: &Setup, seed: u64, width: usize) -> String {
     text
 }
 
+/// So many of something, whose name takes an `s`: `1 run`, `2 runs`.
+pub fn counted(number: u64, name: &str) -> String {
+    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+}
+
 /// How pages are sent, if not simply as they are over one connection.
 fn encodings(host: &HostConfig) -> Option<String> {
     let mut parts = Vec::new();
@@ -246,7 +251,10 @@ fn policy(setup: &Setup) -> String {
         .iter()
         .map(|known| format!("{} {}", known.name, value(known.name, known.default)))
         .collect();
-    let mut text = spec.preset.clone();
+    let mut text = match &spec.name {
+        Some(name) => format!("{name}, {}", spec.preset),
+        None => spec.preset.clone(),
+    };
     if !all.is_empty() {
         let _ = write!(text, ": {}", all.join(", "));
     }

@@ -20,5 +20,6 @@ pub use crate::codec::Encoding;
 pub use crate::fluid::{NearThreshold, Simulator, Totals};
 pub use crate::guest::Lost;
 pub use crate::migration::{
-    CAPABILITIES, GuestAt, Look, PolicyChange, Run, Setup, SimError, Simulation, observe, replay, simulate,
+    CAPABILITIES, GuestAt, Look, PolicyChange, Run, Setup, SimError, Simulation, covered, observe, replay,
+    simulate,
 };

@@ -174,6 +174,18 @@ impl From<MachineError> for SimError {
     }
 }
 
+/// Whether the fidelity that `setup` names covers it. At once, however long the migration would take.
+///
+/// # Errors
+///
+/// [`SimError`] that says what it does not cover.
+pub fn covered(setup: &Setup) -> Result<(), SimError> {
+    match setup.fidelity {
+        Fidelity::Fluid => fluid::check(setup),
+        Fidelity::Exact => Ok(()),
+    }
+}
+
 /// Simulates a migration from its start to its end.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ mod forecast;
 mod pages;
 mod trace;
 mod tune;
+mod values;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub(super) use self::forecast::ForecastArgs;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::TuneArgs;
+pub(super) use self::values::command;
+use self::values::{any, drawing, whole};
 
 /// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
 /// before it touches a guest.
@@ -38,8 +41,8 @@ Examples:
 
 Exit codes:
   0    done; a migration that does not converge is a result too
-  1    it could not be done: a file, the disk, an internal error
-  2    the command line or the scenario is wrong
+  1    it could not be done: a file that cannot be written, the disk, an internal error
+  2    the command line is wrong, or a scenario or another file that it names is wrong or missing
   130  ended by Ctrl-C; finished rows of a sweep were kept, to be resumed (143: by SIGTERM)";
 
 #[derive(Debug, Subcommand)]
@@ -98,7 +101,8 @@ impl FidelityArg {
 Examples:
   whimbrel simulate
   whimbrel simulate --set policy.preset=xen-5 --set guest.writers.0.rate=50000
-  whimbrel simulate --policy nova --set policy.downtime-delay=30s
+  whimbrel simulate --policy nova:downtime-delay=30s
+  whimbrel simulate database --policy mine.toml
   whimbrel simulate scenario.toml --policy-from migration-policy.yaml
   whimbrel simulate scenario.toml --seed 7 --format json
   whimbrel simulate --plot migration.svg
@@ -108,8 +112,9 @@ it does not take over is said on standard error.")]
 pub(super) struct SimulateArgs {
     #[command(flatten)]
     pub(super) scenario: ScenarioArgs,
-    /// Another policy than the scenario's: short for --set policy.preset=NAME.
-    #[arg(long, value_name = "NAME", conflicts_with = "policy_from")]
+    /// Another policy than the scenario's: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or a file with
+    /// a table [policy], which replaces the scenario's with its parameters.
+    #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "policy_from")]
     pub(super) policy: Option<String>,
     /// The policy that real settings make, in place of the scenario's and its parameters; given twice, the
     /// files are read together.
@@ -119,13 +124,13 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_enum, value_name = "KIND", requires = "policy_from")]
     pub(super) from: Option<SettingsOf>,
     /// Seed of every random choice, in place of the scenario's; the same seed gives the same bytes out.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>())]
     pub(super) seed: Option<u64>,
     /// A table to read, one JSON object, or the rounds as CSV.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: SimulateFormat,
     /// Also draws the migration over time.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(super) plot: Option<PathBuf>,
 }
 
@@ -161,7 +166,7 @@ pub(super) struct SweepArgs {
     #[arg(long, default_value = "whimbrel-sweep", value_name = "DIR")]
     pub(super) out: PathBuf,
     /// Number of threads; without it, one a core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     pub(super) jobs: Option<u16>,
     /// JSON Lines or CSV.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -179,7 +184,7 @@ pub(super) struct SweepArgs {
     #[arg(long)]
     pub(super) force: bool,
     /// Also draws the downtime over two axes with numbers, a map for each policy, to this file.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(super) plot: Option<PathBuf>,
 }
 
@@ -257,7 +262,7 @@ pub(super) struct ValidateArgs {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: TextFormat,
     /// Simulated runs of each configuration that runs a real program: its outcome is a distribution.
-    #[arg(long, default_value_t = whimbrel_lab::validate::programs::SAMPLES, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = whimbrel_lab::validate::programs::SAMPLES, value_name = "N", value_parser = whole::<u32>(1..=1_000_000))]
     pub(super) repeat: u32,
     /// Profile of the host that they were measured on: a built-in one, or a file.
     #[arg(long, value_name = "NAME|FILE")]

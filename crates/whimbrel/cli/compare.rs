@@ -9,7 +9,7 @@ use whimbrel_lab::compare::{
     CompareError, Comparison, Contender, Options, ResultDir, Seeds, picture, run_with,
 };
 use whimbrel_lab::output::{FinishedFile, WholeFile};
-use whimbrel_lab::scenario::Fidelity;
+use whimbrel_lab::scenario::{Fidelity, Setup};
 use whimbrel_lab::workloads::{self, Workload};
 
 use super::args::{CompareArgs, SeedsOf, TextFormat};
@@ -37,7 +37,8 @@ impl Comparing {
             tell("note: fluid runs of a policy on a workload are all the same; one of each is made");
             args.repeat = 1;
         }
-        let contenders = contenders(&args.policies)?;
+        let setups = workloads.iter().map(|one| (one.name.as_str(), one.scenario.setup()));
+        let contenders = contenders(&args.policies, &setups.collect::<Vec<_>>())?;
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results = args.out.as_deref().map(|out| ResultDir::open(out, args.force));
         let results = results.transpose().map_err(Failure::failed)?;
@@ -149,10 +150,22 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The policies that were named; all presets if none was.
-pub(super) fn contenders(named: &[String]) -> Result<Vec<Contender>, Failure> {
+/// The policies that were named; if none was, all presets that the workloads' fidelity covers.
+pub(super) fn contenders(named: &[String], workloads: &[(&str, &Setup)]) -> Result<Vec<Contender>, Failure> {
     if named.is_empty() {
-        return Contender::presets().map_err(Failure::bad_input);
+        let all = Contender::presets().map_err(Failure::bad_input)?;
+        let covered =
+            |one: &Contender| workloads.iter().all(|(name, setup)| one.covered(name, setup).is_ok());
+        let (covered, others): (Vec<_>, Vec<_>) = all.into_iter().partition(covered);
+        // If none is, it lies elsewhere, and whoever runs the first will say where.
+        if covered.is_empty() {
+            return Ok(others);
+        }
+        if !others.is_empty() {
+            let names: Vec<_> = others.iter().map(|one| one.name.as_str()).collect();
+            tell(&format!("note: fluid simulations do not cover {}: left out", names.join(", ")));
+        }
+        return Ok(covered);
     }
     named.iter().map(|policy| Contender::parse(policy)).collect::<Result<_, _>>().map_err(Failure::bad_input)
 }

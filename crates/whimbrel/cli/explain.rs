@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use whimbrel_core::policy::presets;
 use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
 use whimbrel_lab::compare::Contender;
-use whimbrel_lab::explain::run::{CameTo, Noted, RunError};
+use whimbrel_lab::explain::run::{CameTo, Noted};
 use whimbrel_lab::explain::{ExplainError, Explanation, contenders, explain, preset};
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::scenario::{Fidelity, PolicySpec, Scenario, Setup};
@@ -15,7 +14,6 @@ use whimbrel_lab::{sweep, table};
 
 use super::args::{ExplainArgs, TextFormat};
 use super::failure::Failure;
-use super::policies::unknown;
 use super::simulate::Instead;
 use super::{print, tell, width};
 
@@ -43,9 +41,6 @@ impl Explaining {
     /// Reads the run and the policies, and opens the plot's file.
     pub(super) fn ready(args: &ExplainArgs) -> Result<Self, Failure> {
         let at = args.at.iter().map(|text| moment(text)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(name) = args.policy.as_ref().filter(|name| presets::find(name).is_none()) {
-            return Err(unknown(name));
-        }
         let Noted { mut scenario, came_to, .. } = noted(args)?;
         Instead::of(args.policy.as_deref(), args.seed)
             .change(&mut scenario, &args.overrides)
@@ -98,18 +93,21 @@ impl Explaining {
 /// What the chart is called.
 fn title(setup: &Setup) -> String {
     let (memory, link) = (setup.guest.memory.human(), setup.link.bandwidth.human());
-    format!("Why it went so: {memory} over {link}, policy {}, seed {}", setup.policy.preset, setup.run.seed)
+    format!("Why it went so: {memory} over {link}, policy {}, seed {}", setup.policy.label(), setup.run.seed)
 }
 
 /// What was noted of the run.
 fn noted(args: &ExplainArgs) -> Result<Noted, Failure> {
     let mut noted = match &args.run {
-        Some(path) => Noted::load(path).map_err(|error| match error {
-            RunError::Read { .. } => Failure::failed(error),
-            error => Failure::bad_input(error),
-        })?,
+        Some(path) => Noted::load(path).map_err(Failure::bad_input)?,
         None => Noted::from(Scenario::builtin("default").map_err(Failure::bad_input)?),
     };
+    if let Some(folder) = noted.sweep.as_ref().filter(|folder| sweep::is_unfinished(folder)) {
+        let folder = folder.display();
+        tell(&format!(
+            "note: {folder} also holds a sweep that is not finished; this is of the one before it"
+        ));
+    }
     if noted.sweep.is_some() && args.cell.is_none() {
         return Err(wrong("a sweep has many runs: --cell says which, as its tables number them".to_owned()));
     }

@@ -6,12 +6,14 @@
 
 mod args;
 mod compare;
+mod completions;
 mod explain;
 mod failure;
 mod forecast;
 mod interrupt;
 mod pages;
 mod policies;
+mod progress;
 mod simulate;
 mod sweep;
 mod trace;
@@ -22,7 +24,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use whimbrel_lab::output::{Kind, OutputError, WholeFile};
 
 use self::args::{Args, Command};
@@ -30,22 +32,13 @@ use self::failure::Failure;
 
 /// Reads the arguments, runs the command, tells how it ended.
 pub(crate) fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return told_by_clap(&error),
-    };
-    let result = match args.command {
-        Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
-        Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
-        Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
-        Command::Compare(args) => compare::Comparing::ready(args).and_then(compare::Comparing::run),
-        Command::Forecast(args) => forecast::Forecasting::ready(&args).and_then(forecast::Forecasting::run),
-        Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
-        Command::Policies(args) => policies::run(&args),
-        Command::Trace(args) => trace::run(&args),
-        Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
-        Command::Completions(args) => pages::completions(&args),
-        Command::Man(args) => pages::man(&args),
+    let parsed = args::command().try_get_matches().and_then(|matches| Args::from_arg_matches(&matches));
+    let result = match parsed {
+        Ok(args) => run(args.command),
+        Err(error) => match told_by_clap(&error) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,11 +51,31 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Simulate(args) => simulate::Simulation::ready(&args).and_then(simulate::Simulation::run),
+        Command::Explain(args) => explain::Explaining::ready(&args).and_then(explain::Explaining::run),
+        Command::Sweep(args) => sweep::Sweep::ready(&args).and_then(sweep::Sweep::run),
+        Command::Compare(args) => compare::Comparing::ready(args).and_then(compare::Comparing::run),
+        Command::Forecast(args) => forecast::Forecasting::ready(&args).and_then(forecast::Forecasting::run),
+        Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
+        Command::Policies(args) => policies::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => pages::man(&args),
+    }
+}
+
 /// Help and version go to standard output and are what was asked for; anything else is a bad command line.
-fn told_by_clap(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no failure here either.
-    let _ = error.print();
-    if error.use_stderr() { ExitCode::from(failure::BAD_INPUT) } else { ExitCode::SUCCESS }
+fn told_by_clap(error: &clap::Error) -> Result<ExitCode, Failure> {
+    let printed = error.print();
+    if error.use_stderr() {
+        // Nobody is left to tell.
+        return Ok(ExitCode::from(failure::BAD_INPUT));
+    }
+    printed.and_then(|()| io::stdout().flush()).map_err(Failure::output)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints to standard output.

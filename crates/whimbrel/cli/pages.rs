@@ -1,22 +1,15 @@
-//! `whimbrel completions` and `whimbrel man`: made from the same definition as `--help`, so that none can be
-//! stale.
+//! `whimbrel man`: made from the same definition as `--help`, so that none can be stale.
 
 use std::path::Path;
 
-use clap::{Command, CommandFactory as _};
-use clap_complete::Shell;
+use clap::Command;
 use clap_mangen::Man;
 use whimbrel_core::policy::presets;
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 
-use super::args::{Args, CompletionsArgs, ManArgs};
+use super::args::{self, ManArgs};
 use super::failure::Failure;
 use super::print;
-
-/// Prints the completions of a shell.
-pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
-    print(&script(args.shell)?)
-}
 
 /// Prints a manual page, or writes them all.
 pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
@@ -35,8 +28,8 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
     }
 }
 
-fn program() -> Command {
-    let mut program = Args::command().disable_help_subcommand(true);
+pub(super) fn program() -> Command {
+    let mut program = args::command().disable_help_subcommand(true);
     program.build();
     program
 }
@@ -57,12 +50,6 @@ fn commands(program: &Command) -> Vec<Command> {
 
 fn page_name(command: &str) -> String {
     format!("whimbrel-{command}")
-}
-
-fn script(shell: Shell) -> Result<String, Failure> {
-    let (mut program, mut script) = (program(), Vec::new());
-    clap_complete::generate(shell, &mut program, "whimbrel", &mut script);
-    String::from_utf8(script).map_err(Failure::failed)
 }
 
 fn page(command: Command) -> Result<String, Failure> {
@@ -100,13 +87,16 @@ fn unknown(command: &[String], program: &Command) -> Failure {
         .collect();
     let name = command.join(" ");
     let near = presets::nearest_name(&name, names.iter().map(String::as_str));
-    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    Failure::BadInput(anyhow::anyhow!("no command `{name}`{near} There are {}.", names.join(", ")))
+    let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+    Failure::BadInput(anyhow::anyhow!("there is no command `{name}`{near}; there are {}", names.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap_complete::Shell;
+
     use super::*;
+    use crate::cli::completions::script;
 
     const SHELLS: [Shell; 5] = [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh];
 

@@ -14,36 +14,36 @@ use whimbrel_sim::SimError;
 
 use super::args::{ScenarioArgs, SimulateArgs, SimulateFormat};
 use super::failure::Failure;
-use super::policies::{imported, unknown};
+use super::policies::imported;
 use super::{print, tell, width};
 
 /// What is run in place of the scenario's own.
 #[derive(Default)]
 pub(super) struct Instead {
-    /// The policy.
-    policy: Option<Imported>,
-    /// Overrides that come before those that were typed, and after.
-    before: Option<String>,
-    after: Option<String>,
+    /// The policy that real settings make.
+    imported: Option<Imported>,
+    /// The policy by its name or file.
+    policy: Option<String>,
+    seed: Option<String>,
 }
 
 impl Instead {
-    /// A preset and a seed.
+    /// A policy, as it is named, and a seed.
     pub(super) fn of(policy: Option<&str>, seed: Option<u64>) -> Self {
-        Self {
-            policy: None,
-            before: policy.map(|name| format!("policy.preset={name}")),
-            after: seed.map(|seed| format!("run.seed={seed}")),
-        }
+        let seed = seed.map(|seed| format!("run.seed={seed}"));
+        Self { imported: None, policy: policy.map(str::to_owned), seed }
     }
 
     /// Changes a scenario so, and by the overrides that were typed.
     pub(super) fn change(&self, scenario: &mut Scenario, overrides: &[String]) -> Result<(), ScenarioError> {
-        if let Some(imported) = &self.policy {
+        if let Some(imported) = &self.imported {
             scenario.replace_policy(&imported.policy(), &imported.names())?;
         }
-        let overrides: Vec<&String> = self.before.iter().chain(overrides).chain(&self.after).collect();
-        if overrides.is_empty() { Ok(()) } else { scenario.apply_overrides(&overrides) }
+        let overrides: Vec<&String> = overrides.iter().chain(&self.seed).collect();
+        match (&self.policy, overrides.is_empty()) {
+            (None, true) => Ok(()),
+            (policy, _) => scenario.change(policy.as_deref(), &overrides),
+        }
     }
 }
 
@@ -89,7 +89,7 @@ impl Simulation {
     pub(super) fn ready(args: &SimulateArgs) -> Result<Self, Failure> {
         let instead = instead(args)?;
         let scenario = scenario(&args.scenario, "default", &instead)?;
-        for note in instead.policy.iter().flat_map(|policy| &policy.notes) {
+        for note in instead.imported.iter().flat_map(|policy| &policy.notes) {
             tell(&format!("note: {note}"));
         }
         if !scenario.axes().is_empty() {
@@ -136,14 +136,11 @@ fn not_simulated(error: SimError) -> Failure {
 
 /// The policy and the seed of the command line.
 fn instead(args: &SimulateArgs) -> Result<Instead, Failure> {
-    let policy = match args.policy_from.as_slice() {
+    let imported = match args.policy_from.as_slice() {
         [] => None,
         files => Some(imported(files, args.from)?),
     };
-    if let Some(name) = args.policy.as_ref().filter(|name| presets::find(name).is_none()) {
-        return Err(unknown(name));
-    }
-    Ok(Instead { policy, ..Instead::of(args.policy.as_deref(), args.seed) })
+    Ok(Instead { imported, ..Instead::of(args.policy.as_deref(), args.seed) })
 }
 
 /// What the chart draws of a migration.
@@ -156,7 +153,7 @@ fn timeline(setup: &Setup, record: &MigrationRecord) -> Timeline {
             "{} over {}, policy {}",
             setup.guest.memory.human(),
             setup.link.bandwidth.human(),
-            setup.policy.preset
+            setup.policy.label()
         ),
         subtitle: format!(
             "{}, {converged}: total {}, downtime {}; {}",

@@ -14,7 +14,7 @@ use whimbrel_lab::sweep::{
     Begin, Finished, Format, Options, Published, ResultDir, ResumeError, SweepError, Tables, has_page,
     picture, run,
 };
-use whimbrel_lab::table;
+use whimbrel_lab::table::{self, counted};
 
 use super::args::{SweepArgs, SweepFormat};
 use super::failure::{self, Failure};
@@ -78,15 +78,18 @@ impl Sweep {
         let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_runs: &after_runs };
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();
-        let finished = finished.map_err(Failure::failed)?;
+        let kept = self.results.unfinished().to_owned();
+        let finished = finished.map_err(|error| cut(&kept, error))?;
         let took = started.elapsed();
-        let rate = made.into_inner() as f64 / took.as_secs_f64().max(1e-9);
+        // Of a sweep that was resumed, what was made now.
+        let made = made.into_inner();
+        let rate = (made > 0).then(|| made as f64 / took.as_secs_f64().max(1e-9));
         if finished.runs < finished.planned {
             return Err(self.stopped(&finished));
         }
         // A signal that came when everything was done changes nothing.
         let published =
-            self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+            self.results.publish(&self.scenario, &self.grid, &finished).map_err(|error| cut(&kept, error))?;
         if let Some(mut file) = self.plot.take()
             && let Some(drawing) = picture(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?
         {
@@ -130,6 +133,19 @@ fn keeps_its_scenario(args: &SweepArgs) -> Result<(), Failure> {
     }
 }
 
+/// It could not go on; what was noted before is kept in this folder.
+fn cut(kept: &Path, error: impl Into<SweepError>) -> Failure {
+    let error = anyhow::Error::new(error.into());
+    Failure::Failed(if kept.exists() {
+        let kept = kept.display();
+        error.context(format!(
+            "the sweep was cut; {kept} keeps what was finished, and the same command with --resume goes on"
+        ))
+    } else {
+        error
+    })
+}
+
 /// The file of the drawing; refused before the first run if there is nothing to draw over.
 fn plot(path: Option<&Path>, grid: &Grid) -> Result<Option<WholeFile>, Failure> {
     let Some(path) = path else {
@@ -164,15 +180,19 @@ fn bar(runs: u64) -> ProgressBar {
 
 pub(super) const TEMPLATE: &str = "{bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
 
-fn summary(finished: &Finished, cells: u64, published: &Published, took: Duration, rate: f64) -> String {
+fn summary(
+    finished: &Finished,
+    cells: u64,
+    published: &Published,
+    took: Duration,
+    rate: Option<f64>,
+) -> String {
     let mut text = table::policies(&finished.policies);
-    let _ = writeln!(
-        text,
-        "\n{} migrations in {} cells, {}, {rate:.0} migrations/s",
-        finished.runs,
-        cells,
-        duration::human(took),
-    );
+    let all = format!("{} in {}", counted(finished.runs, "migration"), counted(cells, "cell"));
+    let _ = match rate {
+        Some(rate) => writeln!(text, "\n{all}, {}, {rate:.0} migrations/s", duration::human(took)),
+        None => writeln!(text, "\n{all}, all made before"),
+    };
     if published.report.is_none() {
         text.push_str("no report: there are more cells than a page can show\n");
     }

@@ -1,24 +1,26 @@
 //! `whimbrel trace`: traces of dirtied pages, recorded, imported, measured and drawn.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
 use whimbrel_lab::output::{FinishedFile, Kind, OutputError, WholeFile};
+use whimbrel_lab::scenario::Fidelity;
 use whimbrel_lab::trace::import::{HowMany, Import, TimeUnit, When, Where, import};
 use whimbrel_lab::trace::plot::{Plot, sheet};
 use whimbrel_lab::trace::stats::Statistics;
-use whimbrel_lab::trace::{Format, TraceFileError, load, load_curves, text, write};
+use whimbrel_lab::trace::{Format, TraceFileError, open_input, read, read_curves, text, write};
 use whimbrel_sim::trace::{Recording, Trace, record};
 
 use super::args::{
     ImportArgs, ImportUnit, OutArgs, RecordArgs, StatsArgs, TextFormat, TraceArgs, TraceCommand, TraceFormat,
 };
 use super::failure::Failure;
-use super::print;
 use super::simulate::{Instead, scenario};
+use super::{print, tell};
 
 /// Runs the command.
 pub(super) fn run(args: &TraceArgs) -> Result<(), Failure> {
@@ -32,6 +34,9 @@ pub(super) fn run(args: &TraceArgs) -> Result<(), Failure> {
 fn recorded(args: &RecordArgs) -> Result<(), Failure> {
     let scenario = scenario(&args.scenario, "default", &Instead::default())?;
     let setup = scenario.setup();
+    if setup.run.fidelity != Fidelity::Exact {
+        tell("note: a trace is recorded page by page, whatever fidelity the scenario names");
+    }
     let recording = Recording {
         interval: args.interval,
         length: args.length,
@@ -39,7 +44,15 @@ fn recorded(args: &RecordArgs) -> Result<(), Failure> {
         seed: args.seed.unwrap_or(setup.run.seed),
     };
     let out = Out::open(&args.out)?;
-    out.put(&record(&setup.guest, &recording).map_err(Failure::bad_input)?)
+    let trace = record(&setup.guest, &recording).map_err(|error| {
+        let asked = format!(
+            "cannot record --length {} at --interval {}",
+            duration::format(args.length),
+            duration::format(args.interval)
+        );
+        Failure::BadInput(anyhow::Error::new(error).context(asked))
+    })?;
+    out.put(&trace)
 }
 
 fn imported(args: &ImportArgs) -> Result<(), Failure> {
@@ -74,17 +87,9 @@ fn imported(args: &ImportArgs) -> Result<(), Failure> {
         separator: args.separator,
     };
     let name = args.file.display().to_string();
-    let file = whimbrel_lab::trace::open(&args.file).map_err(failure)?;
-    let trace = import(BufReader::new(file), &name, &meaning).map_err(failure)?;
+    let file = open_input(&args.file).map_err(Failure::bad_input)?;
+    let trace = import(file, &name, &meaning).map_err(Failure::bad_input)?;
     Out::open(&args.out)?.put(&trace)
-}
-
-/// A file that cannot be read is no fault of what stands in it.
-fn failure(error: TraceFileError) -> Failure {
-    match error {
-        TraceFileError::Read { .. } => Failure::failed(error),
-        _ => Failure::bad_input(error),
-    }
 }
 
 /// Where a trace goes.
@@ -96,6 +101,13 @@ struct Out {
 impl Out {
     fn open(args: &OutArgs) -> Result<Self, Failure> {
         let json = |path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl" || end == "json");
+        let other = |path: &PathBuf| path.extension().is_some_and(|end| end != "csv") && !json(path);
+        if let Some(path) = args.out.as_ref().filter(|path| args.format.is_none() && other(path)) {
+            return Err(Failure::BadInput(anyhow::anyhow!(
+                "--out {}: a trace is written as CSV or as JSON Lines; end its name in .csv or .jsonl, or add --format",
+                path.display()
+            )));
+        }
         let format = match args.format {
             Some(TraceFormat::Csv) => Format::Csv,
             Some(TraceFormat::Jsonl) => Format::JsonLines,
@@ -130,6 +142,9 @@ struct Told<'a> {
 }
 
 fn measured(args: &StatsArgs) -> Result<(), Failure> {
+    if let Some(place) = &args.plot {
+        drawable(place)?;
+    }
     let mut all = Vec::new();
     for file in &args.files {
         statistics(file, &mut all)?;
@@ -146,27 +161,47 @@ fn measured(args: &StatsArgs) -> Result<(), Failure> {
     })
 }
 
+/// How a file of measured curves begins.
+const CURVES: &[u8] = b"{\"prog\"";
+
 /// Of a trace, or of all programs of a file of measured curves.
 fn statistics(file: &Path, all: &mut Vec<(String, Statistics)>) -> Result<(), Failure> {
-    let mut first = [0; 8];
-    let opened = whimbrel_lab::trace::open(file).map_err(failure)?;
-    let mut begin = BufReader::new(opened);
-    let read = begin.fill_buf().map(|bytes| {
-        let length = bytes.len().min(first.len());
-        first[..length].copy_from_slice(&bytes[..length]);
-    });
-    read.map_err(|source| failure(TraceFileError::Read { file: file.display().to_string(), source }))?;
-    if first.starts_with(b"{\"prog\"") {
-        for program in load_curves(file).map_err(failure)? {
+    let name = file.display().to_string();
+    let mut input = open_input(file).map_err(Failure::bad_input)?;
+    // A pipe gives what it has only once.
+    let mut first = Vec::new();
+    let begun = input.by_ref().take(CURVES.len() as u64).read_to_end(&mut first);
+    begun.map_err(|source| Failure::bad_input(TraceFileError::Read { file: name.clone(), source }))?;
+    let curves = first == CURVES;
+    let input = Cursor::new(first).chain(input);
+    if curves {
+        for program in read_curves(input, &name).map_err(Failure::bad_input)? {
             for found in [program.fine, program.coarse] {
                 all.push((format!("{}, {} ms", program.program, found.interval_ms), found));
             }
         }
         return Ok(());
     }
-    let found = Statistics::of(&load(file).map_err(failure)?).map_err(Failure::bad_input)?;
-    all.push((file.display().to_string(), found));
+    let trace = read(input, &name).map_err(Failure::bad_input)?;
+    if trace.intervals().len() == 0 {
+        return Err(Failure::BadInput(anyhow::anyhow!(
+            "{name}: the trace is empty; there is nothing to measure"
+        )));
+    }
+    all.push((name, Statistics::of(&trace).map_err(Failure::bad_input)?));
     Ok(())
+}
+
+/// Refuses a name that is neither a drawing's nor a directory's.
+fn drawable(place: &Path) -> Result<(), Failure> {
+    let svg = place.extension().is_some_and(|end| end == "svg");
+    if svg || place.is_dir() || (place.extension().is_none() && !place.exists()) {
+        return Ok(());
+    }
+    Err(Failure::BadInput(anyhow::anyhow!(
+        "--plot {}: accepted is a name that ends in .svg, or a directory",
+        place.display()
+    )))
 }
 
 /// One file if its name says so, else one a chart in a directory.

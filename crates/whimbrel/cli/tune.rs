@@ -3,9 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use whimbrel_lab::compare::Contender;
 use whimbrel_lab::output::{OutputError, WholeFile};
@@ -14,10 +12,12 @@ use whimbrel_lab::tune::{
     Choice, Options, ParameterFound, Plan, Space, TuneError, Tuned, Tuning, plot, policy_file, table,
 };
 use whimbrel_lab::workloads::{self, Workload};
+use whimbrel_sim::SimError;
 
 use super::args::{FidelityArg, TextFormat, TuneArgs};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
+use super::progress::Bar;
 use super::{print, width};
 
 /// The state's name in the output directory.
@@ -155,12 +155,19 @@ fn json(tuned: &Tuned, chosen: usize, parameters: &[ParameterFound]) -> String {
 
 /// What was asked for wrongly is bad input; what could not be done is not.
 fn failure(error: TuneError) -> Failure {
-    match error {
+    match &error {
+        // What was asked for cannot be simulated so.
+        TuneError::Run { source, .. } if !matches!(source, SimError::Machine(_)) => Failure::bad_input(error),
         TuneError::Run { .. }
         | TuneError::Output(_)
         | TuneError::Threads(_)
         | TuneError::ReadState { .. } => Failure::failed(error),
-        error => Failure::bad_input(error),
+        // The search is not lost.
+        TuneError::NoPoint { points, .. } => Failure::BadInput(anyhow::anyhow!(
+            "--choose: {error}; the search is kept: the same command with --resume and --choose 1 to {points}, knee or \
+             better goes on with it"
+        )),
+        _ => Failure::bad_input(error),
     }
 }
 
@@ -180,6 +187,23 @@ fn free(out: &Path) -> Result<(), Failure> {
     }
 }
 
+/// That what is to be chosen may be there when the search is done.
+fn choosable(args: &TuneArgs) -> Result<(), Failure> {
+    match args.choose {
+        Choice::Number(number) if number > args.population as usize => {
+            Err(Failure::BadInput(anyhow::anyhow!(
+                "--choose {number}: a front has at most as many points as a generation, here {}",
+                args.population
+            )))
+        }
+        Choice::Least(objective) if !args.minimise.contains(&objective) => {
+            let known = args.minimise.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(Failure::bad_input(TuneError::NotMinimised { objective, known }))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn plan(args: &TuneArgs) -> Result<Plan, Failure> {
     let policy = Contender::parse(&args.policy).map_err(Failure::bad_input)?.policy;
     let mut space = Space::of(&*policy).map_err(failure)?;
@@ -196,6 +220,7 @@ fn plan(args: &TuneArgs) -> Result<Plan, Failure> {
     for text in &args.range {
         space.range(text).map_err(failure)?;
     }
+    choosable(args)?;
     let mut objectives = args.minimise.clone();
     let mut seen = Vec::new();
     objectives.retain(|objective| {
@@ -228,50 +253,4 @@ fn read(names: &[PathBuf]) -> Result<Vec<Workload>, Failure> {
         all.extend(workloads::open_all(Path::new(name)).map_err(Failure::bad_input)?);
     }
     Ok(all)
-}
-
-/// The progress bar; each part of the work has its own. Shown on a terminal only.
-struct Bar(Mutex<ProgressBar>);
-
-const TEMPLATE: &str = "{msg}: {bar:32} {pos}/{len} migrations, {per_sec}, {eta} left";
-
-impl Bar {
-    fn new() -> Self {
-        Self(Mutex::new(ProgressBar::hidden()))
-    }
-
-    fn with(&self, act: impl FnOnce(&mut ProgressBar)) {
-        act(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    }
-
-    fn begin(&self, what: &str, runs: u64) {
-        let bar = ProgressBar::new(runs);
-        // The template is checked by a test; without it the default one is drawn.
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-            bar.set_style(style);
-        }
-        bar.set_message(what.to_owned());
-        self.with(|shown| {
-            shown.finish_and_clear();
-            *shown = bar;
-        });
-    }
-
-    fn advance(&self) {
-        self.with(|bar| bar.inc(1));
-    }
-
-    fn clear(&self) {
-        self.with(|bar| bar.finish_and_clear());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_progress_bar_has_a_valid_template() {
-        ProgressStyle::with_template(TEMPLATE).expect("a template");
-    }
 }

@@ -4,6 +4,8 @@
 //! needed; the time from the moment on, enlarged, with a line a branch; a row a branch with what it came to.
 
 use super::axis::{draw_ticks_below, draw_ticks_left};
+use super::heading::Heading;
+use super::labels::Names;
 use super::scale::{Scale, ScaleKind, usable};
 use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted, text_width};
 use super::unit::Unit;
@@ -118,6 +120,10 @@ const MOST_POINTS: usize = 1500;
 /// More rows than this are summed up.
 const MOST_ROWS: usize = 26;
 const ROW: f64 = 19.0;
+/// From one row of a key to the next.
+const KEY: f64 = 18.0;
+/// What the dashed line is.
+const NEEDED: (&str, &str) = ("reference", "the policy would have handed over with so much pending");
 /// Of more rows than this, only so many of a kind have their name in the drawing, too.
 const CROWDED: usize = 12;
 const MOST_NAMES: usize = 2;
@@ -135,10 +141,13 @@ struct Row<'a> {
 impl Branching {
     /// The drawing.
     pub fn render(&self, canvas: Canvas) -> String {
-        let whole = Area::new(LEFT, 100.0, PLOT, 190.0);
+        let heading = Heading::new(&self.title, [self.subtitle.as_str()], 24.0, WIDTH);
+        let whole = Area::new(LEFT, heading.bottom() + 48.0, PLOT, 190.0);
         let mut bottom = whole.bottom() + 42.0;
         let fork = self.fork_ms.and_then(usable).filter(|_| !self.branches.is_empty());
-        let closer = fork.map(|_| Area::new(LEFT, bottom + 58.0, PLOT, 190.0));
+        let key = self.key();
+        let key_rows = key_places(&key).last().map_or(0, |(_, row)| row + 1);
+        let closer = fork.map(|_| Area::new(LEFT, bottom + 40.0 + key_rows as f64 * KEY, PLOT, 230.0));
         let rows = self.rows();
         let table = closer.map(|area| area.bottom() + 84.0);
         bottom = table.map_or(bottom, |top| top + rows.len().min(MOST_ROWS) as f64 * ROW + 14.0);
@@ -146,10 +155,13 @@ impl Branching {
             bottom += ROW;
         }
         let mut svg = Svg::new(WIDTH, bottom);
-        svg.text((24.0, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, WIDTH - 48.0));
-        svg.text((24.0, 52.0), Anchor::Start, "sub", &fitted(&self.subtitle, 12.0, WIDTH - 48.0));
+        heading.draw(&mut svg);
         self.draw_whole(&mut svg, whole, fork);
         if let (Some(fork), Some(area), Some(top)) = (fork, closer, table) {
+            let head = format!("From {} on, under other policies", Unit::Milliseconds.format(fork));
+            let key_top = area.top - 16.0 - (key_rows as f64 - 1.0) * KEY;
+            svg.text((24.0, key_top - 20.0), Anchor::Start, "strong", &head);
+            draw_key(&mut svg, key_top, &key);
             self.draw_closer(&mut svg, area, fork);
             draw_rows(&mut svg, top, fork, &rows);
         }
@@ -172,19 +184,16 @@ impl Branching {
                 if x > WIDTH / 2.0 { (Anchor::End, x - 6.0) } else { (Anchor::Start, x + 6.0) };
             svg.text((at, area.top - 3.0), anchor, "small strong", &name);
         }
-        self.draw_needed(svg, &time, &bytes, (0.0, f64::INFINITY));
+        svg.path(&self.needed(&time, &bytes, (0.0, f64::INFINITY)), "reference", false);
         draw_course(svg, area, &time, &bytes, &self.happened, "curve");
         self.draw_decisions(svg, &time, &bytes, 0.0);
-        let key = [
-            ("curve s0", "pending when a round began"),
-            ("reference", "the policy would have handed over with so much pending"),
-        ];
-        draw_key(svg, (area.left, 74.0), &key);
+        let key = [("curve s0", "pending when a round began"), NEEDED];
+        draw_key(svg, area.top - 26.0, &key.map(|(class, name)| (class.to_owned(), name)));
         svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
     }
 
     /// What the policy would have needed, as a line from decision to decision.
-    fn draw_needed(&self, svg: &mut Svg, time: &Scale, bytes: &Scale, (from, to): (f64, f64)) {
+    fn needed(&self, time: &Scale, bytes: &Scale, (from, to): (f64, f64)) -> Vec<Vec<(f64, f64)>> {
         let mut strokes: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
         let stride = self.decisions.len().div_ceil(MOST_POINTS).max(1);
         for decision in self.decisions.iter().step_by(stride) {
@@ -202,7 +211,7 @@ impl Branching {
             let (x, y) = stroke[0];
             *stroke = vec![(x - 8.0, y), (x + 8.0, y)];
         }
-        svg.path(&strokes, "reference", false);
+        strokes
     }
 
     fn draw_decisions(&self, svg: &mut Svg, time: &Scale, bytes: &Scale, from: f64) {
@@ -238,28 +247,34 @@ impl Branching {
             .flat_map(shown)
             .chain(needed.filter_map(|decision| decision.needed))
             .collect();
-        let bytes = Scale::covering(ScaleKind::Log, values, (area.bottom() - 14.0, area.top + 4.0));
-        svg.text(
-            (24.0, area.top - 36.0),
-            Anchor::Start,
-            "strong",
-            &format!("From {} on, under other policies", Unit::Milliseconds.format(fork)),
-        );
+        let bytes = Scale::covering(ScaleKind::Log, values, (area.bottom() - 30.0, area.top + 4.0));
         draw_frame(svg, area, &time, &bytes);
         let x = time.place(fork);
         svg.line((x, area.top - 8.0), (x, area.bottom()), "decided");
-        self.draw_needed(svg, &time, &bytes, (low, end));
+        let needed = self.needed(&time, &bytes, (low, end));
+        svg.path(&needed, "reference", false);
+        let mut names = Names::within(area);
+        needed.iter().for_each(|stroke| names.avoid(stroke));
         // What is better lies on top, and what happened on all.
+        let mut ends: Vec<(f64, f64)> = Vec::new();
         for course in self.branches.iter().rev() {
-            draw_course(svg, area, &time, &bytes, &from(course, fork, &self.happened), "branch");
+            let drawn = draw_course(svg, area, &time, &bytes, &from(course, fork, &self.happened), "branch");
+            names.avoid(&drawn);
+            ends.push(drawn.last().copied().unwrap_or((f64::NAN, f64::NAN)));
         }
+        ends.reverse();
         let happened = Course {
             curve: self.happened.curve.iter().copied().filter(|(at, _)| *at >= low).collect(),
             ..self.happened.clone()
         };
-        draw_course(svg, area, &time, &bytes, &happened, "curve");
+        names.avoid(&draw_course(svg, area, &time, &bytes, &happened, "curve"));
         self.draw_decisions(svg, &time, &bytes, low);
-        self.draw_names(svg, area, &time);
+        self.draw_names(svg, names, &ends);
+        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
+    }
+
+    /// What the lines of the enlarged part are.
+    fn key(&self) -> Vec<(String, &'static str)> {
         let kinds = [
             Compared::Completes,
             Compared::Better,
@@ -269,33 +284,26 @@ impl Branching {
             Compared::Fails,
         ];
         let used = kinds.into_iter().filter(|kind| self.branches.iter().any(|other| other.compared == *kind));
-        let key: Vec<(String, &str)> = std::iter::once(Compared::Happened)
-            .chain(used)
-            .map(|kind| {
-                let class = if kind == Compared::Happened { "curve" } else { "branch" };
-                (format!("{class} s{}", kind.style()), kind.name())
-            })
-            .collect();
-        let key: Vec<(&str, &str)> = key.iter().map(|(class, name)| (class.as_str(), *name)).collect();
-        draw_key(svg, (area.left, area.top - 16.0), &key);
-        svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", "time since the start");
+        let lines = std::iter::once(Compared::Happened).chain(used).map(|kind| {
+            let class = if kind == Compared::Happened { "curve" } else { "branch" };
+            (format!("{class} s{}", kind.style()), kind.name())
+        });
+        lines.chain([(NEEDED.0.to_owned(), NEEDED.1)]).collect()
     }
 
-    /// The names of branches that end on the axis, as far as there is room; the first of each kind, if they are many.
-    fn draw_names(&self, svg: &mut Svg, area: Area, time: &Scale) {
-        let mut taken: Vec<Area> = Vec::new();
+    /// The names of branches at their ends; the first of each kind, if they are many.
+    fn draw_names(&self, svg: &mut Svg, mut names: Names, ends: &[(f64, f64)]) {
+        ends.iter().filter(|end| end.0.is_finite()).for_each(|end| names.keep_clear_of(*end));
+        let mut wanted = Vec::new();
         let (mut kind, mut named) = (Compared::Happened, 0);
         let rows = self.rows();
         let crowded = rows.len() > CROWDED;
-        for row in rows.iter().skip(1).filter(|row| row.course.failed.is_none()) {
-            if row.course.ended_ms > time.range().1 {
-                continue;
-            }
+        for row in rows.iter().skip(1) {
             if row.course.compared != kind {
                 (kind, named) = (row.course.compared, 0);
             }
             named += 1;
-            if (crowded && named > MOST_NAMES) || kind == Compared::Same {
+            if crowded && (named > MOST_NAMES || kind == Compared::Same) {
                 continue;
             }
             let name = match row.names.as_slice() {
@@ -303,23 +311,12 @@ impl Branching {
                 [first, others @ ..] => format!("{first} +{}", others.len()),
                 [] => continue,
             };
-            let (x, width) = (time.place(row.course.ended_ms), text_width(&name, 11.0));
-            let left = if x + 10.0 + width > area.right() { x - 10.0 - width } else { x + 10.0 };
-            let places = (0..3).map(|step| {
-                Area::new(left - 3.0, area.bottom() - 16.0 - 13.0 * f64::from(step), width + 6.0, 13.0)
-            });
-            let free = |place: &Area| {
-                !taken.iter().any(|other| {
-                    place.left < other.right()
-                        && other.left < place.right()
-                        && place.top < other.bottom()
-                        && other.top < place.bottom()
-                })
-            };
-            if let Some(place) = places.clone().find(free) {
-                svg.text((left, place.top + 10.0), Anchor::Start, "small name over", &name);
-                taken.push(place);
-            }
+            let course = self.branches.iter().position(|course| std::ptr::eq(course, row.course));
+            let end = course.and_then(|at| ends.get(at)).filter(|end| end.0.is_finite());
+            wanted.extend(end.map(|end| (*end, name)));
+        }
+        for place in names.place(&wanted, 220.0).into_iter().flatten() {
+            place.draw(svg, "small name over");
         }
     }
 
@@ -385,8 +382,15 @@ fn draw_frame(svg: &mut Svg, area: Area, time: &Scale, bytes: &Scale) {
 }
 
 /// A course, down to the axis where the guest is handed over; a mark where it ended, an arrow where it goes on
-/// beyond the drawing.
-fn draw_course(svg: &mut Svg, area: Area, time: &Scale, bytes: &Scale, course: &Course, class: &str) {
+/// beyond the drawing. Returns its corners.
+fn draw_course(
+    svg: &mut Svg,
+    area: Area,
+    time: &Scale,
+    bytes: &Scale,
+    course: &Course,
+    class: &str,
+) -> Vec<(f64, f64)> {
     let style = course.compared.style();
     let end = time.range().1;
     let stride = course.curve.len().div_ceil(MOST_POINTS).max(1);
@@ -394,13 +398,15 @@ fn draw_course(svg: &mut Svg, area: Area, time: &Scale, bytes: &Scale, course: &
     let mut points: Vec<(f64, f64)> =
         inside.map(|(at, pending)| (time.place(number(*at)), bytes.place(number(*pending)))).collect();
     let Some(&(_, last)) = points.last() else {
-        return;
+        return points;
     };
     let goes_on = course.ended_ms > end;
     let floor = if course.failed.is_some() || goes_on { last } else { area.bottom() };
     let at = (time.place(number(course.ended_ms).min(end)), floor);
     points.push(at);
-    svg.path(&[points], &format!("{class} s{style}"), false);
+    let strokes = [points];
+    svg.path(&strokes, &format!("{class} s{style}"), false);
+    let [points] = strokes;
     if goes_on {
         let arrow = vec![(at.0 - 6.0, at.1 - 4.0), at, (at.0 - 6.0, at.1 + 4.0)];
         svg.path(&[arrow], &format!("{class} s{style}"), false);
@@ -408,13 +414,29 @@ fn draw_course(svg: &mut Svg, area: Area, time: &Scale, bytes: &Scale, course: &
         let mark = if course.failed.is_some() { Mark::Open } else { Mark::Full };
         svg.mark(style, at, mark, &format!("{}\n{}", course.name, course.tooltip));
     }
+    points
 }
 
-fn draw_key(svg: &mut Svg, (mut x, y): (f64, f64), entries: &[(&str, &str)]) {
-    for (class, name) in entries {
+/// Left end and row of each entry.
+fn key_places(entries: &[(String, &str)]) -> Vec<(f64, usize)> {
+    let (mut x, mut row) = (LEFT, 0);
+    let places = entries.iter().map(|(_, name)| {
+        let width = 28.0 + text_width(name, 11.0);
+        if x > LEFT && x + width > WIDTH - RIGHT {
+            (x, row) = (LEFT, row + 1);
+        }
+        let place = (x, row);
+        x += width + 20.0;
+        place
+    });
+    places.collect()
+}
+
+fn draw_key(svg: &mut Svg, top: f64, entries: &[(String, &str)]) {
+    for ((class, name), (x, row)) in entries.iter().zip(key_places(entries)) {
+        let y = top + row as f64 * KEY;
         svg.line((x, y - 4.0), (x + 22.0, y - 4.0), class);
         svg.text((x + 28.0, y), Anchor::Start, "small name", name);
-        x += 28.0 + text_width(name, 11.0) + 20.0;
     }
 }
 

@@ -117,12 +117,12 @@ impl ColourScale {
 
     /// The colour bar as a drawing of its own, for a row of maps that share it.
     pub fn bar(&self, canvas: Canvas) -> String {
-        let mut svg = Svg::new(360.0, 52.0);
-        self.draw_bar(&mut svg, Area::new(30.0, 20.0, 300.0, 10.0));
+        let mut svg = Svg::new(320.0, 52.0);
+        self.draw_bar(&mut svg, Area::new(1.0, 20.0, 300.0, 10.0));
         svg.finish(canvas, &format!("colour scale: {}", self.label))
     }
 
-    /// Draws the bar with its label above and its ticks below: 16 px above and 20 px below `area`.
+    /// Draws the bar with its label above and its ticks below: 16 px above and 20 px below `area`, and nothing beside it.
     pub(super) fn draw_bar(&self, svg: &mut Svg, area: Area) {
         const STEPS: usize = 60;
         svg.text((area.left, area.top - 7.0), Anchor::Start, "small name", &self.label);
@@ -136,18 +136,13 @@ impl ColourScale {
         svg.rect(area, "edge", "");
         let scale = self.scale.over((area.left, area.right()));
         let ticks = scale.ticks(self.unit, 6);
-        draw_ticks_below(
-            svg,
-            &ticks,
-            |value| scale.place(value),
-            area.bottom(),
-            (area.left - 30.0, area.right() + 30.0),
-        );
+        draw_ticks_below(svg, &ticks, |value| scale.place(value), area.bottom(), (area.left, area.right()));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::svg::text_width;
     use super::*;
 
     #[test]
@@ -161,6 +156,21 @@ mod tests {
                 assert!(light(at + 1) + 1.0 > light(at), "{palette:?} at {at}");
             }
         }
+    }
+
+    #[test]
+    fn the_bar_s_labels_stay_beside_it() {
+        let scale = ColourScale::covering(Palette::OrangeBlue, Unit::Share, "runs", [0.0, 1.0]);
+        let drawn = scale.bar(Canvas::Page);
+        let mut texts = drawn.split("<text x=\"").skip(2);
+        let (first, last) = (texts.next().expect("a first tick"), texts.last().expect("a last one"));
+        let middle =
+            |text: &str| text.split('"').next().and_then(|x| x.parse::<f64>().ok()).expect("a place");
+        assert!(first.contains(">0 %<") && middle(first) >= text_width("0 %", 11.0) / 2.0, "{first}");
+        assert!(
+            last.contains(">100 %<") && middle(last) + text_width("100 %", 11.0) / 2.0 <= 301.1,
+            "{last}"
+        );
     }
 
     #[test]

@@ -33,13 +33,46 @@ pub struct Dot {
     pub tooltip: String,
 }
 
+/// How a line is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// In the colour and with the marks of a style.
+    Line(usize),
+    /// Only the marks of a style.
+    Mark(usize),
+    /// Dashed and grey without marks: for theory and limits.
+    Dashed,
+    /// Dotted and grey without marks: for a second of those.
+    Dotted,
+}
+
+impl Look {
+    /// Whose marks it has.
+    const fn style(self) -> Option<usize> {
+        match self {
+            Self::Line(style) | Self::Mark(style) => Some(style),
+            Self::Dashed | Self::Dotted => None,
+        }
+    }
+
+    /// The class of its line, if it has one.
+    fn class(self) -> Option<String> {
+        match self {
+            Self::Line(style) => Some(format!("curve {}", style::series_class(style))),
+            Self::Mark(_) => None,
+            Self::Dashed => Some("reference".to_owned()),
+            Self::Dotted => Some("dotted".to_owned()),
+        }
+    }
+}
+
 /// One line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
-    /// Which colour and mark; `None` is a dashed grey line without marks, for theory and limits.
-    pub style: Option<usize>,
+    /// How it is drawn.
+    pub look: Look,
     /// In the order they are joined.
     pub points: Vec<Dot>,
 }
@@ -63,10 +96,10 @@ pub struct LineChart {
     pub size: Size,
 }
 
-/// The sign of a series for a legend in a page's text.
+/// The sign of a series for a legend in a page's text; `None` is the dashed line.
 pub fn swatch(style: Option<usize>) -> String {
     let mut svg = Svg::new(26.0, 12.0);
-    draw_sign(&mut svg, style, (0.0, 6.0));
+    draw_sign(&mut svg, style.map_or(Look::Dashed, Look::Line), (0.0, 6.0));
     let drawn = svg.finish(Canvas::Page, "");
     // Beside its name the sign says nothing more to a screen reader.
     drawn.replacen(
@@ -76,12 +109,46 @@ pub fn swatch(style: Option<usize>) -> String {
     )
 }
 
-fn draw_sign(svg: &mut Svg, style: Option<usize>, (x, y): (f64, f64)) {
-    let class =
-        style.map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
-    svg.line((x + 1.0, y), (x + 25.0, y), &class);
-    if let Some(style) = style {
+fn draw_sign(svg: &mut Svg, look: Look, (x, y): (f64, f64)) {
+    if let Some(class) = look.class() {
+        svg.line((x + 1.0, y), (x + 25.0, y), &class);
+    }
+    if let Some(style) = look.style() {
         svg.mark(style, (x + 13.0, y), Mark::Full, "");
+    }
+}
+
+/// Where each name of a legend goes: left end, row, the name as it fits.
+pub(super) fn legend_places<'a>(
+    names: impl Iterator<Item = &'a str>,
+    width: f64,
+) -> Vec<(f64, usize, String)> {
+    let (mut x, mut row) = (12.0, 0);
+    let room = width - 24.0;
+    let mut places = Vec::new();
+    for name in names {
+        let name = fitted(name, 11.0, room - 40.0);
+        let width = 32.0 + text_width(&name, 11.0) + 16.0;
+        if x > 12.0 && x + width > room {
+            (x, row) = (12.0, row + 1);
+        }
+        places.push((x, row, name));
+        x += width;
+    }
+    places
+}
+
+/// The signs and names of a legend whose first row stands at `top`.
+pub(super) fn draw_legend(
+    svg: &mut Svg,
+    places: &[(f64, usize, String)],
+    looks: impl Iterator<Item = Look>,
+    top: f64,
+) {
+    for ((x, row, name), look) in places.iter().zip(looks) {
+        let y = top + *row as f64 * 18.0;
+        draw_sign(svg, look, (*x, y));
+        svg.text((x + 32.0, y + 4.0), Anchor::Start, "small name", name);
     }
 }
 
@@ -89,7 +156,8 @@ impl LineChart {
     /// The drawing.
     pub fn render(&self, canvas: Canvas) -> String {
         let width = self.size.width;
-        let legend = self.legend_places();
+        let named = self.series.iter().filter(|_| self.legend);
+        let legend = legend_places(named.map(|series| series.name.as_str()), width);
         let legend_rows = legend.last().map_or(0, |(_, row, _)| row + 1);
         let title_room = if self.title.is_empty() { 8.0 } else { 38.0 };
         let top = title_room + legend_rows as f64 * 18.0 + if legend_rows > 0 { 8.0 } else { 0.0 };
@@ -125,16 +193,17 @@ impl LineChart {
         draw_ticks_left(&mut svg, &y_ticks, |value| y_scale.place(value), plot.left, short);
         let x_title = axis_title(&self.x.label, self.x.unit.base(), x_short);
         draw_titles(&mut svg, plot, &x_title, &axis_title(&self.y.label, self.y.unit.base(), short));
-        self.draw_legend(&mut svg, &legend, title_room + 8.0);
+        draw_legend(&mut svg, &legend, self.series.iter().map(|series| series.look), title_room + 8.0);
+        let alone = self.series.iter().filter(|series| series.look.style().is_some()).count() < 2;
         for series in &self.series {
-            draw_series(&mut svg, series, &x_scale, &y_scale);
+            draw_series(&mut svg, series, alone, &x_scale, &y_scale);
         }
         svg.finish_described(canvas, &self.description, &self.detail())
     }
 
     /// What the lines show, in words: which, from where to where.
     fn detail(&self) -> String {
-        let drawn = self.series.iter().filter(|series| series.style.is_some());
+        let drawn = self.series.iter().filter(|series| series.look.style().is_some());
         let lines = drawn.filter_map(|series| {
             let mut values = series.points.iter().filter_map(|dot| Some((usable(dot.x)?, usable(dot.y?)?)));
             let first = values.next()?;
@@ -143,34 +212,6 @@ impl LineChart {
             Some(format!("{}: from {} to {}", series.name, said(first), said(last)))
         });
         lines.collect::<Vec<_>>().join("; ")
-    }
-
-    fn draw_legend(&self, svg: &mut Svg, places: &[(f64, usize, String)], top: f64) {
-        for ((x, row, name), series) in places.iter().zip(&self.series) {
-            let y = top + *row as f64 * 18.0;
-            draw_sign(svg, series.style, (*x, y));
-            svg.text((x + 32.0, y + 4.0), Anchor::Start, "small name", name);
-        }
-    }
-
-    /// Where each name of the legend goes: left end, row, the name as it fits.
-    fn legend_places(&self) -> Vec<(f64, usize, String)> {
-        if !self.legend {
-            return Vec::new();
-        }
-        let (mut x, mut row) = (12.0, 0);
-        let room = self.size.width - 24.0;
-        let mut places = Vec::new();
-        for series in &self.series {
-            let name = fitted(&series.name, 11.0, room - 40.0);
-            let width = 32.0 + text_width(&name, 11.0) + 16.0;
-            if x > 12.0 && x + width > room {
-                (x, row) = (12.0, row + 1);
-            }
-            places.push((x, row, name));
-            x += width;
-        }
-        places
     }
 
     fn scale(&self, axis: &LineAxis, vertical: bool, pixels: (f64, f64)) -> Scale {
@@ -185,7 +226,8 @@ impl LineChart {
     }
 }
 
-fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
+/// `alone`: no other line has marks, so that where they would run together none are needed to tell the lines apart.
+fn draw_series(svg: &mut Svg, series: &Series, alone: bool, x: &Scale, y: &Scale) {
     let mut strokes: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
     let mut marks = Vec::new();
     for point in &series.points {
@@ -199,27 +241,30 @@ fn draw_series(svg: &mut Svg, series: &Series, x: &Scale, y: &Scale) {
         }
         marks.push((place, point));
     }
-    let class = series
-        .style
-        .map_or_else(|| "reference".to_owned(), |style| format!("curve {}", style::series_class(style)));
-    svg.path(&strokes, &class, false);
+    if let Some(class) = series.look.class() {
+        svg.path(&strokes, &class, false);
+    }
+    let Some(style) = series.look.style() else { return };
+    let Some(stride) = stride(&marks, alone) else { return };
     let small = crowded(&marks);
-    let mut last = f64::NEG_INFINITY;
-    for (place, point) in marks.iter().copied() {
-        // Where the line itself is all that can be seen, some marks tell it from the others.
-        if dense(&marks) && (place.0 - last).abs() < 18.0 {
-            continue;
-        }
-        last = place.0;
+    for (place, point) in marks.iter().copied().step_by(stride) {
         let mark = match (small, point.hollow) {
             (false, false) => Mark::Full,
             (false, true) => Mark::Open,
             (true, false) => Mark::SmallFull,
             (true, true) => Mark::SmallOpen,
         };
-        if let Some(style) = series.style {
-            svg.mark(style, place, mark, &point.tooltip);
-        }
+        svg.mark(style, place, mark, &point.tooltip);
+    }
+}
+
+/// Every how manyth point has a mark: all, or where the line itself is all that can be seen, as many as tell it from
+/// others; none if there are no others.
+fn stride(marks: &[((f64, f64), &Dot)], alone: bool) -> Option<usize> {
+    match dense(marks) {
+        false => Some(1),
+        true if alone => None,
+        true => Some((18.0 / mean_step(marks).max(0.01)).ceil() as usize),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Several heat maps in one file, with one colour bar: what a page shows side by side.
 
 use super::colour::ColourScale;
+use super::heading::Heading;
 use super::heatmap::HeatMap;
 use super::svg::{Anchor, Area, Canvas, Svg, fitted, text_width};
 
@@ -31,15 +32,12 @@ impl HeatMaps {
             cell.fold((220.0, 60.0), |(w, h), (width, height)| (f64::max(w, width), f64::max(h, height)));
         let rows = self.maps.len().div_ceil(columns);
         let width = GAP + columns as f64 * (wide + GAP);
-        let lines = self.subtitles.len() as f64 * 17.0;
-        let top = 111.0 + lines;
+        let heading = Heading::new(&self.title, self.subtitles.iter().map(String::as_str), GAP, width);
+        let bar = heading.bottom() + 34.0;
+        let top = bar + 42.0;
         let mut svg = Svg::new(width.max(420.0), top + rows as f64 * (high + NAME + GAP));
-        svg.text((GAP, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 2.0 * GAP));
-        for (at, line) in self.subtitles.iter().enumerate() {
-            let y = 52.0 + at as f64 * 17.0;
-            svg.text((GAP, y), Anchor::Start, "sub", &fitted(line, 12.0, width - 2.0 * GAP));
-        }
-        self.colours.draw_bar(&mut svg, Area::new(GAP + 12.0, 69.0 + lines, 300.0, 10.0));
+        heading.draw(&mut svg);
+        self.colours.draw_bar(&mut svg, Area::new(GAP + 12.0, bar, 300.0, 10.0));
         for (at, (name, map)) in self.maps.iter().enumerate() {
             let (column, row) = (at % columns, at / columns);
             let (x, y) = (GAP + column as f64 * (wide + GAP), top + row as f64 * (high + NAME + GAP));

@@ -118,10 +118,36 @@ impl Scale {
         Self { kind, low: kind.back(low), high: kind.back(high), pixels }
     }
 
+    /// The same, widened on both sides until it spans at least this share of its largest value.
+    pub(super) fn spanning(mut self, share: f64) -> Self {
+        let lacking = share * self.low.abs().max(self.high.abs()) - (self.high - self.low);
+        if lacking > 0.0 {
+            let (low, high) = (self.low - lacking / 2.0, self.high + lacking / 2.0);
+            // Nothing that was positive begins below nothing.
+            self.low = if self.low > 0.0 { low.max(self.low / 2.0) } else { low };
+            self.high = high;
+        }
+        self
+    }
+
+    /// A linear scale, the same from and to the next round value outwards.
+    pub(super) fn rounded(mut self, unit: Unit, room: usize) -> Self {
+        if self.kind == ScaleKind::Linear {
+            let step = self.linear_step(unit, room.clamp(2, 20));
+            self.low = (self.low / step + 1e-9).floor() * step;
+            self.high = (self.high / step - 1e-9).ceil() * step;
+        }
+        self
+    }
+
     /// The same values over other pixels.
     pub(super) const fn over(mut self, pixels: (f64, f64)) -> Self {
         self.pixels = pixels;
         self
+    }
+
+    pub(super) const fn kind(&self) -> ScaleKind {
+        self.kind
     }
 
     pub(crate) const fn range(&self) -> (f64, f64) {
@@ -160,6 +186,16 @@ impl Scale {
     }
 
     fn linear_ticks(&self, unit: Unit, room: usize) -> Vec<f64> {
+        let step = self.linear_step(unit, room);
+        let first = (self.low / step - 1e-9).ceil();
+        (0..=room)
+            .map(|at| (first + at as f64) * step)
+            .filter(|value| value.is_finite() && self.contains(*value))
+            .collect()
+    }
+
+    /// From one round value to the next, so that about `room` of them lie on the scale.
+    fn linear_step(&self, unit: Unit, room: usize) -> f64 {
         let size = self.low.abs().max(self.high.abs());
         let one = match unit {
             // The size of what is printed as 1.
@@ -179,12 +215,7 @@ impl Scale {
             .find(|step| *step >= least * (1.0 - 1e-9))
             .unwrap_or(10.0 * power)
             * one;
-        let step = if unit == Unit::Count { step.ceil() } else { step };
-        let first = (self.low / step - 1e-9).ceil();
-        (0..=room)
-            .map(|at| (first + at as f64) * step)
-            .filter(|value| value.is_finite() && self.contains(*value))
-            .collect()
+        if unit == Unit::Count { step.ceil() } else { step }
     }
 
     fn log_ticks(&self, unit: Unit, room: usize) -> Vec<f64> {
@@ -277,6 +308,16 @@ mod tests {
         assert_eq!(ScaleKind::fitting(&[0.0, 10.0, 1000.0]), ScaleKind::Linear);
         let even: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!(ScaleKind::fitting(&even), ScaleKind::Linear);
+    }
+
+    #[test]
+    fn a_scale_widens_to_what_matters_and_to_round_values() {
+        let scale = |low, high| Scale::covering(ScaleKind::Linear, [low, high], (0.0, 100.0));
+        let narrow = scale(8620.0, 8620.4).spanning(0.1);
+        assert!((narrow.place(8620.4) - narrow.place(8620.0)).abs() < 0.1, "they print alike");
+        assert_eq!(scale(100.0, 200.0).spanning(0.1).range(), (100.0, 200.0));
+        assert_eq!(scale(0.0, 8620.0).rounded(Unit::Milliseconds, 5).range(), (0.0, 10_000.0));
+        assert_eq!(scale(0.0, 8000.0).rounded(Unit::Milliseconds, 5).range(), (0.0, 8000.0));
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! Two measures against each other, each with its interval: what can be had for what.
 
+use std::collections::BTreeSet;
+
 use super::Size;
 use super::axis::{axis_title, draw_ticks_below, draw_ticks_left, draw_titles, is_narrow, widest};
-use super::line::LineAxis;
+use super::labels::Names;
+use super::line::{LineAxis, Look, draw_legend, legend_places};
 use super::scale::{Scale, usable};
 use super::style::series_class;
-use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted, text_width};
+use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted};
 
 /// Marks that are nearer to each other than this are seen as one: half the width of a mark.
 const COVERED: f64 = 5.0;
+/// An axis spans at least this share of its values: what differs by less is as good as equal, and is drawn so.
+const LEAST_SPAN: f64 = 0.1;
 
 /// A value and the interval it is believed to lie in.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Estimate {
     /// The value.
     pub value: f64,
@@ -20,9 +25,9 @@ pub struct Estimate {
 }
 
 /// One thing that is judged by two measures.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Candidate {
-    /// Beside its mark, where there is room.
+    /// Beside its mark; empty for one of many that the legend names together.
     pub name: String,
     /// From left to right.
     pub x: Estimate,
@@ -33,6 +38,12 @@ pub struct Candidate {
     /// On the Pareto front: nothing else is better in one measure and at least as good in the other. Others are
     /// drawn open.
     pub front: bool,
+    /// Of several sets with a front each, which it belongs to.
+    pub set: usize,
+    /// Drawn with a ring around it: the one that was chosen.
+    pub chosen: bool,
+    /// Shown when the pointer rests on it, below its name and values.
+    pub remark: String,
 }
 
 /// A Pareto plot; less is better on both axes.
@@ -48,6 +59,8 @@ pub struct ParetoChart {
     pub y: LineAxis,
     /// In any order.
     pub candidates: Vec<Candidate>,
+    /// Styles with what they stand for, above the plot; empty where every mark has its name.
+    pub legend: Vec<(usize, String)>,
     /// Natural size.
     pub size: Size,
 }
@@ -64,12 +77,16 @@ impl ParetoChart {
     /// The drawing: a mark with a cross of its two intervals for each candidate, a dotted line through the front.
     pub fn render(&self, canvas: Canvas) -> String {
         let width = self.size.width;
-        let top = if self.title.is_empty() { 10.0 } else { 42.0 };
+        let title_room = if self.title.is_empty() { 10.0 } else { 42.0 };
+        let legend = legend_places(self.legend.iter().map(|(_, name)| name.as_str()), width);
+        let rows = legend.last().map_or(0, |(_, row, _)| row + 1);
+        let top = title_room + rows as f64 * 18.0;
         let height = (self.size.height - top - 42.0).max(40.0);
         let mut svg = Svg::new(width, top + height + 42.0);
         if !self.title.is_empty() {
             svg.text((12.0, 23.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 24.0));
         }
+        draw_legend(&mut svg, &legend, self.legend.iter().map(|(style, _)| Look::Mark(*style)), title_room);
         let y_scale = self.scale(&self.y, |candidate| candidate.y, (top + height - 8.0, top + 8.0));
         let y_ticks = y_scale.ticks(self.y.unit, (height / 38.0) as usize);
         let short = is_narrow(width) || widest(&y_ticks, false) > 90.0;
@@ -99,7 +116,7 @@ impl ParetoChart {
 
     fn scale(&self, axis: &LineAxis, of: fn(&Candidate) -> Estimate, pixels: (f64, f64)) -> Scale {
         let values = self.candidates.iter().flat_map(|candidate| of(candidate).ends());
-        Scale::covering(axis.kind, values.chain(axis.cover.iter().copied()), pixels)
+        Scale::covering(axis.kind, values.chain(axis.cover.iter().copied()), pixels).spanning(LEAST_SPAN)
     }
 
     fn draw_candidates(&self, svg: &mut Svg, plot: Area, x: &Scale, y: &Scale) {
@@ -109,34 +126,33 @@ impl ParetoChart {
         let mut drawn: Vec<&Candidate> = self.candidates.iter().filter(usable).collect();
         drawn.sort_by(|a, b| a.x.value.total_cmp(&b.x.value).then(a.y.value.total_cmp(&b.y.value)));
         let place = |candidate: &Candidate| (x.place(candidate.x.value), y.place(candidate.y.value));
-        let mut lowest = f64::INFINITY;
-        let mut front: Vec<(f64, f64)> = Vec::new();
-        // The front may be one of more measures than two: here only what is ahead in these is joined.
-        for each in drawn.iter().filter(|each| each.front) {
-            if each.y.value < lowest {
-                lowest = each.y.value;
-                front.push(place(each));
-            }
-        }
-        // What lies right and above of a step is worse than its corner.
-        let mut steps: Vec<(f64, f64)> = front.first().map(|first| (first.0, plot.top)).into_iter().collect();
-        for (at, corner) in front.iter().enumerate() {
-            steps.push(*corner);
-            steps.push((front.get(at + 1).map_or(plot.right(), |next| next.0), corner.1));
-        }
-        svg.path(&[steps], "front", false);
+        let sets: BTreeSet<usize> = drawn.iter().map(|each| each.set).collect();
+        let steps: Vec<Vec<(f64, f64)>> = sets
+            .into_iter()
+            .map(|set| {
+                stairs(plot, drawn.iter().filter(|each| each.set == set && each.front).map(|e| place(e)))
+            })
+            .collect();
+        svg.path(&steps, "front", false);
+        let mut names = Names::within(plot);
+        steps.iter().for_each(|stroke| names.avoid(stroke));
         for candidate in &drawn {
-            let class = format!("span {}", series_class(candidate.style));
-            let ((px, py), [left, _, right], [low, _, high]) =
-                (place(candidate), candidate.x.ends(), candidate.y.ends());
-            svg.line((x.place(left), py), (x.place(right), py), &class);
-            svg.line((px, y.place(low)), (px, y.place(high)), &class);
+            let strokes = cross(candidate, x, y);
+            strokes.iter().for_each(|stroke| names.avoid(stroke));
+            svg.path(&strokes, &format!("interval {}", series_class(candidate.style)), false);
         }
         for candidate in &drawn {
             let mark = if candidate.front { Mark::Full } else { Mark::Open };
             svg.mark(candidate.style, place(candidate), mark, &self.said(candidate));
+            names.keep_clear_of(place(candidate));
         }
-        draw_names(svg, plot, drawn.iter().map(|candidate| (place(candidate), candidate.name.as_str())));
+        for candidate in drawn.iter().filter(|candidate| candidate.chosen) {
+            svg.ring(place(candidate));
+        }
+        let wanted = joined(drawn.iter().map(|candidate| (place(candidate), candidate.name.as_str())));
+        for found in names.place(&wanted, plot.width * 0.4).into_iter().flatten() {
+            found.draw(svg, "small name over");
+        }
     }
 
     fn said(&self, candidate: &Candidate) -> String {
@@ -148,54 +164,56 @@ impl ParetoChart {
             format!("{} {}{interval}", axis.label, text(estimate.value))
         };
         let front = if candidate.front { "\non the front" } else { "" };
-        format!("{}\n{}\n{}{front}", candidate.name, of(&self.x, candidate.x), of(&self.y, candidate.y))
+        let name = if candidate.name.is_empty() { String::new() } else { format!("{}\n", candidate.name) };
+        let remark =
+            if candidate.remark.is_empty() { String::new() } else { format!("\n{}", candidate.remark) };
+        format!("{name}{}\n{}{front}{remark}", of(&self.x, candidate.x), of(&self.y, candidate.y))
     }
 }
 
-/// Names beside their marks, on the side and at the height where they touch no other; those that find no place are
-/// left out. Marks that cover one another have one name in common.
-fn draw_names<'a>(svg: &mut Svg, plot: Area, names: impl Iterator<Item = ((f64, f64), &'a str)>) {
-    let mut joined: Vec<((f64, f64), String)> = Vec::new();
-    for ((x, y), name) in names {
+/// The steps of a front whose corners come from left to right: what lies right of and above a step is worse.
+fn stairs(plot: Area, corners: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut steps: Vec<(f64, f64)> = Vec::new();
+    for corner in corners {
+        match steps.last().copied() {
+            None => steps.push((corner.0, plot.top)),
+            // The front may be one of more measures than two: here only what is ahead in these is joined.
+            Some(last) if corner.1 <= last.1 => continue,
+            Some(last) => steps.push((corner.0, last.1)),
+        }
+        steps.push(corner);
+    }
+    steps.extend(steps.last().map(|last| (plot.right(), last.1)));
+    steps
+}
+
+/// The two intervals of a candidate, with a bar across each of their ends.
+fn cross(candidate: &Candidate, x: &Scale, y: &Scale) -> Vec<Vec<(f64, f64)>> {
+    const CAP: f64 = 3.0;
+    let (px, py) = (x.place(candidate.x.value), y.place(candidate.y.value));
+    let mut strokes = Vec::new();
+    if let Some((left, right)) = candidate.x.interval {
+        let (left, right) = (x.place(left), x.place(right));
+        strokes.push(vec![(left, py), (right, py)]);
+        strokes.extend([left, right].map(|end| vec![(end, py - CAP), (end, py + CAP)]));
+    }
+    if let Some((low, high)) = candidate.y.interval {
+        let (low, high) = (y.place(low), y.place(high));
+        strokes.push(vec![(px, low), (px, high)]);
+        strokes.extend([low, high].map(|end| vec![(px - CAP, end), (px + CAP, end)]));
+    }
+    strokes
+}
+
+/// Marks that cover one another have one name in common.
+fn joined<'a>(names: impl Iterator<Item = ((f64, f64), &'a str)>) -> Vec<((f64, f64), String)> {
+    let mut joined: Vec<((f64, f64), Vec<&str>)> = Vec::new();
+    for ((x, y), name) in names.filter(|(_, name)| !name.is_empty()) {
         match joined.iter_mut().find(|((x1, y1), _)| (x - x1).hypot(y - y1) < COVERED) {
-            Some((_, names)) => {
-                names.push_str(", ");
-                names.push_str(name);
-            }
-            None => joined.push(((x, y), name.to_owned())),
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => joined.push(((x, y), vec![name])),
         }
     }
-    let names = joined;
-    let mark = |(x, y): (f64, f64)| Area::new(x - 5.0, y - 5.0, 10.0, 10.0);
-    let mut taken: Vec<Area> = names.iter().map(|(at, _)| mark(*at)).collect();
-    let apart = |a: Area, b: Area| {
-        a.right() < b.left || b.right() < a.left || a.bottom() < b.top || b.bottom() < a.top
-    };
-    for ((x, y), name) in names {
-        let name = fitted(&name, 11.0, plot.width * 0.5);
-        let width = text_width(&name, 11.0);
-        let (right, left) = (9.0, -9.0 - width);
-        let places = [
-            (right, -4.0),
-            (left, -4.0),
-            (right, 14.0),
-            (left, 14.0),
-            (-width / 2.0, -12.0),
-            (-width / 2.0, 22.0),
-            (right, -16.0),
-            (left, -16.0),
-        ];
-        let free =
-            places.into_iter().map(|(dx, dy)| Area::new(x + dx, y + dy - 9.0, width, 11.0)).find(|area| {
-                let inside = area.left >= plot.left
-                    && area.right() <= plot.right()
-                    && area.top >= plot.top
-                    && area.bottom() <= plot.bottom();
-                inside && taken.iter().all(|other| apart(*area, *other))
-            });
-        if let Some(area) = free {
-            svg.text((area.left, area.top + 9.0), Anchor::Start, "small name", &name);
-            taken.push(area);
-        }
-    }
+    joined.into_iter().map(|(at, names)| (at, names.join(", "))).collect()
 }

@@ -52,22 +52,24 @@ impl StripChart {
         if !self.title.is_empty() {
             svg.text((12.0, 23.0), Anchor::Start, "title", &fitted(&self.title, 15.5, width - 24.0));
         }
-        let room = width * 0.36;
+        let wide = width * 0.36;
         let widest = |text: fn(&Strip) -> &str, size: f64| {
             self.rows.iter().map(|row| text_width(text(row), size)).fold(0.0, f64::max)
         };
-        let left = 12.0 + widest(|row| &row.label, 12.0).min(room) + 14.0;
-        let right = (width - widest(|row| &row.remark, 11.0).min(room) - 18.0).max(left + 20.0);
-        let scale = self.scale((left, right));
-        let ticks = scale.ticks(self.unit, ((right - left) / 40.0) as usize);
+        let left = 12.0 + widest(|row| &row.label, 12.0).min(wide) + 14.0;
+        let right = (width - widest(|row| &row.remark, 11.0).min(wide) - 18.0).max(left + 20.0);
+        // A mark at either end lies within the axis.
+        let room = ((right - left) / 40.0) as usize;
+        let scale = self.scale((left + 5.0, right - 5.0)).rounded(self.unit, room);
+        let ticks = scale.ticks(self.unit, room);
         for tick in &ticks {
             let x = scale.place(tick.value);
             svg.line((x, top), (x, bottom), "grid");
         }
         for (at, row) in self.rows.iter().enumerate() {
             let y = top + ROW * (at as f64 + 0.5);
-            svg.text((left - 14.0, y + 4.0), Anchor::End, "name", &fitted(&row.label, 12.0, room));
-            svg.text((right + 10.0, y + 4.0), Anchor::Start, "small", &fitted(&row.remark, 11.0, room));
+            svg.text((left - 14.0, y + 4.0), Anchor::End, "name", &fitted(&row.label, 12.0, wide));
+            svg.text((right + 10.0, y + 4.0), Anchor::Start, "small", &fitted(&row.remark, 11.0, wide));
             let Some(values) = numbers(row) else {
                 svg.text((left + 6.0, y + 4.0), Anchor::Start, "small", "no values");
                 continue;

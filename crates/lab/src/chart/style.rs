@@ -62,6 +62,10 @@ const CHART_CSS: &str = "\
 .chart .texture{stroke:var(--paper);stroke-width:1.3;opacity:.55;fill:none}\
 .chart .span{stroke:var(--c);stroke-width:2;fill:none}\
 .chart .wide{stroke:var(--c);stroke-width:7;opacity:.45;fill:none}\
+.chart .interval{stroke:var(--c);stroke-width:1.2;opacity:.75;fill:none}\
+.chart .ring{stroke:var(--ink);stroke-width:1.4;fill:none}\
+.chart .leader{stroke:var(--soft);stroke-width:.7;fill:none}\
+.chart .dotted{stroke:var(--soft);stroke-width:1.8;stroke-dasharray:1.5 3.5;fill:none}\
 .chart .front{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3;fill:none}\
 .chart .decided{stroke:var(--edge);stroke-dasharray:2 3;fill:none}\
 ";

@@ -224,6 +224,12 @@ impl Svg {
         self.close("path", tooltip);
     }
 
+    /// A ring around a mark.
+    pub(super) fn ring(&mut self, (x, y): (f64, f64)) {
+        let (x, y) = (Number(x), Number(y));
+        self.put(format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"8\" class=\"ring\"/>"));
+    }
+
     pub(super) fn text(&mut self, at: (f64, f64), anchor: Anchor, class: &str, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "",
@@ -345,4 +351,44 @@ pub(super) fn fitted(text: &str, size: f64, room: f64) -> String {
     }
     short.push('…');
     short
+}
+
+/// `text` in lines of `room` pixels, broken between words; at most so many, the last one shortened.
+pub(super) fn wrapped(text: &str, size: f64, room: f64, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if overflows(line, word, size, room) => lines.push(word.to_owned()),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    if lines.len() > most {
+        let rest = lines.split_off(most.max(1) - 1).join(" ");
+        lines.push(rest);
+    }
+    lines.iter().map(|line| fitted(line, size, room)).collect()
+}
+
+fn overflows(line: &str, word: &str, size: f64, room: f64) -> bool {
+    text_width(line, size) + text_width(" ", size) + text_width(word, size) > room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_breaks_between_words_and_is_cut_only_at_the_end() {
+        let text = "completed, converged: total 28.3 s, downtime 287 ms";
+        let lines = wrapped(text, 12.0, 200.0, 4);
+        assert!(lines.len() > 1 && lines.iter().all(|line| text_width(line, 12.0) <= 200.0), "{lines:?}");
+        assert_eq!(lines.join(" "), text);
+        let cut = wrapped(text, 12.0, 200.0, 1);
+        assert!(cut.len() == 1 && cut[0].ends_with('…'), "{cut:?}");
+        assert_eq!(wrapped("", 12.0, 200.0, 3), [""]);
+    }
 }

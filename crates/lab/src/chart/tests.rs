@@ -61,8 +61,8 @@ fn line_chart(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> LineChart {
         x: axis(Unit::PageRate),
         y: axis(Unit::Milliseconds),
         series: vec![
-            Series { name: text.to_owned(), style: Some(3), points },
-            Series { name: "theory".to_owned(), style: None, points: Vec::new() },
+            Series { name: text.to_owned(), look: Look::Line(3), points },
+            Series { name: "theory".to_owned(), look: Look::Dashed, points: Vec::new() },
         ],
         legend: true,
         size: Size::new(640.0, 400.0),
@@ -164,6 +164,9 @@ fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
         y: Estimate { value: *y, interval: None },
         style: at,
         front: at % 2 == 0,
+        set: 0,
+        chosen: at == 1,
+        remark: text.to_owned(),
     });
     ParetoChart {
         title: text.to_owned(),
@@ -171,6 +174,7 @@ fn pareto(points: &[(f64, f64)], kind: ScaleKind, text: &str) -> ParetoChart {
         x: axis(Unit::Milliseconds),
         y: axis(Unit::VcpuSeconds),
         candidates: candidates.collect(),
+        legend: vec![(0, text.to_owned())],
         size: Size::new(560.0, 400.0),
     }
 }
@@ -275,14 +279,19 @@ fn shares_fill_the_whole_width() {
 
 #[test]
 fn the_front_is_drawn_full_and_in_steps() {
-    let svg = pareto(&[(1.0, 9.0), (5.0, 8.0), (4.0, 2.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    // A legend would have marks of its own.
+    let drawn = |points: &[(f64, f64)]| {
+        let chart = pareto(points, ScaleKind::Linear, "t");
+        ParetoChart { legend: Vec::new(), ..chart }.render(Canvas::Page)
+    };
+    let svg = drawn(&[(1.0, 9.0), (5.0, 8.0), (4.0, 2.0)]);
     assert_eq!(svg.matches("class=\"mark s").count(), 2);
     assert_eq!(svg.matches("class=\"mark hollow s").count(), 1);
     let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
     // From above down to the first corner, along, down to the second, along to the edge.
     assert_eq!(front.matches('L').count(), 4, "{front}");
     // A full mark that is on the front for a third measure is not joined.
-    let svg = pareto(&[(1.0, 2.0), (5.0, 8.0), (4.0, 3.0)], ScaleKind::Linear, "t").render(Canvas::Page);
+    let svg = drawn(&[(1.0, 2.0), (5.0, 8.0), (4.0, 3.0)]);
     let front = svg.split("<path d=\"").find(|path| path.contains("class=\"front\"")).expect("a front");
     assert_eq!(front.matches('L').count(), 2, "{front}");
 }

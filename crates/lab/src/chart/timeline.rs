@@ -3,6 +3,8 @@
 //! For `simulate --plot FILE.svg`.
 
 use super::axis::{draw_ticks_below, draw_ticks_left};
+use super::heading::Heading;
+use super::labels::Names;
 use super::scale::{Scale, ScaleKind, usable};
 use super::style::series_class;
 use super::svg::{Anchor, Area, Canvas, Mark, Svg, fitted, text_width};
@@ -55,6 +57,10 @@ pub struct Timeline {
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 104.0;
 const RIGHT: f64 = 24.0;
+/// Room above the curve for the decisions, with two rows of names.
+const DECISIONS: f64 = 66.0;
+/// Where one round has this many times the pages of another, bars grow by ratios, or the small ones could not be seen.
+const UNEVEN: f64 = 50.0;
 /// More bars than this could not be told apart: neighbouring rounds then share one.
 const MOST_BARS: usize = 72;
 /// More rounds than this are thinned out in the curve.
@@ -75,7 +81,8 @@ impl Timeline {
             .filter(|part| part.1 > 0.0)
             .collect();
         let plot_width = WIDTH - LEFT - RIGHT;
-        let pending = Area::new(LEFT, 104.0, plot_width, 200.0);
+        let heading = Heading::new(&self.title, [self.subtitle.as_str()], 24.0, WIDTH);
+        let pending = Area::new(LEFT, heading.bottom() + DECISIONS, plot_width, 200.0);
         let mut bottom = pending.bottom() + 44.0;
         let throttle = throttled.then(|| Area::new(LEFT, bottom + 24.0, plot_width, 60.0));
         bottom = throttle.map_or(bottom, |area| area.bottom() + 20.0);
@@ -86,8 +93,7 @@ impl Timeline {
         bottom = parts.map_or(bottom, |area| area.bottom() + 12.0 + key_rows as f64 * 20.0);
 
         let mut svg = Svg::new(WIDTH, bottom + 8.0);
-        svg.text((24.0, 32.0), Anchor::Start, "title", &fitted(&self.title, 15.5, WIDTH - 48.0));
-        svg.text((24.0, 52.0), Anchor::Start, "sub", &fitted(&self.subtitle, 12.0, WIDTH - 48.0));
+        heading.draw(&mut svg);
         let time = self.time_scale(pending);
         self.draw_pending(&mut svg, pending, &time, throttle);
         if let Some(area) = throttle {
@@ -163,37 +169,53 @@ impl Timeline {
         svg.path(&[points], class, false);
     }
 
-    /// A mark where a decision was taken, with its reason; a label where it was not to go on.
+    /// What was decided and when, from the last to the first.
+    fn decided(&self) -> Vec<(f64, &TimelineRound, &str)> {
+        let decided = self.rounds.iter().rev().filter_map(|round| {
+            let decision = round.decision.as_deref()?;
+            // The decision that pauses the guest comes before the round that is sent meanwhile.
+            let at = if round.paused { 0.0 } else { number(round.length_ms) };
+            Some((number(round.started_ms) + at, round, decision))
+        });
+        decided.collect()
+    }
+
+    /// A mark where a decision was taken, with its reason; a name where it was not to go on.
     fn draw_decisions(&self, svg: &mut Svg, area: Area, time: &Scale) {
         let y = area.top - 14.0;
-        let decided = self.rounds.iter().filter(|round| !round.paused);
-        let decided = decided.filter_map(|round| round.decision.as_deref().map(|decision| (round, decision)));
-        // The last decision is the one to read, so labels are placed from the end.
-        let mut marks: Vec<(&TimelineRound, &str)> = decided.collect();
-        marks.reverse();
-        let (mut free, mut last_mark) = (WIDTH - 4.0, f64::INFINITY);
-        for (round, decision) in marks {
-            let x = time.place(number(round.started_ms) + number(round.length_ms));
+        let mut named: Vec<((f64, f64), &str, usize)> = Vec::new();
+        let mut last_mark = f64::INFINITY;
+        for (at, round, decision) in self.decided() {
+            let x = time.place(at);
             let goes_on = decision == "continue";
+            if !goes_on {
+                match named.last_mut() {
+                    // The same again, too near for a name of its own.
+                    Some((first, name, count)) if *name == decision && first.0 - x < 60.0 => *count += 1,
+                    _ => named.push(((x, y), decision, 1)),
+                }
+            }
             // Of many rounds that go on, those are marked that can be told apart.
             if (goes_on && x > last_mark - 9.0) || x > last_mark - 0.5 {
                 continue;
             }
             last_mark = x;
-            let tooltip =
-                format!("round {}: {decision}\n{}", round.round, round.reason.as_deref().unwrap_or(""));
+            let reason = round.reason.as_deref().unwrap_or("");
+            let tooltip = format!("round {}: {decision}\n{reason}", round.round);
             if goes_on {
                 svg.mark(4, (x, y), Mark::Open, &tooltip);
-                continue;
+            } else {
+                svg.line((x, y), (x, area.bottom()), "decided");
+                svg.mark(3, (x, y), Mark::Full, &tooltip);
             }
-            svg.line((x, y), (x, area.bottom()), "decided");
-            svg.mark(3, (x, y), Mark::Full, &tooltip);
-            let width = text_width(decision, 11.0);
-            let middle = x.min(WIDTH - 6.0 - width / 2.0).max(6.0 + width / 2.0);
-            if middle + width / 2.0 <= free {
-                svg.text((middle, y - 9.0), Anchor::Middle, "small name", decision);
-                free = middle - width / 2.0 - 10.0;
-            }
+        }
+        let room = Area::new(4.0, area.top - DECISIONS + 10.0, WIDTH - 8.0, DECISIONS - 30.0);
+        let wanted = named.into_iter().map(|(at, decision, count)| {
+            (at, if count > 1 { format!("{decision} ×{count}") } else { decision.to_owned() })
+        });
+        let places = Names::within(room).place(&wanted.collect::<Vec<_>>(), 300.0);
+        for place in places.into_iter().flatten() {
+            place.draw(svg, "small name");
         }
     }
 
@@ -227,8 +249,7 @@ impl Timeline {
             .iter()
             .map(|bar| (mean(bar, |round| round.sent_pages), mean(bar, |round| round.dirtied_pages)))
             .collect();
-        let most = heights.iter().map(|(sent, dirtied)| sent.max(*dirtied)).chain([0.0]);
-        let pages = Scale::covering(ScaleKind::Linear, most, (area.bottom(), area.top + 2.0));
+        let pages = bar_scale(&heights, (area.bottom(), area.top + 2.0));
         let ticks = pages.ticks(Unit::Pages, 4);
         for tick in &ticks {
             let y = pages.place(tick.value);
@@ -237,7 +258,9 @@ impl Timeline {
         draw_bars(svg, area, &slots, &heights, &pages);
         svg.line((area.left, area.bottom()), (area.right(), area.bottom()), "edge");
         draw_ticks_left(svg, &ticks, |value| pages.place(value), area.left, true);
-        svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", "pages");
+        let ratios = pages.kind() == ScaleKind::Log;
+        let title = if ratios { "pages, by ratios" } else { "pages" };
+        svg.text_upwards((18.0, area.top + area.height / 2.0), "small name", title);
         let title = if per_bar > 1 {
             format!("first round of each bar (a bar is the mean of {per_bar})")
         } else {
@@ -245,6 +268,19 @@ impl Timeline {
         };
         svg.text((area.right(), area.bottom() + 34.0), Anchor::End, "small name", &title);
         draw_key(svg, area, self.paused_at_ms.is_some());
+    }
+}
+
+/// The scale of the bars; one by ratios begins at the power of ten below the smallest.
+fn bar_scale(heights: &[(f64, f64)], pixels: (f64, f64)) -> Scale {
+    let values = || heights.iter().flat_map(|(sent, dirtied)| [*sent, *dirtied]);
+    let most = values().fold(0.0, f64::max);
+    let least = values().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
+    if most > UNEVEN * least {
+        let below = 10f64.powf((least.log10() - 1e-9).floor());
+        Scale::covering(ScaleKind::Log, [below, most], pixels)
+    } else {
+        Scale::covering(ScaleKind::Linear, [0.0, most], pixels)
     }
 }
 

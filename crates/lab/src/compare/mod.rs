@@ -35,7 +35,7 @@ pub use self::record::RunRow;
 pub use self::summary::{Estimate, Row, Summary};
 use crate::outcome::Figures;
 use crate::output::OutputError;
-use crate::scenario::ScenarioError;
+use crate::scenario::{PolicyError, ScenarioError};
 use crate::sweep::order::InOrder;
 use crate::sweep::simulation;
 use crate::workloads::Workload;
@@ -58,26 +58,13 @@ pub enum CompareError {
     /// There is nothing to compare.
     #[error("there are no {0} to compare")]
     Nothing(&'static str),
-    /// A parameter in a policy's name is no `NAME=VALUE`.
-    #[error("`{part}` in `{policy}` is not accepted; write a parameter as NAME=VALUE")]
-    Parameter {
-        /// The whole text.
-        policy: String,
-        /// The part.
-        part: String,
-    },
+    /// A text names no policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// There is no such preset, or it does not take a parameter.
     #[error(transparent)]
     Preset(#[from] PresetError),
-    /// A policy's file could not be read.
-    #[error("cannot read policy {file}")]
-    Policy {
-        /// The file's path.
-        file: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A scenario, or a policy's file, is wrong.
+    /// A scenario is wrong.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// A run could not be simulated.
@@ -114,6 +101,9 @@ pub enum CompareError {
         /// The file.
         name: &'static str,
     },
+    /// It was asked to stop.
+    #[error("it was stopped")]
+    Stopped,
     /// The threads could not be started.
     #[error("cannot start the threads of the comparison")]
     Threads(#[from] rayon::ThreadPoolBuildError),

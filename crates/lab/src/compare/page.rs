@@ -7,7 +7,8 @@ use super::{Comparison, SCHEMA, Seeds};
 use crate::chart::Estimate as Charted;
 use crate::chart::{Candidate, Canvas, LineAxis, ParetoChart, ScaleKind, Size, Strip, StripChart, Unit};
 use crate::outcome::Objective;
-use crate::page::{Column, Entry, Kind, Markup, Page, Section, Table, code, figure, folded, grouped, panels};
+use crate::page::{Column, Entry, Kind, Markup, Page, Section, Table, code, figure, folded, folded_charts};
+use crate::page::{grouped, note, panels};
 use crate::stats::{Interval, nearest_rank};
 
 /// The page. The same comparison gives the same bytes.
@@ -117,6 +118,7 @@ fn pareto(summary: &Summary, title: &str, x: Objective, y: Objective) -> ParetoC
             y: charted(row.estimate(y)?, y_factor)?,
             style,
             front: row.on_front == Some(true),
+            ..Candidate::default()
         })
     };
     let candidates: Vec<Candidate> = summary.overall.iter().enumerate().filter_map(point).collect();
@@ -127,6 +129,7 @@ fn pareto(summary: &Summary, title: &str, x: Objective, y: Objective) -> ParetoC
         x: axis(&name_of(x), x_unit, &values(&|one| one.x.value)),
         y: axis(&name_of(y), y_unit, &values(&|one| one.y.value)),
         candidates,
+        legend: Vec::new(),
         size: Size::new(560.0, 420.0),
     }
 }
@@ -164,39 +167,62 @@ fn name_of(objective: Objective) -> String {
     .to_owned()
 }
 
-/// A table with a row a policy, or a row a policy and workload.
-fn numbers<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: bool) -> Markup {
-    let mut columns = vec![Column::new("policy", if by_workload { Kind::Choice } else { Kind::Text })];
-    columns.push(if by_workload {
-        Column::new("workload", Kind::Choice)
-    } else {
-        Column::new("front", Kind::Number)
-    });
-    columns.push(Column::new("failed", Kind::Number));
-    columns.push(Column::new("converged", Kind::Number));
-    for objective in MEASURED {
-        let name = name_of(objective);
-        columns.push(Column::new(format!("{name}, median"), Kind::Number));
-        columns.push(Column::new("95 % interval", Kind::Number));
-        columns.push(Column::new("5 % to 95 %", Kind::Number));
-        let survivors = matches!(objective, Objective::TotalTime | Objective::Downtime);
-        columns.push(Column::new(if survivors { "mean of the completed" } else { "mean" }, Kind::Number));
+/// The first columns of a table of rows, and their entries in one.
+fn whose(row: Option<&Row>, by_workload: bool) -> (Vec<Column>, Vec<Entry>) {
+    let mut columns = vec![Column::new("policy", Kind::Choice)];
+    let mut entries: Vec<Entry> = row.map(|row| Entry::text(&row.policy)).into_iter().collect();
+    if by_workload {
+        columns.push(Column::new("workload", Kind::Choice));
+        entries.extend(row.map(|row| Entry::text(row.workload.as_deref().unwrap_or_default())));
     }
+    (columns, entries)
+}
+
+/// A table with a row a policy, or a row a policy and workload: what fits beside each other, medians with their
+/// intervals below.
+fn medians<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: bool) -> Markup {
+    let (mut columns, _) = whose(None, by_workload);
+    let shares = if by_workload { &["failed", "converged"][..] } else { &["front", "failed", "converged"] };
+    columns.extend(shares.iter().map(|name| Column::new(*name, Kind::Number)));
+    columns.extend(MEASURED.map(|objective| Column::new(name_of(objective), Kind::Number)));
     let mut table = Table::new(caption, columns).sortable();
     for row in rows {
-        let mut entries = vec![Entry::text(&row.policy)];
-        entries.push(match &row.workload {
-            Some(workload) => Entry::text(workload),
-            None => Entry::value(Unit::Share, row.front_share),
-        });
-        entries.push(Entry::value(Unit::Share, Some(row.failed)));
-        entries.push(Entry::value(Unit::Share, Some(row.converged)));
+        let (_, mut entries) = whose(Some(row), by_workload);
+        if !by_workload {
+            entries.push(Entry::value(Unit::Share, row.front_share));
+        }
+        entries.extend([row.failed, row.converged].map(|share| Entry::value(Unit::Share, Some(share))));
         for objective in MEASURED {
-            if let Some(estimate) = row.estimate(objective) {
-                entries.extend(cells(objective, estimate));
-            }
+            let Some(estimate) = row.estimate(objective) else { continue };
+            let (low, high) = interval(estimate);
+            entries.push(one(objective, estimate.median).with_below(&range_text(objective, low, high)));
         }
         table.row(entries);
+    }
+    table.render()
+}
+
+/// Every number of the same rows, a measure a row.
+fn details<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: bool) -> Markup {
+    let (mut columns, _) = whose(None, by_workload);
+    columns.push(Column::new("measure", Kind::Choice));
+    let names = ["median", "95 % interval", "5 % to 95 % of the runs", "mean"];
+    columns.extend(names.map(|name| Column::new(name, Kind::Number)));
+    let mut table = Table::new(caption, columns).sortable();
+    for row in rows {
+        for objective in MEASURED {
+            let Some(estimate) = row.estimate(objective) else { continue };
+            let (_, mut entries) = whose(Some(row), by_workload);
+            let (low, high) = interval(estimate);
+            entries.extend([
+                Entry::text(&name_of(objective)),
+                one(objective, estimate.median),
+                range(objective, low, high),
+                range(objective, estimate.p5, estimate.p95),
+                one(objective, estimate.mean),
+            ]);
+            table.row(entries);
+        }
     }
     table.render()
 }
@@ -204,40 +230,43 @@ fn numbers<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: 
 const MEASURED: [Objective; 4] =
     [Objective::TotalTime, Objective::Downtime, Objective::Disruption, Objective::Bytes];
 
-fn cells(objective: Objective, estimate: &Estimate) -> [Entry; 4] {
-    let one = |value: Option<f64>| match value {
-        Some(value) => Entry::text(&shown(objective, value)).sorted_by(value),
-        None => Entry::text("–"),
-    };
-    let range = |from: Option<f64>, to: Option<f64>| match (from, to) {
-        (Some(from), Some(to)) => {
-            Entry::text(&format!("{} to {}", shown(objective, from), shown(objective, to)))
-                .sorted_by(to - from)
-        }
-        (Some(from), None) => Entry::text(&format!("{} to never", shown(objective, from))),
-        _ => Entry::text("–"),
-    };
-    let Interval { low, high } =
-        estimate.median_interval.unwrap_or(Interval { low: f64::NAN, high: f64::NAN });
+/// The ends of a median's interval, as far as they are numbers.
+fn interval(estimate: &Estimate) -> (Option<f64>, Option<f64>) {
     let finite = |value: f64| Some(value).filter(|value| value.is_finite());
-    [
-        one(estimate.median),
-        range(finite(low), finite(high)),
-        range(estimate.p5, estimate.p95),
-        one(estimate.mean),
-    ]
+    estimate.median_interval.map_or((None, None), |Interval { low, high }| (finite(low), finite(high)))
+}
+
+/// A value; where there is none the guest never arrived.
+fn one(objective: Objective, value: Option<f64>) -> Entry {
+    value
+        .map_or_else(|| Entry::never("never"), |value| Entry::text(&shown(objective, value)).sorted_by(value))
+}
+
+/// From where to where, sorted by the distance.
+fn range(objective: Objective, from: Option<f64>, to: Option<f64>) -> Entry {
+    let text = range_text(objective, from, to);
+    match (from, to) {
+        (Some(from), Some(to)) => Entry::text(&text).sorted_by(to - from),
+        _ => Entry::never(&text),
+    }
+}
+
+fn range_text(objective: Objective, from: Option<f64>, to: Option<f64>) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => format!("{} to {}", shown(objective, from), shown(objective, to)),
+        (Some(from), None) => format!("{} to never", shown(objective, from)),
+        _ => "–".to_owned(),
+    }
 }
 
 fn overall(summary: &Summary) -> Section {
-    let intro = "Over all workloads. \"Front\" is the share of bootstrap resamples in which the policy is worth choosing. \
-                 Medians and percentiles count failures as infinite, means leave them out (total time, downtime) or count \
-                 what they cost (disruption, bytes).";
-    Section::new(
-        "overall",
-        "All workloads together",
-        intro,
-        numbers("All workloads together", summary.overall.iter(), false),
-    )
+    let intro = "Over all workloads: medians, below them their 95 % intervals. \"Front\" is the share of bootstrap resamples \
+                 in which the policy is worth choosing. Medians and percentiles count failures as infinite (\"never\"), \
+                 means leave them out (total time, downtime) or count what they cost (disruption, bytes).";
+    let mut body = medians("All workloads together", summary.overall.iter(), false);
+    let all = details("Every number of all workloads together", summary.overall.iter(), false);
+    body.push(&folded("Every number", "percentiles and means too", false, &all));
+    Section::new("overall", "All workloads together", intro, body)
 }
 
 /// How many policies have strips by workload; more are only shown over all.
@@ -285,7 +314,7 @@ fn spread(comparison: &Comparison, summary: &Summary) -> Section {
     let mut body = charts(&all);
     if summary.policies.len() <= STRIPS && all.len() > 1 {
         for (at, (name, about)) in summary.workloads.iter().enumerate() {
-            body.push(&folded(name, about, false, &charts(&[at])));
+            body.push(&folded_charts(name, about, &charts(&[at])));
         }
     }
     let intro = "Percentiles of the runs that completed (total time, downtime) or of all runs (disruption); how many \
@@ -293,13 +322,16 @@ fn spread(comparison: &Comparison, summary: &Summary) -> Section {
     Section::new("spread", "How the runs are spread", intro, body)
 }
 
+/// How a claim says by how much: a factor has a column of its own, and a difference of shares, too.
+const DIFFERENCES: [&str; 4] = ["ratio", "95 % interval", "fewer failures", "p, corrected"];
+
 fn claims(summary: &Summary) -> Section {
     let mut table = Table::new(
         "Significant differences",
         ["objective", "where", "better", "worse"]
             .map(|name| Column::new(name, Kind::Choice))
             .into_iter()
-            .chain(["ratio", "95 % interval", "p, corrected"].map(|name| Column::new(name, Kind::Number)))
+            .chain(DIFFERENCES.map(|name| Column::new(name, Kind::Number)))
             .collect(),
     )
     .sortable();
@@ -308,16 +340,15 @@ fn claims(summary: &Summary) -> Section {
     let chosen = summary.claims.iter().filter(|claim| claim.scope == Scope::Overall);
     let others = summary.claims.iter().filter(|claim| claim.scope != Scope::Overall);
     for claim in chosen.chain(others).take(most) {
-        let ratio = claim.ratio.map(|ratio| Entry::text(&format!("{ratio:.3}")).sorted_by(ratio));
-        let less =
-            claim.failures_less.map(|less| Entry::text(&format!("-{}", percent(less))).sorted_by(less));
-        let interval = claim.ratio_interval.map_or_else(
-            || Entry::text("–"),
-            |interval| {
-                Entry::text(&format!("{:.3} to {:.3}", interval.low, interval.high))
-                    .sorted_by(interval.high - interval.low)
-            },
-        );
+        // What does not apply to a row has no place in the order.
+        let none = || Entry::text("–");
+        let ratio =
+            claim.ratio.map_or_else(none, |ratio| Entry::text(&format!("{ratio:.3}")).sorted_by(ratio));
+        let less = claim.failures_less.map_or_else(none, |less| Entry::text(&percent(less)).sorted_by(less));
+        let interval = claim.ratio_interval.map_or_else(none, |interval| {
+            Entry::text(&format!("{:.3} to {:.3}", interval.low, interval.high))
+                .sorted_by(interval.high - interval.low)
+        });
         table.row(vec![
             Entry::text(claim.objective.name()),
             Entry::text(match &claim.scope {
@@ -326,8 +357,9 @@ fn claims(summary: &Summary) -> Section {
             }),
             Entry::text(&claim.better),
             Entry::text(&claim.worse),
-            ratio.or(less).unwrap_or_else(|| Entry::text("–")),
+            ratio,
             interval,
+            less,
             Entry::text(&format!("{:.2e}", claim.p)).sorted_by(claim.p),
         ]);
     }
@@ -340,7 +372,7 @@ fn claims(summary: &Summary) -> Section {
         percent(LEVEL),
         grouped(summary.tests),
     );
-    let body = if summary.claims.is_empty() { crate::page::note("There are none.") } else { table.render() };
+    let body = if summary.claims.is_empty() { note("There are none.") } else { table.render() };
     Section::new("claims", "Who beats whom", intro, body)
 }
 
@@ -353,6 +385,8 @@ fn workloads(summary: &Summary) -> Section {
         words.row(vec![Entry::text(name), Entry::text(about)]);
     }
     let mut body = words.render();
-    body.push(&numbers("Each workload", summary.by_workload.iter(), true));
+    body.push(&medians("Each workload", summary.by_workload.iter(), true));
+    let all = details("Every number of each workload", summary.by_workload.iter(), true);
+    body.push(&folded("Every number of each workload", "percentiles and means too", false, &all));
     Section::new("workloads", "Each workload", "", body)
 }

@@ -7,7 +7,7 @@ use super::summary::{Row, Summary};
 use crate::chart::Unit;
 use crate::outcome::Objective;
 use crate::stats::Interval;
-use crate::table::{Align, Columns};
+use crate::table::{Align, Columns, counted};
 
 /// Up to so many policies each workload has a table of its own, and each claim a line.
 const FEW: usize = 6;
@@ -18,8 +18,9 @@ impl fmt::Display for Summary {
         let runs = self.overall.first().map_or(0, |row| row.runs);
         writeln!(
             f,
-            "all {} workloads, {runs} runs a policy; medians with 95 % intervals\n",
-            self.workloads.len()
+            "all {}, {} a policy; medians with 95 % intervals\n",
+            counted(self.workloads.len() as u64, "workload"),
+            counted(runs as u64, "run")
         )?;
         lines(f, &rows(self.overall.iter(), true))?;
         f.write_str("\n")?;

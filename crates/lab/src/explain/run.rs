@@ -2,13 +2,16 @@
 //! directory.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::input;
 use crate::result::{MigrationRecord, SCHEMA};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::sweep::is_unfinished;
+use crate::workloads;
 
 /// The largest record of a run that is read.
 const MOST: u64 = 256 << 20;
@@ -51,6 +54,15 @@ pub enum RunError {
         path.display()
     )]
     NotASweep {
+        /// The place.
+        path: PathBuf,
+    },
+    /// It is a directory of a sweep that is not finished.
+    #[error(
+        "{}: the sweep in it is not finished; `whimbrel sweep` with --resume goes on with it",
+        path.display()
+    )]
+    Unfinished {
         /// The place.
         path: PathBuf,
     },
@@ -128,7 +140,7 @@ impl From<Scenario> for Noted {
 }
 
 impl Noted {
-    /// Reads a run from a file or a directory.
+    /// Reads a run from a file or a directory, or that of a built-in workload.
     ///
     /// # Errors
     ///
@@ -136,16 +148,27 @@ impl Noted {
     pub fn load(path: &Path) -> Result<Self, RunError> {
         if path.is_dir() {
             let file = path.join("scenario.toml");
+            if !file.is_file() && is_unfinished(path) {
+                return Err(RunError::Unfinished { path: path.to_owned() });
+            }
             if !file.is_file() {
                 return Err(RunError::NotASweep { path: path.to_owned() });
             }
             let sweep = Some(path.to_owned());
             return Ok(Self { scenario: Scenario::load(&file)?, came_to: None, sweep });
         }
-        if !is_json(path) {
-            return Ok(Self { scenario: Scenario::load(path)?, came_to: None, sweep: None });
-        }
-        let text = read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+        // Read once: a pipe gives what it has only once.
+        let text = match input::read(path, MOST) {
+            Ok(text) if is_json(&text) => text,
+            Ok(text) => {
+                let (name, folder) = (path.display().to_string(), path.parent());
+                return Ok(Scenario::parse_bytes(&text, &name, folder)?.into());
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(workloads::open(path)?.into());
+            }
+            Err(source) => return Err(RunError::Read { path: path.to_owned(), source }),
+        };
         let printed: Printed = serde_json::from_slice(&text)
             .map_err(|source| RunError::NotARun { path: path.to_owned(), source })?;
         if printed.schema != SCHEMA {
@@ -165,17 +188,7 @@ impl Noted {
     }
 }
 
-/// Whether a file begins as an object of JSON does; no scenario does.
-fn is_json(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    let mut first = BufReader::new(file).bytes().map_while(Result::ok);
-    first.by_ref().find(|byte| !byte.is_ascii_whitespace()) == Some(b'{')
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MOST).read_to_end(&mut text)?;
-    Ok(text)
+/// Whether it begins as an object of JSON does; no scenario does.
+fn is_json(text: &[u8]) -> bool {
+    text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }

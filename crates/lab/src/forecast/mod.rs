@@ -13,6 +13,7 @@ mod table;
 mod tests;
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -29,8 +30,8 @@ use crate::scenario::Setup;
 pub const SCHEMA: u32 = 1;
 
 /// What is wanted of the migration, and how it is forecast.
-#[derive(Clone, Debug)]
-pub struct Options {
+#[derive(Clone)]
+pub struct Options<'a> {
     /// Runs of each policy.
     pub samples: u32,
     /// From which inputs and seeds are drawn.
@@ -43,9 +44,15 @@ pub struct Options {
     pub deadline: Option<Duration>,
     /// Threads; none: one a core. Changes no number.
     pub jobs: Option<NonZeroUsize>,
+    /// Once it is true, no further run is begun.
+    pub stop: Option<&'a AtomicBool>,
+    /// Called when a part of the work begins, with its name and how many runs it takes; 0: that depends on them.
+    pub begins: Option<&'a (dyn Fn(&str, u64) + Sync)>,
+    /// Called after every run, by the thread that made it.
+    pub after_run: Option<&'a (dyn Fn() + Sync)>,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     /// 100 runs, seed 0, the uncertainty that is assumed without better knowledge, 300 ms (QEMU's default limit).
     fn default() -> Self {
         Self {
@@ -55,11 +62,20 @@ impl Default for Options {
             downtime: Duration::from_millis(300),
             deadline: None,
             jobs: None,
+            stop: None,
+            begins: None,
+            after_run: None,
         }
     }
 }
 
-impl Options {
+impl Options<'_> {
+    fn begin(&self, what: &str, runs: u64) {
+        if let Some(begins) = self.begins {
+            begins(what, runs);
+        }
+    }
+
     /// Whether a run keeps what is wanted.
     fn kept(&self, figures: &Figures) -> bool {
         let in_time = self.deadline.is_none_or(|deadline| figures.total_s <= deadline.as_secs_f64());
@@ -136,18 +152,20 @@ pub struct Forecast {
 ///
 /// # Errors
 ///
-/// If there are no policies or two of one name, or one can't be simulated.
-pub fn run(setup: &Setup, contenders: &[Contender], options: &Options) -> Result<Forecast, CompareError> {
+/// If there are no policies or one can't be simulated, and if it was stopped.
+pub fn run(setup: &Setup, contenders: &[Contender], options: &Options<'_>) -> Result<Forecast, CompareError> {
     if contenders.is_empty() || options.samples == 0 {
         return Err(CompareError::Nothing(if contenders.is_empty() { "policies" } else { "runs" }));
     }
     let jobs = options.jobs.map_or_else(rayon::current_num_threads, NonZeroUsize::get);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build()?;
     pool.install(|| {
+        options.begin("policies", contenders.len() as u64 * u64::from(options.samples));
         let policies = contenders
             .iter()
             .map(|contender| forecast(setup, contender, options))
             .collect::<Result<Vec<_>, _>>()?;
+        options.begin("what would do", 0);
         let verdict = search::verdict(setup, contenders, &policies, options)?;
         Ok(Forecast {
             schema: SCHEMA,
@@ -164,16 +182,19 @@ pub fn run(setup: &Setup, contenders: &[Contender], options: &Options) -> Result
 ///
 /// # Errors
 ///
-/// If the policy can't be simulated.
+/// If the policy can't be simulated, and if it was stopped.
 pub fn runs(
     setup: &Setup,
     contender: &Contender,
-    options: &Options,
+    options: &Options<'_>,
     samples: u32,
 ) -> Result<Vec<Figures>, CompareError> {
     (0..samples)
         .into_par_iter()
         .map(|sample| {
+            if options.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(CompareError::Stopped);
+            }
             let mut simulation = options.uncertainty.draw(setup, options.seed, sample)?;
             simulation.policy = contender.policy.clone();
             simulation.changes.clone_from(&contender.changes);
@@ -183,12 +204,19 @@ pub fn runs(
                 seed: simulation.seed,
                 source: Box::new(source),
             })?;
+            if let Some(after_run) = options.after_run {
+                after_run();
+            }
             Ok(Figures::of(&run))
         })
         .collect()
 }
 
-fn forecast(setup: &Setup, contender: &Contender, options: &Options) -> Result<PolicyForecast, CompareError> {
+fn forecast(
+    setup: &Setup,
+    contender: &Contender,
+    options: &Options<'_>,
+) -> Result<PolicyForecast, CompareError> {
     let figures = runs(setup, contender, options, options.samples)?;
     let share = |keep: &dyn Fn(&Figures) -> bool| {
         figures.iter().filter(|figures| keep(figures)).count() as f64 / figures.len() as f64

@@ -48,7 +48,7 @@ pub(super) fn verdict(
     setup: &Setup,
     contenders: &[Contender],
     forecasts: &[PolicyForecast],
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<Verdict, CompareError> {
     let mut order: Vec<usize> = (0..forecasts.len()).collect();
     // Of equals the one that pauses the guest for the shorter time.
@@ -72,7 +72,7 @@ pub(super) fn verdict(
 fn kept_by<'a>(
     setup: &Setup,
     tried: &'a [&'a Contender],
-    options: &Options,
+    options: &Options<'_>,
     changed: impl Fn(&Contender) -> Contender,
 ) -> Result<Option<&'a Contender>, CompareError> {
     for contender in tried {
@@ -88,7 +88,7 @@ fn kept_by<'a>(
 fn least_bandwidth(
     setup: &Setup,
     tried: &[&Contender],
-    options: &Options,
+    options: &Options<'_>,
     kept: bool,
 ) -> Result<Option<(f64, String)>, CompareError> {
     let at = |factor: f64| {
@@ -116,7 +116,7 @@ fn least_bandwidth(
 fn least_throttle(
     setup: &Setup,
     tried: &[&Contender],
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<Option<(f64, String)>, CompareError> {
     let at = |percent: u32| {
         let share = CpuShare::percent(percent as u8);
@@ -142,7 +142,7 @@ fn least_throttle(
 
 impl Verdict {
     /// The verdict in words.
-    pub(super) fn words(&self, setup: &Setup, options: &Options) -> String {
+    pub(super) fn words(&self, setup: &Setup, options: &Options<'_>) -> String {
         let wanted = wanted(options);
         let here = setup.link.bandwidth.human();
         let width =
@@ -187,7 +187,7 @@ impl Verdict {
 }
 
 /// `stays below 300 ms`, and within what time.
-fn wanted(options: &Options) -> String {
+fn wanted(options: &Options<'_>) -> String {
     use whimbrel_core::units::duration::human;
     let deadline =
         options.deadline.map_or_else(String::new, |time| format!(" and ends within {}", human(time)));

@@ -14,7 +14,7 @@ fn contenders(names: &[&str]) -> Vec<Contender> {
     names.iter().map(|name| Contender::parse(name).unwrap()).collect()
 }
 
-fn options() -> Options {
+fn options() -> Options<'static> {
     Options { samples: 60, jobs: NonZeroUsize::new(2), ..Options::default() }
 }
 

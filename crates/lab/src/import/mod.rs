@@ -28,13 +28,13 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
+use std::io;
 use std::path::Path;
 
 use whimbrel_core::policy::presets;
 
 pub use self::error::ImportError;
+use crate::input;
 use crate::scenario::PolicySpec;
 use crate::scenario::error::{MAX_FILE, excerpt};
 use crate::table::wrap;
@@ -154,12 +154,12 @@ fn read(path: &Path) -> Result<(String, String), ImportError> {
     let name = path.display().to_string();
     let file = excerpt(&name, 200);
     let fail = |source| ImportError::Read { file: file.clone(), source };
-    let handle = File::open(path).map_err(fail)?;
-    if handle.metadata().map_err(fail)?.is_dir() {
-        return Err(ImportError::Directory { file });
-    }
-    let mut bytes = Vec::new();
-    handle.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+    let bytes = match input::read(path, MAX_FILE + 1) {
+        Err(source) if source.kind() == io::ErrorKind::IsADirectory => {
+            return Err(ImportError::Directory { file });
+        }
+        read => read.map_err(fail)?,
+    };
     if bytes.len() as u64 > MAX_FILE {
         return Err(ImportError::TooLarge { file });
     }
@@ -173,7 +173,7 @@ impl Imported {
     /// As the policy of a scenario.
     pub fn policy(&self) -> PolicySpec {
         let preset = self.preset.to_owned();
-        PolicySpec { preset, parameters: self.parameters.clone(), changes: Vec::new() }
+        PolicySpec { preset, parameters: self.parameters.clone(), ..PolicySpec::default() }
     }
 
     /// As the table `[policy]` of a scenario, with the notes as comments: a whole TOML document.

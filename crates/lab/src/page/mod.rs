@@ -196,11 +196,20 @@ pub fn legend<'a>(entries: impl IntoIterator<Item = (Option<usize>, &'a str)>) -
     if entries.is_empty() { entries } else { entries.within("ul", " class=\"legend\"") }
 }
 
-/// What is folded away until it is asked for: a name, a remark behind it, the content.
+/// What is folded away until it is asked for: a name, a remark behind it, the content. On paper it is left out, or
+/// the tables of all cells would fill hundreds of pages, unless the reader unfolds it first.
 pub fn folded(name: &str, remark: &str, open: bool, content: &Markup) -> Markup {
+    details(name, remark, if open { " open" } else { "" }, content)
+}
+
+/// What is folded away on a screen, and printed in full: charts.
+pub fn folded_charts(name: &str, remark: &str, content: &Markup) -> Markup {
+    details(name, remark, " class=\"printed\"", content)
+}
+
+fn details(name: &str, remark: &str, attributes: &str, content: &Markup) -> Markup {
     Markup::raw(format!(
-        "<details{}><summary>{} <small>{}</small></summary>{content}</details>",
-        if open { " open" } else { "" },
+        "<details{attributes}><summary>{} <small>{}</small></summary>{content}</details>",
         escape(name),
         escape(remark),
     ))

@@ -32,7 +32,7 @@ impl Column {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     shown: Markup,
-    /// By what it is sorted where that is not what is shown.
+    /// By what it is sorted where that is not what is shown; infinite for what is worse than any number.
     key: Option<f64>,
 }
 
@@ -47,10 +47,23 @@ impl Entry {
         Self { shown, key: None }
     }
 
-    /// A value in its unit, sorted as a number; a dash where there is none, which sorts last.
+    /// A value in its unit, sorted as a number; a dash where there is none because nothing arrived, which is worse
+    /// than any number: it comes first where the largest do.
     pub fn value(unit: Unit, value: Option<f64>) -> Self {
-        let key = value.and_then(usable);
-        Self { shown: Markup::value(unit, key), key }
+        let value = value.and_then(usable);
+        Self { shown: Markup::value(unit, value), key: Some(value.unwrap_or(f64::INFINITY)) }
+    }
+
+    /// Text for what never came to be, sorted as worse than any number.
+    pub fn never(text: &str) -> Self {
+        Self { shown: Markup::text(text), key: Some(f64::INFINITY) }
+    }
+
+    /// The same entry with smaller text on a line of its own below.
+    #[must_use]
+    pub fn with_below(mut self, text: &str) -> Self {
+        self.shown.push(&Markup::text(text).within("small", " class=\"below\""));
+        self
     }
 
     /// The same entry, sorted by a number.
@@ -116,7 +129,10 @@ impl Table {
             for (at, (entry, column)) in row.iter().zip(&self.columns).enumerate() {
                 let class = if column.kind == Kind::Number { " class=\"n\"" } else { "" };
                 let key = entry.key.filter(|_| self.sorts);
-                let key = key.map_or_else(String::new, |key| format!(" data-v=\"{key}\""));
+                let key = key.map_or_else(String::new, |key| match key {
+                    f64::INFINITY => " data-v=\"Infinity\"".to_owned(),
+                    key => format!(" data-v=\"{key}\""),
+                });
                 let shown = &entry.shown;
                 match at {
                     0 => out.push_str(&format!("<th scope=\"row\"{class}{key}>{shown}</th>")),

@@ -75,7 +75,19 @@ fn a_table_is_whole_without_the_script() {
         sortable.contains("data-kind=\"choice\">policy")
             && sortable.contains("<td class=\"n\" data-v=\"120\">120 ms")
     );
-    assert!(sortable.contains("<td class=\"n\">–"), "what is missing has no key");
+    assert!(sortable.contains("<td class=\"n\" data-v=\"Infinity\">–"), "what never arrived is the worst");
+}
+
+#[test]
+fn on_paper_charts_are_unfolded_and_long_tables_left_out() {
+    let (charts, table) = (folded_charts("a", "b", &note("c")), folded("a", "b", false, &note("c")));
+    assert!(charts.to_string().starts_with("<details class=\"printed\"><summary>"), "{charts}");
+    assert!(table.to_string().starts_with("<details><summary>"), "{table}");
+    let print = STYLE.split("@media print").nth(1).expect("rules for print");
+    assert!(
+        print.contains("details:not([open],.printed){display:none}")
+            && print.contains(".printed::details-content")
+    );
 }
 
 #[test]

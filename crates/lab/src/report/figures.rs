@@ -10,10 +10,10 @@ use super::frontier::line_rate_points;
 use super::grid::{Grid, Group, Metric, converges, unit_of, value_text};
 use super::tables::outcomes;
 use crate::chart::{
-    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, HeatMaps, LineAxis, LineChart, Reference,
-    ScaleKind, Series, Size, Unit,
+    Bar, BarChart, Canvas, ColourScale, Dot, HeatCell, HeatMap, HeatMaps, LineAxis, LineChart, Look,
+    Reference, ScaleKind, Series, Size, Unit,
 };
-use crate::page::{Markup, Section, figure, folded, heading, panels};
+use crate::page::{Markup, Section, figure, folded_charts, heading, panels};
 
 /// Beyond so many cells in all, tooltips would make the page too heavy.
 const MOST_TOOLTIPS: usize = 40_000;
@@ -85,7 +85,7 @@ pub(super) fn maps(grid: &Grid<'_>) -> Vec<Section> {
         more.push(&row);
     }
     if let Some((_, _, _, body)) = out.last_mut().filter(|_| !more.is_empty()) {
-        body.push(&folded("More maps", "bytes sent, guest disruption", false, &more));
+        body.push(&folded_charts("More maps", "bytes sent, guest disruption", &more));
     }
     out.into_iter().map(|(id, metric, intro, body)| Section::new(id, metric.name(), intro, body)).collect()
 }
@@ -213,7 +213,7 @@ fn series(
             }
         });
         let points = points.collect();
-        Series { name: group.name.clone(), style: Some(group.index), points }
+        Series { name: group.name.clone(), look: Look::Line(group.index), points }
     });
     lines.collect()
 }
@@ -279,7 +279,7 @@ fn upright(grid: &Grid<'_>, at: f64, values: &[f64], kind: ScaleKind) -> Series 
     let low = if kind == ScaleKind::Log { low } else { 0.0 };
     let ends = if inside { vec![low, high] } else { Vec::new() };
     let points = ends.into_iter().map(|y| Dot { x: at, y: Some(y), hollow: false, tooltip: String::new() });
-    Series { name: String::new(), style: None, points: points.collect() }
+    Series { name: String::new(), look: Look::Dashed, points: points.collect() }
 }
 
 /// Curves along the only axis with numbers; empty if there are none or two.

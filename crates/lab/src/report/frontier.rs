@@ -2,7 +2,7 @@
 
 use super::frame::legend;
 use super::grid::{Grid, converges, unit_of, value_text};
-use crate::chart::{Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Unit, usable};
+use crate::chart::{Canvas, Dot, LineAxis, LineChart, Look, ScaleKind, Series, Size, Unit, usable};
 use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, note};
 
 /// From which end of the y axis convergence is lost.
@@ -136,7 +136,7 @@ fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
     let inside = |(x, y): &&(f64, f64)| *x >= left && *x <= right && *y >= low && *y <= high;
     let theory = reference.iter().filter(inside);
     let theory = theory.map(|(x, y)| Dot { x: *x, y: Some(*y), hollow: false, tooltip: String::new() });
-    let mut series = vec![Series { name: "theory".to_owned(), style: None, points: theory.collect() }];
+    let mut series = vec![Series { name: "theory".to_owned(), look: Look::Dashed, points: theory.collect() }];
     for group in grid.groups() {
         let points = frontier(grid, group.index, way).into_iter().map(|point| Dot {
             x: xs[point.x],
@@ -144,7 +144,11 @@ fn chart(grid: &Grid<'_>, way: Lost, reference: &[(f64, f64)]) -> String {
             hollow: point.open,
             tooltip: tooltip(grid, &group.name, point),
         });
-        series.push(Series { name: group.name.clone(), style: Some(group.index), points: points.collect() });
+        series.push(Series {
+            name: group.name.clone(),
+            look: Look::Line(group.index),
+            points: points.collect(),
+        });
     }
     let description = "Where convergence is lost; the table below has the same numbers".to_owned();
     let chart = LineChart {

@@ -3,7 +3,7 @@
 use super::grid::{Grid, axis_len, value_text};
 use super::{Representative, Round};
 use crate::chart::{
-    Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Stack, StackChart, Unit, usable,
+    Canvas, Dot, LineAxis, LineChart, Look, ScaleKind, Series, Size, Stack, StackChart, Unit, usable,
 };
 use crate::page::{
     Column, Entry, Kind, Markup, Section, Table, figure, folded, heading, legend, note, panels,
@@ -111,7 +111,7 @@ fn curves(name: &str, run: &Representative, cover: &[f64]) -> LineChart {
             hollow: round.handed_over,
             tooltip: tooltip(round),
         });
-        Series { name: name.to_owned(), style: Some(style), points: points.collect() }
+        Series { name: name.to_owned(), look: Look::Line(style), points: points.collect() }
     };
     let kind = if many { ScaleKind::Log } else { ScaleKind::Linear };
     let label = if many { "round, counted from 1" } else { "round" };

@@ -4,7 +4,7 @@ use super::Spread;
 use super::frame::legend;
 use super::grid::{Grid, Metric};
 use crate::chart::{
-    Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Strip, StripChart, Unit, usable,
+    Canvas, Dot, LineAxis, LineChart, Look, ScaleKind, Series, Size, Strip, StripChart, Unit, usable,
 };
 use crate::page::{Column, Entry, Kind, Markup, Section, Table, figure, folded, grouped, heading, panels};
 
@@ -84,7 +84,7 @@ fn function(spreads: &[(String, &Spread)], metric: Metric) -> LineChart {
                     tooltip: format!("{name}{} within {}", said.0, said.1),
                 }
             });
-        Series { name: name.clone(), style: Some(spread.group), points: points.collect() }
+        Series { name: name.clone(), look: Look::Line(spread.group), points: points.collect() }
     });
     let all = spreads.iter().filter_map(|(_, spread)| percentiles(spread, metric)).flatten().copied();
     let positive = all.filter(|value| *value > 0.0);

@@ -73,6 +73,7 @@ fn chart(judged: &[Judged<'_>], x: usize, y: usize) -> ParetoChart {
         y: one.estimates[y],
         style: one.finding.group.index,
         front,
+        ..Candidate::default()
     });
     ParetoChart {
         title: String::new(),
@@ -80,6 +81,7 @@ fn chart(judged: &[Judged<'_>], x: usize, y: usize) -> ParetoChart {
         x: axis(judged, x),
         y: axis(judged, y),
         candidates: candidates.collect(),
+        legend: Vec::new(),
         size: Size::new(560.0, 400.0),
     }
 }

@@ -30,7 +30,7 @@ impl Value {
         match self {
             Self::Text(text) => format!("`{}`", excerpt(text, 48)),
             Self::Integer(number) => format!("`{number}`"),
-            Self::Float(number) => format!("`{number}`"),
+            Self::Float(number) => format!("`{}`", float(*number)),
             Self::Flag(flag) => format!("`{flag}`"),
             Self::Date(date) => format!("the date or time `{date}`"),
             Self::List(_) => "a list".to_owned(),
@@ -52,11 +52,17 @@ impl Value {
         Some(match self {
             Self::Text(text) | Self::Date(text) => text.clone(),
             Self::Integer(number) => number.to_string(),
-            Self::Float(number) => number.to_string(),
+            Self::Float(number) => float(*number),
             Self::Flag(flag) => flag.to_string(),
             Self::List(_) | Self::Table(_) => return None,
         })
     }
+}
+
+/// A number as people write it: not with three hundred digits.
+fn float(number: f64) -> String {
+    let long = number.is_finite() && number != 0.0 && !(1e-6..1e16).contains(&number.abs());
+    if long { format!("{number:e}") } else { number.to_string() }
 }
 
 /// As TOML, in one line.

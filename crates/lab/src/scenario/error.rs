@@ -9,6 +9,7 @@ use whimbrel_core::policy::ChangeError;
 use whimbrel_core::policy::presets::PresetError;
 use whimbrel_sim::config::ConfigError;
 
+use super::named::PolicyError;
 use crate::measured::MeasuredError;
 use crate::trace::TraceFileError;
 
@@ -22,6 +23,8 @@ pub enum Place {
     Line(Arc<str>, usize),
     /// An override, as given.
     Override(Arc<str>),
+    /// The text that named the policy.
+    Policy(Arc<str>),
     /// The given value (counted from 1) of a swept key, whose axis was written there.
     Sweep(Box<Place>, usize),
 }
@@ -32,6 +35,7 @@ impl fmt::Display for Place {
             Self::File(file) => f.write_str(file),
             Self::Line(file, line) => write!(f, "{file}:{line}"),
             Self::Override(text) => write!(f, "--set {}", excerpt(text, 100)),
+            Self::Policy(text) => write!(f, "policy {}", excerpt(text, 100)),
             Self::Sweep(axis, index) => write!(f, "{axis}: sweep value {index}"),
         }
     }
@@ -42,7 +46,7 @@ impl fmt::Display for Place {
 #[non_exhaustive]
 pub enum ScenarioError {
     /// The file could not be read.
-    #[error("cannot read scenario {file}")]
+    #[error("cannot read {file}")]
     Read {
         /// The file's path.
         file: String,
@@ -66,7 +70,7 @@ pub enum ScenarioError {
         known: String,
     },
     /// The file is a directory.
-    #[error("cannot read scenario {file}: it is a directory, accepted is a TOML file")]
+    #[error("cannot read {file}: it is a directory, accepted is a TOML file")]
     Directory {
         /// Its path.
         file: String,
@@ -78,7 +82,7 @@ pub enum ScenarioError {
         file: String,
     },
     /// The file is larger than any scenario.
-    #[error("cannot read scenario {file}: it is larger than {MAX_FILE} bytes")]
+    #[error("cannot read {file}: it is larger than {MAX_FILE} bytes")]
     TooLarge {
         /// The file's path.
         file: String,
@@ -114,14 +118,14 @@ pub enum ScenarioError {
         message: String,
     },
     /// A key that scenarios do not have.
-    #[error("{at}: unknown key `{key}`{}", suggest(.nearest.as_deref()))]
+    #[error("{at}: unknown key `{key}`; {hint}")]
     UnknownKey {
         /// Where.
         at: Place,
         /// The dotted key.
         key: String,
-        /// The nearest known one, if one is near.
-        nearest: Option<String>,
+        /// Which one was most likely meant, or which there are, as a phrase.
+        hint: String,
     },
     /// A key that must be given and is not.
     #[error("{at}: `{key}` is missing")]
@@ -157,6 +161,17 @@ pub enum ScenarioError {
         /// What is wrong, and what is accepted.
         fault: Box<PresetError>,
     },
+    /// A text that names no policy.
+    #[error("{at}")]
+    Policy {
+        /// Where.
+        at: Place,
+        /// Why it names none.
+        source: Box<PolicyError>,
+    },
+    /// The same where the text alone is the place.
+    #[error(transparent)]
+    NoPolicy(#[from] PolicyError),
     /// A change of a parameter that the policy does not take while it runs.
     #[error("{at}: `{key}`: {fault}")]
     Change {
@@ -223,10 +238,6 @@ pub enum ScenarioError {
 
 /// The largest file that is read: far more than any scenario needs.
 pub(crate) const MAX_FILE: u64 = 4 << 20;
-
-fn suggest(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
-}
 
 /// `text` in one line of at most `most` characters, so that a hostile file cannot fill a terminal.
 pub(crate) fn excerpt(text: &str, most: usize) -> String {

@@ -13,6 +13,7 @@ use whimbrel_sim::trace::{NamedTrace, Trace};
 use super::document::{Document, Node, Table, Value};
 use super::keys::{Slot, slot};
 use super::kind::Kind;
+use super::named::is_policy_file;
 use crate::trace::{TraceFileError, load};
 
 /// Traces that were read, by path; shared by all copies of a scenario.
@@ -48,13 +49,21 @@ impl Document {
         anchor(&mut self.root, &mut Vec::new(), folder);
         for axis in &mut self.sweep {
             let path: Vec<&str> = axis.key.split('.').collect();
-            if let (true, Value::List(nodes)) = (is_file(&path), &mut axis.node.value) {
+            if let (["policy", "preset"], Value::List(nodes)) = (&path[..], &mut axis.node.value) {
+                let files = nodes.iter_mut().filter(|node| names_a_file(node, folder));
+                files.for_each(|node| absolute(node, folder));
+            } else if let (true, Value::List(nodes)) = (is_file(&path), &mut axis.node.value) {
                 for node in nodes {
                     absolute(node, folder);
                 }
             }
         }
     }
+}
+
+/// Whether a value names the policy of a file.
+fn names_a_file(node: &Node, folder: &Path) -> bool {
+    matches!(&node.value, Value::Text(text) if is_policy_file(text, folder))
 }
 
 fn is_file(path: &[&str]) -> bool {

@@ -46,7 +46,8 @@ const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key 
 }
 
 use Kind::{
-    Bandwidth, Bytes, Choice, Count, Duration, File, Flag, Name, Number, PageSize, Plain, Preset, Rate, Share,
+    Bandwidth, Bytes, Choice, Count, Duration, File, Flag, Label, Name, Number, PageSize, Plain, Preset,
+    Rate, Share,
 };
 
 const ASSUMED_MILLISECOND: &str = "assumed; the four fixed costs together are near the least silence in the \
@@ -130,6 +131,7 @@ pub const KEYS: &[Key] = &[
     key("host.announce", Duration, "from the first instruction at the destination until the network knows the guest's new place", "not counted unless asked for"),
     key("host.persist", Duration, "writing one record to stable storage", "assumed: a flushed write to a fast local drive"),
     key("policy.preset", Preset, "the convergence policy; the other keys of this table are the preset's parameters, see `whimbrel policies`", "the most widely used hypervisor"),
+    optional("policy.name", Label, "what the policy is called in tables and comparisons; none: as its preset is, or the file that a comparison reads it from"),
     required("policy.changes.N.at", Duration, "when somebody changes a parameter of the policy, from the start of the migration; later than the handover, it has no effect"),
     required("policy.changes.N.parameter", Name, "which parameter, one that the product lets an administrator change while a migration runs"),
     required("policy.changes.N.value", Plain, "what it is set to"),
@@ -199,6 +201,31 @@ fn generic(path: &[&str]) -> String {
     segments.join(".")
 }
 
+/// Which key was most likely meant by `path`, which is none, or which there are where it stands, as a phrase.
+pub(super) fn hint(path: &[&str]) -> String {
+    if let Some(nearest) = nearest(path) {
+        return format!("did you mean `{nearest}`?");
+    }
+    let known = |table: &str| {
+        let below = |key: &'static str| {
+            if table.is_empty() { Some(key) } else { key.strip_prefix(table)?.strip_prefix('.') }
+        };
+        let mut names: Vec<&str> = KEYS
+            .iter()
+            .filter_map(|key| below(key.name)?.split('.').next())
+            .filter(|name| *name != "N")
+            .collect();
+        names.dedup();
+        names.join("`, `")
+    };
+    // The nearest table around it that there is.
+    let around = (1..path.len()).rev().map(|length| generic(&path[..length]));
+    match around.into_iter().find(|table| !known(table).is_empty()) {
+        Some(table) => format!("`{table}` has `{}`", known(&table)),
+        None => format!("the tables of a scenario are `{}`, `sweep`", known("")),
+    }
+}
+
 /// The known key nearest to `path`, with the positions of `path` where both have one.
 pub(super) fn nearest(path: &[&str]) -> Option<String> {
     const TABLES: [&str; 12] = [
@@ -220,7 +247,13 @@ pub(super) fn nearest(path: &[&str]) -> Option<String> {
     let names = || KEYS.iter().map(|key| key.name).chain(TABLES);
     // The right name in the wrong table; else a slip; else both.
     let name = names().find(|name| own(name) == last);
-    let name = name.or_else(|| nearest_name(&generic(path), names()));
+    // What stands in the right table must resemble a key of it.
+    let (around, whole) = (generic(&path[..path.len().saturating_sub(1)]), generic(path));
+    let alike = |name: &&'static str| match name.rsplit_once('.') {
+        Some((table, own)) if table == around => nearest_name(last, [own]).is_some(),
+        _ => name.split('.').count() == path.len(),
+    };
+    let name = name.or_else(|| nearest_name(&whole, names().filter(alike)));
     let name = name.or_else(|| {
         let near = nearest_name(last, names().map(own))?;
         names().find(|name| own(name) == near)

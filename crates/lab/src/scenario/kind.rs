@@ -37,6 +37,8 @@ pub enum Kind {
     File,
     /// Any name.
     Name,
+    /// A name in one line that is shown to people.
+    Label,
     /// A text or a number, which something else reads.
     Plain,
 }
@@ -94,6 +96,7 @@ impl Kind {
             Self::Preset => "the name of a policy preset such as `qemu-default`".to_owned(),
             Self::File => "the path of a file as text".to_owned(),
             Self::Name => "a name as text such as `zstd`".to_owned(),
+            Self::Label => format!("a name in one line of up to {LABEL} characters, such as `patient`"),
             Self::Plain => "a text or a number".to_owned(),
         }
     }
@@ -112,7 +115,7 @@ impl Kind {
             Self::Flag => "flag".to_owned(),
             Self::Preset => "preset".to_owned(),
             Self::File => "file".to_owned(),
-            Self::Name => "name".to_owned(),
+            Self::Name | Self::Label => "name".to_owned(),
             Self::Plain => "text or number".to_owned(),
         }
     }
@@ -173,6 +176,7 @@ impl Kind {
             }
             (Self::Plain, _) => value.as_plain().map(Json::from).ok_or_else(refuse),
             (Self::File, Value::Text(text)) if text.is_empty() => Err(refuse()),
+            (Self::Label, Value::Text(text)) if is_label(text) => Ok(Json::from(text.as_str())),
             (Self::Preset | Self::Name | Self::File, Value::Text(text)) => Ok(Json::from(text.as_str())),
             _ => Err(refuse()),
         }
@@ -237,6 +241,15 @@ impl Kind {
             _ => return None,
         })
     }
+}
+
+/// The longest name that is shown to people, in characters.
+const LABEL: usize = 60;
+
+fn is_label(text: &str) -> bool {
+    let edge = |c: char| c.is_whitespace();
+    let plain = text.chars().all(|c| !c.is_control()) && !text.starts_with(edge) && !text.ends_with(edge);
+    !text.is_empty() && plain && text.chars().count() <= LABEL
 }
 
 /// `number` with four significant decimal figures.

@@ -26,6 +26,7 @@ pub(crate) mod error;
 mod files;
 pub mod keys;
 mod kind;
+mod named;
 mod overrides;
 mod policy;
 mod resolve;
@@ -34,8 +35,7 @@ mod sweep;
 mod tests;
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,8 +49,10 @@ use self::document::{Document, Lines, quoted};
 use self::error::MAX_FILE;
 pub use self::error::{Place, ScenarioError};
 pub use self::kind::{AxisUnit, Kind};
+pub use self::named::{PolicyError, check_name, named};
 pub use self::policy::PolicySpec;
 pub use self::sweep::{Axis, AxisValue, Cell, Coordinate, Grid, MAX_RUNS};
+use crate::input;
 
 /// Everything that one migration is made of. [`Setup::default`] is the empty scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -116,7 +118,7 @@ const BUILTIN: &[(&str, &str)] = &[
 ];
 
 impl Scenario {
-    /// Reads a scenario from a file.
+    /// Reads a scenario from a file, a pipe, or with `-` from standard input.
     ///
     /// # Errors
     ///
@@ -125,18 +127,14 @@ impl Scenario {
         let path = path.as_ref();
         let file = path.display().to_string();
         let fail = |source| ScenarioError::Read { file: file.clone(), source };
-        let handle = File::open(path).map_err(fail)?;
-        if handle.metadata().map_err(fail)?.is_dir() {
-            return Err(ScenarioError::Directory { file });
-        }
-        let mut bytes = Vec::new();
-        handle.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+        let bytes = match input::read(path, MAX_FILE + 1) {
+            Err(source) if source.kind() == io::ErrorKind::IsADirectory => {
+                return Err(ScenarioError::Directory { file });
+            }
+            read => read.map_err(fail)?,
+        };
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
-        }
-        // What a full disk left of something is no wish for the defaults.
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(ScenarioError::Empty { file });
         }
         Self::parse_bytes(&bytes, &file, path.parent())
     }
@@ -152,7 +150,15 @@ impl Scenario {
     }
 
     /// Paths begin at `folder`, if there is one.
-    fn parse_bytes(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Self, ScenarioError> {
+    pub(crate) fn parse_bytes(
+        bytes: &[u8],
+        name: &str,
+        folder: Option<&Path>,
+    ) -> Result<Self, ScenarioError> {
+        // What a full disk left of something is no wish for the defaults.
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(ScenarioError::Empty { file: name.to_owned() });
+        }
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = Lines::new(bytes).of(error.valid_up_to());
             ScenarioError::NotText { at: Place::Line(name.into(), line) }
@@ -188,7 +194,25 @@ impl Scenario {
     ///
     /// Names the override that is wrong.
     pub fn apply_overrides<S: AsRef<str>>(&mut self, overrides: &[S]) -> Result<(), ScenarioError> {
+        self.change(None, overrides)
+    }
+
+    /// Takes the policy that a text names ([`named`]), if there is one, and then applies overrides. A preset stands in
+    /// place of the scenario's, whose parameters stay where it has them too; given parameters go over those; a file's
+    /// policy replaces all of the scenario's. Nothing changes if one is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`named`] and [`Scenario::apply_overrides`].
+    pub fn change<S: AsRef<str>>(
+        &mut self,
+        policy: Option<&str>,
+        overrides: &[S],
+    ) -> Result<(), ScenarioError> {
         let mut document = self.document.clone();
+        if let Some(text) = policy {
+            document.name_policy(text, &Place::Policy(text.into()))?;
+        }
         for text in overrides {
             document.apply(text.as_ref())?;
         }
@@ -225,6 +249,7 @@ impl Scenario {
     }
 
     fn resolve(mut document: Document) -> Result<Self, ScenarioError> {
+        document.take_in_policies()?;
         let (axes, presets) = sweep::axes(&document)?;
         let setup = resolve::resolve(&document, &presets)?;
         // Parameters of a preset that was replaced have done their service.

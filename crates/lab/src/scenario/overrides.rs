@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::document::{Document, Node, Table, Value, axes, parse_value, quoted};
 use super::error::{Place, ScenarioError, excerpt};
-use super::keys::{Slot, nearest, slot};
+use super::keys::{Slot, hint, slot};
 use super::resolve::check;
 
 impl Document {
@@ -17,6 +17,9 @@ impl Document {
         let (path, value) = split(text).map_err(refuse)?;
         let value = read(value, &at).map_err(refuse)?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        if let (&["policy", "preset"], Value::Text(text)) = (&path[..], &value) {
+            return self.name_policy(text, &at).map_err(|error| error.at(at.clone()));
+        }
         let node = Node { value, at: at.clone() };
         if path.first() == Some(&"sweep") {
             return self.sweep_override(&path[1..], node);
@@ -24,7 +27,7 @@ impl Document {
         if slot(&path).is_none() {
             let key: Vec<_> = path.iter().map(|segment| quoted(segment)).collect();
             let key = excerpt(&key.join("."), 100);
-            return Err(ScenarioError::UnknownKey { at, key, nearest: nearest(&path) });
+            return Err(ScenarioError::UnknownKey { at, key, hint: hint(&path) });
         }
         set(&mut self.root, &path, node, &at)?;
         check(&self.root, false)?;
@@ -113,7 +116,7 @@ fn read(text: &str, at: &Place) -> Result<Value, String> {
 }
 
 /// Puts `node` at `path`, whose slot exists; tables on the way are made, and so is the next element of a list.
-fn set(table: &mut Table, path: &[&str], node: Node, at: &Place) -> Result<(), ScenarioError> {
+pub(super) fn set(table: &mut Table, path: &[&str], node: Node, at: &Place) -> Result<(), ScenarioError> {
     let whole = path.join(".");
     let refuse = |message: String| ScenarioError::Value { at: at.clone(), key: whole.clone(), message };
     let mut table = table;

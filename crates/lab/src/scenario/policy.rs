@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use whimbrel_core::policy::Policy;
 use whimbrel_core::policy::presets::{self, ParameterKind, PresetError};
+use whimbrel_core::units::duration;
 
 use super::changes::{self, CHANGES, PolicyChange};
 use super::document::{Document, Node, Table, Value};
@@ -15,6 +16,9 @@ use super::kind::Kind;
 /// A preset and the parameters given for it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PolicySpec {
+    /// What it is called; none: as its preset is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The preset's name.
     pub preset: String,
     /// Its parameters as text; those not given have the preset's defaults.
@@ -26,11 +30,14 @@ pub struct PolicySpec {
 
 impl Default for PolicySpec {
     fn default() -> Self {
-        Self { preset: DEFAULT.to_owned(), parameters: BTreeMap::new(), changes: Vec::new() }
+        Self { name: None, preset: DEFAULT.to_owned(), parameters: BTreeMap::new(), changes: Vec::new() }
     }
 }
 
 const DEFAULT: &str = "qemu-default";
+
+/// The key of what the policy is called.
+pub(super) const NAME: &str = "name";
 
 /// Whether the preset has the parameter.
 pub(super) fn knows(preset: &str, parameter: &str) -> bool {
@@ -74,7 +81,8 @@ impl PolicySpec {
         };
         let preset = preset(document);
         check_preset(&preset, &document.place("policy.preset"))?;
-        let mut spec = Self { preset, ..Self::default() };
+        let name = table.get(NAME).and_then(|node| node.value.as_plain()).filter(|name| name != "none");
+        let mut spec = Self { name, preset, ..Self::default() };
         for entry in table.entries.iter().filter(|entry| is_parameter(&entry.key)) {
             check_parameter(document, &entry.key, &entry.at, effective)?;
             let value = entry.node.value.as_plain().ok_or_else(|| ScenarioError::Value {
@@ -99,6 +107,11 @@ impl PolicySpec {
         Ok(spec)
     }
 
+    /// What it is called in tables: its name, or that of its preset.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.preset)
+    }
+
     /// The policy itself, at its beginning.
     ///
     /// # Errors
@@ -111,7 +124,7 @@ impl PolicySpec {
 
 /// Whether the key of the table `policy` is a parameter of the preset.
 pub(super) fn is_parameter(key: &str) -> bool {
-    key != "preset" && key != CHANGES
+    !["preset", NAME, CHANGES].contains(&key)
 }
 
 /// Leaves out what no preset that runs knows any more, because the file's preset was replaced.
@@ -127,8 +140,21 @@ impl Document {
         let node = |text: &String| Node { value: Value::Text(text.clone()), at: at.clone() };
         let mut table = Table::default();
         table.insert("preset", node(&spec.preset));
+        if let Some(name) = &spec.name {
+            table.insert(NAME, node(name));
+        }
         for (name, value) in &spec.parameters {
             table.insert(name, node(value));
+        }
+        if !spec.changes.is_empty() {
+            let changes = spec.changes.iter().map(|change| {
+                let mut table = Table::default();
+                table.insert("at", node(&duration::format(change.at)));
+                table.insert("parameter", node(&change.parameter));
+                table.insert("value", node(&change.value));
+                Node { value: Value::Table(table), at: at.clone() }
+            });
+            table.insert(CHANGES, Node { value: Value::List(changes.collect()), at: at.clone() });
         }
         self.root.insert("policy", Node { value: Value::Table(table), at: at.clone() });
         self.preset = Some(spec.preset.clone());

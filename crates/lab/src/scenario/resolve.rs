@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
-use whimbrel_core::units::duration;
+use whimbrel_core::units::{ByteCount, duration};
 use whimbrel_sim::config::{ConfigError, Pattern};
 
 use super::document::{Document, Table, Value, quoted};
 use super::error::{Place, ScenarioError, excerpt};
-use super::keys::{Slot, nearest, required_in, slot};
+use super::keys::{Slot, hint, required_in, slot};
 use super::policy::PolicySpec;
 use super::{Fidelity, RunConfig, Setup};
 use crate::measured::{self, MeasuredError};
@@ -42,7 +42,16 @@ pub(super) fn resolve(document: &Document, presets: &[String]) -> Result<Setup, 
             }
             _ => Ok(()),
         });
-    config.map_err(|fault| ScenarioError::Config { at: document.place(&fault.key), fault })?;
+    config.map_err(|mut fault| {
+        // As it was written: nobody has to know that 5000B are 5kB.
+        let path: Vec<_> = fault.key.split('.').collect();
+        if let Some(Value::Text(text)) = document.root.find(&path).map(|node| &node.value)
+            && text.parse::<ByteCount>().is_ok_and(|size| size.to_string() == fault.value)
+        {
+            fault.value = excerpt(text, 48);
+        }
+        ScenarioError::Config { at: document.place(&fault.key), fault }
+    })?;
     Ok(setup)
 }
 
@@ -144,7 +153,7 @@ impl<'a> Checker<'a> {
                 return Err(ScenarioError::UnknownKey {
                     at: entry.at.clone(),
                     key: self.key(),
-                    nearest: nearest(&self.segments()),
+                    hint: hint(&self.segments()),
                 });
             };
             if let Some(json) = self.value(slot, &entry.node.value, &entry.node.at)? {

@@ -10,9 +10,10 @@ use whimbrel_core::policy::presets::nearest_name;
 
 use super::document::{Document, Entry, RANGE, Table, Value};
 use super::error::{Place, ScenarioError, excerpt};
-use super::keys::{Slot, is_position, nearest, slot};
+use super::keys::{Slot, hint, is_position, slot};
 use super::kind::{AxisUnit, Kind};
-use super::policy::{check_parameter, check_preset, parameter_kind, preset};
+use super::named::named;
+use super::policy::{PolicySpec, check_parameter, parameter_kind, preset};
 use super::resolve::resolve;
 use super::{Scenario, Setup};
 
@@ -46,6 +47,20 @@ pub struct AxisValue {
     /// The number, if it is one, in the axis' unit.
     pub number: Option<f64>,
     value: Value,
+    /// The policy that it names.
+    policy: Option<Arc<PolicySpec>>,
+}
+
+impl AxisValue {
+    /// As it is called in tables: a policy may have a name.
+    pub fn label(&self) -> &str {
+        self.policy.as_ref().and_then(|policy| policy.name.as_deref()).unwrap_or(&self.text)
+    }
+
+    /// The preset that runs, of a policy that has parameters too.
+    pub fn preset(&self) -> &str {
+        self.policy.as_ref().map_or(&self.text, |policy| &policy.preset)
+    }
 }
 
 /// All cells of a sweep.
@@ -181,15 +196,25 @@ impl Grid {
         let mut document = self.document.clone();
         let mut coordinates = Vec::with_capacity(self.axes.len());
         let mut rest = index;
+        let mut parameters = Vec::new();
         for axis in self.axes.iter().rev() {
             let count = axis.values.len() as u64;
             let position = (rest % count) as usize;
             rest /= count;
-            let AxisValue { text, number, value } = axis.values[position].clone();
-            document.put(&axis.key, value, &Place::Sweep(Box::new(axis.at.clone()), position + 1))?;
+            let AxisValue { text, number, value, policy } = axis.values[position].clone();
+            let at = Place::Sweep(Box::new(axis.at.clone()), position + 1);
+            match policy {
+                Some(policy) => document.put_policy(&policy, &at)?,
+                // Swept parameters go over those of a swept policy.
+                None if axis.key.starts_with("policy.") => parameters.push((&axis.key, value, at)),
+                None => document.put(&axis.key, value, &at)?,
+            }
             coordinates.push(Coordinate { key: Arc::clone(&axis.key), text, number });
         }
         coordinates.reverse();
+        for (key, value, at) in parameters {
+            document.put(key, value, &at)?;
+        }
         let setup = resolve(&document, &self.presets).map_err(|source| ScenarioError::Cell {
             index,
             values: coordinates
@@ -208,10 +233,7 @@ pub(super) fn axes(document: &Document) -> Result<(Vec<Axis>, Vec<String>), Scen
     let mut presets = vec![preset(document)];
     if let Some(entry) = document.sweep.iter().find(|entry| entry.key == "policy.preset") {
         let axis = axis(document, entry, &[])?;
-        presets = axis.values.iter().map(|value| value.text.clone()).collect();
-        for (index, name) in presets.iter().enumerate() {
-            check_preset(name, &Place::Sweep(Box::new(axis.at.clone()), index + 1))?;
-        }
+        presets = axis.values.iter().map(|value| value.preset().to_owned()).collect();
     }
     let mut axes = Vec::with_capacity(document.sweep.len());
     for entry in &document.sweep {
@@ -247,8 +269,8 @@ fn swept_kind(
         None => {
             return Err(ScenarioError::UnknownKey {
                 at: entry.at.clone(),
-                key: excerpt(&entry.key, 100),
-                nearest: nearest(&path),
+                key: excerpt(&format!("sweep.\"{}\"", entry.key), 100),
+                hint: format!("a swept key is one of a scenario: {}", hint(&path)),
             });
         }
     };
@@ -316,7 +338,14 @@ fn finish(
             return Err(refuse(format!("{} is not accepted; write a text or a number", value.describe())));
         };
         let number = kind.and_then(|kind| kind.number(&value));
-        checked.push(AxisValue { text, number, value });
+        let policy = match kind {
+            Some(Kind::Preset) => {
+                let place = Place::Sweep(Box::new(entry.at.clone()), index + 1);
+                Some(Arc::new(named(&text).map_err(|error| error.at(place))?))
+            }
+            _ => None,
+        };
+        checked.push(AxisValue { text, number, value, policy });
     }
     let numbers: Option<Vec<f64>> = checked.iter().map(|value| value.number).collect();
     let least = numbers.iter().flatten().copied().fold(f64::INFINITY, f64::min);
@@ -352,7 +381,10 @@ impl Range {
             return Err(ScenarioError::UnknownKey {
                 at: other.at.clone(),
                 key: name(&other.key),
-                nearest: nearest_name(&other.key, RANGE).map(name),
+                hint: match nearest_name(&other.key, RANGE) {
+                    Some(near) => format!("did you mean `{}`?", name(near)),
+                    None => format!("a range has `{}`", RANGE.join("`, `")),
+                },
             });
         }
         let get = |key: &str| {

@@ -27,7 +27,7 @@ mod variants;
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use whimbrel_core::policy::presets::{self, PresetError};
@@ -140,7 +140,10 @@ pub enum ResumeError {
         path: PathBuf,
     },
     /// A file is shorter than was noted.
-    #[error("cannot resume: {} is damaged, {length} bytes long in place of {bytes}", path.display())]
+    #[error(
+        "cannot resume: {} is damaged, {length} bytes long in place of {bytes}; begin anew with --force",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -150,7 +153,7 @@ pub enum ResumeError {
         bytes: u64,
     },
     /// A file cannot be read, or does not hold what it should.
-    #[error("cannot resume: {} cannot be read", path.display())]
+    #[error("cannot resume: {} cannot be read; begin anew with --force", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -246,6 +249,11 @@ pub fn picture(scenario: &Scenario, grid: &Grid, finished: &Finished) -> Result<
     }
     let maps = page::maps(scenario, grid, &Names::of(grid)?, finished);
     Ok(maps.map(|maps| maps.render(Canvas::Standalone)))
+}
+
+/// Whether a directory of results holds a sweep that is not finished.
+pub fn is_unfinished(results: &Path) -> bool {
+    unfinished::is_there(results)
 }
 
 /// Whether the grid has no more cells than a page can show.

@@ -12,7 +12,7 @@ use crate::report::{
     Axis, Cell, GridValues, ReportInput, Representative, Round, Spread, Unit, heat_maps,
     render as render_page,
 };
-use crate::scenario::{self, AxisUnit, Grid, Scenario, Setup};
+use crate::scenario::{self, AxisUnit, AxisValue, Grid, Scenario, Setup};
 
 /// The page. Nothing of it depends on the machine, the threads or the directory.
 pub(super) fn render(
@@ -146,7 +146,7 @@ fn page_axis(axis: &scenario::Axis, setup: &Setup) -> Axis {
     let numbers: Option<Vec<f64>> = axis.values.iter().map(|value| Some(value.number? * factor)).collect();
     let values = match numbers {
         Some(values) => GridValues::Numbers { unit, values },
-        None => GridValues::Names(axis.values.iter().map(|value| value.text.clone()).collect()),
+        None => GridValues::Names(axis.values.iter().map(|value| value.label().to_owned()).collect()),
     };
     Axis { key: axis.key.to_string(), label: label(&axis.key, setup), values }
 }
@@ -193,7 +193,7 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
     }
     fact("link.bandwidth", "Bandwidth", setup.link.bandwidth.human());
     fact("link.round-trip", "Round trip", duration::human(setup.link.round_trip));
-    fact("policy.preset", "Policy", setup.policy.preset.clone());
+    fact("policy.preset", "Policy", setup.policy.label().to_owned());
     fact(
         "policy.downtime-limit",
         "Downtime limit",
@@ -207,8 +207,11 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
     fact("run.time-limit", "Time limit", duration::human(setup.run.time_limit));
     fact("run.repeat", "Runs of a cell", setup.run.repeat.to_string());
     fact("run.seed", "Seeds from", setup.run.seed.to_string());
+    let swept = grid.axes().iter().find(|axis| &*axis.key == "policy.preset");
     for policy in &finished.policies {
-        if let Some(missing) = presets::find(&policy.policy).and_then(|preset| preset.approximate) {
+        let value = swept.and_then(|axis| axis.values.iter().find(|value| value.label() == policy.policy));
+        let preset = value.map_or(&*setup.policy.preset, AxisValue::preset);
+        if let Some(missing) = presets::find(preset).and_then(|preset| preset.approximate) {
             facts.push((format!("{} is approximate", policy.policy), missing.to_owned()));
         }
     }

@@ -54,7 +54,7 @@ impl<'a> Names<'a> {
         let has_names = |values: &[AxisValue]| values.iter().any(|value| value.number.is_none());
         let named = || axes.iter().position(|axis| has_names(&axis.values) && axis.values.len() > 1);
         let compared_axis = policy_axis.or_else(named);
-        Ok(Self { grid, base: grid.cell(0)?.setup.policy.preset, policy_axis, compared_axis })
+        Ok(Self { grid, base: grid.cell(0)?.setup.policy.label().to_owned(), policy_axis, compared_axis })
     }
 
     pub(super) fn policy_axis(&self) -> Option<usize> {
@@ -87,7 +87,7 @@ impl<'a> Names<'a> {
 
     /// The name of a policy.
     pub(super) fn policy_name(&self, index: usize) -> &str {
-        self.policy_axis.map_or(&self.base, |axis| &self.grid.axes()[axis].values[index].text)
+        self.policy_axis.map_or(&self.base, |axis| &self.grid.axes()[axis].values[index].label())
     }
 
     /// Where a cell lies on the other axes, and which of the compared ones it is.

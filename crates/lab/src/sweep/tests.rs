@@ -258,11 +258,13 @@ fn only_the_same_sweep_is_gone_on_with() {
     assert!(refused(SMALL, tables, Begin::New).contains("go on with it by --resume"));
     let other = refused(&SMALL.replace("8MiB", "16MiB"), tables, Begin::Resume);
     assert!(
-        other.contains("another scenario: `memory = \"8MiB\"` was there, now `memory = \"16MiB\"`"),
+        other.contains(
+            "another scenario: `guest.memory = \"8MiB\"` was there, now `guest.memory = \"16MiB\"`"
+        ),
         "{other}"
     );
     let seed = refused(&SMALL.replace("[run]", "[run]\nseed = 7"), tables, Begin::Resume);
-    assert!(seed.contains("`seed = 0` was there, now `seed = 7`"), "{seed}");
+    assert!(seed.contains("`run.seed = 0` was there, now `run.seed = 7`"), "{seed}");
     let csv = Tables { format: Format::Csv, ..tables };
     assert!(refused(SMALL, csv, Begin::Resume).contains("its format is jsonl, not csv"));
     assert!(

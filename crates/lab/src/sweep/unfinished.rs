@@ -17,6 +17,7 @@ use super::tally::{Sums, Tally};
 use super::values::{STORED, Values};
 use super::{ResumeError, SweepError};
 use crate::output::{OutputError, write_whole};
+use crate::scenario::error::excerpt;
 
 /// The folder of what is not finished.
 pub(super) const FOLDER: &str = "unfinished";
@@ -72,16 +73,6 @@ impl Identity {
 
     /// What is not the same in `other`, which is asked for now.
     fn differs(&self, other: &Self) -> Option<String> {
-        let lines = || {
-            let (mut old, mut new) = (self.scenario.lines(), other.scenario.lines());
-            loop {
-                match (old.next(), new.next()) {
-                    (None, None) => return ("…".to_owned(), "…".to_owned()),
-                    (old, new) if old == new => {}
-                    (old, new) => return (brief(old), brief(new)),
-                }
-            }
-        };
         let yes = |flag: bool| if flag { "with" } else { "without" };
         if self.schema != other.schema || self.version != other.version {
             return Some(format!("it was begun by version {}, this is {}", self.version, other.version));
@@ -96,16 +87,56 @@ impl Identity {
             return Some(format!("it was begun {} --summary", yes(self.summary)));
         }
         if self.scenario != other.scenario {
-            let (old, new) = lines();
-            return Some(format!("it was begun with another scenario: `{old}` was there, now `{new}`"));
+            let changes = changes(&self.scenario, &other.scenario);
+            return Some(format!("it was begun with another scenario{changes}"));
         }
         (self.traces != other.traces).then(|| "a trace that its guest plays back has changed".to_owned())
     }
 }
 
-/// A line of a scenario, cut where it is long.
-fn brief(line: Option<&str>) -> String {
-    crate::scenario::error::excerpt(line.unwrap_or_default(), 100)
+/// What is not the same in two scenarios that have every default written out, as the end of a sentence.
+fn changes(old: &str, new: &str) -> String {
+    let (Ok(old), Ok(new)) = (old.parse(), new.parse()) else { return String::new() };
+    let mut found = Vec::new();
+    compare(&toml::Value::Table(old), &toml::Value::Table(new), "", &mut found);
+    match found.as_slice() {
+        [] => String::new(),
+        [one] => format!(": {one}"),
+        [first, others @ ..] => {
+            let keys = if others.len() == 1 { "key" } else { "keys" };
+            format!(": {first}; so it is with {} more {keys}", others.len())
+        }
+    }
+}
+
+/// Adds a phrase to `found` for every key below `key` that is not the same.
+fn compare(old: &toml::Value, new: &toml::Value, key: &str, found: &mut Vec<String>) {
+    use toml::Value::{Array, Table};
+    let brief = |value: &toml::Value| excerpt(&value.to_string(), 60);
+    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match (old, new) {
+        (Table(old), Table(new)) => {
+            for (name, value) in old {
+                match new.get(name) {
+                    Some(other) => compare(value, other, &below(name), found),
+                    None => {
+                        found.push(format!("`{} = {}` was there, now it is not", below(name), brief(value)))
+                    }
+                }
+            }
+            let added = new.iter().filter(|(name, _)| !old.contains_key(*name));
+            found.extend(added.map(|(name, value)| format!("`{} = {}` is new", below(name), brief(value))));
+        }
+        (Array(old), Array(new)) if old.len() == new.len() => {
+            let pairs = old.iter().zip(new).enumerate();
+            pairs.for_each(|(at, (old, new))| compare(old, new, &below(&at.to_string()), found));
+        }
+        (Array(old), Array(new)) => {
+            found.push(format!("`{key}` had {} entries, now {}", old.len(), new.len()));
+        }
+        _ if old == new => {}
+        _ => found.push(format!("`{key} = {}` was there, now `{key} = {}`", brief(old), brief(new))),
+    }
 }
 
 /// How far it is.

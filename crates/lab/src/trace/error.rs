@@ -16,7 +16,13 @@ pub enum TraceFileError {
         /// What the system said.
         source: io::Error,
     },
-    /// A directory, a pipe or a device.
+    /// A directory.
+    #[error("cannot read {file}: it is a directory, accepted is a file")]
+    Directory {
+        /// Its name.
+        file: String,
+    },
+    /// A pipe or a device where only a file will do.
     #[error("cannot read {file}: it is no regular file")]
     NotAFile {
         /// Its name.

@@ -167,6 +167,8 @@ fn steps(rows: &[Row]) -> Vec<(i128, u64)> {
 
 /// Where the columns stand.
 struct Columns {
+    /// All that the first line names.
+    names: Vec<String>,
     time: usize,
     length: Option<usize>,
     place: usize,
@@ -174,7 +176,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn find(names: &[String], import: &Import) -> Result<Self, String> {
+    fn find(names: Vec<String>, import: &Import) -> Result<Self, String> {
         let find = |name: &str| {
             let known = || names.iter().take(20).map(|name| format!("`{}`", excerpt(name, 40)));
             names.iter().position(|known| known.trim() == name).ok_or_else(|| {
@@ -196,7 +198,8 @@ impl Columns {
             HowMany::One => None,
             HowMany::Pages(name) | HowMany::Bytes(name) => Some(find(name)?),
         };
-        Ok(Self { time: find(&import.time)?, length, place, count })
+        let time = find(&import.time)?;
+        Ok(Self { names, time, length, place, count })
     }
 }
 
@@ -209,7 +212,7 @@ fn read_rows(input: impl BufRead, name: &str, import: &Import) -> Result<Vec<Row
             line => break fields(line.unwrap_or_default(), import.separator),
         }
     };
-    let columns = names.and_then(|names| Columns::find(&names, import));
+    let columns = names.and_then(|names| Columns::find(names, import));
     let columns = columns.map_err(|message| lines.refuse(message))?;
     let mut rows = Vec::new();
     while let Some(line) = lines.next()? {
@@ -227,22 +230,27 @@ fn read_rows(input: impl BufRead, name: &str, import: &Import) -> Result<Vec<Row
 }
 
 fn read_row(fields: &[String], columns: &Columns, import: &Import) -> Result<(i128, u64, PageRun), String> {
+    // Where one stands that nobody named, the separator is most likely another one.
+    if let Some(field) = fields.iter().skip(columns.names.len()).find(|field| !field.trim().is_empty()) {
+        let (names, field) = (columns.names.len(), excerpt(field.trim(), 40));
+        return Err(format!("`{field}` stands behind the {names} columns that the first line names"));
+    }
+    let name = |index: usize| excerpt(columns.names[index].trim(), 40);
     let field = |index: usize| {
-        fields
-            .get(index)
-            .map(|field| field.trim())
-            .ok_or_else(|| format!("the row ends before column {}: it has {}", index + 1, fields.len()))
+        let text = fields.get(index).map(|field| field.trim());
+        text.ok_or_else(|| format!("the row ends before column `{}`: it has {}", name(index), fields.len()))
     };
-    let time = nanos(field(columns.time)?, import.unit)?;
+    let in_column = |index: usize| move |message: String| format!("column `{}`: {message}", name(index));
+    let time = nanos(field(columns.time)?, import.unit).map_err(in_column(columns.time))?;
     let length = match columns.length {
-        Some(index) => nanos(field(index)?, import.unit)?,
+        Some(index) => nanos(field(index)?, import.unit)
+            .and_then(|length| {
+                u64::try_from(length).map_err(|_| "a length below 0 is not accepted".to_owned())
+            })
+            .map_err(in_column(index))?,
         None => 0,
     };
-    let length = u64::try_from(length).map_err(|_| "a length below 0 is not accepted".to_owned())?;
-    let number = |index: usize| {
-        let text = field(index)?;
-        whole(text).ok_or_else(|| format!("`{}` is not accepted: write a whole number", excerpt(text, 40)))
-    };
+    let number = |index: usize| whole(field(index)?).map_err(in_column(index));
     let count = columns.count.map(number).transpose()?;
     let page = import.page_size.bytes().0;
     let shift = import.page_size.shift();
@@ -250,8 +258,14 @@ fn read_row(fields: &[String], columns: &Columns, import: &Import) -> Result<(i1
         Where::Page(_) => (number(columns.place)?.checked_mul(page), 0),
         Where::Address(_, base) => (Some(number(columns.place)?), *base),
     };
-    let far =
-        || format!("`{}` lies outside of memory that can be", excerpt(fields[columns.place].trim(), 40));
+    let place = columns.place;
+    let far = || {
+        format!(
+            "column `{}`: `{}` lies outside of memory that can be",
+            name(place),
+            excerpt(fields[place].trim(), 40)
+        )
+    };
     let address = address.and_then(|address| address.checked_sub(base)).ok_or_else(far)?;
     let bytes = match import.count {
         HowMany::One => Some(1),
@@ -266,11 +280,19 @@ fn read_row(fields: &[String], columns: &Columns, import: &Import) -> Result<(i1
     Ok((time, length, PageRun { first: PageNumber(first), count: Pages(last.ok_or_else(far)? - first + 1) }))
 }
 
-fn whole(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => u64::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+')),
-        None => text.parse().ok(),
-    }
+fn whole(text: &str) -> Result<u64, String> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+')).ok_or_else(|| {
+        let text = excerpt(text, 40);
+        if !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix)) {
+            format!("`{text}` is too large: accepted is at most {}", u64::MAX)
+        } else {
+            format!("`{text}` is not accepted: write a whole number")
+        }
+    })
 }
 
 /// A time in nanoseconds; exact for decimals, as epochs do not fit into floating point.
@@ -291,7 +313,15 @@ fn nanos(text: &str, unit: TimeUnit) -> Result<i128, String> {
     };
     // Epochs are far from zero; what lies between two times is bounded elsewhere.
     let most = MAX_TIME.as_nanos() * 10_000;
-    if nanos.unsigned_abs() <= most { Ok(nanos) } else { Err(refuse()) }
+    if nanos.unsigned_abs() <= most {
+        Ok(nanos)
+    } else {
+        Err(format!(
+            "`{}` is too far from 0: accepted is up to {} s",
+            excerpt(text, 40),
+            most / 1_000_000_000
+        ))
+    }
 }
 
 /// The fields of a line; those in quotes may hold the separator, and two quotes for one.

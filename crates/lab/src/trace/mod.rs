@@ -17,10 +17,12 @@ pub mod text;
 mod write;
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use whimbrel_sim::trace::Trace;
+
+use crate::input;
 
 pub use self::curves::{MeasuredProgram, load_curves, read_curves};
 pub use self::error::TraceFileError;
@@ -54,10 +56,30 @@ pub fn open(path: &Path) -> Result<File, TraceFileError> {
     let file = path.display().to_string();
     let fail = |source| TraceFileError::Read { file: file.clone(), source };
     let about = std::fs::metadata(path).map_err(fail)?;
+    if about.is_dir() {
+        return Err(TraceFileError::Directory { file });
+    }
     if !about.is_file() {
         return Err(TraceFileError::NotAFile { file });
     }
     File::open(path).map_err(fail)
+}
+
+/// Opens what somebody named to be read now: a file, a pipe, or with `-` standard input.
+///
+/// # Errors
+///
+/// If it is a directory, or cannot be opened.
+pub fn open_input(path: &Path) -> Result<Box<dyn BufRead>, TraceFileError> {
+    if path == Path::new(input::STANDARD) {
+        return Ok(Box::new(std::io::stdin().lock()));
+    }
+    let file = path.display().to_string();
+    if path.is_dir() {
+        return Err(TraceFileError::Directory { file });
+    }
+    let opened = File::open(path).map_err(|source| TraceFileError::Read { file, source })?;
+    Ok(Box::new(BufReader::with_capacity(1 << 16, opened)))
 }
 
 /// Reads arbitrary bytes as a trace, as a table to import one from and as measured curves. Meant for fuzzing: it

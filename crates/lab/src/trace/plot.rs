@@ -1,7 +1,7 @@
 //! Statistics as charts.
 
 use super::stats::{CurvePoint, Statistics};
-use crate::chart::{Canvas, Dot, LineAxis, LineChart, ScaleKind, Series, Size, Unit};
+use crate::chart::{Canvas, Dot, LineAxis, LineChart, Look, ScaleKind, Series, Size, Unit};
 
 /// More points of a dirty rate are joined, so that a drawing stays small.
 const MOST_POINTS: usize = 600;
@@ -74,7 +74,7 @@ impl Plot {
     }
 
     fn series(self, style: usize, name: &str, found: &Statistics, alone: bool) -> Vec<Series> {
-        let one = |points| vec![Series { name: name.to_owned(), style: Some(style), points }];
+        let one = |points| vec![Series { name: name.to_owned(), look: Look::Line(style), points }];
         match self {
             Self::WorkingSet if alone => curve_with_spread(&found.curve),
             Self::WorkingSet => one(curve(&found.curve, |point| point.mean)),
@@ -119,11 +119,11 @@ fn curve(points: &[CurvePoint], value: impl Fn(&CurvePoint) -> f64) -> Vec<Dot> 
 }
 
 fn curve_with_spread(points: &[CurvePoint]) -> Vec<Series> {
-    let line = |name: &str, style, points| Series { name: name.to_owned(), style, points };
+    let line = |name: &str, look, points| Series { name: name.to_owned(), look, points };
     vec![
-        line("mean", Some(0), curve(points, |point| point.mean)),
-        line("nine in ten windows have no more", None, curve(points, |point| point.p90)),
-        line("one in ten has no more", None, curve(points, |point| point.p10)),
+        line("mean", Look::Line(0), curve(points, |point| point.mean)),
+        line("nine in ten windows have no more", Look::Dashed, curve(points, |point| point.p90)),
+        line("one in ten has no more", Look::Dotted, curve(points, |point| point.p10)),
     ]
 }
 

@@ -86,8 +86,10 @@ pub enum TuneError {
         workload: String,
     },
     /// A run could not be simulated.
-    #[error("cannot simulate `{workload}`, seed {seed}")]
+    #[error("cannot simulate `{workload}`, seed {seed}, with {parameters}")]
     Run {
+        /// What the policy was tried with, as far as it is not as at the start.
+        parameters: String,
         /// The workload.
         workload: String,
         /// The seed.

@@ -147,6 +147,17 @@ impl<'a> Scorer<'a> {
         Ok(Some(self.objectives.iter().map(of).collect()))
     }
 
+    /// Words that are not as at the start, as a phrase: no number decides what can be simulated.
+    fn tried(&self, parameters: &BTreeMap<String, String>) -> String {
+        let start = self.space.given();
+        let word = |value: &str| !value.contains(|c: char| c.is_ascii_digit());
+        let changed =
+            parameters.iter().filter(|(name, value)| word(value) && start.get(*name) != Some(*value));
+        let changed: Vec<_> = changed.map(|(name, value)| format!("{name}={value}")).collect();
+        let policy = self.space.preset().name;
+        if changed.is_empty() { policy.to_owned() } else { format!("{policy}:{}", changed.join(",")) }
+    }
+
     fn run(
         &self,
         case: &Case,
@@ -160,6 +171,7 @@ impl<'a> Scorer<'a> {
         setup.policy = self.space.preset().build(parameters)?;
         setup.seed = self.seed.wrapping_add(run.into());
         let done = simulate(&setup).map_err(|source| TuneError::Run {
+            parameters: self.tried(parameters),
             workload: case.name.clone(),
             seed: setup.seed,
             source,

@@ -103,7 +103,7 @@ fn values(out: &mut String, tuned: &Tuned, parameters: &[ParameterFound]) {
 }
 
 fn counted(number: usize, name: &str) -> String {
-    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+    crate::table::counted(number as u64, name)
 }
 
 /// A score for people.
@@ -141,7 +141,7 @@ fn interval_text(objective: Objective, change: Change) -> String {
     format!("{} ({} to {})", end(change.change), end(change.low), end(change.high))
 }
 
-/// A point as a file that `simulate` and `compare` read: `name`, and the table `policy`.
+/// A point as a file that names a policy and begins a scenario: the table `policy` with a name.
 pub fn policy_file(tuned: &Tuned, number: usize, name: &str) -> String {
     let point = tuned.point(number);
     let mut text = format!("# {}, tuned for ", tuned.policy);
@@ -164,7 +164,7 @@ pub fn policy_file(tuned: &Tuned, number: usize, name: &str) -> String {
         let _ = writeln!(text, "# {objective} against the start: {design}{held_out}.");
     }
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let _ = write!(text, "name = {}\n\n[policy]\npreset = {}\n", quoted(name), quoted(tuned.policy));
+    let _ = write!(text, "\n[policy]\nname = {}\npreset = {}\n", quoted(name), quoted(tuned.policy));
     for (parameter, value) in &point.parameters {
         let _ = writeln!(text, "{parameter} = {}", quoted(value));
     }

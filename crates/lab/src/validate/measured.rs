@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::input;
+
 /// One measured migration.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Measured {
@@ -182,7 +184,7 @@ pub enum ReferenceError {
 /// [`ReferenceError`] at the first line that is not a measured migration.
 pub fn read(path: &Path) -> Result<(Vec<Measured>, Vec<String>), ReferenceError> {
     let fail = |source| ReferenceError::Read { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(fail)?;
+    let text = input::read_text(path, u64::MAX).map_err(input::said).map_err(fail)?;
     let (mut runs, mut without) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let bad = |source| ReferenceError::Line { path: path.to_owned(), line: index + 1, source };

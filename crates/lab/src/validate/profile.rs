@@ -20,6 +20,8 @@ use whimbrel_sim::config::{
 use super::features::Features;
 use super::measured::Configuration;
 use super::programs::Program;
+use crate::input;
+use crate::scenario::error::MAX_FILE;
 
 /// The profile of the runs in `reference/qemu/`, built in.
 pub const BUILTIN: (&str, &str) = ("tcg-7.2", include_str!("../../../../hosts/tcg-7.2.toml"));
@@ -118,7 +120,7 @@ impl HostProfile {
             (BUILTIN.1.to_owned(), PathBuf::from(format!("hosts/{name}.toml")))
         } else {
             let path = Path::new(name);
-            let text = std::fs::read_to_string(path)
+            let text = input::read_text(path, MAX_FILE)
                 .map_err(|source| ProfileError::Unknown { name: name.to_owned(), source })?;
             (text, path.to_owned())
         };

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use whimbrel_core::policy::presets::nearest_name;
 
+use crate::input;
 use crate::scenario::{Scenario, ScenarioError};
 
 /// A workload: a scenario with a name.
@@ -133,14 +134,16 @@ pub fn open_all(path: &Path) -> Result<Vec<Workload>, ScenarioError> {
     let scenario = load(path)?;
     let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     // What can't be read twice (a pipe) says nothing of itself.
-    let about = about(&std::fs::read_to_string(path).unwrap_or_default());
+    let read = || std::fs::read_to_string(path).unwrap_or_default();
+    let about = if path.is_file() { about(&read()) } else { String::new() };
     Ok(vec![Workload { name, about, scenario }])
 }
 
 /// Loads a file; if there is none, says which name was most likely meant, or what names there are.
 fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     let known = || names().map(|(_, name)| name).chain(Set::ALL.map(Set::name));
-    let Some(name) = path.to_str().filter(|_| !path.exists()) else { return Scenario::load(path) };
+    let named = |name: &&str| *name != input::STANDARD && !path.exists();
+    let Some(name) = path.to_str().filter(named) else { return Scenario::load(path) };
     match nearest_name(name, known()) {
         Some(nearest) => Err(ScenarioError::NoWorkload { name: name.to_owned(), nearest }),
         // A word, and not the path of a file.

@@ -99,6 +99,6 @@ fn a_word_that_is_neither_file_nor_workload_is_told_what_there_is() {
     // A path is a file that is missing, not a name.
     for path in ["some/nosuch", "nosuch.toml"] {
         let error = open(Path::new(path)).unwrap_err().to_string();
-        assert!(error.contains("cannot read scenario"), "{error}");
+        assert!(error.contains("cannot read"), "{error}");
     }
 }

@@ -107,7 +107,9 @@ fn few(key: impl Display, count: usize, what: &str) -> Result<(), ConfigError> {
 
 #[inline(always)]
 fn rate(key: impl Display, value: f64) -> Result<(), ConfigError> {
-    check((0.0..=MAX_RATE).contains(&value), key, value, || {
+    // Not with three hundred digits.
+    let shown = if value.abs() > MAX_RATE { format!("{value:e}") } else { value.to_string() };
+    check((0.0..=MAX_RATE).contains(&value), key, shown, || {
         format!("page writes a second from 0 to {MAX_RATE:e}")
     })
 }

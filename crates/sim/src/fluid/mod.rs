@@ -123,7 +123,7 @@ impl Simulator {
 }
 
 /// Refuses what cannot be and what the fluid model does not cover.
-fn check(setup: &Setup) -> Result<(), SimError> {
+pub(crate) fn check(setup: &Setup) -> Result<(), SimError> {
     check_host(setup)?;
     check_others(setup)
 }

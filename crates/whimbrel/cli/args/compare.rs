@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::TextFormat;
+use super::values::{any, drawing, whole};
 
 /// Compare policies: all of them on the same workloads and seeds, and what may be concluded from it.
 ///
@@ -27,14 +28,14 @@ pub(in crate::cli) struct CompareArgs {
     #[arg(value_name = "SCENARIO")]
     pub(in crate::cli) scenarios: Vec<PathBuf>,
     /// A policy that takes part: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or a file with a table
-    /// [policy] and a `name`; without any, all presets.
+    /// [policy], whose `name` it has here; without any, all presets.
     #[arg(long = "policy", value_name = "NAME|FILE.toml")]
     pub(in crate::cli) policies: Vec<String>,
     /// Runs of each policy on each workload.
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = whole::<u32>(1..=1_000_000))]
     pub(in crate::cli) repeat: u32,
     /// From which the seeds of the runs are counted.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = any::<u64>())]
     pub(in crate::cli) seed: u64,
     /// Whether the policies run on the same seeds.
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
@@ -52,10 +53,10 @@ pub(in crate::cli) struct CompareArgs {
     #[arg(long, requires = "out")]
     pub(in crate::cli) force: bool,
     /// Also draws median total time against median downtime, a mark for each policy, to this file.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(in crate::cli) plot: Option<PathBuf>,
     /// Number of threads; without it, one a core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     pub(in crate::cli) jobs: Option<u16>,
     /// Text to read, or JSON: the summary.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use super::TextFormat;
+use super::values::{any, drawing};
 
 /// Explain a run: why each decision fell, by how much, and what other policies would have made of it.
 ///
@@ -15,6 +16,7 @@ use super::TextFormat;
 #[command(after_help = "\
 Examples:
   whimbrel explain
+  whimbrel explain database
   whimbrel explain scenario.toml --seed 7 --at 41s
   whimbrel explain --policy nova --at 20s --at 40s --against xen-5 --against policy.toml
   whimbrel simulate --format json > run.json; whimbrel explain run.json --plot why.svg
@@ -25,24 +27,25 @@ went on, and where its end was decided. A policy that takes over has watched the
 its table [policy]. Parameters of the run's policy, such as its downtime limit, hold for every preset that has
 them.")]
 pub(crate) struct ExplainArgs {
-    /// Scenario file (TOML), what `simulate --format json` printed, or a directory that `sweep` filled; without
+    /// Scenario file (TOML) or the name of a built-in workload, what `simulate --format json` printed, or a directory that `sweep` filled; without
     /// one a built-in scenario.
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
     /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s; may be given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
-    /// Another policy than the run's own: short for --set policy.preset=NAME.
-    #[arg(long, value_name = "NAME")]
+    /// Another policy than the run's own: a preset, a preset with parameters (NAME:PARAMETER=VALUE,…), or a file with a
+    /// table [policy].
+    #[arg(long, value_name = "NAME|FILE.toml")]
     pub(crate) policy: Option<String>,
     /// Seed of every random choice, in place of the run's.
-    #[arg(long, value_name = "N", conflicts_with = "cell")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>(), conflicts_with = "cell")]
     pub(crate) seed: Option<u64>,
     /// Cell of a sweep, counted from 0 as in its tables.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>())]
     pub(crate) cell: Option<u64>,
     /// Repetition within the cell, counted from 0.
-    #[arg(long, value_name = "N", requires = "cell")]
+    #[arg(long, value_name = "N", value_parser = any::<u32>(), requires = "cell")]
     pub(crate) repetition: Option<u32>,
     /// A moment to look at, such as 41s, since the start of the migration; may be given many times.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -55,6 +58,6 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: TextFormat,
     /// Also draws what was pending over time, the decisions, and where the alternatives lead.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
     pub(crate) plot: Option<PathBuf>,
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use whimbrel_core::units::duration;
 use whimbrel_lab::forecast::Spread;
 
 use super::TextFormat;
+use super::values::{any, time, whole};
 
 /// Forecast a migration before it starts: time, downtime and bytes under every policy, and what would have to change.
 ///
@@ -46,10 +46,10 @@ pub(in crate::cli) struct ForecastArgs {
     #[arg(long, default_value = "10%", value_name = "SPREAD")]
     pub(in crate::cli) working_set: Spread,
     /// Runs of each policy.
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = whole::<u32>(20..=1_000_000))]
     pub(in crate::cli) samples: u32,
     /// From which inputs and seeds are drawn.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = any::<u64>())]
     pub(in crate::cli) seed: u64,
     /// Changes a key of the scenario, such as link.bandwidth=10Gbit/s; may be given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -58,15 +58,9 @@ pub(in crate::cli) struct ForecastArgs {
     #[arg(long, value_name = "exact|fluid")]
     pub(in crate::cli) fidelity: Option<String>,
     /// Number of threads; without it, one a core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     pub(in crate::cli) jobs: Option<u16>,
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(in crate::cli) format: TextFormat,
-}
-
-/// A time above zero.
-fn time(text: &str) -> Result<Duration, String> {
-    let time = duration::parse(text).map_err(|error| error.to_string())?;
-    if time.is_zero() { Err("must be more than 0s".to_owned()) } else { Ok(time) }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use whimbrel_core::layout::PageSize;
-use whimbrel_core::units::{ByteCount, duration};
+use whimbrel_core::units::ByteCount;
 
+use super::values::{any, time};
 use super::{ScenarioArgs, TextFormat};
 
 /// Record, import, measure and draw traces: which pages a guest dirtied when.
@@ -37,13 +38,13 @@ pub(crate) struct RecordArgs {
     #[command(flatten)]
     pub(crate) scenario: ScenarioArgs,
     /// Time between two harvests.
-    #[arg(long, default_value = "50ms", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, default_value = "50ms", value_name = "TIME", value_parser = time)]
     pub(crate) interval: Duration,
     /// How long the guest is watched.
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = time)]
     pub(crate) length: Duration,
     /// Seed of every random choice, in place of the scenario's.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any::<u64>())]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) out: OutArgs,
@@ -114,7 +115,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "interval")]
     pub(crate) length_column: Option<String>,
     /// Rows are writes: gather them in intervals so long.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) interval: Option<Duration>,
     /// Column of page numbers.
     #[arg(long, default_value = "page", value_name = "NAME", conflicts_with = "address_column")]

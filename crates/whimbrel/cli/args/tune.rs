@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::values::{any, whole};
 use clap::Args as ClapArgs;
 use whimbrel_lab::outcome::Objective;
 use whimbrel_lab::tune::Choice;
@@ -53,32 +54,32 @@ pub(in crate::cli) struct TuneArgs {
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(in crate::cli) fix: Vec<String>,
     /// Candidates of a generation.
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(4..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = whole::<u32>(4..=10_000))]
     pub(in crate::cli) population: u32,
     /// Generations; a search that is resumed may go on to more.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=1_000_000))]
     pub(in crate::cli) generations: u32,
     /// Runs of each workload for a candidate.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole::<u32>(1..=100_000))]
     pub(in crate::cli) repeat: u32,
     /// Runs of each workload when the result is judged.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole::<u32>(1..=100_000))]
     pub(in crate::cli) check: u32,
     /// Seed of the search and of its runs.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = any::<u64>())]
     pub(in crate::cli) seed: u64,
     /// How finely the search simulates, in place of what the scenarios say; what it finds is judged as they say.
     #[arg(long, value_enum, value_name = "FIDELITY")]
     pub(in crate::cli) fidelity: Option<super::FidelityArg>,
     /// Number of threads; without it, one a core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     pub(in crate::cli) jobs: Option<u16>,
     /// Which point becomes policy.toml: knee, better (the best of those no worse than the start in anything), a point's
     /// number, or min:OBJECTIVE.
     #[arg(long, value_name = "POINT", default_value = "knee")]
     pub(in crate::cli) choose: Choice,
     /// Name of the policy that is written; without it, the preset's and `-tuned`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = whimbrel_lab::scenario::check_name)]
     pub(in crate::cli) name: Option<String>,
     /// Directory of the results; made if it does not exist.
     #[arg(long, default_value = "whimbrel-tune", value_name = "DIR")]

@@ -189,24 +189,30 @@ pub fn nearest_name<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
         .filter(|&(edits, candidate)| {
             let length = candidate.chars().count();
             let begun = word.len() >= 3 && plain(candidate).starts_with(&word);
-            begun || edits <= 2.max(length / 3) && edits < length.max(word.chars().count())
+            // Of a short word two edits leave nothing by which it could be known.
+            let few = if length.min(word.chars().count()) <= 4 { 1 } else { 2.max(length / 3) };
+            begun || edits <= few && edits < length.max(word.chars().count())
         })
         .min_by_key(|&(edits, _)| edits)
         .map(|(_, candidate)| candidate)
 }
 
-/// The fewest insertions, deletions and replacements of a character that turn `from` into `to`.
+/// The fewest insertions, deletions and replacements of a character, and exchanges of two neighbours, that turn `from`
+/// into `to`; no character is touched twice.
 fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    for (i, &a) in from.iter().enumerate() {
+        let mut next = vec![i + 1];
         for (j, &b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+            let mut least = (row[j] + usize::from(a != b)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a == to[j - 1] && from[i - 1] == b {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[to.len()]
 }

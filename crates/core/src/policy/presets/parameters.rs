@@ -210,8 +210,7 @@ pub enum PresetError {
         value: String,
         /// What it takes.
         accepted: String,
-        /// What is wrong with the value, if more is known.
-        #[source]
+        /// What is wrong with the value, if more is known. It repeats what is accepted, so it is no cause.
         reason: Option<UnitError>,
     },
 }

@@ -125,7 +125,11 @@ fn the_nearest_name_is_the_one_meant() {
     assert_eq!(nearest("qemu"), Some("qemu-default"));
     assert_eq!(nearest("vmotion"), None);
     assert_eq!(nearest(""), None);
+    // Too short to be known by what is left of it.
+    assert_eq!(nearest("nope"), None);
+    assert_eq!(nearest("noav"), Some("nova"));
     assert_eq!(edits("kitten", "sitting"), 3);
+    assert_eq!(edits("wbe", "web"), 1);
 }
 
 /// Three guests of 1 GiB over 1 Gbit/s: about 30,500 pages a second.

@@ -127,7 +127,7 @@ fn a_policy_replaces_the_scenarios_own_with_its_parameters_changes_and_sweeps() 
     let mut scenario =
         parse(&format!("{}[sweep]\n\"policy.downtime-limit\" = [\"1s\"]", changed("downtime-limit", "1s")));
     let parameters = [("max-iterations".to_owned(), "3".to_owned())].into();
-    let policy = PolicySpec { preset: "xen-5".to_owned(), parameters, changes: Vec::new() };
+    let policy = PolicySpec { preset: "xen-5".to_owned(), parameters, ..PolicySpec::default() };
     scenario.replace_policy(&policy, "b.yaml").unwrap();
     assert_eq!(scenario.setup().policy, policy);
     assert!(scenario.axes().is_empty());

@@ -124,11 +124,11 @@ fn what_is_not_toml_is_named_with_its_line() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let error = Scenario::load("no/such.toml").unwrap_err();
-    assert_eq!(error.to_string(), "cannot read scenario no/such.toml");
+    assert_eq!(error.to_string(), "cannot read no/such.toml");
     assert!(error.source().is_some());
     assert_eq!(
         Scenario::load(".").unwrap_err().to_string(),
-        "cannot read scenario .: it is a directory, accepted is a TOML file"
+        "cannot read .: it is a directory, accepted is a TOML file"
     );
     assert_eq!(
         Scenario::builtin("demo").unwrap_err().to_string(),

@@ -1,7 +1,6 @@
 //! What is made of a front: which point is chosen, what failures are charged, how it is told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use whimbrel_core::units::{Bandwidth, ByteCount};
@@ -94,9 +93,13 @@ fn the_policy_file_and_the_table_say_what_was_found() {
 fn the_plot_shows_front_start_and_what_was_held_out() {
     let tuned = tuned([0.4, 30.0], &[[0.1, 100.0], [0.2, 20.0]]);
     let svg = plot(&tuned, 2);
-    for name in ["front, workloads of the search", "start, held out", "chosen, held out", "point 2"] {
+    for name in ["front, workloads of the search", "front, held out", ">start<", ">point 2, chosen<"] {
         assert!(svg.contains(name), "{name}");
     }
+    // On either set of workloads: the start hollow, as nowhere else, and a ring around the point that was chosen.
+    assert_eq!((svg.matches("\"mark hollow").count(), svg.matches("\"ring\"").count()), (2, 2), "{svg}");
+    // Between 20 s and 100 s there is no need for an axis from nothing.
+    assert!(!svg.contains(">0 s<"), "{svg}");
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn changes_are_ratios_and_intervals_are_over_workloads() {
 #[test]
 fn the_tuned_policy_is_as_much_better_as_the_page_says() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/kubevirt-stall-tuned.toml");
-    let tuned = Contender::load(Path::new(file)).expect("a policy");
+    let tuned = Contender::parse(file).expect("a policy");
     assert_eq!((tuned.name.as_str(), tuned.policy.name()), ("kubevirt-stall-tuned", "kubevirt-stall"));
     let space = Space::of(&*tuned.policy).expect("a space");
     let objectives = [Objective::Downtime, Objective::TotalTime, Objective::Failures];
