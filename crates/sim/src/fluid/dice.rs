@@ -6,7 +6,7 @@
 //! the migration [`MEMBERS`] times, each with luck of its own: where ticks lie, where in its sawtooth the queue
 //! stands, how many pages a harvest finds.
 //!
-//! It is a Latin hypercube (M. McKay, R. Beckman and W. Conover, *A Comparison of Three Methods for Selecting
+//! It is a Latin hypercube (M. D. `McKay`, R. Beckman and W. Conover, *A Comparison of Three Methods for Selecting
 //! Values of Input Variables*, Technometrics 21, 1979): the n-th draw of the members takes one value out of each
 //! of [`MEMBERS`] equal parts, in an order of its own, so what the result depends on smoothly is averaged nearly
 //! exactly.

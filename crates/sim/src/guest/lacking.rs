@@ -9,6 +9,8 @@
 //! What it leaves out: that a page which is sent at once because it was asked for may be asked for again (its group
 //! of a Zipf law loses a page, an even one has too many to notice); requests that cost the way back anything but time.
 
+mod touches;
+
 use rand_core::Rng as _;
 use whimbrel_core::units::Timestamp;
 
@@ -106,20 +108,30 @@ impl Flight {
     }
 }
 
+/// Of which writer and which group of its law a page is.
+type OfGroup = Option<(usize, usize)>;
+
+/// After how many writes a page is touched, which, and of which group.
+type Touch = (f64, u64, OfGroup);
+
+/// Who writes to a piece of memory, and how.
+pub(crate) type Forms = Vec<(usize, Form)>;
+
+/// A page that was asked for.
 #[derive(Clone, Debug)]
 struct Request {
     at: Nanos,
     page: u64,
     vcpu: usize,
     /// Of which writer and group, to count the page out of it.
-    group: Option<(usize, usize)>,
+    group: OfGroup,
 }
 
 #[derive(Clone, Debug)]
 struct Vcpu {
     resume_set: Vec<u64>,
     /// Numbers of its writers, with what they do next.
-    threads: Vec<(usize, Thread, Option<(usize, usize)>)>,
+    threads: Vec<(usize, Thread, OfGroup)>,
     /// Since when it waits, and until when; infinite if nobody knows yet.
     waits: Option<(u64, Nanos)>,
     clock: u64,
@@ -130,7 +142,7 @@ struct Vcpu {
 #[derive(Clone, Debug)]
 pub(crate) struct Lacking<'a> {
     push: Push,
-    forms: &'a [Vec<(usize, Form)>],
+    forms: &'a [Forms],
     mixes: Vec<Mix>,
     /// What is not sent, in the order of addresses.
     parts: Vec<Missing>,
@@ -159,7 +171,7 @@ impl<'a> Lacking<'a> {
         (resumed, number): (Timestamp, u64),
         push: Push,
         parts: Vec<Missing>,
-        (forms, mixes): (&'a [Vec<(usize, Form)>], Vec<Mix>),
+        (forms, mixes): (&'a [Forms], Vec<Mix>),
     ) -> Self {
         let mut rng = stream(number, "fluid.post-copy");
         let count = guest.vcpus.max(1) as usize;
@@ -431,7 +443,9 @@ impl<'a> Lacking<'a> {
         }
         let sum: f64 = mix.iter().map(|group| group.part).sum();
         if sum > 0.0 {
-            mix.iter_mut().for_each(|group| group.part /= sum);
+            for group in mix {
+                group.part /= sum;
+            }
         }
     }
 
@@ -490,117 +504,10 @@ impl<'a> Lacking<'a> {
         }
     }
 
-    fn wait(&mut self, index: usize, page: u64, group: Option<(usize, usize)>, now: Nanos) {
+    fn wait(&mut self, index: usize, page: u64, group: OfGroup, now: Nanos) {
         self.vcpus[index].waits = Some((now.ceil() as u64, f64::INFINITY));
         let at = now + self.push.fault + self.push.way;
         self.requests.push(Request { at, page, vcpu: index, group });
-    }
-
-    /// Looks for the next touches of a vCPU's threads.
-    fn look(&mut self, index: usize) {
-        for thread in 0..self.vcpus[index].threads.len() {
-            self.look_one(index, thread);
-        }
-    }
-
-    fn look_one(&mut self, index: usize, thread: usize) {
-        let writer = self.vcpus[index].threads[thread].0;
-        let drawn = match self.walks(writer) {
-            Some(_) => self.next_in_turn(index, thread),
-            None => self.draw(writer),
-        };
-        let (_, thread, group) = &mut self.vcpus[index].threads[thread];
-        thread.aim(drawn.map(|(after, page, _)| (after, page)));
-        *group = drawn.and_then(|(.., group)| group);
-    }
-
-    /// The pages of the round of a writer in turn.
-    fn walks(&self, writer: usize) -> Option<f64> {
-        let mut forms = self.forms.iter().flatten();
-        forms.find_map(|&(one, form)| match form {
-            Form::InTurn(pages) if one == writer => Some(pages),
-            _ => None,
-        })
-    }
-
-    /// The share of a writer's writes that a missing page gets on average.
-    fn weight(&self, writer: usize, piece: usize) -> f64 {
-        match self.form(writer, piece) {
-            Some(Form::Even(weight)) => weight,
-            Some(Form::Mixed) => self.mean_weight(writer),
-            _ => 0.0,
-        }
-    }
-
-    /// That of a missing page of a Zipf law.
-    fn mean_weight(&self, writer: usize) -> f64 {
-        self.mixes[writer].iter().map(|group| group.part * group.weight).sum()
-    }
-
-    /// After how many writes a writer meets a missing page, which, and of which group.
-    fn draw(&mut self, writer: usize) -> Option<(f64, u64, Option<(usize, usize)>)> {
-        let all: f64 = self.lying_about().map(|part| pages(part) * self.weight(writer, part.piece)).sum();
-        if all <= 0.0 {
-            return None;
-        }
-        let after = -unit(&mut self.rng).ln() / all;
-        let mut left = unit(&mut self.rng) * all;
-        let mut found = None;
-        for part in self.lying_about() {
-            let here = pages(part) * self.weight(writer, part.piece);
-            if here <= 0.0 {
-                continue;
-            }
-            found = Some((part.from + (left / here).min(1.0 - 1e-9) * (part.to - part.from), part.piece));
-            if left <= here {
-                break;
-            }
-            left -= here;
-        }
-        let (page, piece) = found?;
-        let group = match self.form(writer, piece) {
-            Some(Form::Mixed) => self.group(writer).map(|group| (writer, group)),
-            _ => None,
-        };
-        Some((after, page as u64, group))
-    }
-
-    fn group(&mut self, writer: usize) -> Option<usize> {
-        let sum: f64 = self.mixes[writer].iter().map(|group| group.part * group.weight).sum();
-        let mut left = unit(&mut self.rng) * sum;
-        self.mixes[writer].iter().position(|group| {
-            left -= group.part * group.weight;
-            left <= 0.0
-        })
-    }
-
-    /// The same for a writer in turn, from where it stands.
-    fn next_in_turn(&mut self, index: usize, thread: usize) -> Option<(f64, u64, Option<(usize, usize)>)> {
-        let (writer, one, _) = &self.vcpus[index].threads[thread];
-        let (place, set) = one.place()?;
-        let (start, length) = (set.start as f64, (set.end - set.start) as f64);
-        let writer = *writer;
-        let mut ahead: Vec<(f64, f64, f64)> = Vec::new();
-        for part in self.lying_about().filter(|part| self.form(writer, part.piece).is_some()) {
-            let [from, to] = [part.from - start, part.to - start];
-            if to > place {
-                ahead.push(((from - place).max(0.0), to - place, part.density));
-            }
-            if from < place {
-                ahead.push((from + length - place, to.min(place) + length - place, part.density));
-            }
-        }
-        ahead.sort_by(|one, other| one.0.total_cmp(&other.0));
-        for (from, to, density) in ahead {
-            // The first missing page of it.
-            let gap =
-                if density >= 1.0 { 0.0 } else { (unit(&mut self.rng).ln() / (1.0 - density).ln()).floor() };
-            if from.ceil() + gap < to {
-                let steps = from.ceil() + gap;
-                return Some((steps + 1.0, (start + (place + steps) % length) as u64, None));
-            }
-        }
-        None
     }
 }
 

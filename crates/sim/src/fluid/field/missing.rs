@@ -1,7 +1,7 @@
 //! What lies before the scan when the guest is handed over without it.
 
 use super::Field;
-use crate::guest::{Form, Guest, Missing, MissingGroup, Mix, Piece};
+use crate::guest::{Form, Forms, Guest, LawGroup, Missing, MissingGroup, Mix, Piece};
 
 impl Field {
     /// What is pending, by pieces, in the order of addresses.
@@ -23,7 +23,7 @@ impl Field {
     }
 
     /// Of each piece, who writes there and how.
-    pub(in super::super) fn forms(&self) -> Vec<Vec<(usize, Form)>> {
+    pub(in super::super) fn forms(&self) -> Vec<Forms> {
         self.terrain.pieces.iter().map(|piece| self.forms_of(piece).collect()).collect()
     }
 
@@ -40,11 +40,7 @@ impl Field {
     fn mix(&self, guest: &Guest, writer: usize) -> Mix {
         let groups = guest.groups(writer as u32);
         let all: f64 = groups.iter().map(|group| group.pages).sum();
-        let group = |group: &crate::guest::LawGroup| MissingGroup {
-            part: 0.0,
-            weight: group.weight,
-            pages: group.pages,
-        };
+        let group = |group: &LawGroup| MissingGroup { part: 0.0, weight: group.weight, pages: group.pages };
         let mut mix: Mix = groups.iter().map(group).collect();
         for ahead in self.all_ahead() {
             let piece = &self.terrain.pieces[self.piece_at(ahead.from)];
@@ -60,7 +56,9 @@ impl Field {
             }
         }
         let sum: f64 = mix.iter().map(|group| group.part).sum();
-        mix.iter_mut().for_each(|group| group.part /= sum.max(f64::MIN_POSITIVE));
+        for group in &mut mix {
+            group.part /= sum.max(f64::MIN_POSITIVE);
+        }
         mix
     }
 }
