@@ -28,12 +28,13 @@ pub(super) fn follow<T>(
     tell: impl Fn(&World) -> T,
 ) -> Result<(Totals, T), SimError> {
     let totals = totals(setup, world, &alone)?;
+    if alone.outcome == totals.outcome {
+        return Ok((Totals { rounds: alone.rounds, ..totals }, told));
+    }
     for member in 0..MEMBERS {
-        if alone.outcome == totals.outcome {
-            break;
-        }
-        if run_member(setup, world, member)?.outcome == totals.outcome {
-            return Ok((totals, tell(world)));
+        let end = run_member(setup, world, member)?;
+        if end.outcome == totals.outcome {
+            return Ok((Totals { rounds: end.rounds, ..totals }, tell(world)));
         }
     }
     Ok((totals, told))
