@@ -38,6 +38,7 @@
 mod activity;
 mod cycle;
 mod expected;
+mod lacking;
 mod mask;
 mod measured;
 mod pace;
@@ -66,11 +67,13 @@ use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
 pub(crate) use self::expected::{Division, Form, Layer, Piece};
+pub(crate) use self::lacking::{Forms, Group as MissingGroup, Lacking, Missing, Mix, Push, Waited};
 pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
 pub(crate) use self::rng::normal;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
+pub(crate) use self::zipf::Group as LawGroup;
 
 use self::cycle::Pulse;
 use self::mask::Sampler;
@@ -405,10 +408,15 @@ impl Guest {
         let named = |what: &str| stream(seed, &format!("guest.post-copy.{what}"));
         let threads = self.writers.iter().enumerate();
         let threads = threads.map(|(index, writer)| writer.resumed(named(&index.to_string())));
+        let resume_set = self.any_resume_set(config, &mut named("resume-set"));
+        Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
+    }
+
+    /// What a guest of this configuration touches before anything else when it is resumed, in its order.
+    fn any_resume_set(&self, config: &GuestConfig, chance: &mut Generator) -> Vec<u64> {
         let pages = |size: ByteCount| (size.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
         let (span, top) = (pages(config.resume_span), pages(config.resume_top));
-        let mut chance = named("resume-set");
-        let mut anywhere = || match below(&mut chance, span + top) {
+        let mut anywhere = || match below(chance, span + top) {
             low if low < span => low,
             high => self.layout.numbers() - 1 - (high - span),
         };
@@ -416,8 +424,8 @@ impl Guest {
         let mut resume_set: Vec<u64> = (0..count).map(|_| anywhere()).collect();
         let kernels = config.working_sets().into_iter().zip(&config.writers).filter(|(_, one)| one.kernel);
         resume_set.extend(kernels.flat_map(|(set, one)| one.written(set)).flatten());
-        shuffle(&mut chance, &mut resume_set);
-        Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
+        shuffle(chance, &mut resume_set);
+        resume_set
     }
 
     /// Whether it stands still.
