@@ -21,7 +21,7 @@ pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
 use crate::policy::{
-    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Policy, Reason, Until, Verdict,
+    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Gate, Policy, Reason, Until, Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
@@ -37,6 +37,9 @@ pub struct Harvested {
     pub left_over: Pages,
     /// Pages pending now.
     pub pending: Pages,
+    /// As [`Progress::in_flight`], when the log was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
 }
 
 /// What was sent since the last such record.
@@ -54,6 +57,9 @@ pub struct Transmitted {
     /// Pages that were left out of this round because they were dirty again ("peek"); the next
     /// harvest will find them.
     pub skipped: Pages,
+    /// As [`Progress::in_flight`], when the last of them was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
 }
 
 /// What is to be done; the rest is in [`Controller::verdict`], to be copied by who wants to keep it.
@@ -360,6 +366,7 @@ impl Controller {
         progress.dirtied = harvested.dirtied;
         progress.left_over = harvested.left_over;
         progress.pending = harvested.pending;
+        progress.in_flight = harvested.in_flight;
         progress.dirty_rate = PageRate::measured(harvested.dirtied, since);
         progress.round_sent = ByteCount(0);
         progress.round_sent_pages = Pages(0);
@@ -419,6 +426,10 @@ impl Controller {
         if self.cadence.bandwidth == BandwidthWindow::Round {
             self.close_window(now);
         }
+        if self.cadence.gate == Gate::Wait {
+            // What was waited for has arrived.
+            self.progress.in_flight = self.progress.in_flight.map(|_| ByteCount(0));
+        }
         self.ask(Moment::RoundEnd)
     }
 
@@ -432,6 +443,7 @@ impl Controller {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;
+        progress.in_flight = sent.in_flight;
         progress.round_skipped = sent.skipped;
         progress.sent = progress.sent.saturating_add(sent.bytes);
         progress.sent_pages = progress.sent_pages.saturating_add(sent.pages);
@@ -491,6 +503,9 @@ impl Controller {
     #[inline(never)]
     fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
+        if moment == Moment::RoundStart {
+            self.cadence.tick = self.policy.cadence().tick;
+        }
         if !self.owed.is_empty() {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
         }

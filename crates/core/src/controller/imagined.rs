@@ -67,6 +67,8 @@ pub(super) struct Imagined<'a> {
     queued: f64,
     /// How many were pending when the round began, in what window they were dirtied, and what one becomes.
     round: (f64, Duration, f64),
+    /// The ground tells what is in flight.
+    tells_flight: bool,
 }
 
 impl<'a> Imagined<'a> {
@@ -82,6 +84,7 @@ impl<'a> Imagined<'a> {
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
         let round = (pending, world.window, world.first_page_bytes);
+        let tells_flight = imagined.progress.in_flight.is_some();
         Self {
             controller: imagined,
             world: *world,
@@ -92,6 +95,7 @@ impl<'a> Imagined<'a> {
             pending,
             queued: world.queued * world.chance.queued(),
             round,
+            tells_flight,
         }
     }
 
@@ -164,6 +168,11 @@ impl<'a> Imagined<'a> {
         self.queued = (self.queued + bytes - rate * time).clamp(0.0, buffer);
     }
 
+    /// What the buffers hold, where the ground tells it.
+    fn in_flight(&self) -> Option<ByteCount> {
+        self.tells_flight.then_some(ByteCount(self.queued as u64))
+    }
+
     /// What the guest dirties from the last harvest to `now`.
     fn dirtied(&self, now: Timestamp) -> f64 {
         let progress = &self.controller.progress;
@@ -216,7 +225,8 @@ impl<'a> Imagined<'a> {
         self.round = (self.pending, window + self.round.1.mul_f64(kept), each);
         self.moment = Moment::RoundStart;
         let pending = Pages(self.pending as u64);
-        self.controller.harvested(now, Harvested { dirtied: Pages(dirtied as u64), left_over, pending })
+        let dirtied = Pages(dirtied as u64);
+        self.controller.harvested(now, Harvested { dirtied, left_over, pending, in_flight: self.in_flight() })
     }
 
     /// Sends until the policy has to be asked, or the round is over.
@@ -246,6 +256,7 @@ impl<'a> Imagined<'a> {
             bytes: ByteCount((sent * page_bytes) as u64),
             pending: Pages(self.pending as u64),
             skipped: Pages(0),
+            in_flight: self.in_flight(),
         };
         if let Some(verdict) = self.controller.transmitted(self.now, sent) {
             self.moment = Moment::Tick;

@@ -163,6 +163,11 @@ impl Reason {
         let pages = match (&self.left.value, &self.right.value) {
             (Quantity::Pages(left), Quantity::Pages(right)) => left.0.abs_diff(right.0) as f64,
             (Quantity::Bytes(left), Quantity::Bytes(right)) => left.0.abs_diff(right.0) as f64 / page,
+            // What was dirtied, by the time that it took.
+            (Quantity::Bandwidth(left), Quantity::Bandwidth(right)) => {
+                let seconds = progress.dirtied.as_f64() / progress.dirty_rate?.per_second();
+                (left.as_f64() - right.as_f64()) / page * seconds
+            }
             (Quantity::Duration(left), Quantity::Duration(right)) if self.left.name.contains("downtime") => {
                 let rate = progress.bandwidth?.as_f64();
                 (left.as_secs_f64() - right.as_secs_f64()) * rate / page

@@ -18,7 +18,7 @@ impl Tuning {
         let start = plan.space.start();
         let mut front = best(self.search.members(), &start);
         let moved = |front: &[Member], at: usize| -> Vec<usize> {
-            (0..front.len()).filter(|&place| front[place].genes[at] != start[at]).collect()
+            (0..front.len()).filter(|&place| (front[place].genes[at] - start[at]).abs() > 0.0).collect()
         };
         let candidates = (0..start.len()).map(|at| moved(&front, at).len()).sum();
         (options.begins)("putting back what does nothing", self.runs(candidates, plan.repeat));

@@ -47,8 +47,12 @@ impl World {
             SourceAction::Throttle(throttle) => {
                 self.guest.set_throttle(now, throttle);
                 self.throttled = !throttle.is_off();
+                self.slowed |= self.throttled;
             }
-            SourceAction::Limit(limit) => self.sending.limit(limit),
+            SourceAction::Limit(limit) => {
+                self.sending.limit(limit);
+                self.limits += 1;
+            }
             SourceAction::Pause => {
                 self.guest.pause(now);
                 self.paused_at = Some(now);
@@ -114,6 +118,9 @@ impl World {
         let state = matches!(message, Message::State(_));
         if state {
             bytes += self.terms.state.as_f64();
+        }
+        if matches!(message, Message::PostCopy { .. }) {
+            bytes += self.leave_behind().as_f64();
         }
         let accepted = self.sending.message(nanos(self.now), bytes, &mut self.link);
         match message {

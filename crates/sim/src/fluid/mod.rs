@@ -5,8 +5,11 @@
 //! who wants totals only ([`Simulator`]). It must never differ from the mean of exact runs by more than
 //! `docs/fluid.md` says, unless the result says that it may.
 
+mod dice;
+mod ensemble;
 mod field;
 mod hosts;
+pub(crate) mod looks;
 mod mean;
 mod near;
 mod queue;
@@ -20,7 +23,7 @@ mod world;
 pub use self::near::NearThreshold;
 pub use self::totals::Totals;
 use self::world::World;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, PostCopyOrder};
 use crate::migration::{Run, Setup, SimError};
 
 /// Simulates a migration in the mean.
@@ -29,15 +32,20 @@ pub(crate) fn simulate(setup: &Setup) -> Result<Run, SimError> {
     let mut open = vec![(1.0, Box::new(World::new(setup, true)?))];
     let mut ends = Vec::new();
     let mut totals = Vec::new();
+    let mut rough = false;
     while let Some((share, mut world)) = open.pop() {
         if let Some(split) = world.run()? {
             open.extend(split.ways(share));
         } else {
+            rough |= world.is_rough();
             totals.push((share, world.totals()));
             ends.push(world);
         }
     }
     let (most, mean) = mean::of(&totals).unwrap_or((0, ends[0].totals()));
+    if rough {
+        return ensemble::run(setup, *ends.swap_remove(most), &mean);
+    }
     Ok(ends.swap_remove(most).into_run(&mean))
 }
 
@@ -85,22 +93,32 @@ impl Simulator {
             }
             None => world.insert(Box::new(World::new(setup, false)?)),
         };
-        let Some(split) = world.run()? else { return Ok((world.totals(), tell(world))) };
+        let Some(split) = world.run()? else {
+            let (totals, told) = (world.totals(), tell(world));
+            return if world.is_rough() {
+                ensemble::follow(setup, world, (totals, told), tell)
+            } else {
+                Ok((totals, told))
+            };
+        };
         open.clear();
         ends.clear();
         open.extend(split.ways(1.0));
         let mut told = Vec::with_capacity(4);
-        while let Some((share, mut world)) = open.pop() {
-            if let Some(split) = world.run()? {
+        let mut rough = false;
+        while let Some((share, mut way)) = open.pop() {
+            if let Some(split) = way.run()? {
                 open.extend(split.ways(share));
             } else {
-                ends.push((share, world.totals()));
-                told.push(tell(&world));
+                rough |= way.is_rough();
+                ends.push((share, way.totals()));
+                told.push(tell(&way));
             }
         }
-        mean::of(ends)
-            .map(|(most, mean)| (mean, told.swap_remove(most)))
-            .ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends").into())
+        let mean = mean::of(ends).map(|(most, mean)| (mean, told.swap_remove(most)));
+        let mean =
+            mean.ok_or_else(|| ConfigError::new("run", "a migration without an end", "one that ends"))?;
+        if rough { ensemble::follow(setup, world, mean, tell) } else { Ok(mean) }
     }
 }
 
@@ -123,10 +141,9 @@ fn check_others(setup: &Setup) -> Result<(), SimError> {
     setup.guest.validate()?;
     setup.link.validate()?;
     setup.guest.validate_for_fluid()?;
-    if setup.policy.needs().post_copy {
-        let policy = format!("`{}` in a fluid simulation", setup.policy.name());
-        let other = "one without post-copy, or `run.fidelity = \"exact\"`";
-        return Err(ConfigError::new("policy.preset", policy, other).into());
+    if setup.policy.needs().post_copy && setup.host.post_copy_order != PostCopyOrder::Memory {
+        let other = "leaving it out, or `run.fidelity = \"exact\"`";
+        return Err(ConfigError::new("host.post-copy-order", "set in a fluid simulation", other).into());
     }
     if setup.changes.is_empty() { Ok(()) } else { try_changes(setup) }
 }

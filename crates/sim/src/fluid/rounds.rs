@@ -7,8 +7,9 @@ use whimbrel_core::machine::{RoundAction, SourcePhase, Transmit};
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
 use whimbrel_core::units::{Bandwidth, Pages};
 
+use super::field::Found;
 use super::sending::{Goal, Sent, Ticks};
-use super::splits::{SLICE, Split};
+use super::splits::{LEAST, SLICE, Split};
 use super::steps::{Ends, There};
 use super::world::{Event, World, nanos};
 use crate::link::{Nanos, timestamp};
@@ -47,7 +48,8 @@ impl World {
     pub(super) fn end_round(&mut self, round: u32) {
         let accepted = self.sending.message(nanos(self.now), self.terms.round_end, &mut self.link);
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
-        let waited_for = matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving);
+        let waited_for =
+            matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy);
         if waited_for {
             self.arrives_there(accepted, There::RoundEnd(round));
         }
@@ -63,13 +65,15 @@ impl World {
 
     #[inline]
     pub(super) fn look_after_harvest(&mut self) {
-        self.look_at_the_verdict(self.variance);
+        if self.look_at_the_verdict(self.variance) {
+            self.watch.see_a_threshold();
+        }
         self.look_where_it_stopped();
     }
 
     /// Whether the decision on what is pending, a number with this variance, hung on chance.
     #[inline]
-    fn look_at_the_verdict(&mut self, variance: f64) {
+    fn look_at_the_verdict(&mut self, variance: f64) -> bool {
         let controller = self.source.controller();
         let progress = controller.progress();
         let distance = match controller.holds_until() {
@@ -79,9 +83,7 @@ impl World {
             }
             _ => controller.pages_apart(),
         };
-        if let Some(distance) = distance {
-            self.watch.hangs_on(progress, distance, variance);
-        }
+        distance.is_some_and(|distance| self.watch.hangs_on(progress, distance, variance))
     }
 
     /// Whether the policy stopped at a tick whose place among all that may be was not averaged over.
@@ -102,6 +104,9 @@ impl World {
 
     #[inline(always)]
     fn transmit_now(&mut self, transmit: Transmit) {
+        if self.post_copy.is_some() {
+            return self.transmit_behind();
+        }
         let now = nanos(self.now);
         let goal = self.goal(now, transmit);
         if matches!(goal, Goal::Everything) && !self.sending.is_limited(&self.link) {
@@ -124,7 +129,7 @@ impl World {
         self.pages[1] += sent.zero;
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(f64::INFINITY));
-        sent.tell(backlog.pending(), &mut self.step.sent);
+        sent.tell((backlog.pending(), self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
@@ -147,7 +152,7 @@ impl World {
         let left = backlog.pending();
         self.pages[0] += sent.pages;
         self.pages[1] += sent.zero;
-        sent.tell(left, &mut self.step.sent);
+        sent.tell((left, self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
@@ -230,7 +235,10 @@ impl World {
         let done = begun.saturating_add(self.harvest_takes);
         self.sending.begin_round();
         self.guest.fetch(done, self.field.counts_mut());
-        let found = self.field.harvest();
+        let mut found = self.field.harvest();
+        if self.sending.dice.is_some() {
+            self.add_luck(&mut found);
+        }
         self.unchanged += self.guest.found(found.dirty);
         // What was pending by chance took as much longer to send, and in that time as much more was dirtied.
         let inherited = if self.variance > 0.0 && self.pending_before > 0.0 {
@@ -239,19 +247,27 @@ impl World {
         } else {
             0.0
         };
+        let spread =
+            if self.variance > 0.0 { self.variance.sqrt() / self.pending_before.max(1.0) } else { 0.0 };
         self.pending_before = found.pending;
-        self.variance = found.variance + inherited + std::mem::take(&mut self.luck_of_the_round);
+        let mut luck = std::mem::take(&mut self.luck_of_the_round);
+        // What was left was few enough, wherever the tick was; it is not after so much more in so few cases only.
+        if luck > 0.0 && found.dirty + 4.0 * found.variance.sqrt() < LEAST * (12.0 * luck).sqrt() {
+            luck = 0.0;
+        }
+        self.variance = found.variance + inherited + luck;
         let backlog = self.source.backlog_mut();
         let left_over = backlog.pending();
         let left = backlog.expected().pages();
         backlog.harvest_to(Expected::new(found.pending));
         self.step.harvested.dirtied = Expected::new(found.dirty).count();
         self.step.harvested.left_over = left_over;
+        self.step.harvested.in_flight = Some(self.link.in_flight(nanos(done)));
         self.step.harvested.pending = backlog.pending();
         self.begin_step(Ends::Harvest, done);
         let length = done.as_nanos().saturating_sub(self.harvested_at.as_nanos()) as f64;
-        // A round is as much longer or shorter as its last sleep.
-        let luck = 2.0 * self.link.sleep() / length;
+        // A round is as much longer or shorter as its last sleep, and as what was pending by chance.
+        let luck = 2.0 * self.link.sleep() / length + 2.0 * spread;
         if luck > 0.02 && self.field.just_gone_round(luck) {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
         }
@@ -259,6 +275,17 @@ impl World {
         self.harvested_at = done;
         self.ticks = Ticks::Anywhere;
         self.split(found.pending - left, length)
+    }
+}
+
+impl World {
+    /// As many pages more as a member of an ensemble finds by chance.
+    #[inline(never)]
+    fn add_luck(&mut self, found: &mut Found) {
+        let Some(dice) = &mut self.sending.dice else { return };
+        let more = self.field.add(dice.normal() * found.variance.sqrt());
+        found.pending += more;
+        found.dirty = (found.dirty + more).max(0.0);
     }
 }
 

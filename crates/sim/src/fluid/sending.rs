@@ -11,7 +11,9 @@ use whimbrel_core::controller::Transmitted;
 use whimbrel_core::policy::{RateLimit, Until};
 use whimbrel_core::units::{ByteCount, Pages};
 
+use super::dice::Dice;
 use super::field::{Ahead, Field};
+use super::looks::{self, Tick};
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
@@ -38,7 +40,14 @@ pub(super) struct Sending {
     slept: bool,
     /// Nothing was sent yet.
     fresh: bool,
+    /// The last slice ended because of the time: which of the ticks that was is chance.
+    by_time: bool,
+    /// Takes the place of the means over what is chance, in an ensemble.
+    pub(super) dice: Option<Dice>,
 }
+
+/// Ticks further away than this lie anywhere.
+const FAR: f64 = 64.0;
 
 /// Where to stop.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +71,9 @@ pub(super) enum Ticks {
     Known(f64),
     /// That tick finds from so many to so many pages.
     Finds([f64; 2]),
+    /// They are counted from now on, the first of them after such a part of one, and n of them are late by so many
+    /// times the root of n; far away, that tick finds less by so large a part of what leaves in a tick.
+    Counted { first: f64, luck: f64, late: f64 },
 }
 
 /// A tick at which the policy's answer may have changed.
@@ -94,9 +106,9 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Tells the machine, with what is pending now.
+    /// Tells the machine, with what is pending and in flight now.
     #[inline]
-    pub(super) fn tell(&self, pending: Pages, told: &mut Transmitted) {
+    pub(super) fn tell(&self, (pending, in_flight): (Pages, ByteCount), told: &mut Transmitted) {
         // None is negative, and no guest has 2^53 bytes.
         let whole = |number: f64| (number + 0.5) as i64 as u64;
         told.pages = Pages(whole(self.pages));
@@ -104,6 +116,7 @@ impl Sent {
         told.bytes = ByteCount(whole(self.bytes));
         told.pending = pending;
         told.skipped = Pages(0);
+        told.in_flight = Some(in_flight);
     }
 }
 
@@ -134,6 +147,17 @@ impl Aim {
         let anywhere = [self.threshold - per_tick, self.threshold];
         match self.ticks {
             Ticks::Finds(pending) => pending,
+            Ticks::Counted { first, luck, late } => {
+                let ticks = (self.pending - self.threshold) / per_tick;
+                let late = late * ticks.sqrt();
+                let behind_the_first = ticks - first - late;
+                let after = if behind_the_first < FAR {
+                    self.pending - (first + late + behind_the_first.ceil().max(0.0)) * per_tick
+                } else {
+                    self.threshold - luck * per_tick
+                };
+                [after, after]
+            }
             // Rounds that long are told apart by chance of their own.
             Ticks::Known(half) if half < per_tick / 3.0 => {
                 let ticks = |pending: f64| ((pending - self.threshold) / per_tick).ceil().max(1.0);
@@ -164,11 +188,28 @@ impl Sending {
             sync_due: 0.0,
             slept: false,
             fresh: true,
+            by_time: false,
+            dice: None,
         }
     }
 
     pub(super) fn costs(&self) -> &Costs {
         &self.costs
+    }
+
+    /// Bytes a nanosecond that may pass.
+    pub(super) fn quota_rate(&self) -> f64 {
+        self.quota / self.window
+    }
+
+    /// Bytes a nanosecond that it copies into the queue.
+    pub(super) fn copying_rate(&self) -> f64 {
+        self.costs.page_bytes / self.copying
+    }
+
+    /// Pages after which it looks at its clock.
+    pub(super) fn batch(&self) -> f64 {
+        self.batch
     }
 
     pub(super) fn limit(&mut self, limit: RateLimit) {
@@ -190,23 +231,28 @@ impl Sending {
     }
 
     pub(super) fn begin_round(&mut self) {
+        self.by_time = false;
         self.sync_due += self.costs.sync;
     }
 
-    /// How long a slice lasts that was asked to last `slice`.
-    pub(super) fn tick(&self, slice: Nanos, link: &Link) -> Nanos {
+    /// How long a slice lasts that was asked to last `slice`, in memory of which this part is pending.
+    fn tick(&self, slice: Nanos, density: f64, link: &Link) -> Tick {
         if self.is_limited(link) {
-            return self.window;
+            return Tick::even(self.window);
         }
-        match link.rest() {
-            // Asleep most of the time: it looks when it wakes next, unless it is copying then.
-            Some((rest, copying)) => {
-                let cycle = rest + copying;
-                let whole = (slice / cycle).floor();
-                if slice - whole * cycle <= copying { slice } else { (whole + 1.0) * cycle }
+        let Some((rest, copying)) = link.rest() else { return Tick::even(slice) };
+        let cycle = rest + copying;
+        let [wake, full] = link.levels();
+        if 2.0 * self.batch * self.costs.page_bytes > full - wake {
+            let (pages, page) =
+                (looks::pages_between(density, self.batch), self.costs.page_bytes / link.rate());
+            if pages * page > cycle {
+                return Tick::of_looks(slice, cycle, (pages, page), density);
             }
-            None => slice,
         }
+        // Asleep most of the time: it looks when it wakes next, unless it is copying then.
+        let whole = (slice / cycle).floor();
+        Tick::even(if slice - whole * cycle <= copying { slice } else { (whole + 1.0) * cycle })
     }
 
     /// Sends from `now` on until `goal` is reached; `pending` pages are pending.
@@ -223,19 +269,24 @@ impl Sending {
             Goal::Everything => Bound { at: f64::INFINITY, aim: None },
             Goal::Slice(slice) => {
                 let tick = self.next_tick(slice, field, link);
-                let part = self.part(tick);
-                Bound { at: now + part * tick, aim: None }
+                let part = self.part(slice, tick, link);
+                let late = self.dice.as_mut().map_or(0.0, |dice| (dice.part() - 0.5) * tick.spread);
+                Bound { at: now + part * tick.time + late, aim: None }
             }
             Goal::Until { slice, until, before, ticks } => {
                 let tick = self.next_tick(slice, field, link);
-                let part = self.part(tick);
+                let part = self.part(slice, tick, link);
                 let threshold = until.pending.0 as f64;
+                let ticks = self.throw(part, tick).unwrap_or(ticks);
+                let tick = tick.time;
                 let aim = Aim { threshold, pending, tick, part, ticks };
                 let next = now + part * tick;
                 let whole = ((before - now) / tick).ceil() - 1.0;
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
                 let due = until.at.as_nanos() as f64;
-                let at = if due > now { (due + tick / 2.0).max(next).min(last) } else { next };
+                let at = if due > now { self.seen(due, next, tick).max(next).min(last) } else { next };
+                let soon = (pending - threshold) * self.costs.page_bytes < 2.0 * tick * link.rate();
+                sent.uneven |= std::mem::replace(&mut self.by_time, due > now) && pending > threshold && soon;
                 Bound { at, aim: (pending > threshold).then_some(aim) }
             }
         };
@@ -255,7 +306,7 @@ impl Sending {
         self.send_syncs(&mut sent, link);
         for ahead in field.all_ahead() {
             self.meet(ahead, link);
-            let levels = [self.most(sent.at, link), link.middle()];
+            let levels = [self.most(sent.at, link), self.level(link)];
             self.pass(ahead.pages(), ahead, levels, &mut sent, link);
         }
         field.pass_all();
@@ -266,16 +317,43 @@ impl Sending {
     /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
     /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
     /// this look comes half a tick late.
-    fn part(&mut self, tick: Nanos) -> f64 {
-        let part = (FIRST_LOOK / tick + 0.5).fract();
-        if std::mem::take(&mut self.fresh) && part > 0.0 { part } else { 1.0 }
+    fn part(&mut self, slice: Nanos, tick: Tick, link: &Link) -> f64 {
+        if !std::mem::take(&mut self.fresh) {
+            return 1.0;
+        }
+        if let Some(dice) = &mut self.dice {
+            let part = dice.part();
+            return self.tick(part * slice, 1.0, link).time / tick.time;
+        }
+        let part = (FIRST_LOOK / tick.time + 0.5).fract();
+        if part > 0.0 { part } else { 1.0 }
     }
 
-    fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Nanos {
-        if let Some(ahead) = field.ahead() {
-            self.meet(&ahead, link);
-        }
-        self.tick(slice, link)
+    /// When a tick sees that the time is `due`, if the next one is at `next`: half a tick late.
+    fn seen(&mut self, due: Nanos, next: Nanos, tick: Nanos) -> Nanos {
+        let late = match &mut self.dice {
+            None => 0.5,
+            Some(_) if due - next < FAR * tick => return next + ((due - next) / tick).ceil() * tick,
+            Some(dice) => dice.part(),
+        };
+        due + late * tick
+    }
+
+    /// In an ensemble, how ticks lie to what is pending.
+    fn throw(&mut self, part: f64, tick: Tick) -> Option<Ticks> {
+        let dice = self.dice.as_mut()?;
+        let (luck, spread) = (dice.part(), tick.spread / tick.time / 12.0_f64.sqrt());
+        Some(Ticks::Counted {
+            first: part,
+            luck,
+            late: if spread > 0.0 { dice.normal() * spread } else { 0.0 },
+        })
+    }
+
+    fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Tick {
+        let Some(ahead) = field.ahead() else { return self.tick(slice, 1.0, link) };
+        self.meet(&ahead, link);
+        self.tick(slice, ahead.density, link)
     }
 
     /// The destination takes what comes at the speed of this memory.
@@ -353,8 +431,7 @@ impl Sending {
             }
             let pages = pages.max(0.0);
             let stops = pages < here - 1e-9;
-            let levels =
-                if stops { [at_tick; 2] } else { [self.most(sent.at, link), f64::midpoint(wake, full)] };
+            let levels = if stops { [at_tick; 2] } else { [self.most(sent.at, link), self.level(link)] };
             self.pass(pages, &ahead, levels, sent, link);
             if stops {
                 // A tick finds the queue where writers wake, whatever it was before.
@@ -379,14 +456,13 @@ impl Sending {
 
     /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in
     /// its sawtooth the queue was is chance.
-    #[inline]
     fn is_short(&self, sent: &Sent, link: &Link) -> bool {
         self.slept && link.sleep() > 0.01 * sent.at
     }
 
     /// Where the threshold was passed in memory that is over before its tick, and what follows takes another
     /// time to send, that tick comes half a tick after the passing all the same, and finds what it finds.
-    fn cross_late(&self, bound: &mut Bound, sent: &mut Sent, ahead: &Ahead, field: &Field, link: &Link) {
+    fn cross_late(&mut self, bound: &mut Bound, sent: &mut Sent, ahead: &Ahead, field: &Field, link: &Link) {
         let Some(aim) = bound.aim else { return };
         let below = aim.threshold - (aim.pending - sent.pages);
         let alike = field.behind_ahead().is_some_and(|next| self.are_alike(ahead, &next));
@@ -395,7 +471,8 @@ impl Sending {
         }
         let (bytes, busy) = self.of_a_page(ahead);
         let since = below.min(ahead.pages()) * busy.max(bytes / link.rate());
-        *bound = Bound { at: bound.at.min(sent.at - since + aim.tick / 2.0).max(sent.at), aim: None };
+        let late = self.dice.as_mut().map_or(0.5, Dice::part) * aim.tick;
+        *bound = Bound { at: bound.at.min(sent.at - since + late).max(sent.at), aim: None };
         sent.uneven = true;
     }
 
@@ -424,36 +501,49 @@ impl Sending {
     #[inline]
     fn most(&mut self, now: Nanos, link: &Link) -> f64 {
         self.slept &= link.drained(now) > now;
-        if self.slept { link.middle() } else { link.levels()[1] }
+        if self.slept && self.dice.is_none() { link.middle() } else { link.levels()[1] }
+    }
+
+    /// Where in its sawtooth the queue stands.
+    #[inline]
+    fn level(&mut self, link: &Link) -> f64 {
+        if self.dice.is_none() { link.middle() } else { self.lucky_level(link) }
+    }
+
+    #[inline(never)]
+    fn lucky_level(&mut self, link: &Link) -> f64 {
+        let [wake, full] = link.levels();
+        wake + self.dice.as_mut().map_or(0.5, Dice::part) * (full - wake)
     }
 
     /// Hands a message over.
     #[inline]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
-        let most = self.most(now, link);
-        link.flow(now, 0.0, bytes, [most, link.middle()])
+        let levels = [self.most(now, link), self.level(link)];
+        link.flow(now, 0.0, bytes, levels)
     }
 
     /// The same where a window's quota binds: it goes out at the beginning of each window.
     fn send_limited(&mut self, bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
-        if sent.at >= self.since + self.window {
-            (self.since, self.used) = (sent.at, 0.0);
-        }
         let windows = ((bound.at - self.since) / self.window + 1e-9).floor();
         let most = windows * self.quota - self.used;
+        let mut put = Put::default();
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
-            let (bytes, _) = self.of_a_page(&ahead);
+            let (bytes, busy) = self.of_a_page(&ahead);
             let here = ahead.pages();
             let (aimed, crossing) = self.aimed(&bound, &ahead, link);
             let pages = here.min(aimed - sent.pages).min((most - sent.bytes) / bytes).max(0.0);
             sent.pages += pages;
             sent.zero += pages * ahead.zero;
             sent.bytes += pages * bytes;
+            self.put(Put { bytes: pages * bytes, busy: pages * busy }, &mut put, sent, link);
             if pages < here - 1e-9 {
                 field.pass(ahead.from + pages / ahead.density);
                 // A stop is the end of a window; on average, where it falls is chance.
-                self.pass_windows((self.used + sent.bytes) / self.quota);
+                let part = self.used / self.quota;
+                self.since += if self.dice.is_some() { part.round() } else { part } * self.window;
+                self.used = 0.0;
                 sent.at = sent.at.max(self.since);
                 sent.crossing = crossing.filter(|_| sent.pages >= aimed - 1e-9);
                 return;
@@ -461,20 +551,47 @@ impl Sending {
             field.pass(ahead.to);
         }
         sent.all = true;
-        let last = (self.used + sent.bytes - 1e-9).max(0.0) % self.quota;
-        let windows = ((self.used + sent.bytes - 1e-9) / self.quota).floor().max(0.0);
-        if windows >= 1.0 {
-            self.pass_windows(windows);
-            sent.at = sent.at.max(self.since);
+        sent.of_a_window = Some(self.used.min(self.quota - self.used) / self.costs.page_bytes);
+        sent.at = self.hand_over(put, sent.at, link);
+        if sent.at >= self.since + self.window {
+            (self.since, self.used) = (sent.at, 0.0);
         }
-        sent.of_a_window = Some(last.min(self.quota - last) / self.costs.page_bytes);
-        self.used = last;
-        let most = self.most(sent.at, link);
-        sent.at = link.flow(sent.at, 0.0, last.min(sent.bytes), [most; 2]);
     }
 
-    fn pass_windows(&mut self, count: f64) {
-        self.since += count * self.window;
-        self.used = 0.0;
+    /// Puts pages into the windows: `last` is what then goes out in the one in progress.
+    fn put(&mut self, pages: Put, last: &mut Put, sent: &mut Sent, link: &mut Link) {
+        let room = (self.quota - self.used).max(0.0);
+        if pages.bytes <= room + 1e-6 {
+            self.used += pages.bytes;
+            last.bytes += pages.bytes;
+            last.busy += pages.busy;
+            return;
+        }
+        let part = room / pages.bytes;
+        let first = Put { bytes: last.bytes + room, busy: last.busy + part * pages.busy };
+        let full = self.hand_over(first, sent.at, link);
+        let left = pages.bytes - room;
+        let whole = ((left - 1e-6) / self.quota).floor().max(0.0);
+        // Looking at zero pages may take longer than a window.
+        let busy = self.quota / pages.bytes * pages.busy;
+        self.since = full.max(self.since + self.window) + whole * self.window.max(busy);
+        self.used = left - whole * self.quota;
+        sent.at = self.since;
+        *last = Put { bytes: self.used, busy: self.used / pages.bytes * pages.busy };
     }
+
+    /// Hands over what goes out in a window, from `now` on; gives when that is done. Windows find the queue as
+    /// empty as the one before did, so nothing is chance: the queue is the exact one.
+    fn hand_over(&mut self, put: Put, now: Nanos, link: &mut Link) -> Nanos {
+        let scanning = (put.busy - put.bytes / self.costs.page_bytes * self.copying).max(0.0);
+        self.slept = false;
+        scanning + if put.bytes > 0.0 { link.copy(now, put.bytes) } else { now }
+    }
+}
+
+/// What goes out in a window: bytes, and the time of the sender for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Put {
+    bytes: f64,
+    busy: Nanos,
 }

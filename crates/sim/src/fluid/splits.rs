@@ -11,7 +11,7 @@ use crate::link::{Nanos, Position};
 /// The longest slice that splits are looked for with, nanoseconds: QEMU's.
 pub(super) const SLICE: Nanos = 51e6;
 /// A way that fewer than this share of the phases take is none.
-const LEAST: f64 = 0.02;
+pub(super) const LEAST: f64 = 0.02;
 /// A run is split no more often than this on the way to any end.
 const MOST_SPLITS: u32 = 4;
 
@@ -48,6 +48,9 @@ impl World {
         now: Nanos,
         transmit: Transmit,
     ) {
+        if self.sending.dice.is_some() {
+            return;
+        }
         let Some(Until { pending: threshold, .. }) = self.source.controller().holds_until() else { return };
         let sending = std::mem::replace(&mut self.sending, sending);
         let after = self.link.position();

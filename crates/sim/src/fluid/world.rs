@@ -4,6 +4,8 @@
 //! reports back when it is done; it decides nothing. What differs is what is known of memory (a
 //! [`Field`] in place of page sets) and that many slices of sending are made as one.
 
+mod post_copy;
+
 use std::time::Duration;
 
 use whimbrel_core::controller::Controller;
@@ -14,8 +16,10 @@ use whimbrel_core::machine::{
     SourcePhase, Transmit,
 };
 use whimbrel_core::report::Outcome;
-use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp, VcpuSeconds};
 
+use self::post_copy::PostCopy;
+use super::dice::Dice;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
@@ -25,7 +29,7 @@ use super::steps::Step;
 use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, HostConfig};
-use crate::guest::Guest;
+use crate::guest::{Guest, Lost};
 use crate::link::{Link, Nanos};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
@@ -57,6 +61,7 @@ pub(super) struct Terms {
     pub(super) one_way: Duration,
     pub(super) message_overhead: ByteCount,
     pub(super) state: ByteCount,
+    post_copy: Option<Box<post_copy::Terms>>,
     /// Bytes of the message that a round is sent.
     pub(super) round_end: f64,
 }
@@ -69,6 +74,7 @@ impl Terms {
             one_way: setup.link.round_trip / 2,
             message_overhead: setup.link.message_overhead,
             state: setup.guest.state,
+            post_copy: post_copy::Terms::of(setup),
             round_end: round_end(setup),
         }
     }
@@ -82,6 +88,7 @@ impl Terms {
         self.one_way = setup.link.round_trip / 2;
         self.message_overhead = setup.link.message_overhead;
         self.state = setup.guest.state;
+        self.post_copy = post_copy::Terms::of(setup);
         self.round_end = round_end(setup);
     }
 }
@@ -103,6 +110,10 @@ pub(super) struct World {
     pub(super) connected: bool,
     pub(super) tracking: bool,
     pub(super) throttled: bool,
+    /// It was throttled at any time.
+    pub(super) slowed: bool,
+    /// How often the rate was limited or a limit lifted.
+    pub(super) limits: u32,
     pub(super) paused_at: Option<Timestamp>,
     pub(super) handed_over: Option<Timestamp>,
     pub(super) runs_here: bool,
@@ -141,6 +152,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     /// The guest's state, while nobody else has it.
     pub(super) sections: Vec<Section>,
+    /// Of a guest that is handed over before all of its pages.
+    pub(super) post_copy: Option<Box<PostCopy>>,
 }
 
 impl World {
@@ -176,6 +189,8 @@ impl World {
             connected: true,
             tracking: false,
             throttled: false,
+            slowed: false,
+            limits: 0,
             paused_at: None,
             handed_over: None,
             runs_here: true,
@@ -199,6 +214,7 @@ impl World {
             step: Step::default(),
             now: Timestamp::ZERO,
             sections: Vec::new(),
+            post_copy: None,
         };
         world.begin(setup, true)?;
         Ok(world)
@@ -214,6 +230,7 @@ impl World {
         self.harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
         self.forget();
         self.guest.expect_anew(&setup.guest)?;
+        self.guest.set_dirty_ring(setup.host.dirty_ring);
         self.field.begin(&self.guest, &setup.guest, setup.zero_runs.as_deref())?;
         let costs = Costs::new(&setup.host, &setup.link, setup.guest.page_size.bytes().0);
         self.sending = Sending::new(&setup.host, costs);
@@ -229,6 +246,19 @@ impl World {
         Ok(())
     }
 
+    /// From here on there is luck in the place of means.
+    pub(super) fn throw(&mut self, dice: Dice) {
+        self.sending.dice = Some(dice);
+    }
+
+    /// Whether the outcome may be no smooth function of what is chance, though no number of pages decided it: then
+    /// it is not that of the means. Who slows the guest, or sets one limit of the rate after the other, compares
+    /// what it does not tell.
+    pub(super) fn is_rough(&self) -> bool {
+        let compares = self.slowed || self.limits > 2;
+        !self.watch.sees_a_threshold() && (compares || self.watch.near().is_some())
+    }
+
     /// Whether it is on these hosts, which were checked then.
     pub(super) fn is_on(&self, host: &HostConfig) -> bool {
         self.terms.host == *host
@@ -239,6 +269,7 @@ impl World {
         let Self {
             terms: _,
             sections,
+            post_copy,
             tracking_takes: _,
             harvest_takes: _,
             guest: _,
@@ -251,6 +282,8 @@ impl World {
             connected,
             tracking,
             throttled,
+            slowed,
+            limits,
             paused_at,
             handed_over,
             runs_here,
@@ -283,6 +316,9 @@ impl World {
         *connected = true;
         *tracking = false;
         *throttled = false;
+        *slowed = false;
+        *limits = 0;
+        *post_copy = None;
         *paused_at = None;
         *handed_over = None;
         *runs_here = true;
@@ -350,16 +386,19 @@ impl World {
 
     /// Neither side will do anything more.
     fn is_over(&self) -> bool {
+        if self.post_copy.is_some() && self.is_out_of_time() {
+            return true;
+        }
         let doubt_stays = !self.connected;
         let source = match self.source.phase() {
             SourcePhase::Done => true,
-            SourcePhase::InDoubt => doubt_stays,
+            SourcePhase::InDoubt | SourcePhase::PostCopy => doubt_stays,
             _ => false,
         };
         source
             && match self.destination.phase() {
                 DestinationPhase::Listening | DestinationPhase::Running | DestinationPhase::Gone => true,
-                DestinationPhase::Prepared => doubt_stays,
+                DestinationPhase::Prepared | DestinationPhase::Filling => doubt_stays,
                 _ => false,
             }
     }
@@ -393,7 +432,11 @@ impl World {
                 self.destination.handle(now, DestinationEvent::Disconnected)?;
             }
             // Once *go* is being written there is no way back.
-            Event::TimeLimit if !self.source.handoff().may_cancel() => {}
+            Event::TimeLimit if !self.source.handoff().may_cancel() => {
+                if let Some(post_copy) = &mut self.post_copy {
+                    post_copy.time_is_up = true;
+                }
+            }
             Event::TimeLimit => {
                 self.source.handle(now, SourceEvent::Cancel(CancelReason::TimeLimit))?;
             }
@@ -414,7 +457,7 @@ impl World {
 
     /// Why it ended so, in words.
     pub(super) fn why(&self) -> String {
-        self.source.why()
+        self.end_in_post_copy().map_or_else(|| self.source.why(), |(_, why)| why.to_owned())
     }
 
     /// What it came to.
@@ -426,7 +469,13 @@ impl World {
             // As in an exact run: both clocks are known here.
             let others = report.downtime.total().saturating_sub(report.downtime.commit);
             report.downtime.commit = silence.saturating_sub(others);
+            report.downtime.first_pages =
+                self.post_copy.as_ref().map_or(Duration::ZERO, |post_copy| post_copy.first_pages());
         }
+        if let Some((outcome, _)) = self.end_in_post_copy() {
+            report.outcome = outcome;
+        }
+        let stalled = self.post_copy.as_ref().map_or(VcpuSeconds::ZERO, |post_copy| post_copy.stalled());
         let seen = report.downtime.total();
         let costs = self.sending.costs();
         let [pages, zero] = self.pages;
@@ -439,7 +488,7 @@ impl World {
             sent: report.sent,
             sent_pages: report.sent_pages,
             rounds: self.source.round_count(),
-            disruption: self.guest.lost(),
+            disruption: Lost { post_copy: stalled, ..self.guest.lost() },
             unchanged_pages: Pages((self.unchanged + 0.5) as u64),
             source_cpu_s: ((pages - zero) * costs.page + zero * costs.zero) * 1e-9,
             silence,
@@ -460,6 +509,11 @@ impl World {
         report.sent_pages = totals.sent_pages;
         if let (Some(post_copy), Some((length, missing))) = (&mut report.post_copy, totals.post_copy) {
             (post_copy.length, post_copy.missing) = (length, missing);
+            post_copy.requests = self.post_copy.as_ref().map_or(0, |post_copy| post_copy.requests());
+        }
+        if let Some((outcome, why)) = self.end_in_post_copy() {
+            report.outcome = outcome;
+            why.clone_into(&mut report.why);
         }
         Run {
             report,

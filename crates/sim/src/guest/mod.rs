@@ -38,6 +38,7 @@
 mod activity;
 mod cycle;
 mod expected;
+mod lacking;
 mod mask;
 mod measured;
 mod pace;
@@ -66,10 +67,13 @@ use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
 pub(crate) use self::expected::{Division, Form, Layer, Piece};
+pub(crate) use self::lacking::{Forms, Group as MissingGroup, Lacking, Missing, Mix, Push, Waited};
 pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
+pub(crate) use self::rng::normal;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
+pub(crate) use self::zipf::Group as LawGroup;
 
 use self::cycle::Pulse;
 use self::mask::Sampler;
@@ -189,6 +193,12 @@ fn overlap(sets: &[Range<u64>]) -> bool {
     sets.windows(2).any(|pair| pair[0].end > pair[1].start)
 }
 
+/// Pages that are in use in this run beyond what they are in the middle of all runs; fewer, if negative.
+fn more_used(config: &GuestConfig, seed: u64) -> i64 {
+    let spread = config.used_spread.0 as f64 / config.page_size.bytes().0 as f64;
+    if spread > 0.0 { (spread * normal(&mut stream(seed, "guest.used"))).round() as i64 } else { 0 }
+}
+
 impl Guest {
     /// The guest that `config` describes, at time zero, running, not tracked.
     ///
@@ -222,9 +232,11 @@ impl Guest {
         let sets = config.working_sets();
         let written = config.written();
         let pages = layout.pages().0;
-        let share = || config.zero_pages.of(Pages(pages)).0.min(pages - config.written_pages().min(pages));
+        let free = pages - config.written_pages().min(pages);
+        let used = more_used(config, seed);
+        let share = || config.zero_pages.of(Pages(pages)).0.saturating_add_signed(-used).min(free);
         let zero = match (zero, config.zero_placement) {
-            (Some(zero), _) => ZeroMap::exactly(pages, &written, zero)?,
+            (Some(zero), _) => ZeroMap::exactly(pages, &written, zero, used)?,
             (None, ZeroPlacement::Spread) => ZeroMap::spread(pages, &written, share()),
             (None, ZeroPlacement::End) => ZeroMap::at_end(pages, &written, share()),
         };
@@ -396,10 +408,15 @@ impl Guest {
         let named = |what: &str| stream(seed, &format!("guest.post-copy.{what}"));
         let threads = self.writers.iter().enumerate();
         let threads = threads.map(|(index, writer)| writer.resumed(named(&index.to_string())));
+        let resume_set = self.any_resume_set(config, &mut named("resume-set"));
+        Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
+    }
+
+    /// What a guest of this configuration touches before anything else when it is resumed, in its order.
+    fn any_resume_set(&self, config: &GuestConfig, chance: &mut Generator) -> Vec<u64> {
         let pages = |size: ByteCount| (size.0 / self.layout.page_size().bytes().0).min(self.layout.numbers());
         let (span, top) = (pages(config.resume_span), pages(config.resume_top));
-        let mut chance = named("resume-set");
-        let mut anywhere = || match below(&mut chance, span + top) {
+        let mut anywhere = || match below(chance, span + top) {
             low if low < span => low,
             high => self.layout.numbers() - 1 - (high - span),
         };
@@ -407,8 +424,8 @@ impl Guest {
         let mut resume_set: Vec<u64> = (0..count).map(|_| anywhere()).collect();
         let kernels = config.working_sets().into_iter().zip(&config.writers).filter(|(_, one)| one.kernel);
         resume_set.extend(kernels.flat_map(|(set, one)| one.written(set)).flatten());
-        shuffle(&mut chance, &mut resume_set);
-        Resumed::new(now.as_nanos(), self.vcpus, threads.collect(), missing, &resume_set)
+        shuffle(chance, &mut resume_set);
+        resume_set
     }
 
     /// Whether it stands still.

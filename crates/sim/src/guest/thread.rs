@@ -4,6 +4,8 @@
 //! follows the rules of [`pace`](super::pace) without throttle, pause and tracking: work missed while it
 //! was held up is owed, at most `catch_up` of it, and done as fast as the CPU allows.
 
+use std::ops::Range;
+
 use whimbrel_core::dirty::PageSet;
 
 use super::pace::{Ability, Wish};
@@ -161,6 +163,26 @@ impl Thread {
     pub(super) fn look(&mut self, missing: &PageSet) {
         let touch = self.touches.next(&self.shape, missing, &mut self.rng);
         self.next = touch.map(|touch| Miss { after: self.pace.made + touch.after, ..touch });
+    }
+
+    /// Its next touch of a missing page is that of `page` after so many writes from here; none: it touches none.
+    pub(super) fn aim(&mut self, touch: Option<(f64, u64)>) {
+        self.next = touch.map(|(after, page)| Miss { after: self.pace.made + after, page });
+    }
+
+    /// Of a writer in turn, how many pages into its working set the next page is, and that set.
+    pub(super) fn place(&self) -> Option<(f64, Range<u64>)> {
+        let (Shape::Cycle(set, _), Touches::Cycle(begun)) = (&self.shape, &self.touches) else { return None };
+        let length = (set.end - set.start).max(1) as f64;
+        Some(((begun + self.pace.made + NONE).floor() % length, set.clone()))
+    }
+
+    /// Of a writer in turn, lets it begin a share of its round further on.
+    pub(super) fn move_on(&mut self, share: f64) {
+        if let (Shape::Cycle(set, _), Touches::Cycle(begun)) = (&self.shape, &mut self.touches) {
+            let length = (set.end - set.start).max(1) as f64;
+            *begun = (*begun + (share * length).floor()) % length;
+        }
     }
 
     /// The page that it touches now, if it does.

@@ -35,8 +35,12 @@ impl Guest {
     /// paid whenever one is full. To be called before there is a limit.
     #[must_use]
     pub fn with_dirty_ring(mut self, entries: u32) -> Self {
-        self.dirty_ring = entries;
+        self.set_dirty_ring(entries);
         self
+    }
+
+    pub(crate) fn set_dirty_ring(&mut self, entries: u32) {
+        self.dirty_ring = entries;
     }
 
     /// Slows it like this from `now` on. A throttle by the clock that is in force ends its period before it

@@ -80,7 +80,7 @@ impl<S: Stock> Source<S> {
 
     pub(super) fn bulk_round(&mut self, now: Timestamp) {
         let memory = self.controller.progress().memory;
-        let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
+        let all = Harvested { dirtied: memory, pending: memory, ..Harvested::default() };
         self.rounds.begin(now, &all, None);
         let ruling = self.controller.begin_bulk_round(now);
         self.obey(now, Moment::RoundStart, ruling);

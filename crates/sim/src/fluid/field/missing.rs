@@ -1,0 +1,64 @@
+//! What lies before the scan when the guest is handed over without it.
+
+use super::Field;
+use crate::guest::{Form, Forms, Guest, LawGroup, Missing, MissingGroup, Mix, Piece};
+
+impl Field {
+    /// What is pending, by pieces, in the order of addresses.
+    pub(in super::super) fn missing(&self) -> Vec<Missing> {
+        let missing = self.all_ahead().iter().map(|ahead| Missing {
+            from: ahead.from,
+            to: ahead.to,
+            density: ahead.density.min(1.0),
+            zero: ahead.zero,
+            piece: self.piece_at(ahead.from),
+        });
+        let mut missing: Vec<Missing> = missing.collect();
+        missing.sort_by(|one, other| one.from.total_cmp(&other.from));
+        missing
+    }
+
+    fn piece_at(&self, page: f64) -> usize {
+        self.terrain.pieces.partition_point(|piece| piece.pages.end <= page)
+    }
+
+    /// Of each piece, who writes there and how.
+    pub(in super::super) fn forms(&self) -> Vec<Forms> {
+        self.terrain.pieces.iter().map(|piece| self.forms_of(piece).collect()).collect()
+    }
+
+    fn forms_of(&self, piece: &Piece) -> impl Iterator<Item = (usize, Form)> {
+        let layers = &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize];
+        layers.iter().map(|layer| (layer.writer as usize, layer.form))
+    }
+
+    /// Of each writer, of which groups of its law what is pending is; empty where it has none.
+    pub(in super::super) fn mixes(&self, guest: &Guest) -> Vec<Mix> {
+        (0..self.writers).map(|writer| self.mix(guest, writer)).collect()
+    }
+
+    fn mix(&self, guest: &Guest, writer: usize) -> Mix {
+        let groups = guest.groups(writer as u32);
+        let all: f64 = groups.iter().map(|group| group.pages).sum();
+        let group = |group: &LawGroup| MissingGroup { part: 0.0, weight: group.weight, pages: group.pages };
+        let mut mix: Mix = groups.iter().map(group).collect();
+        for ahead in self.all_ahead() {
+            let piece = &self.terrain.pieces[self.piece_at(ahead.from)];
+            if !self.forms_of(piece).any(|form| form == (writer, Form::Mixed)) {
+                continue;
+            }
+            let span = self.spans.iter().find(|span| span.from <= ahead.from && ahead.from < span.to);
+            let count = |harvest: usize| self.counts[harvest * self.writers + writer];
+            let made = span.and_then(|span| span.since).map(|since| count(self.last) - count(since));
+            for one in &mut mix {
+                let written = made.map_or(1.0, |made| 1.0 - (-one.weight * made).exp());
+                one.part += (ahead.to - ahead.from) * one.pages / all * written;
+            }
+        }
+        let sum: f64 = mix.iter().map(|group| group.part).sum();
+        for group in &mut mix {
+            group.part /= sum.max(f64::MIN_POSITIVE);
+        }
+        mix
+    }
+}

@@ -1,0 +1,533 @@
+//! The guest at the destination while it lacks pages, in the mean: what it waits for after a post-copy handover.
+//!
+//! For the fluid simulation. What was not sent before the handover is a list of stretches of addresses of which
+//! a part of the pages is missing; the scan that sends them begins anew wherever a page is asked for,
+//! and so cuts them into pieces. Which page a vCPU touches next, and when, is drawn as in
+//! [`resumed`](super::resumed), from the stretches in place of the pages; the threads are the same. A few
+//! operations a request, whatever the size of the guest. What is asked for is the mean over several such guests.
+//!
+//! What it leaves out: that a page which is sent at once because it was asked for may be asked for again (its group
+//! of a Zipf law loses a page, an even one has too many to notice); requests that cost the way back anything but time.
+
+mod touches;
+
+use rand_core::Rng as _;
+use whimbrel_core::units::Timestamp;
+
+use super::expected::Form;
+use super::thread::Thread;
+use super::{Generator, Guest, stream};
+use crate::config::GuestConfig;
+use crate::fluid::looks::pages_between;
+use crate::link::Nanos;
+
+/// The period of the heartbeat by which the guest shows itself: as in [`super::resumed`].
+const BEAT: u64 = 2_000_000;
+/// The source looks for requests at least this often, nanoseconds.
+const LOOK: Nanos = 1e6;
+/// Pages of a word.
+const WORD: f64 = 64.0;
+/// Pages; what is less is nothing.
+const NONE: f64 = 1e-6;
+
+/// Memory of which a part of the pages is missing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Missing {
+    /// Page numbers.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    /// The part that is missing.
+    pub(crate) density: f64,
+    /// The part of zero pages among those.
+    pub(crate) zero: f64,
+    /// In which piece of memory it lies.
+    pub(crate) piece: usize,
+}
+
+/// Of which groups of a writer's law the missing pages are, the hottest first.
+pub(crate) type Mix = Vec<Group>;
+
+/// Pages of about the same rate among the missing ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Group {
+    /// The part of the missing pages that are of it.
+    pub(crate) part: f64,
+    /// The share of writes that a page of it gets.
+    pub(crate) weight: f64,
+    /// How many it has, missing or not.
+    pub(crate) pages: f64,
+}
+
+/// How pages are sent behind the guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Push {
+    /// Bytes of a page and of a zero page.
+    pub(crate) page_bytes: f64,
+    pub(crate) zero_bytes: f64,
+    /// Bytes a nanosecond that the link carries, and that the source copies into its queue.
+    pub(crate) rate: f64,
+    pub(crate) copying: f64,
+    /// Bytes in the queue at which the sender wakes, and in a full one.
+    pub(crate) levels: [f64; 2],
+    /// Pages after which the sender looks at its clock.
+    pub(crate) batch: f64,
+    /// The time of a byte from the wire's end to the guest.
+    pub(crate) way: Nanos,
+    /// What a fault costs before it is asked for.
+    pub(crate) fault: Nanos,
+    /// Urgent pages have a connection of their own, which shares so many bytes of the queue.
+    pub(crate) shared: Option<f64>,
+    /// When it begins, and when the wire has carried what was handed over before.
+    pub(crate) from: Nanos,
+    pub(crate) drained: Nanos,
+}
+
+/// What a guest waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Waited {
+    /// vCPU nanoseconds.
+    pub(crate) stalled: f64,
+    /// When it first showed itself.
+    pub(crate) seen: Nanos,
+    /// Pages that it asked for.
+    pub(crate) requests: f64,
+}
+
+/// Pages on their way: the first arrives at `begins`, the last at `ends`.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    what: Missing,
+    begins: Nanos,
+    ends: Nanos,
+}
+
+impl Flight {
+    fn arrival(&self, page: f64) -> Nanos {
+        let part = (page - self.what.from) / (self.what.to - self.what.from).max(NONE);
+        self.begins + (self.ends - self.begins) * part.clamp(0.0, 1.0)
+    }
+}
+
+/// Of which writer and which group of its law a page is.
+type OfGroup = Option<(usize, usize)>;
+
+/// After how many writes a page is touched, which, and of which group.
+type Touch = (f64, u64, OfGroup);
+
+/// Who writes to a piece of memory, and how.
+pub(crate) type Forms = Vec<(usize, Form)>;
+
+/// A page that was asked for.
+#[derive(Clone, Debug)]
+struct Request {
+    at: Nanos,
+    page: u64,
+    vcpu: usize,
+    /// Of which writer and group, to count the page out of it.
+    group: OfGroup,
+}
+
+#[derive(Clone, Debug)]
+struct Vcpu {
+    resume_set: Vec<u64>,
+    /// Numbers of its writers, with what they do next.
+    threads: Vec<(usize, Thread, OfGroup)>,
+    /// Since when it waits, and until when; infinite if nobody knows yet.
+    waits: Option<(u64, Nanos)>,
+    clock: u64,
+    began: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Lacking<'a> {
+    push: Push,
+    forms: &'a [Forms],
+    mixes: Vec<Mix>,
+    /// What is not sent, in the order of addresses.
+    parts: Vec<Missing>,
+    cursor: f64,
+    flights: Vec<Flight>,
+    requests: Vec<Request>,
+    vcpus: Vec<Vcpu>,
+    rng: Generator,
+    drained: Nanos,
+    sends_at: Nanos,
+    stalled: f64,
+    asked: f64,
+    seen: Option<u64>,
+}
+
+/// A number above 0 and up to 1.
+fn unit(rng: &mut Generator) -> f64 {
+    ((rng.next_u64() >> 11) + 1) as f64 * 2.0_f64.powi(-53)
+}
+
+impl<'a> Lacking<'a> {
+    /// A guest resumed at `resumed` that lacks `parts`; number `number` of those that the mean is taken over.
+    /// `forms` are, for each piece, which writers write there and how; `mixes` those of each writer.
+    pub(crate) fn new(
+        (guest, config): (&Guest, &GuestConfig),
+        (resumed, number): (Timestamp, u64),
+        push: Push,
+        parts: Vec<Missing>,
+        (forms, mixes): (&'a [Forms], Vec<Mix>),
+    ) -> Self {
+        let mut rng = stream(number, "fluid.post-copy");
+        let count = guest.vcpus.max(1) as usize;
+        let clock = resumed.as_nanos();
+        let idle = Vcpu { resume_set: Vec::new(), threads: Vec::new(), waits: None, clock, began: None };
+        let mut vcpus = vec![idle; count];
+        for (index, page) in guest.any_resume_set(config, &mut rng).into_iter().enumerate() {
+            vcpus[index % count].resume_set.push(page);
+        }
+        for (index, writer) in guest.writers.iter().enumerate() {
+            let mut thread = writer.resumed(stream(number, "fluid.post-copy.thread"));
+            thread.move_on(unit(&mut rng));
+            vcpus[index % count].threads.push((index, thread, None));
+        }
+        let mut lacking = Self {
+            push,
+            forms,
+            mixes,
+            parts,
+            cursor: 0.0,
+            flights: Vec::new(),
+            requests: Vec::new(),
+            vcpus,
+            rng,
+            drained: push.drained,
+            sends_at: push.from,
+            stalled: 0.0,
+            asked: 0.0,
+            seen: None,
+        };
+        lacking.place_walkers();
+        for vcpu in 0..count {
+            lacking.look(vcpu);
+        }
+        lacking
+    }
+
+    /// What a writer in turn left behind lies right behind where it stands.
+    fn place_walkers(&mut self) {
+        let threads = self.vcpus.iter().flat_map(|vcpu| &vcpu.threads);
+        let places = threads.filter_map(|(writer, thread, _)| Some((*writer, thread.place()?)));
+        let places: Vec<_> = places.collect();
+        let forms = self.forms;
+        let arc = |part: &Missing| {
+            let [(writer, Form::InTurn(pages))] = forms.get(part.piece)?[..] else { return None };
+            let (_, (place, set)) = places.iter().find(|(one, _)| *one == writer)?;
+            let end = set.start as f64 + place;
+            Some((end - part.density * pages, end, pages))
+        };
+        let mut parts = Vec::with_capacity(self.parts.len() + 2);
+        for part in self.parts.drain(..) {
+            match arc(&part) {
+                Some((from, to, round)) if part.density < 1.0 => {
+                    for turn in [0.0, round] {
+                        let [from, to] = [(from + turn).max(part.from), (to + turn).min(part.to)];
+                        if to - from > NONE {
+                            parts.push(Missing { from, to, density: 1.0, ..part });
+                        }
+                    }
+                }
+                _ => parts.push(part),
+            }
+        }
+        self.parts = parts;
+    }
+
+    /// Lets it run until it lacks nothing, or with `only_seen` until it has shown itself.
+    pub(crate) fn run(mut self, only_seen: bool) -> Waited {
+        while !(only_seen && self.seen.is_some()) {
+            let Some(next) = self.next() else { break };
+            self.happens(next);
+        }
+        let last = self.vcpus.first().map_or(0, |vcpu| vcpu.clock);
+        Waited { stalled: self.stalled, seen: self.seen.unwrap_or(last) as f64, requests: self.asked }
+    }
+
+    /// When something happens next; none if nothing does that matters.
+    fn next(&self) -> Option<Nanos> {
+        let lacks = !self.parts.is_empty() || !self.flights.is_empty();
+        if !lacks && self.seen.is_some() && self.vcpus.iter().all(|vcpu| vcpu.waits.is_none()) {
+            return None;
+        }
+        let mut next = if self.parts.is_empty() { f64::INFINITY } else { self.sends_at };
+        for request in &self.requests {
+            next = next.min(request.at);
+        }
+        for index in 0..self.vcpus.len() {
+            next = next.min(self.next_of(index));
+        }
+        // What is under way arrives, and then nobody has to look for it any more.
+        if next == f64::INFINITY {
+            next = self.flights.iter().map(|flight| flight.ends).fold(f64::INFINITY, f64::min);
+        }
+        (next < f64::INFINITY).then_some(next)
+    }
+
+    fn next_of(&self, index: usize) -> Nanos {
+        let vcpu = &self.vcpus[index];
+        if let Some((_, until)) = vcpu.waits {
+            return until;
+        }
+        if vcpu.began.is_none() {
+            return vcpu.clock as f64;
+        }
+        let touches = vcpu.threads.iter().filter_map(|(_, thread, _)| thread.touches_at(vcpu.clock));
+        let shows = if index == 0 && self.seen.is_none() { vcpu.shows_at() } else { None };
+        touches.chain(shows).min().map_or(f64::INFINITY, |at| at as f64)
+    }
+
+    fn happens(&mut self, now: Nanos) {
+        self.flights.retain(|flight| flight.ends > now);
+        if !self.parts.is_empty() && self.sends_at <= now {
+            self.send(now);
+        }
+        while let Some(index) = self.requests.iter().position(|request| request.at <= now) {
+            let request = self.requests.swap_remove(index);
+            self.serve(&request);
+        }
+        for index in 0..self.vcpus.len() {
+            if self.next_of(index) <= now {
+                self.step(index, now);
+            }
+        }
+    }
+
+    fn queued(&self, now: Nanos) -> f64 {
+        (self.drained - now).max(0.0) * self.push.rate
+    }
+
+    /// A slice of sending from the cursor on.
+    fn send(&mut self, now: Nanos) {
+        let (mut left, ends) = self.slice(now);
+        self.sends_at = ends;
+        while left > 0.0 && !self.parts.is_empty() {
+            let index = self.parts.iter().position(|part| part.to > self.cursor);
+            let Some(index) = index else {
+                self.cursor = 0.0;
+                continue;
+            };
+            let part = &mut self.parts[index];
+            let from = part.from.max(self.cursor);
+            let bytes = self.push.page_bytes + part.zero * (self.push.zero_bytes - self.push.page_bytes);
+            let pages = ((part.to - from) * part.density).min((left / bytes).max(1.0));
+            let to = (from + pages / part.density).min(part.to);
+            let what = Missing { from, to, ..*part };
+            let rest = Missing { from: to, ..*part };
+            part.to = from;
+            let (gone, over) = (part.to - part.from < NONE, rest.to - rest.from < NONE);
+            match (gone, over) {
+                (true, true) => drop(self.parts.remove(index)),
+                (true, false) => self.parts[index] = rest,
+                (false, true) => {}
+                (false, false) => self.parts.insert(index + 1, rest),
+            }
+            self.cursor = to;
+            left -= pages * bytes;
+            self.fly(what, now, pages * bytes);
+        }
+    }
+
+    /// How many bytes a slice hands over that begins at `now`, and when it ends: with the first look at the clock after
+    /// [`LOOK`]. What is handed over in it is queued at once, as the sender does not turn to requests before.
+    fn slice(&mut self, now: Nanos) -> (f64, Nanos) {
+        let Push { rate, copying, levels: [wake, full], batch, .. } = self.push;
+        let growth = (1.0 - rate / copying).max(1e-3);
+        let room = (full - self.queued(now)).max(0.0) / growth;
+        if room >= copying * LOOK {
+            return (copying * LOOK, now + LOOK);
+        }
+        let (quantum, cycle) = ((full - wake) / growth, (full - wake) / growth / rate);
+        let sleeps = ((LOOK - room / copying) / cycle).ceil().max(1.0);
+        let ahead = self.parts.iter().find(|part| part.to > self.cursor).or(self.parts.first());
+        let density = ahead.map_or(1.0, |part| part.density);
+        // Where a page was asked for, a word begins in the middle.
+        let begun = (WORD - self.cursor.floor() % WORD) % WORD * density;
+        let look = (begun + pages_between(density, (batch - begun).max(1.0))) * self.push.page_bytes;
+        let later = pages_between(density, batch) * self.push.page_bytes;
+        let needed = room + (sleeps - 1.0) * quantum;
+        let bytes = look + ((needed - look) / later).floor().max(-1.0).mul_add(later, later);
+        let slept = ((bytes - room) / quantum).ceil().max(sleeps);
+        (bytes, now + (room / copying + slept * cycle).max(LOOK))
+    }
+
+    fn fly(&mut self, what: Missing, now: Nanos, bytes: f64) {
+        let begins = self.drained.max(now);
+        self.drained = begins + bytes / self.push.rate;
+        self.flights.push(Flight {
+            what,
+            begins: begins + self.push.way,
+            ends: self.drained + self.push.way,
+        });
+    }
+
+    /// When `page` arrives: none if it is here, infinite if it is not even sent.
+    fn arrival(&mut self, page: f64, is_missing: bool, now: Nanos) -> Option<Nanos> {
+        let mut flights =
+            self.flights.iter().filter(|flight| flight.what.from <= page && page < flight.what.to);
+        let flight = flights.find(|flight| flight.ends > now);
+        let part = self.parts.iter().find(|part| part.from <= page && page < part.to);
+        let (density, arrival) = match (flight, part) {
+            (Some(flight), _) => (flight.what.density, flight.arrival(page)),
+            (None, Some(part)) => (part.density, f64::INFINITY),
+            (None, None) => return None,
+        };
+        let missing = is_missing || density >= 1.0 || unit(&mut self.rng) <= density;
+        (missing && arrival > now).then_some(arrival)
+    }
+
+    /// A request reaches the source.
+    fn serve(&mut self, request: &Request) {
+        let now = request.at;
+        self.asked += 1.0;
+        let page = request.page as f64;
+        let arrival = match self.arrival(page, true, now) {
+            None => now + self.push.way,
+            Some(arrival) if arrival < f64::INFINITY => arrival,
+            Some(_) => self.send_urgent(page, now),
+        };
+        if let Some((writer, group)) = request.group {
+            self.count_out(writer, group);
+        }
+        if let Some((_, until)) = &mut self.vcpus[request.vcpu].waits {
+            *until = arrival.max(now);
+        }
+    }
+
+    /// Sends a page that was asked for; gives when it arrives.
+    fn send_urgent(&mut self, page: f64, now: Nanos) -> Nanos {
+        let Some(index) = self.parts.iter().position(|part| part.from <= page && page < part.to) else {
+            return now + self.push.way;
+        };
+        let part = self.parts[index];
+        let bytes = self.push.page_bytes + part.zero * (self.push.zero_bytes - self.push.page_bytes);
+        let time = bytes / self.push.rate;
+        let [before, behind] =
+            [Missing { to: page, ..part }, Missing { from: (page + 1.0).min(part.to), ..part }];
+        let pieces = [before, behind].into_iter().filter(|piece| piece.to - piece.from > NONE);
+        self.parts.splice(index..=index, pieces);
+        let queued = self.queued(now);
+        self.drained = self.drained.max(now) + time;
+        if let Some(shared) = self.push.shared {
+            now + queued.min(shared) / self.push.rate + time + self.push.way
+        } else {
+            self.cursor = page;
+            self.drained + self.push.way
+        }
+    }
+
+    /// A page of a group was asked for. Pages of neighbouring ranks share a word, in any order: what lies behind it in
+    /// its word, half of it on average, comes next if the scan goes on from there.
+    fn count_out(&mut self, writer: usize, group: usize) {
+        let lacking = self.lacks(writer).max(1.0);
+        let scans_on = self.push.shared.is_none();
+        let mix = &mut self.mixes[writer];
+        let hottest: f64 = mix[..group].iter().map(|group| group.pages).sum();
+        let mut rank = 0.0;
+        for (index, one) in mix.iter_mut().enumerate() {
+            let in_the_word = if hottest < WORD {
+                ((WORD - rank) / one.pages).clamp(0.0, 1.0)
+            } else if index == group {
+                (WORD / one.pages).min(1.0)
+            } else {
+                0.0
+            };
+            rank += one.pages;
+            let alone = if index == group { 1.0 / lacking } else { 0.0 };
+            let gone = if scans_on { (one.part * in_the_word / 2.0).max(alone) } else { alone };
+            one.part = (one.part - gone).max(0.0);
+        }
+        let sum: f64 = mix.iter().map(|group| group.part).sum();
+        if sum > 0.0 {
+            for group in mix {
+                group.part /= sum;
+            }
+        }
+    }
+
+    /// Missing pages that a writer writes to.
+    fn lacks(&self, writer: usize) -> f64 {
+        self.lying_about().filter(|part| self.form(writer, part.piece).is_some()).map(pages).sum()
+    }
+
+    /// Everything that is not here.
+    fn lying_about(&self) -> impl Iterator<Item = &Missing> {
+        self.parts.iter().chain(self.flights.iter().map(|flight| &flight.what))
+    }
+
+    fn form(&self, writer: usize, piece: usize) -> Option<Form> {
+        self.forms.get(piece)?.iter().find(|(one, _)| *one == writer).map(|(_, form)| *form)
+    }
+
+    fn step(&mut self, index: usize, now: Nanos) {
+        let at = now.ceil() as u64;
+        if let Some((since, _)) = self.vcpus[index].waits.take() {
+            self.stalled += at.saturating_sub(since) as f64;
+            let vcpu = &mut self.vcpus[index];
+            let from = vcpu.clock;
+            vcpu.threads.iter_mut().for_each(|(_, thread, _)| thread.stand(from, at));
+            vcpu.clock = vcpu.clock.max(at);
+            self.look(index);
+        }
+        let vcpu = &mut self.vcpus[index];
+        if vcpu.resume_set.is_empty() {
+            let from = vcpu.clock;
+            vcpu.threads.iter_mut().for_each(|(_, thread, _)| thread.run(from, at));
+        }
+        vcpu.clock = vcpu.clock.max(at);
+        while let Some(page) = self.vcpus[index].resume_set.pop() {
+            if self.arrival(page as f64, false, now).is_some() {
+                return self.wait(index, page, None, now);
+            }
+        }
+        let vcpu = &mut self.vcpus[index];
+        vcpu.begin();
+        if index == 0 && self.seen.is_none() && vcpu.shows_at().is_some_and(|shows| shows <= at) {
+            self.seen = Some(at);
+        }
+        let mut thread = 0;
+        while thread < self.vcpus[index].threads.len() {
+            let (_, one, group) = &self.vcpus[index].threads[thread];
+            let Some(page) = one.touching() else {
+                thread += 1;
+                continue;
+            };
+            let group = *group;
+            if self.arrival(page as f64, true, now).is_some() {
+                return self.wait(index, page, group, now);
+            }
+            self.look_one(index, thread);
+        }
+    }
+
+    fn wait(&mut self, index: usize, page: u64, group: OfGroup, now: Nanos) {
+        self.vcpus[index].waits = Some((now.ceil() as u64, f64::INFINITY));
+        let at = now + self.push.fault + self.push.way;
+        self.requests.push(Request { at, page, vcpu: index, group });
+    }
+}
+
+/// Missing pages.
+fn pages(part: &Missing) -> f64 {
+    (part.to - part.from) * part.density
+}
+
+impl Vcpu {
+    fn begin(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.clock);
+            let at = self.clock;
+            self.threads.iter_mut().for_each(|(_, thread, _)| thread.begin(at, BEAT));
+        }
+    }
+
+    fn shows_at(&self) -> Option<u64> {
+        let beat = self.began?.saturating_add(BEAT);
+        let mut done = self.threads.iter().map(|(_, thread, _)| thread.reaches_goal_at(self.clock));
+        done.try_fold(beat, |latest, one| Some(latest.max(one?)))
+    }
+}
