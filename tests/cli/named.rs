@@ -119,9 +119,9 @@ fn explain_takes_the_names_of_workloads() {
 #[test]
 fn what_fluid_does_not_cover_is_left_out_unless_it_is_named() {
     let fresh = fresh();
-    fresh.write("hot.toml", format!("{SMALL}\n[host]\npost-copy-order = \"hot-first\"\n"));
     let fluid = ["--fidelity", "fluid", "--set", "host.post-copy-order=hot-first"];
-    for args in [&["compare", "hot.toml", "--repeat", "1"][..], &["forecast", "hot.toml", "--samples", "20"]]
+    for args in
+        [&["compare", "small.toml", "--repeat", "1"][..], &["forecast", "small.toml", "--samples", "20"]]
     {
         let ended = fresh.run(&[args, &fluid].concat());
         assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -137,7 +137,7 @@ fn what_fluid_does_not_cover_is_left_out_unless_it_is_named() {
         "tune",
         "kubevirt-stall",
         "--over",
-        "hot.toml",
+        "small.toml",
         "--no-hold-out",
         "--range",
         "allow-post-copy=on,off",
