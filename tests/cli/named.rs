@@ -129,21 +129,22 @@ fn what_fluid_does_not_cover_is_left_out_unless_it_is_named() {
         assert!(ended.out.contains("xen-5") && !ended.out.contains("pure-postcopy"), "{}", ended.out);
         let ended = fresh.run(&[args, &fluid, &["--policy", "pure-postcopy"]].concat());
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""));
-        assert!(ended.err.contains("`pure-postcopy` on `small`"), "{}", ended.err);
+        assert!(ended.err.contains("`pure-postcopy` on `small"), "{}", ended.err);
         let ended = fresh.run(&[args, &fluid[..2], &["--policy", "pure-postcopy"]].concat());
         assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
+    fresh.write("hot.toml", format!("{SMALL}\n[host]\npost-copy-order = \"hot-first\"\n"));
     let words = [
         "tune",
         "kubevirt-stall",
         "--over",
-        "small.toml",
+        "hot.toml",
         "--no-hold-out",
         "--range",
         "allow-post-copy=on,off",
     ];
     let few = ["--population", "4", "--generations", "1", "--repeat", "1"];
-    let ended = fresh.run(&[&words[..], &few, &fluid].concat());
+    let ended = fresh.run(&[&words[..], &few, &fluid[..2]].concat());
     assert_eq!(ended.code, Some(2), "{}", ended.err);
     assert!(ended.err.contains("with kubevirt-stall:allow-post-copy=on: "), "{}", ended.err);
 }

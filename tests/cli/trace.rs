@@ -125,17 +125,14 @@ fn what_is_no_trace_is_refused_with_its_line_and_nothing_is_written() {
         (&["trace", "stats", "."], "it is a directory".to_owned()),
         (
             &["trace", "import", "t.csv", "--out", "o.csv"],
-            "t.csv:3: `x` is not accepted as a time".to_owned(),
+            "t.csv:3: column `time`: `x` is not accepted as a time".to_owned(),
         ),
         (&["trace", "import", "one.csv", "--out", "o.csv"], "all rows have the same time".to_owned()),
         (
             &["trace", "import", "t.csv", "--page-column", "p"],
             "no column `p`: there are `time`, `page`".to_owned(),
         ),
-        (
-            &["trace", "record", "guest.toml", "--interval", "0s", "--out", "o.csv"],
-            "more than 0s long".to_owned(),
-        ),
+        (&["trace", "record", "guest.toml", "--interval", "0s", "--out", "o.csv"], "more than 0s".to_owned()),
         (&["trace", "record", "traced.toml"], "`guest.writers.0.trace`".to_owned()),
         (&["simulate", "traced.toml"], format!("bad.csv:{lines}: ")),
     ] {
