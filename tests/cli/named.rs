@@ -129,7 +129,7 @@ fn what_fluid_does_not_cover_is_left_out_unless_it_is_named() {
         assert!(ended.out.contains("xen-5") && !ended.out.contains("pure-postcopy"), "{}", ended.out);
         let ended = fresh.run(&[args, &fluid, &["--policy", "pure-postcopy"]].concat());
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""));
-        assert!(ended.err.contains("`pure-postcopy` on `small`"), "{}", ended.err);
+        assert!(ended.err.contains("`pure-postcopy` on `small"), "{}", ended.err);
         let ended = fresh.run(&[args, &fluid[..2], &["--policy", "pure-postcopy"]].concat());
         assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
