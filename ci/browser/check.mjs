@@ -2,6 +2,7 @@
 //   nothing is asked for from elsewhere, and no error is logged;
 //   axe finds no violation, in light, in dark and in print, with everything unfolded;
 //   at 360 pixels nothing but a table's own box scrolls sideways;
+//   at 1280 pixels no table is cut but that of the cells, and on paper no chart is missing;
 //   tables sort by pointer and by keyboard, filter, and say what they show; without scripts they are complete.
 // Usage: node check.mjs CHROMIUM PAGE…
 import assert from 'node:assert/strict';
@@ -86,6 +87,30 @@ async function fitsANarrowScreen(path) {
       .slice(0, 5).map((one) => `${one.tagName}.${one.className} ${one.getBoundingClientRect().right}`));
     assert.fail(`${wide} pixels wide: ${culprits.join('; ')}`);
   }
+  await close();
+}
+
+// On paper charts that are folded away are there, and long tables that nobody unfolded are not.
+async function printsItsCharts(path) {
+  const { page, close } = await open(path);
+  await page.emulateMedia({ media: 'print' });
+  const seen = (selector) => page.evaluate((selector) =>
+    [...document.querySelectorAll(selector)].map((one) => one.checkVisibility({ contentVisibilityAuto: true })), selector);
+  const charts = await seen('details.printed .chart');
+  assert(charts.every((one) => one), 'a chart is not printed');
+  assert((await seen('details:not([open], .printed)')).every((one) => !one), 'what is folded away is printed');
+  await close();
+  return charts.length;
+}
+
+async function tablesFitADesk(path) {
+  const { page, close } = await open(path);
+  await unfold(page);
+  const cut = await page.evaluate(() => [...document.querySelectorAll('.scroll')]
+    // That of the cells has a column for each axis, however many there are.
+    .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.getAttribute('aria-label') !== 'The cells of the sweep')
+    .map((one) => `${one.getAttribute('aria-label')} ${one.scrollWidth} in ${one.clientWidth}`));
+  assert.deepEqual(cut, []);
   await close();
 }
 
@@ -183,7 +208,7 @@ async function readsWithoutScripts(path) {
 
 let failed = 0;
 for (const path of pages) {
-  const checks = [scriptIsAllowed, accessibleInEveryTheme, fitsANarrowScreen, coloursCanBeChosen, tablesSortAndFilter, readsWithoutScripts];
+  const checks = [scriptIsAllowed, accessibleInEveryTheme, fitsANarrowScreen, tablesFitADesk, printsItsCharts, coloursCanBeChosen, tablesSortAndFilter, readsWithoutScripts];
   for (const check of checks) {
     const started = Date.now();
     try {

@@ -137,13 +137,14 @@ fn what_fluid_does_not_cover_is_left_out_unless_it_is_named() {
         "tune",
         "kubevirt-stall",
         "--over",
-        "small.toml",
+        "hot.toml",
         "--no-hold-out",
         "--range",
         "allow-post-copy=on,off",
     ];
     let few = ["--population", "4", "--generations", "1", "--repeat", "1"];
-    let ended = fresh.run(&[&words[..], &few, &fluid].concat());
+    fresh.write("hot.toml", format!("{SMALL}\n[host]\npost-copy-order = \"hot-first\"\n"));
+    let ended = fresh.run(&[&words[..], &few, &fluid[..2]].concat());
     assert_eq!(ended.code, Some(2), "{}", ended.err);
     assert!(ended.err.contains("with kubevirt-stall:allow-post-copy=on: "), "{}", ended.err);
 }

@@ -122,7 +122,7 @@ fn what_is_no_trace_is_refused_with_its_line_and_nothing_is_written() {
     for (args, expected) in [
         (&["trace", "stats", "bad.csv"][..], format!("bad.csv:{lines}: `5,5,5` is no row")),
         (&["trace", "stats", "guest.toml"], "guest.toml:1: no trace begins with `[guest]`".to_owned()),
-        (&["trace", "stats", "."], "no regular file".to_owned()),
+        (&["trace", "stats", "."], "it is a directory".to_owned()),
         (
             &["trace", "import", "t.csv", "--out", "o.csv"],
             "t.csv:3: `x` is not accepted as a time".to_owned(),

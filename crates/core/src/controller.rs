@@ -5,8 +5,10 @@
 //! three moments, skips ticks at which the answer cannot change, and writes everything to the
 //! [`Journal`]. It never acts: whoever asked obeys the verdict.
 
+mod chance;
 mod foresight;
 mod imagined;
+mod link;
 mod replacing;
 
 use std::time::Duration;
@@ -19,7 +21,7 @@ pub use self::replacing::ReplaceError;
 use crate::journal::Journal;
 use crate::layout::PageSize;
 use crate::policy::{
-    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Policy, Reason, Until, Verdict,
+    Adjustments, BandwidthWindow, Cadence, ChangeError, Decision, Gate, Policy, Reason, Until, Verdict,
 };
 use crate::progress::{Capabilities, Moment, Progress};
 use crate::throttle::Throttle;
@@ -35,6 +37,9 @@ pub struct Harvested {
     pub left_over: Pages,
     /// Pages pending now.
     pub pending: Pages,
+    /// As [`Progress::in_flight`], when the log was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
 }
 
 /// What was sent since the last such record.
@@ -52,6 +57,9 @@ pub struct Transmitted {
     /// Pages that were left out of this round because they were dirty again ("peek"); the next
     /// harvest will find them.
     pub skipped: Pages,
+    /// As [`Progress::in_flight`], when the last of them was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
 }
 
 /// What is to be done; the rest is in [`Controller::verdict`], to be copied by who wants to keep it.
@@ -358,6 +366,7 @@ impl Controller {
         progress.dirtied = harvested.dirtied;
         progress.left_over = harvested.left_over;
         progress.pending = harvested.pending;
+        progress.in_flight = harvested.in_flight;
         progress.dirty_rate = PageRate::measured(harvested.dirtied, since);
         progress.round_sent = ByteCount(0);
         progress.round_sent_pages = Pages(0);
@@ -417,6 +426,10 @@ impl Controller {
         if self.cadence.bandwidth == BandwidthWindow::Round {
             self.close_window(now);
         }
+        if self.cadence.gate == Gate::Wait {
+            // What was waited for has arrived.
+            self.progress.in_flight = self.progress.in_flight.map(|_| ByteCount(0));
+        }
         self.ask(Moment::RoundEnd)
     }
 
@@ -430,6 +443,7 @@ impl Controller {
         let progress = &mut self.progress;
         progress.now = now;
         progress.pending = sent.pending;
+        progress.in_flight = sent.in_flight;
         progress.round_skipped = sent.skipped;
         progress.sent = progress.sent.saturating_add(sent.bytes);
         progress.sent_pages = progress.sent_pages.saturating_add(sent.pages);
@@ -451,6 +465,30 @@ impl Controller {
         self.progress.fixed_costs = cost;
     }
 
+    /// The destination answered a message of no size after this time. It tells outlooks the way there and back.
+    pub fn answered(&mut self, after: Duration) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.link().answered(after);
+        }
+    }
+
+    /// The end of a round was handed to the transport; [`round_acknowledged`](Self::round_acknowledged) follows when the
+    /// destination has said that it is there. What lay in the buffers before it is told by that to outlooks.
+    #[inline]
+    pub fn round_closed(&mut self, now: Timestamp) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.link().closed(now);
+        }
+    }
+
+    /// The destination has everything that was sent before [`round_closed`](Self::round_closed).
+    #[inline]
+    pub fn round_acknowledged(&mut self, now: Timestamp) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.link().acknowledged(now);
+        }
+    }
+
     fn close_window(&mut self, now: Timestamp) {
         let Window { since, bytes } = self.window;
         // A window in which nothing passed says that the link is dead, not that nothing is known; the
@@ -465,6 +503,9 @@ impl Controller {
     #[inline(never)]
     fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
+        if moment == Moment::RoundStart {
+            self.cadence.tick = self.policy.cadence().tick;
+        }
         if !self.owed.is_empty() {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
         }

@@ -431,7 +431,8 @@ impl World {
                 let found = backlog.harvested(&mut self.log);
                 let dirtied = found.map(|found| found.dirty).unwrap_or_default();
                 let pending = backlog.pending();
-                self.due_here.push_back(SourceEvent::Harvested(Harvested { dirtied, left_over, pending }));
+                let harvested = Harvested { dirtied, left_over, pending, in_flight: None };
+                self.due_here.push_back(SourceEvent::Harvested(harvested));
             }
             SourceAction::Wake(at) => self.wake = Some(at),
             SourceAction::Throttle(share) => self.throttle = share,
@@ -499,7 +500,7 @@ impl World {
             zero: Pages(0),
             bytes: ByteCount(taken.taken.0 * 4096),
             pending,
-            skipped: Pages(0),
+            ..Transmitted::default()
         }));
     }
 

@@ -93,6 +93,11 @@ pub struct Progress {
     pub round_sent: ByteCount,
     /// Pages sent in this round, zero pages among them.
     pub round_sent_pages: Pages,
+    /// Bytes handed to the transport that it has not carried yet; none where the ground can't tell. They have to
+    /// pass before what is sent after them: a guest paused now waits for them, too. (On Linux a socket's
+    /// `SIOCOUTQ`.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<ByteCount>,
     /// Pages left out of this round so far because they were dirty again.
     pub round_skipped: Pages,
     /// The throttle in force.
@@ -128,6 +133,7 @@ impl Progress {
             sent_pages: Pages(0),
             round_sent: ByteCount(0),
             round_sent_pages: Pages(0),
+            in_flight: None,
             round_skipped: Pages(0),
             throttle: Throttle::Off,
             paused: false,

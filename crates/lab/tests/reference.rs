@@ -8,7 +8,11 @@ use whimbrel_lab::validate::{Validation, validate};
 fn reference(names: &[&str]) -> Validation {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../reference/qemu"));
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    validate(&files, &HostProfile::load(BUILTIN.0).unwrap(), 12).unwrap()
+    sampled(&files, 12)
+}
+
+fn sampled(files: &[PathBuf], samples: u32) -> Validation {
+    validate(files, &HostProfile::load(BUILTIN.0).unwrap(), samples).unwrap()
 }
 
 fn within(name: &str, value: Option<f64>, goal: f64) {
@@ -60,25 +64,39 @@ fn the_silence_of_post_copy_is_seconds_and_within_the_goal_in_every_run() {
     }
 }
 
-/// Programs of which there is a curve: sampled outcomes, of which most hold what was measured.
+/// Programs of which there is a curve: sampled outcomes, whose intervals hold what was measured about as often as
+/// they say, and are no wider than that takes.
 #[test]
-fn runs_of_programs_are_sampled_and_every_verdict_is_the_more_probable_one() {
-    let found = reference(&["programs/results.jsonl"]);
+fn runs_of_programs_are_sampled_and_their_intervals_hold_what_they_say() {
+    let file =
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../reference/qemu/programs/results.jsonl"));
+    let found = sampled(&[file], 40);
     assert_eq!((found.runs, found.skipped.len()), (0, 0));
     let programs = found.programs.expect("runs of programs");
     assert_eq!(programs.configurations.len(), 15);
     assert_eq!(programs.configurations.iter().map(|one| one.measured.len()).sum::<usize>(), 30);
     assert_eq!(programs.verdict_wrong, 0);
-    assert!(programs.brier < 0.02, "{}", programs.brier);
-    within("total time, median", programs.errors.total_time.median, 0.015);
-    within("total time, p90", programs.errors.total_time.p90, 0.12);
-    within("sent bytes, median", programs.errors.sent_bytes.median, 0.015);
+    assert!(programs.brier < 0.01, "{}", programs.brier);
+    within("total time, median", programs.errors.total_time.median, 0.012);
+    within("total time, p90", programs.errors.total_time.p90, 0.05);
+    within("sent bytes, median", programs.errors.sent_bytes.median, 0.012);
     within("downtime, median", programs.errors.downtime.median, 0.1);
-    within("silence, median", programs.errors.silence.median, 0.06);
-    assert!(programs.coverage.total_time > 0.5, "{:?}", programs.coverage);
-    assert!(programs.coverage.silence > 0.5, "{:?}", programs.coverage);
+    within("silence, median", programs.errors.silence.median, 0.075);
+    let (inside, wide) = (&programs.coverage, &programs.widths);
+    // Of 24 runs: each figure by itself says little, all of them together more.
+    for (name, inside, width, most) in [
+        ("total time", inside.total_time, wide.total_time, 0.09),
+        ("sent bytes", inside.sent_bytes, wide.sent_bytes, 0.09),
+        ("downtime", inside.downtime, wide.downtime, 0.35),
+        ("silence", inside.silence, wide.silence, 0.25),
+    ] {
+        assert!(inside >= 0.75, "{name}: {inside}");
+        assert!(width > 0.02 && width < most, "{name}: {width}");
+    }
+    let all = (inside.total_time + inside.sent_bytes + inside.downtime + inside.silence) / 4.0;
+    assert!((0.84..=0.96).contains(&all), "{all}");
     let never = programs.configurations.iter().filter(|one| !one.measured[0].converged);
-    assert_eq!(never.filter(|one| one.total_ms.is_none() && one.convergence < 0.5).count(), 3);
+    assert_eq!(never.filter(|one| one.convergence < 0.5).count(), 3);
 }
 
 /// No model of its writes, no prediction; the reason names the file that is missing.

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use whimbrel_core::units::{Bandwidth, Share, Timestamp};
+use whimbrel_core::units::{Bandwidth, ByteCount, Share, Timestamp};
 
 use crate::config::LinkConfig;
 
@@ -392,6 +392,18 @@ impl Link {
         at + left / self.schedule.get(last).map_or(0.0, |stretch| stretch.rate)
     }
 
+    /// Whole bytes that are handed over and not carried yet at `now`.
+    #[inline]
+    pub(crate) fn in_flight(&self, now: Nanos) -> ByteCount {
+        let queued = if now >= self.current.from {
+            (self.drained - now) * self.current.rate
+        } else {
+            self.queued(now)
+        };
+        // Nothing, if it is less than nothing.
+        ByteCount(queued.ceil() as u64)
+    }
+
     /// Bytes handed over and still on their way at `now`.
     fn queued(&self, now: Nanos) -> f64 {
         let (mut at, mut index, mut queued) = (self.drained, self.current.index, 0.0);
@@ -468,8 +480,6 @@ fn interrupt(schedule: &mut Vec<Stretch>, from: Nanos, to: Nanos) {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use whimbrel_core::units::ByteCount;
 
     use super::*;
     use crate::config::{BandwidthChange, Outage};

@@ -9,6 +9,7 @@ mod hosts;
 mod look;
 mod post_copy;
 mod simulation;
+mod spread;
 
 use std::time::Duration;
 

@@ -208,6 +208,7 @@ impl Sender {
         let Slice { clock, mut sent, bytes, .. } = slice;
         let clock = self.limiter.rest(clock);
         sent.bytes = ByteCount(bytes as u64);
+        sent.in_flight = Some(parts.link.in_flight(clock));
         let pending = parts.backlog.pending();
         // A full circle has shown every page; before, what was skipped is not meant for this round.
         let at_least = u64::from(taken.stopped);

@@ -23,7 +23,7 @@ fn program(classes: Vec<PageClass>, cycles: Vec<PageCycle>) -> MeasuredWrites {
     let busy = (0..20).map(|tick| f64::from(u8::from(tick < 10)) * 2.0).collect();
     let quiet = (0..20).map(|tick| f64::from(u8::from(tick >= 10)) * 2.0).collect();
     let activity = Activity { tick: Duration::from_millis(50), busy, quiet, block: 20 };
-    MeasuredWrites { classes, cycles, activity, busy: Share::ONE, speed_spread: 0.0 }
+    MeasuredWrites { classes, cycles, activity, busy: Share::ONE, speed_spread: 0.0, change_spread: 0.0 }
 }
 
 fn guest(model: MeasuredWrites, seed: u64, detail: Detail) -> Guest {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use whimbrel_core::policy::presets::{self, PRESETS};
 use whimbrel_core::report::Outcome;
-use whimbrel_core::units::{ByteCount, Timestamp};
-use whimbrel_sim::config::{GuestConfig, Pattern, WriterConfig};
+use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp};
+use whimbrel_sim::config::{GuestConfig, Outage, Pattern, WriterConfig};
 use whimbrel_sim::{Run, Setup, observe, simulate};
 
 fn setup(preset: &str, pattern: Pattern, rate: f64) -> Setup {
@@ -92,7 +92,7 @@ fn a_migration_that_has_no_end_is_forecast_to_end_at_its_limit() {
     assert_eq!(run.report.outcome, Outcome::TimedOut);
     for round in &run.report.rounds {
         let Some(outlook) = round.outlook else { continue };
-        let left = setup.time_limit.saturating_sub(round.started.since(Timestamp::ZERO));
+        let left = setup.time_limit.saturating_sub(outlook.at.since(Timestamp::ZERO));
         assert_eq!(outlook.remaining, Some(left));
         assert!(outlook.high.is_some_and(|high| left <= high), "{outlook:?}");
     }
@@ -112,10 +112,42 @@ fn a_look_before_the_start_narrows_the_forecast_and_changes_nothing_else() {
     assert!(look.lost.as_f64() > 0.0, "tracking is felt");
 }
 
+/// The first forecast of a run of this setup, and what was left then, in seconds.
+fn first(setup: &Setup) -> (f64, f64) {
+    let run = foreseen(setup);
+    let round = run.report.rounds.iter().find(|round| round.outlook.is_some()).expect("foreseen");
+    let outlook = round.outlook.expect("found by it");
+    let remaining = outlook.remaining.expect("it ends");
+    (remaining.as_secs_f64(), run.report.total.as_secs_f64() - outlook.at.as_secs_f64())
+}
+
 #[test]
-fn most_intervals_hold_the_truth_for_guests_that_go_on_as_they_are() {
+fn the_way_there_and_back_is_in_the_forecast() {
+    for preset in ["xen-5", "cloud-hypervisor", "whimbrel"] {
+        let mut setup = setup(preset, Pattern::HotCold, 2_000.0);
+        setup.look = Some(Duration::from_secs(1));
+        setup.link.bandwidth = Bandwidth::new(25_000_000).unwrap();
+        setup.link.round_trip = Duration::from_millis(60);
+        let (remaining, left) = first(&setup);
+        assert!((remaining / left - 1.0).abs() < 0.1, "{preset}: {left} s were left, {remaining} s foreseen");
+    }
+}
+
+#[test]
+fn an_outage_that_is_over_does_not_slow_the_forecast() {
+    let mut setup = setup("qemu-default", Pattern::HotCold, 2_000.0);
+    setup.look = Some(Duration::from_secs(1));
+    setup.link.bandwidth = Bandwidth::new(25_000_000).unwrap();
+    setup.link.outages = vec![Outage { at: Duration::from_secs(4), length: Duration::from_secs(1) }];
+    let (remaining, left) = first(&setup);
+    assert!((remaining / left - 1.0).abs() < 0.1, "{left} s were left, {remaining} s foreseen");
+}
+
+#[test]
+fn intervals_hold_nine_of_ten_ends_and_three_of_ten_are_narrow_for_guests_that_go_on_as_they_are() {
     let guests = [(Pattern::Uniform, 6_000.0), (Pattern::HotCold, 20_000.0), (Pattern::Zipf, 40_000.0)];
-    let (mut within, mut runs) = (0.0, 0.0);
+    // By forecast: whether its interval held the end, its width over what was left, and its weight.
+    let mut forecasts = Vec::new();
     for preset in PRESETS {
         for (pattern, rate) in guests {
             let mut setup = setup(preset.name, pattern, rate);
@@ -123,22 +155,19 @@ fn most_intervals_hold_the_truth_for_guests_that_go_on_as_they_are() {
             setup.look = Some(Duration::from_millis(500));
             let run = foreseen(&setup);
             let end = run.report.total.as_secs_f64();
-            let held: Vec<bool> = run
-                .report
-                .rounds
-                .iter()
-                .filter_map(|round| {
-                    let (left, outlook) = (end - round.started.as_secs_f64(), round.outlook?);
-                    let high = outlook.high.map_or(f64::INFINITY, |high| high.as_secs_f64());
-                    Some((outlook.low.as_secs_f64()..=high).contains(&left))
-                })
-                .collect();
-            if !held.is_empty() {
-                runs += 1.0;
-                within += held.iter().filter(|held| **held).count() as f64 / held.len() as f64;
+            let known: Vec<_> = run.report.rounds.iter().filter_map(|round| round.outlook).collect();
+            for outlook in &known {
+                let left = end - outlook.at.as_secs_f64();
+                let (low, high) =
+                    (outlook.low.as_secs_f64(), outlook.high.expect("a limit is known").as_secs_f64());
+                forecasts.push(((low..=high).contains(&left), (high - low) / left, 1.0 / known.len() as f64));
             }
         }
     }
-    let share: f64 = within / runs;
-    assert!(share >= 0.86, "{share} of {runs} runs");
+    let all: f64 = forecasts.iter().map(|forecast| forecast.2).sum();
+    let held: f64 = forecasts.iter().filter(|forecast| forecast.0).map(|forecast| forecast.2).sum();
+    let narrow: f64 = forecasts.iter().filter(|forecast| forecast.1 <= 0.3).map(|forecast| forecast.2).sum();
+    assert!(held / all >= 0.86, "{} of {all} runs are held", held / all);
+    // Measured: 0.31. Guests as small as these are over after a few rounds, most of them seen for the first time.
+    assert!(narrow / all >= 0.27, "{} of {all} runs have an interval of less than 30 %", narrow / all);
 }

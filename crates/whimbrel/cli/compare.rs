@@ -162,8 +162,8 @@ pub(super) fn contenders(named: &[String], workloads: &[(&str, &Setup)]) -> Resu
             return Ok(others);
         }
         if !others.is_empty() {
-            let names: Vec<_> = others.iter().map(|one| one.name.as_str()).collect();
-            tell(&format!("note: fluid simulations do not cover {}: left out", names.join(", ")));
+            let left_out: Vec<_> = others.iter().map(|one| one.name.as_str()).collect();
+            tell(&format!("note: fluid simulations do not cover {}: left out", left_out.join(", ")));
         }
         return Ok(covered);
     }

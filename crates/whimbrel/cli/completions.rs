@@ -107,7 +107,9 @@ fn zsh(script: &str, program: &Command) -> String {
             Some((end, names)) => {
                 let _ = writeln!(text, "{}:{}' \\", &line[..line.len() - end.len()], names.function());
             }
-            None => text.push_str(&format!("{line}\n")),
+            None => {
+                let _ = writeln!(text, "{line}");
+            }
         }
     }
     let functions = [Names::Presets, Names::Workloads].map(|names| {

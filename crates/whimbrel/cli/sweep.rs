@@ -78,7 +78,7 @@ impl Sweep {
         let options = Options { jobs: self.jobs, stop: &self.interrupt.stop, after_runs: &after_runs };
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();
-        let kept = self.results.unfinished().to_owned();
+        let kept = self.results.unfinished();
         let finished = finished.map_err(|error| cut(&kept, error))?;
         let took = started.elapsed();
         // Of a sweep that was resumed, what was made now.

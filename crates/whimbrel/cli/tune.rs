@@ -157,7 +157,9 @@ fn json(tuned: &Tuned, chosen: usize, parameters: &[ParameterFound]) -> String {
 fn failure(error: TuneError) -> Failure {
     match &error {
         // What was asked for cannot be simulated so.
-        TuneError::Run { source, .. } if !matches!(source, SimError::Machine(_)) => Failure::bad_input(error),
+        TuneError::Run { source, .. } if !matches!(**source, SimError::Machine(_)) => {
+            Failure::bad_input(error)
+        }
         TuneError::Run { .. }
         | TuneError::Output(_)
         | TuneError::Threads(_)

@@ -5,19 +5,19 @@
 
 use std::time::Duration;
 
+use super::chance::Chance;
 use super::{Controller, Harvested, Transmitted};
-use crate::forecast::{DirtyCurve, Forecast, HostPair, Mixture};
+use crate::forecast::{Guessed, HostPair, WorkingSet};
 use crate::journal::Journal;
-use crate::policy::{Decision, RateLimit, SwitchoverWhen, Verdict};
+use crate::policy::{Decision, Gate, RateLimit, SwitchoverWhen, Verdict};
 use crate::progress::Moment;
 use crate::throttle::Throttle;
 use crate::units::{Bandwidth, ByteCount, Pages, Timestamp};
 
 /// The guest and the link as they are imagined.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct World {
-    pub(super) curve: DirtyCurve,
-    pub(super) mixture: Mixture,
+pub(super) struct World<'a> {
+    pub(super) set: &'a WorkingSet,
     pub(super) bandwidth: Bandwidth,
     pub(super) page_bytes: f64,
     /// Bytes that one of the pages becomes that are pending now: zero pages may be left over.
@@ -25,18 +25,21 @@ pub(super) struct World {
     /// The rate was held down by a limit, so that another limit means another rate.
     pub(super) bound: bool,
     pub(super) harvest: Duration,
-    /// The window that the last harvest found the pending pages in.
+    /// The window in which the pending pages were dirtied, and by what factor more of what was left over was
+    /// dirtied again than the windows say.
     pub(super) window: Duration,
+    pub(super) again: f64,
     pub(super) host: HostPair,
-    /// By how many standard deviations the guest dirties more than expected.
-    pub(super) deviation: f64,
+    /// Bytes that the link's buffers take, and that lie in them now.
+    pub(super) buffer: f64,
+    pub(super) queued: f64,
+    pub(super) round_trip: Duration,
+    /// What becomes of it by chance.
+    pub(super) chance: Chance,
     /// When whoever drives the migration gives it up, if that is known.
     pub(super) limit: Option<Timestamp>,
 }
 
-/// What no curve can know better, as the standard deviation of a logarithm: of a share that is dirtied at random
-/// some per cent more or fewer are.
-const CHANCE: f64 = 0.03;
 /// Questions after which no end is in sight.
 const QUESTIONS: u32 = 400;
 /// A paced program catches up so much of a sleep (measured: the simulator's `guest.writers.N.catch-up`).
@@ -51,19 +54,25 @@ pub(super) fn pace(throttle: Throttle) -> f64 {
 }
 
 /// A controller that is led through a migration.
-pub(super) struct Imagined {
+pub(super) struct Imagined<'a> {
     controller: Controller,
-    world: World,
+    world: World<'a>,
+    /// Harvests so far.
+    harvests: u32,
     limit: Option<Bandwidth>,
     moment: Moment,
     now: Timestamp,
     pending: f64,
+    /// Bytes in the link's buffers.
+    queued: f64,
     /// How many were pending when the round began, in what window they were dirtied, and what one becomes.
     round: (f64, Duration, f64),
+    /// The ground tells what is in flight.
+    tells_flight: bool,
 }
 
-impl Imagined {
-    pub(super) fn new(controller: &Controller, world: &World) -> Self {
+impl<'a> Imagined<'a> {
+    pub(super) fn new(controller: &Controller, world: &World<'a>) -> Self {
         let imagined = Controller {
             policy: controller.policy.clone(),
             progress: controller.progress.clone(),
@@ -75,14 +84,18 @@ impl Imagined {
         };
         let (now, pending) = (imagined.progress.now, imagined.progress.pending.as_f64());
         let round = (pending, world.window, world.first_page_bytes);
+        let tells_flight = imagined.progress.in_flight.is_some();
         Self {
             controller: imagined,
             world: *world,
+            harvests: 0,
             limit: None,
             moment: Moment::RoundStart,
             now,
             pending,
+            queued: world.queued * world.chance.queued(),
             round,
+            tells_flight,
         }
     }
 
@@ -119,15 +132,45 @@ impl Imagined {
         None
     }
 
-    fn forecast(&self) -> Forecast<'_> {
-        let World { ref curve, bandwidth, bound, harvest, host, .. } = self.world;
-        let page_bytes = self.round.2;
-        let bandwidth = match self.limit {
-            Some(limit) if bound => limit,
-            Some(limit) => limit.min(bandwidth),
-            None => bandwidth,
-        };
-        Forecast { curve, bandwidth, page_bytes, harvest, latency: Duration::ZERO, host, speed: 1.0 }
+    /// The rate in bytes per second, and how much the buffers take: nothing where a limit binds, and not they.
+    fn rate(&self) -> (f64, f64) {
+        let World { bandwidth, bound, buffer, .. } = self.world;
+        let bandwidth = bandwidth.as_f64() * self.world.chance.link(self.now);
+        match self.limit.map(Bandwidth::as_f64) {
+            Some(limit) if bound || limit < bandwidth => (limit, 0.0),
+            _ => (bandwidth, buffer),
+        }
+    }
+
+    /// Time passes, in which the buffers run dry.
+    fn wait(&mut self, time: Duration) {
+        self.now = self.now.saturating_add(time);
+        self.queued = (self.queued - self.rate().0 * time.as_secs_f64()).max(0.0);
+    }
+
+    /// Until the last byte has arrived and its answer, too.
+    fn drain(&mut self) {
+        let way = seconds(self.queued / self.rate().0).saturating_add(self.world.round_trip);
+        self.wait(way);
+    }
+
+    /// How long it takes to hand over so many bytes.
+    fn handing_over(&self, bytes: f64) -> f64 {
+        let (rate, buffer) = self.rate();
+        let free = (buffer - self.queued).max(0.0);
+        ((bytes - free) / rate).max(0.0)
+    }
+
+    /// So many bytes are handed over, in so long.
+    fn hand_over(&mut self, bytes: f64, time: f64) {
+        let (rate, buffer) = self.rate();
+        self.now = self.now.saturating_add(seconds(time));
+        self.queued = (self.queued + bytes - rate * time).clamp(0.0, buffer);
+    }
+
+    /// What the buffers hold, where the ground tells it.
+    fn in_flight(&self) -> Option<ByteCount> {
+        self.tells_flight.then_some(ByteCount(self.queued as u64))
     }
 
     /// What the guest dirties from the last harvest to `now`.
@@ -141,9 +184,8 @@ impl Imagined {
             return 0.0;
         }
         let window_at_pace = window.mul_f64(pace(progress.throttle));
-        let expected = self.world.mixture.expect(&self.world.curve, window_at_pace);
-        let spread = expected.spread.hypot(CHANCE);
-        let pages = expected.pages * (self.world.deviation * spread).exp();
+        let Guessed { pages, scatter, doubt } = self.world.set.at(window_at_pace);
+        let pages = pages * self.world.chance.guest(now, self.harvests, scatter, doubt);
         let held = match progress.throttle {
             Throttle::DirtyLimit { quota, .. } => {
                 let each = quota.as_f64() * window.as_secs_f64() / self.world.page_bytes;
@@ -161,56 +203,60 @@ impl Imagined {
         if self.pending < 1.0 || window.is_zero() || before.is_zero() {
             return 0.0;
         }
-        let World { ref mixture, ref curve, .. } = self.world;
-        let pages = |window| mixture.expect(curve, window).pages;
+        let pages = |window| self.world.set.at(window).pages;
         let both = pages(before) + pages(window) - pages(before + window);
         let unsent = self.pending / started.max(self.pending);
-        (both * unsent).clamp(0.0, self.pending.min(dirtied))
+        let again = self.world.again * self.world.chance.again(self.harvests);
+        (both * unsent * again).clamp(0.0, self.pending.min(dirtied))
     }
 
     fn harvest(&mut self) -> Verdict {
-        let now = self.now.saturating_add(self.world.harvest);
+        self.wait(self.world.harvest);
+        let now = self.now;
         let dirtied = self.dirtied(now);
+        self.harvests += 1;
         let left_over = Pages(self.pending as u64);
         let window = now.since(self.controller.last_harvest);
         let (unsent, becomes) = (self.pending, self.world.page_bytes);
         self.pending += dirtied - self.dirtied_again(window, dirtied);
         self.pending = self.pending.min(self.controller.progress.memory.as_f64()).max(unsent);
         let each = becomes - (becomes - self.round.2) * unsent / self.pending.max(1.0);
-        self.round = (self.pending, window, each);
-        self.now = now;
+        let kept = (unsent / self.pending.max(1.0)).min(1.0);
+        self.round = (self.pending, window + self.round.1.mul_f64(kept), each);
         self.moment = Moment::RoundStart;
         let pending = Pages(self.pending as u64);
-        self.controller.harvested(now, Harvested { dirtied: Pages(dirtied as u64), left_over, pending })
+        let dirtied = Pages(dirtied as u64);
+        self.controller.harvested(now, Harvested { dirtied, left_over, pending, in_flight: self.in_flight() })
     }
 
     /// Sends until the policy has to be asked, or the round is over.
     fn send(&mut self, standing: &Verdict) -> Verdict {
         let page_bytes = self.round.2;
-        let rate = self.forecast().bandwidth.as_f64() / page_bytes;
-        let whole = self.pending / rate;
+        let (rate, buffer) = self.rate();
+        let free = (buffer - self.queued).max(0.0);
+        let whole = self.handing_over(self.pending * page_bytes);
         let time = match self.controller.cadence.tick {
             Some(tick) if self.pending >= 1.0 => {
                 let tick = tick.as_secs_f64().max(1e-4);
                 let until = standing.until;
                 let by_time = until.at.since(self.now).as_secs_f64();
-                let by_pages = (self.pending - until.pending.as_f64()) / rate;
+                let by_pages = self.handing_over((self.pending - until.pending.as_f64()) * page_bytes);
                 let first =
                     if until.reached(&self.controller.progress) { 0.0 } else { by_time.min(by_pages) };
                 ((first / tick).ceil().max(1.0) * tick).min(whole)
             }
             _ => whole,
         };
-        let sent = if time >= whole { self.pending } else { time * rate };
+        let sent = if time >= whole { self.pending } else { (free + time * rate) / page_bytes };
         self.pending = if time >= whole { 0.0 } else { self.pending - sent };
-        let lasting = Duration::try_from_secs_f64(time).unwrap_or(Duration::MAX);
-        self.now = self.now.saturating_add(lasting);
+        self.hand_over(sent * page_bytes, time);
         let sent = Transmitted {
             pages: Pages(sent as u64),
             zero: Pages(0),
             bytes: ByteCount((sent * page_bytes) as u64),
             pending: Pages(self.pending as u64),
             skipped: Pages(0),
+            in_flight: self.in_flight(),
         };
         if let Some(verdict) = self.controller.transmitted(self.now, sent) {
             self.moment = Moment::Tick;
@@ -218,24 +264,47 @@ impl Imagined {
         }
         self.pending = 0.0;
         self.moment = Moment::RoundEnd;
+        if self.controller.cadence.gate == Gate::Wait {
+            self.drain();
+        }
         self.controller.round_ended(self.now)
     }
 
-    fn handed_over(&mut self, when: SwitchoverWhen) -> Timestamp {
+    fn handed_over(mut self, when: SwitchoverWhen) -> Timestamp {
         if when == SwitchoverWhen::AfterRound && self.moment != Moment::RoundEnd {
-            let round = self.forecast().round(self.pending);
-            self.now = self.now.saturating_add(round);
+            let bytes = self.pending * self.round.2;
+            self.hand_over(bytes, self.handing_over(bytes));
+            if self.controller.cadence.gate == Gate::Wait {
+                self.drain();
+            }
             self.pending = 0.0;
             self.moment = Moment::RoundEnd;
         }
         if self.moment != Moment::RoundStart {
             self.pending += self.dirtied(self.now);
         }
-        self.now.saturating_add(self.forecast().downtime(self.pending))
+        self.switched_over(self.pending)
     }
 
-    fn followed(&self) -> Timestamp {
-        let forecast = self.forecast();
-        self.now.saturating_add(forecast.downtime(0.0)).saturating_add(forecast.round(self.pending))
+    /// When the guest runs there and the source has heard of it, if so many pages have to pass before.
+    fn switched_over(&mut self, pages: f64) -> Timestamp {
+        let HostPair { fixed, state, .. } = self.world.host;
+        // Pausing, a harvest; then the pages pass while the state is saved; restoring, resuming.
+        self.wait(self.world.harvest.saturating_add(fixed / 4));
+        self.queued += pages * self.round.2;
+        self.wait(fixed / 4);
+        let bytes = self.queued + state.as_f64();
+        // The state is there, and the guest runs: two ways there and back.
+        let ways = self.world.round_trip * 2;
+        self.now.saturating_add(fixed / 2).saturating_add(ways).saturating_add(seconds(bytes / self.rate().0))
     }
+
+    fn followed(&mut self) -> Timestamp {
+        let running = self.switched_over(0.0);
+        running.saturating_add(seconds(self.pending * self.round.2 / self.rate().0))
+    }
+}
+
+fn seconds(time: f64) -> Duration {
+    Duration::try_from_secs_f64(time).unwrap_or(Duration::MAX)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::curve::KEPT;
-use super::{DirtyCurve, Expected};
+use super::{DirtyCurve, Guessed};
 
 /// Times after which a kind of writer has come round, from a millisecond on, each √10 times the one before.
 const TIMES: usize = 13;
@@ -113,7 +113,7 @@ impl Mixture {
 
     /// How many pages a window of this length is expected to dirty, where `curve` has seen what it was
     /// fitted to. Windows nearby that were off lately move it.
-    pub(crate) fn expect(&self, curve: &DirtyCurve, window: Duration) -> Expected {
+    pub(crate) fn guess(&self, curve: &DirtyCurve, window: Duration) -> Guessed {
         let at = window.as_secs_f64().max(1e-9);
         let (mut weight, mut off, mut squares, mut nearest) = (0.05, 0.0, 0.0, f64::INFINITY);
         let mut fading = 1.0;
@@ -127,8 +127,8 @@ impl Mixture {
             squares += near * missed * missed;
         }
         let off = off / weight;
-        let spread = (squares / weight - off * off).max(0.0).sqrt().hypot(DISTANCE * nearest.min(10.0));
-        let pages = self.sum(&kinds(at)) * off.exp();
-        Expected { pages: if pages < 1.0 { 0.0 } else { pages }, spread }
+        let scatter = (squares / weight - off * off).max(0.0).sqrt();
+        let doubt = DISTANCE * nearest.min(10.0);
+        Guessed { pages: self.sum(&kinds(at)) * off.exp(), scatter, doubt }
     }
 }

@@ -11,16 +11,20 @@
 //! that models with a constant rate fail because pages are dirtied again.
 
 mod curve;
+mod early;
 mod host_pair;
 mod mixture;
 mod path;
 mod rate;
+mod working_set;
 
 pub use self::curve::{DirtyCurve, Expected};
+pub use self::early::Early;
 pub use self::host_pair::HostPair;
 pub(crate) use self::mixture::Mixture;
 pub use self::path::{Forecast, Path};
 pub use self::rate::SendRate;
+pub(crate) use self::working_set::{Guessed, WorkingSet};
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ fn forecast(curve: &DirtyCurve) -> Forecast<'_> {
         page_bytes: 4096.0,
         harvest: Duration::from_millis(4),
         latency: Duration::ZERO,
+        behind: Duration::ZERO,
         host: HostPair::default(),
         speed: 1.0,
     }
@@ -161,7 +162,7 @@ fn a_mixture_passes_between_windows_that_are_far_apart() {
     mixture.fit(&curve);
     for window in [0.05, 0.7, 3.0, 7.5, 40.0] {
         let (expected, truth) =
-            (mixture.expect(&curve, seconds(window)).pages, uniform(230_000.0, 76_000.0, window));
+            (mixture.guess(&curve, seconds(window)).pages, uniform(230_000.0, 76_000.0, window));
         assert!((expected / truth - 1.0).abs() < 0.11, "{window} s: {expected}, truth {truth}");
     }
     // A line in logarithms misses the bend between the last two.
@@ -182,4 +183,72 @@ fn a_mixture_rises_with_the_window_and_never_faster() {
         let window = 1e-3 * 1.2f64.powi(step);
         assert!(at(window) <= at(1.2 * window) && at(1.2 * window) <= 1.2 * at(window) * (1.0 + 1e-9));
     }
+}
+
+/// A set of 40 MiB at 36,000 writes a second over 30,500 pages a second.
+fn rewritten() -> DirtyCurve {
+    seen(10_240.0, 36_000.0, &[2.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.03])
+}
+
+#[test]
+fn how_often_pages_are_written_again_shows_in_the_curve() {
+    let curve = rewritten();
+    let with = forecast;
+    let forecast = forecast(&curve);
+    for (pages, window) in [(4_000.0, 0.06), (6_000.0, 0.1), (8_000.0, 0.25)] {
+        let again = Early::again(&forecast, pages, window);
+        assert!((again / (36_000.0 / 10_240.0)).ln().abs() < 0.7, "{pages} in {window}: {again}");
+    }
+    // Pages that were never seen before are not written again.
+    let appended = seen(1e9, 40_000.0, &[1.0, 0.5, 0.25, 0.12]);
+    assert!(Early::again(&with(&appended), 4_000.0, 0.1) < 0.5);
+}
+
+#[test]
+fn what_is_left_and_written_again_counts_once() {
+    let curve = rewritten();
+    let forecast = forecast(&curve);
+    let early = Early { left: 1_800.0, again: 3.5 };
+    let (next, kept) = forecast.next_early(4_000.0, early).expect("seen");
+    let window = forecast.round_early(4_000.0, early);
+    let dirtied = curve.expect(window).expect("seen").pages;
+    assert!((kept / (1_800.0 * (-3.5 * window.as_secs_f64()).exp()) - 1.0).abs() < 1e-9, "{kept}");
+    assert!((next.pages - dirtied - kept).abs() < 1e-6 && next.pages < dirtied + 1_800.0);
+}
+
+#[test]
+fn a_path_of_early_harvests_goes_from_each_to_the_next() {
+    let curve = rewritten();
+    let forecast = forecast(&curve);
+    let early = Early { left: 1_800.0, again: 3.5 };
+    let (mut pages, mut time, mut rounds) = (8_000.0, Duration::ZERO, 0);
+    while pages > 3_500.0 {
+        time += forecast.round_early(pages, early);
+        pages = forecast.next_early(pages, early).expect("seen").0.pages;
+        rounds += 1;
+    }
+    assert!(rounds > 2);
+    assert_eq!(forecast.path_early(8_000.0, 3_500.0, early), Path { rounds: Some(rounds), time, pages });
+    assert_eq!(forecast.path_early(8_000.0, 1_000.0, early).rounds, None, "less than what is left");
+}
+
+#[test]
+fn no_round_is_shorter_than_its_harvest() {
+    let curve = rewritten();
+    let forecast = forecast(&curve);
+    let early = Early { left: 3_900.0, again: 3.9 };
+    // 100 pages take 3 ms, a harvest 4 ms.
+    assert!(forecast.next_early(4_000.0, early).is_none() && forecast.next_early(4_100.0, early).is_some());
+}
+
+#[test]
+fn the_last_pages_wait_for_what_is_in_flight() {
+    let curve = rewritten();
+    let settled = forecast(&curve);
+    let behind = Forecast { behind: Duration::from_millis(9), ..settled };
+    let apart = behind.downtime(1_000.0).saturating_sub(settled.downtime(1_000.0));
+    assert_eq!(apart, Duration::from_millis(9));
+    let limit = Duration::from_millis(200);
+    let fewer = settled.budget(limit) - behind.budget(limit);
+    assert!((fewer - 0.009 * 125e6 / 4096.0).abs() < 1.0, "{fewer}");
 }

@@ -475,6 +475,7 @@ impl<S: Stock> Source<S> {
     fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
         match message {
             Message::Accept if self.phase == SourcePhase::Connecting => {
+                self.controller.answered(now.since(self.stopwatch.started));
                 self.deadline = None;
                 self.phase = SourcePhase::StartingTracking;
                 self.duties.tracking = true;

@@ -254,6 +254,7 @@ impl Branching {
         let needed = self.needed(&time, &bytes, (low, end));
         svg.path(&needed, "reference", false);
         let mut names = Names::within(area);
+        names.avoid(&[(area.left, area.bottom()), (area.right(), area.bottom())]);
         needed.iter().for_each(|stroke| names.avoid(stroke));
         // What is better lies on top, and what happened on all.
         let mut ends: Vec<(f64, f64)> = Vec::new();

@@ -138,7 +138,9 @@ impl Names {
             }
             let Some(leader) = given.free(at, area) else { continue };
             let crossed = squares(area).filter(|square| self.inked.contains(square)).count();
-            let cost = way + crossed as f64 * CROSSED;
+            let line = leader.as_ref().into_iter().flat_map(|leader| steps(leader));
+            let followed = line.filter(|point| self.inked.contains(&square(*point))).count();
+            let cost = way + (crossed + followed) as f64 * CROSSED;
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, (area, leader)));
             }
@@ -207,7 +209,7 @@ fn orders(wanted: &[((f64, f64), String)]) -> [Vec<usize>; 4] {
 }
 
 /// Where a name of a size may stand, and what that costs besides the distance: close to its mark, then in columns
-/// beside it, then above and below.
+/// beside it, then above and below, where it may stand in the way of others.
 fn places(at: (f64, f64), size: (f64, f64), close: bool) -> impl Iterator<Item = (f64, Area)> {
     let rings = RINGS.into_iter().take(if close { RINGS.len() } else { 0 });
     let close = rings.flat_map(move |ring| {
@@ -222,7 +224,7 @@ fn places(at: (f64, f64), size: (f64, f64), close: bool) -> impl Iterator<Item =
     let rows = [-56.0, -40.0, -26.0, 26.0, 40.0, 56.0].into_iter().flat_map(move |away| {
         (-4..=4).map(move |step| {
             let middle = at.0 + f64::from(step) * 20.0;
-            (4.0, Area::new(middle - size.0 / 2.0, at.1 + away - size.1 / 2.0, size.0, size.1))
+            (14.0, Area::new(middle - size.0 / 2.0, at.1 + away - size.1 / 2.0, size.0, size.1))
         })
     });
     close.chain(columns).chain(rows)

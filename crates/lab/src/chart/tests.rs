@@ -318,6 +318,82 @@ fn a_line_breaks_where_a_value_is_missing() {
 }
 
 #[test]
+fn decisions_that_crowd_are_named_and_small_rounds_are_seen() {
+    let lengths = [25_000.0, 1800.0, 400.0, 60.0, 60.0, 250.0];
+    let pages = [1e6, 58_000.0, 12_000.0, 1900.0, 1800.0, 8000.0];
+    let mut start = 0.0;
+    let rounds = lengths.iter().zip(pages).enumerate().map(|(at, (length, pages))| {
+        start += length;
+        (at, start - length, *length, pages)
+    });
+    let rounds = rounds.map(|(at, started_ms, length_ms, pages)| TimelineRound {
+        round: at as u32,
+        paused: at == 5,
+        started_ms,
+        length_ms,
+        sent_pages: pages,
+        dirtied_pages: pages,
+        decision: Some(if at == 5 { "switchover" } else { "harvest" }.to_owned()),
+        ..TimelineRound::default()
+    });
+    let reason =
+        "pending 31.3 MiB < threshold 35.4 MiB (by 12 %; bandwidth 989.2 Mbit/s, downtime-limit 300 ms)";
+    let chart = Timeline {
+        subtitle: format!("completed, converged: total 28.3 s, downtime 287 ms; {reason}"),
+        rounds: rounds.collect(),
+        total_ms: 27_570.0,
+        paused_at_ms: Some(27_320.0),
+        downtime_ms: 250.0,
+        ..Timeline::default()
+    };
+    let svg = chart.render(Canvas::Page);
+    assert!(
+        svg.contains(">switchover<") && svg.contains(">harvest<") && svg.contains(">harvest ×4<"),
+        "{svg}"
+    );
+    // The sentence is whole.
+    assert!(svg.contains("downtime-limit 300 ms)<") && !svg.contains("…<"), "{svg}");
+    let heights =
+        svg.split("<rect ").filter(|rect| rect.contains("class=\"bar s0\"") && rect.contains("<title>"));
+    let heights: Vec<f64> =
+        heights.filter_map(|rect| rect.split("height=\"").nth(1)?.split('"').next()?.parse().ok()).collect();
+    assert_eq!(heights.len(), 6);
+    assert!(heights.iter().all(|height| *height > 10.0), "{heights:?}");
+}
+
+#[test]
+fn every_branch_has_its_name_and_the_key_every_line() {
+    let mut chart = branching(&[(0.0, 900.0), (10.0, 90.0), (12.0, 9.0)], 11.0, "own");
+    for (at, name) in ["qemu-postcopy", "vmware-sdps", "kubevirt-stall"].into_iter().enumerate() {
+        chart.branches[at].name = name.to_owned();
+        chart.branches[at].downtime_ms = at as f64;
+    }
+    let svg = chart.render(Canvas::Page);
+    let closer = svg.split("on, under other policies").nth(1).expect("an enlarged part");
+    assert!(closer.contains("would have handed over"), "the dashed line is in its key");
+    let axis = closer.split("time from there to the end").next().expect("what is above the rows");
+    for course in &chart.branches {
+        assert!(axis.contains(&format!(">{}<", course.name)), "{} in {axis}", course.name);
+    }
+}
+
+#[test]
+fn two_grey_lines_differ_and_a_lone_crowded_line_has_no_marks() {
+    let mut chart = line_chart(&[(1.0, 2.0), (2.0, 1.0)], ScaleKind::Linear, "t");
+    let dots: Vec<Dot> = (0..500)
+        .map(|at| Dot { x: f64::from(at), y: Some(1.0), hollow: false, tooltip: String::new() })
+        .collect();
+    let line = |look| Series { name: "l".to_owned(), look, points: dots.clone() };
+    chart.legend = false;
+    chart.series = vec![line(Look::Line(0)), line(Look::Dashed), line(Look::Dotted)];
+    let svg = chart.render(Canvas::Page);
+    assert!(svg.contains("class=\"reference\"") && svg.contains("class=\"dotted\""));
+    assert!(!svg.contains("class=\"mark"), "{svg}");
+    chart.series.push(line(Look::Line(1)));
+    assert!(chart.render(Canvas::Page).contains("class=\"mark s1"));
+}
+
+#[test]
 fn many_rounds_share_bars() {
     let rounds: Vec<(f64, f64, f64)> = (0..5000).map(|at| (f64::from(at) * 10.0, 10.0, 500.0)).collect();
     let svg = timeline(&rounds, "continue").render(Canvas::Page);

@@ -184,15 +184,21 @@ impl Timeline {
     fn draw_decisions(&self, svg: &mut Svg, area: Area, time: &Scale) {
         let y = area.top - 14.0;
         let mut named: Vec<((f64, f64), &str, usize)> = Vec::new();
-        let mut last_mark = f64::INFINITY;
+        let (mut last_mark, mut latest) = (f64::INFINITY, f64::INFINITY);
         for (at, round, decision) in self.decided() {
             let x = time.place(at);
             let goes_on = decision == "continue";
             if !goes_on {
                 match named.last_mut() {
-                    // The same again, too near for a name of its own.
-                    Some((first, name, count)) if *name == decision && first.0 - x < 60.0 => *count += 1,
-                    _ => named.push(((x, y), decision, 1)),
+                    // The same shortly before: both have one name, at the first of them.
+                    Some((first, name, count)) if *name == decision && latest - x < 60.0 => {
+                        first.0 = x;
+                        *count += 1;
+                    }
+                    _ => {
+                        latest = x;
+                        named.push(((x, y), decision, 1));
+                    }
                 }
             }
             // Of many rounds that go on, those are marked that can be told apart.

@@ -45,7 +45,7 @@ impl Contender {
     ///
     /// If there is no such preset, it does not take a parameter, or the file can't be read.
     pub fn parse(text: &str) -> Result<Self, CompareError> {
-        let spec = named(text)?;
+        let spec = named(text).map_err(Box::new)?;
         let name = spec.name.clone().unwrap_or_else(|| text.to_owned());
         Ok(Self::of(name, &spec)?)
     }

@@ -60,7 +60,7 @@ pub enum CompareError {
     Nothing(&'static str),
     /// A text names no policy.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(#[from] Box<PolicyError>),
     /// There is no such preset, or it does not take a parameter.
     #[error(transparent)]
     Preset(#[from] PresetError),

@@ -168,8 +168,8 @@ fn name_of(objective: Objective) -> String {
 }
 
 /// The first columns of a table of rows, and their entries in one.
-fn whose(row: Option<&Row>, by_workload: bool) -> (Vec<Column>, Vec<Entry>) {
-    let mut columns = vec![Column::new("policy", Kind::Choice)];
+fn whose(row: Option<&Row>, kind: Kind, by_workload: bool) -> (Vec<Column>, Vec<Entry>) {
+    let mut columns = vec![Column::new("policy", kind)];
     let mut entries: Vec<Entry> = row.map(|row| Entry::text(&row.policy)).into_iter().collect();
     if by_workload {
         columns.push(Column::new("workload", Kind::Choice));
@@ -181,13 +181,15 @@ fn whose(row: Option<&Row>, by_workload: bool) -> (Vec<Column>, Vec<Entry>) {
 /// A table with a row a policy, or a row a policy and workload: what fits beside each other, medians with their
 /// intervals below.
 fn medians<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: bool) -> Markup {
-    let (mut columns, _) = whose(None, by_workload);
+    // A list of what stands in one row each would choose nothing that can't be seen.
+    let kind = if by_workload { Kind::Choice } else { Kind::Text };
+    let (mut columns, _) = whose(None, kind, by_workload);
     let shares = if by_workload { &["failed", "converged"][..] } else { &["front", "failed", "converged"] };
     columns.extend(shares.iter().map(|name| Column::new(*name, Kind::Number)));
     columns.extend(MEASURED.map(|objective| Column::new(name_of(objective), Kind::Number)));
     let mut table = Table::new(caption, columns).sortable();
     for row in rows {
-        let (_, mut entries) = whose(Some(row), by_workload);
+        let (_, mut entries) = whose(Some(row), kind, by_workload);
         if !by_workload {
             entries.push(Entry::value(Unit::Share, row.front_share));
         }
@@ -204,7 +206,7 @@ fn medians<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: 
 
 /// Every number of the same rows, a measure a row.
 fn details<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: bool) -> Markup {
-    let (mut columns, _) = whose(None, by_workload);
+    let (mut columns, _) = whose(None, Kind::Choice, by_workload);
     columns.push(Column::new("measure", Kind::Choice));
     let names = ["median", "95 % interval", "5 % to 95 % of the runs", "mean"];
     columns.extend(names.map(|name| Column::new(name, Kind::Number)));
@@ -212,7 +214,7 @@ fn details<'a>(caption: &str, rows: impl Iterator<Item = &'a Row>, by_workload: 
     for row in rows {
         for objective in MEASURED {
             let Some(estimate) = row.estimate(objective) else { continue };
-            let (_, mut entries) = whose(Some(row), by_workload);
+            let (_, mut entries) = whose(Some(row), Kind::Choice, by_workload);
             let (low, high) = interval(estimate);
             entries.extend([
                 Entry::text(&name_of(objective)),

@@ -20,7 +20,7 @@ impl fmt::Display for Summary {
             f,
             "all {}, {} a policy; medians with 95 % intervals\n",
             counted(self.workloads.len() as u64, "workload"),
-            counted(runs as u64, "run")
+            counted(runs, "run")
         )?;
         lines(f, &rows(self.overall.iter(), true))?;
         f.write_str("\n")?;

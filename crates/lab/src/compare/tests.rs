@@ -135,7 +135,7 @@ fn names_must_differ_and_policies_must_exist() {
         ("xen-6", "did you mean `xen-5`"),
         ("xen-5:max-iteration=3", "max-iterations"),
         ("xen-5:max-iterations", "NAME=VALUE"),
-        ("nowhere.toml", "cannot read policy nowhere.toml"),
+        ("nowhere.toml", "cannot read nowhere.toml"),
     ] {
         let error = Contender::parse(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

@@ -160,10 +160,7 @@ impl Noted {
         // Read once: a pipe gives what it has only once.
         let text = match input::read(path, MOST) {
             Ok(text) if is_json(&text) => text,
-            Ok(text) => {
-                let (name, folder) = (path.display().to_string(), path.parent());
-                return Ok(Scenario::parse_bytes(&text, &name, folder)?.into());
-            }
+            Ok(text) => return Ok(Scenario::of_file(&text, path)?.into()),
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(workloads::open(path)?.into());
             }

@@ -29,6 +29,9 @@ use crate::scenario::Setup;
 /// The version of the records.
 pub const SCHEMA: u32 = 1;
 
+/// Told of a part of the work and how many runs it takes.
+pub type Begins<'a> = &'a (dyn Fn(&str, u64) + Sync);
+
 /// What is wanted of the migration, and how it is forecast.
 #[derive(Clone)]
 pub struct Options<'a> {
@@ -47,7 +50,7 @@ pub struct Options<'a> {
     /// Once it is true, no further run is begun.
     pub stop: Option<&'a AtomicBool>,
     /// Called when a part of the work begins, with its name and how many runs it takes; 0: that depends on them.
-    pub begins: Option<&'a (dyn Fn(&str, u64) + Sync)>,
+    pub begins: Option<Begins<'a>>,
     /// Called after every run, by the thread that made it.
     pub after_run: Option<&'a (dyn Fn() + Sync)>,
 }

@@ -203,8 +203,9 @@ impl Ticks {
         }
     }
 
-    /// As the program lived it: `slow` is the speed that it had while it was tracked, with its relative error.
-    fn stage(&self, (slow, error): (f64, f64)) -> Stage {
+    /// As the program lived it: `slow` is its speed then, in parts of that which it has in a migration, where it is
+    /// known with this relative `error`.
+    fn stage(&self, slow: f64, error: f64) -> Stage {
         let tick = self.tick_ms / 1e3;
         let windows = self.curve.iter().filter_map(|(length, window)| {
             let ticks = (length.parse::<f64>().ok()? / tick).round();
@@ -242,19 +243,14 @@ impl ProgramCurve {
 
     /// What a model is fitted to.
     ///
-    /// Tracking slows a program. Its own count of work, tracked over untracked, says by how much, and so how
-    /// much of its own time a tick was.
+    /// A tick was as much of the program's own time as its speed in that stage was of its speed in a migration,
+    /// see [`Speeds`].
     pub fn observation(&self) -> Observation {
         let work = &self.work_per_s_busy_pct;
-        let slow = |tracked: Option<(f64, f64)>| match (tracked, work.untracked) {
-            (Some((tracked, _)), Some((free, _))) if tracked > 0.0 && free > 0.0 => {
-                let error = |work: f64| WORK_DIGIT / work;
-                ((tracked / free).clamp(SLOWEST, 1.0), error(tracked).hypot(error(free)).min(1.0))
-            }
-            _ => (1.0, 0.0),
-        };
-        let mut stages = vec![self.fine.stage(slow(work.fine))];
-        stages.extend(self.coarse.as_ref().map(|coarse| coarse.stage(slow(work.coarse))));
+        let speeds = Speeds::of(self);
+        let mut stages = vec![self.fine.stage(speeds.slow(work.fine), speeds.spread)];
+        stages
+            .extend(self.coarse.as_ref().map(|coarse| coarse.stage(speeds.slow(work.coarse), speeds.spread)));
         let busy = work.untracked.map_or(1.0, |(_, percent)| (percent / 100.0).clamp(0.0, 1.0));
         Observation { stages, busy: Share::new(busy).unwrap_or(Share::ONE), changes: self.changes() }
     }
@@ -278,8 +274,84 @@ impl ProgramCurve {
     }
 }
 
+/// How fast a program works, from its own counts: untracked, and while its pages were counted.
+struct Speeds {
+    /// Units of work a second in a migration, untracked; none if it counts no work.
+    common: Option<f64>,
+    /// The standard deviation of the logarithm of its speed in one run.
+    spread: f64,
+}
+
+impl Speeds {
+    /// The mean of a random-effects model (`DerSimonian` and Laird 1986): in each stretch of time the program has a
+    /// speed of its own, and each was counted with an error. What tracking took is given back first.
+    fn of(curve: &ProgramCurve) -> Self {
+        let work = &curve.work_per_s_busy_pct;
+        let tracked = |ticks: &Ticks, work: Option<(f64, f64)>| {
+            let pages = ticks.series.iter().sum::<f64>() / ticks.series.len() as f64;
+            let lost = (pages * TRACKING_FAULT / (ticks.tick_ms / 1e3)).min(1.0 - SLOWEST);
+            let length = ticks.series.len() as f64 * ticks.tick_ms / 1e3;
+            work.map(|(rate, _)| (rate, 1.0 - lost, length))
+        };
+        let stretches = [
+            work.untracked.map(|(rate, _)| (rate, 1.0, UNTRACKED_TIME)),
+            tracked(&curve.fine, work.fine),
+            curve.coarse.as_ref().and_then(|coarse| tracked(coarse, work.coarse)),
+        ];
+        let counted: Vec<(f64, f64)> = stretches
+            .into_iter()
+            .flatten()
+            .filter(|(rate, ..)| *rate > 0.0)
+            .map(|(rate, left, length)| {
+                let error = (COUNT_ERROR / length).hypot(WORK_DIGIT) / rate;
+                ((rate / left).ln(), error.powi(2))
+            })
+            .collect();
+        let Some((mean, variance)) = random_effects(&counted) else {
+            return Self { common: None, spread: 0.0 };
+        };
+        Self { common: Some(mean.exp()), spread: variance.sqrt().min(1.0) }
+    }
+
+    /// The part of its own time that the program lived in a stage with so much work.
+    fn slow(&self, work: Option<(f64, f64)>) -> f64 {
+        let rate = work.map(|(rate, _)| rate).filter(|rate| *rate > 0.0);
+        match (rate, self.common) {
+            (Some(rate), Some(common)) => (rate / common).clamp(SLOWEST, 1.0 / SLOWEST),
+            _ => 1.0,
+        }
+    }
+}
+
+/// The mean of values with these variances that differ by more than them, and the variance of a further one around
+/// what is known of it; none of none.
+fn random_effects(values: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let weighted = |between: f64| {
+        let weights: Vec<f64> = values.iter().map(|(_, error)| 1.0 / (error + between).max(1e-12)).collect();
+        let all: f64 = weights.iter().sum();
+        let mean = values.iter().zip(&weights).map(|((value, _), weight)| value * weight).sum::<f64>() / all;
+        (weights, all, mean)
+    };
+    let degrees = values.len().checked_sub(1)? as f64;
+    let (weights, all, mean) = weighted(0.0);
+    let heterogeneity: f64 =
+        values.iter().zip(&weights).map(|((value, _), weight)| weight * (value - mean).powi(2)).sum();
+    let squares: f64 = weights.iter().map(|weight| weight * weight).sum();
+    let between = if degrees > 0.0 { (heterogeneity - degrees) / (all - squares / all) } else { 0.0 };
+    let between = between.max(0.0);
+    let (_, all, mean) = weighted(between);
+    Some((mean, between + 1.0 / all))
+}
+
 /// Units of work a second are written down to a tenth: the standard deviation of what was rounded.
 const WORK_DIGIT: f64 = 0.1 / 3.464;
+/// Whole units are counted: the standard deviation of the parts at both ends of the time.
+const COUNT_ERROR: f64 = 0.408;
+/// Seconds in which work was counted before tracking began: `curve.py` takes four reports of a second.
+const UNTRACKED_TIME: f64 = 4.0;
+/// Seconds that the first write to a page in a tick costs a tracked program, as the README of
+/// `reference/qemu/programs/` has it.
+const TRACKING_FAULT: f64 = 1e-6;
 /// The least share of its speed that a tracked program is believed to have.
 const SLOWEST: f64 = 0.25;
 
@@ -287,4 +359,63 @@ const SLOWEST: f64 = 0.25;
 fn middle(index: usize) -> f64 {
     let first = f64::from(1_u32 << index.min(9));
     if first >= 512.0 { 512.0 } else { 1.5 * first - 0.5 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: Option<(f64, f64)>, mean: f64, variance: f64) {
+        let (one, other) = found.unwrap();
+        assert!((one - mean).abs() < 1e-9 && (other - variance).abs() < 1e-9, "{one} {other}");
+    }
+
+    #[test]
+    fn values_that_agree_have_the_error_of_their_mean_and_others_their_own_spread() {
+        assert_eq!(random_effects(&[]), None);
+        close(random_effects(&[(2.0, 0.09)]), 2.0, 0.09);
+        // Both within their errors: the mean is known twice as well.
+        close(random_effects(&[(1.0, 0.1), (1.0, 0.1)]), 1.0, 0.05);
+        // Exact, and apart by 1, 2, 3: the variance of these, and a third of it for their mean.
+        let (mean, variance) = random_effects(&[(1.0, 1e-9), (2.0, 1e-9), (3.0, 1e-9)]).unwrap();
+        assert!((mean - 2.0).abs() < 1e-6 && (variance - 4.0 / 3.0).abs() < 1e-6, "{mean} {variance}");
+    }
+
+    fn speeds(work: Work) -> Speeds {
+        let ticks = |tick_ms, pages| Ticks {
+            tick_ms,
+            series: vec![pages; 300],
+            curve: BTreeMap::new(),
+            hits: Vec::new(),
+        };
+        Speeds::of(&ProgramCurve {
+            program: "program".to_owned(),
+            work_per_s_busy_pct: work,
+            fine: ticks(50.0, 5000.0),
+            coarse: Some(ticks(500.0, 5000.0)),
+            snaps: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn what_tracking_took_is_given_back_and_a_coarse_count_says_little() {
+        // A tenth of each tick of 50 ms, a hundredth of one of 500: all three agree.
+        let work = |untracked, fine, coarse| Work {
+            untracked: Some((untracked, 100.0)),
+            fine: Some((fine, 100.0)),
+            coarse: Some((coarse, 100.0)),
+        };
+        let same = speeds(work(100.0, 90.0, 99.0));
+        assert!((same.common.unwrap() - 100.0).abs() < 0.01, "{:?}", same.common);
+        assert!((same.slow(Some((90.0, 100.0))) - 0.9).abs() < 1e-3);
+        assert!(same.spread < 0.001, "{}", same.spread);
+        // Eight units in four seconds may be nine.
+        let few = speeds(work(2.2, 1.8, 1.98));
+        assert!((few.common.unwrap() - 2.0).abs() < 0.12, "{:?}", few.common);
+        // Tracked stretches that differ by a third, both counted well: it varies by itself.
+        let varying = speeds(work(100.0, 90.0, 66.0));
+        assert!((0.2..0.4).contains(&varying.spread), "{}", varying.spread);
+        let none = speeds(Work::default());
+        assert!(none.common.is_none() && (none.slow(None) - 1.0).abs() < f64::EPSILON);
+    }
 }

@@ -17,6 +17,7 @@ use whimbrel_sim::config::{Activity, Follows, MeasuredWrites, PageClass, PageCyc
 
 use super::dictionary::{Kind, Span, Turn, kinds, windows};
 use super::nnls::{self, Row};
+use super::spread::speed_spread;
 use crate::trace::stats::Statistics;
 
 /// What was observed of a program's writes.
@@ -118,7 +119,7 @@ const SIZES: u32 = 64;
 const UNKNOWN_CHANGE: f64 = 64.0;
 
 /// Classes of pages while they are fitted.
-struct Classes {
+pub(super) struct Classes {
     kinds: Vec<Kind>,
     /// Pages of each kind.
     pages: Vec<f64>,
@@ -139,8 +140,16 @@ pub fn fit(observation: &Observation) -> MeasuredWrites {
         return nothing(observation.busy);
     };
     let change = Changes::of(&observation.changes, &classes);
-    MeasuredWrites { speed_spread: spread, ..model(&classes, first, levels, speed, observation.busy, change) }
+    MeasuredWrites {
+        speed_spread: spread,
+        change_spread: if observation.changes.is_empty() { 0.0 } else { CHANGE_SPREAD },
+        ..model(&classes, first, levels, speed, observation.busy, change)
+    }
 }
+
+/// Changes were counted in bins of a factor of two: the standard deviation of the logarithm of what is anywhere in
+/// one.
+const CHANGE_SPREAD: f64 = 0.2;
 
 /// A fit from one beginning.
 struct Fit {
@@ -172,33 +181,10 @@ impl Fit {
                 activity[index] = Levels::of(&levels);
             }
         }
-        let spread = spread(stages, &activity, &classes);
+        let spread = speed_spread(stages, &activity, &classes);
         Self { classes, levels: activity.swap_remove(0), speed, off, spread }
     }
 }
-
-/// How much the program's speed varies from one time to another, as far as stages tell: the standard deviation of
-/// the logarithms of the speeds at which the model fits each of them best, and the error of their clocks.
-fn spread(stages: &[Stage], activity: &[Levels], classes: &Classes) -> f64 {
-    let squares = stages.iter().zip(activity).map(|(stage, levels)| {
-        let off = |speed: f64| {
-            let off = |window: &WindowFact| {
-                let spans = windows(stage, levels, window.ticks);
-                let found = spans.iter().map(|&span| classes.found(span.faster(speed))).sum::<f64>();
-                ((found / spans.len() as f64 - window.mean) / window.mean.max(1.0)).powi(2)
-            };
-            stage.windows.iter().map(off).sum::<f64>()
-        };
-        let steps = (-SPEEDS..=SPEEDS).map(|step| f64::from(step) * SPEED_STEP);
-        let best = steps.map(|log| (off(log.exp()), log)).min_by(|one, other| one.0.total_cmp(&other.0));
-        best.map_or(0.0, |(_, log)| log * log) + stage.tick_error.powi(2)
-    });
-    (squares.sum::<f64>() / stages.len().max(1) as f64).sqrt()
-}
-
-/// Speeds that are tried: so many steps of so much of a logarithm either way.
-const SPEEDS: i32 = 20;
-const SPEED_STEP: f64 = 0.005;
 
 /// How busy a program was in each tick of a stage, both in times of the average.
 pub(super) struct Levels {
@@ -235,7 +221,14 @@ fn relative(values: &[f64]) -> Vec<f64> {
 fn nothing(busy: Share) -> MeasuredWrites {
     let tick = Duration::from_millis(50);
     let activity = Activity { tick, busy: vec![1.0], quiet: vec![1.0], block: 1 };
-    MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy, speed_spread: 0.0 }
+    MeasuredWrites {
+        classes: Vec::new(),
+        cycles: Vec::new(),
+        activity,
+        busy,
+        speed_spread: 0.0,
+        change_spread: 0.0,
+    }
 }
 
 /// What the windows and counts of recurrence say about the number of pages of each kind.
@@ -282,7 +275,8 @@ impl Classes {
         self.pages.iter().sum()
     }
 
-    fn found(&self, span: Span) -> f64 {
+    /// Distinct pages that are written in `span`.
+    pub(super) fn found(&self, span: Span) -> f64 {
         self.kinds
             .iter()
             .zip(&self.pages)
@@ -292,7 +286,7 @@ impl Classes {
     }
 
     /// The variance of what is found in a time if the program is evenly busy.
-    fn chance(&self, time: f64) -> f64 {
+    pub(super) fn chance(&self, time: f64) -> f64 {
         let random =
             self.kinds.iter().zip(&self.pages).filter(|(kind, _)| matches!(kind.turn, Turn::Random(_)));
         random.map(|(kind, pages)| pages * kind.turn.found(time) * (1.0 - kind.turn.found(time))).sum()
@@ -390,8 +384,14 @@ fn model(
     let Levels { busy: levels, quiet } = levels;
     let block = u32::try_from(levels.len().div_ceil(BLOCK)).unwrap_or(u32::MAX);
     let activity = Activity { tick, busy: levels, quiet, block };
-    let mut model =
-        MeasuredWrites { classes: Vec::new(), cycles: Vec::new(), activity, busy, speed_spread: 0.0 };
+    let mut model = MeasuredWrites {
+        classes: Vec::new(),
+        cycles: Vec::new(),
+        activity,
+        busy,
+        speed_spread: 0.0,
+        change_spread: 0.0,
+    };
     for (kind, pages) in whole(classes) {
         let (change, write_at) = changes.at(kind);
         let follows = kind.follows;

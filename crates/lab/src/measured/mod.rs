@@ -12,6 +12,7 @@ pub mod curve;
 mod dictionary;
 mod fit;
 mod nnls;
+mod spread;
 #[cfg(test)]
 mod tests;
 

@@ -30,8 +30,10 @@ fn mean(checks: &[Checked], of: impl Fn(&Checked) -> f64) -> f64 {
     checks.iter().map(of).sum::<f64>() / checks.len() as f64
 }
 
+/// At the speed that the measurement had in the middle: how far runs are from that is another matter.
 fn runs(model: &Arc<MeasuredWrites>, stage: &Stage) -> Checked {
-    let checks: Vec<Checked> = (0..RUNS).map(|seed| check(model, stage, seed).unwrap()).collect();
+    let model = Arc::new(MeasuredWrites { speed_spread: 0.0, ..(**model).clone() });
+    let checks: Vec<Checked> = (0..RUNS).map(|seed| check(&model, stage, seed).unwrap()).collect();
     let windows = stage.windows.iter().enumerate().map(|(index, window)| WindowFact {
         mean: mean(&checks, |check| check.windows[index].mean),
         sd: mean(&checks, |check| check.windows[index].sd),
@@ -205,6 +207,22 @@ fn a_guest_that_was_recorded_is_found_again() {
     }
     // An even writer has no phases: what its ticks vary is chance.
     assert!(found.lag1.abs() < 0.2, "{}", found.lag1);
+}
+
+/// The windows that a further run shows lie around the measured ones as widely as their spread says.
+#[test]
+fn runs_differ_by_the_spread_of_their_speed() {
+    let curves = curve::read(&reference()).unwrap();
+    for (name, least, most) in [("sqlite", 0.05, 0.12), ("redis", 0.06, 0.12), ("idle", 0.0, 0.5)] {
+        let curve = curves.iter().find(|curve| curve.program == name).unwrap();
+        let model = fitted(curve);
+        assert!((least..most).contains(&model.speed_spread), "{name}: {}", model.speed_spread);
+        assert!(model.change_spread > 0.0);
+    }
+    // A trace was recorded in one piece: what its windows show is all there is.
+    let stage = Stage { tick: 0.05, series: vec![10.0; 20], ..Stage::default() };
+    let even = fit(&Observation { stages: vec![stage], ..Observation::default() });
+    assert!(even.speed_spread < 0.01 && even.change_spread.abs() < f64::EPSILON, "{even:?}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn function(spreads: &[(String, &Spread)], metric: Metric) -> LineChart {
     LineChart {
         title: String::new(),
         description: format!("{}: share of the runs that completed with at most this", metric.name()),
-        x: LineAxis { label: metric.axis().to_owned(), unit: metric.unit(), kind, cover: Vec::new() },
+        x: LineAxis { label: metric.axis().to_owned(), unit: metric.unit(), kind, cover: around(low, high) },
         y: LineAxis {
             label: "runs that completed".to_owned(),
             unit: Unit::Share,
@@ -105,6 +105,11 @@ fn function(spreads: &[(String, &Spread)], metric: Metric) -> LineChart {
         legend: false,
         size: Size::new(380.0, 270.0),
     }
+}
+
+/// The ends of an axis that does not blow up what is as good as equal: a tenth of its values wide at least.
+fn around(low: f64, high: f64) -> Vec<f64> {
+    if high <= low * 1.1 { vec![low * 0.95, high * 1.05] } else { Vec::new() }
 }
 
 fn strips(spreads: &[(String, &Spread)], metric: Metric) -> StripChart {

@@ -171,7 +171,7 @@ pub enum ScenarioError {
     },
     /// The same where the text alone is the place.
     #[error(transparent)]
-    NoPolicy(#[from] PolicyError),
+    NoPolicy(#[from] Box<PolicyError>),
     /// A change of a parameter that the policy does not take while it runs.
     #[error("{at}: `{key}`: {fault}")]
     Change {

@@ -60,6 +60,7 @@ pub const KEYS: &[Key] = &[
     key("guest.page-size", PageSize, "the unit that is tracked and sent", "what KVM tracks and QEMU sends on x86-64"),
     key("guest.vcpus", Count(0, u32::MAX as u64), "vCPUs; a writer is one thread and uses at most one of them", "as in the reference runs"),
     key("guest.zero-pages", Share, "share of memory that was never written, outside all working sets", "the worst case: all memory was used"),
+    key("guest.used-spread", Bytes, "how much the memory in use at the start differs from run to run: the standard deviation of its size, by so many more or fewer zero pages; nothing in fluid runs", "every run starts alike; boots of the reference runs' guest differ by 20 KiB"),
     key("guest.zero-placement", Choice(&["spread", "end"]), "where the zero pages are: in groups of 64 all over memory outside the working sets, or at its end", "assumed"),
     key("guest.unchanged-pages", Share, "of the pages that are written, the share whose content is the same afterwards", "the worst case"),
     key("guest.state", Bytes, "size of the CPU and device state", "assumed, from QEMU's `pc` machine: some KiB of registers for a vCPU, the rest display and disk controllers"),
@@ -75,6 +76,7 @@ pub const KEYS: &[Key] = &[
     key("guest.writers.N.hot-writes", Share, "`hot-cold`: share of the writes that go to the hot pages", "as in the reference runs"),
     key("guest.writers.N.exponent", Number, "`zipf`: the exponent", "the constant of the YCSB benchmark, also used in the reference runs"),
     optional("guest.writers.N.curve", File, "`measured`: the program's working-set curve as `FILE#PROGRAM` (docs/measured.md), from the folder of the scenario on; it replaces `rate`, `phases`, `write-size`, `write-at`, `write-cost` and `busy`; `working-set` is the memory that its pages are scattered over"),
+    key("guest.writers.N.cluster", Bytes, "`measured`: pages that recur alike lie together in pieces of this size", "each page by itself; Linux groups pages of a kind in pageblocks of 2 MiB"),
     optional("guest.writers.N.trace", File, "`trace`: the file that is played back (docs/traces.md), from the folder of the scenario on; it replaces `working-set`, `offset`, `rate`, `phases` and `write-cost`; `measured`: the file whose statistics it has"),
     key("guest.writers.N.trace-from", Duration, "`trace`: where in the trace it begins", "at its beginning"),
     key("guest.writers.N.repeat", Flag, "`trace`: begin again at its end, rather than fall silent", "a migration may take longer than the trace"),
@@ -88,6 +90,7 @@ pub const KEYS: &[Key] = &[
     key("guest.writers.N.write-cost", Duration, "CPU time of one write with all that the program does between two writes; bounds its rate and decides what a throttle does to it", "assumed: a few cache misses"),
     key("guest.writers.N.catch-up", Duration, "the longest time of missed work that it catches up after it was held up", "the rule of the guest program in the reference runs"),
     key("link.bandwidth", Bandwidth, "what the link carries in one direction, headers of the network included (see `payload`)", "assumed: the classic management network"),
+    key("link.bandwidth-spread", Share, "how much the rate differs from run to run: the standard deviation of the logarithm of a factor on all bandwidths of a run; nothing in fluid runs", "every run has the same link; 0.3 % on the shaped links of the reference runs"),
     key("link.round-trip", Duration, "there and back", "assumed: two hosts in one data centre"),
     key("link.payload", Share, "share of the bandwidth left to the migration's own bytes", "`bandwidth` is what TCP delivers; for the rate of a wire take 0.949 with frames of 1,500 bytes, 0.991 with 9,000"),
     key("link.buffer", Bytes, "bytes that the source can hand over before the link has carried them", "measured: about 3.2 MiB of autotuned TCP buffers in the reference runs"),
@@ -128,6 +131,8 @@ pub const KEYS: &[Key] = &[
     key("host.save-state", Duration, "saving the CPU and device state", ASSUMED_MILLISECOND),
     key("host.restore-state", Duration, "restoring it at the destination", ASSUMED_MILLISECOND),
     key("host.resume", Duration, "resuming the vCPUs at the destination", ASSUMED_MILLISECOND),
+    key("host.count-jitter", Duration, "how much the sender's count of bytes is behind when a slice ends, as time of the link: the standard deviation of that; the bandwidth that the policy sees varies by it; nothing in fluid runs", "the count is exact; 2.1 ms in the reference runs"),
+    key("host.switchover-spread", Share, "how much `pause`, `save-state`, `restore-state` and `resume` differ from run to run: the standard deviation of the logarithm of a factor on all four; nothing in fluid runs", "always as long; 60 % in the reference runs on a free wire"),
     key("host.announce", Duration, "from the first instruction at the destination until the network knows the guest's new place", "not counted unless asked for"),
     key("host.persist", Duration, "writing one record to stable storage", "assumed: a flushed write to a fast local drive"),
     key("policy.preset", Preset, "the convergence policy; the other keys of this table are the preset's parameters, see `whimbrel policies`", "the most widely used hypervisor"),
@@ -251,7 +256,7 @@ pub(super) fn nearest(path: &[&str]) -> Option<String> {
     let (around, whole) = (generic(&path[..path.len().saturating_sub(1)]), generic(path));
     let alike = |name: &&'static str| match name.rsplit_once('.') {
         Some((table, own)) if table == around => nearest_name(last, [own]).is_some(),
-        _ => name.split('.').count() == path.len(),
+        _ => **name == whole || name.split('.').count() == path.len(),
     };
     let name = name.or_else(|| nearest_name(&whole, names().filter(alike)));
     let name = name.or_else(|| {

@@ -133,10 +133,16 @@ impl Scenario {
             }
             read => read.map_err(fail)?,
         };
+        Self::of_file(&bytes, path)
+    }
+
+    /// Reads a scenario from the bytes of a file.
+    pub(crate) fn of_file(bytes: &[u8], path: &Path) -> Result<Self, ScenarioError> {
+        let file = path.display().to_string();
         if bytes.len() as u64 > MAX_FILE {
             return Err(ScenarioError::TooLarge { file });
         }
-        Self::parse_bytes(&bytes, &file, path.parent())
+        Self::parse_bytes(bytes, &file, path.parent())
     }
 
     /// Reads a scenario from TOML; `name` is what messages call the file. Paths of files in it begin at the
@@ -150,11 +156,7 @@ impl Scenario {
     }
 
     /// Paths begin at `folder`, if there is one.
-    pub(crate) fn parse_bytes(
-        bytes: &[u8],
-        name: &str,
-        folder: Option<&Path>,
-    ) -> Result<Self, ScenarioError> {
+    fn parse_bytes(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Self, ScenarioError> {
         // What a full disk left of something is no wish for the defaults.
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(ScenarioError::Empty { file: name.to_owned() });
@@ -211,7 +213,7 @@ impl Scenario {
     ) -> Result<(), ScenarioError> {
         let mut document = self.document.clone();
         if let Some(text) = policy {
-            document.name_policy(text, &Place::Policy(text.into()))?;
+            document.name_policy(text, &Place::Policy(text.into())).map_err(Box::new)?;
         }
         for text in overrides {
             document.apply(text.as_ref())?;

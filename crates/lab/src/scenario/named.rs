@@ -149,15 +149,13 @@ impl Document {
         for (name, value) in &spec.parameters {
             put(name, value)?;
         }
-        match &spec.name {
-            Some(name) => put(NAME, name),
-            None => {
-                if let Some(policy) = self.root.table_mut("policy", at) {
-                    policy.remove(NAME);
-                }
-                Ok(())
-            }
+        if let Some(name) = &spec.name {
+            return put(NAME, name);
         }
+        if let Some(policy) = self.root.table_mut("policy", at) {
+            policy.remove(NAME);
+        }
+        Ok(())
     }
 
     /// Writes the policies of files that are swept into the scenario: it then means the same wherever it is printed to.
@@ -171,10 +169,9 @@ impl Document {
             if !is_policy_file(text, Path::new("")) {
                 continue;
             }
-            let spec = named(text).and_then(|spec| match spec.changes.is_empty() {
-                true => Ok(spec),
-                false => Err(PolicyError::Changes { policy: text.clone() }),
-            });
+            let changing = || PolicyError::Changes { policy: text.clone() };
+            let spec =
+                named(text).and_then(|spec| if spec.changes.is_empty() { Ok(spec) } else { Err(changing()) });
             let at = || Place::Sweep(Box::new(axis.at.clone()), index + 1);
             let spec = spec.map_err(|error| error.at(at()))?;
             *text = spec.text();

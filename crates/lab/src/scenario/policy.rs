@@ -17,7 +17,6 @@ use super::kind::Kind;
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PolicySpec {
     /// What it is called; none: as its preset is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The preset's name.
     pub preset: String,

@@ -87,7 +87,7 @@ impl<'a> Names<'a> {
 
     /// The name of a policy.
     pub(super) fn policy_name(&self, index: usize) -> &str {
-        self.policy_axis.map_or(&self.base, |axis| &self.grid.axes()[axis].values[index].label())
+        self.policy_axis.map_or(&self.base, |axis| self.grid.axes()[axis].values[index].label())
     }
 
     /// Where a cell lies on the other axes, and which of the compared ones it is.

@@ -120,7 +120,7 @@ fn compare(old: &toml::Value, new: &toml::Value, key: &str, found: &mut Vec<Stri
                 match new.get(name) {
                     Some(other) => compare(value, other, &below(name), found),
                     None => {
-                        found.push(format!("`{} = {}` was there, now it is not", below(name), brief(value)))
+                        found.push(format!("`{} = {}` was there, now it is not", below(name), brief(value)));
                     }
                 }
             }

@@ -6,8 +6,7 @@ use whimbrel_core::units::ByteCount;
 
 use super::{Align, Columns, milliseconds, per_cent, wrap};
 use crate::sweep::Spread;
-use crate::validate::measured::Figures;
-use crate::validate::programs::{Interval, Sample, Sampled};
+use crate::validate::programs::{FIGURES, Figure, Interval, Sample, Sampled};
 use crate::validate::{Errors, Validation};
 
 /// Measured and predicted runs.
@@ -117,14 +116,14 @@ fn sampled(programs: &Sampled, width: usize) -> String {
     ));
     text.push('\n');
     text.push_str(&errors(&programs.errors, "error of the sampled median"));
-    let inside = &programs.coverage;
+    let (inside, wide) = (&programs.coverage, &programs.widths);
     let runs: usize = programs.configurations.iter().map(|sample| sample.measured.len()).sum();
     for (name, value) in [
-        ("total time in the 90 %", per_cent(inside.total_time)),
-        ("sent bytes in the 90 %", per_cent(inside.sent_bytes)),
-        ("downtime in the 90 %", per_cent(inside.downtime)),
-        ("silence in the 90 %", per_cent(inside.silence)),
-        ("rounds in the 90 %", per_cent(inside.rounds)),
+        ("total time in the 90 %", covered(inside.total_time, wide.total_time)),
+        ("sent bytes in the 90 %", covered(inside.sent_bytes, wide.sent_bytes)),
+        ("downtime in the 90 %", covered(inside.downtime, wide.downtime)),
+        ("silence in the 90 %", covered(inside.silence, wide.silence)),
+        ("rounds in the 90 %", covered(inside.rounds, wide.rounds)),
         ("Brier score of convergence", format!("{:.3}", programs.brier)),
         ("less probable verdicts", programs.verdict_wrong.to_string()),
         ("program runs", runs.to_string()),
@@ -134,8 +133,10 @@ fn sampled(programs: &Sampled, width: usize) -> String {
     text
 }
 
-/// A figure: its name, where it stands among what was measured, what was sampled, and how it is written.
-type Row<'a> = (&'static str, fn(&Figures) -> Option<f64>, Option<Interval>, &'a dyn Fn(f64) -> String);
+/// How many are inside, and how wide the intervals are.
+fn covered(inside: f64, width: f64) -> String {
+    format!("{}, width {}", per_cent(inside), per_cent(width))
+}
 
 /// A row for each figure of a configuration.
 fn rows(sample: &Sample, columns: &mut Columns) {
@@ -149,16 +150,15 @@ fn rows(sample: &Sample, columns: &mut Columns) {
         format!("{done} of {}", sample.measured.len()),
         per_cent(sample.convergence),
     ]);
-    let figures: [Row<'_>; 5] = [
-        ("total", |figures| figures.total_ms, sample.total_ms, &time),
-        ("downtime", |figures| figures.downtime_ms, sample.downtime_ms, &time),
-        ("silence", |figures| figures.silence_ms, sample.silence_ms, &time),
-        ("sent", |figures| figures.sent_bytes, sample.sent_bytes, &bytes),
-        ("rounds", |figures| Some(figures.rounds? as f64), sample.rounds, &count),
-    ];
-    for (name, of, interval, show) in figures {
+    for Figure { name, measured: of, sampled, step } in FIGURES {
+        let interval = sampled(sample);
+        let show = |value: f64| match name {
+            "sent" => bytes(value),
+            "rounds" => count(value),
+            _ => time(value),
+        };
         let mark = |value: f64| {
-            let outside = interval.is_some_and(|interval| !interval.contains(value));
+            let outside = interval.is_some_and(|interval| !interval.contains(value, step));
             format!("{}{}", show(value), if outside { "!" } else { "" })
         };
         let measured: Vec<String> = sample.measured.iter().filter_map(of).map(mark).collect();

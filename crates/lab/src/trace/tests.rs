@@ -84,7 +84,7 @@ fn faults_name_the_line_and_what_is_accepted() {
     }
     let bytes = [HEAD.as_bytes(), b"\xff\n"].concat();
     assert!(read(&bytes[..], "t").expect_err("refused").to_string().contains("t:3: not UTF-8 text"));
-    assert!(load(Path::new(".")).expect_err("refused").to_string().contains("no regular file"));
+    assert!(load(Path::new(".")).expect_err("refused").to_string().contains("it is a directory"));
 }
 
 #[test]

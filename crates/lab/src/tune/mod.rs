@@ -95,7 +95,7 @@ pub enum TuneError {
         /// The seed.
         seed: u64,
         /// What the simulator says.
-        source: SimError,
+        source: Box<SimError>,
     },
     /// A file could not be written.
     #[error(transparent)]

@@ -174,7 +174,7 @@ impl<'a> Scorer<'a> {
             parameters: self.tried(parameters),
             workload: case.name.clone(),
             seed: setup.seed,
-            source,
+            source: Box::new(source),
         })?;
         (self.after_run)();
         let guest = &setup.guest;

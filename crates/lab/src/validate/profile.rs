@@ -1,6 +1,6 @@
 //! A host profile: what belongs to the host and the guest's kernel and not to a run.
 //!
-//! Twelve scalars, each with a physical meaning, none indexed by a run's configuration. With a
+//! Seventeen scalars, each with a physical meaning, none indexed by a run's configuration. With a
 //! run's configuration they give everything that the simulator needs.
 
 use std::collections::BTreeMap;
@@ -44,6 +44,9 @@ pub struct HostProfile {
     pub socket_buffer: ByteCount,
     /// Speed of copying into the socket.
     pub send_speed: Bandwidth,
+    /// The same where a queue on the way holds the bytes back; none: as `send-speed`.
+    #[serde(default)]
+    pub queue_speed: Option<Bandwidth>,
     /// Speed of taking pages whose memory is touched for the first time.
     pub first_touch_speed: Bandwidth,
     /// Whether fetching the dirty log waits for vCPUs asleep under a throttle.
@@ -57,6 +60,18 @@ pub struct HostProfile {
     /// What a switchover costs with nothing to send: once at the source, once more at the destination.
     #[serde(with = "duration")]
     pub switchover: Duration,
+    /// How early or late QEMU's count of bytes is over a link, as time of that: the standard deviation.
+    #[serde(default, with = "duration")]
+    pub count_jitter: Duration,
+    /// How much the switchover differs from run to run: the standard deviation of its logarithm.
+    #[serde(default)]
+    pub switchover_spread: Share,
+    /// The same of the rate of a link that is held down.
+    #[serde(default)]
+    pub link_spread: Share,
+    /// How much the memory in use differs from boot to boot: its standard deviation.
+    #[serde(default)]
+    pub used_spread: ByteCount,
 }
 
 /// A profile could not be had.
@@ -138,7 +153,9 @@ impl HostProfile {
         features: &Features,
         seed: u64,
     ) -> Result<Setup, ProfileError> {
-        self.setup(run, features, self.guest(run)?, seed)
+        let (guest, zero_runs) = self.guest(run)?;
+        let guest = GuestConfig { used_spread: self.used_spread, ..guest };
+        self.setup(run, features, (guest, zero_runs), seed)
     }
 
     /// The simulation of a run of a real program.
@@ -153,8 +170,10 @@ impl HostProfile {
         program: &Program,
         seed: u64,
     ) -> Result<Setup, ProfileError> {
-        let guest = program.guest(run, self.other_ram_blocks.0 / PAGE)?;
-        self.setup(run, features, guest, seed)
+        let (guest, zero_runs) = program.guest(run, self.other_ram_blocks.0 / PAGE)?;
+        // What was ready was looked at in one boot, and this run is another.
+        let used_spread = ByteCount((self.used_spread.as_f64() * std::f64::consts::SQRT_2) as u64);
+        self.setup(run, features, (GuestConfig { used_spread, ..guest }, zero_runs), seed)
     }
 
     fn setup(
@@ -250,9 +269,10 @@ impl HostProfile {
 
     fn host(&self, run: &Configuration, features: &Features) -> HostConfig {
         let page = ByteCount(PAGE);
+        let speed = self.queue_speed.filter(|_| run.link > 0.0).unwrap_or(self.send_speed);
         let touch = self.first_touch_speed.time_to_send(page);
         HostConfig {
-            page_cost: self.send_speed.time_to_send(page),
+            page_cost: speed.time_to_send(page),
             receive_cost: Duration::ZERO,
             first_touch_cost: if run.dst_prealloc { Duration::ZERO } else { touch },
             harvest_cost: Duration::ZERO,
@@ -263,6 +283,8 @@ impl HostProfile {
             save_state: self.switchover,
             restore_state: Duration::ZERO,
             resume: self.switchover,
+            switchover_spread: self.switchover_spread,
+            count_jitter: if run.link > 0.0 { self.count_jitter } else { Duration::ZERO },
             persist: Duration::ZERO,
             streams: features.streams,
             xbzrle: XbzrleConfig { cache: features.xbzrle_cache, ..XbzrleConfig::default() },
@@ -283,6 +305,7 @@ impl HostProfile {
         };
         Ok(LinkConfig {
             bandwidth,
+            bandwidth_spread: if run.link > 0.0 { self.link_spread } else { Share::ZERO },
             payload: Share::new(payload / (payload + beside)).unwrap_or(Share::ONE),
             round_trip: Duration::ZERO,
             buffer: self.socket_buffer,

@@ -18,6 +18,7 @@ use super::measured::{Configuration, Figures, Measured};
 use super::profile::{HostProfile, PAGE, ProfileError};
 use super::{ValidateError, predicted};
 use crate::measured::{MeasuredError, ProgramCurve, ReadyMemory, curve, fitted};
+use crate::sweep::Spread;
 
 /// Simulated runs of each configuration, unless told otherwise.
 pub const SAMPLES: u32 = 100;
@@ -29,6 +30,8 @@ pub struct Sampled {
     pub samples: u32,
     /// Share of the measured figures within the 90 % interval of the sampled ones, of runs that converged.
     pub coverage: Coverage,
+    /// Median width of those intervals, in parts of the sampled median.
+    pub widths: Coverage,
     /// Relative error of the sampled median, over the runs that converged; fractions.
     pub errors: super::Errors,
     /// Mean of the squared difference between the probability of convergence and what happened (Brier 1950):
@@ -40,7 +43,8 @@ pub struct Sampled {
     pub configurations: Vec<Sample>,
 }
 
-/// Shares of measured figures inside of the interval.
+/// A number for each figure: the share of measured ones inside of the interval, or the intervals' median width in
+/// parts of the sampled median.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Coverage {
     /// Total migration time.
@@ -78,7 +82,7 @@ pub struct Sample {
     pub rounds: Option<Interval>,
 }
 
-/// The median of sampled figures and the middle 90 % of them.
+/// The median of sampled figures, and where nine in ten further ones are expected.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     /// 5th percentile.
@@ -95,17 +99,24 @@ impl Interval {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
+        // The ranks between which that share of *further* values is expected, whatever their distribution.
         let at = |share: f64| {
-            let place = share * last as f64;
+            let place = (share * (last + 2) as f64 - 1.0).clamp(0.0, last as f64);
             let low = place.floor() as usize;
             values[low] + (values[(low + 1).min(last)] - values[low]) * place.fract()
         };
         Some(Self { p5: at(0.05), median: at(0.5), p95: at(0.95) })
     }
 
-    /// Whether `value` is inside, to within the last digit of what is measured.
-    pub fn contains(&self, value: f64) -> bool {
-        (self.p5..=self.p95).contains(&value)
+    /// Whether `value` is inside, as far as can be told if it is the difference of two readings of a clock whose
+    /// hand moves in steps of `step`.
+    pub fn contains(&self, value: f64, step: f64) -> bool {
+        (self.p5 - step..=self.p95 + step).contains(&value)
+    }
+
+    /// Its width in parts of the median; none around zero.
+    fn width(&self) -> Option<f64> {
+        (self.median > 0.0).then(|| (self.p95 - self.p5) / self.median)
     }
 }
 
@@ -180,11 +191,15 @@ const FIRMWARE: u64 = 77;
 /// Free memory between non-zero pages, as it was seen in short runs; any number of pages in that order.
 const SHORT_RUN: u64 = 16;
 
+/// Linux keeps memory of a kind together in pageblocks (`pageblock_order`, 2 MiB on x86-64), so that pages which
+/// are given out for the same are neighbours.
+const PAGEBLOCK: ByteCount = ByteCount::mib(2);
+
 impl Program {
     /// The guest of `run` and its zero pages.
     ///
-    /// Where a program's pages are was not measured, but that memory was given to it last: they are scattered
-    /// over what lies directly below the longest free stretch, and into that if they are more. Zero pages
+    /// Where a program's pages are was not measured, but that memory was given to it last: they are scattered,
+    /// pageblock by pageblock, over what lies directly below the longest free stretch, and into that if they are more. Zero pages
     /// in runs too short to be listed lie in what is left, evenly.
     pub(super) fn guest(
         &self,
@@ -214,6 +229,7 @@ impl Program {
         let writer = WriterConfig {
             pattern: Pattern::Measured,
             measured: Some(Arc::clone(&self.model)),
+            cluster: PAGEBLOCK,
             working_set: size(home.1 - home.0),
             offset: Some(size(home.0)),
             ..WriterConfig::default()
@@ -332,32 +348,90 @@ impl Sample {
     }
 }
 
+/// QEMU's clock for total time and downtime, in milliseconds.
+const QEMU_CLOCK: f64 = 1.0;
+
+/// A figure of a run, the interval that it should be in, and the step in which it was measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) measured: fn(&Figures) -> Option<f64>,
+    pub(crate) sampled: fn(&Sample) -> Option<Interval>,
+    pub(crate) step: f64,
+}
+
+/// All figures that are compared, in the order of [`Coverage`].
+pub(crate) const FIGURES: [Figure; 5] = [
+    Figure {
+        name: "total",
+        measured: |figures| figures.total_ms,
+        sampled: |sample| sample.total_ms,
+        step: QEMU_CLOCK,
+    },
+    Figure {
+        name: "sent",
+        measured: |figures| figures.sent_bytes,
+        sampled: |sample| sample.sent_bytes,
+        step: 0.0,
+    },
+    Figure {
+        name: "downtime",
+        measured: |figures| figures.downtime_ms,
+        sampled: |sample| sample.downtime_ms,
+        step: QEMU_CLOCK,
+    },
+    Figure {
+        name: "silence",
+        measured: |figures| figures.silence_ms,
+        sampled: |sample| sample.silence_ms,
+        step: 0.0,
+    },
+    Figure {
+        name: "rounds",
+        measured: |figures| figures.rounds.map(|rounds| rounds as f64),
+        sampled: |sample| sample.rounds,
+        step: 0.0,
+    },
+];
+
+impl Figure {
+    /// Each measured value beside its interval.
+    fn pairs(&self, configurations: &[Sample]) -> Vec<(f64, Interval)> {
+        let of = |sample: &Sample| {
+            let interval = (self.sampled)(sample);
+            let measured = sample.measured.iter().filter_map(self.measured);
+            measured.filter_map(|value| Some((value, interval?))).collect::<Vec<_>>()
+        };
+        configurations.iter().flat_map(of).collect()
+    }
+
+    fn coverage(&self, configurations: &[Sample]) -> f64 {
+        let pairs = self.pairs(configurations);
+        let inside = pairs.iter().filter(|(value, interval)| interval.contains(*value, self.step)).count();
+        inside as f64 / pairs.len().max(1) as f64
+    }
+
+    fn width(&self, configurations: &[Sample]) -> f64 {
+        let widths = configurations.iter().filter_map(|sample| (self.sampled)(sample)?.width());
+        Spread::of(widths).median.unwrap_or(0.0)
+    }
+
+    fn error(&self, configurations: &[Sample]) -> Spread {
+        let pairs = self.pairs(configurations).into_iter();
+        Spread::of(pairs.filter_map(|(value, interval)| super::relative(value, interval.median)))
+    }
+}
+
+impl Coverage {
+    fn of([total_time, sent_bytes, downtime, silence, rounds]: [f64; 5]) -> Self {
+        Self { total_time, sent_bytes, downtime, silence, rounds }
+    }
+}
+
 impl Sampled {
     fn of(configurations: Vec<Sample>, samples: u32) -> Self {
-        type Of = (fn(&Figures) -> Option<f64>, fn(&Sample) -> Option<Interval>);
-        let pairs = |(figure, interval): Of| {
-            let of = move |sample: &Sample| {
-                let interval = interval(sample);
-                let measured: Vec<f64> = sample.measured.iter().filter_map(figure).collect();
-                measured.into_iter().filter_map(move |value| Some((value, interval?))).collect::<Vec<_>>()
-            };
-            configurations.iter().flat_map(of).collect::<Vec<_>>()
-        };
-        let coverage = |of: Of| {
-            let pairs = pairs(of);
-            let inside = pairs.iter().filter(|(value, interval)| interval.contains(*value)).count();
-            inside as f64 / pairs.len().max(1) as f64
-        };
-        let error = |of: Of| {
-            let errors =
-                pairs(of).into_iter().filter_map(|(value, interval)| super::relative(value, interval.median));
-            crate::sweep::Spread::of(errors)
-        };
-        let total: Of = (|figures| figures.total_ms, |sample| sample.total_ms);
-        let sent: Of = (|figures| figures.sent_bytes, |sample| sample.sent_bytes);
-        let downtime: Of = (|figures| figures.downtime_ms, |sample| sample.downtime_ms);
-        let silence: Of = (|figures| figures.silence_ms, |sample| sample.silence_ms);
-        let rounds: Of = (|figures| figures.rounds.map(|rounds| rounds as f64), |sample| sample.rounds);
+        let [total_time, sent_bytes, downtime, silence, _] =
+            FIGURES.map(|figure| figure.error(&configurations));
         let verdicts: Vec<f64> = configurations
             .iter()
             .flat_map(|sample| {
@@ -369,19 +443,9 @@ impl Sampled {
             .collect();
         Self {
             samples,
-            coverage: Coverage {
-                total_time: coverage(total),
-                sent_bytes: coverage(sent),
-                downtime: coverage(downtime),
-                silence: coverage(silence),
-                rounds: coverage(rounds),
-            },
-            errors: super::Errors {
-                total_time: error(total),
-                sent_bytes: error(sent),
-                downtime: error(downtime),
-                silence: error(silence),
-            },
+            coverage: Coverage::of(FIGURES.map(|figure| figure.coverage(&configurations))),
+            widths: Coverage::of(FIGURES.map(|figure| figure.width(&configurations))),
+            errors: super::Errors { total_time, sent_bytes, downtime, silence },
             brier: verdicts.iter().map(|off| off * off).sum::<f64>() / verdicts.len().max(1) as f64,
             verdict_wrong: verdicts.iter().filter(|off| off.abs() > 0.5).count(),
             configurations,
@@ -394,10 +458,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_is_the_middle_nine_tenths() {
-        let interval = Interval::of((0..=100).rev().map(f64::from)).unwrap();
+    fn an_interval_is_where_nine_in_ten_further_values_are_expected() {
+        let interval = Interval::of((1..=99).rev().map(f64::from)).unwrap();
         assert_eq!(interval, Interval { p5: 5.0, median: 50.0, p95: 95.0 });
-        assert!(interval.contains(5.0) && interval.contains(95.0) && !interval.contains(95.1));
+        assert!([5.0, 95.0].iter().all(|&value| interval.contains(value, 0.0)));
+        assert!(
+            !interval.contains(95.1, 0.0) && interval.contains(95.1, 1.0) && !interval.contains(3.9, 1.0)
+        );
+        assert_eq!(interval.width(), Some(1.8));
         assert_eq!(Interval::of([]), None);
         assert_eq!(Interval::of([7.0]), Some(Interval { p5: 7.0, median: 7.0, p95: 7.0 }));
     }

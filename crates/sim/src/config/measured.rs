@@ -31,6 +31,9 @@ pub struct MeasuredWrites {
     /// How fast it is in one run and another, and how well that is known: the standard deviation of the logarithm
     /// of its speed.
     pub speed_spread: f64,
+    /// How well it is known how much a write changes: the standard deviation of the logarithm of that, for all
+    /// classes alike; matters where differences are sent.
+    pub change_spread: f64,
 }
 
 /// In which phases of a program pages are written.
@@ -139,6 +142,9 @@ impl MeasuredWrites {
         })?;
         check((0.0..=1.0).contains(&self.speed_spread), key, self.speed_spread, || {
             "a spread of speeds from 0 to 1".to_owned()
+        })?;
+        check((0.0..=1.0).contains(&self.change_spread), key, self.change_spread, || {
+            "a spread of changes from 0 to 1".to_owned()
         })?;
         let whole = !busy.is_empty() && busy.len() == quiet.len() && self.activity.block > 0;
         check(whole, key, "no activity", || {

@@ -154,6 +154,7 @@ impl GuestConfig {
             format!("a whole number from 1 to {MAX_VCPUS}")
         })?;
         at_most("guest.state", self.state)?;
+        at_most("guest.used-spread", self.used_spread)?;
         at_most("guest.resume-span", self.resume_span)?;
         at_most("guest.resume-top", self.resume_top)?;
         check(self.resume_pages <= MAX_RESUME_PAGES, "guest.resume-pages", self.resume_pages, || {
@@ -449,6 +450,7 @@ impl HostConfig {
             ("save-state", self.save_state),
             ("restore-state", self.restore_state),
             ("resume", self.resume),
+            ("count-jitter", self.count_jitter),
             ("announce", self.announce),
             ("persist", self.persist),
         ];

@@ -120,6 +120,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// No memory.
+    const NONE: Self = Self { from: 0.0, to: 0.0, density: 0.0, zero: 0.0, first: false };
+
     /// Pending pages.
     #[inline]
     pub(super) fn pages(&self) -> f64 {
@@ -293,29 +296,22 @@ impl Field {
     /// The same where all memory was sent after the harvest before.
     fn harvest_all(&mut self, last: usize) -> Found {
         let mut found = Found::default();
-        self.ahead.clear();
-        self.scan.next = 0;
+        let mut count = 0;
         for index in 0..self.terrain.plots.len() {
             let plot = &self.terrain.plots[index];
-            let Plot { from, to, piece, .. } = *plot;
-            let pages = to - from;
-            let (share, luck) = match &plot.alone {
-                Some(layer) => {
-                    let share = self.written_by(layer, last - 1, last);
-                    (share, self.luck_of_turn(layer, pages, share))
-                }
-                None => (self.written(&self.terrain.pieces[piece], last - 1, last), 0.0),
-            };
-            self.fresh[piece] = share;
-            found.dirty += pages * share.mean;
-            found.growth += pages * share.growth;
-            if share.mean > 0.0 {
-                found.pending += pages * share.mean;
-                found.variance += pages * share.variance + luck;
-                self.ahead.push(Ahead { from, to, density: share.mean, zero: 0.0, first: false });
+            if let Some(layer) = &plot.alone {
+                let Share { mean, variance, growth } = self.written_by(layer, last - 1, last);
+                let share = Share { mean, variance, growth };
+                let luck = Self::luck_of_turn(layer, plot.to - plot.from, share);
+                self.lay(index, share, luck, &mut found, &mut count);
+            } else {
+                let share = self.written(&self.terrain.pieces[plot.piece], last - 1, last);
+                self.lay(index, share, 0.0, &mut found, &mut count);
             }
         }
-        self.scan.round_is_over = self.ahead.is_empty();
+        self.ahead.truncate(count);
+        self.scan.next = 0;
+        self.scan.round_is_over = count == 0;
         found
     }
 
@@ -329,6 +325,32 @@ impl Field {
             ahead.density *= 1.0 + more / all;
         }
         more
+    }
+
+    /// Lays a plot of which such a share is dirty before the scan. Number by number: what was just written elsewhere
+    /// is slow to move as a whole.
+    #[inline(always)]
+    fn lay(&mut self, plot: usize, share: Share, luck: f64, found: &mut Found, count: &mut usize) {
+        let Share { mean, variance, growth } = share;
+        let Plot { from, to, piece, .. } = self.terrain.plots[plot];
+        let pages = to - from;
+        let fresh = &mut self.fresh[piece];
+        fresh.mean = mean;
+        fresh.variance = variance;
+        fresh.growth = growth;
+        found.dirty += pages * mean;
+        found.growth += pages * growth;
+        if mean > 0.0 {
+            found.pending += pages * mean;
+            found.variance += pages * variance + luck;
+            if *count == self.ahead.len() {
+                self.ahead.push(Ahead::NONE);
+            }
+            let ahead = &mut self.ahead[*count];
+            (ahead.from, ahead.to, ahead.density) = (from, to, mean);
+            (ahead.zero, ahead.first) = (0.0, false);
+            *count += 1;
+        }
     }
 
     /// How many pages would be dirty `time` nanoseconds after the last harvest, if writers go on as they did
@@ -499,7 +521,7 @@ impl Field {
     /// The variance of how much of a stretch of a piece is pending by where writers in turn are.
     fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
         match &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize] {
-            [layer] => self.luck_of_turn(layer, stretch, share),
+            [layer] => Self::luck_of_turn(layer, stretch, share),
             _ => 0.0,
         }
     }
@@ -508,7 +530,7 @@ impl Field {
     /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
     /// anywhere; what an arc leaves out has the same variance.)
     #[inline]
-    fn luck_of_turn(&self, layer: &Layer, stretch: f64, share: Share) -> f64 {
+    fn luck_of_turn(layer: &Layer, stretch: f64, share: Share) -> f64 {
         let Form::InTurn(pages) = layer.form else { return 0.0 };
         let half = |part: f64| part.min(pages - part).max(0.0);
         let (one, other) = (half(stretch), half(share.mean * pages));
@@ -562,7 +584,11 @@ impl Field {
                 let loss = if gone < 1.0 { gone } else { 0.0 };
                 Untouched { share: (1.0 - gone).max(0.0), spread: 0.0, loss }
             }
-            Form::Mixed => self.terrain.laws[layer.writer as usize].untouched(writes),
+            Form::Mixed => {
+                let Untouched { share, spread, loss } =
+                    self.terrain.laws[layer.writer as usize].untouched(writes);
+                Untouched { share, spread, loss }
+            }
         }
     }
 }

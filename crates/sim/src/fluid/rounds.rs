@@ -129,7 +129,7 @@ impl World {
         self.pages[1] += sent.zero;
         let backlog = self.source.backlog_mut();
         backlog.take(Expected::new(f64::INFINITY));
-        sent.tell(backlog.pending(), &mut self.step.sent);
+        sent.tell((backlog.pending(), self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
@@ -152,7 +152,7 @@ impl World {
         let left = backlog.pending();
         self.pages[0] += sent.pages;
         self.pages[1] += sent.zero;
-        sent.tell(left, &mut self.step.sent);
+        sent.tell((left, self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
@@ -262,6 +262,7 @@ impl World {
         backlog.harvest_to(Expected::new(found.pending));
         self.step.harvested.dirtied = Expected::new(found.dirty).count();
         self.step.harvested.left_over = left_over;
+        self.step.harvested.in_flight = Some(self.link.in_flight(nanos(done)));
         self.step.harvested.pending = backlog.pending();
         self.begin_step(Ends::Harvest, done);
         let length = done.as_nanos().saturating_sub(self.harvested_at.as_nanos()) as f64;

@@ -106,9 +106,9 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Tells the machine, with what is pending now.
+    /// Tells the machine, with what is pending and in flight now.
     #[inline]
-    pub(super) fn tell(&self, pending: Pages, told: &mut Transmitted) {
+    pub(super) fn tell(&self, (pending, in_flight): (Pages, ByteCount), told: &mut Transmitted) {
         // None is negative, and no guest has 2^53 bytes.
         let whole = |number: f64| (number + 0.5) as i64 as u64;
         told.pages = Pages(whole(self.pages));
@@ -116,6 +116,7 @@ impl Sent {
         told.bytes = ByteCount(whole(self.bytes));
         told.pending = pending;
         told.skipped = Pages(0);
+        told.in_flight = Some(in_flight);
     }
 }
 

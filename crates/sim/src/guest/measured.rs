@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::activity::Path;
 use super::mask::{Law, Sampler, each_word};
-use super::rng::{Generator, below, shuffle};
+use super::rng::{Generator, below, normal, shuffle};
 use super::shape::cycle_runs;
 use super::touch::unit;
 use super::wear::Wear;
@@ -76,15 +76,27 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Scatters the pages of `model` over `set`, which must have room for them; none if it never writes.
-    pub(super) fn new(model: &MeasuredWrites, set: Range<u64>, rng: &mut Generator) -> Option<Self> {
+    /// Scatters the pages of `model` over `set`, which must have room for them, in pieces of `cluster` pages; none
+    /// if it never writes.
+    pub(super) fn new(
+        model: &MeasuredWrites,
+        set: Range<u64>,
+        cluster: u64,
+        rng: &mut Generator,
+    ) -> Option<Self> {
         let rate = model.rate();
         let count = model.pages().0;
         if rate <= 0.0 || count == 0 || count > set.end - set.start {
             return None;
         }
         let mut pages: Vec<u64> = set.clone().collect();
-        shuffle(rng, &mut pages);
+        if cluster > 1 {
+            let mut pieces: Vec<&[u64]> = pages.chunks(cluster as usize).collect();
+            shuffle(rng, &mut pieces);
+            pages = pieces.concat();
+        } else {
+            shuffle(rng, &mut pages);
+        }
         pages.truncate(count as usize);
         let mut places = vec![NOBODY; (set.end - set.start) as usize];
         for (place, page) in (0..).zip(&pages) {
@@ -108,6 +120,11 @@ impl Measured {
         }
         let path = Path::new(&model.activity, rng);
         let speed = (model.speed_spread * normal(rng)).exp();
+        // Drawn last, so that it shifts nothing else.
+        let size = if model.change_spread > 0.0 { (model.change_spread * normal(rng)).exp() } else { 1.0 };
+        for kind in &mut kinds {
+            kind.change.0 *= size;
+        }
         let tick = rate * model.activity.tick.as_secs_f64();
         Some(Self { set, kinds, pages, places, path, tick, speed })
     }
@@ -247,12 +264,6 @@ impl Measured {
         let place = kind.places.start + below(rng, kind.places.end - kind.places.start);
         self.pages.get(place as usize).copied()
     }
-}
-
-/// A normal number with mean zero and deviation one, by Box and Muller.
-fn normal(rng: &mut Generator) -> f64 {
-    let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
-    radius * (std::f64::consts::TAU * unit(rng)).cos()
 }
 
 impl Turn {

@@ -70,6 +70,7 @@ pub(crate) use self::expected::{Division, Form, Layer, Piece};
 pub(crate) use self::lacking::{Forms, Group as MissingGroup, Lacking, Missing, Mix, Push, Waited};
 pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
+pub(crate) use self::rng::normal;
 pub use self::rng::{Generator, stream};
 pub(crate) use self::wear::{History, Wear};
 pub(crate) use self::zipf::Group as LawGroup;
@@ -192,6 +193,12 @@ fn overlap(sets: &[Range<u64>]) -> bool {
     sets.windows(2).any(|pair| pair[0].end > pair[1].start)
 }
 
+/// Pages that are in use in this run beyond what they are in the middle of all runs; fewer, if negative.
+fn more_used(config: &GuestConfig, seed: u64) -> i64 {
+    let spread = config.used_spread.0 as f64 / config.page_size.bytes().0 as f64;
+    if spread > 0.0 { (spread * normal(&mut stream(seed, "guest.used"))).round() as i64 } else { 0 }
+}
+
 impl Guest {
     /// The guest that `config` describes, at time zero, running, not tracked.
     ///
@@ -225,9 +232,11 @@ impl Guest {
         let sets = config.working_sets();
         let written = config.written();
         let pages = layout.pages().0;
-        let share = || config.zero_pages.of(Pages(pages)).0.min(pages - config.written_pages().min(pages));
+        let free = pages - config.written_pages().min(pages);
+        let used = more_used(config, seed);
+        let share = || config.zero_pages.of(Pages(pages)).0.saturating_add_signed(-used).min(free);
         let zero = match (zero, config.zero_placement) {
-            (Some(zero), _) => ZeroMap::exactly(pages, &written, zero)?,
+            (Some(zero), _) => ZeroMap::exactly(pages, &written, zero, used)?,
             (None, ZeroPlacement::Spread) => ZeroMap::spread(pages, &written, share()),
             (None, ZeroPlacement::End) => ZeroMap::at_end(pages, &written, share()),
         };

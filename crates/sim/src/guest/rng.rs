@@ -7,6 +7,8 @@
 pub(super) use rand_core::Rng;
 use rand_core::SeedableRng;
 
+use super::touch::unit;
+
 /// The generator of all simulations: xoshiro256++ of Blackman and Vigna (2019), 256 bits of state.
 ///
 /// Named, because a generator that a library may exchange would change every result.
@@ -51,6 +53,12 @@ pub(super) fn below(rng: &mut Generator, bound: u64) -> u64 {
         }
     }
     (product >> 64) as u64
+}
+
+/// A normal number with mean zero and deviation one, by Box and Muller.
+pub(crate) fn normal(rng: &mut Generator) -> f64 {
+    let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * unit(rng)).cos()
 }
 
 /// Brings `items` into a random order, all orders equally likely.

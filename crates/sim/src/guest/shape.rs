@@ -86,7 +86,9 @@ impl Shape {
             Pattern::Sequential => Some(Self::Cycle(set.clone(), below(rng, set.end - set.start) as f64)),
             Pattern::Measured => {
                 let model = config.measured.as_deref()?;
-                Measured::new(model, set.clone(), rng).map(Self::Measured)
+                // The set is as long as the working set has pages.
+                let page = (config.working_set.0 / (set.end - set.start)).max(1);
+                Measured::new(model, set.clone(), config.cluster.0.div_ceil(page), rng).map(Self::Measured)
             }
             Pattern::Zipf => Some(Self::Zipf(Zipf::new(set.clone(), config.exponent, rng))),
             Pattern::Trace => Replay::new(config, rng).map(Self::Replay),

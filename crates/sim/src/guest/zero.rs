@@ -45,6 +45,21 @@ fn whole_words(run: &Range<u64>) -> Range<u64> {
     first..(run.end / 64).max(first)
 }
 
+/// The run at `index` of `runs`, with `used` pages of it in use; it grows into what is neither zero nor written to.
+fn resized(pages: u64, sets: &[Range<u64>], runs: &[Range<u64>], index: usize, used: i64) -> Range<u64> {
+    let Range { start, end } = runs[index];
+    if used > 0 {
+        return start.saturating_add_signed(used).min(end)..end;
+    }
+    let others = || runs.iter().chain(sets).filter(|other| !other.is_empty());
+    let least = others().map(|other| other.end).filter(|&other| other <= start).max().unwrap_or(0);
+    let most = others().map(|other| other.start).filter(|&other| other >= end).min().unwrap_or(pages);
+    let fewer = used.unsigned_abs();
+    let before = fewer.min(start - least);
+    let behind = (fewer - before).min(most - end);
+    start - before..end + behind
+}
+
 impl ZeroMap {
     fn none(pages: u64) -> Self {
         let words = pages.div_ceil(64);
@@ -155,13 +170,25 @@ impl ZeroMap {
         zero
     }
 
-    /// Exactly these runs, in any order.
+    /// Exactly these runs, in any order, but for `used` pages more that are in use, or fewer: the longest run is
+    /// shorter or longer, at its beginning, where memory is given out next, or if there is no room at its end.
     ///
     /// # Errors
     ///
     /// If a run lies outside memory or touches a working set.
-    pub(super) fn exactly(pages: u64, sets: &[Range<u64>], runs: &[PageRun]) -> Result<Self, ConfigError> {
-        Ok(Self::from_sorted(pages, Self::runs(pages, sets, runs)?))
+    pub(super) fn exactly(
+        pages: u64,
+        sets: &[Range<u64>],
+        runs: &[PageRun],
+        used: i64,
+    ) -> Result<Self, ConfigError> {
+        let mut runs = Self::runs(pages, sets, runs)?;
+        if used != 0
+            && let Some(longest) = (0..runs.len()).max_by_key(|&index| runs[index].end - runs[index].start)
+        {
+            runs[longest] = resized(pages, sets, &runs, longest, used);
+        }
+        Ok(Self::from_sorted(pages, runs))
     }
 
     /// These runs in order and without neighbours.
@@ -273,13 +300,27 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_run_grows_to_its_neighbours_and_shrinks_to_nothing() {
+        let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
+        let runs = [run(10, 20), run(420, 100), run(560, 30)];
+        let count = |used| ZeroMap::exactly(1000, &[300..400], &runs, used).unwrap().count().0;
+        assert_eq!([count(0), count(7), count(100), count(500)], [150, 143, 50, 50]);
+        // Twenty pages before it, behind the working set, and forty behind it.
+        assert_eq!([count(-7), count(-20), count(-21), count(-60), count(-500)], [157, 170, 171, 210, 210]);
+        let grown = ZeroMap::exactly(1000, &[300..400], &runs, -30).unwrap();
+        let expected: Vec<u64> = (10..30).chain(400..530).chain(560..590).collect();
+        assert_eq!(listed(&grown, 1000), expected);
+        assert_eq!(ZeroMap::exactly(1000, &[], &[], -5).unwrap().count(), Pages(0));
+    }
+
+    #[test]
     fn explicit_runs_are_kept_to_the_page() {
         let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
         let runs = [run(200, 3), run(10, 60), run(65, 10), run(75, 5), run(0, 0)];
-        let zero = ZeroMap::exactly(1000, &[300..400], &runs).unwrap();
+        let zero = ZeroMap::exactly(1000, &[300..400], &runs, 0).unwrap();
         assert_eq!(listed(&zero, 1000), (10..80).chain(200..203).collect::<Vec<_>>());
         for bad in [run(990, 11), run(299, 2), run(350, 1), run(399, 2), run(u64::MAX, 9)] {
-            assert!(ZeroMap::exactly(1000, &[300..400], &[bad]).is_err(), "{bad:?}");
+            assert!(ZeroMap::exactly(1000, &[300..400], &[bad], 0).is_err(), "{bad:?}");
         }
     }
 }

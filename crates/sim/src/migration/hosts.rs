@@ -48,7 +48,10 @@ impl Simulation<'_> {
                 self.paused_at = Some(now);
                 self.runs_here = false;
                 let gate = if self.source.is_handing_over() { host.switchover_gate } else { Duration::ZERO };
-                self.later(now.saturating_add(host.pause).saturating_add(gate), SourceEvent::Paused);
+                self.later(
+                    now.saturating_add(self.takes(host.pause)).saturating_add(gate),
+                    SourceEvent::Paused,
+                );
             }
             SourceAction::SaveState => {
                 if !self.post_copy.is_used() {
@@ -56,10 +59,13 @@ impl Simulation<'_> {
                 }
                 // The state's bytes are charged when it is sent; nobody looks into them here.
                 let section = Section { kind: "simulated".into(), version: 1, bytes: Vec::new() };
-                self.later(now.saturating_add(host.save_state), SourceEvent::Saved(vec![section]));
+                self.later(
+                    now.saturating_add(self.takes(host.save_state)),
+                    SourceEvent::Saved(vec![section]),
+                );
             }
             SourceAction::Resume => {
-                let resumed = now.saturating_add(host.resume);
+                let resumed = now.saturating_add(self.takes(host.resume));
                 self.guest.resume(resumed);
                 self.runs_here = true;
                 self.later(resumed, SourceEvent::Resumed);
@@ -81,7 +87,7 @@ impl Simulation<'_> {
             }
             DestinationAction::Build(_) => self.queue.push(now, Event::Destination(DestinationEvent::Built)),
             DestinationAction::Restore(_) => {
-                let restored = now.saturating_add(host.restore_state);
+                let restored = now.saturating_add(self.takes(host.restore_state));
                 self.queue.push(restored, Event::Destination(DestinationEvent::Restored));
             }
             DestinationAction::Persist(_) => {
@@ -89,7 +95,7 @@ impl Simulation<'_> {
                 self.queue.push(persisted, Event::Destination(DestinationEvent::Persisted));
             }
             DestinationAction::Resume => {
-                let resumed = now.saturating_add(host.resume);
+                let resumed = now.saturating_add(self.takes(host.resume));
                 self.runs_there = Some(resumed);
                 // From here on it runs there, neither slowed nor tracked.
                 self.guest.stop_tracking(resumed);
@@ -102,6 +108,11 @@ impl Simulation<'_> {
         }
     }
 
+    /// How long a part of the switchover that should take `cost` takes in this run.
+    fn takes(&self, cost: Duration) -> Duration {
+        self.switchover.map_or(cost, |factor| cost.mul_f64(factor))
+    }
+
     fn transmit(&mut self, transmit: Transmit) {
         let parts = Parts {
             backlog: self.source.backlog_mut(),
@@ -110,7 +121,12 @@ impl Simulation<'_> {
             witness: self.witness.as_mut(),
             behind: None,
         };
-        let (end, sent) = self.sender.send(nanos(self.now), transmit, parts);
+        let (end, mut sent) = self.sender.send(nanos(self.now), transmit, parts);
+        sent.bytes = if transmit.last {
+            self.count.settle(sent.bytes)
+        } else {
+            self.count.read(sent.bytes, self.link.rate())
+        };
         self.later(timestamp(end), SourceEvent::Transmitted(sent));
     }
 
@@ -138,7 +154,8 @@ impl Simulation<'_> {
         backlog.mark_dirty_line(line, &pages);
         backlog.finish_harvest();
         self.unchanged = self.unchanged.saturating_add(found.unchanged);
-        let harvested = Harvested { dirtied: found.dirty, left_over, pending: backlog.pending() };
+        let (pending, in_flight) = (backlog.pending(), Some(self.link.in_flight(nanos(done))));
+        let harvested = Harvested { dirtied: found.dirty, left_over, pending, in_flight };
         self.later(done, SourceEvent::Harvested(harvested));
     }
 

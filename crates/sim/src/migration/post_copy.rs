@@ -149,7 +149,7 @@ impl Simulation<'_> {
         let urgent = std::mem::take(&mut self.post_copy.urgent);
         sent.pages = sent.pages.saturating_add(urgent.pages);
         sent.zero = sent.zero.saturating_add(urgent.zero);
-        sent.bytes = sent.bytes.saturating_add(urgent.bytes);
+        sent.bytes = self.count.settle(sent.bytes.saturating_add(urgent.bytes));
         self.later(timestamp(end), SourceEvent::Transmitted(sent));
         self.look_again();
     }

@@ -14,6 +14,7 @@ use whimbrel_core::report::Report;
 use whimbrel_core::units::{Pages, Timestamp};
 
 use super::post_copy::PostCopy;
+use super::spread::{Count, factor};
 use super::{PolicyChange, Run, Setup, SimError, source};
 use crate::config::PostCopyOrder;
 use crate::guest::{Detail, Generator, Guest, stream};
@@ -81,6 +82,10 @@ pub struct Simulation<'a> {
     pub(super) destination: Destination,
     pub(super) guest: Guest,
     pub(super) link: Link,
+    /// What the source is told of the bytes that were sent.
+    pub(super) count: Count,
+    /// What a switchover costs in this run, in times of what the configuration says; none: as it says.
+    pub(super) switchover: Option<f64>,
     pub(super) sender: Sender,
     pub(super) witness: Option<Witness>,
     pub(super) memory_gib: f64,
@@ -135,6 +140,8 @@ impl<'a> Simulation<'a> {
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
         let source = source(setup, layout)?;
         let chance = |component| unit(&mut stream(setup.seed, component));
+        let faster = factor(setup.link.bandwidth_spread, setup.seed, "link.bandwidth");
+        let link = faster.map_or_else(|| setup.link.clone(), |faster| setup.link.times(faster));
         let mut queue = Queue::new();
         queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
         queue.push(Timestamp::ZERO.saturating_add(setup.time_limit), Event::TimeLimit);
@@ -150,7 +157,9 @@ impl<'a> Simulation<'a> {
             source,
             destination: Destination::new(),
             guest,
-            link: Link::new(&setup.link, Sender::speed(&setup.host, &setup.link), chance("link")),
+            link: Link::new(&link, Sender::speed(&setup.host, &setup.link), chance("link")),
+            count: Count::new(setup.host.count_jitter, setup.seed),
+            switchover: factor(setup.host.switchover_spread, setup.seed, "host.switchover"),
             sender: Sender::new(&setup.host, &setup.link, (page_size.bytes().0, numbers), chance("sender")),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,

@@ -178,6 +178,12 @@ prop_compose! {
                 ("downtime-limit", "1ms".to_owned()),
             ])),
             (1u64..30).prop_map(|ms| ("qemu-auto-converge", vec![("downtime-limit", format!("{ms}ms"))])),
+            (12u64..100, 0u32..90, any::<bool>()).prop_map(|(ms, percent, post_copy)| ("whimbrel", vec![
+                ("downtime", format!("{ms}ms")),
+                ("slowdown", format!("{percent}%")),
+                ("post-copy", if post_copy { "on" } else { "off" }.to_owned()),
+                ("deadline", "30s".to_owned()),
+            ])),
         ],
         post_copy in (any::<bool>(), any::<bool>(), 0u64..2_000),
         change in prop::option::of(milliseconds(0..500)),

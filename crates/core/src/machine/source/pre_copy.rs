@@ -80,7 +80,7 @@ impl<S: Stock> Source<S> {
 
     pub(super) fn bulk_round(&mut self, now: Timestamp) {
         let memory = self.controller.progress().memory;
-        let all = Harvested { dirtied: memory, left_over: Pages(0), pending: memory };
+        let all = Harvested { dirtied: memory, pending: memory, ..Harvested::default() };
         self.rounds.begin(now, &all, None);
         let ruling = self.controller.begin_bulk_round(now);
         self.obey(now, Moment::RoundStart, ruling);
@@ -122,7 +122,7 @@ impl<S: Stock> Source<S> {
     #[inline(always)]
     fn round_sent(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Wait {
-            self.close_round();
+            self.close_round(now);
             self.phase = SourcePhase::Gating;
             self.await_answer(now);
         } else {
@@ -147,6 +147,7 @@ impl<S: Stock> Source<S> {
         {
             self.backlog.acknowledge(gate)?;
             self.awaited = None;
+            self.controller.round_acknowledged(now);
             if self.phase == SourcePhase::PostCopy {
                 self.nothing_is_missing(now);
             }
@@ -250,7 +251,7 @@ impl<S: Stock> Source<S> {
     #[inline]
     pub(super) fn harvest(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Pipelined {
-            self.close_round();
+            self.close_round(now);
         }
         self.rounds.close(now);
         self.harvest_asked = now;
@@ -261,7 +262,7 @@ impl<S: Stock> Source<S> {
     /// Tells the destination that a round is sent. If the gate before is still closed, this round's
     /// pages stay in flight with the next round's: later than need be, never too early.
     #[inline]
-    fn close_round(&mut self) {
+    fn close_round(&mut self, now: Timestamp) {
         let round = self.controller.progress().round;
         // A policy that took over at the gate may want none.
         if self.closed.replace(round) == Some(round) {
@@ -272,6 +273,7 @@ impl<S: Stock> Source<S> {
             && let Ok(gate) = self.backlog.close_gate()
         {
             self.awaited = Some((gate, round));
+            self.controller.round_closed(now);
         }
     }
 

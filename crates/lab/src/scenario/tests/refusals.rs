@@ -23,14 +23,18 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
             "[host]\nbandwidth = \"1Gbit/s\"",
             "a.toml:2: unknown key `host.bandwidth`; did you mean `link.bandwidth`?",
         ),
-        ("[run]\nsomething-else-entirely = 1", "a.toml:2: unknown key `run.something-else-entirely`"),
+        (
+            "[run]\nsomething-else-entirely = 1",
+            "a.toml:2: unknown key `run.something-else-entirely`; `run` has `seed`, `repeat`, `time-limit`, `fidelity`",
+        ),
         (
             "\"guest.memory\" = \"4GiB\"",
             "a.toml:1: unknown key `\"guest.memory\"`; did you mean `guest.memory`?",
         ),
         (
             "[sweep]\n\"link.bandwith\" = [1]",
-            "a.toml:2: unknown key `link.bandwith`; did you mean `link.bandwidth`?",
+            "a.toml:2: unknown key `sweep.\"link.bandwith\"`; a swept key is one of a scenario: did you mean \
+             `link.bandwidth`?",
         ),
     ] {
         assert_eq!(refused(text), message);

@@ -133,7 +133,8 @@ const ROWS: &[Row] = &[
     (OURS, "post-copy", &["on"], &[("downtime", "2s")]),
     (OURS, "host-fixed", &["250ms"], &[]),
     (OURS, "host-harvest", &["100ms", "1s"], &[]),
-    (OURS, "host-state", &["0B", "30MiB"], &[]),
+    (OURS, "host-state", &["30MiB"], &[]),
+    (OURS, "host-state", &["0B"], &[("downtime", "40ms")]),
     (OURS, "host-bandwidth", &["10Mbit/s"], &[("deadline", "1min"), ("downtime", "5s")]),
     (OURS, "used-memory", &["1%"], &[("deadline", "1min"), ("downtime", "5s"), SLOW_PAIR]),
 ];

@@ -5,13 +5,17 @@
 //! * `intent.rs`: what is wanted, what is known of the hosts, and what is refused for it at the start;
 //! * `memory.rs`: what the migration has shown: the writable working set, the rate, what a throttle did;
 //! * `stall.rs`: what is done when the rest does not come to fit by itself;
-//! * here: the moments, and when to stop.
+//! * `early.rs`: rounds that are harvested before everything is sent;
+//! * `venture.rs`: whether going on pays though it could stop;
+//! * here: the moments, and what is decided at them.
 
+mod early;
 mod intent;
 mod memory;
 mod stall;
 #[cfg(test)]
 mod tests;
+mod venture;
 
 use std::time::Duration;
 
@@ -19,6 +23,7 @@ pub use self::intent::Intent;
 use self::intent::Wanted;
 use self::memory::Memory;
 use self::stall::{Asked, Stall};
+use self::venture::Stop;
 use super::parameters::Given;
 use super::{PresetError, PresetInfo, Source};
 use crate::forecast::Forecast;
@@ -41,7 +46,8 @@ at the start of a round, with W(t) the pages that a window of t dirties:
     they do not: wait for a good moment until that has cost what the cheapest
         allowed way out costs, or until the last moment for it; then
         throttle just enough, limit dirtying, or post-copy; else give up
-inside a round, once a second: give up what can't end by the deadline";
+inside a round: harvest when little enough is pending, where pages are written
+    again before they are sent; give up what can't end by the deadline";
 
 /// What people should know of it besides.
 const NOTES: &[&str] = &[
@@ -50,7 +56,8 @@ const NOTES: &[&str] = &[
      the pause would be; programs that catch up what they missed are slowed by long sleeps alone.",
     "A dirty limit, where the host has one, takes from the vCPUs that write alone, and from those almost \
      everything; it lasts no longer than the slowdown allows on the average of the migration.",
-    "The source waits for each round's acknowledgement, so that nothing is in flight when it decides.",
+    "The source waits for each round's acknowledgement, so that nothing is in flight when it decides; where a \
+     round is harvested early, what is in flight counts in the downtime, and no round is where nobody tells it.",
     "What hosts cost (`host-…`) is assumed until it was learned; a policy that knows nothing of them \
      refuses less, and may be late by what they cost more.",
 ];
@@ -86,29 +93,29 @@ pub struct Whimbrel {
     stall: Stall,
     /// When it looks again inside a round.
     look: Timestamp,
+    /// The round is harvested when no more than this is pending; nothing: when everything is sent.
+    leave: Pages,
     /// Why the last round was begun.
     why: Option<Reason>,
-    /// What going on has cost since it could have stopped, vCPU-seconds.
+    /// What going on has cost since it could have stopped and has not won, vCPU-seconds.
     gambled: f64,
+    /// The least downtime of a stop that it could have made, and did not.
+    forgone: Option<Duration>,
 }
 
 /// Time between two looks inside a round.
 const LOOK: Duration = Duration::from_secs(1);
 /// Slices of sending: short against a look.
 const TICK: Duration = Duration::from_millis(250);
+/// The same where a round is to be harvested early, at so many pages and not many fewer.
+const SHORT: Duration = Duration::from_millis(10);
 /// What is kept in hand of the downtime: the rate of the last pages is not known beforehand.
 const SPARE: (f64, Duration) = (0.03, Duration::from_millis(1));
 /// What the first write to a page after a harvest costs the guest (measured, 2.5 to 7 us: the simulator's
 /// `host.tracking-fault`).
 const FAULT: f64 = 2.5e-6;
-/// A forecast that may be wrong is acted on if there is time for so many rounds like the next.
-const RETRIES: u32 = 10;
-/// So many rounds ahead are reckoned when it is asked whether going on pays.
-const AHEAD: u32 = 8;
 /// Going on though it could stop may cost this share of what the pause would cost (ours).
 const GAMBLE: f64 = 0.5;
-/// Less is not worth a round, vCPU-seconds.
-const WORTH: f64 = 0.5e-3;
 
 impl Whimbrel {
     fn read(given: &Given<'_>) -> Result<Self, PresetError> {
@@ -118,15 +125,18 @@ impl Whimbrel {
             memory: Memory::default(),
             stall: Stall::default(),
             look: Timestamp::ZERO,
+            leave: Pages(0),
             why: None,
             gambled: 0.0,
+            forgone: None,
         })
     }
 
-    /// The downtime that is aimed at.
-    fn limit(&self) -> Duration {
+    /// The downtime that is aimed at: what passes the link may take longer than forecast.
+    fn limit(&self, progress: &Progress) -> Duration {
         let downtime = self.wanted.intent.downtime;
-        downtime.saturating_sub(downtime.mul_f64(SPARE.0).saturating_add(SPARE.1))
+        let passing = downtime.saturating_sub(self.wanted.host.fixed).saturating_sub(progress.fixed_costs);
+        downtime.saturating_sub(passing.mul_f64(SPARE.0).saturating_add(SPARE.1))
     }
 
     /// Time until the deadline.
@@ -144,17 +154,19 @@ impl Whimbrel {
             self.memory.begin(progress);
             return self.go_on(progress, first_round(progress));
         }
+        self.leave = Pages(0);
         self.memory.harvested(progress, self.stall.share());
         let memory = self.memory;
         let Some(forecast) = memory.forecast(progress, self.wanted.host, self.stall.share()) else {
             return self.go_on(progress, first_round(progress));
         };
-        let (limit, pending) = (self.limit(), progress.pending.as_f64());
+        let (limit, pending) = (self.limit(progress), progress.pending.as_f64());
         let downtime = forecast.downtime(pending);
         if downtime > limit {
             let left = self.left(progress);
             let asked = Asked { forecast, progress, memory: &memory, limit, left };
             let choice = self.stall.choose(&asked, &self.wanted.intent);
+            self.leave = Pages(choice.early.map_or(0.0, |way| way.left) as u64);
             return choice.verdict(self.go_on(progress, choice.reason.clone()));
         }
         self.stall.ends();
@@ -167,53 +179,38 @@ impl Whimbrel {
         }
     }
 
-    /// Why the migration goes on though it could stop, if it pays.
+    /// Why the migration goes on though it could stop, if it pays; the next round is then planned.
     fn worth_another(
         &mut self,
         forecast: &Forecast<'_>,
         progress: &Progress,
         downtime: Duration,
     ) -> Option<Reason> {
-        let pending = progress.pending.as_f64();
-        let next = forecast.next(pending)?;
-        let time = forecast.round(pending);
-        let left = self.left(progress);
-        // With much time left, a round that goes wrong is made good by those after it.
-        let again = time.saturating_add(self.limit()).saturating_mul(RETRIES) < left;
-        let at_worst = forecast.downtime(next.pages * (2.0 * next.spread).exp());
-        let once_more = time.saturating_mul(2).saturating_add(at_worst) < left && at_worst <= self.limit();
-        if !again && !once_more {
-            return None;
-        }
+        let stop = Stop { progress, downtime, limit: self.limit(progress), left: self.left(progress) };
+        let throttled = self.stall.taken() * f64::from(progress.vcpus);
         let vcpus = f64::from(progress.vcpus);
-        let second = |pages: f64| forecast.downtime(pages).as_secs_f64();
-        let throttled = self.stall.taken() * vcpus;
-        // One round and its chances, or several and what they lead to.
-        let price = next.pages * FAULT + throttled * time.as_secs_f64() + WORTH;
-        let chance = if again { next.below(pending) } else { (pending - next.pages).max(0.0) };
-        let mut best = (vcpus * (second(chance) - second(0.0)), price);
-        let (mut pages, mut total) = (next.pages, price);
-        for _ in 1..AHEAD {
-            let Some(then) = forecast.next(pages) else { break };
-            total += then.pages * FAULT + throttled * forecast.round(pages).as_secs_f64() + WORTH;
-            pages = then.pages;
-            let gain = vcpus * (downtime.as_secs_f64() - second(pages));
-            if gain - total > best.0 - best.1 {
-                best = (gain, total);
-            }
+        if let Some(least) = self.forgone {
+            let won = vcpus * least.saturating_sub(downtime).as_secs_f64();
+            self.gambled = (self.gambled - won).max(0.0);
         }
+        let best = venture::best(&stop, forecast, &self.memory, throttled)?;
         let budget = GAMBLE * vcpus * downtime.as_secs_f64();
-        if best.0 <= best.1 || self.gambled + price > budget {
+        if best.gain <= best.cost || self.gambled + best.price > budget {
             return None;
         }
-        self.gambled += price;
+        self.gambled += best.price;
+        if best.is_trial {
+            self.memory.tries();
+        }
+        self.forgone = Some(self.forgone.map_or(downtime, |least| least.min(downtime)));
+        self.leave = Pages(best.leave as u64);
         let lasting =
             |seconds| Quantity::Duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
-        let left = ("vCPU time that going on saves", lasting(best.0));
+        let left = ("vCPU time that going on saves", lasting(best.gain));
         Some(
-            Reason::new(left, Relation::Above, ("vCPU time that it costs", lasting(best.1)))
+            Reason::new(left, Relation::Above, ("vCPU time that it costs", lasting(best.cost)))
                 .with("downtime now", Quantity::Duration(downtime))
-                .with("pending then", Quantity::Pages(Pages(next.pages as u64))),
+                .with("pending then", Quantity::Pages(Pages(best.next as u64))),
         )
     }
 
@@ -247,8 +244,20 @@ impl Whimbrel {
 
     fn go_on(&mut self, progress: &Progress, reason: Reason) -> Verdict {
         self.look = progress.now.saturating_add(LOOK);
-        let until = Until { at: self.look, pending: Pages(0), bandwidth: None };
-        Verdict::new(Decision::Continue, reason).holding(until)
+        Verdict::new(Decision::Continue, reason).holding(self.until())
+    }
+
+    fn until(&self) -> Until {
+        Until { at: self.look, pending: self.leave, bandwidth: None }
+    }
+
+    /// Little enough is pending: what of it was written again shall count once.
+    fn harvest(&mut self, progress: &Progress) -> Verdict {
+        self.memory.ends_early(progress);
+        let allowed = ("pending for an early harvest", Quantity::Pages(self.leave));
+        let reason = Reason::new(("pending", Quantity::Pages(progress.pending)), Relation::AtMost, allowed);
+        self.leave = Pages(0);
+        Verdict::new(Decision::Harvest, reason)
     }
 }
 
@@ -288,7 +297,8 @@ impl Policy for Whimbrel {
     }
 
     fn cadence(&self) -> Cadence {
-        Cadence { tick: Some(TICK), bandwidth: BandwidthWindow::Round, gate: Gate::Wait }
+        let tick = if self.leave > Pages(0) { SHORT } else { TICK };
+        Cadence { tick: Some(tick), bandwidth: BandwidthWindow::Round, gate: Gate::Wait }
     }
 
     fn needs(&self) -> Capabilities {
@@ -316,10 +326,10 @@ impl Policy for Whimbrel {
                 let reason = self.why.clone().unwrap_or_else(|| first_round(progress));
                 self.go_on(progress, reason)
             }
+            Moment::Tick if progress.pending <= self.leave => self.harvest(progress),
             Moment::Tick if progress.now < self.look => {
-                let until = Until { at: self.look, pending: Pages(0), bandwidth: None };
                 let reason = self.why.clone().unwrap_or_else(|| first_round(progress));
-                Verdict::new(Decision::Continue, reason).holding(until)
+                Verdict::new(Decision::Continue, reason).holding(self.until())
             }
             Moment::Tick => self.look(progress),
         }

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use super::early::{self, Tried, Way};
 use super::memory::Memory;
 use super::{FAULT, Intent, whole_downtime};
-use crate::forecast::Forecast;
+use crate::forecast::{Forecast, Path};
 use crate::policy::{Adjustments, Decision, Quantity, Reason, Relation, Verdict};
 use crate::progress::Progress;
 use crate::throttle::Throttle;
-use crate::units::{Bandwidth, ByteCount, CpuShare, Timestamp};
+use crate::units::{Bandwidth, ByteCount, CpuShare, Pages, Timestamp};
 
 /// How it stands while the rest does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,6 +30,7 @@ pub(super) struct Stall {
     /// What that has cost the guest, vCPU-seconds.
     spent: f64,
     seen: Downtimes,
+    tried: Tried,
     /// When the last round start was.
     last: Timestamp,
 }
@@ -82,15 +84,17 @@ pub(super) struct Choice {
     decision: Decision,
     throttle: Option<Throttle>,
     pub(super) reason: Reason,
+    /// How the round that begins is harvested early, if it is to be.
+    pub(super) early: Option<Way>,
 }
 
 impl Choice {
     fn go_on(reason: Reason) -> Self {
-        Self { decision: Decision::Continue, throttle: None, reason }
+        Self { decision: Decision::Continue, throttle: None, reason, early: None }
     }
 
     fn abort(reason: Reason) -> Self {
-        Self { decision: Decision::Abort, throttle: None, reason }
+        Self { decision: Decision::Abort, throttle: None, reason, early: None }
     }
 
     pub(super) fn verdict(&self, going_on: Verdict) -> Verdict {
@@ -152,15 +156,18 @@ impl Stall {
     /// The rest fits.
     pub(super) fn ends(&mut self) {
         self.since = None;
+        self.tried.fits();
     }
 
     pub(super) fn choose(&mut self, asked: &Asked<'_>, intent: &Intent) -> Choice {
         let Asked { forecast, progress, limit, left, .. } = asked;
         let downtime = forecast.downtime(asked.pending());
         let reason = whole_downtime(forecast, progress, (downtime, Relation::Above), *limit);
-        let budget = forecast.budget(*limit);
+        // What is in flight is none of a round's that is waited for.
+        let settled = Forecast { behind: Duration::ZERO, ..*forecast };
+        let budget = settled.budget(*limit);
         if budget < 0.0 {
-            let least = ("downtime with nothing pending", Quantity::Duration(forecast.downtime(0.0)));
+            let least = ("downtime with nothing pending", Quantity::Duration(settled.downtime(0.0)));
             let allowed = ("downtime allowed", Quantity::Duration(*limit));
             return Choice::abort(
                 Reason::new(least, Relation::Above, allowed)
@@ -169,19 +176,36 @@ impl Stall {
             );
         }
         self.account(asked, downtime);
+        self.tried.came_to(downtime, progress.left_over > Pages(0));
         if self.limited.is_some_and(|since| !limit_lasts(asked, intent, since)) {
             self.limited = None;
             self.limited_in_vain = true;
             return Choice { throttle: Some(Throttle::Off), ..Choice::go_on(reason) };
         }
-        let path = forecast.path(asked.pending(), budget);
-        if path.rounds.is_some() && path.time.saturating_add(*limit) < *left {
+        let path = settled.path_on(asked.pending(), budget);
+        let in_time = |path: &Path| path.rounds.is_some() && path.time.saturating_add(*limit) < *left;
+        if in_time(&path) {
             return Choice::go_on(reason);
+        }
+        let part = self.tried.asks_for();
+        let early = if self.limited.is_none() { early::towards(asked, part) } else { None };
+        let leads = early.and_then(|way| way.path.rounds.filter(|_| in_time(&way.path)));
+        if leads.is_some_and(|rounds| self.tried.believes(rounds)) {
+            return Choice { early, ..Choice::go_on(reason) };
         }
         self.since.get_or_insert(progress.now);
         if self.limited.is_some() {
             return Choice::go_on(reason);
         }
+        let early = early.filter(|_| self.tried.prefers());
+        let choice = self.ways_out(asked, intent, budget, reason);
+        // A guest that sleeps long shows little of itself in a short window.
+        let early = early.filter(|_| choice.throttle.is_none_or(Throttle::is_off));
+        Choice { early, ..choice }
+    }
+
+    /// Waits, takes a way out of the stall, or gives up.
+    fn ways_out(&mut self, asked: &Asked<'_>, intent: &Intent, budget: f64, reason: Reason) -> Choice {
         let limit = self.limit(asked, intent, budget);
         let throttle = self.throttle(asked, intent, budget);
         if !self.share.as_f64().eq(&0.0) && throttle.is_none() {
@@ -219,7 +243,7 @@ impl Stall {
         }
         STEPS.iter().map(|step| step * most).filter(|share| *share > self.share.as_f64()).find_map(|share| {
             let forecast = Forecast { speed: asked.memory.speed(share), ..asked.forecast };
-            let path = forecast.path(asked.pending(), budget);
+            let path = forecast.path_on(asked.pending(), budget);
             // A round at least, of which the forecast knows little, and the one under way.
             let time = path.time.saturating_add(forecast.round(path.pages)).saturating_add(asked.limit);
             let share = CpuShare::clamped(share);
@@ -266,7 +290,9 @@ impl Stall {
         if asked.progress.elapsed() < way.from {
             return Choice::go_on(reason);
         }
-        let latest = way.time.saturating_add(way.time / 2).saturating_add(round) >= asked.left;
+        // After one window the forecast rests on an assumed slope; another will tell.
+        let doubt = if asked.forecast.curve.seen().len() > 1 { way.time / 2 } else { Duration::ZERO };
+        let latest = way.time.saturating_add(doubt).saturating_add(round) >= asked.left;
         if self.spent < way.cost && !latest {
             return Choice::go_on(reason);
         }
@@ -281,9 +307,11 @@ impl Stall {
                 let quota = Bandwidth::new((LIMIT * asked.forecast.bandwidth.as_f64() / vcpus) as u64);
                 Throttle::DirtyLimit { quota: quota.unwrap_or(Bandwidth::SLOWEST), period: PERIOD }
             }
-            Means::PostCopy => return Choice { decision: Decision::PostCopy, throttle: None, reason },
+            Means::PostCopy => {
+                return Choice { decision: Decision::PostCopy, ..Choice::go_on(reason) };
+            }
         };
-        Choice { decision: Decision::Continue, throttle: Some(throttle), reason }
+        Choice { throttle: Some(throttle), ..Choice::go_on(reason) }
     }
 
     fn wait_or_give_up(&mut self, asked: &Asked<'_>, reason: Reason) -> Choice {

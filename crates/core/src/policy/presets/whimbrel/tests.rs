@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::controller::{Controller, Harvested, Transmitted};
+use crate::layout::PageSize;
 use crate::policy::presets::testing::{Guest, Situation, Step, answer, curve};
 use crate::throttle::Throttle;
-use crate::units::CpuShare;
+use crate::units::{ByteCount, CpuShare};
 
 fn policy(parameters: &[(&str, &str)]) -> Box<dyn Policy> {
     let texts: BTreeMap<_, _> =
@@ -160,4 +162,103 @@ fn it_needs_what_its_intent_allows() {
     assert!(!needs.throttle && !needs.post_copy);
     let needs = policy(&[("slowdown", "1%"), ("post-copy", "on")]).needs();
     assert!(needs.throttle && needs.post_copy);
+}
+
+/// A guest that rewrites a set of pages evenly, over 30,500 pages a second, and is harvested when it is asked to be.
+struct Rewriting {
+    set: f64,
+    /// Writes a second.
+    rate: f64,
+    /// Whether the ground tells what is in flight: 1 MiB while it sends.
+    tells: bool,
+}
+
+const LINK: f64 = 30_500.0;
+
+/// What the policy decided: pages pending at its harvests inside rounds, and the last word.
+fn rounds(policy: Box<dyn Policy>, guest: &Rewriting) -> (Vec<f64>, Decision) {
+    let capabilities = Capabilities { harvest_on_demand: true, ..Capabilities::default() };
+    let mut controller =
+        Controller::new(policy, PageSize::Kib4, Pages(1 << 18), capabilities).expect("all it needs");
+    let (mut now, mut pending, mut harvests) = (0.0, 262_144.0, Vec::new());
+    let at = |seconds: f64| Timestamp::from_nanos((seconds * 1e9) as u64);
+    let flying = |bytes| guest.tells.then_some(ByteCount(bytes));
+    let mut verdict = controller.bulk_round(at(now));
+    let mut harvested = now;
+    for _ in 0..100_000 {
+        match verdict.decision {
+            Decision::Continue if pending >= 1.0 => {
+                let slice = controller.policy().cadence().tick.expect("ticks").as_secs_f64();
+                let sent = (LINK * slice).min(pending);
+                (now, pending) = (now + sent / LINK, pending - sent);
+                let sent = Transmitted {
+                    pages: Pages(sent as u64),
+                    bytes: ByteCount((sent * 4096.0) as u64),
+                    pending: Pages(pending.ceil() as u64),
+                    in_flight: flying(1 << 20),
+                    ..Transmitted::default()
+                };
+                verdict = if let Some(verdict) = controller.transmitted(at(now), sent) {
+                    verdict
+                } else {
+                    let verdict = controller.round_ended(at(now));
+                    assert_eq!(controller.progress().in_flight, flying(0), "it waited for that");
+                    verdict
+                };
+            }
+            Decision::Continue | Decision::Harvest => {
+                if verdict.decision == Decision::Harvest {
+                    harvests.push(pending);
+                }
+                let again = 1.0 - (-guest.rate * (now - harvested) / guest.set).exp();
+                (harvested, now) = (now, now + 0.001);
+                let left = pending;
+                pending = guest.set * again + left * (1.0 - again);
+                let pages = |pages: f64| Pages(pages as u64);
+                let found = Harvested {
+                    dirtied: pages(guest.set * again),
+                    left_over: pages(left),
+                    pending: pages(pending),
+                    in_flight: flying(if left > 0.0 { (1 << 20) - (LINK * 4.096) as u64 } else { 0 }),
+                };
+                controller.fixed_cost(Duration::from_millis(1));
+                verdict = controller.harvested(at(now), found);
+            }
+            other => return (harvests, other),
+        }
+    }
+    panic!("no end")
+}
+
+#[test]
+fn rounds_end_early_where_pages_are_written_again_before_they_are_sent() {
+    // Whole rounds settle at 3,000 pages: 125 ms with what is fixed.
+    let guest = |tells| Rewriting { set: 10_240.0, rate: 36_000.0, tells };
+    let told = [("downtime", "120ms"), ("deadline", "2min")];
+    let (harvests, end) = rounds(policy(&told), &guest(true));
+    assert!(!harvests.is_empty() && matches!(end, Decision::Switchover { .. }), "{} {end:?}", harvests.len());
+    // Where nobody tells what is in flight, the downtime after such a harvest would not be known.
+    assert_eq!(rounds(policy(&told), &guest(false)), (Vec::new(), Decision::Abort));
+}
+
+#[test]
+fn early_harvests_are_given_up_where_everything_is_written_all_the_time() {
+    let guest = Rewriting { set: 10_240.0, rate: 4_000_000.0, tells: true };
+    let (harvests, end) = rounds(policy(&[("downtime", "200ms")]), &guest);
+    // Tried again after 8, 16, 32, … whole rounds.
+    assert!((4..30).contains(&harvests.len()) && end == Decision::Abort, "{} {end:?}", harvests.len());
+}
+
+#[test]
+fn a_tick_harvests_from_the_number_of_pages_on_that_the_last_answer_named() {
+    let none = BTreeMap::new();
+    let ours = Whimbrel::read(&Given::new(&INFO, &none).expect("none")).expect("defaults");
+    let mut ours = Whimbrel { leave: Pages(500), ..ours };
+    let tick = |pending| Situation::new("tick", Moment::Tick, 3, pending);
+    assert_eq!(ours.cadence().tick, Some(SHORT));
+    ours.look = Timestamp::MAX;
+    let verdict = answer(&mut ours, &tick(501));
+    assert_eq!((verdict.decision, verdict.until.pending), (Decision::Continue, Pages(500)));
+    assert_eq!(answer(&mut ours, &tick(500)).decision, Decision::Harvest);
+    assert_eq!(ours.cadence().tick, Some(TICK));
 }

@@ -1,0 +1,36 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::WorkingSet;
+use crate::forecast::{DirtyCurve, Mixture};
+use crate::units::Pages;
+
+proptest! {
+    #[test]
+    fn the_table_says_what_the_mixture_says(
+        seen in prop::collection::vec((0.002..60.0f64, 1u64..1_000_000), 1..6),
+        window in -8.0..8.0f64,
+    ) {
+        let mut curve = DirtyCurve::default();
+        for (seconds, pages) in seen {
+            curve.observe(Duration::from_secs_f64(seconds), Pages(pages));
+        }
+        let mut mixture = Mixture::default();
+        mixture.fit(&curve);
+        let window = Duration::from_secs_f64(window.exp());
+        let (asked, looked_up) = (mixture.guess(&curve, window), WorkingSet::new(&mixture, &curve).at(window));
+        prop_assume!(asked.pages >= 1.0);
+        prop_assert!((looked_up.pages / asked.pages).ln().abs() < 0.05, "{asked:?} {looked_up:?}");
+        prop_assert!((looked_up.doubt - asked.doubt).abs() < 0.05, "{asked:?} {looked_up:?}");
+    }
+}
+
+#[test]
+fn a_window_of_nothing_dirties_nothing() {
+    let mut curve = DirtyCurve::default();
+    curve.observe(Duration::from_secs(1), Pages(100));
+    let mut mixture = Mixture::default();
+    mixture.fit(&curve);
+    assert_eq!(WorkingSet::new(&mixture, &curve).at(Duration::ZERO).pages, 0.0);
+}
