@@ -87,7 +87,7 @@ impl World {
         backlog.take(Expected::new(f64::INFINITY));
         self.pages[0] += sent.pages;
         self.pages[1] += sent.zero;
-        sent.tell(backlog.pending(), &mut self.step.sent);
+        sent.tell((backlog.pending(), self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
