@@ -255,7 +255,9 @@ impl Branching {
         svg.path(&needed, "reference", false);
         let mut names = Names::within(area);
         names.avoid(&[(area.left, area.bottom()), (area.right(), area.bottom())]);
-        needed.iter().for_each(|stroke| names.avoid(stroke));
+        for stroke in &needed {
+            names.avoid(stroke);
+        }
         // What is better lies on top, and what happened on all.
         let mut ends: Vec<(f64, f64)> = Vec::new();
         for course in self.branches.iter().rev() {
@@ -296,15 +298,15 @@ impl Branching {
     fn draw_names(&self, svg: &mut Svg, mut names: Names, ends: &[(f64, f64)]) {
         ends.iter().filter(|end| end.0.is_finite()).for_each(|end| names.keep_clear_of(*end));
         let mut wanted = Vec::new();
-        let (mut kind, mut named) = (Compared::Happened, 0);
+        let (mut kind, mut of_it) = (Compared::Happened, 0);
         let rows = self.rows();
         let crowded = rows.len() > CROWDED;
         for row in rows.iter().skip(1) {
             if row.course.compared != kind {
-                (kind, named) = (row.course.compared, 0);
+                (kind, of_it) = (row.course.compared, 0);
             }
-            named += 1;
-            if crowded && (named > MOST_NAMES || kind == Compared::Same) {
+            of_it += 1;
+            if crowded && (of_it > MOST_NAMES || kind == Compared::Same) {
                 continue;
             }
             let name = match row.names.as_slice() {

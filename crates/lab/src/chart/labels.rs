@@ -44,6 +44,9 @@ type Leader = [(f64, f64); 2];
 /// What a name covers, and its leader line.
 type Tried = (Area, Option<Leader>);
 
+/// How many names have no place, what the places cost, and they.
+type Arranged = ((usize, f64), Vec<Option<Place>>);
+
 /// The names of one drawing, and what they must keep clear of.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -78,7 +81,7 @@ impl Names {
     /// A name takes the best place that those before it left. The order matters where marks crowd, so a few are tried,
     /// and the one is taken that leaves the fewest without a place, and of these the one with the shortest ways.
     pub(super) fn place(&self, wanted: &[((f64, f64), String)], room: f64) -> Vec<Option<Place>> {
-        let mut best: Option<((usize, f64), Vec<Option<Place>>)> = None;
+        let mut best: Option<Arranged> = None;
         for order in orders(wanted) {
             for fan in [false, true] {
                 let (cost, places) = self.in_order(wanted, &order, fan, room);
@@ -136,9 +139,9 @@ impl Names {
             if best.as_ref().is_some_and(|(least, _)| way >= *least) || !lies_in(area, self.bounds) {
                 continue;
             }
-            let Some(leader) = given.free(at, area) else { continue };
+            let Some((area, leader)) = given.free(at, area) else { continue };
             let crossed = squares(area).filter(|square| self.inked.contains(square)).count();
-            let line = leader.as_ref().into_iter().flat_map(|leader| steps(leader));
+            let line = leader.as_ref().into_iter().flat_map(steps);
             let followed = line.filter(|point| self.inked.contains(&square(*point))).count();
             let cost = way + (crossed + followed) as f64 * CROSSED;
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
@@ -158,7 +161,7 @@ struct Given {
 
 impl Given {
     /// If a name can stand there and covers nothing: the leader line to it, if it needs one.
-    fn free(&self, at: (f64, f64), area: Area) -> Option<Option<Leader>> {
+    fn free(&self, at: (f64, f64), area: Area) -> Option<Tried> {
         if self.areas.iter().any(|other| touch(area, *other))
             || self.leaders.iter().any(|leader| runs_through(leader, area))
         {
@@ -166,14 +169,14 @@ impl Given {
         }
         let end = nearest(area, at);
         let leader = (distance(at, end) > NEAR).then(|| [between(&[at, end], MARK / distance(at, end)), end]);
-        let Some(line) = &leader else { return Some(None) };
+        let Some(line) = &leader else { return Some((area, None)) };
         // Past marks a line may run closely: they are half the size of their air.
         let shrunk = |other: &Area| {
             let air = if other.width > 2.0 * MARK + 0.1 { 0.0 } else { MARK / 2.0 };
             Area::new(other.left + air, other.top + air, other.width - 2.0 * air, other.height - 2.0 * air)
         };
         let hidden = self.areas.iter().any(|other| !holds(*other, at) && runs_through(line, shrunk(other)));
-        (!hidden && !self.leaders.iter().any(|other| cross(line, other))).then_some(leader)
+        (!hidden && !self.leaders.iter().any(|other| cross(line, other))).then_some((area, leader))
     }
 }
 
@@ -322,8 +325,12 @@ mod tests {
 
     fn placed(marks: &[(f64, f64)], strokes: &[Vec<(f64, f64)>]) -> Vec<Option<Place>> {
         let mut names = Names::within(PLOT);
-        marks.iter().for_each(|mark| names.keep_clear_of(*mark));
-        strokes.iter().for_each(|stroke| names.avoid(stroke));
+        for mark in marks {
+            names.keep_clear_of(*mark);
+        }
+        for stroke in strokes {
+            names.avoid(stroke);
+        }
         let wanted: Vec<_> =
             marks.iter().enumerate().map(|(at, mark)| (*mark, format!("policy-number-{at}"))).collect();
         names.place(&wanted, 200.0)

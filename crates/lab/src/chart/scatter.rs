@@ -135,10 +135,14 @@ impl ParetoChart {
             .collect();
         svg.path(&steps, "front", false);
         let mut names = Names::within(plot);
-        steps.iter().for_each(|stroke| names.avoid(stroke));
+        for stroke in &steps {
+            names.avoid(stroke);
+        }
         for candidate in &drawn {
             let strokes = cross(candidate, x, y);
-            strokes.iter().for_each(|stroke| names.avoid(stroke));
+            for stroke in &strokes {
+                names.avoid(stroke);
+            }
             svg.path(&strokes, &format!("interval {}", series_class(candidate.style)), false);
         }
         for candidate in &drawn {

@@ -315,18 +315,6 @@ impl Field {
         found
     }
 
-    /// So many pages more are pending than expected, or fewer: of all memory that was sent before in the same
-    /// proportion. Gives how many more, as no fewer than none can be.
-    pub(super) fn add(&mut self, pages: f64) -> f64 {
-        let uncertain = |ahead: &&mut Ahead| ahead.density < 1.0;
-        let all: f64 = self.ahead.iter_mut().filter(uncertain).map(|ahead| ahead.pages()).sum();
-        let more = pages.max(-0.99 * all);
-        for ahead in self.ahead.iter_mut().filter(uncertain) {
-            ahead.density *= 1.0 + more / all;
-        }
-        more
-    }
-
     /// Lays a plot of which such a share is dirty before the scan. Number by number: what was just written elsewhere
     /// is slow to move as a whole.
     #[inline(always)]
@@ -351,6 +339,18 @@ impl Field {
             (ahead.zero, ahead.first) = (0.0, false);
             *count += 1;
         }
+    }
+
+    /// So many pages more are pending than expected, or fewer: of all memory that was sent before in the same
+    /// proportion. Gives how many more, as no fewer than none can be.
+    pub(super) fn add(&mut self, pages: f64) -> f64 {
+        let uncertain = |ahead: &&mut Ahead| ahead.density < 1.0;
+        let all: f64 = self.ahead.iter_mut().filter(uncertain).map(|ahead| ahead.pages()).sum();
+        let more = pages.max(-0.99 * all);
+        for ahead in self.ahead.iter_mut().filter(uncertain) {
+            ahead.density *= 1.0 + more / all;
+        }
+        more
     }
 
     /// How many pages would be dirty `time` nanoseconds after the last harvest, if writers go on as they did

@@ -1,3 +1,6 @@
+// Exact numbers on purpose: nothing is nothing, and as expected is as expected.
+#![allow(clippy::float_cmp)]
+
 use std::time::Duration;
 
 use super::{Chance, Changes, hashed, normal};
