@@ -104,10 +104,11 @@ proptest! {
         from in 0_u64..200,
     ) {
         let trace = trace_of(&plan);
+        // It begins within the trace.
+        let from = from % trace.end().as_millis() as u64;
         let change = |writer: &mut WriterConfig| {
             (writer.repeat, writer.trace_from) = (repeat, Duration::from_millis(from));
         };
-        let from = if repeat { from % trace.end().as_millis() as u64 } else { from };
         let mut guest = tracked(&guest(trace.clone(), change), seed, Detail::Rounds);
         let mut cuts = cuts;
         cuts.sort_unstable();
