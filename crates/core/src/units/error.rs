@@ -185,3 +185,11 @@ pub(super) fn excerpt(text: &str) -> Box<str> {
         None => text.into(),
     }
 }
+
+impl UnitError {
+    /// What is wrong with the value, without what is accepted: for messages that say the latter themselves.
+    pub fn fault(&self) -> String {
+        let whole = self.to_string();
+        whole.split_once("; write a ").map_or(whole.clone(), |(fault, _)| fault.to_owned())
+    }
+}

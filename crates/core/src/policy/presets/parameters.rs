@@ -200,7 +200,7 @@ pub enum PresetError {
         known: Vec<&'static str>,
     },
     /// The parameter does not take this value.
-    #[error("preset `{preset}`: `{parameter}` cannot be `{}`: expected {accepted}", short(value))]
+    #[error("preset `{preset}`: `{parameter}` cannot be `{}`{}: expected {accepted}", short(value), why(reason.as_ref()))]
     InvalidValue {
         /// The preset.
         preset: &'static str,
@@ -210,9 +210,15 @@ pub enum PresetError {
         value: String,
         /// What it takes.
         accepted: String,
-        /// What is wrong with the value, if more is known. It repeats what is accepted, so it is no cause.
+        /// What is wrong with the value, if more is known. The message has its fault; what is accepted is the parameter's to
+        /// say.
         reason: Option<UnitError>,
     },
+}
+
+/// The fault behind a value, in brackets.
+fn why(reason: Option<&UnitError>) -> String {
+    reason.map_or_else(String::new, |reason| format!(" ({})", reason.fault()))
 }
 
 /// No more of a text than fits into a message on one line.
