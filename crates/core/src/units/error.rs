@@ -187,9 +187,15 @@ pub(super) fn excerpt(text: &str) -> Box<str> {
 }
 
 impl UnitError {
-    /// What is wrong with the value, without what is accepted: for messages that say the latter themselves.
+    /// What is wrong with the value, without the value and what is accepted: for messages that say these themselves.
     pub fn fault(&self) -> String {
         let whole = self.to_string();
-        whole.split_once("; write a ").map_or(whole.clone(), |(fault, _)| fault.to_owned())
+        let fault = whole.split_once("; write a ").map_or(&*whole, |(fault, _)| fault);
+        // What begins otherwise names another part of it.
+        let after = fault.strip_prefix('`').and_then(|rest| rest.split_once("` "));
+        after
+            .filter(|(value, _)| !value.is_empty() && !fault.contains("` in `"))
+            .map_or(fault, |(_, fault)| fault)
+            .to_owned()
     }
 }
