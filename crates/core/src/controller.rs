@@ -503,7 +503,7 @@ impl Controller {
     #[inline(never)]
     fn ask(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
-        if moment == Moment::RoundStart {
+        if moment == Moment::RoundStart && self.cadence.tick.is_some() {
             self.cadence.tick = self.policy.cadence().tick;
         }
         if !self.owed.is_empty() {

@@ -40,8 +40,8 @@ pub trait Policy: fmt::Debug + Send + Sync {
     }
 
     /// How it wants to be called and measured: the same as long as no parameter is changed, so that it is read
-    /// only when the policy begins and after [`Policy::set_parameter`]. The tick alone may change with what it plans:
-    /// it is read again whenever the policy has decided at the start of a round.
+    /// only when the policy begins and after [`Policy::set_parameter`]. The length of a tick alone may change with what
+    /// it plans: where there is one, it is read again whenever the policy has decided at the start of a round.
     fn cadence(&self) -> Cadence;
 
     /// What it needs of the ground; more than the ground offers is refused before the migration starts.
