@@ -135,8 +135,7 @@ impl Summary {
         if self.policies.len() <= FEW {
             writeln!(
                 f,
-                "significantly better over all workloads ({level}, corrected for {} tests); compared is run by run on the same \
-                 workload,\nmedians above are over unlike ones and need not agree",
+                "significantly better over all workloads, compared run by run ({level}, corrected for {} tests)",
                 self.tests
             )?;
             for claim in overall {
