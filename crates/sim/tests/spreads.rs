@@ -1,6 +1,7 @@
 //! What differs from run to run, from outside: each spread shows where it should and nowhere else, and none of them
 //! changes a run that does not use it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ fn setup(seed: u64) -> Setup {
         writers: vec![writer],
         ..GuestConfig::default()
     };
-    let mut setup = Setup::new(guest, presets::build("qemu-default", &Default::default()).unwrap());
+    let mut setup = Setup::new(guest, presets::build("qemu-default", &BTreeMap::default()).unwrap());
     setup.link = LinkConfig { bandwidth: Bandwidth::new(16 << 20).unwrap(), ..LinkConfig::default() };
     setup.seed = seed;
     setup

@@ -228,7 +228,7 @@ fn few_of_a_thousand_cases_of_each_preset_are_beyond_the_bounds() {
         compared += sum.compared();
         beyond += sum.beyond;
         // One of a hundred, and what so few cases leave to chance.
-        let most = sum.compared() as f64 / 100.0;
+        let most = f64::from(sum.compared()) / 100.0;
         assert!(f64::from(sum.beyond) <= most + 3.0 * most.sqrt(), "{}: {sum:?}", row.0);
     }
     println!("{beyond} of {compared}");

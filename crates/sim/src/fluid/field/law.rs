@@ -219,8 +219,7 @@ impl Law {
         let pages: f64 = groups.clone().map(|(pages, _)| pages).sum();
         self.groups.clear();
         self.ladder.rungs.clear();
-        let weights = groups.clone().map(|(_, weight)| weight);
-        if groups.len() > 1 && weights.clone().zip(weights.skip(1)).all(|(one, next)| one == 2.0 * next) {
+        if groups.len() > 1 && are_a_ladder(groups.clone()) {
             return self.ladder.become_of(groups.rev(), pages);
         }
         for (index, (count, weight)) in groups.enumerate() {
@@ -268,6 +267,12 @@ impl Law {
         let [share, square, loss] = [share, square, loss].map(|[a, b, c, d]| (a + b) + (c + d));
         Untouched { share, spread: share - square, loss: loss * std::f64::consts::LN_2 }
     }
+}
+
+/// Whether rates fall to exactly half from each group to the next.
+#[allow(clippy::float_cmp)] // Doubling is exact.
+fn are_a_ladder(groups: impl Iterator<Item = (f64, f64)> + Clone) -> bool {
+    groups.clone().zip(groups.skip(1)).all(|((_, one), (_, next))| one == 2.0 * next)
 }
 
 /// Beyond this nothing is left: 10^-308.
@@ -354,6 +359,36 @@ mod tests {
             prop_assert!(near(share, sum(|touches| (-touches).exp())));
             prop_assert!(near(spread, share - sum(|touches| (-2.0 * touches).exp())));
             prop_assert!((loss - sum(|touches| touches * (-touches).exp())).abs() < 1e-13);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_ladder_is_the_sum_over_its_groups(
+            pages in prop::collection::vec(0.0..100.0f64, 2..40),
+            (growth, coolest) in (1.3..4.0f64, 1e-9..0.01f64),
+            writes in prop_oneof![0.0..10.0f64, 0.0..1e3f64, 0.0..1e6f64, 0.0..1e12f64],
+        ) {
+            // The cooler, the more pages.
+            let count = i32::try_from(pages.len()).expect("few");
+            let groups: Vec<(f64, f64)> = (0..count).zip(&pages).map(|(index, pages)| {
+                (pages * growth.powi(index) + 1e-3, coolest * f64::from(count - 1 - index).exp2())
+            }).collect();
+            let mut law = Law::default();
+            law.become_of([(1.0, 0.5), (1.0, 0.25)].into_iter());
+            prop_assert!((law.untouched(1.0).share - f64::midpoint((-0.5f64).exp(), (-0.25f64).exp())).abs() < 1e-15);
+            law.become_of(groups.iter().copied());
+            prop_assert_eq!(law.ladder.rungs.len(), groups.len().div_ceil(2));
+            let Untouched { share, spread, loss } = law.untouched(writes);
+            let all: f64 = groups.iter().map(|(pages, _)| pages).sum();
+            let sum = |of: fn(f64) -> f64| -> f64 {
+                groups.iter().map(|(pages, weight)| pages / all * of(writes * weight)).sum()
+            };
+            // A square's error is twice as large, and so is its neighbour's.
+            let near = |one: f64, other: f64| (one - other).abs() < 1e-10;
+            prop_assert!(near(share, sum(|touches| (-touches).exp())), "{share}");
+            prop_assert!(near(spread, sum(|touches| (-touches).exp() - (-2.0 * touches).exp())), "{spread}");
+            prop_assert!(near(loss, sum(|touches| touches * (-touches).exp())), "{loss}");
         }
     }
 
