@@ -400,8 +400,8 @@ impl Link {
         } else {
             self.queued(now)
         };
-        // Nothing, if it is less than nothing.
-        ByteCount(queued.ceil() as u64)
+        // Nothing, if it is less than nothing. No queue has 2^63 bytes: a signed number takes fewer instructions.
+        ByteCount(queued.max(0.0).ceil() as i64 as u64)
     }
 
     /// Bytes handed over and still on their way at `now`.

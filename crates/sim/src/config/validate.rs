@@ -107,11 +107,18 @@ fn few(key: impl Display, count: usize, what: &str) -> Result<(), ConfigError> {
 
 #[inline(always)]
 fn rate(key: impl Display, value: f64) -> Result<(), ConfigError> {
-    // Not with three hundred digits.
-    let shown = if value.abs() > MAX_RATE { format!("{value:e}") } else { value.to_string() };
-    check((0.0..=MAX_RATE).contains(&value), key, shown, || {
+    check((0.0..=MAX_RATE).contains(&value), key, Rate(value), || {
         format!("page writes a second from 0 to {MAX_RATE:e}")
     })
+}
+
+/// A rate as it is shown: not with three hundred digits.
+struct Rate(f64);
+
+impl Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.abs() > MAX_RATE { write!(f, "{:e}", self.0) } else { write!(f, "{}", self.0) }
+    }
 }
 
 impl GuestConfig {

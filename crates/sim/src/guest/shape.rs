@@ -120,6 +120,10 @@ impl Shape {
             bands.push(Band { pages: set.clone(), weight: 1.0 / (set.end - set.start) as f64 });
             return true;
         }
+        if let (Self::Zipf(zipf), Pattern::Zipf, false) = (&mut *self, config.pattern, set.is_empty()) {
+            zipf.become_expected(set.clone(), config.exponent);
+            return true;
+        }
         let made = Self::in_the_mean(config, set);
         made.map(|made| *self = made).is_some()
     }

@@ -231,7 +231,7 @@ impl Writer {
     }
 
     /// Something will hold it up in another way from `now` on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn change(&mut self, now: u64, held: &Held) {
         match self.unhindered(now, held) {
             Some(writes) => self.done.writes = writes,

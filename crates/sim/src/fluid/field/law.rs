@@ -3,10 +3,13 @@
 //! A law has about twenty groups of pages, each with an exponential of its own, and a fluid migration asks for their
 //! sum after every round. What is computed is that sum, but not with twenty exponentials of the library:
 //!
-//! - groups that are touched seldom together are a power series, `exp(-nw) = 1 - nw + (nw)²/2 - …`, whose sums over the
-//!   groups are known beforehand;
-//! - the others are computed four at a time, in operations that a compiler makes of several at once. What comes out is
-//!   the same on every machine, which the library's exponential is not.
+//! - where rates double from each group to the next, as most Zipf laws are given, each exponential is the square of its
+//!   neighbour's, see [`Ladder`];
+//! - of others, groups that are touched seldom together are a power series, `exp(-nw) = 1 - nw + (nw)²/2 - …`, whose
+//!   sums over the groups are known beforehand, and the rest are computed four at a time, in operations that a compiler
+//!   makes of several at once.
+//!
+//! What comes out is the same on every machine, which the library's exponential is not.
 
 use super::Untouched;
 
@@ -22,8 +25,103 @@ const TERMS: usize = 14;
 /// How a writer's writes are spread over its pages.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Law {
-    /// The most written ones first.
+    /// The most written ones first; none where the law is a ladder.
     groups: Vec<Groups>,
+    ladder: Ladder,
+}
+
+/// Groups of pages with rates that double from one to the next: two flights of equal length, the cool half of the
+/// groups and the hot one, that are climbed together.
+#[derive(Clone, Debug, Default)]
+struct Ladder {
+    rungs: Vec<Rung>,
+    /// The share of the writes that each page of the first rung gets, in halvings of what is untouched.
+    halvings: [f64; 2],
+}
+
+/// A group of the cool half and one of the hot half.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rung {
+    /// Shares of the pages.
+    shares: [f64; 2],
+    /// Shares of the writes that those get together.
+    weights: [f64; 2],
+}
+
+/// A chance of being untouched of which the square and all that follow are nothing. (Numbers near the smallest that
+/// can be told from nothing are slow to multiply.)
+const NOTHING: f64 = 1e-30;
+
+impl Ladder {
+    /// Makes it that of such groups, the coolest first.
+    fn become_of(&mut self, groups: impl ExactSizeIterator<Item = (f64, f64)>, pages: f64) {
+        self.rungs.clear();
+        let length = groups.len().div_ceil(2);
+        self.rungs.resize(length, Rung::default());
+        for (index, (count, weight)) in groups.enumerate() {
+            let flight = usize::from(index >= length);
+            let rung = &mut self.rungs[index - flight * length];
+            rung.shares[flight] = count / pages;
+            rung.weights[flight] = count / pages * weight;
+            if index % length == 0 {
+                self.halvings[flight] = weight * std::f64::consts::LOG2_E;
+            }
+        }
+    }
+
+    /// Sums up what so many writes leave untouched, as far as anything is left of the hot half; gives what is left of
+    /// the cool half's next rung, and the rungs from there on. (The sums are handed over in memory: it is stores that a
+    /// compiler makes operations on two numbers at once of.)
+    #[inline(never)]
+    fn climb(&self, writes: f64, sums: &mut Climbed) -> (f64, &[Rung]) {
+        let mut untouched = halve(self.halvings.map(|halvings| writes * halvings));
+        let (mut share, mut square, mut loss) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+        let mut rungs = self.rungs.iter();
+        for rung in rungs.by_ref() {
+            let mut squares = [0.0; 2];
+            for flight in 0..2 {
+                squares[flight] = untouched[flight] * untouched[flight];
+                share[flight] += rung.shares[flight] * untouched[flight];
+                square[flight] += rung.shares[flight] * squares[flight];
+                loss[flight] += rung.weights[flight] * untouched[flight];
+            }
+            untouched = squares;
+            if untouched[1] < NOTHING {
+                break;
+            }
+        }
+        *sums = Climbed { share, square, loss };
+        (untouched[0], rungs.as_slice())
+    }
+
+    /// The share of pages that so many writes leave untouched.
+    #[inline]
+    fn untouched(&self, writes: f64) -> Untouched {
+        let mut sums = Climbed::default();
+        let (mut untouched, rungs) = self.climb(writes, &mut sums);
+        let Climbed { share, square, loss } = sums;
+        let [mut share, mut square, mut loss] = [share, square, loss].map(|[cool, hot]| cool + hot);
+        for rung in rungs {
+            if untouched < NOTHING {
+                break;
+            }
+            let squares = untouched * untouched;
+            share += rung.shares[0] * untouched;
+            square += rung.shares[0] * squares;
+            loss += rung.weights[0] * untouched;
+            untouched = squares;
+        }
+        // Hot rungs may have less than no pages, by a small part of one.
+        Untouched { share: share.min(1.0), spread: (share - square).max(0.0), loss: loss * writes }
+    }
+}
+
+/// What is untouched of both flights: the share, the sum of squares, and how fast it falls for each write.
+#[derive(Default)]
+struct Climbed {
+    share: [f64; 2],
+    square: [f64; 2],
+    loss: [f64; 2],
 }
 
 /// Groups of pages with equal rates.
@@ -114,9 +212,16 @@ const FACTORS: [f64; TERMS] = {
 
 impl Law {
     /// Makes it that of groups of so many pages, each of which gets such a share of the writes.
-    pub(super) fn become_of(&mut self, groups: impl Iterator<Item = (f64, f64)> + Clone) {
+    pub(super) fn become_of(
+        &mut self,
+        groups: impl DoubleEndedIterator<Item = (f64, f64)> + ExactSizeIterator + Clone,
+    ) {
         let pages: f64 = groups.clone().map(|(pages, _)| pages).sum();
         self.groups.clear();
+        self.ladder.rungs.clear();
+        if groups.len() > 1 && are_a_ladder(groups.clone()) {
+            return self.ladder.become_of(groups.rev(), pages);
+        }
         for (index, (count, weight)) in groups.enumerate() {
             let (group, lane) = (index / TOGETHER, index % TOGETHER);
             if lane == 0 {
@@ -147,6 +252,9 @@ impl Law {
 
     /// The share of pages that so many writes leave untouched.
     pub(super) fn untouched(&self, writes: f64) -> Untouched {
+        if !self.ladder.rungs.is_empty() {
+            return self.ladder.untouched(writes);
+        }
         let mut sums = Sums::default();
         for groups in &self.groups {
             if writes * groups.most < SELDOM {
@@ -159,6 +267,12 @@ impl Law {
         let [share, square, loss] = [share, square, loss].map(|[a, b, c, d]| (a + b) + (c + d));
         Untouched { share, spread: share - square, loss: loss * std::f64::consts::LN_2 }
     }
+}
+
+/// Whether rates fall to exactly half from each group to the next.
+#[allow(clippy::float_cmp)] // Doubling is exact.
+fn are_a_ladder(groups: impl Iterator<Item = (f64, f64)> + Clone) -> bool {
+    groups.clone().zip(groups.skip(1)).all(|((_, one), (_, next))| one == 2.0 * next)
 }
 
 /// Beyond this nothing is left: 10^-308.
@@ -183,24 +297,22 @@ const SERIES: [f64; 11] = [
 
 /// `2^-x` of numbers that are not negative.
 #[inline(always)]
-fn halve(x: [f64; TOGETHER]) -> [f64; TOGETHER] {
-    let mut result = [0.0; TOGETHER];
-    for lane in 0..TOGETHER {
+fn halve<const LANES: usize>(x: [f64; LANES]) -> [f64; LANES] {
+    let mut result = [0.0; LANES];
+    for lane in 0..LANES {
         let x = if x[lane] < MOST { x[lane] } else { MOST };
         let rounded = x + ROUND;
         let rest = (rounded - ROUND) - x;
         // The exponent of a power of two.
         let scale = f64::from_bits(1023_u64.wrapping_sub(rounded.to_bits()) << 52);
-        // The even powers and the odd ones, so that fewer operations wait for one another.
+        // Powers by halves and quarters, so that fewer operations wait for one another: a round waits for the last.
+        let [one, two, three, four, five, six, seven, eight, nine, ten, eleven] = SERIES;
         let square = rest * rest;
-        let (mut even, mut odd) = (SERIES[10], SERIES[9]);
-        for power in [8, 6, 4, 2, 0] {
-            even = even * square + SERIES[power];
-        }
-        for power in [7, 5, 3, 1] {
-            odd = odd * square + SERIES[power];
-        }
-        result[lane] = (even + odd * rest) * scale;
+        let fourth = square * square;
+        let low = (one + two * rest) + (three + four * rest) * square;
+        let middle = (five + six * rest) + (seven + eight * rest) * square;
+        let high = (nine + ten * rest) + eleven * square;
+        result[lane] = (low + (middle + high * fourth) * fourth) * scale;
     }
     result
 }
@@ -245,6 +357,36 @@ mod tests {
             prop_assert!(near(share, sum(|touches| (-touches).exp())));
             prop_assert!(near(spread, share - sum(|touches| (-2.0 * touches).exp())));
             prop_assert!((loss - sum(|touches| touches * (-touches).exp())).abs() < 1e-13);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_ladder_is_the_sum_over_its_groups(
+            pages in prop::collection::vec(0.0..100.0f64, 2..40),
+            (growth, coolest) in (1.3..4.0f64, 1e-9..0.01f64),
+            writes in prop_oneof![0.0..10.0f64, 0.0..1e3f64, 0.0..1e6f64, 0.0..1e12f64],
+        ) {
+            // The cooler, the more pages.
+            let count = i32::try_from(pages.len()).expect("few");
+            let groups: Vec<(f64, f64)> = (0..count).zip(&pages).map(|(index, pages)| {
+                (pages * growth.powi(index) + 1e-3, coolest * f64::from(count - 1 - index).exp2())
+            }).collect();
+            let mut law = Law::default();
+            law.become_of([(1.0, 0.5), (1.0, 0.25)].into_iter());
+            prop_assert!((law.untouched(1.0).share - f64::midpoint((-0.5f64).exp(), (-0.25f64).exp())).abs() < 1e-15);
+            law.become_of(groups.iter().copied());
+            prop_assert_eq!(law.ladder.rungs.len(), groups.len().div_ceil(2));
+            let Untouched { share, spread, loss } = law.untouched(writes);
+            let all: f64 = groups.iter().map(|(pages, _)| pages).sum();
+            let sum = |of: fn(f64) -> f64| -> f64 {
+                groups.iter().map(|(pages, weight)| pages / all * of(writes * weight)).sum()
+            };
+            // A square's error is twice as large, and so is its neighbour's.
+            let near = |one: f64, other: f64| (one - other).abs() < 1e-10;
+            prop_assert!(near(share, sum(|touches| (-touches).exp())), "{share}");
+            prop_assert!(near(spread, sum(|touches| (-touches).exp() - (-2.0 * touches).exp())), "{spread}");
+            prop_assert!(near(loss, sum(|touches| touches * (-touches).exp())), "{loss}");
         }
     }
 

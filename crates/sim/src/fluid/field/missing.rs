@@ -41,7 +41,8 @@ impl Field {
         let groups = guest.groups(writer as u32);
         let all: f64 = groups.iter().map(|group| group.pages).sum();
         let group = |group: &LawGroup| MissingGroup { part: 0.0, weight: group.weight, pages: group.pages };
-        let mut mix: Mix = groups.iter().map(group).collect();
+        // Hot groups may have less than no pages, by a small part of one: nobody misses those.
+        let mut mix: Mix = groups.iter().filter(|group| group.pages > 0.0).map(group).collect();
         for ahead in self.all_ahead() {
             let piece = &self.terrain.pieces[self.piece_at(ahead.from)];
             if !self.forms_of(piece).any(|form| form == (writer, Form::Mixed)) {
