@@ -175,14 +175,17 @@ fn calibrate(forecasts: &[Forecast]) {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let set = args.next().and_then(|name| Set::named(&name)).ok_or("design, comparison or held-out?")?;
+    let named = args.next().unwrap_or_default();
+    let sets: Option<Vec<Set>> = named.split(',').map(Set::named).collect();
+    let sets = sets.ok_or("design, comparison or held-out, or several with commas?")?;
     let repeats: u64 = args.next().map_or(Ok(1), |text| text.parse())?;
     let look = args.next().map(|text| duration::parse(&text)).transpose()?;
     let calibrates = args.next().is_some_and(|word| word == "calibrate");
     let mut all = Tally::default();
     let mut by_workload = Vec::new();
     let mut by_preset: Vec<(&str, Tally)> = PRESETS.iter().map(|p| (p.name, Tally::default())).collect();
-    for workload in set.workloads()? {
+    let workloads: Vec<_> = sets.into_iter().map(Set::workloads).collect::<Result<Vec<_>, _>>()?.concat();
+    for workload in workloads {
         let mut tally = Tally::default();
         for (preset, of_preset) in &mut by_preset {
             let mut setup = workload.scenario.setup().clone();
@@ -201,7 +204,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         by_workload.push((workload.name, tally));
     }
-    all.print(set.name());
+    all.print(&named);
     for (name, tally) in &by_workload {
         tally.print(name);
     }
