@@ -98,7 +98,9 @@
 //!                 let left_over = backlog.pending();
 //!                 let dirtied = backlog.harvested(&mut dirty_log)?.dirty;
 //!                 let pending = backlog.pending();
-//!                 here.push_back(SourceEvent::Harvested(Harvested { dirtied, left_over, pending }));
+//!                 // What the wire holds is not known here.
+//!                 let harvested = Harvested { dirtied, left_over, pending, in_flight: None };
+//!                 here.push_back(SourceEvent::Harvested(harvested));
 //!             }
 //!             SourceAction::Pause => {
 //!                 runs_here = false;

@@ -244,7 +244,7 @@ impl ProgramCurve {
     /// What a model is fitted to.
     ///
     /// A tick was as much of the program's own time as its speed in that stage was of its speed in a migration,
-    /// see [`Speeds`].
+    /// see `Speeds`.
     pub fn observation(&self) -> Observation {
         let work = &self.work_per_s_busy_pct;
         let speeds = Speeds::of(self);

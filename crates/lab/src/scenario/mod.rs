@@ -199,13 +199,13 @@ impl Scenario {
         self.change(None, overrides)
     }
 
-    /// Takes the policy that a text names ([`named`]), if there is one, and then applies overrides. A preset stands in
+    /// Takes the policy that a text names ([`named()`]), if there is one, and then applies overrides. A preset stands in
     /// place of the scenario's, whose parameters stay where it has them too; given parameters go over those; a file's
     /// policy replaces all of the scenario's. Nothing changes if one is refused.
     ///
     /// # Errors
     ///
-    /// As [`named`] and [`Scenario::apply_overrides`].
+    /// As [`named()`] and [`Scenario::apply_overrides`].
     pub fn change<S: AsRef<str>>(
         &mut self,
         policy: Option<&str>,

@@ -180,7 +180,7 @@ mod tests {
         let printed = value.to_string();
         let (head, same) = (printed.len().saturating_sub(1), text.len() == printed.len());
         let read: f64 = text.parse().unwrap();
-        same && (read == value || read.is_nan() && value.is_nan())
+        same && (read.total_cmp(&value).is_eq() || read.is_nan() && value.is_nan())
             && text.as_bytes()[..head] == printed.as_bytes()[..head]
     }
 
