@@ -95,8 +95,13 @@ async function printsItsCharts(path) {
   const { page, close } = await open(path);
   await page.emulateMedia({ media: 'print' });
   const seen = (selector) => page.evaluate((selector) =>
-    [...document.querySelectorAll(selector)].map((one) => one.checkVisibility({ contentVisibilityAuto: true })), selector);
-  const charts = await seen('details.printed .chart');
+    [...document.querySelectorAll(selector)].map((one) => one.checkVisibility()), selector);
+  let charts = await seen('details.printed .chart');
+  // A large page takes a moment to be laid out anew.
+  for (let tries = 0; tries < 50 && !charts.every((one) => one); tries += 1) {
+    await page.waitForTimeout(100);
+    charts = await seen('details.printed .chart');
+  }
   assert(charts.every((one) => one), 'a chart is not printed');
   assert((await seen('details:not([open], .printed)')).every((one) => !one), 'what is folded away is printed');
   await close();
