@@ -3,17 +3,20 @@
 //! Called by whoever built the configuration, before the simulator is. Stops at the first fault and
 //! names it by the key under which scenario files know it.
 
+mod hosts;
+#[cfg(test)]
+mod tests;
+
 use std::fmt::{self, Display};
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::time::Duration;
 
-use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::{ByteCount, Share, duration};
 
 use crate::guest::trace_extent;
 use crate::trace::NamedTrace;
 
-use super::{GuestConfig, HostConfig, LinkConfig, Pattern, PhaseConfig, WriterConfig};
+use super::{GuestConfig, Pattern, PhaseConfig, WriterConfig};
 
 /// A value that no simulation can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,9 +42,6 @@ impl ConfigError {
 const MAX_PAGES: u64 = 1 << 32;
 /// The most vCPUs, four times as many as KVM takes.
 const MAX_VCPUS: u32 = 16_384;
-/// The entries that a dirty ring may have: from what QEMU accepts to what KVM does
-/// (`KVM_DIRTY_RING_MAX_ENTRIES`).
-const DIRTY_RINGS: RangeInclusive<u32> = 1024..=65_536;
 /// The most writers, phases, changes and outages: far more than anyone writes by hand.
 const MAX_ITEMS: usize = 10_000;
 /// The longest a fixed cost may take.
@@ -54,8 +54,6 @@ const MAX_RATE: f64 = 1e12;
 const MAX_RESUME_PAGES: u32 = 1 << 20;
 /// The most different pages of a trace that is played back: 1 TiB of 4 KiB pages, for which 2 GiB are needed.
 const MAX_TRACED: u64 = 1 << 28;
-/// The shortest window of the rate limiter.
-const SHORTEST_WINDOW: Duration = Duration::from_micros(100);
 /// The largest exponent of a Zipf distribution; beyond it one page gets all writes anyway.
 const MAX_EXPONENT: f64 = 20.0;
 /// The most that a buffer, the device state or an overhead may take.
@@ -434,333 +432,3 @@ impl PhaseConfig {
 
 /// The shortest phase; shorter ones are a rate of their own, and would cost time at every change.
 const SHORTEST_PHASE: Duration = Duration::from_millis(1);
-
-impl HostConfig {
-    /// Checks the hosts, keys as in scenario files (`host.…`).
-    ///
-    /// # Errors
-    ///
-    /// The first value that cannot be, with what is accepted.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let costs = [
-            ("page-cost", self.page_cost),
-            ("zero-page-cost", self.zero_page_cost),
-            ("receive-cost", self.receive_cost),
-            ("first-touch-cost", self.first_touch_cost),
-            ("harvest-cost", self.harvest_cost),
-            ("start-tracking-cost", self.start_tracking_cost),
-            ("tracking-fault", self.tracking_fault),
-            ("post-copy-fault", self.post_copy_fault),
-            ("limit-window", self.limit_window),
-            ("pause", self.pause),
-            ("switchover-gate", self.switchover_gate),
-            ("save-state", self.save_state),
-            ("restore-state", self.restore_state),
-            ("resume", self.resume),
-            ("count-jitter", self.count_jitter),
-            ("announce", self.announce),
-            ("persist", self.persist),
-        ];
-        for (key, cost) in costs {
-            within(format_args!("host.{key}"), cost, MAX_COST)?;
-        }
-        let window = self.limit_window;
-        check(window >= SHORTEST_WINDOW, "host.limit-window", Time(window), || {
-            format!("at least {}", duration::format(SHORTEST_WINDOW))
-        })?;
-        check((1..=1_000_000).contains(&self.send_batch), "host.send-batch", self.send_batch, || {
-            "a whole number from 1 to 1000000".to_owned()
-        })?;
-        self.validate_encodings()?;
-        let ring = self.dirty_ring;
-        check(ring.is_power_of_two() && DIRTY_RINGS.contains(&ring), "host.dirty-ring", ring, || {
-            format!("a power of two from {} to {}", DIRTY_RINGS.start(), DIRTY_RINGS.end())
-        })
-    }
-
-    fn validate_encodings(&self) -> Result<(), ConfigError> {
-        check((1..=MAX_STREAMS).contains(&self.streams), "host.streams", self.streams, || {
-            format!("a whole number from 1 to {MAX_STREAMS}")
-        })?;
-        if let Some(cache) = self.xbzrle.cache {
-            let key = "host.xbzrle.cache";
-            check(cache >= SMALLEST_CACHE && cache.0.is_power_of_two(), key, cache, || {
-                format!("`none`, or a power of two from {SMALLEST_CACHE} on, such as `64MiB`")
-            })?;
-            at_most(key, cache)?;
-            check(self.streams == 1, key, cache, || {
-                format!(
-                    "`none` with several streams (host.streams is {}), which send whole pages",
-                    self.streams
-                )
-            })?;
-        }
-        let compression = &self.compression;
-        if let Some(ratio) = compression.ratio {
-            check(ratio > Share::ZERO, "host.compression.ratio", ratio.as_f64(), || {
-                "`none`, or a share above 0, up to 1: what is left of a page".to_owned()
-            })?;
-        }
-        let threads = compression.threads;
-        check((1..=MAX_STREAMS).contains(&threads), "host.compression.threads", threads, || {
-            format!("a whole number from 1 to {MAX_STREAMS}")
-        })
-    }
-
-    /// Checks that a fluid simulation covers it: whether a page can be encoded depends on what became of that
-    /// very page, and which ones are left out hangs on when each is reached.
-    ///
-    /// # Errors
-    ///
-    /// The first key that it does not cover.
-    pub fn validate_for_fluid(&self) -> Result<(), ConfigError> {
-        let other = "leaving it out, or `run.fidelity = \"exact\"`";
-        let used = [
-            (self.xbzrle.cache.is_some(), "host.xbzrle.cache"),
-            (self.compression.ratio.is_some(), "host.compression.ratio"),
-            (self.skip_redirtied, "host.skip-redirtied"),
-        ];
-        match used.iter().find(|(used, _)| *used) {
-            Some(&(_, key)) => Err(ConfigError::new(key, "set in a fluid simulation", other)),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks what depends on the size of a page.
-    ///
-    /// # Errors
-    ///
-    /// If the cache of xbzrle holds not a single page.
-    pub fn validate_for(&self, page_size: PageSize) -> Result<(), ConfigError> {
-        self.xbzrle.cache.map_or(Ok(()), |cache| {
-            check(cache >= page_size.bytes(), "host.xbzrle.cache", cache, || {
-                format!("`none`, or at least a page of the guest ({page_size})")
-            })
-        })
-    }
-}
-
-/// The most streams and threads: QEMU takes 255 of each.
-const MAX_STREAMS: u32 = 255;
-/// The smallest cache: the smallest page.
-const SMALLEST_CACHE: ByteCount = ByteCount::kib(4);
-
-impl LinkConfig {
-    /// Checks the link, keys as in scenario files (`link.…`).
-    ///
-    /// # Errors
-    ///
-    /// The first value that cannot be, with what is accepted.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        within("link.round-trip", self.round_trip, MAX_COST)?;
-        check(self.payload > Share::ZERO, "link.payload", self.payload.as_f64(), || {
-            "a share above 0, up to 1".to_owned()
-        })?;
-        check(self.buffer >= SMALLEST_BUFFER, "link.buffer", self.buffer, || {
-            format!("at least {SMALLEST_BUFFER}")
-        })?;
-        at_most("link.buffer", self.buffer)?;
-        at_most("link.queue", self.queue)?;
-        at_most("link.page-overhead", self.page_overhead)?;
-        at_most("link.packet-overhead", self.packet_overhead)?;
-        at_most("link.zero-page-size", self.zero_page_size)?;
-        at_most("link.message-overhead", self.message_overhead)?;
-        self.validate_changes()?;
-        self.validate_outages()?;
-        self.lost_at.map_or(Ok(()), |at| within("link.lost-at", at, MAX_TIME))
-    }
-
-    fn validate_changes(&self) -> Result<(), ConfigError> {
-        few("link.changes", self.changes.len(), "changes")?;
-        let mut before = None;
-        for (index, change) in self.changes.iter().enumerate() {
-            let key = format_args!("link.changes.{index}.at");
-            within(key, change.at, MAX_TIME)?;
-            if let Some(before) = before {
-                check(change.at > before, key, Time(change.at), || {
-                    format!("later than the change before it ({})", duration::format(before))
-                })?;
-            }
-            before = Some(change.at);
-        }
-        Ok(())
-    }
-
-    fn validate_outages(&self) -> Result<(), ConfigError> {
-        few("link.outages", self.outages.len(), "outages")?;
-        let mut over = None;
-        for (index, outage) in self.outages.iter().enumerate() {
-            let key = format_args!("link.outages.{index}");
-            within(format_args!("{key}.at"), outage.at, MAX_TIME)?;
-            within(format_args!("{key}.length"), outage.length, MAX_TIME)?;
-            check(!outage.length.is_zero(), format_args!("{key}.length"), "0s", || {
-                "more than 0s".to_owned()
-            })?;
-            if let Some(over) = over {
-                check(outage.at > over, format_args!("{key}.at"), Time(outage.at), || {
-                    format!("later than the end of the outage before it ({})", duration::format(over))
-                })?;
-            }
-            over = Some(outage.at.saturating_add(outage.length));
-        }
-        Ok(())
-    }
-}
-
-/// The smallest buffer: less than a page would never let one pass.
-const SMALLEST_BUFFER: ByteCount = ByteCount::kib(4);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{BandwidthChange, Outage};
-    use whimbrel_core::units::Bandwidth;
-
-    fn guest(change: impl FnOnce(&mut GuestConfig)) -> Result<(), String> {
-        let mut guest = GuestConfig { writers: vec![WriterConfig::default()], ..GuestConfig::default() };
-        change(&mut guest);
-        guest.validate().map_err(|error| error.to_string())
-    }
-
-    fn link(change: impl FnOnce(&mut LinkConfig)) -> Result<(), String> {
-        let mut link = LinkConfig::default();
-        change(&mut link);
-        link.validate().map_err(|error| error.to_string())
-    }
-
-    fn refused(text: &str) -> Result<(), String> {
-        Err(text.to_owned())
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(guest(|_| {}), Ok(()));
-        assert_eq!(link(|_| {}), Ok(()));
-        assert_eq!(HostConfig::default().validate(), Ok(()));
-    }
-
-    #[test]
-    fn a_guest_that_cannot_be_is_refused_by_name() {
-        assert_eq!(
-            guest(|g| g.memory = ByteCount(0)),
-            refused("`guest.memory` cannot be 0B: accepted is a whole number of pages of 4KiB, at least one")
-        );
-        assert_eq!(
-            guest(|g| g.memory = ByteCount::gib(1 << 20)),
-            refused(
-                "`guest.memory` cannot be 1PiB: accepted is at most 16TiB with pages of 4KiB (2^32 pages)"
-            )
-        );
-        assert_eq!(
-            guest(|g| g.vcpus = 0),
-            refused("`guest.vcpus` cannot be 0: accepted is a whole number from 1 to 16384")
-        );
-        assert_eq!(
-            guest(|g| g.memory = ByteCount::mib(256)),
-            refused(
-                "`guest.writers.0.working-set` cannot be 512MiB: accepted is at most 256MiB, which is what \
-                 guest.memory (256MiB) has from 0B on"
-            )
-        );
-        assert_eq!(
-            guest(|g| g.zero_pages = Share::percent(90)),
-            refused(
-                "`guest.zero-pages` cannot be 0.9: accepted is at most 0.875000, the share of memory outside all \
-                 working sets"
-            )
-        );
-        assert_eq!(
-            guest(|g| g.writers[0].rate = f64::NAN),
-            refused("`guest.writers.0.rate` cannot be NaN: accepted is page writes a second from 0 to 1e12")
-        );
-        assert_eq!(
-            guest(|g| {
-                g.writers[0].pattern = Pattern::HotCold;
-                g.writers[0].hot_pages = Share::ZERO;
-            }),
-            refused("`guest.writers.0.hot-pages` cannot be 0: accepted is more than 0, as hot-writes is 0.9")
-        );
-    }
-
-    #[test]
-    fn encodings_that_cannot_be_are_refused_by_name() {
-        let host = |change: fn(&mut HostConfig)| {
-            let mut host = HostConfig::default();
-            change(&mut host);
-            let checked = host.validate().and_then(|()| host.validate_for(PageSize::Mib2));
-            checked.map_err(|error| error.to_string())
-        };
-        assert_eq!(
-            host(|h| h.xbzrle.cache = Some(ByteCount::mib(48))),
-            refused(
-                "`host.xbzrle.cache` cannot be 48MiB: accepted is `none`, or a power of two from 4KiB on, such as \
-                 `64MiB`"
-            )
-        );
-        assert_eq!(
-            host(|h| h.xbzrle.cache = Some(ByteCount::mib(1))),
-            refused(
-                "`host.xbzrle.cache` cannot be 1MiB: accepted is `none`, or at least a page of the guest (2MiB)"
-            )
-        );
-        assert_eq!(
-            host(|h| {
-                h.xbzrle.cache = Some(ByteCount::mib(64));
-                h.streams = 4;
-            }),
-            refused(
-                "`host.xbzrle.cache` cannot be 64MiB: accepted is `none` with several streams (host.streams is 4), \
-                 which send whole pages"
-            )
-        );
-        assert_eq!(
-            host(|h| h.compression.ratio = Some(Share::ZERO)),
-            refused(
-                "`host.compression.ratio` cannot be 0: accepted is `none`, or a share above 0, up to 1: what is left \
-                 of a page"
-            )
-        );
-        assert_eq!(
-            host(|h| h.streams = 0),
-            refused("`host.streams` cannot be 0: accepted is a whole number from 1 to 255")
-        );
-        assert_eq!(host(|h| h.xbzrle.cache = Some(ByteCount::mib(64))), Ok(()));
-    }
-
-    #[test]
-    fn working_sets_lie_behind_each_other_unless_they_say_where() {
-        let writer = |mib, offset: Option<u64>| WriterConfig {
-            working_set: ByteCount::mib(mib),
-            offset: offset.map(ByteCount::mib),
-            ..WriterConfig::default()
-        };
-        let writers = vec![writer(1, None), writer(2, None), writer(1, Some(2)), writer(1, None)];
-        let mut config = GuestConfig { writers, ..GuestConfig::default() };
-        assert_eq!(config.working_sets(), [0..256, 256..768, 512..768, 768..1024]);
-        assert_eq!(config.written_pages(), 1024);
-        config.writers[1].pattern = Pattern::Idle;
-        assert_eq!(config.working_sets(), [0..256, 256..256, 512..768, 768..1024]);
-        assert_eq!(config.written_pages(), 768);
-    }
-
-    #[test]
-    fn a_link_whose_events_are_out_of_order_is_refused() {
-        let second = Duration::from_secs;
-        let change = |at| BandwidthChange { at: second(at), bandwidth: Bandwidth::SLOWEST };
-        assert_eq!(
-            link(|l| l.changes = vec![change(5), change(5)]),
-            refused("`link.changes.1.at` cannot be 5s: accepted is later than the change before it (5s)")
-        );
-        let outage = |at, length| Outage { at: second(at), length: second(length) };
-        assert_eq!(
-            link(|l| l.outages = vec![outage(5, 2), outage(6, 1)]),
-            refused(
-                "`link.outages.1.at` cannot be 6s: accepted is later than the end of the outage before it (7s)"
-            )
-        );
-        assert_eq!(
-            link(|l| l.payload = Share::ZERO),
-            refused("`link.payload` cannot be 0: accepted is a share above 0, up to 1")
-        );
-    }
-}
