@@ -208,11 +208,12 @@ fn writer_refused(writer: WriterConfig) -> String {
     guest.validate_for_fluid().unwrap_err().to_string()
 }
 
-/// The numbers of `docs/fluid.md`.
+/// More than the tests above can afford. `docs/fluid.md` says for which presets it fails.
 #[test]
-#[ignore = "24 exact runs a case, and 22,000 cases: minutes"]
+#[ignore = "24 exact runs a case, and 26,000 cases: minutes"]
 fn few_of_a_thousand_cases_of_each_preset_are_beyond_the_bounds() {
     let (mut compared, mut beyond) = (0, 0);
+    let mut too_many = Vec::new();
     for row in TABLE {
         let mut sum = Count::default();
         print!("| `{}` |", row.0);
@@ -229,8 +230,11 @@ fn few_of_a_thousand_cases_of_each_preset_are_beyond_the_bounds() {
         beyond += sum.beyond;
         // One of a hundred, and what so few cases leave to chance.
         let most = f64::from(sum.compared()) / 100.0;
-        assert!(f64::from(sum.beyond) <= most + 3.0 * most.sqrt(), "{}: {sum:?}", row.0);
+        if f64::from(sum.beyond) > most + 3.0 * most.sqrt() {
+            too_many.push((row.0, sum));
+        }
     }
     println!("{beyond} of {compared}");
+    assert!(too_many.is_empty(), "{too_many:?}");
     assert!(100 * beyond <= compared, "{beyond} of {compared}");
 }
