@@ -1,6 +1,8 @@
 //! Why a written quantity was refused. Made by the parsers and checked constructors of `units`;
 //! it must never hold more of a hostile text than fits on a line.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 
 /// Which kind of quantity was expected.
@@ -71,17 +73,15 @@ impl fmt::Display for Quantity {
 }
 
 /// Why a text or a number is not a quantity. `text` is the value as given, cut when it is long.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnitError {
     /// Nothing but space.
-    #[error("empty; write a {quantity} like {}", .quantity.accepted())]
     Empty {
         /// What was expected.
         quantity: Quantity,
     },
     /// The text does not begin with a number.
-    #[error("`{text}` does not begin with a number; write a {quantity} like {}", .quantity.accepted())]
     NoNumber {
         /// What was expected.
         quantity: Quantity,
@@ -89,7 +89,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A number alone, where the unit decides what it means.
-    #[error("`{text}` has no unit; write a {quantity} like {}", .quantity.accepted())]
     MissingUnit {
         /// What was expected.
         quantity: Quantity,
@@ -97,7 +96,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A unit that this quantity does not have.
-    #[error("`{text}` has the unknown unit `{unit}`; write a {quantity} like {}", .quantity.accepted())]
     UnknownUnit {
         /// What was expected.
         quantity: Quantity,
@@ -107,10 +105,6 @@ pub enum UnitError {
         unit: Box<str>,
     },
     /// A unit with a small `b`, which people use for bits and for bytes.
-    #[error(
-        "`{unit}` in `{text}` could mean bits or bytes: bytes have a capital `B`, bits are spelled `bit`; \
-         write a {quantity} like {}", .quantity.accepted()
-    )]
     BitsOrBytes {
         /// What was expected.
         quantity: Quantity,
@@ -120,7 +114,6 @@ pub enum UnitError {
         unit: Box<str>,
     },
     /// Below zero.
-    #[error("`{text}` is negative; write a {quantity} like {}", .quantity.accepted())]
     Negative {
         /// What was expected.
         quantity: Quantity,
@@ -128,7 +121,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// Infinite, or not a number.
-    #[error("`{text}` is not a finite number; write a {quantity} like {}", .quantity.accepted())]
     NotFinite {
         /// What was expected.
         quantity: Quantity,
@@ -136,7 +128,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// More than the type can hold.
-    #[error("`{text}` is too large: the greatest {quantity} is {}", .quantity.greatest())]
     TooLarge {
         /// What was expected.
         quantity: Quantity,
@@ -144,7 +135,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// Not zero, but so small that it would be rounded to zero.
-    #[error("`{text}` would be rounded to zero; write a {quantity} like {}", .quantity.accepted())]
     TooSmall {
         /// What was expected.
         quantity: Quantity,
@@ -152,7 +142,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A fraction of what only comes whole.
-    #[error("`{text}` is not a whole number; write a {quantity} like {}", .quantity.accepted())]
     NotWhole {
         /// What was expected.
         quantity: Quantity,
@@ -160,7 +149,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// Zero where something must flow.
-    #[error("`{text}` is zero and must be more; write a {quantity} like {}", .quantity.accepted())]
     Zero {
         /// What was expected.
         quantity: Quantity,
@@ -168,7 +156,6 @@ pub enum UnitError {
         text: Box<str>,
     },
     /// A share of more than the whole.
-    #[error("`{text}` is more than the whole; write a {quantity} like {}", .quantity.accepted())]
     MoreThanOne {
         /// What was expected.
         quantity: Quantity,
@@ -187,15 +174,68 @@ pub(super) fn excerpt(text: &str) -> Box<str> {
 }
 
 impl UnitError {
+    /// What was expected.
+    pub const fn quantity(&self) -> Quantity {
+        match self {
+            Self::Empty { quantity }
+            | Self::NoNumber { quantity, .. }
+            | Self::MissingUnit { quantity, .. }
+            | Self::UnknownUnit { quantity, .. }
+            | Self::BitsOrBytes { quantity, .. }
+            | Self::Negative { quantity, .. }
+            | Self::NotFinite { quantity, .. }
+            | Self::TooLarge { quantity, .. }
+            | Self::TooSmall { quantity, .. }
+            | Self::NotWhole { quantity, .. }
+            | Self::Zero { quantity, .. }
+            | Self::MoreThanOne { quantity, .. } => *quantity,
+        }
+    }
+
     /// What is wrong with the value, without the value and what is accepted: for messages that say these themselves.
-    pub fn fault(&self) -> String {
-        let whole = self.to_string();
-        let fault = whole.split_once("; write a ").map_or(&*whole, |(fault, _)| fault);
-        // What begins otherwise names another part of it.
-        let after = fault.strip_prefix('`').and_then(|rest| rest.split_once("` "));
-        after
-            .filter(|(value, _)| !value.is_empty() && !fault.contains("` in `"))
-            .map_or(fault, |(_, fault)| fault)
-            .to_owned()
+    pub fn fault(&self) -> Cow<'static, str> {
+        match self {
+            Self::Empty { .. } => "empty".into(),
+            Self::NoNumber { .. } => "does not begin with a number".into(),
+            Self::MissingUnit { .. } => "has no unit".into(),
+            Self::UnknownUnit { unit, .. } => format!("has the unknown unit `{unit}`").into(),
+            Self::BitsOrBytes { .. } => {
+                "could mean bits or bytes: bytes have a capital `B`, bits are spelled `bit`".into()
+            }
+            Self::Negative { .. } => "is negative".into(),
+            Self::NotFinite { .. } => "is not a finite number".into(),
+            Self::TooLarge { quantity, .. } => {
+                format!("is too large: the greatest {quantity} is {}", quantity.greatest()).into()
+            }
+            Self::TooSmall { .. } => "would be rounded to zero".into(),
+            Self::NotWhole { .. } => "is not a whole number".into(),
+            Self::Zero { .. } => "is zero and must be more".into(),
+            Self::MoreThanOne { .. } => "is more than the whole".into(),
+        }
     }
 }
+
+/// The value, what is wrong with it, and what is accepted.
+impl fmt::Display for UnitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (quantity, fault) = (self.quantity(), self.fault());
+        match self {
+            Self::Empty { .. } => f.write_str(&fault)?,
+            Self::BitsOrBytes { text, unit, .. } => write!(f, "`{unit}` in `{text}` {fault}")?,
+            // It has said what is the most.
+            Self::TooLarge { text, .. } => return write!(f, "`{text}` {fault}"),
+            Self::NoNumber { text, .. }
+            | Self::MissingUnit { text, .. }
+            | Self::UnknownUnit { text, .. }
+            | Self::Negative { text, .. }
+            | Self::NotFinite { text, .. }
+            | Self::TooSmall { text, .. }
+            | Self::NotWhole { text, .. }
+            | Self::Zero { text, .. }
+            | Self::MoreThanOne { text, .. } => write!(f, "`{text}` {fault}")?,
+        }
+        write!(f, "; write a {quantity} like {}", quantity.accepted())
+    }
+}
+
+impl Error for UnitError {}
