@@ -405,7 +405,7 @@ impl Link {
     }
 
     /// Bytes handed over and still on their way at `now`.
-    fn queued(&self, now: Nanos) -> f64 {
+    pub(crate) fn queued(&self, now: Nanos) -> f64 {
         let (mut at, mut index, mut queued) = (self.drained, self.current.index, 0.0);
         while at > now {
             let stretch = self.stretch(index);

@@ -7,8 +7,9 @@ use whimbrel_core::machine::{RoundAction, SourcePhase, Transmit};
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
 use whimbrel_core::units::{Bandwidth, Pages};
 
+use super::aim::Ticks;
 use super::field::Found;
-use super::sending::{Goal, Sent, Ticks};
+use super::sending::{Goal, Sent};
 use super::splits::{LEAST, SLICE, Split};
 use super::steps::{Ends, There};
 use super::world::{Event, World, nanos};

@@ -19,11 +19,12 @@ use whimbrel_core::report::Outcome;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp, VcpuSeconds};
 
 use self::post_copy::PostCopy;
+use super::aim::{Crossing, Ticks};
 use super::dice::Dice;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
-use super::sending::{Crossing, Sending, Ticks};
+use super::sending::Sending;
 use super::splits::Split;
 use super::steps::Step;
 use super::totals::Totals;
