@@ -257,7 +257,7 @@ impl Sending {
             return 1.0;
         }
         if let Some(dice) = &mut self.dice {
-            let part = dice.part();
+            let part = dice.draw_phase();
             return field
                 .ahead()
                 .map_or(part, |ahead| self.tick(part * slice, &ahead, 0.0, (now, link)).time / tick.time);
