@@ -221,7 +221,7 @@ impl Sending {
         let whole = ((before - now) / tick).ceil() - 1.0;
         let last = if whole >= 1.0 { now + whole * tick } else { next };
         let due = until.at.as_nanos() as f64;
-        let at = if due > now { self.seen(due, next, tick).max(next).min(last) } else { next };
+        let at = if due > now { self.seen(due, next, tick, ticks).max(next).min(last) } else { next };
         let by_time = std::mem::replace(&mut self.by_time, due > now);
         if pending <= threshold {
             return Bound { at, aim: None, level };
@@ -267,10 +267,14 @@ impl Sending {
     }
 
     /// When a tick sees that the time is `due`, if the next one is at `next`: half a tick late.
-    fn seen(&mut self, due: Nanos, next: Nanos, tick: Nanos) -> Nanos {
+    fn seen(&mut self, due: Nanos, next: Nanos, tick: Nanos, ticks: Ticks) -> Nanos {
         let late = match &mut self.dice {
             None => 0.5,
-            Some(_) if due - next < FAR * tick => return next + ((due - next) / tick).ceil() * tick,
+            Some(_) if due - next < FAR * tick => {
+                let count = ((due - next) / tick).max(0.0);
+                let late = if let Ticks::Counted { late, .. } = ticks { late * count.sqrt() } else { 0.0 };
+                return next + (late + (count - late).ceil().max(0.0)) * tick;
+            }
             Some(dice) => dice.part(),
         };
         due + late * tick
