@@ -104,19 +104,32 @@ impl Ensemble {
 
 /// By how much the mean of these may be off by chance.
 ///
-/// They stand in the order of where ticks lie, one of each part of all places alike, so what follows from that is no
-/// chance: as in any systematic sample, what is left is by how much neighbours differ (K. M. Wolter, *Introduction to
-/// Variance Estimation*, 2007, section 8.2: successive differences).
+/// They stand in the order of where ticks lie, one in the middle of each equal part, and so what follows from that is no
+/// chance: what rises evenly is averaged exactly, and a jump between two of them lies anywhere there, which is
+/// a deviation of its height / (n √12). What is left is chance, and shows in that one and the next difference are
+/// both large: of normal numbers with the variance v, which differ by chance alone, the product of two differences that
+/// follow each other has the mean size 4 v / π × (√3/2 + π/12) = 1.436 v. (It is the idea of bipower variation:
+/// O. E. Barndorff-Nielsen and N. Shephard, *Power and Bipower Variation with Stochastic Volatility and Jumps*,
+/// Journal of Financial Econometrics 2, 2004.)
 fn standard_error(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let pairs = values.clone().zip(values.skip(1));
-    let (squares, count) =
-        pairs.fold((0.0, 1.0), |(sum, count), (one, next)| (sum + (one - next).powi(2), count + 1.0));
-    (squares / (2.0 * count * f64::max(count - 1.0, 1.0))).sqrt()
+    let differences = values.clone().zip(values.skip(1)).map(|(one, next)| next - one);
+    let (mut count, mut jumps, mut chance, mut before) = (1.0, 0.0, 0.0, 0.0);
+    for difference in differences {
+        count += 1.0;
+        jumps += difference * difference;
+        chance += f64::abs(difference * before);
+        before = difference;
+    }
+    let variance = chance / (1.436 * f64::max(count - 2.0, 1.0));
+    (variance / count + jumps / (12.0 * count * count)).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
+    use rand_core::Rng as _;
+
     use super::*;
+    use crate::guest::stream;
 
     fn of(value: impl Fn(u64) -> f64) -> f64 {
         let values: Vec<f64> = (0..MEMBERS).map(value).collect();
@@ -127,23 +140,26 @@ mod tests {
     fn what_follows_from_the_order_is_no_chance() {
         // A deviation of 9, of which a mean of 31 values drawn at random would be off by 1.6.
         assert!(of(|member| member as f64) < 0.2);
-        // One jump somewhere, which a sample of one from each part is off by half a part of.
+        // A jump somewhere between two values that are 1/31 apart.
         let jump = of(|member| if member < 12 { 0.0 } else { 31.0 });
-        assert!((0.5..1.0).contains(&jump), "{jump}");
+        assert!((jump * 12.0_f64.sqrt() - 1.0).abs() < 1e-9, "{jump}");
     }
 
     #[test]
     fn values_in_no_order_are_as_far_off_as_a_sample_drawn_at_random() {
-        let mut dice: Vec<Dice> = (0..MEMBERS).map(Dice::new).collect();
-        let (mut sum, draws) = (0.0, 200);
+        let mut rng = stream(1, "ensemble");
+        let (mut sum, draws) = (0.0, 2000);
         for _ in 0..draws {
-            let parts: Vec<f64> = dice.iter_mut().map(Dice::part).collect();
-            sum += standard_error(parts.into_iter()).powi(2);
+            // Nearly normal numbers with the variance 1.
+            let mut part = || (rng.next_u64() >> 11) as f64 * 2.0_f64.powi(-53);
+            let numbers: Vec<f64> =
+                (0..MEMBERS).map(|_| (0..12).map(|_| part()).sum::<f64>() - 6.0).collect();
+            sum += standard_error(numbers.into_iter()).powi(2);
         }
-        // 1/12 is the variance of a part of one. (Draws are in steps, some in the order of the members, some against it:
-        // it is so on average.)
-        let expected = 1.0 / 12.0 / MEMBERS as f64;
-        assert!((sum / f64::from(draws) / expected - 1.0).abs() < 0.1, "{sum}");
+        let expected = 1.0 / MEMBERS as f64;
+        let more = sum / f64::from(draws) / expected;
+        // Each difference might be a jump as well.
+        assert!((more - 7.0 / 6.0).abs() < 0.03, "{more}");
     }
 
     #[test]

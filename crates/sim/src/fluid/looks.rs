@@ -159,43 +159,86 @@ mod tests {
         pages / looks
     }
 
-    /// Nanoseconds of the wire that leave in so many slices of 51 ms on an exact link, where the sender looks after each
-    /// word of full pages; and those that the tick is on average, times the slices.
-    fn of_words(buffer: u64, megabytes: u64) -> [f64; 2] {
+    const SLICE: Nanos = 51e6;
+    const PAGE: f64 = 4104.0;
+
+    /// A link with a queue that has been full for a while, and the time.
+    fn link(buffer: u64, megabytes: u64) -> (Link, Nanos) {
         let config = LinkConfig {
             bandwidth: Bandwidth::new(megabytes * 1_000_000).unwrap(),
             buffer: ByteCount::kib(buffer),
             ..LinkConfig::default()
         };
-        let (slice, word) = (51e6, WORD * 4104.0);
         let mut link = Link::new(&config, 2.0, 0.5);
-        // Until it has been full for a while.
-        let mut now = 0.0;
-        for _ in 0..40 {
-            now = link.copy(now, word);
-        }
-        let [wake, full] = link.levels();
-        let level = (link.queued(now) - wake) / (full - wake);
-        let mut words = 0.0;
-        for _ in 0..24 {
-            let end = now + slice;
-            while now < end {
-                now = link.copy(now, word);
-                words += 1.0;
+        let now = (0..40).fold(0.0, |now, _| link.copy(now, WORD * PAGE));
+        (link, now)
+    }
+
+    fn cycle(link: &Link) -> Cycle {
+        let (rest, copying) = link.rest().unwrap();
+        Cycle { rest, copying }
+    }
+
+    /// Nanoseconds of the wire that leave in so many slices on an exact link, where the sender looks at the end of a
+    /// word behind a batch.
+    fn played_slices(
+        count: u32,
+        (link, mut now): (&mut Link, Nanos),
+        mut word: impl FnMut() -> f64,
+    ) -> Nanos {
+        let mut pages = 0.0;
+        for _ in 0..count {
+            let (end, mut since) = (now + SLICE, 0.0);
+            while since < WORD || now < end {
+                since = if since < WORD { since } else { 0.0 };
+                let pending = word();
+                now = link.copy(now, pending * PAGE);
+                (pages, since) = (pages + pending, since + pending);
             }
         }
-        let (rest, copying) = link.rest().unwrap();
-        let look = word / link.rate();
-        let tick = Tick::of_next_looks(slice, Cycle { rest, copying }, look, level, words * look);
-        [words * look, 24.0 * tick.time]
+        pages * PAGE / link.rate()
     }
 
     #[test]
     fn slices_of_looks_that_are_all_alike_are_those_of_an_exact_link() {
         for buffer in [150, 238, 352, 416, 557, 720, 760, 899] {
             for megabytes in [41, 60, 77, 98, 117] {
-                let [exact, ticks] = of_words(buffer, megabytes);
+                let (mut link, now) = link(buffer, megabytes);
+                let [wake, full] = link.levels();
+                let level = (link.queued(now) - wake) / (full - wake);
+                let exact = played_slices(24, (&mut link, now), || WORD);
+                let look = WORD * PAGE / link.rate();
+                let tick = Tick::of_next_looks(SLICE, cycle(&link), look, level, exact - look / 2.0);
+                let ticks = 24.0 * tick.time;
                 assert!((ticks / exact - 1.0).abs() < 1e-9, "{buffer} {megabytes}: {exact} {ticks}");
+            }
+        }
+    }
+
+    #[test]
+    fn slices_of_looks_that_are_all_alike_are_those_of_an_exact_link_on_average() {
+        for (buffer, megabytes) in [(352, 117), (416, 98), (522, 60), (720, 85)] {
+            let (mut link, now) = link(buffer, megabytes);
+            let exact = played_slices(1000, (&mut link, now), || WORD) / 1000.0;
+            let tick = Tick::of_looks_alike(SLICE, cycle(&link), WORD * PAGE / link.rate());
+            assert!((tick.time / exact - 1.0).abs() < 2e-3, "{buffer} {megabytes}: {exact} {}", tick.time);
+        }
+    }
+
+    #[test]
+    fn slices_of_words_that_differ_are_those_of_an_exact_link_to_4_percent() {
+        let mut rng = stream(2, "looks");
+        for (buffer, megabytes) in [(150, 60), (238, 58), (352, 117), (387, 105)] {
+            for density in [0.1, 0.3, 0.5, 0.7, 0.9, 0.98] {
+                let (mut link, now) = link(buffer, megabytes);
+                let mut word = || {
+                    (0..64).filter(|_| (rng.next_u64() >> 11) as f64 * 2.0_f64.powi(-53) < density).count()
+                };
+                let exact = played_slices(80, (&mut link, now), || word() as f64) / 80.0;
+                let look = pages_between(density, WORD) * PAGE / link.rate();
+                let tick = Tick::of_looks(SLICE, cycle(&link), look);
+                let error = tick.time / exact - 1.0;
+                assert!(error.abs() < 0.04, "{buffer} {megabytes} {density}: {exact} {}", tick.time);
             }
         }
     }

@@ -139,6 +139,36 @@ fn with_limits_that_follow_the_guest_it_is_the_mean_of_exact_runs() {
     all_but_one_are_the_mean(&Kind::of(&["clark-2005"]));
 }
 
+/// A guest that writes nothing, over links of 60 to 100 MB/s with a buffer of 600 KiB: of these, how many are compared,
+/// and what is beyond the bounds.
+fn idle_guests(preset: &str, parameters: &[(&str, &str)]) -> (usize, Vec<Comparison>) {
+    let given = parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let policy = core_presets::build(preset, &given).unwrap();
+    let guest = GuestConfig { memory: ByteCount::mib(200), ..GuestConfig::default() };
+    let comparisons = (60..100).step_by(2).map(|megabytes| {
+        let mut setup = Setup::new(guest.clone(), policy.clone());
+        setup.link.bandwidth = Bandwidth::new(megabytes * 1_000_000).unwrap();
+        setup.link.buffer = ByteCount::kib(600);
+        compare(&setup)
+    });
+    let compared: Vec<_> = comparisons.filter(|comparison| *comparison != Comparison::Near).collect();
+    (compared.len(), compared.into_iter().filter(|comparison| *comparison != Comparison::Within).collect())
+}
+
+/// A manager's poll and few enough pages may come in the same tick, and which of them comes first is chance.
+#[test]
+fn where_a_poll_comes_with_the_threshold_it_is_the_mean_of_exact_runs() {
+    let (compared, beyond) = idle_guests("proxmox", &[("downtime", "50ms")]);
+    assert!(compared >= 5 && beyond.is_empty(), "{compared}, {beyond:?}");
+}
+
+/// What a tick finds hangs on slices of two lengths, which follow each other by a rule.
+#[test]
+fn with_small_buffers_it_is_the_mean_of_exact_runs() {
+    let (compared, beyond) = idle_guests("qemu-default", &[("downtime-limit", "60ms")]);
+    assert!(compared >= 10 && beyond.is_empty(), "{compared}, {beyond:?}");
+}
+
 /// Rounds that are put away are listed with the others.
 #[test]
 fn a_run_of_many_rounds_tells_all_of_them() {
