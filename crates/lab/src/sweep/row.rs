@@ -7,7 +7,7 @@ use super::cell::{CellRecord, SPREADS, Spread};
 use crate::result::{MigrationRecord, RoundRecord, SCHEMA};
 use crate::scenario::{AxisUnit, AxisValue, Grid, ScenarioError};
 use crate::table::csv;
-use crate::table::fields::{Csv, Fields, Json};
+use crate::table::fields::{Csv, Fields, Json, name};
 
 /// How tables are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,6 +184,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Empties them; their memory stays.
+    pub(super) fn clear(&mut self) {
+        self.migrations.clear();
+        self.rounds.clear();
+    }
+
     /// Adds a run; its rounds, if its record holds any, go to their own table.
     pub(super) fn add(&mut self, format: Format, of: Subject<'_>, mut record: MigrationRecord) {
         for round in std::mem::take(&mut record.round) {
@@ -201,9 +207,9 @@ impl Rows {
 
 fn add_migration(rows: &mut Vec<u8>, format: Format, of: Subject<'_>, record: &MigrationRecord) {
     fn begin(to: &mut impl Fields, of: Subject<'_>) {
-        to.whole("cell", of.cell);
-        to.whole("repetition", of.repetition.into());
-        to.text("policy", of.policy);
+        to.whole(name!("cell"), of.cell);
+        to.whole(name!("repetition"), of.repetition.into());
+        to.text(name!("policy"), of.policy);
     }
     if format == Format::Csv {
         begin(&mut Csv(rows), of);
@@ -271,9 +277,9 @@ pub(super) fn add_cell(
     levels: bool,
 ) {
     fn begin(to: &mut impl Fields, cell: &CellRecord, policy: &str) {
-        to.whole("schema", SCHEMA.into());
-        to.whole("cell", cell.cell);
-        to.text("policy", policy);
+        to.whole(name!("schema"), SCHEMA.into());
+        to.whole(name!("cell"), cell.cell);
+        to.text(name!("policy"), policy);
     }
     if format == Format::Csv {
         begin(&mut Csv(rows), cell, policy);
