@@ -44,6 +44,7 @@ pub(super) struct Names<'a> {
     grid: &'a Grid,
     base: String,
     policy_axis: Option<usize>,
+    /// The axis whose values are compared: the policies if there are any, else the first one with names.
     compared_axis: Option<usize>,
 }
 
@@ -61,18 +62,20 @@ impl<'a> Names<'a> {
         self.policy_axis
     }
 
-    /// The axis whose values are compared: the policies if there are any, else the first one with names.
-    pub(super) fn compared_axis(&self) -> Option<usize> {
-        self.compared_axis
-    }
-
     /// Where a cell lies on an axis; 0 without an axis.
     fn position(&self, axis: Option<usize>, cell: u64) -> usize {
         let Some(axis) = axis else { return 0 };
-        let length = |one: &crate::scenario::Axis| one.values.len() as u64;
-        let all = self.grid.axes();
-        let step: u64 = all[axis + 1..].iter().map(length).product();
-        (cell / step % length(&all[axis])) as usize
+        (cell / self.step(axis) % self.length(axis)) as usize
+    }
+
+    /// How many values an axis has.
+    fn length(&self, axis: usize) -> u64 {
+        self.grid.axes()[axis].values.len() as u64
+    }
+
+    /// Cells until the next value of an axis.
+    fn step(&self, axis: usize) -> u64 {
+        (axis + 1..self.grid.axes().len()).map(|behind| self.length(behind)).product()
     }
 
     /// Which of the compared values a cell has.
@@ -90,11 +93,17 @@ impl<'a> Names<'a> {
         self.policy_axis.map_or(&self.base, |axis| self.grid.axes()[axis].values[index].label())
     }
 
-    /// Where a cell lies on the other axes, and which of the compared ones it is.
-    pub(super) fn place(&self, cell: u64) -> (Vec<usize>, usize) {
-        let mut place = self.positions(cell);
-        let compared = self.compared_axis().map_or(0, |axis| place.remove(axis));
-        (place, compared)
+    /// Where a cell lies on the other axes, the last of them fastest, and which of the compared ones it is.
+    pub(super) fn place(&self, cell: u64) -> (u64, usize) {
+        let Some(axis) = self.compared_axis else { return (cell, 0) };
+        let (step, length) = (self.step(axis), self.length(axis));
+        (cell / (step * length) * step + cell % step, (cell / step % length) as usize)
+    }
+
+    /// The lengths of the other axes.
+    pub(super) fn other_lengths(&self) -> Vec<u64> {
+        let others = (0..self.grid.axes().len()).filter(|axis| Some(*axis) != self.compared_axis);
+        others.map(|axis| self.length(axis)).collect()
     }
 
     /// The preset of a cell.

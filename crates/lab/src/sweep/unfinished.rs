@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Of the time, at most this part is for gathering notes.
 const SHARE: u32 = 20;
 /// So many bytes are put on the disk without a note, so that the next one, and the end, need not wait for them.
-const PUSH: u64 = 64 << 20;
+const PUSH: u64 = 16 << 20;
 /// Bytes gathered before they are handed to the system.
 const BUFFER: usize = 1 << 16;
 /// The largest note and description that are believed.

@@ -59,8 +59,12 @@ impl Json<'_> {
     #[inline]
     fn name(&mut self, name: Name) {
         let text = name.json.as_bytes();
-        let first = self.0.last() == Some(&b'{');
-        self.0.extend_from_slice(if first { &text[1..] } else { text });
+        // In two branches, so that each copies a length that is known beforehand.
+        if self.0.last() == Some(&b'{') {
+            self.0.extend_from_slice(&text[1..]);
+        } else {
+            self.0.extend_from_slice(text);
+        }
     }
 }
 
