@@ -132,7 +132,9 @@ impl Bins {
 impl From<Vec<(u32, u64)>> for Bins {
     fn from(counts: Vec<(u32, u64)>) -> Self {
         let mut bins = Self::default();
-        counts.into_iter().for_each(|(bin, count)| bins.add(bin.min(bin_of(f64::MAX)), count));
+        for (bin, count) in counts {
+            bins.add(bin.min(bin_of(f64::MAX)), count);
+        }
         bins
     }
 }
