@@ -25,8 +25,6 @@ struct State<T> {
     made: BTreeMap<u64, T>,
     /// Numbers that were taken and not made yet.
     in_work: u64,
-    /// One of those that share everything consumes.
-    consuming: bool,
     closed: bool,
 }
 
@@ -39,8 +37,8 @@ enum Duty<'a, T> {
 impl<T> InOrder<T> {
     /// Numbers from 0 to below `total`.
     pub(crate) fn new(total: u64, window: u64) -> Self {
-        let (made, consuming, closed) = (BTreeMap::new(), false, total == 0);
-        let state = State { next_taken: 0, next_consumed: 0, made, in_work: 0, consuming, closed };
+        let (made, closed) = (BTreeMap::new(), total == 0);
+        let state = State { next_taken: 0, next_consumed: 0, made, in_work: 0, closed };
         Self { state: Mutex::new(state), made: Condvar::new(), room: Condvar::new(), total, window }
     }
 
@@ -95,10 +93,8 @@ impl<T> InOrder<T> {
         let mut state = self.lock();
         loop {
             let next = state.next_consumed;
-            if !state.consuming
-                && let Some(thing) = state.made.remove(&next)
-            {
-                state.consuming = true;
+            // Until it is done nobody finds another: the number stays.
+            if let Some(thing) = state.made.remove(&next) {
                 return Some(Duty::Consume(Ready { order: self, thing: Some(thing), done: false }));
             }
             // Who hands the next one over finds it here.
@@ -173,10 +169,9 @@ impl<T> Drop for Ready<'_, T> {
     fn drop(&mut self) {
         let mut state = self.order.lock();
         if self.done {
-            state.consuming = false;
             state.next_consumed += 1;
         } else {
-            // Still marked as being consumed: nothing behind it will be.
+            // The number stays: nothing behind it is consumed.
             state.closed = true;
         }
         drop(state);
