@@ -2,6 +2,7 @@
 //! and it is told what it came to.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::super::event::{CancelReason, Failure, SourceAction, Step};
@@ -227,7 +228,12 @@ impl<S: Stock> Source<S> {
     /// Why it ended as it did, in words, as far as it is known.
     pub fn why(&self) -> String {
         let (_, why, words) = self.outcome();
-        why.map_or_else(|| words.to_owned(), Why::to_string)
+        let Some(why) = why else { return words.to_owned() };
+        // As long as most: a text that grows is copied each time.
+        let mut text = String::with_capacity(96);
+        // Into memory.
+        let _ = write!(text, "{why}");
+        text
     }
 
     /// What the migration came to, as far as it is known at `now`.
