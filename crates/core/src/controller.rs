@@ -358,6 +358,7 @@ impl Controller {
         self.ask(Moment::RoundStart)
     }
 
+    #[inline]
     fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) {
         let progress = &mut self.progress;
         progress.now = now;
@@ -420,7 +421,7 @@ impl Controller {
         self.whole(ruling)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
         if self.cadence.bandwidth == BandwidthWindow::Round {
@@ -489,6 +490,7 @@ impl Controller {
         }
     }
 
+    #[inline]
     fn close_window(&mut self, now: Timestamp) {
         let Window { since, bytes } = self.window;
         // A window in which nothing passed says that the link is dead, not that nothing is known; the
@@ -510,9 +512,6 @@ impl Controller {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
         }
         self.journal.decided(moment, &self.progress, &verdict);
-        if let Some(throttle) = verdict.adjust.throttle {
-            self.progress.throttle = throttle;
-        }
         self.gist.until = verdict.until;
         self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
         // Mostly it goes on, and of a verdict that was made just now every look as a whole takes its time.
@@ -531,6 +530,9 @@ impl Controller {
     /// Keeps a verdict by which something changes.
     #[inline(never)]
     fn keep(&mut self, verdict: Verdict) -> Ruling {
+        if let Some(throttle) = verdict.adjust.throttle {
+            self.progress.throttle = throttle;
+        }
         let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
         // Only "go on" can be repeated unasked.
         self.stands = ruling.decision == Decision::Continue;

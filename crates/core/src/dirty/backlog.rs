@@ -378,6 +378,13 @@ impl Backlog<Expected> {
         taken
     }
 
+    /// Moves all pages to the round being sent.
+    #[inline]
+    pub fn take_all(&mut self) {
+        let all = std::mem::take(&mut self.pending);
+        self.sending.get_or_insert_default().add(all);
+    }
+
     /// A harvest leaves so many pages pending. What was pending stays so: it can't be fewer than before.
     #[inline]
     pub fn harvest_to(&mut self, pending: Expected) {

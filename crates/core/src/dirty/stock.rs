@@ -54,7 +54,7 @@ impl Expected {
     /// So many pages; a number that is negative or none counts as zero.
     #[inline]
     pub fn new(pages: f64) -> Self {
-        Self(pages.max(0.0))
+        Self(if pages > 0.0 { pages } else { 0.0 })
     }
 
     /// How many.
@@ -80,7 +80,7 @@ impl Expected {
 
     #[inline]
     pub(super) fn max(self, other: Self) -> Self {
-        Self(self.0.max(other.0))
+        if self.0 > other.0 { self } else { other }
     }
 }
 

@@ -270,10 +270,10 @@ impl Field {
         }
         self.last += 1;
         let last = self.last;
+        let whole = self.scan.round_is_over;
         self.settle_after(last - 1);
         // The usual case: all of it was sent in the round before, from the first page on.
-        let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
-        if whole && self.scan.cursor == 0.0 {
+        if whole && self.begun == 0.0 {
             return self.harvest_all(last);
         }
         let mut found = Found::default();
@@ -420,7 +420,7 @@ impl Field {
     }
 
     /// Notes what was sent in the round that ends; it began with harvest number `since`.
-    #[inline]
+    #[inline(always)]
     fn settle_after(&mut self, since: usize) {
         let since = Some(since);
         let (begun, cursor, memory) = (self.begun, self.scan.cursor, self.terrain.memory);

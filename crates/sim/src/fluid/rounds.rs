@@ -5,14 +5,14 @@
 use whimbrel_core::dirty::{Expected, Stock as _};
 use whimbrel_core::machine::{RoundAction, SourcePhase, Transmit};
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
-use whimbrel_core::units::{Bandwidth, Pages};
+use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
 
 use super::field::Found;
 use super::sending::{Goal, Sent, Ticks};
 use super::splits::{LEAST, SLICE, Split};
 use super::steps::{Ends, There};
 use super::world::{Event, World, nanos};
-use crate::link::{Nanos, timestamp};
+use crate::link::{Nanos, larger, timestamp};
 
 impl World {
     /// Does what the source wants after something else than a step's end.
@@ -108,12 +108,12 @@ impl World {
             return self.transmit_behind();
         }
         let now = nanos(self.now);
-        let goal = self.goal(now, transmit);
-        if matches!(goal, Goal::Everything) && !self.sending.is_limited(&self.link) {
-            self.transmit_all(now, transmit.last);
-        } else {
-            self.transmit_part(now, transmit, goal);
+        let limited = self.sending.is_limited(&self.link);
+        if transmit.slice.is_none() && !limited {
+            return self.transmit_all(now, transmit.last);
         }
+        let goal = self.goal(now, transmit, limited);
+        self.transmit_part(now, transmit, goal);
     }
 
     /// Sends everything that is pending: no tick comes, and no limit binds.
@@ -127,9 +127,8 @@ impl World {
         }
         self.pages[0] += sent.pages;
         self.pages[1] += sent.zero;
-        let backlog = self.source.backlog_mut();
-        backlog.take(Expected::new(f64::INFINITY));
-        sent.tell((backlog.pending(), self.link.in_flight(sent.at)), &mut self.step.sent);
+        self.source.backlog_mut().take_all();
+        sent.tell((Pages(0), self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
@@ -184,11 +183,11 @@ impl World {
 
     /// How far to send in one go.
     #[inline(always)]
-    fn goal(&mut self, now: Nanos, transmit: Transmit) -> Goal {
+    fn goal(&mut self, now: Nanos, transmit: Transmit, limited: bool) -> Goal {
         let slice = match transmit.slice {
             Some(slice) => slice.as_nanos() as f64,
             // A window that is full ends a slice too, and the policy is asked.
-            None if self.sending.is_limited(&self.link) && !transmit.last => 0.0,
+            None if limited && !transmit.last => 0.0,
             None => return Goal::Everything,
         };
         let controller = self.source.controller();
@@ -232,7 +231,7 @@ impl World {
         // A guest that was paused early meets the gate when it is handed over.
         let held = self.source.controller().progress().paused && self.source.is_handing_over();
         let begun = if held { begun.saturating_add(host.switchover_gate) } else { begun };
-        let done = begun.saturating_add(self.harvest_takes);
+        let done = Timestamp::from_nanos(begun.as_nanos().saturating_add(self.harvest_takes));
         self.sending.begin_round();
         self.guest.fetch(done, self.field.counts_mut());
         let mut found = self.field.harvest();
@@ -248,7 +247,7 @@ impl World {
             0.0
         };
         let spread =
-            if self.variance > 0.0 { self.variance.sqrt() / self.pending_before.max(1.0) } else { 0.0 };
+            if self.variance > 0.0 { self.variance.sqrt() / larger(self.pending_before, 1.0) } else { 0.0 };
         self.pending_before = found.pending;
         let mut luck = std::mem::take(&mut self.luck_of_the_round);
         // What was left was few enough, wherever the tick was; it is not after so much more in so few cases only.
@@ -257,8 +256,9 @@ impl World {
         }
         self.variance = found.variance + inherited + luck;
         let backlog = self.source.backlog_mut();
-        let left_over = backlog.pending();
         let left = backlog.expected().pages();
+        // Mostly none.
+        let left_over = if left > 0.0 { backlog.pending() } else { Pages(0) };
         backlog.harvest_to(Expected::new(found.pending));
         self.step.harvested.dirtied = Expected::new(found.dirty).count();
         self.step.harvested.left_over = left_over;

@@ -517,7 +517,7 @@ impl Sending {
     }
 
     /// Hands a message over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
         let levels = [self.most(now, link), self.level(link)];
         link.flow(now, 0.0, bytes, levels)

@@ -125,7 +125,7 @@ impl Guest {
         self.clock = self.clock.max(now.as_nanos());
         self.lost_since = self.clock;
         for writer in &mut self.writers {
-            writer.change(self.clock, &self.held);
+            writer.go_on(self.clock, &self.held);
             writer.clean();
             counts.push(writer.made());
         }

@@ -193,6 +193,19 @@ impl Writer {
         (free && until > now).then_some(self.done.writes + rate * time)
     }
 
+    /// [`Writer::change`] where nothing [hinders](Held::hinders) any writer.
+    #[inline(always)]
+    pub(super) fn go_on(&mut self, now: u64, held: &Held) {
+        let (rate, until) = self.wish.at(self.changed);
+        if self.ability.is_free(&self.done, rate, held.fault) && until > now {
+            self.done.writes += rate * (now.saturating_sub(self.changed) as f64 * 1e-9);
+        } else {
+            self.done = self.held_up(now, held);
+        }
+        self.changed = now;
+        self.asked = (now, self.done.writes);
+    }
+
     /// Seconds that its vCPU slept up to `now` because its ring was full.
     pub(super) fn slept(&self, now: u64, held: &Held) -> f64 {
         // Only a limit puts it to sleep so.

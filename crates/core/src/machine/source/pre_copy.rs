@@ -168,10 +168,10 @@ impl<S: Stock> Source<S> {
         if let (false, Some(verdict)) = (self.rounds.only_counts(), self.controller.verdict()) {
             self.rounds.decided(now, self.controller.progress().throttle, verdict);
         }
-        match ruling.decision {
-            Decision::Continue => self.go_on(now, moment),
-            Decision::Harvest => self.harvest(now),
-            decision => self.turn(now, moment, decision),
+        match (ruling.decision, moment) {
+            (Decision::Harvest, _) | (Decision::Continue, Moment::RoundEnd) => self.harvest(now),
+            (Decision::Continue, _) => self.go_on(now, moment),
+            (decision, _) => self.turn(now, moment, decision),
         }
     }
 
@@ -248,7 +248,7 @@ impl<S: Stock> Source<S> {
         self.actions.transmit(Transmit { slice, last: false });
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn harvest(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Pipelined {
             self.close_round(now);
