@@ -399,6 +399,12 @@ impl<S: Stock> Backlog<S> {
         self.pending.count()
     }
 
+    /// Whether so many pages are still to be sent.
+    #[inline]
+    pub fn holds(&self, pending: Pages) -> bool {
+        if pending == Pages::ZERO { self.pending.is_empty() } else { self.pending.count() == pending }
+    }
+
     /// How many pages are in flight; one that is in flight in both open rounds counts twice. Costs
     /// nothing.
     #[inline]

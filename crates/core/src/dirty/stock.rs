@@ -92,6 +92,12 @@ impl Stock for Expected {
     }
 
     #[inline]
+    fn is_empty(&self) -> bool {
+        // As it counts.
+        self.0 + 0.5 < 1.0
+    }
+
+    #[inline]
     fn clear(&mut self) {
         self.0 = 0.0;
     }
@@ -136,6 +142,10 @@ mod tests {
         let mut backlog = Backlog::expecting(Pages(10));
         assert_eq!(backlog.take(Expected::new(9.6)), Expected::new(10.0));
         assert!(backlog.pending.pages() < f64::MIN_POSITIVE);
+        for pages in [0.0, 0.25, 0.5 - f64::EPSILON / 4.0, 0.5, 0.75, 1.0, 7.5] {
+            let expected = Expected::new(pages);
+            assert_eq!(expected.is_empty(), expected.count() == Pages(0), "{pages}");
+        }
         assert_eq!(Expected::new(f64::NAN).pages().to_bits(), 0);
     }
 }

@@ -182,7 +182,8 @@ impl Reason {
 
     /// From what the right side follows, at most two.
     pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
-        let input = |index: usize| self.inputs[index].map(|value| Input { name: self.name(2 + index), value });
+        let input =
+            |index: usize| self.inputs[index].map(|value| Input { name: self.name(2 + index), value });
         (0..2).filter_map(input)
     }
 
@@ -194,20 +195,29 @@ impl Reason {
     }
 
     /// How many pages more or fewer would have changed what was compared; none if it was not about pages.
-    #[inline]
+    #[inline(always)]
     pub fn pages_apart(&self, progress: &Progress) -> Option<f64> {
-        let page = || progress.page_size.bytes().as_f64();
+        match (self.sides[0], self.sides[1]) {
+            (Quantity::Count(_), _) => None,
+            (Quantity::Pages(left), Quantity::Pages(right)) => Some(left.0.abs_diff(right.0) as f64),
+            _ => self.other_pages_apart(progress),
+        }
+    }
+
+    /// The same where neither rounds nor pages were compared.
+    #[inline(never)]
+    fn other_pages_apart(&self, progress: &Progress) -> Option<f64> {
+        let page = progress.page_size.bytes().as_f64();
         let pages = match (self.sides[0], self.sides[1]) {
-            (Quantity::Pages(left), Quantity::Pages(right)) => left.0.abs_diff(right.0) as f64,
-            (Quantity::Bytes(left), Quantity::Bytes(right)) => left.0.abs_diff(right.0) as f64 / page(),
+            (Quantity::Bytes(left), Quantity::Bytes(right)) => left.0.abs_diff(right.0) as f64 / page,
             // What was dirtied, by the time that it took.
             (Quantity::Bandwidth(left), Quantity::Bandwidth(right)) => {
                 let seconds = progress.dirtied.as_f64() / progress.dirty_rate?.per_second();
-                (left.as_f64() - right.as_f64()) / page() * seconds
+                (left.as_f64() - right.as_f64()) / page * seconds
             }
             (Quantity::Duration(left), Quantity::Duration(right)) if self.name(0).contains("downtime") => {
                 let rate = progress.bandwidth?.as_f64();
-                (left.as_secs_f64() - right.as_secs_f64()) * rate / page()
+                (left.as_secs_f64() - right.as_secs_f64()) * rate / page
             }
             _ => return None,
         };
@@ -299,7 +309,8 @@ impl<'de> Deserialize<'de> for Reason {
         let mut inputs = inputs.into_iter().flatten();
         let (first, second) = (inputs.next(), inputs.next());
         let values = [first.as_ref().map(|input| input.value), second.as_ref().map(|input| input.value)];
-        let name = |input: Option<StoredInput<'_>>| input.map_or_else(String::new, |input| input.name.into_owned());
+        let name =
+            |input: Option<StoredInput<'_>>| input.map_or_else(String::new, |input| input.name.into_owned());
         let sides = [left.value, right.value];
         let names = [name(Some(left)), name(Some(right)), name(first), name(second)];
         Ok(Self { names: Names::Read(Box::new(names)), relation, sides, inputs: values })

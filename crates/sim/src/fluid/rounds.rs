@@ -44,7 +44,7 @@ impl World {
     }
 
     /// Tells the destination that the round is sent.
-    #[inline]
+    #[inline(always)]
     pub(super) fn end_round(&mut self, round: u32) {
         let accepted = self.sending.message(nanos(self.now), self.terms.round_end, &mut self.link);
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Sends everything that is pending: no tick comes, and no limit binds.
-    #[inline]
+    #[inline(always)]
     fn transmit_all(&mut self, now: Nanos, last: bool) {
         let sent = self.sending.send_all(now, &mut self.field, &mut self.link);
         (self.checkpoint, self.ticks, self.crossing) = (None, Ticks::Anywhere, None);

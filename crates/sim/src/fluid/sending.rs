@@ -112,7 +112,8 @@ impl Sent {
         // None is negative, and no guest has 2^53 bytes.
         let whole = |number: f64| (number + 0.5) as i64 as u64;
         told.pages = Pages(whole(self.pages));
-        told.zero = Pages(whole(self.zero));
+        // Mostly none.
+        told.zero = if self.zero > 0.0 { Pages(whole(self.zero)) } else { Pages(0) };
         told.bytes = ByteCount(whole(self.bytes));
         told.pending = pending;
         told.skipped = Pages(0);
@@ -300,7 +301,7 @@ impl Sending {
     }
 
     /// Sends everything that is pending from `now` on, where no limit binds: the usual case.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_all(&mut self, now: Nanos, field: &mut Field, link: &mut Link) -> Sent {
         let mut sent = Sent { at: now, all: true, ..Sent::default() };
         self.send_syncs(&mut sent, link);

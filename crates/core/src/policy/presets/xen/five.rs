@@ -141,9 +141,7 @@ impl Policy for Xen5 {
             Moment::RoundStart => self.found(round, progress.pending),
             Moment::RoundEnd => self.sent(round + 1),
             // Xen does not look up from a round.
-            Moment::Tick => {
-                go_on(unknown_above("remaining", ("min-dirty", Quantity::Pages(self.min_dirty))))
-            }
+            Moment::Tick => go_on(unknown_above("remaining", ("min-dirty", Quantity::Pages(self.min_dirty)))),
         }
     }
 
