@@ -318,16 +318,16 @@ impl Field {
         let lately = counts.get((last - 1) * *writers..).unwrap_or_default();
         let (before, now) = lately.split_at_checked(*writers).unwrap_or_default();
         for plot in &terrain.plots {
-            let (share, luck) = if let Some(layer) = &plot.alone {
-                let writer = layer.writer as usize;
-                let share = terrain.written_by(layer, now[writer] - before[writer]);
-                (share, luck_of_turn(layer, plot.to - plot.from, share))
+            let (fresh, ahead) = (&mut fresh[plot.piece], &mut ahead[count]);
+            let made = |layer: &Layer| now[layer.writer as usize] - before[layer.writer as usize];
+            let dirty = if let Some(layer) = &plot.alone {
+                let Share { mean, variance, growth } = terrain.written_by(layer, made(layer));
+                let share = Share { mean, variance, growth };
+                plot.lay(share, luck_of_turn(layer, plot.to - plot.from, share), fresh, &mut found, ahead)
             } else {
-                let made = |layer: &Layer| now[layer.writer as usize] - before[layer.writer as usize];
-                (terrain.written(&terrain.pieces[plot.piece], made), 0.0)
+                plot.lay(terrain.written(&terrain.pieces[plot.piece], made), 0.0, fresh, &mut found, ahead)
             };
-            fresh[plot.piece] = share;
-            count += usize::from(plot.lay(share, luck, &mut found, &mut ahead[count]));
+            count += usize::from(dirty);
         }
         ahead.truncate(count);
         scan.next = 0;
@@ -536,12 +536,14 @@ impl Field {
 
 impl Plot {
     /// Lays it before the scan, as `ahead`, if any of it is dirty: of which this is the share, and whose number has the
-    /// variance `luck` besides. Gives whether it is.
+    /// variance `luck` besides. Gives whether it is. Number by number: what was just written elsewhere is slow to move
+    /// as a whole.
     #[inline(always)]
-    fn lay(&self, share: Share, luck: f64, found: &mut Found, ahead: &mut Ahead) -> bool {
+    fn lay(&self, share: Share, luck: f64, fresh: &mut Share, found: &mut Found, ahead: &mut Ahead) -> bool {
         let Share { mean, variance, growth } = share;
         let Self { from, to, .. } = *self;
         let pages = to - from;
+        (fresh.mean, fresh.variance, fresh.growth) = (mean, variance, growth);
         found.dirty += pages * mean;
         found.growth += pages * growth;
         if mean <= 0.0 {

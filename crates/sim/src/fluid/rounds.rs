@@ -2,6 +2,8 @@
 //!
 //! A round is two steps, sending and a harvest, and nothing happens meanwhile but what comes from outside.
 
+use std::time::Duration;
+
 use whimbrel_core::dirty::{Expected, Stock as _};
 use whimbrel_core::machine::{RoundAction, SourcePhase, Transmit};
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
@@ -12,7 +14,7 @@ use super::sending::{Goal, Sent, Ticks};
 use super::splits::{LEAST, SLICE, Split};
 use super::steps::{Ends, There};
 use super::world::{Event, World, nanos};
-use crate::link::{Nanos, larger, timestamp};
+use crate::link::{Nanos, float, larger, timestamp};
 
 impl World {
     /// Does what the source wants after something else than a step's end.
@@ -185,7 +187,7 @@ impl World {
     #[inline(always)]
     fn goal(&mut self, now: Nanos, transmit: Transmit, limited: bool) -> Goal {
         let slice = match transmit.slice {
-            Some(slice) => slice.as_nanos() as f64,
+            Some(slice) => length(slice),
             // A window that is full ends a slice too, and the policy is asked.
             None if limited && !transmit.last => 0.0,
             None => return Goal::Everything,
@@ -199,7 +201,7 @@ impl World {
         }
         // What was measured once may be measured otherwise in the next window.
         if let BandwidthWindow::Time(window) = self.source.controller().cadence().bandwidth
-            && now - self.asked_with.1 < window.as_nanos() as f64
+            && now - self.asked_with.1 < length(window)
         {
             return Goal::Slice(slice);
         }
@@ -265,7 +267,7 @@ impl World {
         self.step.harvested.in_flight = Some(self.link.in_flight(nanos(done)));
         self.step.harvested.pending = backlog.pending();
         self.begin_step(Ends::Harvest, done);
-        let length = done.as_nanos().saturating_sub(self.harvested_at.as_nanos()) as f64;
+        let length = float(done.as_nanos().saturating_sub(self.harvested_at.as_nanos()));
         // A round is as much longer or shorter as its last sleep, and as what was pending by chance.
         let luck = 2.0 * self.link.sleep() / length + 2.0 * spread;
         if luck > 0.02 && self.field.just_gone_round(luck) {
@@ -287,6 +289,12 @@ impl World {
         found.pending += more;
         found.dirty = (found.dirty + more).max(0.0);
     }
+}
+
+/// A length of time in nanoseconds.
+#[inline]
+fn length(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).map_or_else(|_| time.as_nanos() as f64, float)
 }
 
 /// Whether two bandwidths differ by less than half a percent.

@@ -14,6 +14,7 @@ use whimbrel_core::units::{ByteCount, Pages};
 use super::dice::Dice;
 use super::field::{Ahead, Field};
 use super::looks::{self, Tick};
+use super::world::nanos;
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
@@ -284,7 +285,7 @@ impl Sending {
                 let next = now + part * tick;
                 let whole = ((before - now) / tick).ceil() - 1.0;
                 let last = if whole >= 1.0 { now + whole * tick } else { next };
-                let due = until.at.as_nanos() as f64;
+                let due = nanos(until.at);
                 let at = if due > now { self.seen(due, next, tick).max(next).min(last) } else { next };
                 let soon = (pending - threshold) * self.costs.page_bytes < 2.0 * tick * link.rate();
                 sent.uneven |= std::mem::replace(&mut self.by_time, due > now) && pending > threshold && soon;

@@ -30,7 +30,7 @@ use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, HostConfig};
 use crate::guest::{Guest, Lost};
-use crate::link::{Link, Nanos};
+use crate::link::{Link, Nanos, float};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
 
@@ -550,6 +550,7 @@ fn round_end(setup: &Setup) -> f64 {
     (Message::RoundEnd { round: 0 }.payload() + setup.link.message_overhead).as_f64()
 }
 
+#[inline(always)]
 pub(super) fn nanos(at: Timestamp) -> f64 {
-    at.as_nanos() as f64
+    float(at.as_nanos())
 }
