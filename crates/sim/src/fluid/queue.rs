@@ -10,12 +10,14 @@ pub(super) struct Queue<E> {
     events: Vec<(Timestamp, u64, E)>,
     /// The earliest of `events`.
     first: Timestamp,
+    /// The earliest of all.
+    next: Timestamp,
     made: u64,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { soon: None, events: Vec::new(), first: Timestamp::MAX, made: 0 }
+        Self { soon: None, events: Vec::new(), first: Timestamp::MAX, next: Timestamp::MAX, made: 0 }
     }
 }
 
@@ -23,7 +25,7 @@ impl<E> Queue<E> {
     pub(super) fn clear(&mut self) {
         self.soon = None;
         self.events.clear();
-        self.first = Timestamp::MAX;
+        (self.first, self.next) = (Timestamp::MAX, Timestamp::MAX);
         self.made = 0;
     }
 
@@ -31,6 +33,7 @@ impl<E> Queue<E> {
     #[inline]
     pub(super) fn push(&mut self, at: Timestamp, event: E) {
         let entry = (at, self.number(), event);
+        self.next = self.next.min(at);
         if self.soon.is_none() {
             self.soon = Some(entry);
         } else {
@@ -42,10 +45,7 @@ impl<E> Queue<E> {
     /// When the next event happens; at the end of time if there is none.
     #[inline]
     pub(super) fn earliest(&self) -> Timestamp {
-        match &self.soon {
-            Some((at, ..)) => self.first.min(*at),
-            None => self.first,
-        }
+        self.next
     }
 
     /// A place in the order of events: behind all that were made before.
@@ -58,6 +58,7 @@ impl<E> Queue<E> {
     /// `event` happens at `at`, and has had its place for a while.
     pub(super) fn push_numbered(&mut self, at: Timestamp, number: u64, event: E) {
         self.first = self.first.min(at);
+        self.next = self.next.min(at);
         self.events.push((at, number, event));
     }
 
@@ -71,7 +72,10 @@ impl<E> Queue<E> {
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(Timestamp, E)> {
         match &self.soon {
-            Some((at, ..)) if *at < self.first => self.soon.take().map(|(at, _, event)| (at, event)),
+            Some((at, ..)) if *at < self.first => {
+                self.next = self.first;
+                self.soon.take().map(|(at, _, event)| (at, event))
+            }
             _ => self.pop_any(),
         }
     }
@@ -82,6 +86,7 @@ impl<E> Queue<E> {
         let first = (0..self.events.len()).min_by_key(|&index| key(&self.events[index]))?;
         let (at, _, event) = self.events.swap_remove(first);
         self.first = self.events.iter().map(|entry| entry.0).min().unwrap_or(Timestamp::MAX);
+        self.next = self.first;
         Some((at, event))
     }
 }

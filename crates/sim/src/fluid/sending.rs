@@ -15,6 +15,7 @@ use super::aim::{Aim, Bound, Crossing, FAR, Ticks};
 use super::dice::Dice;
 use super::field::{Ahead, Field};
 use super::looks::{self, Cycle, Tick};
+use super::world::nanos;
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
@@ -82,7 +83,8 @@ impl Sent {
         // None is negative, and no guest has 2^53 bytes.
         let whole = |number: f64| (number + 0.5) as i64 as u64;
         told.pages = Pages(whole(self.pages));
-        told.zero = Pages(whole(self.zero));
+        // Mostly none.
+        told.zero = if self.zero > 0.0 { Pages(whole(self.zero)) } else { Pages(0) };
         told.bytes = ByteCount(whole(self.bytes));
         told.pending = pending;
         told.skipped = Pages(0);
@@ -220,7 +222,7 @@ impl Sending {
         let next = now + part * tick;
         let whole = ((before - now) / tick).ceil() - 1.0;
         let last = if whole >= 1.0 { now + whole * tick } else { next };
-        let due = until.at.as_nanos() as f64;
+        let due = nanos(until.at);
         let at = if due > now { self.seen(due, next, tick, ticks).max(next).min(last) } else { next };
         let by_time = std::mem::replace(&mut self.by_time, due > now);
         if pending <= threshold {
@@ -235,7 +237,7 @@ impl Sending {
     }
 
     /// Sends everything that is pending from `now` on, where no limit binds: the usual case.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_all(&mut self, now: Nanos, field: &mut Field, link: &mut Link) -> Sent {
         let mut sent = Sent { at: now, all: true, ..Sent::default() };
         self.send_syncs(&mut sent, link);
@@ -461,7 +463,7 @@ impl Sending {
     }
 
     /// Hands a message over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
         let levels = [self.most(now, link), self.level(link)];
         link.flow(now, 0.0, bytes, levels)
