@@ -415,11 +415,9 @@ impl Sending {
     }
 
     fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
-        let [wake, full] = link.levels();
-        // A batch was copied when the sender looks at the clock.
-        let at_tick = (wake + self.batch * self.costs.page_bytes).min(full);
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
+            let at_tick = self.at_a_look(ahead.density, link);
             let here = ahead.pages();
             let (bytes, busy) = self.of_a_page(&ahead);
             let (most, crossing) = self.aimed(&bound, &ahead, link);
@@ -452,6 +450,19 @@ impl Sending {
         }
         sent.all = true;
         sent.uneven |= self.is_short(sent, link);
+    }
+
+    /// What the queue holds on average when the sender, in memory of which this part is pending, looks at its clock: what
+    /// of a batch was copied since it woke. Slices end with long batches, those with a sleep more, the more often for it.
+    fn at_a_look(&self, density: f64, link: &Link) -> f64 {
+        let [wake, full] = link.levels();
+        let Some((_, copying)) = link.rest() else { return full };
+        let batch = looks::pages_between(density, self.batch) * self.costs.page_bytes;
+        let quantum = copying * self.copying_rate();
+        let sleeps = (batch / quantum).floor();
+        let over = batch - sleeps * quantum;
+        let copied = (sleeps * quantum * quantum + over * over) / (2.0 * batch);
+        wake + copied / quantum * (full - wake)
     }
 
     /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in

@@ -103,6 +103,7 @@ impl World {
             zero_bytes: costs.zero_bytes,
             rate: self.link.rate().min(self.sending.quota_rate()),
             copying: self.sending.copying_rate(),
+            scanning: costs.zero,
             levels: self.link.levels(),
             batch: self.sending.batch(),
             way: self.terms.one_way.as_nanos() as f64,
@@ -113,9 +114,10 @@ impl World {
         };
         let forms = self.field.forms();
         let mixes = self.field.mixes(&self.guest);
+        let made = self.field.made_since();
         let guest = |number| {
             let of = (&self.guest, &terms.guest);
-            Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, mixes.clone()))
+            Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, mixes.clone(), &made))
         };
         let mut sum = Waited::default();
         let mut all = 0;
