@@ -94,8 +94,8 @@ pub(crate) struct Push {
 pub(crate) struct Waited {
     /// vCPU nanoseconds.
     pub(crate) stalled: f64,
-    /// When it first showed itself.
-    pub(crate) seen: Nanos,
+    /// How long until it first showed itself.
+    pub(crate) unseen: Nanos,
     /// Pages that it asked for.
     pub(crate) requests: f64,
 }
@@ -169,12 +169,21 @@ pub(crate) struct Lacking<'a> {
     sends_at: Nanos,
     stalled: f64,
     asked: f64,
+    resumed: u64,
     seen: Option<u64>,
 }
 
 /// A number above 0 and up to 1.
 fn unit(rng: &mut Generator) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 * 2.0_f64.powi(-53)
+}
+
+/// Where in its round a writer in turn is, from 0 to 1: over the guests evenly spread, and for two writers independently
+/// (a Weyl sequence: of few places the mean is nearly that of all).
+fn place(writer: usize, number: u64) -> f64 {
+    // The golden ratio, and powers of the plastic number.
+    const STEPS: [f64; 3] = [0.618_033_988_749_894_8, 0.754_877_666_246_692_7, 0.569_840_290_998_053_3];
+    (0.5 + STEPS[writer % STEPS.len()] * (number + 1 + writer as u64) as f64).fract()
 }
 
 impl<'a> Lacking<'a> {
@@ -197,7 +206,7 @@ impl<'a> Lacking<'a> {
         }
         for (index, writer) in guest.writers.iter().enumerate() {
             let mut thread = writer.resumed(stream(number, "fluid.post-copy.thread"));
-            thread.move_on(unit(&mut rng));
+            thread.move_on(place(index, number));
             vcpus[index % count].threads.push((index, thread, None));
         }
         let mut lacking = Self {
@@ -214,6 +223,7 @@ impl<'a> Lacking<'a> {
             sends_at: push.from,
             stalled: 0.0,
             asked: 0.0,
+            resumed: clock,
             seen: None,
         };
         lacking.place_walkers(made);
@@ -254,7 +264,8 @@ impl<'a> Lacking<'a> {
             self.happens(next);
         }
         let last = self.vcpus.first().map_or(0, |vcpu| vcpu.clock);
-        Waited { stalled: self.stalled, seen: self.seen.unwrap_or(last) as f64, requests: self.asked }
+        let unseen = self.seen.unwrap_or(last).saturating_sub(self.resumed) as f64;
+        Waited { stalled: self.stalled, unseen, requests: self.asked }
     }
 
     /// When something happens next; none if nothing does that matters.
