@@ -11,10 +11,13 @@
 
 mod sending;
 mod touches;
+mod words;
 
 use rand_core::Rng as _;
 use whimbrel_core::units::Timestamp;
 
+pub(crate) use self::words::Ranks;
+use self::words::HotWord;
 use super::expected::Form;
 use super::thread::Thread;
 use super::{Generator, Guest, stream};
@@ -38,12 +41,16 @@ pub(crate) struct Missing {
     pub(crate) density: f64,
     /// The part that would be missing if no writer went by turns.
     pub(crate) scattered: f64,
+    /// The part that would be missing if only those wrote whose pages are alike.
+    pub(crate) even: f64,
     /// The part of zero pages among those.
     pub(crate) zero: f64,
     /// In which piece of memory it lies.
     pub(crate) piece: usize,
     /// The number of the harvest since which writes to it count; none if all of it is missing.
     pub(crate) since: Option<usize>,
+    /// Of which of the hottest words it is, and the share of its writer's writes that its missing pages get.
+    pub(crate) word: Option<(usize, f64)>,
 }
 
 /// For each harvest, the writes of each writer since.
@@ -157,7 +164,9 @@ struct Vcpu {
 pub(crate) struct Lacking<'a> {
     push: Push,
     forms: &'a [Forms],
+    laws: &'a [Option<Ranks>],
     mixes: Vec<Mix>,
+    words: Vec<HotWord>,
     /// What is not sent, in the order of addresses.
     parts: Vec<Missing>,
     cursor: f64,
@@ -194,7 +203,7 @@ impl<'a> Lacking<'a> {
         (resumed, number): (Timestamp, u64),
         push: Push,
         parts: Vec<Missing>,
-        (forms, mixes, made): (&'a [Forms], Vec<Mix>, &Made),
+        (forms, laws, mixes, made): (&'a [Forms], &'a [Option<Ranks>], Vec<Mix>, &Made),
     ) -> Self {
         let mut rng = stream(number, "fluid.post-copy");
         let count = guest.vcpus.max(1) as usize;
@@ -212,7 +221,9 @@ impl<'a> Lacking<'a> {
         let mut lacking = Self {
             push,
             forms,
+            laws,
             mixes,
+            words: Vec::new(),
             parts,
             cursor: 0.0,
             flights: Vec::new(),
@@ -227,6 +238,7 @@ impl<'a> Lacking<'a> {
             seen: None,
         };
         lacking.place_walkers(made);
+        lacking.place_words(&mut stream(number, "fluid.post-copy.words"));
         for vcpu in 0..count {
             lacking.look(vcpu);
         }
@@ -317,18 +329,26 @@ impl<'a> Lacking<'a> {
         }
     }
 
+    /// The part that `page` is of.
+    fn part_of(&self, page: f64) -> Option<usize> {
+        let index = self.parts.partition_point(|part| part.to <= page);
+        (self.parts.get(index)?.from <= page).then_some(index)
+    }
+
     /// When `page` arrives: none if it is here, infinite if it is not even sent.
     fn arrival(&mut self, page: f64, is_missing: bool, now: Nanos) -> Option<Nanos> {
         let mut flights =
             self.flights.iter().filter(|flight| flight.what.from <= page && page < flight.what.to);
         let flight = flights.find(|flight| flight.ends > now);
-        let part = self.parts.iter().find(|part| part.from <= page && page < part.to);
-        let (density, arrival) = match (flight, part) {
-            (Some(flight), _) => (flight.what.density, flight.arrival(page)),
-            (None, Some(part)) => (part.density, f64::INFINITY),
+        let (what, arrival) = match (flight, self.part_of(page)) {
+            (Some(flight), _) => (flight.what, flight.arrival(page)),
+            (None, Some(index)) => (self.parts[index], f64::INFINITY),
             (None, None) => return None,
         };
-        let missing = is_missing || density >= 1.0 || unit(&mut self.rng) <= density;
+        let missing = match what.word {
+            Some((word, _)) => self.words[word].lacks(page),
+            None => is_missing || what.density >= 1.0 || unit(&mut self.rng) <= what.density,
+        };
         (missing && arrival > now).then_some(arrival)
     }
 
@@ -355,24 +375,12 @@ impl<'a> Lacking<'a> {
     /// A page of a group was asked for. Pages of neighbouring ranks share a word, in any order: what lies behind it in
     /// its word, half of it on average, comes next if the scan goes on from there.
     fn count_out(&mut self, writer: usize, group: usize) {
-        let lacking = self.lacks(writer).max(1.0);
+        let alone = 1.0 / self.lacks(writer).max(1.0);
         let scans_on = self.push.shared.is_none();
         let mix = &mut self.mixes[writer];
-        let hottest: f64 = mix[..group].iter().map(|group| group.pages).sum();
-        let mut rank = 0.0;
-        for (index, one) in mix.iter_mut().enumerate() {
-            let in_the_word = if hottest < WORD {
-                ((WORD - rank) / one.pages).clamp(0.0, 1.0)
-            } else if index == group {
-                (WORD / one.pages).min(1.0)
-            } else {
-                0.0
-            };
-            rank += one.pages;
-            let alone = if index == group { 1.0 / lacking } else { 0.0 };
-            let gone = if scans_on { (one.part * in_the_word / 2.0).max(alone) } else { alone };
-            one.part = (one.part - gone).max(0.0);
-        }
+        let one = &mut mix[group];
+        let in_the_word = if scans_on { one.part * (WORD / one.pages).min(1.0) / 2.0 } else { 0.0 };
+        one.part = (one.part - in_the_word.max(alone)).max(0.0);
         let sum: f64 = mix.iter().map(|group| group.part).sum();
         if sum > 0.0 {
             for group in mix {
@@ -381,9 +389,10 @@ impl<'a> Lacking<'a> {
         }
     }
 
-    /// Missing pages that a writer writes to.
+    /// Missing pages that a writer writes to, outside of the hottest words.
     fn lacks(&self, writer: usize) -> f64 {
-        self.lying_about().filter(|part| self.form(writer, part.piece).is_some()).map(pages).sum()
+        let here = |part: &&Missing| part.word.is_none() && self.form(writer, part.piece).is_some();
+        self.lying_about().filter(here).map(pages).sum()
     }
 
     /// Everything that is not here.

@@ -1,7 +1,7 @@
 //! What lies before the scan when the guest is handed over without it.
 
 use super::{Field, Layer};
-use crate::guest::{Form, Forms, Guest, LawGroup, Made, Missing, MissingGroup, Mix, Piece};
+use crate::guest::{Form, Forms, LawGroup, Made, Missing, MissingGroup, Mix, Piece, Ranks};
 
 impl Field {
     /// What is pending, by pieces, in the order of addresses.
@@ -12,10 +12,12 @@ impl Field {
                 from: ahead.from,
                 to: ahead.to,
                 density: ahead.density.min(1.0),
-                scattered: self.scattered(piece, since),
+                scattered: self.scattered(piece, since, |form| !matches!(form, Form::InTurn(_))),
+                even: self.scattered(piece, since, |form| matches!(form, Form::Even(_))),
                 zero: ahead.zero,
                 piece,
                 since,
+                word: None,
             }
         });
         let mut missing: Vec<Missing> = missing.collect();
@@ -28,11 +30,11 @@ impl Field {
         self.spans.iter().find(|span| span.from <= page && page < span.to)?.since
     }
 
-    /// The part of a piece's pages that was written since that harvest by writers that do not go by turns.
-    fn scattered(&self, piece: usize, since: Option<usize>) -> f64 {
+    /// The part of a piece's pages that was written since that harvest by writers of these forms.
+    fn scattered(&self, piece: usize, since: Option<usize>, forms: fn(Form) -> bool) -> f64 {
         let Some(since) = since else { return 1.0 };
         let layers = self.layers_of(&self.terrain.pieces[piece]);
-        let scattered = layers.iter().filter(|layer| !matches!(layer.form, Form::InTurn(_)));
+        let scattered = layers.iter().filter(|layer| forms(layer.form));
         let clean = scattered.map(|layer| self.untouched(layer, self.made(layer, since, self.last)).share);
         1.0 - clean.product::<f64>()
     }
@@ -63,17 +65,16 @@ impl Field {
         self.layers_of(piece).iter().map(|layer| (layer.writer as usize, layer.form))
     }
 
-    /// Of each writer, of which groups of its law what is pending is; empty where it has none.
-    pub(in super::super) fn mixes(&self, guest: &Guest) -> Vec<Mix> {
-        (0..self.writers).map(|writer| self.mix(guest, writer)).collect()
+    /// Of each writer, of which groups of its law what is pending outside of its hottest words is; empty where it has none.
+    pub(in super::super) fn mixes(&self, laws: &[Option<Ranks>]) -> Vec<Mix> {
+        let groups = laws.iter().map(|law| law.as_ref().map_or(&[][..], Ranks::behind));
+        groups.enumerate().map(|(writer, groups)| self.mix(groups, writer)).collect()
     }
 
-    fn mix(&self, guest: &Guest, writer: usize) -> Mix {
-        let groups = guest.groups(writer as u32);
+    fn mix(&self, groups: &[LawGroup], writer: usize) -> Mix {
         let all: f64 = groups.iter().map(|group| group.pages).sum();
         let group = |group: &LawGroup| MissingGroup { part: 0.0, weight: group.weight, pages: group.pages };
-        // Hot groups may have less than no pages, by a small part of one: nobody misses those.
-        let mut mix: Mix = groups.iter().filter(|group| group.pages > 0.0).map(group).collect();
+        let mut mix: Mix = groups.iter().map(group).collect();
         for ahead in self.all_ahead() {
             let piece = &self.terrain.pieces[self.piece_at(ahead.from)];
             if !self.forms_of(piece).any(|form| form == (writer, Form::Mixed)) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use whimbrel_core::dirty::Expected;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::report::Outcome;
-use whimbrel_core::units::{ByteCount, Timestamp, VcpuSeconds};
+use whimbrel_core::units::{ByteCount, VcpuSeconds};
 
 use super::{World, nanos};
 use crate::config::{GuestConfig, LinkConfig};
@@ -17,7 +17,7 @@ use crate::fluid::dice::Dice;
 use crate::fluid::ensemble;
 use crate::fluid::sending::Goal;
 use crate::fluid::steps::Ends;
-use crate::guest::{Lacking, Missing, Push, Waited};
+use crate::guest::{Lacking, Missing, Push, Ranks, Waited};
 use crate::link::timestamp;
 use crate::migration::Setup;
 
@@ -148,11 +148,13 @@ impl World {
             drained: self.link.drained(now),
         };
         let forms = self.field.forms();
-        let mixes = self.field.mixes(&self.guest);
         let made = self.field.made_since();
+        let laws = (0..self.guest.writers()).map(|writer| Ranks::of(&self.guest, writer, (&missing, &made)));
+        let laws: Vec<Option<Ranks>> = laws.collect();
+        let mixes = self.field.mixes(&laws);
         let guest = |number| {
             let of = (&self.guest, &terms.guest);
-            Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, mixes.clone(), &made))
+            Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, &laws, mixes.clone(), &made))
         };
         // Of an ensemble each member has one guest.
         let member = self.sending.dice.as_ref().map(Dice::member);
@@ -170,10 +172,7 @@ impl World {
             }
         }
         post_copy.waited = sum.mean();
-        let wide = member.is_none() && sum.is_wide();
-        // Where a part of memory was sent, which hot words a request brings with it is not known well.
-        let unknown = self.pages[0] > 0.0 && mixes.iter().any(|mix| !mix.is_empty());
-        if wide || unknown {
+        if member.is_none() && sum.is_wide() {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
             self.watch.see_a_threshold();
         }

@@ -79,10 +79,14 @@ impl Looks {
         (end < ahead.to).then_some(end)
     }
 
-    /// Pages since the last of them, after so many; before them there were `before`.
+    /// Pages since the last of them before the end of so many; before those there were `before`.
     fn unlooked(self, before: f64, pages: f64) -> f64 {
         let Self { first, later } = self;
-        if pages < first - NONE { before + pages } else { (pages - first + NONE) % later }
+        if pages < first + NONE {
+            return before + pages;
+        }
+        let since = (pages - first - NONE) % later;
+        if since > later - 2.0 * NONE { later } else { since }
     }
 }
 
@@ -107,19 +111,27 @@ impl Lacking<'_> {
         let sleeps = Sleeps { quantum: (full - wake) / growth, length: (full - wake) / rate };
         let mut slice = Slice { room: (full - self.queued(now)).max(0.0) / growth, ..Slice::default() };
         while !self.parts.is_empty() {
-            let Some(index) = self.parts.iter().position(|part| part.to > self.cursor) else {
+            let index = self.parts.partition_point(|part| part.to <= self.cursor);
+            let Some(&part) = self.parts.get(index) else {
                 self.cursor = 0.0;
                 continue;
             };
-            let (part, of_a_page) = (self.parts[index], self.costs(&self.parts[index]));
-            let ahead = Missing { from: part.from.max(self.cursor), ..part };
+            let Some(ahead) = self.piece(part, part.from.max(self.cursor), part.to) else {
+                self.cursor = part.to;
+                continue;
+            };
+            let of_a_page = self.costs(&part);
             let same_word = (ahead.from / WORD).floor() == ((self.cursor - NONE) / WORD).floor();
             if !same_word && slice.ends(sleeps, self.push.batch) {
                 break;
             }
             let looks = self.looks(&slice, &ahead);
             let end = looks.after(slice.lacks(sleeps, of_a_page), ahead, &mut self.rng);
-            let what = Missing { to: end.unwrap_or(part.to), ..ahead };
+            let to = end.unwrap_or(part.to);
+            let Some(what) = self.piece(ahead, ahead.from, to) else {
+                self.cursor = to;
+                continue;
+            };
             let (pages, (bytes, busy)) = (pages(&what), of_a_page);
             slice.bytes += pages * bytes;
             slice.busy += pages * busy;
@@ -146,10 +158,20 @@ impl Lacking<'_> {
     /// Takes a piece out of a part, and moves the cursor behind it.
     fn take(&mut self, index: usize, piece: Missing) {
         let part = self.parts[index];
-        let [before, behind] = [Missing { to: piece.from, ..part }, Missing { from: piece.to, ..part }];
-        let left = [before, behind].into_iter().filter(|left| left.to - left.from > NONE);
-        self.parts.splice(index..=index, left);
+        self.leave(index, self.piece(part, part.from, piece.from), self.piece(part, piece.to, part.to));
         self.cursor = piece.to;
+    }
+
+    /// What is left of a part.
+    fn leave(&mut self, index: usize, before: Option<Missing>, behind: Option<Missing>) {
+        match (before, behind) {
+            (None, None) => drop(self.parts.remove(index)),
+            (Some(one), None) | (None, Some(one)) => self.parts[index] = one,
+            (Some(before), Some(behind)) => {
+                self.parts[index] = before;
+                self.parts.insert(index + 1, behind);
+            }
+        }
     }
 
     fn fly(&mut self, what: Missing, now: Nanos, bytes: f64) {
@@ -164,15 +186,10 @@ impl Lacking<'_> {
 
     /// Sends a page that was asked for; gives when it arrives.
     pub(super) fn send_urgent(&mut self, page: f64, now: Nanos) -> Nanos {
-        let Some(index) = self.parts.iter().position(|part| part.from <= page && page < part.to) else {
-            return now + self.push.way;
-        };
+        let Some(index) = self.part_of(page) else { return now + self.push.way };
         let part = self.parts[index];
         let time = self.costs(&part).0 / self.push.rate;
-        let [before, behind] =
-            [Missing { to: page, ..part }, Missing { from: (page + 1.0).min(part.to), ..part }];
-        let pieces = [before, behind].into_iter().filter(|piece| piece.to - piece.from > NONE);
-        self.parts.splice(index..=index, pieces);
+        self.leave(index, self.piece(part, part.from, page), self.piece(part, page + 1.0, part.to));
         let queued = self.queued(now);
         self.drained = self.drained.max(now) + time;
         if let Some(shared) = self.push.shared {
