@@ -17,7 +17,7 @@ use rand_core::Rng as _;
 use whimbrel_core::units::Timestamp;
 
 pub(crate) use self::words::Ranks;
-use self::words::HotWord;
+use self::words::{HotWord, Weights};
 use super::expected::Form;
 use super::thread::Thread;
 use super::{Generator, Guest, stream};
@@ -49,8 +49,8 @@ pub(crate) struct Missing {
     pub(crate) piece: usize,
     /// The number of the harvest since which writes to it count; none if all of it is missing.
     pub(crate) since: Option<usize>,
-    /// Of which of the hottest words it is, and the share of its writer's writes that its missing pages get.
-    pub(crate) word: Option<(usize, f64)>,
+    /// Of which of the hottest words it is, and the shares of its owners' writes that its missing pages get.
+    pub(crate) word: Option<(usize, Weights)>,
 }
 
 /// For each harvest, the writes of each writer since.

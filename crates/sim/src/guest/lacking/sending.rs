@@ -51,10 +51,12 @@ impl Slice {
 
     /// How many more pages, of so many bytes that take so long to copy, make it as long as it has to be.
     fn lacks(&self, of: Sleeps, (bytes, busy): (f64, Nanos)) -> f64 {
-        let left = (LOOK - self.length(of)).max(0.0);
-        let sleeps = self.sleeps(of) + (left / of.length).ceil() - 1.0;
-        let asleep = self.room + sleeps * of.quantum - self.bytes;
-        (left / busy).min(asleep / bytes).max(0.0)
+        let [left, speed] = [LOOK - self.busy, bytes / busy];
+        let room = self.room - self.bytes;
+        let sleeps = ((left * speed - room) / (of.quantum + of.length * speed)).ceil().max(0.0);
+        let awake = (left - sleeps * of.length) * speed;
+        let asleep = if sleeps > 0.0 { room + (sleeps - 1.0) * of.quantum } else { 0.0 };
+        awake.max(asleep).max(0.0) / bytes
     }
 }
 
@@ -69,8 +71,10 @@ impl Looks {
     /// Where in `ahead` the first look comes after so many pages; none if not in it.
     fn after(self, pages: f64, ahead: Missing, rng: &mut Generator) -> Option<f64> {
         let Self { first, later } = self;
-        let looks = ((pages - first) / later).floor() + 1.0;
-        let mut end = ahead.from + (first + looks.max(0.0) * later) / ahead.density;
+        // Words are zero as a whole, and a slice ends among others.
+        let full = if ahead.zero < 0.99 { 1.0 - ahead.zero } else { 1.0 };
+        let looks = ((pages * full - first) / later).floor() + 1.0;
+        let mut end = ahead.from + (first + looks.max(0.0) * later) / full / ahead.density;
         if ahead.density < 1.0 && end < ahead.to {
             // It comes at the end of a word: which, hangs on the pages that are missing in those before.
             let next = ((ahead.from + NONE) / WORD).ceil() * WORD;

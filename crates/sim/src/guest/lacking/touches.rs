@@ -37,10 +37,10 @@ impl Lacking<'_> {
     /// The share of a writer's writes that the missing pages of a part get; `mixed` is what one of its law gets outside
     /// of the hottest words.
     fn weight(&self, writer: usize, part: &Missing, mixed: f64) -> f64 {
-        if let Some((word, weight)) = part.word
-            && self.words[word].writer == writer
+        if let Some((word, weights)) = part.word
+            && let Some(owner) = self.words[word].owner(writer)
         {
-            return weight;
+            return weights[owner];
         }
         pages(part)
             * match self.form(writer, part.piece) {

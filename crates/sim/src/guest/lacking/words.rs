@@ -52,41 +52,54 @@ impl Ranks {
         &self.behind
     }
 
-    /// Places of the hottest words, with the first of their ranks, in the order of addresses.
-    fn places(&self, rng: &mut Generator) -> Vec<(u64, usize)> {
+    /// The places of the hottest words, the hottest first: the number of a word each.
+    fn places(&self, rng: &mut Generator) -> Vec<u64> {
         let words = self.set.start / 64..self.set.end.div_ceil(64);
         let count = (self.weights.len() as u64).div_ceil(64);
         let mut places: Vec<u64> = Vec::with_capacity(count as usize);
         if count * 4 > words.end - words.start {
-            let mut all: Vec<u64> = words.collect();
-            for index in 0..count.min(all.len() as u64) {
-                let other = index + below(rng, all.len() as u64 - index);
-                all.swap(index as usize, other as usize);
-                places.push(all[index as usize]);
+            places.extend(words);
+            for index in 0..count {
+                let other = index + below(rng, places.len() as u64 - index);
+                places.swap(index as usize, other as usize);
             }
-        } else {
-            while (places.len() as u64) < count {
-                let place = words.start + below(rng, words.end - words.start);
-                if !places.contains(&place) {
-                    places.push(place);
-                }
+            places.truncate(count as usize);
+            return places;
+        }
+        while (places.len() as u64) < count {
+            let place = words.start + below(rng, words.end - words.start);
+            if !places.contains(&place) {
+                places.push(place);
             }
         }
-        let mut places: Vec<(u64, usize)> =
-            places.into_iter().enumerate().map(|(index, word)| (word * 64, index * 64)).collect();
-        places.sort_unstable();
         places
+    }
+}
+
+/// Of each owner of a word, a share of its writes. Two are as many as have their hottest words in common, mostly.
+pub(super) type Weights = [f64; 2];
+
+/// Of whose hottest words one is.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    writer: usize,
+    /// The first of its ranks, and how they lie in it: the n-th page has that many times the one and the other more.
+    rank: usize,
+    order: [u64; 2],
+}
+
+impl Owner {
+    fn rank_of(&self, lane: u64) -> usize {
+        let [times, more] = self.order;
+        self.rank + (lane.wrapping_mul(times).wrapping_add(more) % 64) as usize
     }
 }
 
 /// A word that has a place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HotWord {
-    pub(super) writer: usize,
     first: u64,
-    /// The first of its ranks, and how they lie in it: the n-th page has that many times the one and the other more.
-    rank: usize,
-    order: [u64; 2],
+    owners: [Option<Owner>; 2],
     missing: u64,
 }
 
@@ -96,9 +109,13 @@ impl HotWord {
         lane < 64 && self.missing >> lane & 1 != 0
     }
 
-    fn rank_of(&self, lane: u64) -> usize {
-        let [times, more] = self.order;
-        self.rank + (lane.wrapping_mul(times).wrapping_add(more) % 64) as usize
+    /// Which of its owners a writer is.
+    pub(super) fn owner(&self, writer: usize) -> Option<usize> {
+        self.owners.iter().position(|owner| owner.is_some_and(|owner| owner.writer == writer))
+    }
+
+    fn rank_of(&self, writer: usize, lane: u64) -> Option<usize> {
+        Some(self.owners[self.owner(writer)?]?.rank_of(lane))
     }
 
     /// The pages from `from` to `to` that are missing, by their place in the word.
@@ -118,24 +135,27 @@ impl Lacking<'_> {
         }
         let Some((index, _)) = part.word else { return Some(Missing { from, to, ..part }) };
         let word = &self.words[index];
-        let (mut count, mut weight) = (0.0, 0.0);
+        let (mut count, mut weights) = (0.0, Weights::default());
         for lane in word.lanes(from, to) {
             count += 1.0;
-            weight += self.weight_of(word, lane);
+            for (weight, owner) in weights.iter_mut().zip(&word.owners) {
+                *weight += owner.as_ref().map_or(0.0, |owner| self.weight_of(owner, lane));
+            }
         }
-        let word = Some((index, weight));
+        let word = Some((index, weights));
         (count > 0.0).then(|| Missing { from, to, density: count / (to - from), word, ..part })
     }
 
-    fn weight_of(&self, word: &HotWord, lane: u64) -> f64 {
-        let law = self.laws[word.writer].as_ref();
-        law.and_then(|law| law.weights.get(word.rank_of(lane)).copied()).unwrap_or(0.0)
+    fn weight_of(&self, owner: &Owner, lane: u64) -> f64 {
+        let law = self.laws[owner.writer].as_ref();
+        law.and_then(|law| law.weights.get(owner.rank_of(lane)).copied()).unwrap_or(0.0)
     }
 
     /// The page of a part of a word that a write of `writer` goes to, if a share of its writes there goes to pages before it.
     pub(super) fn page_of(&self, index: usize, part: &Missing, writer: usize, share: f64) -> Option<u64> {
         let word = &self.words[index];
-        let weight = |lane: u64| if word.writer == writer { self.weight_of(word, lane) } else { 1.0 };
+        let owner = word.owner(writer).and_then(|owner| word.owners[owner]);
+        let weight = |lane: u64| owner.map_or(1.0, |owner| self.weight_of(&owner, lane));
         let lanes = word.lanes(part.from, part.to);
         let mut left = share * word.lanes(part.from, part.to).map(weight).sum::<f64>();
         let mut last = None;
@@ -165,76 +185,83 @@ impl Lacking<'_> {
 
     /// Gives the hottest words places, and takes them out of the parts.
     pub(super) fn place_words(&mut self, rng: &mut Generator) {
-        let laws = self.laws;
-        for (writer, law) in laws.iter().enumerate() {
-            let Some(law) = law else { continue };
-            let places = law.places(rng);
-            let mut next = places.iter().copied().peekable();
-            let mut parts = Vec::with_capacity(self.parts.len() + 2 * places.len());
-            for part in std::mem::take(&mut self.parts) {
-                if part.word.is_some() || self.form(writer, part.piece) != Some(Form::Mixed) {
-                    parts.push(part);
-                    continue;
-                }
-                let mut at = part.from;
-                while let Some(&(first, rank)) = next.peek() {
-                    let [from, to] = [(first as f64).max(at), (first as f64 + WORD).min(part.to)];
-                    if first as f64 >= part.to {
-                        break;
-                    }
-                    if from < to {
-                        parts.extend(self.piece(self.behind_words(part), at, from));
-                        parts.extend(self.place_word((writer, first, rank), (part, from, to), rng));
-                        at = to;
-                    }
-                    if first as f64 + WORD > part.to {
-                        break;
-                    }
-                    next.next();
-                }
-                parts.extend(self.piece(self.behind_words(part), at, part.to));
-            }
-            parts.retain(|part| part.density > NONE);
-            self.parts = parts;
+        let mut words: Vec<HotWord> = Vec::new();
+        for (writer, law) in self.laws.iter().enumerate() {
+            let places = law.as_ref().map_or_else(Vec::new, |law| law.places(rng));
+            words.extend(places.into_iter().enumerate().map(|(index, word)| {
+                let bits = rng.next_u64();
+                let owner = Owner { writer, rank: index * 64, order: [bits | 1, bits >> 32] };
+                HotWord { first: word * 64, owners: [Some(owner), None], missing: 0 }
+            }));
         }
+        words.sort_by_key(|word| word.first);
+        words.dedup_by(|other, word| {
+            let same = other.first == word.first;
+            if same {
+                word.owners[1] = word.owners[1].or(other.owners[0]);
+            }
+            same
+        });
+        if words.is_empty() {
+            return;
+        }
+        let mut parts = Vec::with_capacity(self.parts.len() + 2 * words.len());
+        let mut next = 0;
+        for part in std::mem::take(&mut self.parts) {
+            let mut at = part.from;
+            while let Some(word) = words.get(next).filter(|word| (word.first as f64) < part.to) {
+                let end = word.first as f64 + WORD;
+                let [from, to] = [(word.first as f64).max(at), end.min(part.to)];
+                if from < to {
+                    parts.extend(self.piece(self.behind_words(part), at, from));
+                    parts.extend(self.place_word(*word, (part, from, to), rng));
+                    at = to;
+                }
+                if end > part.to {
+                    break;
+                }
+                next += 1;
+            }
+            parts.extend(self.piece(self.behind_words(part), at, part.to));
+        }
+        parts.retain(|part| part.density > NONE);
+        self.parts = parts;
     }
 
     /// A part without the hottest words of those who write to it.
     fn behind_words(&self, part: Missing) -> Missing {
-        Missing { density: self.chance(&part, None), ..part }
+        let mut forms = self.forms.get(part.piece).into_iter().flatten();
+        let mixed = forms.any(|&(_, form)| form == Form::Mixed);
+        if mixed { Missing { density: self.chance(&part, None), ..part } } else { part }
     }
 
-    /// The chance of a page of `part` to be missing: of one with the rank `rank` of a writer's law, or of one behind them.
-    fn chance(&self, part: &Missing, of: Option<(usize, usize)>) -> f64 {
+    /// The chance of a page of `part` to be missing: of that page of a word, or of one behind all such words.
+    fn chance(&self, part: &Missing, of: Option<(&HotWord, u64)>) -> f64 {
         let Some(since) = part.since.filter(|_| part.density < 1.0) else { return 1.0 };
         let mut clean = 1.0 - part.even;
         for &(writer, form) in self.forms.get(part.piece).into_iter().flatten() {
             let Some(law) = self.laws[writer].as_ref().filter(|_| form == Form::Mixed) else { continue };
             let (hottest, behind) = &law.written[since];
-            clean *= 1.0
-                - match of {
-                    Some((one, rank)) if one == writer => hottest.get(rank).copied().unwrap_or(0.0),
-                    _ => *behind,
-                };
+            let rank = of.and_then(|(word, lane)| word.rank_of(writer, lane));
+            clean *= 1.0 - rank.map_or(*behind, |rank| hottest.get(rank).copied().unwrap_or(0.0));
         }
         1.0 - clean
     }
 
+    /// The pages of a word that a part has between these places.
     fn place_word(
         &mut self,
-        (writer, first, rank): (usize, u64, usize),
+        mut word: HotWord,
         (part, from, to): (Missing, f64, f64),
         rng: &mut Generator,
     ) -> Option<Missing> {
-        let bits = rng.next_u64();
-        let mut word = HotWord { writer, first, rank, order: [bits | 1, bits >> 32], missing: 0 };
         for lane in 0..64 {
-            let chance = self.chance(&part, Some((writer, word.rank_of(lane))));
+            let chance = self.chance(&part, Some((&word, lane)));
             if chance >= 1.0 || unit(rng) <= chance {
                 word.missing |= 1 << lane;
             }
         }
         self.words.push(word);
-        self.piece(Missing { word: Some((self.words.len() - 1, 0.0)), ..part }, from, to)
+        self.piece(Missing { word: Some((self.words.len() - 1, Weights::default())), ..part }, from, to)
     }
 }
