@@ -2,7 +2,7 @@
 //!
 //! The exact sender looks at the clock after each batch, and on a link slower than memory its clock jumps
 //! from one wake-up to the next. Slices therefore last a whole number of sleeps ([`Sending::tick`]), and
-//! at a tick the queue stands where writers wake; at the end of a round it stands anywhere in its sawtooth,
+//! at a tick the queue holds what was copied since the sender woke ([`looks::queued`]); at the end of a round it stands anywhere in its sawtooth,
 //! halfway on average. Ticks at which the policy's answer can't change are not made; where one falls in
 //! relation to the moment at which the answer changes is chance, evenly spread, so the tick that sees it
 //! comes half a tick late on average.
@@ -417,7 +417,8 @@ impl Sending {
     fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
-            let at_tick = self.at_a_look(ahead.density, link);
+            let batch = looks::pages_between(ahead.density, self.batch) * self.copying;
+            let at_tick = looks::queued(batch, link);
             let here = ahead.pages();
             let (bytes, busy) = self.of_a_page(&ahead);
             let (most, crossing) = self.aimed(&bound, &ahead, link);
@@ -450,19 +451,6 @@ impl Sending {
         }
         sent.all = true;
         sent.uneven |= self.is_short(sent, link);
-    }
-
-    /// What the queue holds on average when the sender, in memory of which this part is pending, looks at its clock: what
-    /// of a batch was copied since it woke. Slices end with long batches, those with a sleep more, the more often for it.
-    fn at_a_look(&self, density: f64, link: &Link) -> f64 {
-        let [wake, full] = link.levels();
-        let Some((_, copying)) = link.rest() else { return full };
-        let batch = looks::pages_between(density, self.batch) * self.costs.page_bytes;
-        let quantum = copying * self.copying_rate();
-        let sleeps = (batch / quantum).floor();
-        let over = batch - sleeps * quantum;
-        let copied = (sleeps * quantum * quantum + over * over) / (2.0 * batch);
-        wake + copied / quantum * (full - wake)
     }
 
     /// Whether so little time has passed that a sleep more or less is more than a hundredth of it: where in

@@ -249,7 +249,8 @@ impl<'a> Lacking<'a> {
     fn place_walkers(&mut self, made: &Made) {
         let threads = self.vcpus.iter().flat_map(|vcpu| &vcpu.threads);
         let places = threads.filter_map(|(writer, thread, _)| Some((*writer, thread.place()?)));
-        let places: Vec<_> = places.map(|(writer, (place, set))| (writer, set.start as f64 + place)).collect();
+        let places: Vec<_> =
+            places.map(|(writer, (place, set))| (writer, set.start as f64 + place)).collect();
         let mut parts = Vec::with_capacity(self.parts.len() + 2);
         for part in self.parts.drain(..) {
             let (Some(since), Some(forms)) = (part.since, self.forms.get(part.piece)) else {

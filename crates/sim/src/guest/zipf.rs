@@ -315,8 +315,14 @@ impl Zipf {
         shuffle(rng, &mut order);
         let mut groups = groups(1, set.end - set.start, exponent, SPREAD);
         let total = normalise(&mut groups);
-        let mut zipf =
-            Self { set, exponent, class_of: vec![0; words as usize], weights: Vec::new(), hottest: Vec::new(), groups };
+        let mut zipf = Self {
+            set,
+            exponent,
+            class_of: vec![0; words as usize],
+            weights: Vec::new(),
+            hottest: Vec::new(),
+            groups,
+        };
         zipf.deal(&order, exponent, total, rng);
         zipf
     }

@@ -134,6 +134,9 @@ impl Lacking<'_> {
             let to = end.unwrap_or(part.to);
             let Some(what) = self.piece(ahead, ahead.from, to) else {
                 self.cursor = to;
+                if end.is_some() {
+                    break;
+                }
                 continue;
             };
             let (pages, (bytes, busy)) = (pages(&what), of_a_page);

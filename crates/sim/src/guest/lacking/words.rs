@@ -172,7 +172,8 @@ impl Lacking<'_> {
     /// A part page by page, if it is of a word.
     pub(super) fn stretches(&self, part: &Missing) -> impl Iterator<Item = Missing> + use<> {
         let whole = part.word.is_none().then_some(*part);
-        let lanes = part.word.map(|(word, _)| (self.words[word].first, self.words[word].lanes(part.from, part.to)));
+        let lanes =
+            part.word.map(|(word, _)| (self.words[word].first, self.words[word].lanes(part.from, part.to)));
         let part = *part;
         let pages = lanes.into_iter().flat_map(move |(first, lanes)| {
             lanes.map(move |lane| {
