@@ -38,8 +38,8 @@ impl Ranks {
             if !written[since].0.is_empty() {
                 continue;
             }
-            let writes = made[since][writer];
-            let chance = |weight: f64| -(-weight * writes).exp_m1();
+            let count = made[since][writer];
+            let chance = |weight: f64| -(-weight * count).exp_m1();
             let of_all: f64 = behind.iter().map(|group| group.pages * chance(group.weight)).sum();
             written[since] =
                 (weights.iter().map(|&weight| chance(weight)).collect(), of_all / all.max(f64::MIN_POSITIVE));
