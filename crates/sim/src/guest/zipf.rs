@@ -387,7 +387,9 @@ impl Zipf {
         let total = rank_sum(1, pages, exponent);
         let hottest = (1..=first.min(pages)).map(|rank| (rank as f64).powf(-exponent) / total).collect();
         let mut behind = groups(first + 1, pages, exponent, BEHIND_FIRST);
-        behind.iter_mut().for_each(|group| group.weight /= total);
+        for group in &mut behind {
+            group.weight /= total;
+        }
         (hottest, behind)
     }
 

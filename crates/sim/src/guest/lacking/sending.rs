@@ -125,7 +125,7 @@ impl Lacking<'_> {
                 continue;
             };
             let of_a_page = self.costs(&part);
-            let same_word = (ahead.from / WORD).floor() == ((self.cursor - NONE) / WORD).floor();
+            let same_word = (self.cursor - NONE).max(0.0) >= (ahead.from / WORD).floor() * WORD;
             if !same_word && slice.ends(sleeps, self.push.batch) {
                 break;
             }
