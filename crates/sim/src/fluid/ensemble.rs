@@ -16,8 +16,8 @@ use crate::migration::{Run, Setup, SimError};
 
 /// How far the mean of an ensemble may be off by chance: shares of total time and bytes, of the downtime, and
 /// seconds of it. Those of the promise that fluid results are means.
-const BOUNDS: [f64; 2] = [0.01, 0.02];
-const LEAST: f64 = 1e-3;
+pub(super) const BOUNDS: [f64; 2] = [0.01, 0.02];
+pub(super) const LEAST: f64 = 1e-3;
 
 /// What the members come to, in place of `alone`, which is what a run without luck came to; and what `tell` has of a
 /// run that ends as most do. They are run in `world`.

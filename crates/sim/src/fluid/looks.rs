@@ -4,7 +4,7 @@
 //! looked last, at the end of a word. Where a batch fills the queue more than once, this and not the
 //! sleep on a full queue is how long a slice lasts beyond what was asked for.
 
-use crate::link::Nanos;
+use crate::link::{Link, Nanos};
 
 /// Pages of a word.
 const WORD: f64 = 64.0;
@@ -132,6 +132,22 @@ pub(crate) fn pages_between(density: f64, batch: f64) -> f64 {
     if a_word < 4.0 { batch + a_word / 2.0 } else { pages }
 }
 
+/// What the queue holds on average when a slice ends, if copying what lies between two looks takes `batch` nanoseconds.
+pub(super) fn queued(batch: Nanos, link: &Link) -> f64 {
+    let [wake, full] = link.levels();
+    let Some((_, copying)) = link.rest() else { return full };
+    wake + since_it_woke(batch, copying) / copying * (full - wake)
+}
+
+/// For how long the sender has copied on average, since it woke last, when it looks at its clock and a slice is over: it
+/// looks whenever it has copied for `batch`, and sleeps whenever it has copied for `quantum`. As it sleeps most of the time,
+/// slices end the more often with a look the more often it slept before that.
+fn since_it_woke(batch: Nanos, quantum: Nanos) -> Nanos {
+    let sleeps = (batch / quantum).floor();
+    let over = batch - sleeps * quantum;
+    (sleeps * quantum * quantum + over * over) / (2.0 * batch)
+}
+
 #[cfg(test)]
 mod tests {
     use rand_core::Rng as _;
@@ -240,6 +256,23 @@ mod tests {
                 let error = tick.time / exact - 1.0;
                 assert!(error.abs() < 0.04, "{buffer} {megabytes} {density}: {exact} {}", tick.time);
             }
+        }
+    }
+
+    #[test]
+    fn a_slice_ends_as_long_after_waking_as_it_does_if_it_is_played() {
+        let mut rng = stream(2, "looks");
+        for batch in [0.1, 0.4, 0.9, 1.0, 1.3, 1.9, 2.5, 7.2] {
+            let (mut copied, mut sum, slices) = (0.0_f64, 0.0, 40_000);
+            for _ in 0..slices {
+                // Slices of so many sleeps, and looks that lie anywhere in them.
+                let end = copied.floor() + 50.0;
+                copied += (rng.next_u64() >> 11) as f64 * 2.0_f64.powi(-53) * batch;
+                copied += ((end - copied) / batch).ceil() * batch;
+                sum += copied.fract();
+            }
+            let (expected, played) = (since_it_woke(batch, 1.0), sum / f64::from(slices));
+            assert!((expected - played).abs() < 0.01, "{batch}: {expected} {played}");
         }
     }
 

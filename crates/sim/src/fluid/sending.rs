@@ -2,7 +2,7 @@
 //!
 //! The exact sender looks at the clock after each batch, and on a link slower than memory its clock jumps
 //! from one wake-up to the next. Slices therefore last a whole number of sleeps ([`Sending::tick`]), and
-//! at a tick the queue stands where writers wake; at the end of a round it stands anywhere in its sawtooth,
+//! at a tick the queue holds what was copied since the sender woke ([`looks::queued`]); at the end of a round it stands anywhere in its sawtooth,
 //! halfway on average. Ticks at which the policy's answer can't change are not made; where one falls in
 //! relation to the moment at which the answer changes is chance, evenly spread, so the tick that sees it
 //! comes half a tick late on average.
@@ -359,13 +359,12 @@ impl Sending {
 
     fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
         let [wake, full] = link.levels();
-        // A batch was copied when the sender looks at the clock.
-        let at_tick = match bound.level {
-            Some(part) => wake + part * (full - wake),
-            None => (wake + self.batch * self.costs.page_bytes).min(full),
-        };
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
+            let at_tick = match bound.level {
+                Some(part) => wake + part * (full - wake),
+                None => looks::queued(looks::pages_between(ahead.density, self.batch) * self.copying, link),
+            };
             let here = ahead.pages();
             let (bytes, busy) = self.of_a_page(&ahead);
             let (most, crossing) = self.aimed(&bound, &ahead, link);

@@ -151,6 +151,13 @@ impl Guest {
         }
     }
 
+    /// Of a writer with a law, its pages, the shares of writes that the `first` hottest get, and the groups behind them.
+    pub(crate) fn ranks(&self, writer: usize, first: u64) -> Option<(Range<u64>, Vec<f64>, Vec<Group>)> {
+        let Shape::Zipf(zipf) = self.writers.get(writer)?.shape() else { return None };
+        let ((start, end), (hottest, behind)) = (zipf.extent(), zipf.ranks(first));
+        Some((start..end, hottest, behind))
+    }
+
     /// Divides memory into pieces, in order and without gaps; `zero_runs` are its zero pages, if they are
     /// known better than by the configuration.
     ///

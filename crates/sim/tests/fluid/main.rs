@@ -3,6 +3,7 @@
 
 mod cases;
 mod comparison;
+mod post_copy;
 mod presets;
 
 use std::collections::BTreeMap;

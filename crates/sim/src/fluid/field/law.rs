@@ -11,7 +11,7 @@
 //!
 //! What comes out is the same on every machine, which the library's exponential is not.
 
-use super::Untouched;
+use super::terrain::Untouched;
 
 /// Groups that are computed together.
 const TOGETHER: usize = 4;
