@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use whimbrel_core::machine::handoff::HandoffMessage;
 use whimbrel_core::machine::message::Message;
-use whimbrel_core::machine::{DestinationAction, SourceAction, SourceEvent};
-use whimbrel_core::throttle::Throttle;
+use whimbrel_core::machine::{
+    DestinationAction, PlainDestinationAction, PlainSourceAction, SourceAction, SourceEvent,
+};
 use whimbrel_core::units::Timestamp;
 
 use super::splits::Split;
@@ -16,107 +18,155 @@ impl World {
     /// What is asked for, unless it is one of what is asked for in every round and nothing waited before it.
     #[inline(never)]
     pub(super) fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split>> {
+        if let Some(plain) = action.plain() {
+            self.act_plainly(plain);
+            return None;
+        }
         match action {
             SourceAction::Send(message) => self.send_forward(message),
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => return self.harvest(),
-            action => self.act_rarely(&action),
+            SourceAction::Throttle(throttle) => {
+                self.guest.set_throttle(self.now, throttle);
+                self.throttled = !throttle.is_off();
+                self.slowed |= self.throttled;
+            }
+            SourceAction::Wake(at) if at < Timestamp::MAX => {
+                self.queue.push(at, Event::Source(SourceEvent::Wake));
+            }
+            _ => {}
         }
         None
     }
 
     /// What it is asked for a few times in a migration.
-    fn act_rarely(&mut self, action: &SourceAction) {
+    #[inline(never)]
+    fn act_plainly(&mut self, action: PlainSourceAction) {
+        self.act_plainly_here(action);
+    }
+
+    #[inline(always)]
+    pub(super) fn act_plainly_here(&mut self, action: PlainSourceAction) {
         let host = &self.terms.host;
         let now = self.now;
-        match *action {
-            SourceAction::StartTracking => {
+        match action {
+            PlainSourceAction::EndRound(round) => self.end_round(round),
+            PlainSourceAction::Handoff(message) => {
+                let accepted = self.send_word();
+                self.arrives_there(accepted, There::Handoff(message));
+            }
+            PlainSourceAction::StartTracking => {
                 let ready = now.saturating_add(self.tracking_takes);
                 self.guest.start_tracking(ready, host.tracking_fault);
                 self.guest.count_writes(ready, self.field.counts_mut());
                 self.harvested_at = ready;
                 self.sending.begin(nanos(ready));
                 self.tracking = true;
-                self.later(ready, Here::TrackingStarted);
+                self.here(ready, Here::TrackingStarted);
             }
-            SourceAction::StopTracking => {
+            PlainSourceAction::StopTracking => {
                 self.guest.stop_tracking(now);
                 self.tracking = false;
-                self.later(now, Here::TrackingStopped);
+                self.here(now, Here::TrackingStopped);
             }
-            SourceAction::Throttle(throttle) => {
-                self.guest.set_throttle(now, throttle);
-                self.throttled = !throttle.is_off();
-                self.slowed |= self.throttled;
-            }
-            SourceAction::Limit(limit) => {
+            PlainSourceAction::Limit(limit) => {
                 self.sending.limit(limit);
                 self.limits += 1;
             }
-            SourceAction::Pause => {
+            PlainSourceAction::Pause => {
                 self.guest.pause(now);
                 self.paused_at = Some(now);
                 self.runs_here = false;
                 let gate = if self.source.is_handing_over() { host.switchover_gate } else { Duration::ZERO };
-                self.later(now.saturating_add(host.pause).saturating_add(gate), Here::Paused);
+                self.here(now.saturating_add(host.pause).saturating_add(gate), Here::Paused);
             }
-            SourceAction::SaveState => {
-                let saved = now.saturating_add(host.save_state);
-                self.later(saved, Here::Saved);
-            }
-            SourceAction::Resume => {
+            PlainSourceAction::SaveState => self.here(now.saturating_add(host.save_state), Here::Saved),
+            PlainSourceAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
                 self.guest.resume(resumed);
                 self.runs_here = true;
-                self.later(resumed, Here::Resumed);
+                self.here(resumed, Here::Resumed);
             }
-            SourceAction::Persist(_) => self.later(now.saturating_add(host.persist), Here::Persisted),
-            SourceAction::Wake(at) if at < Timestamp::MAX => {
-                self.queue.push(at, Event::Source(SourceEvent::Wake));
-            }
+            PlainSourceAction::Persist(_) => self.here(now.saturating_add(host.persist), Here::Persisted),
             _ => {}
         }
     }
 
-    pub(super) fn act_at_destination(&mut self, action: DestinationAction) {
-        let host = &self.terms.host;
-        let now = self.now;
+    /// What is asked for and owns something.
+    #[inline(never)]
+    pub(super) fn act_at_destination(&mut self) {
+        let Some(action) = self.destination.poll() else { return };
         match action {
             DestinationAction::Send(message) => {
                 let bytes = (message.payload() + self.terms.message_overhead).as_f64();
-                let arrival = timestamp(self.link.back(nanos(now), bytes)).saturating_add(self.one_way());
+                let arrival = self.arrival_here(bytes);
                 if self.connected {
-                    self.arrives_here(arrival, message);
+                    self.queue.push(arrival, Event::ArrivesHere(message));
                 }
             }
-            DestinationAction::Build(_) => self.there(now, There::Built),
+            DestinationAction::Build(_) => self.there(self.now, There::Built),
             DestinationAction::Restore(sections) => {
                 self.sections = sections;
-                self.there(now.saturating_add(host.restore_state), There::Restored);
+                self.there(self.now.saturating_add(self.terms.host.restore_state), There::Restored);
             }
-            DestinationAction::Persist(_) => {
+            action => {
+                if let Some(plain) = action.plain() {
+                    self.act_plainly_there(plain);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn act_plainly_there(&mut self, action: PlainDestinationAction) {
+        let host = &self.terms.host;
+        let now = self.now;
+        match action {
+            PlainDestinationAction::Accept => self.answer(Here::Accept),
+            PlainDestinationAction::Acknowledge(round) => self.answer(Here::Acknowledge(round)),
+            PlainDestinationAction::Handoff { message, took } => {
+                // Other messages report nothing.
+                if matches!(message, HandoffMessage::Ready | HandoffMessage::Running) {
+                    self.step.took = took;
+                }
+                self.answer(Here::Handoff(message));
+            }
+            PlainDestinationAction::Persist(_) => {
                 self.there(now.saturating_add(host.persist), There::Persisted);
             }
-            DestinationAction::Resume => {
+            PlainDestinationAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
                 self.runs_there = Some(resumed);
                 // From here on it runs there, neither slowed nor tracked.
-                self.guest.stop_tracking(resumed);
-                self.guest.set_throttle(resumed, Throttle::Off);
-                self.guest.resume(resumed);
+                self.guest.resume_free(resumed);
                 self.there(resumed, There::Resumed);
             }
             _ => {}
         }
     }
 
-    fn send_forward(&mut self, message: Message) {
-        if let Message::RoundEnd { round } = message {
-            return self.end_round(round);
+    /// The destination sends a message that carries only numbers.
+    fn answer(&mut self, message: Here) {
+        if self.connected {
+            let arrival = self.arrival_here(self.terms.word);
+            self.here(arrival, message);
         }
+    }
+
+    /// When the source has what the destination sends now.
+    fn arrival_here(&self, bytes: f64) -> Timestamp {
+        timestamp(self.link.back(nanos(self.now), bytes)).saturating_add(self.one_way())
+    }
+
+    /// The source sends a message that carries only numbers; gives when it is in the queue.
+    #[inline]
+    pub(super) fn send_word(&mut self) -> Nanos {
+        self.sending.message(nanos(self.now), self.terms.word, &mut self.link)
+    }
+
+    fn send_forward(&mut self, message: Message) {
         let mut bytes = (message.payload() + self.terms.message_overhead).as_f64();
-        let state = matches!(message, Message::State(_));
-        if state {
+        if matches!(message, Message::State(_)) {
             bytes += self.terms.state.as_f64();
         }
         if matches!(message, Message::PostCopy { .. }) {
@@ -124,12 +174,15 @@ impl World {
         }
         let accepted = self.sending.message(nanos(self.now), bytes, &mut self.link);
         match message {
+            Message::Configure(configuration) => {
+                self.configuration = Some(configuration);
+                self.arrives_there(accepted, There::Configure);
+            }
             Message::State(sections) => {
                 self.handed_over = Some(timestamp(accepted));
                 self.sections = sections;
                 self.arrives_there(accepted, There::State);
             }
-            Message::Handoff { message, took } => self.arrives_there(accepted, There::Handoff(message, took)),
             message if self.connected => {
                 let arrival = self.arrival(accepted);
                 self.queue.push(arrival, Event::ArrivesThere(message));
@@ -151,21 +204,11 @@ impl World {
         }
     }
 
-    fn arrives_here(&mut self, at: Timestamp, message: Message) {
-        let here = match message {
-            Message::Accept => Here::Accept,
-            Message::Acknowledge { round } => Here::Acknowledge(round),
-            Message::Handoff { message, took } => Here::Handoff(message, took),
-            message => return self.queue.push(at, Event::ArrivesHere(message)),
-        };
-        self.step_to(Ends::Here(here), at);
-    }
-
     fn one_way(&self) -> Duration {
         self.terms.one_way
     }
 
-    fn later(&mut self, at: Timestamp, what: Here) {
+    fn here(&mut self, at: Timestamp, what: Here) {
         self.step_to(Ends::Here(what), at);
     }
 

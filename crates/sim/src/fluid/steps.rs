@@ -4,6 +4,7 @@
 //! stands, by code that is made for it alone; in the queue it would be moved about four times and asked for its kind as
 //! often. When something else comes before it, it waits in the queue with all others.
 
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use whimbrel_core::controller::{Harvested, Transmitted};
@@ -15,15 +16,24 @@ use whimbrel_core::units::Timestamp;
 use super::splits::Split;
 use super::world::{Event, World};
 
-/// The step that is under way.
+/// The steps that are under way, and the numbers of one that is of a round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Step {
-    with: Ends,
-    at: Timestamp,
-    /// Its place among the events of that time.
-    number: u64,
+    first: Moment,
+    /// One that comes after it.
+    later: Moment,
     pub(super) sent: Transmitted,
     pub(super) harvested: Harvested,
+    /// How long what the destination reports took: it makes no two reports at a time.
+    pub(super) took: Duration,
+}
+
+/// What ends when, in its place among the events of that time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moment {
+    with: Ends,
+    at: Timestamp,
+    number: u64,
 }
 
 /// What a step ends with.
@@ -40,6 +50,7 @@ pub(super) enum Ends {
 /// What the source is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Here {
+    Start,
     TrackingStarted,
     TrackingStopped,
     Paused,
@@ -49,7 +60,8 @@ pub(super) enum Here {
     /// Messages.
     Accept,
     Acknowledge(u32),
-    Handoff(HandoffMessage, Duration),
+    /// With the time that it took what it reports, if it does, in its place.
+    Handoff(HandoffMessage),
 }
 
 /// What the destination is told.
@@ -59,28 +71,33 @@ pub(super) enum There {
     Restored,
     Persisted,
     Resumed,
-    /// Messages.
+    /// Messages. What the first and the third carry is in its place.
+    Configure,
     RoundEnd(u32),
     State,
-    Handoff(HandoffMessage, Duration),
+    Handoff(HandoffMessage),
 }
 
 impl Step {
     /// Whether it is one of a round.
     #[inline]
     pub(super) fn is_of_a_round(&self) -> bool {
-        matches!(self.with, Ends::Sending | Ends::Harvest)
+        matches!(self.first.with, Ends::Sending | Ends::Harvest)
     }
 
+    /// What the step that is over ended with. The later one takes its place.
     #[inline]
-    fn ends(&mut self, with: Ends, at: Timestamp, number: u64) {
-        (self.with, self.at, self.number) = (with, at, number);
+    fn take(&mut self) -> Ends {
+        let with = self.first.with;
+        self.first = self.later;
+        self.later.with = Ends::Nothing;
+        with
     }
 
     /// Whether it ends before `first`.
     #[inline]
     pub(super) fn is_before(&self, first: Timestamp) -> bool {
-        !matches!(self.with, Ends::Nothing) && self.at < first
+        !matches!(self.first.with, Ends::Nothing) && self.first.at < first
     }
 }
 
@@ -88,14 +105,14 @@ impl World {
     /// The step ends, and the next one begins.
     #[inline]
     pub(super) fn end_step(&mut self) -> Result<Option<Box<Split>>, MachineError> {
-        self.now = self.step.at;
+        self.now = self.step.first.at;
         // Looked at where it is: to move it out would take longer than to tell of it.
-        if matches!(self.step.with, Ends::Sending) {
-            self.step.with = Ends::Nothing;
+        if matches!(self.step.first.with, Ends::Sending) {
+            self.step.take();
             self.source.transmitted(self.now, &self.step.sent)?;
             self.look_after_sending();
-        } else if matches!(self.step.with, Ends::Harvest) {
-            self.step.with = Ends::Nothing;
+        } else if matches!(self.step.first.with, Ends::Harvest) {
+            self.step.take();
             self.source.harvested(self.now, &self.step.harvested)?;
             self.look_after_harvest();
         } else {
@@ -107,119 +124,174 @@ impl World {
     /// The same of a step that is not one of a round.
     #[inline(never)]
     fn end_other_step(&mut self) -> Result<Option<Box<Split>>, MachineError> {
-        match std::mem::take(&mut self.step.with) {
-            Ends::Here(what) => self.tell_the_source(what)?,
+        match self.step.take() {
+            Ends::Here(what) => {
+                self.tell_the_source(what)?;
+                while let Some(action) = self.source.poll_plain() {
+                    self.act_plainly_here(action);
+                }
+                // Hardly ever is anything else wanted.
+                Ok(if self.source.is_silent() { None } else { self.do_what_is_wanted_then() })
+            }
             Ends::There(what) => {
                 self.tell_the_destination(what)?;
                 self.do_what_the_destination_wants();
-                return Ok(None);
+                Ok(None)
             }
-            Ends::Nothing | Ends::Sending | Ends::Harvest => return Ok(None),
+            Ends::Nothing | Ends::Sending | Ends::Harvest => Ok(None),
         }
-        Ok(self.do_what_is_wanted_then())
+    }
+
+    /// The same of one that waited in the queue, and ends now.
+    pub(super) fn end_queued(&mut self, with: Ends) -> Result<Option<Box<Split>>, MachineError> {
+        self.step.first.with = with;
+        self.end_other_step()
     }
 
     /// A step of a round begins, which ends at `at`. Its numbers are in place.
     #[inline]
     pub(super) fn begin_step(&mut self, with: Ends, at: Timestamp) {
-        if !matches!(self.step.with, Ends::Nothing) {
+        if !matches!(self.step.first.with, Ends::Nothing) {
             self.queue_step();
         }
-        let number = self.queue.number();
-        self.step.ends(with, at, number);
+        self.step.first = Moment { with, at, number: self.queue.number() };
     }
 
-    /// The step ends at `at`, if no other is under way; else it waits in the queue.
+    /// A step that is not one of a round begins, which ends at `at`.
+    #[inline]
     pub(super) fn step_to(&mut self, with: Ends, at: Timestamp) {
-        let number = self.queue.number();
-        if self.step.with == Ends::Nothing {
-            self.step.ends(with, at, number);
-        } else if let Some(event) = self.event_of(with) {
-            self.queue.push_numbered(at, number, event);
+        let moment = Moment { with, at, number: self.queue.number() };
+        if matches!(self.step.first.with, Ends::Nothing) {
+            self.step.first = moment;
+        } else {
+            self.step_beside(moment);
         }
     }
 
-    /// The step waits with all other events, because one of them comes first.
+    /// The same beside the one that is under way.
+    #[inline(never)]
+    fn step_beside(&mut self, moment: Moment) {
+        let Step { first, later, .. } = &mut self.step;
+        if !matches!(later.with, Ends::Nothing) {
+            self.queue_moment(moment);
+        } else if moment.at < first.at {
+            *later = std::mem::replace(first, moment);
+        } else {
+            *later = moment;
+        }
+    }
+
+    /// What is under way waits with all other events, because one of them comes first.
     #[inline(never)]
     pub(super) fn queue_step(&mut self) {
-        let with = std::mem::take(&mut self.step.with);
-        if let Some(event) = self.event_of(with) {
-            self.queue.push_numbered(self.step.at, self.step.number, event);
+        for moment in [self.step.first, self.step.later] {
+            self.queue_moment(moment);
         }
+        (self.step.first.with, self.step.later.with) = (Ends::Nothing, Ends::Nothing);
     }
 
-    fn event_of(&mut self, with: Ends) -> Option<Event> {
-        Some(match with {
-            Ends::Nothing => return None,
+    fn queue_moment(&mut self, Moment { with, at, number }: Moment) {
+        let event = match with {
+            Ends::Nothing => return,
             Ends::Sending => Event::Source(SourceEvent::Transmitted(self.step.sent)),
             Ends::Harvest => Event::Source(SourceEvent::Harvested(self.step.harvested)),
-            Ends::Here(what) => match what {
-                Here::TrackingStarted => Event::Source(SourceEvent::TrackingStarted),
-                Here::TrackingStopped => Event::Source(SourceEvent::TrackingStopped),
-                Here::Paused => Event::Source(SourceEvent::Paused),
-                Here::Saved => Event::Source(SourceEvent::Saved(std::mem::take(&mut self.sections))),
-                Here::Resumed => Event::Source(SourceEvent::Resumed),
-                Here::Persisted => Event::Source(SourceEvent::Persisted),
-                Here::Accept => Event::ArrivesHere(Message::Accept),
-                Here::Acknowledge(round) => Event::ArrivesHere(Message::Acknowledge { round }),
-                Here::Handoff(message, took) => Event::ArrivesHere(Message::Handoff { message, took }),
-            },
-            Ends::There(what) => match what {
-                There::Built => Event::Destination(DestinationEvent::Built),
-                There::Restored => Event::Destination(DestinationEvent::Restored),
-                There::Persisted => Event::Destination(DestinationEvent::Persisted),
-                There::Resumed => Event::Destination(DestinationEvent::Resumed),
-                There::RoundEnd(round) => Event::ArrivesThere(Message::RoundEnd { round }),
-                There::State => Event::ArrivesThere(Message::State(std::mem::take(&mut self.sections))),
-                There::Handoff(message, took) => Event::ArrivesThere(Message::Handoff { message, took }),
-            },
-        })
+            Ends::Here(_) | Ends::There(_) => Event::Step(with),
+        };
+        self.queue.push_numbered(at, number, event);
     }
 
+    /// Tells the source. Each event is put together where it is told: the machine's code for it alone stands there.
+    #[inline(always)]
     fn tell_the_source(&mut self, what: Here) -> Result<(), MachineError> {
-        let (now, source) = (self.now, &mut self.source);
         match what {
-            Here::TrackingStarted => source.take_known(now, SourceEvent::TrackingStarted),
-            Here::TrackingStopped => source.take_known(now, SourceEvent::TrackingStopped),
-            Here::Paused => source.take_known(now, SourceEvent::Paused),
-            Here::Saved => source.take_known(now, SourceEvent::Saved(std::mem::take(&mut self.sections))),
-            Here::Resumed => source.take_known(now, SourceEvent::Resumed),
-            Here::Persisted => source.take_known(now, SourceEvent::Persisted),
-            _ if !self.connected => Ok(()),
-            Here::Accept => source.take_known(now, SourceEvent::Received(Message::Accept)),
-            Here::Acknowledge(round) => {
-                source.take_known(now, SourceEvent::Received(Message::Acknowledge { round }))
+            Here::Start => self.tell(SourceEvent::Start)?,
+            Here::TrackingStarted => self.tell(SourceEvent::TrackingStarted)?,
+            Here::TrackingStopped => self.tell(SourceEvent::TrackingStopped)?,
+            Here::Paused => self.tell(SourceEvent::Paused)?,
+            Here::Saved => {
+                let sections = std::mem::take(&mut self.sections);
+                self.source.take_known(self.now, &mut SourceEvent::Saved(sections))?;
             }
-            Here::Handoff(message, took) => {
-                source.take_known(now, SourceEvent::Received(Message::Handoff { message, took }))
+            Here::Resumed => self.tell(SourceEvent::Resumed)?,
+            Here::Persisted => self.tell(SourceEvent::Persisted)?,
+            _ if !self.connected => {}
+            Here::Accept => self.tell(SourceEvent::Received(Message::Accept))?,
+            Here::Acknowledge(round) => self.tell(SourceEvent::Received(Message::Acknowledge { round }))?,
+            Here::Handoff(HandoffMessage::Ready) => {
+                self.tell(reported(HandoffMessage::Ready, self.step.took))?
             }
+            Here::Handoff(HandoffMessage::Running) => {
+                self.tell(reported(HandoffMessage::Running, self.step.took))?;
+            }
+            Here::Handoff(message) => self.source.handle(self.now, reported(message, Duration::ZERO))?,
         }
+        Ok(())
     }
 
+    /// Tells the source of something that owns nothing, so that there is nothing to be dropped.
+    #[inline(always)]
+    fn tell(&mut self, event: SourceEvent) -> Result<(), MachineError> {
+        self.source.take_known(self.now, &mut ManuallyDrop::new(event))
+    }
+
+    /// Tells the destination.
+    #[inline(always)]
     fn tell_the_destination(&mut self, what: There) -> Result<(), MachineError> {
-        let (now, destination) = (self.now, &mut self.destination);
+        use DestinationEvent as E;
         match what {
-            There::Built => destination.take_known(now, DestinationEvent::Built),
-            There::Restored => destination.take_known(now, DestinationEvent::Restored),
-            There::Persisted => destination.take_known(now, DestinationEvent::Persisted),
-            There::Resumed => destination.take_known(now, DestinationEvent::Resumed),
-            _ if !self.connected => Ok(()),
-            There::RoundEnd(round) => {
-                destination.take_known(now, DestinationEvent::Received(Message::RoundEnd { round }))
+            There::Built => self.tell_there(E::Built)?,
+            There::Restored => self.tell_there(E::Restored)?,
+            There::Persisted => self.tell_there(E::Persisted)?,
+            There::Resumed => self.tell_there(E::Resumed)?,
+            _ if !self.connected => {}
+            There::Configure => {
+                if let Some(configuration) = self.configuration.take() {
+                    let configure = Message::Configure(configuration);
+                    self.destination.take_known(self.now, &mut E::Received(configure))?;
+                }
             }
+            There::RoundEnd(round) => self.tell_there(E::Received(Message::RoundEnd { round }))?,
             There::State => {
                 let state = Message::State(std::mem::take(&mut self.sections));
-                destination.take_known(now, DestinationEvent::Received(state))
+                self.destination.take_known(self.now, &mut E::Received(state))?;
             }
-            There::Handoff(message, took) => {
-                destination.take_known(now, DestinationEvent::Received(Message::Handoff { message, took }))
+            There::Handoff(HandoffMessage::Go) => {
+                self.tell_there(E::Received(Message::handoff(HandoffMessage::Go)))?;
             }
+            There::Handoff(message) => {
+                self.destination.handle(self.now, E::Received(Message::handoff(message)))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn tell_there(&mut self, event: DestinationEvent) -> Result<(), MachineError> {
+        self.destination.take_known(self.now, &mut ManuallyDrop::new(event))
+    }
+
+    #[inline(always)]
+    fn do_what_the_destination_wants(&mut self) {
+        loop {
+            while let Some(action) = self.destination.poll_plain() {
+                self.act_plainly_there(action);
+            }
+            if self.destination.is_silent() {
+                return;
+            }
+            self.act_at_destination();
         }
     }
 
-    pub(super) fn do_what_the_destination_wants(&mut self) {
-        while let Some(action) = self.destination.poll() {
-            self.act_at_destination(action);
-        }
+    /// Does what the destination wants after something else than a step's end.
+    #[inline(never)]
+    pub(super) fn do_what_the_destination_wants_then(&mut self) {
+        self.do_what_the_destination_wants();
     }
+}
+
+/// A message of the handoff, and how long what it reports took.
+#[inline(always)]
+fn reported(message: HandoffMessage, took: Duration) -> SourceEvent {
+    SourceEvent::Received(Message::Handoff { message, took })
 }

@@ -76,6 +76,18 @@ impl Guest {
         self.throttle = throttle;
     }
 
+    /// Lifts the throttle of a guest that is paused and has its accounts settled. It is free at once.
+    pub(super) fn lift_throttle(&mut self) {
+        self.held.pulse.set(self.clock, Throttle::Off, true);
+        self.limit = None;
+        for writer in &mut self.writers {
+            writer.charge(0.0);
+            writer.wake();
+        }
+        self.held.limited = false;
+        self.throttle = Throttle::Off;
+    }
+
     /// When its vCPUs are next awake: `now`, unless a throttle by the clock has them asleep.
     pub fn awake_at(&mut self, now: Timestamp) -> Timestamp {
         self.advance(now);

@@ -4,9 +4,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::super::event::{CancelReason, Failure, SourceAction, Step};
+use super::super::event::{CancelReason, Failure, PlainSourceAction, SourceAction, Step};
 use super::super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right};
-use super::super::message::Message;
 use super::super::phase::SourcePhase;
 use super::super::{MachineError, Replay};
 use super::{Ending, Source, Why};
@@ -28,15 +27,16 @@ impl<S: Stock> Source<S> {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn carry_out(&mut self, now: Timestamp, effects: Effects) {
         let mut lost = false;
         for effect in effects {
             match effect {
                 Effect::Persist(record) => {
                     self.phase = SourcePhase::Committing;
-                    self.actions.push(SourceAction::Persist(record));
+                    self.actions.push(PlainSourceAction::Persist(record));
                 }
-                Effect::Erase => self.actions.push(SourceAction::Erase),
+                Effect::Erase => self.actions.push(PlainSourceAction::Erase),
                 Effect::Send(message) => {
                     if message == HandoffMessage::Go {
                         self.stopwatch.go(now);
@@ -45,21 +45,21 @@ impl<S: Stock> Source<S> {
                         self.phase = SourcePhase::AwaitingRunning;
                         self.await_answer(now);
                     }
-                    self.actions.push(SourceAction::Send(Message::handoff(message)));
+                    self.actions.push(PlainSourceAction::Handoff(message));
                 }
                 Effect::ResumeGuest => {
                     self.duties.resuming = true;
-                    self.actions.push(SourceAction::Resume);
+                    self.actions.push(PlainSourceAction::Resume);
                 }
                 // Its memory is still wanted.
                 Effect::ReleaseGuest if self.owes_pages() && self.handoff.right() == Right::Theirs => {}
-                Effect::ReleaseGuest => self.actions.push(SourceAction::Release),
+                Effect::ReleaseGuest => self.actions.push(PlainSourceAction::Release),
                 Effect::Report(Notice::InDoubt) => {
                     // Pages that the guest asked for early may have been lost on their way.
                     self.put_back();
                     self.phase = SourcePhase::InDoubt;
                     self.deadline = None;
-                    self.actions.push(SourceAction::Reconnect);
+                    self.actions.push_any(SourceAction::Reconnect);
                 }
                 Effect::Report(Notice::GuestLost) => lost = true,
                 // Only destinations have replicas.
@@ -91,7 +91,7 @@ impl<S: Stock> Source<S> {
                 self.deadline = None;
                 self.phase = P::Returning;
                 if !self.handoff.is_settled() && !self.handoff.is_connected() {
-                    self.actions.push(SourceAction::Reconnect);
+                    self.actions.push_any(SourceAction::Reconnect);
                 }
                 self.clean_up(now);
             }
@@ -110,10 +110,10 @@ impl<S: Stock> Source<S> {
     pub(super) fn lift_the_burden(&mut self) {
         if !self.controller.progress().throttle.is_off() {
             self.controller.unthrottled();
-            self.actions.push(SourceAction::Throttle(Throttle::Off));
+            self.actions.push_any(SourceAction::Throttle(Throttle::Off));
         }
         if self.duties.tracking && !std::mem::replace(&mut self.duties.stopping, true) {
-            self.actions.push(SourceAction::StopTracking);
+            self.actions.push(PlainSourceAction::StopTracking);
         }
     }
 
@@ -126,7 +126,7 @@ impl<S: Stock> Source<S> {
             ending.at = Some(now);
         }
         self.phase = SourcePhase::Done;
-        self.actions.push(SourceAction::Done);
+        self.actions.push(PlainSourceAction::Done);
     }
 
     pub(super) fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: Why) {
@@ -171,7 +171,7 @@ impl<S: Stock> Source<S> {
         self.deadline = Some(deadline);
         // Whose patience has no end need not be woken.
         if deadline < Timestamp::MAX {
-            self.actions.push(SourceAction::Wake(deadline));
+            self.actions.push_any(SourceAction::Wake(deadline));
         }
     }
 
