@@ -13,7 +13,7 @@ use super::handoff::{
 };
 use super::message::{Configuration, Message, Section};
 use super::phase::{DestinationEventKind, DestinationPhase};
-use super::waiting::Waiting;
+use super::waiting::{Action, Waiting};
 use super::{Failure, MachineError};
 use crate::layout::PageNumber;
 use crate::units::{Pages, Timestamp};
@@ -40,7 +40,7 @@ pub enum DestinationAction {
     Done(DestinationOutcome),
 }
 
-/// The [`DestinationAction`]s that own nothing and are wanted in every migration, by the same names. See
+/// The [`DestinationAction`]s that are wanted in every migration, by the same names, and owning nothing. See
 /// [`Destination::poll_plain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,6 +56,10 @@ pub enum PlainDestinationAction {
         /// How long what it reports took; see [`Message::Handoff`].
         took: Duration,
     },
+    /// Build what [`Destination::take_configuration`] gives.
+    Build,
+    /// Restore the state that [`Destination::take_state`] gives.
+    Restore,
     /// Write this to stable storage.
     Persist(StableRecord),
     /// Run the guest.
@@ -64,38 +68,6 @@ pub enum PlainDestinationAction {
     DropReplica,
     /// This side has nothing left to do by itself.
     Done(DestinationOutcome),
-}
-
-impl DestinationAction {
-    /// The plain action that it is, if it is one.
-    pub fn plain(&self) -> Option<PlainDestinationAction> {
-        use PlainDestinationAction as P;
-        Some(match *self {
-            Self::Send(Message::Accept) => P::Accept,
-            Self::Send(Message::Acknowledge { round }) => P::Acknowledge(round),
-            Self::Send(Message::Handoff { message, took }) => P::Handoff { message, took },
-            Self::Persist(record) => P::Persist(record),
-            Self::Resume => P::Resume,
-            Self::DropReplica => P::DropReplica,
-            Self::Done(outcome) => P::Done(outcome),
-            _ => return None,
-        })
-    }
-}
-
-impl From<PlainDestinationAction> for DestinationAction {
-    fn from(action: PlainDestinationAction) -> Self {
-        use PlainDestinationAction as P;
-        match action {
-            P::Accept => Self::Send(Message::Accept),
-            P::Acknowledge(round) => Self::Send(Message::Acknowledge { round }),
-            P::Handoff { message, took } => Self::Send(Message::Handoff { message, took }),
-            P::Persist(record) => Self::Persist(record),
-            P::Resume => Self::Resume,
-            P::DropReplica => Self::DropReplica,
-            P::Done(outcome) => Self::Done(outcome),
-        }
-    }
 }
 
 /// How it ended at the destination.
@@ -160,6 +132,9 @@ pub struct Destination {
     /// The guest lacked pages that will not come: why.
     lost: Option<String>,
     actions: Waiting<DestinationAction, PlainDestinationAction>,
+    /// What is to be built, and the state to be restored, until the driver takes them.
+    configuration: Option<Arc<Configuration>>,
+    sent: Vec<Section>,
     restoring_since: Timestamp,
     go_at: Timestamp,
 }
@@ -179,6 +154,8 @@ impl Destination {
             missing: Pages(0),
             lost: None,
             actions: Waiting::default(),
+            configuration: None,
+            sent: Vec::new(),
             restoring_since: Timestamp::ZERO,
             go_at: Timestamp::ZERO,
         }
@@ -191,6 +168,8 @@ impl Destination {
         self.missing = Pages(0);
         self.lost = None;
         self.actions.clear();
+        self.configuration = None;
+        self.sent.clear();
         (self.restoring_since, self.go_at) = (Timestamp::ZERO, Timestamp::ZERO);
     }
 
@@ -207,7 +186,37 @@ impl Destination {
     /// What to do now; none when the next event is awaited.
     #[inline]
     pub fn poll(&mut self) -> Option<DestinationAction> {
-        self.actions.pop()
+        match self.actions.pop()? {
+            Action::Plain(action) => self.whole(action),
+            Action::Other(action) => Some(action),
+        }
+    }
+
+    /// What a plain action stands for.
+    fn whole(&mut self, action: PlainDestinationAction) -> Option<DestinationAction> {
+        use DestinationAction as A;
+        use PlainDestinationAction as P;
+        Some(match action {
+            P::Accept => A::Send(Message::Accept),
+            P::Acknowledge(round) => A::Send(Message::Acknowledge { round }),
+            P::Handoff { message, took } => A::Send(Message::Handoff { message, took }),
+            P::Build => A::Build(self.take_configuration()?),
+            P::Restore => A::Restore(self.take_state()),
+            P::Persist(record) => A::Persist(record),
+            P::Resume => A::Resume,
+            P::DropReplica => A::DropReplica,
+            P::Done(outcome) => A::Done(outcome),
+        })
+    }
+
+    /// What is to be built, for [`PlainDestinationAction::Build`]; none if it was taken or nobody sent it.
+    pub fn take_configuration(&mut self) -> Option<Arc<Configuration>> {
+        self.configuration.take()
+    }
+
+    /// The state that was sent, for [`PlainDestinationAction::Restore`]; empty if it was taken or nobody sent it.
+    pub fn take_state(&mut self) -> Vec<Section> {
+        std::mem::take(&mut self.sent)
     }
 
     /// Whether there is nothing to do now: [`Destination::poll`] gives none.
@@ -307,7 +316,8 @@ impl Destination {
             DestinationEvent::Received(message @ Message::Configure(_)) => {
                 if let Message::Configure(configuration) = std::mem::replace(message, Message::Accept) {
                     self.phase = P::Building;
-                    self.actions.push(DestinationAction::Build(configuration));
+                    self.configuration = Some(configuration);
+                    self.actions.push_plain(PlainDestinationAction::Build);
                 }
             }
             DestinationEvent::Built if self.phase == P::Building => {
@@ -324,7 +334,8 @@ impl Destination {
             DestinationEvent::Received(Message::State(sections)) if self.phase == P::Loading => {
                 self.phase = P::Restoring;
                 self.restoring_since = now;
-                self.actions.push(DestinationAction::Restore(std::mem::take(sections)));
+                self.sent = std::mem::take(sections);
+                self.actions.push_plain(PlainDestinationAction::Restore);
             }
             DestinationEvent::Received(Message::Handoff { message: HandoffMessage::Go, .. })
                 if self.phase == P::Prepared =>

@@ -71,11 +71,15 @@ pub enum RoundAction {
     Harvest,
 }
 
-/// The [`SourceAction`]s that own nothing and are wanted in every migration, beside those of rounds; by the same names.
+/// The [`SourceAction`]s that are wanted in every migration, beside those of rounds; by the same names, and owning nothing.
 /// See [`Source::poll_plain`](super::Source::poll_plain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlainSourceAction {
+    /// Send the [configuration](super::Source::configuration).
+    Configure,
+    /// Send the state: what [`Source::take_state`](super::Source::take_state) gives.
+    State,
     /// Send the message that all pages of this round are sent.
     EndRound(u32),
     /// Send this message of the handoff.
@@ -100,48 +104,6 @@ pub enum PlainSourceAction {
     Release,
     /// The migration is over.
     Done,
-}
-
-impl SourceAction {
-    /// The plain action that it is, if it is one.
-    pub fn plain(&self) -> Option<PlainSourceAction> {
-        use PlainSourceAction as P;
-        Some(match *self {
-            Self::Send(Message::RoundEnd { round }) => P::EndRound(round),
-            Self::Send(Message::Handoff { message, took: Duration::ZERO }) => P::Handoff(message),
-            Self::StartTracking => P::StartTracking,
-            Self::StopTracking => P::StopTracking,
-            Self::Limit(limit) => P::Limit(limit),
-            Self::Pause => P::Pause,
-            Self::SaveState => P::SaveState,
-            Self::Resume => P::Resume,
-            Self::Persist(record) => P::Persist(record),
-            Self::Erase => P::Erase,
-            Self::Release => P::Release,
-            Self::Done => P::Done,
-            _ => return None,
-        })
-    }
-}
-
-impl From<PlainSourceAction> for SourceAction {
-    fn from(action: PlainSourceAction) -> Self {
-        use PlainSourceAction as P;
-        match action {
-            P::EndRound(round) => Self::Send(Message::RoundEnd { round }),
-            P::Handoff(message) => Self::Send(Message::handoff(message)),
-            P::StartTracking => Self::StartTracking,
-            P::StopTracking => Self::StopTracking,
-            P::Limit(limit) => Self::Limit(limit),
-            P::Pause => Self::Pause,
-            P::SaveState => Self::SaveState,
-            P::Resume => Self::Resume,
-            P::Persist(record) => Self::Persist(record),
-            P::Erase => Self::Erase,
-            P::Release => Self::Release,
-            P::Done => Self::Done,
-        }
-    }
 }
 
 /// How to send.

@@ -20,10 +20,11 @@ use self::post_copy::PostCopy;
 use super::MachineError;
 use super::event::{PlainSourceAction, RoundAction, SourceAction, SourceEvent, Transmit};
 use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, Standing};
-use super::message::{Configuration, Message};
+use super::message::{Configuration, Message, Section};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
+use super::waiting::Action;
 use crate::controller::{Controller, Unsupported};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
 use crate::policy::{Policy, Reason};
@@ -66,6 +67,8 @@ pub struct Source<S = PageSet> {
     closed: Option<u32>,
     rounds: Rounds,
     stopwatch: Stopwatch,
+    /// The guest's state, from when it is saved until it is sent.
+    saved: Vec<Section>,
     ending: Option<Ending>,
     clean_up_failures: Vec<String>,
     actions: Actions,
@@ -158,6 +161,7 @@ impl Source<Expected> {
         self.closed = None;
         self.rounds.begin_anew();
         self.stopwatch = Stopwatch::default();
+        self.saved.clear();
         self.ending = None;
         self.clean_up_failures.clear();
         self.actions.clear();
@@ -185,6 +189,7 @@ impl<S: Stock> Source<S> {
             closed: None,
             rounds: Rounds::default(),
             stopwatch: Stopwatch::default(),
+            saved: Vec::new(),
             ending: None,
             clean_up_failures: Vec::new(),
             actions: Actions::default(),
@@ -228,6 +233,16 @@ impl<S: Stock> Source<S> {
         &self.backlog
     }
 
+    /// What the destination must know to build the replica.
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
+    }
+
+    /// The saved state, for [`PlainSourceAction::State`]; empty if it was taken or not saved.
+    pub fn take_state(&mut self) -> Vec<Section> {
+        std::mem::take(&mut self.saved)
+    }
+
     /// Statistics, policy and journal.
     pub fn controller(&self) -> &Controller {
         &self.controller
@@ -252,7 +267,31 @@ impl<S: Stock> Source<S> {
     /// What to do now; none when the next event is awaited.
     #[inline]
     pub fn poll(&mut self) -> Option<SourceAction> {
-        self.actions.pop()
+        match self.actions.pop()? {
+            Action::Plain(action) => Some(self.whole(action)),
+            Action::Other(action) => Some(action),
+        }
+    }
+
+    /// What a plain action stands for.
+    fn whole(&mut self, action: PlainSourceAction) -> SourceAction {
+        use PlainSourceAction as P;
+        match action {
+            P::Configure => SourceAction::Send(Message::Configure(self.configuration.clone())),
+            P::State => SourceAction::Send(Message::State(self.take_state())),
+            P::EndRound(round) => SourceAction::Send(Message::RoundEnd { round }),
+            P::Handoff(message) => SourceAction::Send(Message::handoff(message)),
+            P::StartTracking => SourceAction::StartTracking,
+            P::StopTracking => SourceAction::StopTracking,
+            P::Limit(limit) => SourceAction::Limit(limit),
+            P::Pause => SourceAction::Pause,
+            P::SaveState => SourceAction::SaveState,
+            P::Resume => SourceAction::Resume,
+            P::Persist(record) => SourceAction::Persist(record),
+            P::Erase => SourceAction::Erase,
+            P::Release => SourceAction::Release,
+            P::Done => SourceAction::Done,
+        }
     }
 
     /// Whether there is nothing to do now: [`Source::poll`] gives none.
@@ -419,7 +458,8 @@ impl<S: Stock> Source<S> {
             SourceEvent::Saved(sections) if self.phase == P::Saving => {
                 self.stopwatch.saved = now;
                 self.phase = P::AwaitingReady;
-                self.actions.push_any(SourceAction::Send(Message::State(std::mem::take(sections))));
+                self.saved = std::mem::take(sections);
+                self.actions.push(PlainSourceAction::State);
                 self.await_answer(now);
             }
             SourceEvent::NotPersisted => {
@@ -473,8 +513,7 @@ impl<S: Stock> Source<S> {
             return self.settle(now);
         }
         self.phase = SourcePhase::Connecting;
-        let configuration = Message::Configure(self.configuration.clone());
-        self.actions.push_any(SourceAction::Send(configuration));
+        self.actions.push(PlainSourceAction::Configure);
         self.await_answer(now);
     }
 

@@ -5,17 +5,25 @@ use std::collections::VecDeque;
 /// So many plain actions have places of their own: more than ever wait where all goes well.
 const PLACES: usize = 4;
 
-/// Actions in the order in which they were wanted. Nearly all are plain: they own nothing, and as long as no other kind
-/// waits they stay where they were put down until they are taken. With anything else they line up, as what they stand for.
+/// Actions in the order in which they were wanted. Nearly all are plain, those that own nothing, and have places of their
+/// own as long as they are few and no other kind waits.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting<A, P> {
     places: [Option<P>; PLACES],
-    /// The places that are taken: none if the others wait.
+    /// The places that are taken.
     first: usize,
     end: usize,
-    others: VecDeque<A>,
+    /// What comes behind them.
+    others: VecDeque<Action<A, P>>,
     /// How many there are in all.
     count: usize,
+}
+
+/// One of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Action<A, P> {
+    Plain(P),
+    Other(A),
 }
 
 impl<A, P> Default for Waiting<A, P> {
@@ -24,38 +32,52 @@ impl<A, P> Default for Waiting<A, P> {
     }
 }
 
-impl<A, P: Copy + Into<A>> Waiting<A, P> {
+impl<A, P: Copy> Waiting<A, P> {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// The first of all.
-    pub(super) fn pop(&mut self) -> Option<A> {
+    pub(super) fn pop(&mut self) -> Option<Action<A, P>> {
         if let Some(plain) = self.pop_plain() {
-            return Some(plain.into());
+            return Some(Action::Plain(plain));
         }
         let first = self.others.pop_front()?;
         self.count -= 1;
         Some(first)
     }
 
-    /// The first of all, if no other kind waits.
-    #[inline]
+    /// The first of all, if it is plain.
+    #[inline(always)]
     pub(super) fn pop_plain(&mut self) -> Option<P> {
-        let first = self.places.get_mut(self.first).and_then(Option::take)?;
+        if self.first == self.end {
+            return if self.others.is_empty() { None } else { self.pop_plain_of_others() };
+        }
+        let first = self.places.get(self.first).copied().flatten();
         self.first += 1;
         if self.first == self.end {
             (self.first, self.end) = (0, 0);
         }
         self.count -= 1;
+        first
+    }
+
+    #[inline(never)]
+    fn pop_plain_of_others(&mut self) -> Option<P> {
+        let Some(&Action::Plain(first)) = self.others.front() else { return None };
+        self.others.pop_front();
+        self.count -= 1;
         Some(first)
     }
 
-    /// The last of all, if it is not a plain one in its place.
+    /// The last of all, if it is not plain.
     #[inline]
     pub(super) fn last_of_others(&self) -> Option<&A> {
-        self.others.back()
+        match self.others.back() {
+            Some(Action::Other(last)) => Some(last),
+            _ => None,
+        }
     }
 
     #[inline(always)]
@@ -66,25 +88,23 @@ impl<A, P: Copy + Into<A>> Waiting<A, P> {
                 self.end += 1;
                 self.count += 1;
             }
-            _ => self.push(action.into()),
+            _ => self.line_up(Action::Plain(action)),
         }
     }
 
-    #[inline(never)]
     pub(super) fn push(&mut self, action: A) {
-        while let Some(plain) = self.pop_plain() {
-            self.others.push_back(plain.into());
-            self.count += 1;
-        }
+        self.line_up(Action::Other(action));
+    }
+
+    #[inline(never)]
+    fn line_up(&mut self, action: Action<A, P>) {
         self.others.push_back(action);
         self.count += 1;
     }
 
     pub(super) fn clear(&mut self) {
-        if self.count > 0 {
-            *self = Self { others: std::mem::take(&mut self.others), ..Self::default() };
-            self.others.clear();
-        }
+        self.others.clear();
+        (self.first, self.end, self.count) = (0, 0, 0);
     }
 }
 
@@ -93,31 +113,28 @@ mod tests {
     use super::*;
 
     /// Numbers below ten are plain.
-    #[derive(Clone, Debug, PartialEq)]
-    struct Number(u8);
-
-    impl From<u8> for Number {
-        fn from(number: u8) -> Self {
-            Self(number)
-        }
-    }
-
-    fn waiting(numbers: impl IntoIterator<Item = u8>) -> Waiting<Number, u8> {
+    fn waiting(numbers: impl IntoIterator<Item = u8>) -> Waiting<u8, u8> {
         let mut waiting = Waiting::default();
         for number in numbers {
             if number < 10 {
-                waiting.push_plain(number)
+                waiting.push_plain(number);
+                assert_eq!(waiting.last_of_others(), None);
             } else {
-                waiting.push(Number(number))
+                waiting.push(number);
+                assert_eq!(waiting.last_of_others(), Some(&number));
             }
-            assert!(waiting.last_of_others().is_none_or(|last| last.0 == number));
             assert!(!waiting.is_empty());
         }
         waiting
     }
 
-    fn all(mut waiting: Waiting<Number, u8>) -> Vec<u8> {
-        std::iter::from_fn(|| waiting.pop()).map(|number| number.0).collect()
+    fn all(mut waiting: Waiting<u8, u8>) -> Vec<u8> {
+        let all = std::iter::from_fn(|| waiting.pop()).map(|action| match action {
+            Action::Plain(number) | Action::Other(number) => number,
+        });
+        let all = all.collect();
+        assert!(waiting.is_empty());
+        all
     }
 
     #[test]
@@ -130,17 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn plain_ones_are_given_as_such_unless_others_wait() {
+    fn plain_ones_are_given_as_such_when_they_are_the_first() {
         let mut some = waiting([1, 2]);
         assert_eq!(some.pop_plain(), Some(1));
         some.push_plain(3);
         assert_eq!((some.pop_plain(), some.pop_plain(), some.pop_plain()), (Some(2), Some(3), None));
         assert!(some.is_empty());
         let mut mixed = waiting([1, 10, 2]);
-        assert_eq!(mixed.pop_plain(), None);
-        assert_eq!((mixed.pop(), mixed.pop()), (Some(Number(1)), Some(Number(10))));
+        assert_eq!((mixed.pop_plain(), mixed.pop_plain()), (Some(1), None));
+        assert_eq!(mixed.pop(), Some(Action::Other(10)));
         mixed.push_plain(3);
-        assert_eq!(all(mixed), [2, 3]);
+        assert_eq!(mixed.pop_plain(), Some(2));
+        assert_eq!(all(mixed), [3]);
     }
 
     #[test]

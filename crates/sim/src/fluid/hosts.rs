@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use whimbrel_core::machine::handoff::HandoffMessage;
-use whimbrel_core::machine::message::Message;
+use whimbrel_core::machine::message::{Message, Section};
 use whimbrel_core::machine::{
     DestinationAction, PlainDestinationAction, PlainSourceAction, SourceAction, SourceEvent,
 };
-use whimbrel_core::units::Timestamp;
+use whimbrel_core::units::{ByteCount, Timestamp};
 
 use super::splits::Split;
 use super::steps::{Ends, Here, There};
@@ -18,10 +18,6 @@ impl World {
     /// What is asked for, unless it is one of what is asked for in every round and nothing waited before it.
     #[inline(never)]
     pub(super) fn act_at_source(&mut self, action: SourceAction) -> Option<Box<Split>> {
-        if let Some(plain) = action.plain() {
-            self.act_plainly(plain);
-            return None;
-        }
         match action {
             SourceAction::Send(message) => self.send_forward(message),
             SourceAction::Transmit(transmit) => self.transmit(transmit),
@@ -40,16 +36,24 @@ impl World {
     }
 
     /// What it is asked for a few times in a migration.
-    #[inline(never)]
-    fn act_plainly(&mut self, action: PlainSourceAction) {
-        self.act_plainly_here(action);
-    }
-
     #[inline(always)]
     pub(super) fn act_plainly_here(&mut self, action: PlainSourceAction) {
         let host = &self.terms.host;
         let now = self.now;
         match action {
+            PlainSourceAction::Configure => {
+                let bytes = self.source.configuration().payload() + self.terms.message_overhead;
+                let accepted = self.send(bytes.as_f64());
+                self.arrives_there(accepted, There::Configure);
+            }
+            PlainSourceAction::State => {
+                self.sections = self.source.take_state();
+                let sections: ByteCount = self.sections.iter().map(Section::payload).sum();
+                let bytes = (sections + self.terms.message_overhead).as_f64() + self.terms.state.as_f64();
+                let accepted = self.send(bytes);
+                self.handed_over = Some(timestamp(accepted));
+                self.arrives_there(accepted, There::State);
+            }
             PlainSourceAction::EndRound(round) => self.end_round(round),
             PlainSourceAction::Handoff(message) => {
                 let accepted = self.send_word();
@@ -92,28 +96,14 @@ impl World {
         }
     }
 
-    /// What is asked for and owns something.
+    /// What is hardly ever asked for.
     #[inline(never)]
     pub(super) fn act_at_destination(&mut self) {
-        let Some(action) = self.destination.poll() else { return };
-        match action {
-            DestinationAction::Send(message) => {
-                let bytes = (message.payload() + self.terms.message_overhead).as_f64();
-                let arrival = self.arrival_here(bytes);
-                if self.connected {
-                    self.queue.push(arrival, Event::ArrivesHere(message));
-                }
-            }
-            DestinationAction::Build(_) => self.there(self.now, There::Built),
-            DestinationAction::Restore(sections) => {
-                self.sections = sections;
-                self.there(self.now.saturating_add(self.terms.host.restore_state), There::Restored);
-            }
-            action => {
-                if let Some(plain) = action.plain() {
-                    self.act_plainly_there(plain);
-                }
-            }
+        let Some(DestinationAction::Send(message)) = self.destination.poll() else { return };
+        let bytes = (message.payload() + self.terms.message_overhead).as_f64();
+        let arrival = self.arrival_here(bytes);
+        if self.connected {
+            self.queue.push(arrival, Event::ArrivesHere(message));
         }
     }
 
@@ -122,6 +112,14 @@ impl World {
         let host = &self.terms.host;
         let now = self.now;
         match action {
+            PlainDestinationAction::Build => {
+                self.destination.take_configuration();
+                self.there(now, There::Built);
+            }
+            PlainDestinationAction::Restore => {
+                self.sections = self.destination.take_state();
+                self.there(now.saturating_add(host.restore_state), There::Restored);
+            }
             PlainDestinationAction::Accept => self.answer(Here::Accept),
             PlainDestinationAction::Acknowledge(round) => self.answer(Here::Acknowledge(round)),
             PlainDestinationAction::Handoff { message, took } => {
@@ -161,33 +159,23 @@ impl World {
     /// The source sends a message that carries only numbers; gives when it is in the queue.
     #[inline]
     pub(super) fn send_word(&mut self) -> Nanos {
-        self.sending.message(nanos(self.now), self.terms.word, &mut self.link)
+        self.send(self.terms.word)
+    }
+
+    #[inline]
+    fn send(&mut self, bytes: f64) -> Nanos {
+        self.sending.message(nanos(self.now), bytes, &mut self.link)
     }
 
     fn send_forward(&mut self, message: Message) {
         let mut bytes = (message.payload() + self.terms.message_overhead).as_f64();
-        if matches!(message, Message::State(_)) {
-            bytes += self.terms.state.as_f64();
-        }
         if matches!(message, Message::PostCopy { .. }) {
             bytes += self.leave_behind().as_f64();
         }
-        let accepted = self.sending.message(nanos(self.now), bytes, &mut self.link);
-        match message {
-            Message::Configure(configuration) => {
-                self.configuration = Some(configuration);
-                self.arrives_there(accepted, There::Configure);
-            }
-            Message::State(sections) => {
-                self.handed_over = Some(timestamp(accepted));
-                self.sections = sections;
-                self.arrives_there(accepted, There::State);
-            }
-            message if self.connected => {
-                let arrival = self.arrival(accepted);
-                self.queue.push(arrival, Event::ArrivesThere(message));
-            }
-            _ => {}
+        let accepted = self.send(bytes);
+        if self.connected {
+            let arrival = self.arrival(accepted);
+            self.queue.push(arrival, Event::ArrivesThere(message));
         }
     }
 

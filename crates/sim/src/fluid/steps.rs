@@ -71,7 +71,7 @@ pub(super) enum There {
     Restored,
     Persisted,
     Resumed,
-    /// Messages. What the first and the third carry is in its place.
+    /// Messages. The configuration is the source's, the state is in its place.
     Configure,
     RoundEnd(u32),
     State,
@@ -116,36 +116,47 @@ impl World {
             self.source.harvested(self.now, &self.step.harvested)?;
             self.look_after_harvest();
         } else {
-            return self.end_other_step();
+            return self.end_other_steps();
         }
         Ok(self.do_what_is_wanted())
     }
 
-    /// The same of a step that is not one of a round.
+    /// The same of a step that is not one of a round, and of those that follow until a round's or something from the queue
+    /// comes first.
     #[inline(never)]
-    fn end_other_step(&mut self) -> Result<Option<Box<Split>>, MachineError> {
-        match self.step.take() {
-            Ends::Here(what) => {
-                self.tell_the_source(what)?;
-                while let Some(action) = self.source.poll_plain() {
-                    self.act_plainly_here(action);
+    fn end_other_steps(&mut self) -> Result<Option<Box<Split>>, MachineError> {
+        loop {
+            match self.step.take() {
+                Ends::Here(what) => {
+                    self.tell_the_source(what)?;
+                    while let Some(action) = self.source.poll_plain() {
+                        self.act_plainly_here(action);
+                    }
+                    // Hardly ever is anything else wanted, and most often it begins a round.
+                    if !self.source.is_silent()
+                        && let Some(split) = self.do_what_is_wanted_then()
+                    {
+                        return Ok(Some(split));
+                    }
                 }
-                // Hardly ever is anything else wanted.
-                Ok(if self.source.is_silent() { None } else { self.do_what_is_wanted_then() })
+                Ends::There(what) => {
+                    self.tell_the_destination(what)?;
+                    self.do_what_the_destination_wants();
+                }
+                Ends::Nothing | Ends::Sending | Ends::Harvest => {}
             }
-            Ends::There(what) => {
-                self.tell_the_destination(what)?;
-                self.do_what_the_destination_wants();
-                Ok(None)
+            let next = &self.step;
+            if next.is_of_a_round() || !next.is_before(self.queue.earliest()) || self.is_over() {
+                return Ok(None);
             }
-            Ends::Nothing | Ends::Sending | Ends::Harvest => Ok(None),
+            self.now = self.step.first.at;
         }
     }
 
     /// The same of one that waited in the queue, and ends now.
     pub(super) fn end_queued(&mut self, with: Ends) -> Result<Option<Box<Split>>, MachineError> {
         self.step.first.with = with;
-        self.end_other_step()
+        self.end_other_steps()
     }
 
     /// A step of a round begins, which ends at `at`. Its numbers are in place.
@@ -245,10 +256,8 @@ impl World {
             There::Resumed => self.tell_there(E::Resumed)?,
             _ if !self.connected => {}
             There::Configure => {
-                if let Some(configuration) = self.configuration.take() {
-                    let configure = Message::Configure(configuration);
-                    self.destination.take_known(self.now, &mut E::Received(configure))?;
-                }
+                let configure = Message::Configure(self.source.configuration().clone());
+                self.destination.take_known(self.now, &mut E::Received(configure))?;
             }
             There::RoundEnd(round) => self.tell_there(E::Received(Message::RoundEnd { round }))?,
             There::State => {

@@ -6,7 +6,6 @@
 
 mod post_copy;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::controller::Controller;
@@ -152,8 +151,6 @@ pub(super) struct World {
     /// The step of a round that is under way.
     pub(super) step: Step,
     pub(super) now: Timestamp,
-    /// What the destination is to build, on its way.
-    pub(super) configuration: Option<Arc<Configuration>>,
     /// The guest's state, while nobody else has it.
     pub(super) sections: Vec<Section>,
     /// Of a guest that is handed over before all of its pages.
@@ -217,7 +214,6 @@ impl World {
             watch: Watch::default(),
             step: Step::default(),
             now: Timestamp::ZERO,
-            configuration: None,
             sections: Vec::new(),
             post_copy: None,
         };
@@ -273,7 +269,6 @@ impl World {
     fn forget(&mut self) {
         let Self {
             terms: _,
-            configuration,
             sections,
             post_copy,
             tracking_takes: _,
@@ -319,7 +314,6 @@ impl World {
         if sections.is_empty() {
             sections.push(Section { kind: "simulated".into(), version: 1, bytes: Vec::new() });
         }
-        *configuration = None;
         *connected = true;
         *tracking = false;
         *throttled = false;
@@ -398,13 +392,12 @@ impl World {
     }
 
     /// Neither side will do anything more.
-    fn is_over(&self) -> bool {
-        if self.post_copy.is_some() && self.is_out_of_time() {
-            return true;
-        }
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
         let doubt_stays = !self.connected;
         let source = match self.source.phase() {
             SourcePhase::Done => true,
+            SourcePhase::PostCopy if self.is_out_of_time() => return true,
             SourcePhase::InDoubt | SourcePhase::PostCopy => doubt_stays,
             _ => false,
         };

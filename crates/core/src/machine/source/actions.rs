@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::event::{PlainSourceAction, RoundAction, SourceAction, Transmit};
 use super::super::message::Message;
-use super::super::waiting::Waiting;
+use super::super::waiting::{Action, Waiting};
 
 /// Actions that the driver has not taken yet. Those of a round, which is nearly all that are ever wanted, are kept
 /// by name behind the others and never moved about.
@@ -35,8 +35,8 @@ impl Actions {
     }
 
     /// The first of all.
-    pub(super) fn pop(&mut self) -> Option<SourceAction> {
-        self.others.pop().or_else(|| self.pop_of_round().map(SourceAction::from))
+    pub(super) fn pop(&mut self) -> Option<Action<SourceAction, PlainSourceAction>> {
+        self.others.pop().or_else(|| self.pop_of_round().map(|action| Action::Other(action.into())))
     }
 
     /// The first of all, if it is one of a round's.
@@ -143,12 +143,13 @@ mod tests {
 
     const LAST: Transmit = Transmit { slice: None, last: true };
 
-    fn all(mut actions: Actions) -> Vec<SourceAction> {
+    fn all(mut actions: Actions) -> Vec<Action<SourceAction, PlainSourceAction>> {
         std::iter::from_fn(|| actions.pop()).collect()
     }
 
-    fn end(round: u32) -> SourceAction {
-        SourceAction::Send(Message::RoundEnd { round })
+    /// As it is given behind other actions.
+    fn lined_up(round: u32) -> Action<SourceAction, PlainSourceAction> {
+        Action::Plain(PlainSourceAction::EndRound(round))
     }
 
     #[test]
@@ -163,14 +164,14 @@ mod tests {
         actions.transmit(LAST);
         actions.harvest();
         let expected = [
-            SourceAction::Pause,
-            end(1),
-            SourceAction::Harvest,
-            end(2),
-            SourceAction::Transmit(LAST),
-            SourceAction::SaveState,
-            SourceAction::Transmit(LAST),
-            SourceAction::Harvest,
+            Action::Plain(PlainSourceAction::Pause),
+            lined_up(1),
+            Action::Other(SourceAction::Harvest),
+            lined_up(2),
+            Action::Other(SourceAction::Transmit(LAST)),
+            Action::Plain(PlainSourceAction::SaveState),
+            Action::Other(SourceAction::Transmit(LAST)),
+            Action::Other(SourceAction::Harvest),
         ];
         assert_eq!(all(actions), expected);
     }
@@ -182,7 +183,7 @@ mod tests {
         actions.end_round(7);
         actions.harvest();
         assert_eq!(actions.pop_of_round(), None);
-        assert_eq!(actions.pop(), Some(SourceAction::Pause));
+        assert_eq!(actions.pop_plain(), Some(PlainSourceAction::Pause));
         assert_eq!(actions.pop_of_round(), Some(RoundAction::EndRound(7)));
         assert_eq!(actions.pop_of_round(), Some(RoundAction::Harvest));
         assert_eq!(actions.pop_of_round(), None);
