@@ -334,7 +334,7 @@ impl Destination {
             DestinationEvent::Received(Message::State(sections)) if self.phase == P::Loading => {
                 self.phase = P::Restoring;
                 self.restoring_since = now;
-                self.sent = std::mem::take(sections);
+                std::mem::swap(&mut self.sent, sections);
                 self.actions.push_plain(PlainDestinationAction::Restore);
             }
             DestinationEvent::Received(Message::Handoff { message: HandoffMessage::Go, .. })

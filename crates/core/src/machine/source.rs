@@ -27,7 +27,7 @@ use super::stopwatch::Stopwatch;
 use super::waiting::Action;
 use crate::controller::{Controller, Unsupported};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
-use crate::policy::{Policy, Reason};
+use crate::policy::Policy;
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
 
@@ -95,22 +95,15 @@ struct Ending {
     at: Option<Timestamp>,
 }
 
-/// Why it ended; put into words only when somebody wants to read it.
+/// Why it ended.
 #[derive(Clone, Debug)]
 enum Why {
     Words(Cow<'static, str>),
-    /// A rule of the policy, which had paused the guest before or had not.
-    Rule(Reason, bool),
-}
-
-impl std::fmt::Display for Why {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Words(words) => f.write_str(words),
-            Self::Rule(reason, false) => reason.fmt(f),
-            Self::Rule(reason, true) => write!(f, "{reason}; the policy had paused the guest before"),
-        }
-    }
+    /// The rule of the policy's last verdict: once it has decided how the migration ends it is not asked again. Put into words
+    /// only when somebody wants to read it. `paused`: the policy had paused the guest before.
+    Rule {
+        paused: bool,
+    },
 }
 
 impl Source {
@@ -458,7 +451,7 @@ impl<S: Stock> Source<S> {
             SourceEvent::Saved(sections) if self.phase == P::Saving => {
                 self.stopwatch.saved = now;
                 self.phase = P::AwaitingReady;
-                self.saved = std::mem::take(sections);
+                std::mem::swap(&mut self.saved, sections);
                 self.actions.push(PlainSourceAction::State);
                 self.await_answer(now);
             }

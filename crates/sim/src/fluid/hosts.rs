@@ -10,7 +10,7 @@ use whimbrel_core::machine::{
 use whimbrel_core::units::{ByteCount, Timestamp};
 
 use super::splits::Split;
-use super::steps::{Ends, Here, There};
+use super::steps::Ends;
 use super::world::{Event, World, nanos};
 use crate::link::{Nanos, timestamp};
 
@@ -44,7 +44,7 @@ impl World {
             PlainSourceAction::Configure => {
                 let bytes = self.source.configuration().payload() + self.terms.message_overhead;
                 let accepted = self.send(bytes.as_f64());
-                self.arrives_there(accepted, There::Configure);
+                self.arrives_there(accepted, Ends::Configure);
             }
             PlainSourceAction::State => {
                 self.sections = self.source.take_state();
@@ -52,12 +52,12 @@ impl World {
                 let bytes = (sections + self.terms.message_overhead).as_f64() + self.terms.state.as_f64();
                 let accepted = self.send(bytes);
                 self.handed_over = Some(timestamp(accepted));
-                self.arrives_there(accepted, There::State);
+                self.arrives_there(accepted, Ends::State);
             }
             PlainSourceAction::EndRound(round) => self.end_round(round),
             PlainSourceAction::Handoff(message) => {
                 let accepted = self.send_word();
-                self.arrives_there(accepted, There::Handoff(message));
+                self.arrives_there(accepted, Ends::Ask(message));
             }
             PlainSourceAction::StartTracking => {
                 let ready = now.saturating_add(self.tracking_takes);
@@ -66,12 +66,12 @@ impl World {
                 self.harvested_at = ready;
                 self.sending.begin(nanos(ready));
                 self.tracking = true;
-                self.here(ready, Here::TrackingStarted);
+                self.step_to(Ends::TrackingStarted, ready);
             }
             PlainSourceAction::StopTracking => {
                 self.guest.stop_tracking(now);
                 self.tracking = false;
-                self.here(now, Here::TrackingStopped);
+                self.step_to(Ends::TrackingStopped, now);
             }
             PlainSourceAction::Limit(limit) => {
                 self.sending.limit(limit);
@@ -82,16 +82,16 @@ impl World {
                 self.paused_at = Some(now);
                 self.runs_here = false;
                 let gate = if self.source.is_handing_over() { host.switchover_gate } else { Duration::ZERO };
-                self.here(now.saturating_add(host.pause).saturating_add(gate), Here::Paused);
+                self.step_to(Ends::Paused, now.saturating_add(host.pause).saturating_add(gate));
             }
-            PlainSourceAction::SaveState => self.here(now.saturating_add(host.save_state), Here::Saved),
+            PlainSourceAction::SaveState => self.step_to(Ends::Saved, now.saturating_add(host.save_state)),
             PlainSourceAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
                 self.guest.resume(resumed);
                 self.runs_here = true;
-                self.here(resumed, Here::Resumed);
+                self.step_to(Ends::Resumed, resumed);
             }
-            PlainSourceAction::Persist(_) => self.here(now.saturating_add(host.persist), Here::Persisted),
+            PlainSourceAction::Persist(_) => self.step_to(Ends::Persisted, now.saturating_add(host.persist)),
             _ => {}
         }
     }
@@ -114,40 +114,40 @@ impl World {
         match action {
             PlainDestinationAction::Build => {
                 self.destination.take_configuration();
-                self.there(now, There::Built);
+                self.step_to(Ends::Built, now);
             }
             PlainDestinationAction::Restore => {
                 self.sections = self.destination.take_state();
-                self.there(now.saturating_add(host.restore_state), There::Restored);
+                self.step_to(Ends::Restored, now.saturating_add(host.restore_state));
             }
-            PlainDestinationAction::Accept => self.answer(Here::Accept),
-            PlainDestinationAction::Acknowledge(round) => self.answer(Here::Acknowledge(round)),
+            PlainDestinationAction::Accept => self.answer(Ends::Accept),
+            PlainDestinationAction::Acknowledge(round) => self.answer(Ends::Acknowledge(round)),
             PlainDestinationAction::Handoff { message, took } => {
                 // Other messages report nothing.
                 if matches!(message, HandoffMessage::Ready | HandoffMessage::Running) {
                     self.step.took = took;
                 }
-                self.answer(Here::Handoff(message));
+                self.answer(Ends::Answer(message));
             }
             PlainDestinationAction::Persist(_) => {
-                self.there(now.saturating_add(host.persist), There::Persisted);
+                self.step_to(Ends::PersistedThere, now.saturating_add(host.persist));
             }
             PlainDestinationAction::Resume => {
                 let resumed = now.saturating_add(host.resume);
                 self.runs_there = Some(resumed);
                 // From here on it runs there, neither slowed nor tracked.
                 self.guest.resume_free(resumed);
-                self.there(resumed, There::Resumed);
+                self.step_to(Ends::ResumedThere, resumed);
             }
             _ => {}
         }
     }
 
     /// The destination sends a message that carries only numbers.
-    fn answer(&mut self, message: Here) {
+    fn answer(&mut self, message: Ends) {
         if self.connected {
             let arrival = self.arrival_here(self.terms.word);
-            self.here(arrival, message);
+            self.step_to(message, arrival);
         }
     }
 
@@ -185,22 +185,14 @@ impl World {
     }
 
     /// The message went into the queue at `accepted`.
-    pub(super) fn arrives_there(&mut self, accepted: Nanos, message: There) {
+    pub(super) fn arrives_there(&mut self, accepted: Nanos, message: Ends) {
         if self.connected {
             let arrival = self.arrival(accepted);
-            self.step_to(Ends::There(message), arrival);
+            self.step_to(message, arrival);
         }
     }
 
     fn one_way(&self) -> Duration {
         self.terms.one_way
-    }
-
-    fn here(&mut self, at: Timestamp, what: Here) {
-        self.step_to(Ends::Here(what), at);
-    }
-
-    fn there(&mut self, at: Timestamp, what: There) {
-        self.step_to(Ends::There(what), at);
     }
 }

@@ -10,7 +10,7 @@ use whimbrel_core::units::{Bandwidth, Pages};
 use super::field::Found;
 use super::sending::{Goal, Sent, Ticks};
 use super::splits::{LEAST, SLICE, Split};
-use super::steps::{Ends, There};
+use super::steps::Ends;
 use super::world::{Event, World, nanos};
 use crate::link::{Nanos, timestamp};
 
@@ -66,7 +66,7 @@ impl World {
         let waited_for =
             matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy);
         if waited_for {
-            self.arrives_there(accepted, There::RoundEnd(round));
+            self.arrives_there(accepted, Ends::RoundEnd(round));
         }
     }
 

@@ -41,15 +41,10 @@ struct Moment {
 pub(super) enum Ends {
     #[default]
     Nothing,
+    /// Those of a round.
     Sending,
     Harvest,
-    Here(Here),
-    There(There),
-}
-
-/// What the source is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Here {
+    /// What else the source is told.
     Start,
     TrackingStarted,
     TrackingStopped,
@@ -57,25 +52,30 @@ pub(super) enum Here {
     Saved,
     Resumed,
     Persisted,
-    /// Messages.
+    /// Messages to the source. How long what one of the handoff reports took is in its place.
     Accept,
     Acknowledge(u32),
-    /// With the time that it took what it reports, if it does, in its place.
-    Handoff(HandoffMessage),
-}
-
-/// What the destination is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum There {
+    Answer(HandoffMessage),
+    /// What the destination is told.
     Built,
     Restored,
-    Persisted,
-    Resumed,
-    /// Messages. The configuration is the source's, the state is in its place.
+    PersistedThere,
+    ResumedThere,
+    /// Messages to the destination. The configuration is the source's, the state is in its place.
     Configure,
     RoundEnd(u32),
     State,
-    Handoff(HandoffMessage),
+    Ask(HandoffMessage),
+}
+
+impl Moment {
+    /// By its parts, which are not put together elsewhere first.
+    #[inline(always)]
+    fn begin(&mut self, with: Ends, at: Timestamp, number: u64) {
+        self.with = with;
+        self.at = at;
+        self.number = number;
+    }
 }
 
 impl Step {
@@ -126,24 +126,11 @@ impl World {
     #[inline(never)]
     fn end_other_steps(&mut self) -> Result<Option<Box<Split>>, MachineError> {
         loop {
-            match self.step.take() {
-                Ends::Here(what) => {
-                    self.tell_the_source(what)?;
-                    while let Some(action) = self.source.poll_plain() {
-                        self.act_plainly_here(action);
-                    }
-                    // Hardly ever is anything else wanted, and most often it begins a round.
-                    if !self.source.is_silent()
-                        && let Some(split) = self.do_what_is_wanted_then()
-                    {
-                        return Ok(Some(split));
-                    }
-                }
-                Ends::There(what) => {
-                    self.tell_the_destination(what)?;
-                    self.do_what_the_destination_wants();
-                }
-                Ends::Nothing | Ends::Sending | Ends::Harvest => {}
+            let with = self.step.take();
+            if self.tell(with)? {
+                self.do_what_the_destination_wants();
+            } else if let Some(split) = self.do_what_the_source_wants() {
+                return Ok(Some(split));
             }
             let next = &self.step;
             if next.is_of_a_round() || !next.is_before(self.queue.earliest()) || self.is_over() {
@@ -165,17 +152,17 @@ impl World {
         if !matches!(self.step.first.with, Ends::Nothing) {
             self.queue_step();
         }
-        self.step.first = Moment { with, at, number: self.queue.number() };
+        self.step.first.begin(with, at, self.queue.number());
     }
 
     /// A step that is not one of a round begins, which ends at `at`.
     #[inline]
     pub(super) fn step_to(&mut self, with: Ends, at: Timestamp) {
-        let moment = Moment { with, at, number: self.queue.number() };
+        let number = self.queue.number();
         if matches!(self.step.first.with, Ends::Nothing) {
-            self.step.first = moment;
+            self.step.first.begin(with, at, number);
         } else {
-            self.step_beside(moment);
+            self.step_beside(Moment { with, at, number });
         }
     }
 
@@ -206,77 +193,94 @@ impl World {
             Ends::Nothing => return,
             Ends::Sending => Event::Source(SourceEvent::Transmitted(self.step.sent)),
             Ends::Harvest => Event::Source(SourceEvent::Harvested(self.step.harvested)),
-            Ends::Here(_) | Ends::There(_) => Event::Step(with),
+            _ => Event::Step(with),
         };
         self.queue.push_numbered(at, number, event);
     }
 
-    /// Tells the source. Each event is put together where it is told: the machine's code for it alone stands there.
+    /// Tells the machine that waits for it; says whether that is the destination. Each event is put together where it is
+    /// told: the machine's code for it alone stands there.
     #[inline(always)]
-    fn tell_the_source(&mut self, what: Here) -> Result<(), MachineError> {
-        match what {
-            Here::Start => self.tell(SourceEvent::Start)?,
-            Here::TrackingStarted => self.tell(SourceEvent::TrackingStarted)?,
-            Here::TrackingStopped => self.tell(SourceEvent::TrackingStopped)?,
-            Here::Paused => self.tell(SourceEvent::Paused)?,
-            Here::Saved => {
-                let sections = std::mem::take(&mut self.sections);
-                self.source.take_known(self.now, &mut SourceEvent::Saved(sections))?;
+    fn tell(&mut self, with: Ends) -> Result<bool, MachineError> {
+        use DestinationEvent as There;
+        use SourceEvent as Here;
+        match with {
+            Ends::Nothing | Ends::Sending | Ends::Harvest => {}
+            Ends::Start => self.tell_here(Here::Start)?,
+            Ends::TrackingStarted => self.tell_here(Here::TrackingStarted)?,
+            Ends::TrackingStopped => self.tell_here(Here::TrackingStopped)?,
+            Ends::Paused => self.tell_here(Here::Paused)?,
+            Ends::Saved => {
+                let mut saved = ManuallyDrop::new(Here::Saved(std::mem::take(&mut self.sections)));
+                self.source.take_known(self.now, &mut saved)?;
+                // If it is in vain the machine does not keep it.
+                if let Here::Saved(left) = &mut *saved {
+                    std::mem::swap(left, &mut self.sections);
+                }
             }
-            Here::Resumed => self.tell(SourceEvent::Resumed)?,
-            Here::Persisted => self.tell(SourceEvent::Persisted)?,
+            Ends::Resumed => self.tell_here(Here::Resumed)?,
+            Ends::Persisted => self.tell_here(Here::Persisted)?,
+            Ends::Built => return self.tell_there(There::Built),
+            Ends::Restored => return self.tell_there(There::Restored),
+            Ends::PersistedThere => return self.tell_there(There::Persisted),
+            Ends::ResumedThere => return self.tell_there(There::Resumed),
+            // Messages.
             _ if !self.connected => {}
-            Here::Accept => self.tell(SourceEvent::Received(Message::Accept))?,
-            Here::Acknowledge(round) => self.tell(SourceEvent::Received(Message::Acknowledge { round }))?,
-            Here::Handoff(HandoffMessage::Ready) => {
-                self.tell(reported(HandoffMessage::Ready, self.step.took))?
+            Ends::Accept => self.tell_here(Here::Received(Message::Accept))?,
+            Ends::Acknowledge(round) => self.tell_here(Here::Received(Message::Acknowledge { round }))?,
+            Ends::Answer(HandoffMessage::Ready) => {
+                self.tell_here(reported(HandoffMessage::Ready, self.step.took))?;
             }
-            Here::Handoff(HandoffMessage::Running) => {
-                self.tell(reported(HandoffMessage::Running, self.step.took))?;
+            Ends::Answer(HandoffMessage::Running) => {
+                self.tell_here(reported(HandoffMessage::Running, self.step.took))?;
             }
-            Here::Handoff(message) => self.source.handle(self.now, reported(message, Duration::ZERO))?,
+            Ends::Answer(message) => self.source.handle(self.now, reported(message, Duration::ZERO))?,
+            Ends::Configure => {
+                let configure = Message::Configure(self.source.configuration().clone());
+                self.destination.take_known(self.now, &mut There::Received(configure))?;
+                return Ok(true);
+            }
+            Ends::RoundEnd(round) => return self.tell_there(There::Received(Message::RoundEnd { round })),
+            Ends::State => {
+                let state = Message::State(std::mem::take(&mut self.sections));
+                let mut received = ManuallyDrop::new(There::Received(state));
+                self.destination.take_known(self.now, &mut received)?;
+                if let There::Received(Message::State(left)) = &mut *received {
+                    std::mem::swap(left, &mut self.sections);
+                }
+                return Ok(true);
+            }
+            Ends::Ask(HandoffMessage::Go) => {
+                return self.tell_there(There::Received(Message::handoff(HandoffMessage::Go)));
+            }
+            Ends::Ask(message) => {
+                self.destination.handle(self.now, There::Received(Message::handoff(message)))?;
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Tells the source of something that owns nothing, so that there is nothing to be dropped.
     #[inline(always)]
-    fn tell(&mut self, event: SourceEvent) -> Result<(), MachineError> {
+    fn tell_here(&mut self, event: SourceEvent) -> Result<(), MachineError> {
         self.source.take_known(self.now, &mut ManuallyDrop::new(event))
     }
 
-    /// Tells the destination.
+    /// The same of the destination.
     #[inline(always)]
-    fn tell_the_destination(&mut self, what: There) -> Result<(), MachineError> {
-        use DestinationEvent as E;
-        match what {
-            There::Built => self.tell_there(E::Built)?,
-            There::Restored => self.tell_there(E::Restored)?,
-            There::Persisted => self.tell_there(E::Persisted)?,
-            There::Resumed => self.tell_there(E::Resumed)?,
-            _ if !self.connected => {}
-            There::Configure => {
-                let configure = Message::Configure(self.source.configuration().clone());
-                self.destination.take_known(self.now, &mut E::Received(configure))?;
-            }
-            There::RoundEnd(round) => self.tell_there(E::Received(Message::RoundEnd { round }))?,
-            There::State => {
-                let state = Message::State(std::mem::take(&mut self.sections));
-                self.destination.take_known(self.now, &mut E::Received(state))?;
-            }
-            There::Handoff(HandoffMessage::Go) => {
-                self.tell_there(E::Received(Message::handoff(HandoffMessage::Go)))?;
-            }
-            There::Handoff(message) => {
-                self.destination.handle(self.now, E::Received(Message::handoff(message)))?;
-            }
-        }
-        Ok(())
+    fn tell_there(&mut self, event: DestinationEvent) -> Result<bool, MachineError> {
+        self.destination.take_known(self.now, &mut ManuallyDrop::new(event))?;
+        Ok(true)
     }
 
     #[inline(always)]
-    fn tell_there(&mut self, event: DestinationEvent) -> Result<(), MachineError> {
-        self.destination.take_known(self.now, &mut ManuallyDrop::new(event))
+    fn do_what_the_source_wants(&mut self) -> Option<Box<Split>> {
+        while let Some(action) = self.source.poll_plain() {
+            self.act_plainly_here(action);
+        }
+        // Hardly ever is anything else wanted, and most often it begins a round.
+        if self.source.is_silent() { None } else { self.do_what_is_wanted_then() }
     }
 
     #[inline(always)]

@@ -25,7 +25,7 @@ use super::near::Watch;
 use super::queue::Queue;
 use super::sending::{Crossing, Sending, Ticks};
 use super::splits::Split;
-use super::steps::{Ends, Here, Step};
+use super::steps::{Ends, Step};
 use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, HostConfig};
@@ -347,7 +347,7 @@ impl World {
     /// What happens whatever the machines do.
     fn plan(&mut self, setup: &Setup) {
         let at = |after: Duration| Timestamp::ZERO.saturating_add(after);
-        self.step_to(Ends::Here(Here::Start), Timestamp::ZERO);
+        self.step_to(Ends::Start, Timestamp::ZERO);
         self.queue.push(at(setup.time_limit), Event::TimeLimit);
         if let Some(lost_at) = setup.link.lost_at {
             self.queue.push(at(lost_at), Event::Lost);

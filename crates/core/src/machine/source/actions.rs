@@ -67,7 +67,7 @@ impl Actions {
     }
 
     /// After everything else.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, action: PlainSourceAction) {
         if self.ended.is_some() || !matches!(self.then, Then::Nothing) {
             self.line_up();

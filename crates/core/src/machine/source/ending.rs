@@ -70,33 +70,42 @@ impl<S: Stock> Source<S> {
     }
 
     /// Where the right to run is now decides which way the migration ends.
+    #[inline(always)]
     pub(super) fn follow_the_right(&mut self, now: Timestamp, lost: bool) {
         use SourcePhase as P;
         if matches!(self.phase, P::Idle | P::PostCopy | P::Returning | P::Releasing | P::Done) {
             return;
         }
         match self.handoff.right() {
-            Right::Theirs if self.owes_pages() => self.send_what_is_missing(now),
-            Right::Theirs => {
-                self.deadline = None;
-                self.phase = P::Releasing;
-                self.clean_up(now);
-            }
-            Right::Mine if !self.handoff.may_cancel() => {
-                if lost {
-                    self.end(Outcome::GuestLost, "the right to run is here, the guest's memory is not");
-                } else {
-                    self.end(Outcome::Failed, "the destination has no replica");
-                }
-                self.deadline = None;
-                self.phase = P::Returning;
-                if !self.handoff.is_settled() && !self.handoff.is_connected() {
-                    self.actions.push_any(SourceAction::Reconnect);
-                }
-                self.clean_up(now);
-            }
+            Right::Theirs => self.let_go(now),
+            Right::Mine if !self.handoff.may_cancel() => self.keep(now, lost),
             Right::Mine | Right::Undecided => {}
         }
+    }
+
+    /// The guest is the destination's.
+    fn let_go(&mut self, now: Timestamp) {
+        if self.owes_pages() {
+            return self.send_what_is_missing(now);
+        }
+        self.deadline = None;
+        self.phase = SourcePhase::Releasing;
+        self.clean_up(now);
+    }
+
+    /// The guest stays here.
+    fn keep(&mut self, now: Timestamp, lost: bool) {
+        if lost {
+            self.end(Outcome::GuestLost, "the right to run is here, the guest's memory is not");
+        } else {
+            self.end(Outcome::Failed, "the destination has no replica");
+        }
+        self.deadline = None;
+        self.phase = SourcePhase::Returning;
+        if !self.handoff.is_settled() && !self.handoff.is_connected() {
+            self.actions.push_any(SourceAction::Reconnect);
+        }
+        self.clean_up(now);
     }
 
     /// Undoes, in the reverse order of doing, what was set up for the migration.
@@ -227,7 +236,15 @@ impl<S: Stock> Source<S> {
     /// Why it ended as it did, in words, as far as it is known.
     pub fn why(&self) -> String {
         let (_, why, words) = self.outcome();
-        why.map_or_else(|| words.to_owned(), Why::to_string)
+        match (why, self.controller.verdict()) {
+            (None, _) => words.to_owned(),
+            (Some(Why::Words(words)), _) => words.to_string(),
+            (Some(Why::Rule { paused: false }), Some(verdict)) => verdict.reason.to_string(),
+            (Some(Why::Rule { paused: true }), Some(verdict)) => {
+                format!("{}; the policy had paused the guest before", verdict.reason)
+            }
+            (Some(Why::Rule { .. }), None) => "the policy decided so".to_owned(),
+        }
     }
 
     /// What the migration came to, as far as it is known at `now`.

@@ -4,7 +4,6 @@
 //! Everything else of a migration happens once, this some fifty times; a simulator makes millions. So the two
 //! events of a round have methods of their own, which [`Source::handle`] calls too.
 
-use std::borrow::Cow;
 use std::mem::ManuallyDrop;
 
 use super::super::MachineError;
@@ -217,7 +216,7 @@ impl<S: Stock> Source<S> {
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
                 let paused = self.controller.progress().paused;
-                self.end_with(Outcome::Completed, self.rule(paused), forced);
+                self.end_with(Outcome::Completed, Why::Rule { paused }, forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
@@ -228,20 +227,12 @@ impl<S: Stock> Source<S> {
                     self.pause(now);
                 }
             }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, self.rule(false)),
+            Decision::Abort => self.give_up(now, Outcome::Aborted, Why::Rule { paused: false }),
             Decision::PostCopy => {
-                self.end_with(Outcome::Completed, self.rule(false), true);
+                self.end_with(Outcome::Completed, Why::Rule { paused: false }, true);
                 self.post_copy = Some(PostCopy::default());
                 self.pause(now);
             }
-        }
-    }
-
-    /// The rule that the policy decided by; `paused`: it had paused the guest before.
-    fn rule(&self, paused: bool) -> Why {
-        match self.controller.verdict() {
-            Some(verdict) => Why::Rule(verdict.reason.clone(), paused),
-            None => Why::Words(Cow::Borrowed("the policy decided so")),
         }
     }
 
