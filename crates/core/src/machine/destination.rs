@@ -40,34 +40,31 @@ pub enum DestinationAction {
     Done(DestinationOutcome),
 }
 
-/// The [`DestinationAction`]s that are wanted in every migration, by the same names, and owning nothing. See
-/// [`Destination::poll_plain`].
+/// The [`DestinationAction`]s that are wanted in every migration, by the same names, and owning nothing; as
+/// [`PlainSourceAction`](super::PlainSourceAction)s are. See [`Destination::poll_plain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlainDestinationAction {
+    /// Build what [`Destination::take_configuration`] gives.
+    Build,
     /// Send the message that the replica is built.
     Accept,
     /// Send the message that all pages of this round are in the replica.
     Acknowledge(u32),
-    /// Send this message of the handoff.
-    Handoff {
-        /// What is said.
-        message: HandoffMessage,
-        /// How long what it reports took; see [`Message::Handoff`].
-        took: Duration,
-    },
-    /// Build what [`Destination::take_configuration`] gives.
-    Build,
     /// Restore the state that [`Destination::take_state`] gives.
     Restore,
-    /// Write this to stable storage.
-    Persist(StableRecord),
+    /// Send *ready*, which took as long as [`Destination::took`] says.
+    Ready,
+    /// Write to stable storage that the guest may have run here.
+    PersistRunning,
     /// Run the guest.
     Resume,
+    /// Send *running*, which took as long as [`Destination::took`] says.
+    Running,
     /// Free the replica.
     DropReplica,
-    /// This side has nothing left to do by itself.
-    Done(DestinationOutcome),
+    /// This side has nothing left to do by itself: [`Destination::outcome`].
+    Done,
 }
 
 /// How it ended at the destination.
@@ -135,6 +132,8 @@ pub struct Destination {
     /// What is to be built, and the state to be restored, until the driver takes them.
     configuration: Option<Arc<Configuration>>,
     sent: Vec<Section>,
+    took: Duration,
+    outcome: Option<DestinationOutcome>,
     restoring_since: Timestamp,
     go_at: Timestamp,
 }
@@ -156,6 +155,8 @@ impl Destination {
             actions: Waiting::default(),
             configuration: None,
             sent: Vec::new(),
+            took: Duration::ZERO,
+            outcome: None,
             restoring_since: Timestamp::ZERO,
             go_at: Timestamp::ZERO,
         }
@@ -170,6 +171,7 @@ impl Destination {
         self.actions.clear();
         self.configuration = None;
         self.sent.clear();
+        (self.took, self.outcome) = (Duration::ZERO, None);
         (self.restoring_since, self.go_at) = (Timestamp::ZERO, Timestamp::ZERO);
     }
 
@@ -196,22 +198,35 @@ impl Destination {
     fn whole(&mut self, action: PlainDestinationAction) -> Option<DestinationAction> {
         use DestinationAction as A;
         use PlainDestinationAction as P;
+        let report = |message| A::Send(Message::Handoff { message, took: self.took });
         Some(match action {
+            P::Build => A::Build(self.take_configuration()?),
             P::Accept => A::Send(Message::Accept),
             P::Acknowledge(round) => A::Send(Message::Acknowledge { round }),
-            P::Handoff { message, took } => A::Send(Message::Handoff { message, took }),
-            P::Build => A::Build(self.take_configuration()?),
             P::Restore => A::Restore(self.take_state()),
-            P::Persist(record) => A::Persist(record),
+            P::Ready => report(HandoffMessage::Ready),
+            P::PersistRunning => A::Persist(StableRecord::Running),
             P::Resume => A::Resume,
+            P::Running => report(HandoffMessage::Running),
             P::DropReplica => A::DropReplica,
-            P::Done(outcome) => A::Done(outcome),
+            P::Done => A::Done(self.outcome?),
         })
     }
 
     /// What is to be built, for [`PlainDestinationAction::Build`]; none if it was taken or nobody sent it.
     pub fn take_configuration(&mut self) -> Option<Arc<Configuration>> {
         self.configuration.take()
+    }
+
+    /// How long what it reports now took: to restore, or to write down and to resume.
+    #[inline]
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// How it ended; none as long as there is something to do.
+    pub fn outcome(&self) -> Option<DestinationOutcome> {
+        self.outcome
     }
 
     /// The state that was sent, for [`PlainDestinationAction::Restore`]; empty if it was taken or nobody sent it.
@@ -381,7 +396,13 @@ impl Destination {
             match effect {
                 Effect::Persist(record) => {
                     self.phase = P::Committing;
-                    self.actions.push_plain(PlainDestinationAction::Persist(record));
+                    match record {
+                        StableRecord::Running => {
+                            self.actions.push_plain(PlainDestinationAction::PersistRunning);
+                        }
+                        // The source's, never asked for here.
+                        StableRecord::Go => self.actions.push(DestinationAction::Persist(record)),
+                    }
                 }
                 // A refusal says it already, with its reason.
                 Effect::Send(HandoffMessage::Withdraw) if refused => {}
@@ -400,12 +421,17 @@ impl Destination {
 
     #[inline(always)]
     fn say(&mut self, now: Timestamp, message: HandoffMessage) {
-        let took = match message {
-            HandoffMessage::Ready => now.since(self.restoring_since),
-            HandoffMessage::Running if self.phase == DestinationPhase::Resuming => now.since(self.go_at),
-            _ => std::time::Duration::ZERO,
-        };
-        self.actions.push_plain(PlainDestinationAction::Handoff { message, took });
+        match message {
+            HandoffMessage::Ready => {
+                self.took = now.since(self.restoring_since);
+                self.actions.push_plain(PlainDestinationAction::Ready);
+            }
+            HandoffMessage::Running if self.phase == DestinationPhase::Resuming => {
+                self.took = now.since(self.go_at);
+                self.actions.push_plain(PlainDestinationAction::Running);
+            }
+            message => self.actions.push(DestinationAction::Send(Message::handoff(message))),
+        }
     }
 
     /// The phase that goes with what the handoff holds now.
@@ -452,7 +478,8 @@ impl Destination {
 
     fn done(&mut self, phase: DestinationPhase, outcome: DestinationOutcome) {
         self.phase = phase;
-        self.actions.push_plain(PlainDestinationAction::Done(outcome));
+        self.outcome = Some(outcome);
+        self.actions.push_plain(PlainDestinationAction::Done);
     }
 }
 

@@ -73,31 +73,31 @@ pub enum RoundAction {
 
 /// The [`SourceAction`]s that are wanted in every migration, beside those of rounds; by the same names, and owning nothing.
 /// See [`Source::poll_plain`](super::Source::poll_plain).
+///
+/// None carries more than a number of 32 bits: then it is kept in registers, and what was just written is not waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlainSourceAction {
     /// Send the [configuration](super::Source::configuration).
     Configure,
-    /// Send the state: what [`Source::take_state`](super::Source::take_state) gives.
-    State,
     /// Send the message that all pages of this round are sent.
     EndRound(u32),
-    /// Send this message of the handoff.
-    Handoff(HandoffMessage),
+    /// Send the state: what [`Source::take_state`](super::Source::take_state) gives.
+    State,
+    /// Send *go*.
+    Go,
     /// Record every write from now on.
     StartTracking,
     /// End the recording.
     StopTracking,
-    /// Send no faster than this.
-    Limit(RateLimit),
     /// Stop the guest.
     Pause,
     /// Save its state.
     SaveState,
     /// Let it run again here.
     Resume,
-    /// Write this to stable storage.
-    Persist(StableRecord),
+    /// Write to stable storage that *go* may have been sent.
+    PersistGo,
     /// Remove the record.
     Erase,
     /// Free the paused guest.

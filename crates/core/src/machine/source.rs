@@ -19,7 +19,7 @@ use self::actions::Actions;
 use self::post_copy::PostCopy;
 use super::MachineError;
 use super::event::{PlainSourceAction, RoundAction, SourceAction, SourceEvent, Transmit};
-use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, Standing};
+use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, StableRecord, Standing};
 use super::message::{Configuration, Message, Section};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
@@ -273,14 +273,13 @@ impl<S: Stock> Source<S> {
             P::Configure => SourceAction::Send(Message::Configure(self.configuration.clone())),
             P::State => SourceAction::Send(Message::State(self.take_state())),
             P::EndRound(round) => SourceAction::Send(Message::RoundEnd { round }),
-            P::Handoff(message) => SourceAction::Send(Message::handoff(message)),
+            P::Go => SourceAction::Send(Message::handoff(HandoffMessage::Go)),
             P::StartTracking => SourceAction::StartTracking,
             P::StopTracking => SourceAction::StopTracking,
-            P::Limit(limit) => SourceAction::Limit(limit),
             P::Pause => SourceAction::Pause,
             P::SaveState => SourceAction::SaveState,
             P::Resume => SourceAction::Resume,
-            P::Persist(record) => SourceAction::Persist(record),
+            P::PersistGo => SourceAction::Persist(StableRecord::Go),
             P::Erase => SourceAction::Erase,
             P::Release => SourceAction::Release,
             P::Done => SourceAction::Done,

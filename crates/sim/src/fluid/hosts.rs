@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use whimbrel_core::machine::handoff::HandoffMessage;
 use whimbrel_core::machine::message::{Message, Section};
 use whimbrel_core::machine::{
     DestinationAction, PlainDestinationAction, PlainSourceAction, SourceAction, SourceEvent,
@@ -26,6 +25,10 @@ impl World {
                 self.guest.set_throttle(self.now, throttle);
                 self.throttled = !throttle.is_off();
                 self.slowed |= self.throttled;
+            }
+            SourceAction::Limit(limit) => {
+                self.sending.limit(limit);
+                self.limits += 1;
             }
             SourceAction::Wake(at) if at < Timestamp::MAX => {
                 self.queue.push(at, Event::Source(SourceEvent::Wake));
@@ -55,9 +58,9 @@ impl World {
                 self.arrives_there(accepted, Ends::State);
             }
             PlainSourceAction::EndRound(round) => self.end_round(round),
-            PlainSourceAction::Handoff(message) => {
+            PlainSourceAction::Go => {
                 let accepted = self.send_word();
-                self.arrives_there(accepted, Ends::Ask(message));
+                self.arrives_there(accepted, Ends::Go);
             }
             PlainSourceAction::StartTracking => {
                 let ready = now.saturating_add(self.tracking_takes);
@@ -73,10 +76,6 @@ impl World {
                 self.tracking = false;
                 self.step_to(Ends::TrackingStopped, now);
             }
-            PlainSourceAction::Limit(limit) => {
-                self.sending.limit(limit);
-                self.limits += 1;
-            }
             PlainSourceAction::Pause => {
                 self.guest.pause(now);
                 self.paused_at = Some(now);
@@ -91,7 +90,7 @@ impl World {
                 self.runs_here = true;
                 self.step_to(Ends::Resumed, resumed);
             }
-            PlainSourceAction::Persist(_) => self.step_to(Ends::Persisted, now.saturating_add(host.persist)),
+            PlainSourceAction::PersistGo => self.step_to(Ends::Persisted, now.saturating_add(host.persist)),
             _ => {}
         }
     }
@@ -122,14 +121,9 @@ impl World {
             }
             PlainDestinationAction::Accept => self.answer(Ends::Accept),
             PlainDestinationAction::Acknowledge(round) => self.answer(Ends::Acknowledge(round)),
-            PlainDestinationAction::Handoff { message, took } => {
-                // Other messages report nothing.
-                if matches!(message, HandoffMessage::Ready | HandoffMessage::Running) {
-                    self.step.took = took;
-                }
-                self.answer(Ends::Answer(message));
-            }
-            PlainDestinationAction::Persist(_) => {
+            PlainDestinationAction::Ready => self.answer(Ends::Ready),
+            PlainDestinationAction::Running => self.answer(Ends::Running),
+            PlainDestinationAction::PersistRunning => {
                 self.step_to(Ends::PersistedThere, now.saturating_add(host.persist));
             }
             PlainDestinationAction::Resume => {

@@ -5,7 +5,6 @@
 //! often. When something else comes before it, it waits in the queue with all others.
 
 use std::mem::ManuallyDrop;
-use std::time::Duration;
 
 use whimbrel_core::controller::{Harvested, Transmitted};
 use whimbrel_core::machine::handoff::HandoffMessage;
@@ -24,8 +23,6 @@ pub(super) struct Step {
     later: Moment,
     pub(super) sent: Transmitted,
     pub(super) harvested: Harvested,
-    /// How long what the destination reports took: it makes no two reports at a time.
-    pub(super) took: Duration,
 }
 
 /// What ends when, in its place among the events of that time.
@@ -36,7 +33,8 @@ struct Moment {
     number: u64,
 }
 
-/// What a step ends with.
+/// What a step ends with. As of the machines' plain actions, none carries more than a number: what was written a moment ago
+/// is then read as it was written, and not waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Ends {
     #[default]
@@ -52,10 +50,11 @@ pub(super) enum Ends {
     Saved,
     Resumed,
     Persisted,
-    /// Messages to the source. How long what one of the handoff reports took is in its place.
+    /// Messages to the source. How long what the last two report took the destination knows.
     Accept,
     Acknowledge(u32),
-    Answer(HandoffMessage),
+    Ready,
+    Running,
     /// What the destination is told.
     Built,
     Restored,
@@ -65,7 +64,7 @@ pub(super) enum Ends {
     Configure,
     RoundEnd(u32),
     State,
-    Ask(HandoffMessage),
+    Go,
 }
 
 impl Moment {
@@ -88,9 +87,10 @@ impl Step {
     /// What the step that is over ended with. The later one takes its place.
     #[inline]
     fn take(&mut self) -> Ends {
-        let with = self.first.with;
-        self.first = self.later;
-        self.later.with = Ends::Nothing;
+        let with = std::mem::take(&mut self.first.with);
+        if !matches!(self.later.with, Ends::Nothing) {
+            self.first = std::mem::take(&mut self.later);
+        }
         with
     }
 
@@ -228,13 +228,8 @@ impl World {
             _ if !self.connected => {}
             Ends::Accept => self.tell_here(Here::Received(Message::Accept))?,
             Ends::Acknowledge(round) => self.tell_here(Here::Received(Message::Acknowledge { round }))?,
-            Ends::Answer(HandoffMessage::Ready) => {
-                self.tell_here(reported(HandoffMessage::Ready, self.step.took))?;
-            }
-            Ends::Answer(HandoffMessage::Running) => {
-                self.tell_here(reported(HandoffMessage::Running, self.step.took))?;
-            }
-            Ends::Answer(message) => self.source.handle(self.now, reported(message, Duration::ZERO))?,
+            Ends::Ready => self.tell_here(self.reported(HandoffMessage::Ready))?,
+            Ends::Running => self.tell_here(self.reported(HandoffMessage::Running))?,
             Ends::Configure => {
                 let configure = Message::Configure(self.source.configuration().clone());
                 self.destination.take_known(self.now, &mut There::Received(configure))?;
@@ -250,12 +245,8 @@ impl World {
                 }
                 return Ok(true);
             }
-            Ends::Ask(HandoffMessage::Go) => {
+            Ends::Go => {
                 return self.tell_there(There::Received(Message::handoff(HandoffMessage::Go)));
-            }
-            Ends::Ask(message) => {
-                self.destination.handle(self.now, There::Received(Message::handoff(message)))?;
-                return Ok(true);
             }
         }
         Ok(false)
@@ -272,6 +263,12 @@ impl World {
     fn tell_there(&mut self, event: DestinationEvent) -> Result<bool, MachineError> {
         self.destination.take_known(self.now, &mut ManuallyDrop::new(event))?;
         Ok(true)
+    }
+
+    /// What the destination says, and how long what it reports took.
+    #[inline(always)]
+    fn reported(&self, message: HandoffMessage) -> SourceEvent {
+        SourceEvent::Received(Message::Handoff { message, took: self.destination.took() })
     }
 
     #[inline(always)]
@@ -301,10 +298,4 @@ impl World {
     pub(super) fn do_what_the_destination_wants_then(&mut self) {
         self.do_what_the_destination_wants();
     }
-}
-
-/// A message of the handoff, and how long what it reports took.
-#[inline(always)]
-fn reported(message: HandoffMessage, took: Duration) -> SourceEvent {
-    SourceEvent::Received(Message::Handoff { message, took })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use whimbrel_core::throttle::{DirtyLimit, Throttle};
 use whimbrel_core::units::{ByteCount, Pages, Timestamp, VcpuSeconds};
 
+use super::cycle::Pulse;
 use super::writer::Writer;
 use super::{Guest, Lost, seconds};
 
@@ -78,7 +79,7 @@ impl Guest {
 
     /// Lifts the throttle of a guest that is paused and has its accounts settled. It is free at once.
     pub(super) fn lift_throttle(&mut self) {
-        self.held.pulse.set(self.clock, Throttle::Off, true);
+        self.held.pulse = Pulse::OFF;
         self.limit = None;
         for writer in &mut self.writers {
             writer.charge(0.0);

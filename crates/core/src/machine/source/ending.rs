@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::super::event::{CancelReason, Failure, PlainSourceAction, SourceAction, Step};
-use super::super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right};
+use super::super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right, StableRecord};
+use super::super::message::Message;
 use super::super::phase::SourcePhase;
 use super::super::{MachineError, Replay};
 use super::{Ending, Source, Why};
@@ -34,7 +35,11 @@ impl<S: Stock> Source<S> {
             match effect {
                 Effect::Persist(record) => {
                     self.phase = SourcePhase::Committing;
-                    self.actions.push(PlainSourceAction::Persist(record));
+                    match record {
+                        StableRecord::Go => self.actions.push(PlainSourceAction::PersistGo),
+                        // The destination's, never asked for here.
+                        StableRecord::Running => self.actions.push_any(SourceAction::Persist(record)),
+                    }
                 }
                 Effect::Erase => self.actions.push(PlainSourceAction::Erase),
                 Effect::Send(message) => {
@@ -45,7 +50,10 @@ impl<S: Stock> Source<S> {
                         self.phase = SourcePhase::AwaitingRunning;
                         self.await_answer(now);
                     }
-                    self.actions.push(PlainSourceAction::Handoff(message));
+                    match message {
+                        HandoffMessage::Go => self.actions.push(PlainSourceAction::Go),
+                        message => self.actions.push_any(SourceAction::Send(Message::handoff(message))),
+                    }
                 }
                 Effect::ResumeGuest => {
                     self.duties.resuming = true;

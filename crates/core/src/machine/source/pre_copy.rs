@@ -203,7 +203,7 @@ impl<S: Stock> Source<S> {
             self.actions.push_any(SourceAction::Throttle(throttle));
         }
         if let Some(limit) = adjust.rate_limit {
-            self.actions.push(PlainSourceAction::Limit(limit));
+            self.actions.push_any(SourceAction::Limit(limit));
         }
     }
 
