@@ -142,6 +142,8 @@ pub mod phase;
 mod rounds;
 mod source;
 mod stopwatch;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use self::destination::{

@@ -10,13 +10,11 @@ const PLACES: usize = 4;
 #[derive(Clone, Debug)]
 pub(super) struct Waiting<A, P> {
     places: [Option<P>; PLACES],
-    /// The places that are taken.
+    /// The places that are taken; where none is, both are zero.
     first: usize,
     end: usize,
     /// What comes behind them.
     others: VecDeque<Action<A, P>>,
-    /// How many there are in all.
-    count: usize,
 }
 
 /// One of either kind.
@@ -28,14 +26,14 @@ pub(super) enum Action<A, P> {
 
 impl<A, P> Default for Waiting<A, P> {
     fn default() -> Self {
-        Self { places: [const { None }; PLACES], first: 0, end: 0, others: VecDeque::new(), count: 0 }
+        Self { places: [const { None }; PLACES], first: 0, end: 0, others: VecDeque::new() }
     }
 }
 
 impl<A, P: Copy> Waiting<A, P> {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.end == 0 && self.others.is_empty()
     }
 
     /// The first of all.
@@ -43,9 +41,7 @@ impl<A, P: Copy> Waiting<A, P> {
         if let Some(plain) = self.pop_plain() {
             return Some(Action::Plain(plain));
         }
-        let first = self.others.pop_front()?;
-        self.count -= 1;
-        Some(first)
+        self.others.pop_front()
     }
 
     /// The first of all, if it is plain.
@@ -59,7 +55,6 @@ impl<A, P: Copy> Waiting<A, P> {
         if self.first == self.end {
             (self.first, self.end) = (0, 0);
         }
-        self.count -= 1;
         first
     }
 
@@ -67,7 +62,6 @@ impl<A, P: Copy> Waiting<A, P> {
     fn pop_plain_of_others(&mut self) -> Option<P> {
         let Some(&Action::Plain(first)) = self.others.front() else { return None };
         self.others.pop_front();
-        self.count -= 1;
         Some(first)
     }
 
@@ -86,7 +80,6 @@ impl<A, P: Copy> Waiting<A, P> {
             Some(place) if self.others.is_empty() => {
                 *place = Some(action);
                 self.end += 1;
-                self.count += 1;
             }
             _ => self.line_up(Action::Plain(action)),
         }
@@ -99,12 +92,11 @@ impl<A, P: Copy> Waiting<A, P> {
     #[inline(never)]
     fn line_up(&mut self, action: Action<A, P>) {
         self.others.push_back(action);
-        self.count += 1;
     }
 
     pub(super) fn clear(&mut self) {
         self.others.clear();
-        (self.first, self.end, self.count) = (0, 0, 0);
+        (self.first, self.end) = (0, 0);
     }
 }
 

@@ -94,6 +94,16 @@ impl Step {
         with
     }
 
+    /// One more begins beside the one that is under way; given back if there is no place for it.
+    fn begin_beside(&mut self, moment: Moment) -> Option<Moment> {
+        if !matches!(self.later.with, Ends::Nothing) {
+            return Some(moment);
+        }
+        self.later =
+            if moment.at < self.first.at { std::mem::replace(&mut self.first, moment) } else { moment };
+        None
+    }
+
     /// Whether it ends before `first`.
     #[inline]
     pub(super) fn is_before(&self, first: Timestamp) -> bool {
@@ -166,16 +176,10 @@ impl World {
         }
     }
 
-    /// The same beside the one that is under way.
     #[inline(never)]
     fn step_beside(&mut self, moment: Moment) {
-        let Step { first, later, .. } = &mut self.step;
-        if !matches!(later.with, Ends::Nothing) {
+        if let Some(moment) = self.step.begin_beside(moment) {
             self.queue_moment(moment);
-        } else if moment.at < first.at {
-            *later = std::mem::replace(first, moment);
-        } else {
-            *later = moment;
         }
     }
 
@@ -297,5 +301,26 @@ impl World {
     #[inline(never)]
     pub(super) fn do_what_the_destination_wants_then(&mut self) {
         self.do_what_the_destination_wants();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(at: u64, number: u64) -> Moment {
+        Moment { with: Ends::RoundEnd(number as u32), at: Timestamp::from_nanos(at), number }
+    }
+
+    #[test]
+    fn of_two_steps_the_earlier_ends_first_and_of_two_at_a_time_the_one_that_began_first() {
+        for (times, order) in [([5, 9], [0, 1]), ([9, 5], [1, 0]), ([7, 7], [0, 1])] {
+            let mut step = Step { first: moment(times[0], 0), ..Step::default() };
+            assert!(step.begin_beside(moment(times[1], 1)).is_none());
+            let third = step.begin_beside(moment(1, 2)).map(|moment| moment.number);
+            assert_eq!(third, Some(2), "there are two places");
+            assert_eq!([step.take(), step.take()], order.map(Ends::RoundEnd), "{times:?}");
+            assert_eq!((step.take(), step.later.with), (Ends::Nothing, Ends::Nothing));
+        }
     }
 }
