@@ -12,6 +12,7 @@
 mod law;
 mod missing;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use whimbrel_core::layout::PageRun;
@@ -187,7 +188,13 @@ impl Field {
         (self.begun, self.scan) = (0.0, Scan::default());
         self.fresh.clear();
         self.fresh.resize(self.terrain.pieces.len(), Share::default());
-        self.look_ahead();
+        // All of it is pending.
+        let all = |piece: &Piece| {
+            let Range { start: from, end: to } = piece.pages;
+            Ahead { from, to, density: 1.0, zero: piece.zero, first: true }
+        };
+        self.ahead.clear();
+        self.ahead.extend(self.terrain.pieces.iter().map(all));
         Ok(())
     }
 
@@ -264,18 +271,22 @@ impl Field {
     }
 
     /// The log was fetched; the counts were added.
+    #[inline(always)]
     pub(super) fn harvest(&mut self) -> Found {
         if self.writers == 0 {
             return self.harvest_nothing();
         }
         self.last += 1;
         let last = self.last;
+        let whole = self.scan.round_is_over;
         self.settle_after(last - 1);
         // The usual case: all of it was sent in the round before, from the first page on.
-        let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
-        if whole && self.scan.cursor == 0.0 {
-            return self.harvest_all(last);
-        }
+        if whole && self.begun == 0.0 { self.harvest_all(last) } else { self.harvest_rest(last) }
+    }
+
+    /// The same where not all memory was sent after the harvest before.
+    #[inline(never)]
+    fn harvest_rest(&mut self, last: usize) -> Found {
         let mut found = Found::default();
         for index in 0..self.terrain.pieces.len() {
             let piece = &self.terrain.pieces[index];
@@ -294,51 +305,34 @@ impl Field {
     }
 
     /// The same where all memory was sent after the harvest before.
+    #[inline(always)]
     fn harvest_all(&mut self, last: usize) -> Found {
         let mut found = Found::default();
         let mut count = 0;
-        for index in 0..self.terrain.plots.len() {
-            let plot = &self.terrain.plots[index];
-            if let Some(layer) = &plot.alone {
-                let Share { mean, variance, growth } = self.written_by(layer, last - 1, last);
+        let Self { terrain, writers, counts, fresh, ahead, scan, .. } = self;
+        let terrain = &**terrain;
+        if ahead.len() < terrain.plots.len() {
+            ahead.resize(terrain.plots.len(), Ahead::NONE);
+        }
+        // What was written up to the harvest before, and to this one.
+        let lately = counts.get((last - 1) * *writers..).unwrap_or_default();
+        let (before, now) = lately.split_at_checked(*writers).unwrap_or_default();
+        for plot in &terrain.plots {
+            let (fresh, ahead) = (&mut fresh[plot.piece], &mut ahead[count]);
+            let made = |layer: &Layer| now[layer.writer as usize] - before[layer.writer as usize];
+            let dirty = if let Some(layer) = &plot.alone {
+                let Share { mean, variance, growth } = terrain.written_by(layer, made(layer));
                 let share = Share { mean, variance, growth };
-                let luck = Self::luck_of_turn(layer, plot.to - plot.from, share);
-                self.lay(index, share, luck, &mut found, &mut count);
+                plot.lay(share, luck_of_turn(layer, plot.to - plot.from, share), fresh, &mut found, ahead)
             } else {
-                let share = self.written(&self.terrain.pieces[plot.piece], last - 1, last);
-                self.lay(index, share, 0.0, &mut found, &mut count);
-            }
+                plot.lay(terrain.written(&terrain.pieces[plot.piece], made), 0.0, fresh, &mut found, ahead)
+            };
+            count += usize::from(dirty);
         }
-        self.ahead.truncate(count);
-        self.scan.next = 0;
-        self.scan.round_is_over = count == 0;
+        ahead.truncate(count);
+        scan.next = 0;
+        scan.round_is_over = count == 0;
         found
-    }
-
-    /// Lays a plot of which such a share is dirty before the scan. Number by number: what was just written elsewhere
-    /// is slow to move as a whole.
-    #[inline(always)]
-    fn lay(&mut self, plot: usize, share: Share, luck: f64, found: &mut Found, count: &mut usize) {
-        let Share { mean, variance, growth } = share;
-        let Plot { from, to, piece, .. } = self.terrain.plots[plot];
-        let pages = to - from;
-        let fresh = &mut self.fresh[piece];
-        fresh.mean = mean;
-        fresh.variance = variance;
-        fresh.growth = growth;
-        found.dirty += pages * mean;
-        found.growth += pages * growth;
-        if mean > 0.0 {
-            found.pending += pages * mean;
-            found.variance += pages * variance + luck;
-            if *count == self.ahead.len() {
-                self.ahead.push(Ahead::NONE);
-            }
-            let ahead = &mut self.ahead[*count];
-            (ahead.from, ahead.to, ahead.density) = (from, to, mean);
-            (ahead.zero, ahead.first) = (0.0, false);
-            *count += 1;
-        }
     }
 
     /// So many pages more are pending than expected, or fewer: of all memory that was sent before in the same
@@ -413,6 +407,7 @@ impl Field {
             })
     }
 
+    #[inline(never)]
     fn harvest_nothing(&mut self) -> Found {
         self.settle_after(0);
         let (pending, variance) = self.look_ahead();
@@ -420,7 +415,7 @@ impl Field {
     }
 
     /// Notes what was sent in the round that ends; it began with harvest number `since`.
-    #[inline]
+    #[inline(always)]
     fn settle_after(&mut self, since: usize) {
         let since = Some(since);
         let (begun, cursor, memory) = (self.begun, self.scan.cursor, self.terrain.memory);
@@ -521,22 +516,9 @@ impl Field {
     /// The variance of how much of a stretch of a piece is pending by where writers in turn are.
     fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
         match &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize] {
-            [layer] => Self::luck_of_turn(layer, stretch, share),
+            [layer] => luck_of_turn(layer, stretch, share),
             _ => 0.0,
         }
-    }
-
-    /// The variance of how much of a stretch of a piece is among what a writer wrote in turn, who may be
-    /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
-    /// anywhere; what an arc leaves out has the same variance.)
-    #[inline]
-    fn luck_of_turn(layer: &Layer, stretch: f64, share: Share) -> f64 {
-        let Form::InTurn(pages) = layer.form else { return 0.0 };
-        let half = |part: f64| part.min(pages - part).max(0.0);
-        let (one, other) = (half(stretch), half(share.mean * pages));
-        let (short, long) = (one.min(other), one.max(other));
-        let square = short * short * (long - short / 3.0) / pages;
-        (square - (one * other / pages).powi(2)).max(0.0)
     }
 
     /// How often the layer's writer wrote between two harvests.
@@ -546,22 +528,52 @@ impl Field {
         count(until) - count(since)
     }
 
-    /// The share of pages that the layer's writer, who is alone on them, wrote to between two harvests.
+    /// The share of a piece's pages that were written between two harvests.
+    fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
+        self.terrain.written(piece, |layer| self.made(layer, since, until))
+    }
+}
+
+impl Plot {
+    /// Lays it before the scan, as `ahead`, if any of it is dirty: of which this is the share, and whose number has the
+    /// variance `luck` besides. Gives whether it is. Number by number: what was just written elsewhere is slow to move
+    /// as a whole.
     #[inline(always)]
-    fn written_by(&self, layer: &Layer, since: usize, until: usize) -> Share {
-        let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
+    fn lay(&self, share: Share, luck: f64, fresh: &mut Share, found: &mut Found, ahead: &mut Ahead) -> bool {
+        let Share { mean, variance, growth } = share;
+        let Self { from, to, .. } = *self;
+        let pages = to - from;
+        (fresh.mean, fresh.variance, fresh.growth) = (mean, variance, growth);
+        found.dirty += pages * mean;
+        found.growth += pages * growth;
+        if mean <= 0.0 {
+            return false;
+        }
+        found.pending += pages * mean;
+        found.variance += pages * variance + luck;
+        (ahead.from, ahead.to, ahead.density) = (from, to, mean);
+        (ahead.zero, ahead.first) = (0.0, false);
+        true
+    }
+}
+
+impl Terrain {
+    /// The share of pages that the layer's writer, who is alone on them, wrote to with so many writes.
+    #[inline(always)]
+    fn written_by(&self, layer: &Layer, writes: f64) -> Share {
+        let Untouched { share, spread, loss } = self.untouched(layer, writes);
         Share { mean: 1.0 - share, variance: spread, growth: loss }
     }
 
-    /// The share of a piece's pages that were written between two harvests.
-    fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
-        let layers = &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize];
+    /// The share of a piece's pages that were written, if the writer of each layer made so many writes.
+    fn written(&self, piece: &Piece, made: impl Fn(&Layer) -> f64) -> Share {
+        let layers = &self.layers[piece.layers.start as usize..piece.layers.end as usize];
         if let [layer] = layers {
-            return self.written_by(layer, since, until);
+            return self.written_by(layer, made(layer));
         }
         let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);
         for layer in layers {
-            let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
+            let Untouched { share, spread, loss } = self.untouched(layer, made(layer));
             // Layers are independent of each other.
             variance = spread * clean * clean + variance * share * share + variance * spread;
             growth = growth * share + loss * clean;
@@ -585,12 +597,24 @@ impl Field {
                 Untouched { share: (1.0 - gone).max(0.0), spread: 0.0, loss }
             }
             Form::Mixed => {
-                let Untouched { share, spread, loss } =
-                    self.terrain.laws[layer.writer as usize].untouched(writes);
+                let Untouched { share, spread, loss } = self.laws[layer.writer as usize].untouched(writes);
                 Untouched { share, spread, loss }
             }
         }
     }
+}
+
+/// The variance of how much of a stretch of a piece is among what a writer wrote in turn, who may be
+/// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
+/// anywhere; what an arc leaves out has the same variance.)
+#[inline]
+fn luck_of_turn(layer: &Layer, stretch: f64, share: Share) -> f64 {
+    let Form::InTurn(pages) = layer.form else { return 0.0 };
+    let half = |part: f64| part.min(pages - part).max(0.0);
+    let (one, other) = (half(stretch), half(share.mean * pages));
+    let (short, long) = (one.min(other), one.max(other));
+    let square = short * short * (long - short / 3.0) / pages;
+    (square - (one * other / pages).powi(2)).max(0.0)
 }
 
 #[cfg(test)]

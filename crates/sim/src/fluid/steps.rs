@@ -113,7 +113,7 @@ impl Step {
 
 impl World {
     /// The step ends, and the next one begins.
-    #[inline]
+    #[inline(always)]
     pub(super) fn end_step(&mut self) -> Result<Option<Box<Split>>, MachineError> {
         self.now = self.step.first.at;
         // Looked at where it is: to move it out would take longer than to tell of it.

@@ -19,18 +19,19 @@ use whimbrel_core::report::Outcome;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp, VcpuSeconds};
 
 use self::post_copy::PostCopy;
+use super::aim::{Crossing, Ticks};
 use super::dice::Dice;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
-use super::sending::{Crossing, Sending, Ticks};
+use super::sending::Sending;
 use super::splits::Split;
 use super::steps::{Ends, Step};
 use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, HostConfig};
 use crate::guest::{Guest, Lost};
-use crate::link::{Link, Nanos};
+use crate::link::{Link, Nanos, float};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
 
@@ -105,9 +106,10 @@ pub(super) struct World {
     pub(super) link: Link,
     pub(super) sending: Sending,
     pub(super) field: Field,
-    /// How long starting to track takes, and a harvest.
+    /// How long starting to track takes.
     pub(super) tracking_takes: Duration,
-    pub(super) harvest_takes: Duration,
+    /// And a harvest, in whole nanoseconds.
+    pub(super) harvest_takes: u64,
     pub(super) connected: bool,
     pub(super) tracking: bool,
     pub(super) throttled: bool,
@@ -186,7 +188,7 @@ impl World {
             sending: Sending::new(&setup.host, costs),
             field: Field::default(),
             tracking_takes: Duration::ZERO,
-            harvest_takes: Duration::ZERO,
+            harvest_takes: 0,
             connected: true,
             tracking: false,
             throttled: false,
@@ -228,7 +230,8 @@ impl World {
         let memory_gib = memory.as_f64() / (1u64 << 30) as f64;
         self.terms.become_of(setup, same_hosts);
         self.tracking_takes = setup.host.start_tracking_cost.mul_f64(memory_gib);
-        self.harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
+        let harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
+        self.harvest_takes = u64::try_from(harvest_takes.as_nanos()).unwrap_or(u64::MAX);
         self.forget();
         self.guest.expect_anew(&setup.guest)?;
         self.guest.set_dirty_ring(setup.host.dirty_ring);
@@ -554,6 +557,7 @@ fn word(setup: &Setup) -> f64 {
     (Message::RoundEnd { round: 0 }.payload() + setup.link.message_overhead).as_f64()
 }
 
+#[inline(always)]
 pub(super) fn nanos(at: Timestamp) -> f64 {
-    at.as_nanos() as f64
+    float(at.as_nanos())
 }

@@ -112,21 +112,16 @@ impl Guest {
 
     /// The dirty log is fetched and cleared at `now`: adds to `counts` how often each writer has written.
     /// [`Guest::found`] must follow.
+    #[inline(always)]
     pub(crate) fn fetch(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
         if self.held.hinders() {
-            self.change(now);
-            counts.extend(self.writers.iter().map(Writer::made));
-            self.writers.iter_mut().for_each(Writer::clean);
-            if self.held.limited {
-                self.writers.iter_mut().for_each(Writer::empty_ring);
-            }
-            return;
+            return self.fetch_hindered(now, counts);
         }
         // The usual case: no account is to be settled.
         self.clock = self.clock.max(now.as_nanos());
         self.lost_since = self.clock;
         for writer in &mut self.writers {
-            writer.change(self.clock, &self.held);
+            writer.go_on(self.clock, &self.held);
             writer.clean();
             counts.push(writer.made());
         }
@@ -144,6 +139,17 @@ impl Guest {
         } else {
             self.set_throttle(now, Throttle::Off);
             self.resume(now);
+        }
+    }
+
+    /// The same where writers are held up.
+    #[inline(never)]
+    fn fetch_hindered(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
+        self.change(now);
+        counts.extend(self.writers.iter().map(Writer::made));
+        self.writers.iter_mut().for_each(Writer::clean);
+        if self.held.limited {
+            self.writers.iter_mut().for_each(Writer::empty_ring);
         }
     }
 
@@ -182,10 +188,14 @@ impl Guest {
         for (index, writer) in (0..).zip(&self.writers) {
             add_bands(index, writer, bands);
         }
-        edges.extend([0, pages]);
+        edges.push(0);
         edges.extend(bands.iter().flat_map(|(_, band, _)| [band.start, band.end]));
+        edges.push(pages);
         let (zeroes, share) = zero_pages(config, pages, zero_runs, edges)?;
-        edges.sort_unstable();
+        // Mostly they are in order.
+        if !edges.is_sorted() {
+            edges.sort_unstable();
+        }
         edges.dedup();
         for pair in edges.windows(2) {
             let (from, to) = (pair[0], pair[1]);

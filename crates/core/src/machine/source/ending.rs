@@ -2,6 +2,7 @@
 //! and it is told what it came to.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::super::event::{CancelReason, Failure, PlainSourceAction, SourceAction, Step};
@@ -244,15 +245,18 @@ impl<S: Stock> Source<S> {
     /// Why it ended as it did, in words, as far as it is known.
     pub fn why(&self) -> String {
         let (_, why, words) = self.outcome();
-        match (why, self.controller.verdict()) {
-            (None, _) => words.to_owned(),
-            (Some(Why::Words(words)), _) => words.to_string(),
-            (Some(Why::Rule { paused: false }), Some(verdict)) => verdict.reason.to_string(),
-            (Some(Why::Rule { paused: true }), Some(verdict)) => {
-                format!("{}; the policy had paused the guest before", verdict.reason)
-            }
-            (Some(Why::Rule { .. }), None) => "the policy decided so".to_owned(),
-        }
+        let paused = match why {
+            None => return words.to_owned(),
+            Some(Why::Words(words)) => return words.to_string(),
+            Some(&Why::Rule { paused }) => paused,
+        };
+        let Some(verdict) = self.controller.verdict() else { return "the policy decided so".to_owned() };
+        // As long as most: a text that grows is copied each time.
+        let mut text = String::with_capacity(96);
+        let then = if paused { "; the policy had paused the guest before" } else { "" };
+        // Into memory.
+        let _ = write!(text, "{}{then}", verdict.reason);
+        text
     }
 
     /// What the migration came to, as far as it is known at `now`.

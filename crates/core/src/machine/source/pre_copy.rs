@@ -25,7 +25,7 @@ impl<S: Stock> Source<S> {
     /// # Errors
     ///
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub fn transmitted(&mut self, now: Timestamp, sent: &Transmitted) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Sending {
             return self.transmitted_otherwise(now, sent);
@@ -44,7 +44,7 @@ impl<S: Stock> Source<S> {
     /// # Errors
     ///
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub fn harvested(&mut self, now: Timestamp, harvested: &Harvested) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Harvesting {
             return self.harvested_otherwise(now, harvested);
@@ -71,11 +71,10 @@ impl<S: Stock> Source<S> {
     /// Whether as many pages are pending as the driver says. A replay has none.
     #[inline]
     fn check_count(&self, claimed: Pages) -> Result<(), MachineError> {
-        let pending = self.backlog.pending();
-        if claimed == pending || self.replaying {
+        if self.backlog.holds(claimed) || self.replaying {
             return Ok(());
         }
-        Err(MachineError::Miscounted { claimed, pending })
+        Err(MachineError::Miscounted { claimed, pending: self.backlog.pending() })
     }
 
     /// That the table names the step that was made.
@@ -178,10 +177,10 @@ impl<S: Stock> Source<S> {
         if let (false, Some(verdict)) = (self.rounds.only_counts(), self.controller.verdict()) {
             self.rounds.decided(now, self.controller.progress().throttle, verdict);
         }
-        match ruling.decision {
-            Decision::Continue => self.go_on(now, moment),
-            Decision::Harvest => self.harvest(now),
-            decision => self.turn(now, moment, decision),
+        match (ruling.decision, moment) {
+            (Decision::Harvest, _) | (Decision::Continue, Moment::RoundEnd) => self.harvest(now),
+            (Decision::Continue, _) => self.go_on(now, moment),
+            (decision, _) => self.turn(now, moment, decision),
         }
     }
 
@@ -250,7 +249,7 @@ impl<S: Stock> Source<S> {
         self.actions.transmit(Transmit { slice, last: false });
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn harvest(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Pipelined {
             self.close_round(now);
@@ -263,7 +262,7 @@ impl<S: Stock> Source<S> {
 
     /// Tells the destination that a round is sent. If the gate before is still closed, this round's
     /// pages stay in flight with the next round's: later than need be, never too early.
-    #[inline]
+    #[inline(always)]
     fn close_round(&mut self, now: Timestamp) {
         let round = self.controller.progress().round;
         // A policy that took over at the gate may want none.
