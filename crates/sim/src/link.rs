@@ -413,7 +413,18 @@ impl Link {
     }
 
     /// When a message of `bytes` that the destination sends at `now` has left the wire on the way back.
+    #[inline]
     pub(crate) fn back(&self, now: Nanos, bytes: f64) -> Nanos {
+        // Most links stay as they are.
+        if let [only] = self.schedule.as_slice() {
+            return now + bytes / only.rate;
+        }
+        self.back_across(now, bytes)
+    }
+
+    /// The same where the rate changes.
+    #[cold]
+    fn back_across(&self, now: Nanos, bytes: f64) -> Nanos {
         let (mut at, mut left) = (now, bytes);
         let first = self.schedule.partition_point(|stretch| stretch.at <= now).saturating_sub(1);
         for index in first..self.schedule.len() {

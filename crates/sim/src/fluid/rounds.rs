@@ -13,15 +13,34 @@ use super::aim::Ticks;
 use super::field::Found;
 use super::sending::{Goal, Sent};
 use super::splits::{LEAST, SLICE, Split};
-use super::steps::{Ends, There};
+use super::steps::Ends;
 use super::world::{Event, World, nanos};
 use crate::link::{Nanos, float, larger, timestamp};
 
 impl World {
-    /// Does what the source wants after something else than a step's end.
+    /// Does what the source wants after something else than a step's end of a round.
     #[inline(never)]
     pub(super) fn do_what_is_wanted_then(&mut self) -> Option<Box<Split>> {
-        self.do_what_is_wanted()
+        loop {
+            while let Some(action) = self.source.poll_plain() {
+                self.act_plainly_here(action);
+            }
+            match self.source.poll_round() {
+                Some(RoundAction::EndRound(round)) => self.end_round(round),
+                Some(RoundAction::Transmit(transmit)) => {
+                    self.transmit(transmit);
+                    return None;
+                }
+                Some(RoundAction::Harvest) => return self.harvest(),
+                None if self.source.is_silent() => return None,
+                None => {
+                    let action = self.source.poll()?;
+                    if let Some(split) = self.act_at_source(action) {
+                        return Some(split);
+                    }
+                }
+            }
+        }
     }
 
     /// Does what the source wants.
@@ -36,12 +55,8 @@ impl World {
                     return None;
                 }
                 Some(RoundAction::Harvest) => return self.harvest_now(),
-                None => {
-                    let action = self.source.poll()?;
-                    if let Some(split) = self.act_at_source(action) {
-                        return Some(split);
-                    }
-                }
+                None if self.source.is_silent() => return None,
+                None => return self.do_what_is_wanted_then(),
             }
         }
     }
@@ -49,12 +64,12 @@ impl World {
     /// Tells the destination that the round is sent.
     #[inline(always)]
     pub(super) fn end_round(&mut self, round: u32) {
-        let accepted = self.sending.message(nanos(self.now), self.terms.round_end, &mut self.link);
+        let accepted = self.send_word();
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
         let waited_for =
             matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy);
         if waited_for {
-            self.arrives_there(accepted, There::RoundEnd(round));
+            self.arrives_there(accepted, Ends::RoundEnd(round));
         }
     }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rand_core::SeedableRng as _;
 use whimbrel_core::layout::{LayoutError, PageRun, RamLayout};
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Share, Timestamp};
 
 use super::shape::Shape;
@@ -123,6 +124,21 @@ impl Guest {
             writer.go_on(self.clock, &self.held);
             writer.clean();
             counts.push(writer.made());
+        }
+    }
+
+    /// Lets it run again, neither tracked nor slowed, as at the destination. To stop
+    /// tracking, lift the throttle and resume one after the other gives the same; but of a guest that stands still and was
+    /// tracked the accounts are settled once.
+    pub(crate) fn resume_free(&mut self, now: Timestamp) {
+        self.stop_tracking(now);
+        if self.is_paused() && self.clock == now.as_nanos() && self.lost_since == self.clock {
+            self.lift_throttle();
+            self.held.paused = false;
+            self.plan_correction();
+        } else {
+            self.set_throttle(now, Throttle::Off);
+            self.resume(now);
         }
     }
 

@@ -4,10 +4,10 @@
 //! Everything else of a migration happens once, this some fifty times; a simulator makes millions. So the two
 //! events of a round have methods of their own, which [`Source::handle`] calls too.
 
-use std::borrow::Cow;
+use std::mem::ManuallyDrop;
 
 use super::super::MachineError;
-use super::super::event::{SourceAction, SourceEvent, Transmit};
+use super::super::event::{PlainSourceAction, SourceAction, SourceEvent, Transmit};
 use super::super::handoff;
 use super::super::phase::{SourceEventKind, SourcePhase};
 use super::post_copy::PostCopy;
@@ -28,7 +28,7 @@ impl<S: Stock> Source<S> {
     #[inline(always)]
     pub fn transmitted(&mut self, now: Timestamp, sent: &Transmitted) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Sending {
-            return self.handle_any(now, SourceEvent::Transmitted(*sent));
+            return self.transmitted_otherwise(now, sent);
         }
         self.check_count(sent.pending.saturating_add(sent.skipped))?;
         if self.controller.journal().is_recording() {
@@ -47,7 +47,7 @@ impl<S: Stock> Source<S> {
     #[inline(always)]
     pub fn harvested(&mut self, now: Timestamp, harvested: &Harvested) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Harvesting {
-            return self.handle_any(now, SourceEvent::Harvested(*harvested));
+            return self.harvested_otherwise(now, harvested);
         }
         self.check_count(harvested.pending)?;
         if self.controller.journal().is_recording() {
@@ -56,6 +56,16 @@ impl<S: Stock> Source<S> {
         self.next_round(now, harvested);
         self.check_step(SourcePhase::Harvesting, SourceEventKind::Harvested);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn transmitted_otherwise(&mut self, now: Timestamp, sent: &Transmitted) -> Result<(), MachineError> {
+        self.take_known(now, &mut ManuallyDrop::new(SourceEvent::Transmitted(*sent)))
+    }
+
+    #[inline(never)]
+    fn harvested_otherwise(&mut self, now: Timestamp, harvested: &Harvested) -> Result<(), MachineError> {
+        self.take_known(now, &mut ManuallyDrop::new(SourceEvent::Harvested(*harvested)))
     }
 
     /// Whether as many pages are pending as the driver says. A replay has none.
@@ -189,10 +199,10 @@ impl<S: Stock> Source<S> {
     fn adjust(&mut self) {
         let adjust = self.controller.adjustments();
         if let Some(throttle) = adjust.throttle {
-            self.actions.push(SourceAction::Throttle(throttle));
+            self.actions.push_any(SourceAction::Throttle(throttle));
         }
         if let Some(limit) = adjust.rate_limit {
-            self.actions.push(SourceAction::Limit(limit));
+            self.actions.push_any(SourceAction::Limit(limit));
         }
     }
 
@@ -205,7 +215,7 @@ impl<S: Stock> Source<S> {
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
                 let paused = self.controller.progress().paused;
-                self.end_with(Outcome::Completed, self.rule(paused), forced);
+                self.end_with(Outcome::Completed, Why::Rule { paused }, forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
@@ -216,20 +226,12 @@ impl<S: Stock> Source<S> {
                     self.pause(now);
                 }
             }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, self.rule(false)),
+            Decision::Abort => self.give_up(now, Outcome::Aborted, Why::Rule { paused: false }),
             Decision::PostCopy => {
-                self.end_with(Outcome::Completed, self.rule(false), true);
+                self.end_with(Outcome::Completed, Why::Rule { paused: false }, true);
                 self.post_copy = Some(PostCopy::default());
                 self.pause(now);
             }
-        }
-    }
-
-    /// The rule that the policy decided by; `paused`: it had paused the guest before.
-    fn rule(&self, paused: bool) -> Why {
-        match self.controller.verdict() {
-            Some(verdict) => Why::Rule(verdict.reason.clone(), paused),
-            None => Why::Words(Cow::Borrowed("the policy decided so")),
         }
     }
 
@@ -290,6 +292,6 @@ impl<S: Stock> Source<S> {
         self.stopwatch.pause_asked = now;
         self.rounds.close(now);
         self.phase = SourcePhase::Pausing;
-        self.actions.push(SourceAction::Pause);
+        self.actions.push(PlainSourceAction::Pause);
     }
 }
