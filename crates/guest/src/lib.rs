@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`memory`] | guest memory of this process: private, shared, or behind a descriptor |
 //! | [`log`] | dirty logs: software, userfaultfd, KVM, several as one |
+//! | `kvm` | memory slots for a VMM on KVM, and a KVM guest (feature `kvm`) |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
 //!
 //! What they implement is in [`whimbrel_core::embed`]. Nothing here knows what a migration is, decides anything about one or
@@ -26,6 +27,9 @@
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod memory;
+
+#[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
+pub mod kvm;
 
 pub mod conformance;
 pub mod log;

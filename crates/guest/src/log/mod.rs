@@ -4,10 +4,13 @@
 //! |---|---|---|---|
 //! | [`SoftwareLog`] | whoever writes, by marking | what is marked | two atomic operations a write |
 //! | `UserfaultfdLog` | the kernel, by write protection | all writes of this process, the kernel's included | a fault for a page's first write after a harvest |
+//! | `KvmLog` | KVM, by write protection | what vCPUs write | a fault into the host for a page's first write after a harvest |
 //! | [`Union`] | several logs together | what any of them sees | what they cost |
 //!
 //! All implement [`DirtyLog`](whimbrel_core::embed::DirtyLog) and pass [`crate::conformance`].
 
+#[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
+mod kvm;
 mod software;
 mod union;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
@@ -17,6 +20,8 @@ use whimbrel_core::dirty::{PageSet, RangeError};
 use whimbrel_core::embed::LogError;
 use whimbrel_core::layout::RamLayout;
 
+#[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
+pub use kvm::KvmLog;
 pub use software::SoftwareLog;
 pub use union::Union;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
