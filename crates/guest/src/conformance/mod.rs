@@ -5,6 +5,8 @@
 //! a log of their own implements a ground and runs it too. It trusts nothing but the content of memory: a page has to be
 //! reported if what it holds has changed, whoever changed it.
 
+#[cfg(all(feature = "kvm", target_os = "linux", target_arch = "x86_64"))]
+mod kvm;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod real;
 #[cfg(test)]
@@ -17,6 +19,8 @@ use whimbrel_core::embed::{DirtyLog, LogError};
 use whimbrel_core::layout::{PageNumber, PageRun, RamLayout};
 use whimbrel_core::units::Pages;
 
+#[cfg(all(feature = "kvm", target_os = "linux", target_arch = "x86_64"))]
+pub use self::kvm::KvmGround;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use self::real::MemoryGround;
 

@@ -1,6 +1,6 @@
 //! The board: what a vCPU needs besides guest memory, and no migration has to move.
 //!
-//! Code, page tables and a list, in a few pages behind the last of guest memory. Every guest with the same memory has the same
+//! Code, page tables and a list, in a few pages behind the last of guest memory, and a device behind them. Every guest with the same memory has the same
 //! board, so a replica builds its own. It is not guest memory: the processor may count accesses in the page tables without
 //! disturbing any dirty log.
 
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use kvm_bindings::{kvm_segment, kvm_sregs};
 use kvm_ioctls::VmFd;
 
-use whimbrel_core::embed::GuestRam as _;
+use whimbrel_core::embed::GuestRam;
 use whimbrel_core::layout::{Gpa, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
@@ -74,6 +74,11 @@ impl Board {
         Gpa(self.start.0 + LIST * PAGE)
     }
 
+    /// Where the device is: behind the board, where there is no memory, so that KVM comes to the monitor.
+    pub(super) fn device(&self) -> Gpa {
+        Gpa(self.start.0 + GuestRam::layout(&*self.memory).bytes().0)
+    }
+
     /// Writes the list, of at most [`LIST_LEN`].
     pub(super) fn write_list(&self, addresses: &[Gpa]) {
         for (index, address) in addresses.iter().enumerate().take(LIST_LEN) {
@@ -81,7 +86,7 @@ impl Board {
         }
     }
 
-    /// Control registers and segments of a vCPU in 64-bit mode, given those it has after a reset.
+    /// Control registers and segments of a vCPU in 64-bit mode, unprivileged, given those it has after a reset.
     pub(super) fn boot(&self, mut registers: kvm_sregs) -> kvm_sregs {
         /// Protection, extension type, native errors, paging.
         const CR0: u64 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 31;
@@ -92,9 +97,12 @@ impl Board {
         /// Types of segments: read and execute, read and write, both accessed.
         const CODE_TYPE: u8 = 11;
         const DATA_TYPE: u8 = 3;
-        let flat = kvm_segment { limit: u32::MAX, present: 1, s: 1, g: 1, ..Default::default() };
-        registers.cs = kvm_segment { type_: CODE_TYPE, selector: 8, l: 1, ..flat };
-        let data = kvm_segment { type_: DATA_TYPE, selector: 16, db: 1, ..flat };
+        /// Selectors of an unprivileged program, those that Linux has. There is no table that they would select from.
+        const CODE_SELECTOR: u16 = 0x33;
+        const DATA_SELECTOR: u16 = 0x2b;
+        let flat = kvm_segment { limit: u32::MAX, present: 1, dpl: 3, s: 1, g: 1, ..Default::default() };
+        registers.cs = kvm_segment { type_: CODE_TYPE, selector: CODE_SELECTOR, l: 1, ..flat };
+        let data = kvm_segment { type_: DATA_TYPE, selector: DATA_SELECTOR, db: 1, ..flat };
         for segment in
             [&mut registers.ds, &mut registers.es, &mut registers.fs, &mut registers.gs, &mut registers.ss]
         {
@@ -113,8 +121,8 @@ impl Board {
 
     /// Maps the first `gibs` GiB of addresses to themselves, in pages of 2 MiB.
     fn map_all(&self, gibs: u64) {
-        /// Present, writable; accessed and dirty already, so that the processor has nothing to note.
-        const TABLE: u64 = 1 << 0 | 1 << 1 | 1 << 5;
+        /// Present, writable, for unprivileged programs; accessed and dirty already, so that the processor has nothing to note.
+        const TABLE: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 5;
         const LARGE_PAGE: u64 = TABLE | 1 << 6 | 1 << 7;
         self.store_word(LEVEL_4 * PAGE, 0, (self.start.0 + LEVEL_3 * PAGE) | TABLE);
         for gib in 0..gibs {

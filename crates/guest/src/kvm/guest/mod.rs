@@ -1,6 +1,6 @@
 //! A KVM guest whose registers say what its memory must hold.
 //!
-//! For tests, benches and the laboratory: a whole VMM around a guest of 52 bytes, in 64-bit mode. Each vCPU writes a word of
+//! For tests, benches and the laboratory: a whole VMM around a guest of 53 bytes, in 64-bit mode. Each vCPU writes a word of
 //! its own in the pages of its working set; what it writes is the number of the write. So whoever has the registers can compute
 //! what every page must hold, and finds each page that a migration has lost or left stale. What it promises is that of
 //! [`Guest`]; whoever embeds a VMM of their own need not look here, but can.
@@ -241,7 +241,8 @@ impl KvmGuest {
                 rip: self.board.entry(at::LIST),
                 rsi: self.board.list().0,
                 rdx: part.len() as u64,
-                rflags: 2,
+                r14: self.board.device().0,
+                rflags: writer::RFLAGS,
                 ..kvm_regs::default()
             };
             let ran = self.vcpus[0].run_aside(&registers);
@@ -336,7 +337,7 @@ fn start_vcpu(vm: &VmFd, board: &Board, index: usize, pace: Pace) -> Result<Arc<
     let set = fd.get_sregs().and_then(|reset| fd.set_sregs(&board.boot(reset)));
     let help = "this processor, or this nested KVM, may lack 64-bit guests";
     set.map_err(|cause| failed(format!("set up vCPU {index}"), help, cause))?;
-    Vcpu::start(index, fd, pace).map_err(|cause| KvmError::Failed {
+    Vcpu::start(index, fd, board.device(), pace).map_err(|cause| KvmError::Failed {
         what: format!("start a thread for vCPU {index}"),
         help: "there may be too many threads (`ulimit -u`)",
         cause,

@@ -1,12 +1,16 @@
-use super::*;
-use std::time::Duration;
+//! The guest by itself: what it writes, pauses, throttles, state. Its migrations are in `migration`, its log in `log`.
 
-use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::DirtyLog;
+mod log;
+mod migration;
+mod state;
+
+use super::*;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
 use whimbrel_core::layout::{PageSize, Region};
 use whimbrel_core::units::{ByteCount, CpuShare, Pages};
 
-use crate::log::KvmLog;
 use crate::memory::Backing;
 
 /// Whether there is KVM; says so if not.
@@ -14,17 +18,21 @@ fn kvm() -> bool {
     super::super::tests::kvm()
 }
 
-fn memory() -> Arc<GuestMemory> {
+/// Two regions with a hole between them, 16 MiB together.
+fn layout() -> RamLayout {
     let mib = |start: u64, len: u64| Region { start: Gpa(start << 20), len: ByteCount::mib(len) };
-    let layout = RamLayout::new(PageSize::Kib4, vec![mib(0, 6), mib(16, 10)]).unwrap();
-    Arc::new(GuestMemory::new(layout, Backing::Private).unwrap())
+    RamLayout::new(PageSize::Kib4, vec![mib(0, 6), mib(16, 10)]).unwrap()
+}
+
+fn memory() -> Arc<GuestMemory> {
+    Arc::new(GuestMemory::new(layout(), Backing::Private).unwrap())
 }
 
 fn run(first: u64, count: u64) -> PageRun {
     PageRun { first: PageNumber(first), count: Pages(count) }
 }
 
-/// Two vCPUs, one all over the first region, one round and round in pages that both write.
+/// Three vCPUs: all over a region, round and round in pages that the first writes too, and in the other region.
 fn shape(pace: Pace) -> Shape {
     let writers = vec![
         Writer { pages: run(0, 1024), pattern: Pattern::Uniform { seed: 7 } },
@@ -34,14 +42,25 @@ fn shape(pace: Pace) -> Shape {
     Shape { writers, pace }
 }
 
+fn paced(rate: u64) -> Pace {
+    Pace::PerSecond(NonZeroU64::new(rate).unwrap())
+}
+
 fn let_run(guest: &mut KvmGuest, time: Duration) {
     guest.resume().unwrap();
     std::thread::sleep(time);
     guest.pause().unwrap();
 }
 
+/// Writes of the first vCPU in such a time.
+fn writes_in(guest: &mut KvmGuest, time: Duration) -> u64 {
+    let before = guest.writes().unwrap()[0];
+    let_run(guest, time);
+    guest.writes().unwrap()[0] - before
+}
+
 #[test]
-fn memory_holds_what_the_registers_say() {
+fn memory_holds_what_the_registers_say_wherever_they_stop() {
     if !kvm() {
         return;
     }
@@ -50,17 +69,153 @@ fn memory_holds_what_the_registers_say() {
     assert_eq!(guest.writes().unwrap(), [0, 0, 0]);
     guest.verify(&*memory).unwrap();
     let mut before = vec![0; 3];
-    let mut offsets = std::collections::BTreeMap::new();
-    for _ in 0..100 {
-        let_run(&mut guest, Duration::from_micros(300));
-        for state in guest.states("").unwrap() {
-            *offsets.entry(state.regs.rip - guest.board.code().0).or_insert(0) += 1;
-        }
+    let mut stopped_at = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        let_run(&mut guest, Duration::from_micros(100));
         guest.verify(&*memory).unwrap();
         let writes = guest.writes().unwrap();
-        assert!(writes.iter().zip(&before).all(|(now, before)| now >= before));
+        assert!(writes.iter().zip(&before).all(|(now, before)| now >= before), "{before:?} {writes:?}");
         before = writes;
+        stopped_at.extend(guest.states("").unwrap().iter().map(|state| state.regs.rip));
     }
-    eprintln!("{before:?} {offsets:?}");
     assert!(before.iter().all(|&writes| writes > 1000), "{before:?}");
+    assert!(stopped_at.len() > 2, "{stopped_at:x?}");
+}
+
+#[test]
+fn nothing_is_written_after_a_pause() {
+    if !kvm() {
+        return;
+    }
+    let memory = memory();
+    let mut guest = KvmGuest::boot(memory.clone(), &shape(Pace::Free)).unwrap();
+    for _ in 0..10 {
+        let_run(&mut guest, Duration::from_millis(1));
+        let copy = copy(&memory);
+        std::thread::sleep(Duration::from_millis(2));
+        guest.verify(&copy).unwrap();
+        guest.verify(&*memory).unwrap();
+    }
+    guest.pause().unwrap();
+}
+
+/// All of it, once more.
+fn copy(memory: &GuestMemory) -> GuestMemory {
+    let copy = GuestMemory::new(GuestRam::layout(memory).clone(), Backing::Private).unwrap();
+    for index in 0..GuestRam::layout(memory).regions().len() {
+        for (to, from) in copy.region(index).unwrap().iter().zip(memory.region(index).unwrap()) {
+            to.store(from.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_pace_is_held_and_a_pause_is_not_made_up_for() {
+    if !kvm() {
+        return;
+    }
+    let mut guest = KvmGuest::boot(memory(), &shape(paced(20_000))).unwrap();
+    let time = Duration::from_millis(300);
+    for _ in 0..2 {
+        let begin = Instant::now();
+        let writes = writes_in(&mut guest, time) as f64;
+        let rate = writes / begin.elapsed().as_secs_f64();
+        // A host that is busy with others may slow it, never hasten it.
+        assert!((5_000.0..20_500.0).contains(&rate), "{rate} writes a second instead of 20,000");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let memory = Arc::clone(guest.memory());
+    guest.verify(&*memory).unwrap();
+}
+
+#[test]
+fn a_duty_cycle_takes_its_share() {
+    if !kvm() {
+        return;
+    }
+    let mut guest = KvmGuest::boot(memory(), &shape(paced(200_000))).unwrap();
+    let time = Duration::from_millis(300);
+    let free = writes_in(&mut guest, time);
+    let cycle = Throttle::DutyCycle { share: CpuShare::percent(80), run: Duration::from_millis(4) };
+    assert!(guest.throttle(cycle).unwrap());
+    let slowed = writes_in(&mut guest, time);
+    assert!(guest.throttle(Throttle::Off).unwrap());
+    let free_again = writes_in(&mut guest, time);
+    let share = |writes: u64| writes as f64 / free as f64;
+    assert!((0.05..0.45).contains(&share(slowed)), "{} of {free} writes with a fifth of the time", slowed);
+    assert!(share(free_again) > 0.6, "{free_again} of {free} writes when it runs freely again");
+    let memory = Arc::clone(guest.memory());
+    guest.verify(&*memory).unwrap();
+}
+
+#[test]
+fn a_pause_does_not_wait_for_a_nap() {
+    if !kvm() {
+        return;
+    }
+    let mut guest = KvmGuest::boot(memory(), &shape(Pace::Free)).unwrap();
+    let hour = Throttle::MicroSleeps { share: CpuShare::percent(99), sleep: Duration::from_secs(3600) };
+    guest.throttle(hour).unwrap();
+    let cycle = Throttle::DutyCycle { share: CpuShare::clamped(0.9999), run: Duration::from_millis(1) };
+    guest.throttle(cycle).unwrap();
+    let begin = Instant::now();
+    let_run(&mut guest, Duration::from_millis(20));
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn throttles_that_it_does_not_know_change_nothing() {
+    if !kvm() {
+        return;
+    }
+    let mut guest = KvmGuest::boot(memory(), &shape(Pace::Free)).unwrap();
+    let limit = Throttle::DirtyLimit {
+        quota: whimbrel_core::units::Bandwidth::new(1 << 20).unwrap(),
+        period: Duration::from_secs(1),
+    };
+    assert!(!guest.throttle(limit).unwrap());
+    let all = Throttle::DutyCycle { share: CpuShare::clamped(1.0), run: Duration::from_millis(1) };
+    assert!(!guest.throttle(all).unwrap());
+    assert!(guest.throttle(Throttle::Off).unwrap());
+}
+
+#[test]
+fn it_writes_the_pages_that_it_is_told_to() {
+    if !kvm() {
+        return;
+    }
+    let memory = memory();
+    let mut guest = KvmGuest::boot(memory.clone(), &shape(Pace::Free)).unwrap();
+    let_run(&mut guest, Duration::from_millis(1));
+    // More than fit in a list, and some of them twice.
+    let pages: Vec<_> = (0..1536).chain(1536..4096).chain(0..100).map(PageNumber).collect();
+    guest.write_to(&pages).unwrap();
+    let told =
+        |page| memory.page(PageNumber(page)).unwrap()[TOLD_WORD].load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((told(0), told(99), told(100), told(4095)), (2, 2, 1, 1));
+    let error = guest.write_to(&[PageNumber(5), PageNumber(5000)]).unwrap_err();
+    assert!(matches!(error, GuestError::Failed { what: "write to pages", .. }), "{error}");
+    assert_eq!(told(5), 2);
+    // What it does by itself does not notice.
+    guest.verify(&*memory).unwrap();
+    let_run(&mut guest, Duration::from_millis(1));
+    guest.verify(&*memory).unwrap();
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    if !kvm() {
+        return;
+    }
+    let writer = Writer { pages: run(0, 1), pattern: Pattern::Sequential };
+    let refused = |writers: Vec<Writer>| {
+        KvmGuest::boot(memory(), &Shape { writers, pace: Pace::Free }).map(|_| ()).unwrap_err()
+    };
+    let error = refused(vec![writer; MAX_VCPUS + 1]).to_string();
+    assert_eq!(error, "17 vCPUs asked for, from 1 to 16 are possible: each needs a word of every page");
+    assert!(matches!(refused(Vec::new()), KvmError::Vcpus { asked: 0, .. }));
+    let hole = refused(vec![Writer { pages: run(1535, 2), ..writer }]);
+    let cause = std::error::Error::source(&hole).unwrap().to_string();
+    assert_eq!(cause, "pages 1535 to 1536 are not guest memory without a hole");
 }

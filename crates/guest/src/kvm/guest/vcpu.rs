@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use kvm_bindings::kvm_regs;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
-use super::code::PORT;
+use whimbrel_core::layout::Gpa;
+
 use super::kick::{self, ImmediateExit};
 use super::pace::{Pace, Pacer};
 use super::state::{VcpuState, Vectors};
@@ -47,6 +48,8 @@ pub(super) struct Vcpu {
     /// Held by the thread while it runs.
     fd: Mutex<VcpuFd>,
     leave: ImmediateExit,
+    /// Address of the device that it asks.
+    device: u64,
     orders: Mutex<Orders>,
     /// Anything about `orders` has changed.
     changed: Condvar,
@@ -60,13 +63,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Vcpu {
     /// A vCPU that stands still, on a thread of its own.
-    pub(super) fn start(index: usize, fd: VcpuFd, pace: Pace) -> io::Result<Arc<Self>> {
+    pub(super) fn start(index: usize, fd: VcpuFd, device: Gpa, pace: Pace) -> io::Result<Arc<Self>> {
         let leave = ImmediateExit::of(&fd)?;
         leave.set(true);
         let orders = Orders { wish: Wish::Stand, nap: None, doing: Doing::Standing };
         let vcpu = Arc::new(Self {
             fd: Mutex::new(fd),
             leave,
+            device: device.0,
             orders: Mutex::new(orders),
             changed: Condvar::new(),
             thread: Mutex::new(None),
@@ -147,17 +151,19 @@ impl Vcpu {
         fd.set_regs(&state.regs)
     }
 
-    /// Runs one that stands still on this thread until it halts; its registers are as before afterwards.
+    /// Runs one that stands still on this thread until it says that it is done; its registers are as before afterwards.
     pub(super) fn run_aside(&self, registers: &kvm_regs) -> Result<(), String> {
         let mut fd = lock(&self.fd);
         let said = |error: kvm_ioctls::Error| error.to_string();
         let before = fd.get_regs().map_err(said)?;
         fd.set_regs(registers).map_err(said)?;
+        let mut done = false;
         let outcome = loop {
-            // Again and again, because whoever orders a nap sets it too.
-            self.leave.set(false);
+            // When it is done once more, so that KVM completes what it is at. And every time, because whoever orders a nap sets it.
+            self.leave.set(done);
             match fd.run() {
-                Ok(VcpuExit::Hlt) => break Ok(()),
+                Ok(VcpuExit::MmioWrite(address, _)) if address == self.device => done = true,
+                Err(error) if is_interruption(error) && done => break Ok(()),
                 Err(error) if is_interruption(error) => {}
                 other => break Err(unexpected(&other)),
             }
@@ -231,12 +237,12 @@ impl Vcpu {
     /// Lets the guest run until it is kicked.
     ///
     /// The only way out is the one by which `KVM_RUN` has been entered once more after the last exit. KVM completes an
-    /// instruction that went to the monitor, as `in` does, only then; registers that were read before would repeat it.
+    /// instruction that went to the monitor only then; registers that were read before would repeat it.
     fn run(&self, pacer: &mut Pacer) -> Result<(), String> {
         let mut fd = lock(&self.fd);
         loop {
             match fd.run() {
-                Ok(VcpuExit::IoIn(PORT, data)) if data.len() == 4 => {
+                Ok(VcpuExit::MmioRead(address, data)) if address == self.device && data.len() == 4 => {
                     data.copy_from_slice(&self.grant(pacer).to_le_bytes());
                 }
                 Err(error) if is_interruption(error) => return Ok(()),

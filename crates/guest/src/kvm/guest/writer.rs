@@ -137,7 +137,7 @@ impl Task {
 
     /// Registers of vCPU `vcpu` before its first write.
     pub(super) fn boot(&self, vcpu: usize, layout: &RamLayout, board: &Board) -> kvm_regs {
-        kvm_regs { rip: board.entry(at::ASK), rbx: self.start, ..self.fixed(vcpu, layout) }
+        kvm_regs { rip: board.entry(at::ASK), rbx: self.start, ..self.fixed(vcpu, layout, board) }
     }
 
     /// `xmm0`, from the first write on.
@@ -146,7 +146,7 @@ impl Task {
     }
 
     /// What of the registers never changes; zero in the others.
-    fn fixed(&self, vcpu: usize, layout: &RamLayout) -> kvm_regs {
+    fn fixed(&self, vcpu: usize, layout: &RamLayout, board: &Board) -> kvm_regs {
         let shift = layout.page_size().shift();
         let first = layout.address_of(self.first).unwrap_or_default();
         kvm_regs {
@@ -156,6 +156,7 @@ impl Task {
             r10: self.generator.multiplier,
             r11: self.generator.increment,
             r12: self.start,
+            r14: board.device().0,
             rflags: RFLAGS,
             ..kvm_regs::default()
         }
@@ -187,10 +188,31 @@ impl Task {
 }
 
 /// The bit of the flags that is always set; no interrupts.
-const RFLAGS: u64 = 1 << 1;
+pub(super) const RFLAGS: u64 = 1 << 1;
 
-/// Flags that arithmetic leaves behind: carry, parity, adjust, zero, sign, overflow.
-const ARITHMETIC: u64 = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 11;
+/// Flags that instructions leave behind: carry, parity, adjust, zero, sign, overflow, and what the processor notes of one that it is
+/// to resume.
+const LEFT_BEHIND: u64 = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 11 | 1 << 16;
+
+/// The first of the registers that never change which is not as `fixed` has it.
+fn changed(registers: &kvm_regs, fixed: &kvm_regs) -> Option<&'static str> {
+    let pairs = [
+        ("rcx", registers.rcx, fixed.rcx),
+        ("rdx", registers.rdx, fixed.rdx),
+        ("rsi", registers.rsi, fixed.rsi),
+        ("rdi", registers.rdi, fixed.rdi),
+        ("rsp", registers.rsp, fixed.rsp),
+        ("r8", registers.r8, fixed.r8),
+        ("r9", registers.r9, fixed.r9),
+        ("r10", registers.r10, fixed.r10),
+        ("r11", registers.r11, fixed.r11),
+        ("r12", registers.r12, fixed.r12),
+        ("r14", registers.r14, fixed.r14),
+        ("r15", registers.r15, fixed.r15),
+        ("rflags", registers.rflags & !LEFT_BEHIND, fixed.rflags),
+    ];
+    pairs.into_iter().find(|(_, found, fixed)| found != fixed).map(|(name, ..)| name)
+}
 
 /// How far a vCPU has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,25 +233,13 @@ impl Progress {
         board: &Board,
     ) -> Result<Self, String> {
         let task = task(registers, vcpu, layout)?;
-        let fixed = task.fixed(vcpu, layout);
-        let scratch = kvm_regs {
-            rax: registers.rax,
-            rbx: registers.rbx,
-            rbp: registers.rbp,
-            r13: registers.r13,
-            rip: registers.rip,
-            rflags: (registers.rflags & ARITHMETIC) | RFLAGS,
-            ..fixed
-        };
-        if scratch != *registers {
-            return Err("registers that never change have changed".into());
+        if let Some(name) = changed(registers, &task.fixed(vcpu, layout, board)) {
+            return Err(format!("`{name}`, which never changes, has changed"));
         }
         let offset = registers.rip.wrapping_sub(board.code().0);
         let counted = registers.rbp;
         let (steps, writes) = match offset {
-            at::MULTIPLY | at::ADD | at::SPEND | at::NEXT | at::ASK | at::GRANTED | at::AGAIN => {
-                (counted, counted)
-            }
+            at::MULTIPLY | at::ADD | at::SPEND | at::NEXT | at::ASK | at::AGAIN => (counted, counted),
             at::TAKE | at::SHIFT | at::MASK | at::COUNT => (counted.wrapping_add(1), counted),
             at::STORE => (counted, counted.wrapping_sub(1)),
             _ => return Err(format!("{:#x} is no instruction of this guest", registers.rip)),
