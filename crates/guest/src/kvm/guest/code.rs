@@ -14,7 +14,7 @@
 //! | `rbx` | state of the generator |
 //! | `r10`, `r11` | its multiplier and increment; a sequence is the generator that adds one page |
 //! | `r12` | the state that it began with; never read, kept for whoever asks what memory must hold |
-//! | `xmm0` | the same as `r12`, twice: so that state beyond the general registers must arrive too |
+//! | `xmm0` | that state, and the number of the first page: so that state beyond the general registers must arrive too |
 //! | `rbp` | writes so far |
 //! | `rdi` | address of its own word in the first page that it writes |
 //! | `cl`, `r8` | how far to shift the state, and what to keep of it: the page as an offset from `rdi` |

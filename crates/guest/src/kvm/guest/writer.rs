@@ -140,9 +140,9 @@ impl Task {
         kvm_regs { rip: board.entry(at::ASK), rbx: self.start, ..self.fixed(vcpu, layout, board) }
     }
 
-    /// `xmm0`, from the first write on.
+    /// `xmm0`, from the first write on: what else would be believed of `r12` and `rdi`, whatever they are.
     pub(super) fn vector(&self) -> [u8; 16] {
-        (u128::from(self.start) << 64 | u128::from(self.start)).to_le_bytes()
+        (u128::from(self.first.0) << 64 | u128::from(self.start)).to_le_bytes()
     }
 
     /// What of the registers never changes; zero in the others.
@@ -234,7 +234,7 @@ impl Progress {
     ) -> Result<Self, String> {
         let task = task(registers, vcpu, layout)?;
         if let Some(name) = changed(registers, &task.fixed(vcpu, layout, board)) {
-            return Err(format!("`{name}`, which never changes, has changed"));
+            return Err(format!("`{name}` never changes, and has"));
         }
         let offset = registers.rip.wrapping_sub(board.code().0);
         let counted = registers.rbp;

@@ -89,6 +89,7 @@ fn a_damaged_register_is_refused() {
         let bit = if flags.contains(&byte) { 1 << 1 } else { 1 << (byte % 8) };
         let mut damaged = state.clone();
         damaged[2].bytes[byte] ^= bit;
+
         let message = refusal(&mut guest, damaged);
         assert!(message.starts_with("the state of `vcpu-2` is damaged"), "byte {byte}: {message}");
     }
