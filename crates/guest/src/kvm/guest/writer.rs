@@ -54,9 +54,6 @@ pub enum WriterError {
     },
 }
 
-/// Multiplier and increment of the generator of uniform writes: Knuth's for 64 bits, as in MMIX.
-const UNIFORM: (u64, u64) = (6_364_136_223_846_793_005, 1_442_695_040_888_963_407);
-
 /// The generator: `state · multiplier + increment`, modulo 2⁶⁴.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Generator {
@@ -64,7 +61,16 @@ struct Generator {
     increment: u64,
 }
 
+/// The generator of uniform writes: Knuth's for 64 bits, as in MMIX.
+const UNIFORM: Generator =
+    Generator { multiplier: 6_364_136_223_846_793_005, increment: 1_442_695_040_888_963_407 };
+
 impl Generator {
+    /// The generator of a sequence over 2^`pages` pages. The page is in the uppermost bits; for a single page there are none.
+    fn sequential(pages: u32) -> Self {
+        Self { multiplier: 1, increment: 1_u64.checked_shl(64 - pages).unwrap_or(0) }
+    }
+
     fn step(self, state: u64) -> u64 {
         state.wrapping_mul(self.multiplier).wrapping_add(self.increment)
     }
@@ -121,11 +127,10 @@ impl Task {
             return Err(hole());
         }
         let (generator, start) = match writer.pattern {
-            Pattern::Uniform { seed } => (Generator { multiplier: UNIFORM.0, increment: UNIFORM.1 }, seed),
-            // The page is in the uppermost bits; with a single page there are none.
+            Pattern::Uniform { seed } => (UNIFORM, seed),
             Pattern::Sequential => {
-                let page = 1_u64.checked_shl(64 - pages).unwrap_or(0);
-                (Generator { multiplier: 1, increment: page }, page.wrapping_neg())
+                let generator = Generator::sequential(pages);
+                (generator, generator.increment.wrapping_neg())
             }
         };
         Ok(Self { first, pages, generator, start })
@@ -267,10 +272,10 @@ fn task(registers: &kvm_regs, vcpu: usize, layout: &RamLayout) -> Result<Task, S
     let pages = PageRun { first: page, count: Pages(count) };
     // Whatever the pattern: only the generator differs.
     let task = Task::new(Writer { pages, pattern: Pattern::Sequential }, layout).map_err(|_| wrong())?;
-    if registers.r10 & 1 == 0 {
-        return Err(format!("{} is no multiplier of a generator", registers.r10));
-    }
     let generator = Generator { multiplier: registers.r10, increment: registers.r11 };
+    if generator != UNIFORM && generator != Generator::sequential(task.pages) {
+        return Err("no vCPU of such a guest has this generator".into());
+    }
     Ok(Task { generator, start: registers.r12, ..task })
 }
 
