@@ -51,3 +51,8 @@ pub use whimbrel_sim as sim;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So does the one for embedders.
+#[cfg(all(doctest, target_os = "linux", target_pointer_width = "64"))]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;
