@@ -244,13 +244,14 @@ fn state_that_is_not_the_guests_own_changes_nothing() {
 }
 
 #[test]
-fn a_writer_holds_its_rate() {
+fn a_writer_is_never_further_behind_than_it_catches_up_and_never_ahead() {
     let mut guest = LabGuest::new(memory(), busy(), None).unwrap();
     guest.fill();
     run(&mut guest, 500);
     for index in 0..4 {
         let work = guest.work(index);
-        let done = (work.writes + work.forgone) as f64;
-        assert!((done - work.wanted).abs() <= 0.02 * work.wanted, "{work:?}");
+        let behind = work.wanted - (work.writes + work.forgone) as f64;
+        // 50 ms that are caught up, and 5 ms that are not counted as missed.
+        assert!((0.0..=200_000.0 * 0.055 + 1.0).contains(&behind) && work.writes > 0, "{work:?}");
     }
 }
