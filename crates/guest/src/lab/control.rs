@@ -261,3 +261,37 @@ impl Drop for Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_core::units::CpuShare;
+
+    fn asleep_ms(throttle: Throttle, millis: u64) -> Vec<Option<u64>> {
+        let rhythm = rhythm(throttle).unwrap().unwrap();
+        let at = |millis| rhythm.since + Duration::from_millis(millis);
+        (0..millis).map(|millis| rhythm.asleep(at(millis)).map(|left| left.as_millis() as u64)).collect()
+    }
+
+    #[test]
+    fn a_duty_cycle_runs_ten_milliseconds_and_sleeps_its_share() {
+        let found = asleep_ms(Throttle::duty_cycle(CpuShare::percent(75)), 80);
+        let expected: Vec<_> = (0..80).map(|at| (at % 40 >= 10).then_some(40 - at % 40)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn micro_sleeps_have_their_length_and_their_share() {
+        let sleep = Duration::from_millis(2);
+        let found = asleep_ms(Throttle::MicroSleeps { share: CpuShare::percent(20), sleep }, 20);
+        let expected: Vec<_> = (0..20).map(|at| (at % 10 >= 8).then_some(10 - at % 10)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn no_throttle_has_no_rhythm_and_a_dirty_limit_is_none() {
+        assert!(rhythm(Throttle::Off).unwrap().is_none());
+        let quota = whimbrel_core::units::Bandwidth::new(1).unwrap();
+        assert!(rhythm(Throttle::DirtyLimit { quota, period: Duration::from_secs(1) }).is_err());
+    }
+}

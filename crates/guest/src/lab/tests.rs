@@ -170,40 +170,32 @@ fn the_heartbeat_sees_how_long_the_guest_was_away() {
     guest.fill();
     run(&mut guest, 50);
     let before = guest.heartbeat();
-    assert!(before.beats > 20, "{before:?}");
-    let away = std::time::Instant::now();
+    assert!(before.beats > 1, "{before:?}");
     sleep(Duration::from_millis(80));
     run(&mut guest, 30);
-    let gap = guest.heartbeat().longest[0].length;
-    assert!(gap >= Duration::from_millis(80) && gap <= away.elapsed(), "{gap:?}");
+    let after = guest.heartbeat();
+    let away = after.longest.iter().find(|gap| gap.ended.checked_sub(gap.length) == before.last);
+    assert!(away.is_some_and(|gap| gap.length >= Duration::from_millis(80)), "{before:?}, then {after:?}");
 }
 
 #[test]
-fn a_throttle_takes_its_share() {
+fn a_throttled_vcpu_writes_no_more_than_the_time_that_is_left_to_it() {
     // As much as it can: what a throttle takes away is not caught up.
-    let writer = Writer {
-        pages: 0..1024,
-        rate: 1e9,
-        write_cost: Duration::from_micros(2),
-        catch_up: Duration::ZERO,
-        ..Writer::default()
-    };
+    let cost = Duration::from_micros(2);
+    let writer =
+        Writer { pages: 0..1024, rate: 1e9, write_cost: cost, catch_up: Duration::ZERO, ..Writer::default() };
     let config =
         LabConfig { writers: vec![writer], device_rate: 0.0, heartbeat: false, ..LabConfig::default() };
     let mut guest = LabGuest::new(memory(), config, None).unwrap();
     guest.fill();
-    let rate = |guest: &mut LabGuest| {
-        let before = guest.work(0);
-        run(guest, 300);
-        let after = guest.work(0);
-        (after.writes - before.writes) as f64 / (after.ran.as_secs_f64() - before.ran.as_secs_f64())
-    };
-    let free = rate(&mut guest);
     assert!(guest.throttle(Throttle::duty_cycle(CpuShare::percent(75))).unwrap());
-    let slowed = rate(&mut guest);
-    assert!(guest.throttle(Throttle::Off).unwrap());
-    // The machine has others to run as well: half as much as it should be is still a throttle.
-    assert!(slowed < 0.5 * free && slowed > 0.05 * free, "{slowed} of {free}");
+    let begun = std::time::Instant::now();
+    run(&mut guest, 300);
+    // A quarter of the time, and a piece of 10 ms that may be cut at each end.
+    let runs = begun.elapsed().as_secs_f64() / 4.0 + 0.02;
+    let most = runs / cost.as_secs_f64();
+    let made = guest.work(0).writes;
+    assert!(made > 0 && made as f64 <= most, "{made}, at most {most}");
     let limit = Throttle::DirtyLimit {
         quota: whimbrel_core::units::Bandwidth::new(1).unwrap(),
         period: Duration::from_secs(1),
@@ -236,7 +228,7 @@ fn state_that_is_not_the_guests_own_changes_nothing() {
     refused(change(&|state| state[1].bytes.truncate(8)), "1 numbers, not 4");
     refused(change(&|state| state[1].bytes[..8].fill(0xff)), "writes, when");
     refused(change(&|state| state[0].bytes[0] ^= 1), "another configuration");
-    refused(change(&|state| state.last_mut().unwrap().bytes.truncate(32)), "half a gap");
+    refused(change(&|state| state.last_mut().unwrap().bytes.extend([0; 8])), "half a gap");
     assert_eq!(guest.save().unwrap(), state);
     guest.resume().unwrap();
     assert!(matches!(guest.save(), Err(GuestError::WrongMoment { .. })));
