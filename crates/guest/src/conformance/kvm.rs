@@ -72,17 +72,17 @@ struct Busy<'a> {
     memory: &'a GuestMemory,
     log: &'a mut dyn DirtyLog,
     /// A page that is written all the time, and what it held at the last harvest.
-    busy: PageNumber,
+    watched: PageNumber,
     before: u64,
 }
 
 impl Running for Busy<'_> {
     fn harvest(&mut self, into: &mut PageSet) -> Result<(), LogError> {
         // A harvest before which nothing was written proves nothing: where processors are few, vCPUs must have their turn.
-        if content(self.memory, self.busy) == self.before {
+        if content(self.memory, self.watched) == self.before {
             std::thread::sleep(TURN);
         }
-        self.before = content(self.memory, self.busy);
+        self.before = content(self.memory, self.watched);
         self.log.harvest(into)
     }
 
@@ -131,8 +131,8 @@ impl Ground for KvmGround {
                 let (memory, sets, stop) = (&*memory, &self.sets[..], &stop);
                 scope.spawn(move || emulate_device(memory, bitmap, sets, stop));
             }
-            let busy = self.sets.iter().min_by_key(|set| set.count).map_or(PageNumber(0), |set| set.first);
-            act(&mut Busy { memory: &memory, log: self.log.as_mut(), busy, before: 0 });
+            let watched = self.sets.iter().min_by_key(|set| set.count).map_or(PageNumber(0), |set| set.first);
+            act(&mut Busy { memory: &memory, log: self.log.as_mut(), watched, before: 0 });
             drop(stopper);
         });
         self.guest.pause().expect("a guest that stops");

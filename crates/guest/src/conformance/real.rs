@@ -11,7 +11,7 @@ use whimbrel_core::layout::{PageNumber, PageRun, RamLayout};
 use whimbrel_core::units::ByteCount;
 
 use super::{Ground, Running};
-use crate::memory::{GuestMemory, Mapped as _};
+use crate::memory::GuestMemory;
 
 /// Threads that write. Each has a word of its own in every page.
 const WRITERS: usize = 3;

@@ -24,7 +24,7 @@ pub use self::slots::KvmSlots;
 const DEVICE: &str = "/dev/kvm";
 
 /// The version that every KVM since Linux 2.6.22 has, and will have.
-const API_VERSION: i32 = kvm_bindings::KVM_API_VERSION as i32;
+const API_VERSION: i32 = kvm_bindings::KVM_API_VERSION.cast_signed();
 
 /// Why KVM does not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

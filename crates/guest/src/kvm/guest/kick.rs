@@ -83,8 +83,9 @@ extern "C" fn interrupted(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {}
 /// Makes the signal harmless, once for the process. What it did before is gone.
 pub(super) fn prepare() -> io::Result<()> {
     static PREPARED: OnceLock<Result<(), c_int>> = OnceLock::new();
-    let prepared = PREPARED
-        .get_or_init(|| register_signal_handler(signal(), interrupted).map_err(|error| error.errno()));
+    let prepared = PREPARED.get_or_init(|| {
+        register_signal_handler(signal(), interrupted).map_err(vmm_sys_util::errno::Error::errno)
+    });
     prepared.map_err(io::Error::from_raw_os_error)
 }
 

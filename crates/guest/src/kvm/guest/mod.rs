@@ -19,6 +19,7 @@ mod writer;
 mod tests;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::{kvm_regs, kvm_xsave};
@@ -122,24 +123,22 @@ impl KvmGuest {
     /// A [`KvmError`].
     pub fn boot(memory: Arc<GuestMemory>, shape: &Shape) -> Result<Self, KvmError> {
         let layout = GuestRam::layout(&*memory);
-        let invalid = |error: WriterError| KvmError::Failed {
-            what: "run such a vCPU".into(),
-            help: "",
-            cause: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
-        };
         let tasks =
             shape.writers.iter().map(|&writer| Task::new(writer, layout)).collect::<Result<Vec<_>, _>>();
-        let tasks = tasks.map_err(invalid)?;
-        let mut guest = Self::replica(Arc::clone(&memory), tasks.len(), shape.pace)?;
-        let stamped = verify::stamp_all(&*memory, tasks.len());
-        stamped.map_err(|cause| KvmError::Failed {
+        let tasks = tasks.map_err(|error| KvmError::Failed {
+            what: "run such a vCPU".into(),
+            help: "",
+            cause: io::Error::new(io::ErrorKind::InvalidInput, error),
+        })?;
+        let mut guest = Self::replica(memory, tasks.len(), shape.pace)?;
+        verify::stamp_all(&*guest.memory, tasks.len()).map_err(|cause| KvmError::Failed {
             what: "fill guest memory".into(),
             help: "",
-            cause: std::io::Error::other(cause),
+            cause: io::Error::other(cause),
         })?;
         for (index, (task, vcpu)) in tasks.iter().zip(&guest.vcpus).enumerate() {
             let set = vcpu.state().and_then(|mut state| {
-                state.regs = task.boot(index, GuestRam::layout(&*memory), &guest.board);
+                state.regs = task.boot(index, guest.layout(), &guest.board);
                 state.vectors.set_xmm0(task.vector());
                 vcpu.set_state(&state)
             });

@@ -143,7 +143,7 @@ fn a_duty_cycle_takes_its_share() {
     assert!(guest.throttle(Throttle::Off).unwrap());
     let free_again = writes_in(&mut guest, time);
     let share = |writes: u64| writes as f64 / free as f64;
-    assert!((0.05..0.45).contains(&share(slowed)), "{} of {free} writes with a fifth of the time", slowed);
+    assert!((0.05..0.45).contains(&share(slowed)), "{slowed} of {free} writes with a fifth of the time");
     assert!(share(free_again) > 0.6, "{free_again} of {free} writes when it runs freely again");
     let memory = Arc::clone(guest.memory());
     guest.verify(&*memory).unwrap();
@@ -155,7 +155,7 @@ fn a_pause_does_not_wait_for_a_nap() {
         return;
     }
     let mut guest = KvmGuest::boot(memory(), &shape(Pace::Free)).unwrap();
-    let hour = Throttle::MicroSleeps { share: CpuShare::percent(99), sleep: Duration::from_secs(3600) };
+    let hour = Throttle::MicroSleeps { share: CpuShare::percent(99), sleep: Duration::from_hours(1) };
     guest.throttle(hour).unwrap();
     let cycle = Throttle::DutyCycle { share: CpuShare::clamped(0.9999), run: Duration::from_millis(1) };
     guest.throttle(cycle).unwrap();

@@ -69,7 +69,9 @@ impl Drop for Throttler {
 fn tick(cycle: Cycle, vcpus: &[Arc<Vcpu>], ended: &(Mutex<bool>, Condvar)) {
     let mut begin = Instant::now();
     while !wait(begin + cycle.run, ended) {
-        vcpus.iter().for_each(|vcpu| vcpu.ask_to_nap(cycle.sleep));
+        for vcpu in vcpus {
+            vcpu.ask_to_nap(cycle.sleep);
+        }
         // What the host was late is not taken from the guest's time to run.
         begin = Instant::now() + cycle.sleep;
     }

@@ -79,7 +79,7 @@ impl UserfaultfdLog {
         self.written.resize(RUNS, Written::default());
         while from < end {
             let scanned = sys::scan(&self.pagemap, from..end, &mut self.written).map_err(|cause| {
-                failed(format!("look through {:#x} to {end:#x}", from), scan_help(&cause), cause)
+                failed(format!("look through {from:#x} to {end:#x}"), scan_help(&cause), cause)
             })?;
             for run in &self.written[..scanned.runs] {
                 // A guest page is as large as the host's or larger: then it is dirty if any of them is.

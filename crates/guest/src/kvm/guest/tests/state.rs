@@ -97,14 +97,15 @@ fn a_damaged_register_is_refused() {
     let_run(&mut source, Duration::from_millis(1));
 }
 
+/// Control of vector arithmetic, as `FXSAVE` writes it.
+const MXCSR: usize = 436 + 24;
+
 /// What KVM itself refuses, after it has taken the state of another vCPU.
 #[test]
 fn what_kvm_refuses_leaves_all_vcpus_as_they_were() {
     if !kvm() {
         return;
     }
-    /// Control of vector arithmetic, as `FXSAVE` writes it.
-    const MXCSR: usize = 436 + 24;
     let (_, mut state) = ran();
     state[2].bytes[MXCSR + 3] = 0xff;
     let message = refusal(&mut replica(), state);
