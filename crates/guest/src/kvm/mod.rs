@@ -10,6 +10,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::CStr;
 use std::io;
 
 use kvm_ioctls::{Cap, Kvm};
@@ -21,7 +22,7 @@ pub use self::guest::{
 pub use self::slots::KvmSlots;
 
 /// Where KVM is.
-const DEVICE: &str = "/dev/kvm";
+const DEVICE: &CStr = c"/dev/kvm";
 
 /// The version that every KVM since Linux 2.6.22 has, and will have.
 const API_VERSION: i32 = kvm_bindings::KVM_API_VERSION.cast_signed();
@@ -31,7 +32,7 @@ const API_VERSION: i32 = kvm_bindings::KVM_API_VERSION.cast_signed();
 #[non_exhaustive]
 pub enum KvmError {
     /// There is no KVM, or not for us.
-    #[error("cannot open {DEVICE}: {help}")]
+    #[error("cannot open /dev/kvm: {help}")]
     Unavailable {
         /// What can be done about it.
         help: &'static str,
@@ -40,7 +41,7 @@ pub enum KvmError {
         cause: io::Error,
     },
     /// Something that says it is KVM, and is not.
-    #[error("{DEVICE} speaks version {found} of KVM's interface, needed is {API_VERSION}")]
+    #[error("/dev/kvm speaks version {found} of KVM's interface, needed is {API_VERSION}")]
     OtherVersion {
         /// The version it speaks.
         found: i32,
@@ -102,7 +103,11 @@ fn failed(what: impl Into<String>, help: &'static str, cause: kvm_ioctls::Error)
 ///
 /// [`KvmError::Unavailable`], [`KvmError::OtherVersion`] or [`KvmError::Lacking`]; each says what to do about it.
 pub fn open() -> Result<Kvm, KvmError> {
-    let kvm = Kvm::new().map_err(|cause| unavailable(cause.into()))?;
+    open_at(DEVICE)
+}
+
+fn open_at(device: &CStr) -> Result<Kvm, KvmError> {
+    let kvm = Kvm::new_with_path(device).map_err(|cause| unavailable(cause.into()))?;
     let found = kvm.get_api_version();
     if found != API_VERSION {
         return Err(KvmError::OtherVersion { found });
