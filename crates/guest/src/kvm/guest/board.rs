@@ -22,8 +22,8 @@ const PAGE: u64 = PageSize::Kib4.bytes().0;
 const MIB2: u64 = PageSize::Mib2.bytes().0;
 const GIB: u64 = PageSize::Gib1.bytes().0;
 
-/// Addresses that one page of the third level maps, and so the end of guest memory.
-const MOST_GIB: u64 = 512;
+/// Where guest memory has to end: a vCPU of which KVM has not been told what it is has addresses of 36 bits.
+const MOST_GIB: u64 = 64;
 
 /// Entries of the list.
 pub(super) const LIST_LEN: usize = 4096;
@@ -53,7 +53,7 @@ impl Board {
         if gibs > MOST_GIB {
             let what = format!("run a guest whose memory ends at {}", Gpa(end));
             let cause = std::io::ErrorKind::InvalidInput.into();
-            return Err(KvmError::Failed { what, help: "it has to end below 511 GiB", cause });
+            return Err(KvmError::Failed { what, help: "it has to end below 63 GiB", cause });
         }
         let start = Gpa(end.next_multiple_of(PAGE));
         let region = Region { start, len: ByteCount((LEVEL_2 + gibs) * PAGE) };

@@ -43,11 +43,16 @@ impl Pacer {
         Self { pace, due: now }
     }
 
+    /// For so long the vCPU could not run: what it did not write then is not due.
+    pub(super) fn stood(&mut self, time: Duration) {
+        self.due += time;
+    }
+
     /// The next budget, asked for at `now`.
     pub(super) fn next(&mut self, now: Instant) -> Budget {
         let Pace::PerSecond(rate) = self.pace else { return Budget { at: now, writes: u32::MAX } };
         let writes = u32::try_from((rate.get() / PORTIONS).max(1)).unwrap_or(u32::MAX);
-        // What is long overdue was lost to a pause, a throttle or a slow host.
+        // What is long overdue was lost to a slow host.
         let at = if now > self.due + LATE { now } else { self.due };
         self.due = at + Duration::from_secs_f64(f64::from(writes) / rate.get() as f64);
         Budget { at, writes }
@@ -67,7 +72,10 @@ mod tests {
         assert_eq!(pacer.next(begin), Budget { at: begin + ms(1), writes: 50 });
         // A little late: the rate holds.
         assert_eq!(pacer.next(begin + ms(5)), Budget { at: begin + ms(2), writes: 50 });
-        // After a pause: it goes on from now.
+        // After a nap: it goes on from then.
+        pacer.stood(ms(4));
+        assert_eq!(pacer.next(begin + ms(9)), Budget { at: begin + ms(7), writes: 50 });
+        // On a host that was busy with something else: from now.
         assert_eq!(pacer.next(begin + ms(100)), Budget { at: begin + ms(100), writes: 50 });
         assert_eq!(pacer.next(begin + ms(100)), Budget { at: begin + ms(101), writes: 50 });
     }

@@ -6,6 +6,7 @@ mod state;
 
 use super::*;
 use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use whimbrel_core::layout::{PageSize, Region};
@@ -89,14 +90,20 @@ fn nothing_is_written_after_a_pause() {
     }
     let memory = memory();
     let mut guest = KvmGuest::boot(memory.clone(), &shape(Pace::Free)).unwrap();
-    for _ in 0..10 {
-        let_run(&mut guest, Duration::from_millis(1));
-        let copy = copy(&memory);
-        std::thread::sleep(Duration::from_millis(2));
-        guest.verify(&copy).unwrap();
-        guest.verify(&*memory).unwrap();
+    // The pages that the second vCPU writes some hundred thousand times a second, each.
+    let busy = || -> Vec<u64> {
+        let word = |page| memory.page(PageNumber(page)).unwrap()[1].load(Ordering::Relaxed);
+        (1000..1064).map(word).collect()
+    };
+    for _ in 0..300 {
+        let_run(&mut guest, Duration::from_micros(100));
+        let when_it_paused = busy();
+        std::thread::sleep(Duration::from_micros(100));
+        assert_eq!(busy(), when_it_paused);
     }
-    guest.pause().unwrap();
+    let copy = copy(&memory);
+    guest.verify(&copy).unwrap();
+    guest.verify(&*memory).unwrap();
 }
 
 /// All of it, once more.
@@ -104,10 +111,23 @@ fn copy(memory: &GuestMemory) -> GuestMemory {
     let copy = GuestMemory::new(GuestRam::layout(memory).clone(), Backing::Private).unwrap();
     for index in 0..GuestRam::layout(memory).regions().len() {
         for (to, from) in copy.region(index).unwrap().iter().zip(memory.region(index).unwrap()) {
-            to.store(from.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
     copy
+}
+
+/// Writes a second of the first vCPU, in a short time.
+fn rate(guest: &mut KvmGuest) -> f64 {
+    let begin = Instant::now();
+    let writes = writes_in(guest, Duration::from_millis(100));
+    writes as f64 / begin.elapsed().as_secs_f64()
+}
+
+/// Measures until it `holds`; a host that is busy with others slows every guest now and then.
+fn holds_some_time(guest: &mut KvmGuest, holds: impl Fn(f64) -> bool) {
+    let rates: Vec<f64> = (0..100).map(|_| rate(guest)).take_while(|&rate| !holds(rate)).collect();
+    assert!(rates.len() < 100, "{rates:.0?}");
 }
 
 #[test]
@@ -116,14 +136,12 @@ fn a_pace_is_held_and_a_pause_is_not_made_up_for() {
         return;
     }
     let mut guest = KvmGuest::boot(memory(), &shape(paced(20_000))).unwrap();
-    let time = Duration::from_millis(300);
-    for _ in 0..2 {
-        let begin = Instant::now();
-        let writes = writes_in(&mut guest, time) as f64;
-        let rate = writes / begin.elapsed().as_secs_f64();
-        // A host that is busy with others may slow it, never hasten it.
-        assert!((5_000.0..20_500.0).contains(&rate), "{rate} writes a second instead of 20,000");
+    holds_some_time(&mut guest, |rate| (15_000.0..20_500.0).contains(&rate));
+    for _ in 0..5 {
+        // Two portions more than its pace, at most: one that it had, and one that it is given at the end.
         std::thread::sleep(Duration::from_millis(50));
+        let rate = rate(&mut guest);
+        assert!(rate < 20_500.0, "{rate} writes a second after a pause, at a pace of 20,000");
     }
     let memory = Arc::clone(guest.memory());
     guest.verify(&*memory).unwrap();
@@ -135,16 +153,18 @@ fn a_duty_cycle_takes_its_share() {
         return;
     }
     let mut guest = KvmGuest::boot(memory(), &shape(paced(200_000))).unwrap();
-    let time = Duration::from_millis(300);
-    let free = writes_in(&mut guest, time);
-    let cycle = Throttle::DutyCycle { share: CpuShare::percent(80), run: Duration::from_millis(4) };
-    assert!(guest.throttle(cycle).unwrap());
-    let slowed = writes_in(&mut guest, time);
-    assert!(guest.throttle(Throttle::Off).unwrap());
-    let free_again = writes_in(&mut guest, time);
-    let share = |writes: u64| writes as f64 / free as f64;
-    assert!((0.05..0.45).contains(&share(slowed)), "{slowed} of {free} writes with a fifth of the time");
-    assert!(share(free_again) > 0.6, "{free_again} of {free} writes when it runs freely again");
+    let cycles = [
+        Throttle::DutyCycle { share: CpuShare::percent(80), run: Duration::from_millis(4) },
+        Throttle::MicroSleeps { share: CpuShare::percent(80), sleep: Duration::from_millis(4) },
+    ];
+    for throttle in cycles {
+        holds_some_time(&mut guest, |rate| rate > 120_000.0);
+        assert!(guest.throttle(throttle).unwrap());
+        // A fifth is 40,000; a kick that comes late on a busy host lets it run longer.
+        holds_some_time(&mut guest, |rate| (10_000.0..60_000.0).contains(&rate));
+        assert!(guest.throttle(Throttle::Off).unwrap());
+    }
+    holds_some_time(&mut guest, |rate| rate > 120_000.0);
     let memory = Arc::clone(guest.memory());
     guest.verify(&*memory).unwrap();
 }
@@ -191,8 +211,7 @@ fn it_writes_the_pages_that_it_is_told_to() {
     // More than fit in a list, and some of them twice.
     let pages: Vec<_> = (0..1536).chain(1536..4096).chain(0..100).map(PageNumber).collect();
     guest.write_to(&pages).unwrap();
-    let told =
-        |page| memory.page(PageNumber(page)).unwrap()[TOLD_WORD].load(std::sync::atomic::Ordering::Relaxed);
+    let told = |page| memory.page(PageNumber(page)).unwrap()[TOLD_WORD].load(Ordering::Relaxed);
     assert_eq!((told(0), told(99), told(100), told(4095)), (2, 2, 1, 1));
     let error = guest.write_to(&[PageNumber(5), PageNumber(5000)]).unwrap_err();
     assert!(matches!(error, GuestError::Failed { what: "write to pages", .. }), "{error}");

@@ -200,13 +200,16 @@ impl Vcpu {
     fn serve(&self, pace: Pace) {
         // Threads inherit what is blocked; if it is not, there is nothing to do.
         let _ = kick::allow();
-        let mut pacer = Pacer::new(pace, Instant::now());
+        let mut left = Instant::now();
+        let mut pacer = Pacer::new(pace, left);
         while self.wait_for_leave_to_run() {
+            pacer.stood(left.elapsed());
             if let Err(why) = self.run(&mut pacer) {
                 lock(&self.orders).doing = Doing::Failed(why);
                 self.changed.notify_all();
                 return;
             }
+            left = Instant::now();
         }
     }
 

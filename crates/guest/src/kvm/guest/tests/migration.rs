@@ -36,6 +36,17 @@ fn same(one: &GuestMemory, other: &GuestMemory, page: PageNumber) -> bool {
     words(one) == words(other)
 }
 
+/// Waits until the guest has written: what writes nothing proves nothing.
+fn harvest_some(log: &mut KvmLog, pages: &mut PageSet) {
+    let begin = Instant::now();
+    pages.clear();
+    while pages.is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "the guest writes nothing");
+        std::thread::sleep(Duration::from_millis(4));
+        log.harvest(pages).unwrap();
+    }
+}
+
 /// Gives the source, paused, and the destination, restored and not running yet.
 fn migrate(what: Break) -> (KvmGuest, KvmGuest) {
     let (from, to) = (memory(), memory());
@@ -54,15 +65,11 @@ fn migrate(what: Break) -> (KvmGuest, KvmGuest) {
     }
     send(&from, &to, &pages);
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(4));
-        pages.clear();
-        log.harvest(&mut pages).unwrap();
-        assert!(!pages.is_empty(), "a guest that writes nothing proves nothing");
+        harvest_some(&mut log, &mut pages);
         send(&from, &to, &pages);
     }
-    std::thread::sleep(Duration::from_millis(4));
+    harvest_some(&mut log, &mut pages);
     source.pause().unwrap();
-    pages.clear();
     log.harvest(&mut pages).unwrap();
     if what == Break::StalePage {
         // One that an earlier round has not brought as it is by chance, when it was written between harvest and copy.
