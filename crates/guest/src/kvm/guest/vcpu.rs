@@ -277,3 +277,38 @@ fn unexpected(exit: &Result<VcpuExit<'_>, kvm_ioctls::Error>) -> String {
         Err(error) => format!("it does not run: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::KvmGuest;
+    use super::super::tests::{kvm, memory, shape};
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use whimbrel_core::embed::Guest as _;
+
+    /// However long one of them takes, as for an instruction that the host emulates.
+    #[test]
+    fn a_pause_waits_for_each_vcpu() {
+        if !kvm() {
+            return;
+        }
+        let mut guest = KvmGuest::boot(memory(), &shape(Pace::Free)).unwrap();
+        for vcpu in guest.vcpus.clone() {
+            let held = lock(&vcpu.fd);
+            guest.resume().unwrap();
+            while lock(&vcpu.orders).doing != Doing::Running {
+                std::thread::yield_now();
+            }
+            let paused = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    guest.pause().unwrap();
+                    paused.store(true, Ordering::Relaxed);
+                });
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(!paused.load(Ordering::Relaxed), "paused, and a vCPU has not come out");
+                drop(held);
+            });
+        }
+    }
+}
