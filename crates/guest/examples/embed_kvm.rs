@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -261,7 +262,7 @@ fn pre_copy(
     for round in 0..=LAST_ROUND {
         copy(from, to, &pages)?;
         // A network would take about so long.
-        std::thread::sleep(Duration::from_micros(50) * pages.count().0 as u32);
+        std::thread::sleep(Duration::from_millis(2) + Duration::from_micros(50) * pages.count().0 as u32);
         println!("round {round}: sent {}", pages.count());
         if round == LAST_ROUND {
             source.pause()?;
@@ -300,26 +301,41 @@ fn check(memory: &GuestMemory, writes: u64) -> Result<()> {
     if counted == writes { Ok(()) } else { Err(format!("the device counts {counted} of {writes}").into()) }
 }
 
-fn main() -> Result<()> {
-    if let Err(error) = kvm::open() {
-        eprintln!("SKIPPED, there is no KVM to be had: {error}");
-        return Ok(());
-    }
+fn demonstrate() -> Result<()> {
     let (mut source, mut log) = Vmm::new()?;
     source.memory.write(Gpa(0), &CODE)?;
     source.resume()?;
-    std::thread::sleep(Duration::from_millis(20));
+    while source.device.count.load(Ordering::Relaxed) < PAGES {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 
     let (mut destination, _) = Vmm::new()?;
     let (from, to) = (Arc::clone(&source.memory), Arc::clone(&destination.memory));
     migrate((&mut source, &*from, &mut log), (&mut destination, &*to))?;
 
     let moved_at = source.device.count.load(Ordering::Relaxed);
-    std::thread::sleep(Duration::from_millis(20));
+    while destination.device.count.load(Ordering::Relaxed) < moved_at + PAGES {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     destination.pause()?;
     let writes = destination.device.count.load(Ordering::Relaxed);
-    check(&source.memory, moved_at)?;
-    check(&destination.memory, writes)?;
+    check(&from, moved_at)?;
+    check(&to, writes)?;
     println!("{moved_at} writes at the source, {} more at the destination, none lost", writes - moved_at);
     Ok(())
+}
+
+fn main() -> ExitCode {
+    if let Err(error) = kvm::open() {
+        eprintln!("SKIPPED, there is no KVM to be had: {error}");
+        return ExitCode::SUCCESS;
+    }
+    let Err(error) = demonstrate() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
 }
