@@ -1,11 +1,6 @@
-//! A dirty log that KVM keeps of what vCPUs write.
+//! The log that KVM keeps of what vCPUs write, slot by slot, as page numbers of the guest.
 //!
-//! While a memory slot has `KVM_MEM_LOG_DIRTY_PAGES`, KVM write-protects its pages for the guest (or lets the processor log
-//! them) and sets a bit for the first write to each. A harvest (`KVM_GET_DIRTY_LOG`) copies the bits out, clears them and
-//! protects those pages again before it returns. See `Documentation/virt/kvm/api.rst` in the kernel.
-//!
-//! It sees what vCPUs write, and what KVM writes on their behalf. It sees nothing that this process or the kernel writes to the same
-//! memory by itself, as device emulation does: that belongs into a software log beside it, in a [`Union`](super::Union).
+//! What KVM is told and asked is in [`KvmSlots`]; here is what makes a [`DirtyLog`] of it.
 
 use std::sync::Arc;
 
@@ -18,7 +13,17 @@ use crate::kvm::{KvmError, KvmSlots};
 
 const NAME: &str = "KVM";
 
-/// See the [module](self).
+/// A dirty log that KVM keeps of what vCPUs write.
+///
+/// While a memory slot has `KVM_MEM_LOG_DIRTY_PAGES`, KVM write-protects its pages for the guest (or lets the processor log
+/// them) and sets a bit for the first write to each. A harvest (`KVM_GET_DIRTY_LOG`) copies the bits out, clears them and
+/// protects those pages again before it returns. See `Documentation/virt/kvm/api.rst` in the kernel.
+///
+/// It sees what vCPUs write, and what KVM writes on their behalf. It sees nothing that this process or the kernel writes to the
+/// same memory by itself, as device emulation does: that belongs into a software log beside it, in a
+/// [`Union`](super::Union). One log at a time can watch a VM, and none can if it has KVM's dirty ring.
+///
+/// Dropping it stops it.
 #[derive(Debug)]
 pub struct KvmLog {
     slots: Arc<KvmSlots>,

@@ -1,9 +1,8 @@
 //! A KVM guest whose registers say what its memory must hold.
 //!
-//! For tests, benches and the laboratory: a whole VMM around a guest of 53 bytes, in 64-bit mode. Each vCPU writes a word of
-//! its own in the pages of its working set; what it writes is the number of the write. So whoever has the registers can compute
-//! what every page must hold, and finds each page that a migration has lost or left stale. What it promises is that of
-//! [`Guest`]; whoever embeds a VMM of their own need not look here, but can.
+//! A whole VMM around 53 bytes of code. The parts: [`code`] is what vCPUs execute, [`board`] what they need for it besides memory,
+//! [`writer`] what their registers say, [`vcpu`] the threads, [`state`] a vCPU as bytes. Nothing here is called by an embedder, who has
+//! all that already.
 
 mod board;
 mod code;
@@ -64,7 +63,14 @@ pub struct Shape {
     pub pace: Pace,
 }
 
-/// A KVM guest. See the [module](self).
+/// A KVM guest whose registers say what its memory must hold: for tests, benches and the laboratory.
+///
+/// Each vCPU writes a word of its own in the pages of its working set, in 64-bit mode and unprivileged; what it writes is the number of
+/// the write. So whoever has the registers can compute what every page must hold, and [`KvmGuest::verify`] finds each page that a
+/// migration has lost or left stale, among those that were never written too. Its code and page tables are in memory of their own,
+/// which no migration has to move.
+///
+/// The first real-time signal of this process is used to interrupt its vCPUs; what handled that before is gone.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -348,9 +354,10 @@ impl Guest for KvmGuest {
         if self.stage == Stage::Running {
             // All at once, so that the guest stands still as one.
             self.vcpus.iter().for_each(|vcpu| vcpu.ask_to_stand());
-            let still = self.vcpus.iter().try_for_each(|vcpu| vcpu.wait_until_still());
-            still.map_err(|why| GuestError::Failed { what: "pause", cause: why.into() })?;
+            // Also for the others if one of them has failed.
+            let still = self.vcpus.iter().map(|vcpu| vcpu.wait_until_still()).fold(Ok(()), Result::and);
             self.stage = Stage::Paused;
+            still.map_err(|why| GuestError::Failed { what: "pause", cause: why.into() })?;
         }
         Ok(())
     }

@@ -242,3 +242,24 @@ fn what_cannot_be_is_refused() {
     let cause = std::error::Error::source(&hole).unwrap().to_string();
     assert_eq!(cause, "pages 1535 to 1536 are not guest memory without a hole");
 }
+
+/// A vCPU that runs into nowhere, which no guest of ours does.
+#[test]
+fn a_vcpu_that_fails_is_told_of_and_holds_up_nobody() {
+    if !kvm() {
+        return;
+    }
+    let mut guest = KvmGuest::boot(memory(), &shape(Pace::Free)).unwrap();
+    let mut state = guest.vcpus[1].state().unwrap();
+    state.regs.rip = guest.board.device().0;
+    guest.vcpus[1].set_state(&state).unwrap();
+    guest.resume().unwrap();
+    while guest.vcpus[1].failure().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let error = guest.pause().unwrap_err();
+    assert_eq!(error.to_string(), "the guest cannot pause");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with("its code leads nowhere: "), "{cause}");
+    assert_eq!(guest.resume().unwrap_err().to_string(), "the guest cannot resume");
+}
