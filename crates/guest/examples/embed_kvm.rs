@@ -238,12 +238,10 @@ fn migrate(
     (destination, to): (&mut dyn Guest, &dyn GuestRam),
 ) -> Result<()> {
     let outcome = pre_copy(source, from, log, to).and_then(|state| Ok(destination.restore(state)?));
-    log.stop()?;
-    match outcome {
-        Ok(()) => destination.resume()?,
-        Err(_) => source.resume()?,
-    }
-    outcome
+    // Whatever each of these says, the next is done too.
+    let stopped = log.stop();
+    let resumed = if outcome.is_ok() { destination.resume() } else { source.resume() };
+    outcome.and(stopped.map_err(Into::into)).and(resumed.map_err(Into::into))
 }
 
 /// A policy would decide when to stop; this is simply the last.
