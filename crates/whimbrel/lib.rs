@@ -5,6 +5,7 @@
 //! the machines that take the decisions' consequences are the same code on every ground.
 //!
 //! * [`core`]: what migrating means, without I/O: machines, policies, dirty pages, reports.
+//! * [`guest`]: real guests on Linux: their memory, and the dirty logs that watch it.
 //! * [`sim`]: those machines in virtual time, with a guest, two hosts and a link.
 //! * [`lab`]: scenarios, sweeps, tables, charts and reports.
 //!
@@ -42,6 +43,7 @@
 #![forbid(unsafe_code)]
 
 pub use whimbrel_core as core;
+pub use whimbrel_guest as guest;
 pub use whimbrel_lab as lab;
 pub use whimbrel_sim as sim;
 

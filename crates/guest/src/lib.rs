@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`memory`] | guest memory of this process: private, shared, or behind a descriptor |
 //! | [`log`] | dirty logs: software, userfaultfd, KVM, several as one |
+//! | `rust_vmm` | the same for memory of `vm-memory` (feature `rust-vmm`) |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
 //!
 //! What they implement is in [`whimbrel_core::embed`]. Nothing here knows what a migration is, decides anything about one or
@@ -29,3 +30,7 @@ pub mod memory;
 
 pub mod conformance;
 pub mod log;
+#[cfg(all(feature = "rust-vmm", target_os = "linux", target_pointer_width = "64"))]
+pub mod rust_vmm;
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod surroundings;

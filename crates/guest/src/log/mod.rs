@@ -6,8 +6,12 @@
 //! | `UserfaultfdLog` | the kernel, by write protection | all writes of this process, the kernel's included | a fault for a page's first write after a harvest |
 //! | [`Union`] | several logs together | what any of them sees | what they cost |
 //!
+//! `probe` tries which of them this machine has; `best` takes the best one for some memory, and says why.
+//!
 //! All implement [`DirtyLog`](whimbrel_core::embed::DirtyLog) and pass [`crate::conformance`].
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod best;
 mod software;
 mod union;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
@@ -17,13 +21,15 @@ use whimbrel_core::dirty::{PageSet, RangeError};
 use whimbrel_core::embed::LogError;
 use whimbrel_core::layout::RamLayout;
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub use best::{Choice, Probe, best, probe};
 pub use software::SoftwareLog;
 pub use union::Union;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use userfaultfd::UserfaultfdLog;
 
 /// Refuses a set of another guest before anything is harvested.
-fn check_set(log: &'static str, layout: &RamLayout, into: &PageSet) -> Result<(), LogError> {
+pub(crate) fn check_set(log: &'static str, layout: &RamLayout, into: &PageSet) -> Result<(), LogError> {
     let (left, right) = (into.numbers(), layout.numbers());
     if left == right {
         Ok(())
