@@ -37,7 +37,8 @@ impl Refuse {
     fn program(self) -> Vec<libc::sock_filter> {
         let instruction = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
         let load = |at: u32| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, at);
-        let unless = |value: u32, skip: u8| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, skip, value);
+        let unless =
+            |value: u32, skip: u8| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, skip, value);
         let fail = libc::SECCOMP_RET_ERRNO | self.errno.raw_os_error().cast_unsigned();
         let fail = instruction(libc::BPF_RET | libc::BPF_K, 0, fail);
         // Of `seccomp_data`: the number comes first, the arguments of eight bytes each from 16 on.
@@ -60,7 +61,8 @@ pub(crate) fn refusing<T: Send>(refused: &[Refuse], act: impl FnOnce() -> T + Se
         rustix::thread::set_no_new_privs(true).expect("anybody may have fewer rights");
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
         // SAFETY: `program` outlives the call, and the kernel copies it; it applies to this thread only.
-        let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+        let filtered =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
         assert_eq!(filtered, 0, "{}", std::io::Error::last_os_error());
         act()
     })
@@ -93,7 +95,8 @@ pub(crate) fn in_a_child(test: &str, act: impl FnOnce()) {
     let this = std::env::current_exe().expect("this program");
     let run = Command::new(this).args(["--exact", test, "--nocapture"]).env(CHILD, "1").output();
     let output = run.expect("this program runs");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 

@@ -18,10 +18,10 @@ use whimbrel_core::embed::{DirtyLog, LogError};
 use whimbrel_core::layout::{PageNumber, PageRun, RamLayout};
 
 use self::promises::Found;
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub use self::real::{MemoryGround, WrittenRam};
 #[cfg(all(test, feature = "rust-vmm"))]
 pub(crate) use self::real::pipe_with;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub use self::real::{MemoryGround, WrittenRam};
 
 /// A dirty log, the guest that it watches, and ways to make that write.
 pub trait Ground {

@@ -124,7 +124,6 @@ impl MemoryGround {
         Self { memory, starts, log, kernel: AtomicU64::new(0), busy }
     }
 
-
     fn guest(&self) -> Guest<'_> {
         Guest { memory: &*self.memory, starts: &self.starts, kernel: &self.kernel, busy: &self.busy }
     }
@@ -261,7 +260,8 @@ impl Ground for MemoryGround {
 
     fn while_writing(&mut self, act: &mut dyn FnMut(&mut dyn Running)) {
         let stop = AtomicBool::new(false);
-        let guest = Guest { memory: &*self.memory, starts: &self.starts, kernel: &self.kernel, busy: &self.busy };
+        let guest =
+            Guest { memory: &*self.memory, starts: &self.starts, kernel: &self.kernel, busy: &self.busy };
         let log = self.log.as_mut();
         std::thread::scope(|scope| {
             // Also if `act` panics: the scope waits for the writers.

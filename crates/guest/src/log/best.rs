@@ -93,7 +93,10 @@ pub struct Choice {
 
 impl fmt::Debug for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Choice").field("log", &self.log.name()).field("passed_over", &self.passed_over).finish()
+        f.debug_struct("Choice")
+            .field("log", &self.log.name())
+            .field("passed_over", &self.passed_over)
+            .finish()
     }
 }
 

@@ -68,7 +68,9 @@ pub(super) fn populate(errno: Errno) -> &'static str {
             "shared memory is exhausted, or its file was cut; take a smaller guest or private memory"
         }
         Errno::HWPOISON => "the machine has broken memory there; take other memory",
-        Errno::INVAL => "it needs Linux 5.14 or later; go without, memory then becomes resident as it is used",
+        Errno::INVAL => {
+            "it needs Linux 5.14 or later; go without, memory then becomes resident as it is used"
+        }
         _ => UNKNOWN,
     }
 }

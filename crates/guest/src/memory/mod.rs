@@ -163,12 +163,12 @@ impl GuestMemory {
         if !page_size.0.is_multiple_of(host.0) {
             return Err(MemoryError::PageSize { page_size, host });
         }
-        let map = |&region: &Region| {
-            // Only 64-bit machines have this module.
-            Mapping::new(region.len.0 as usize, backing).map_err(|Refused { help, cause }| {
-                MemoryError::Map { region, backing, help, cause }
-            })
-        };
+        let map =
+            |&region: &Region| {
+                // Only 64-bit machines have this module.
+                Mapping::new(region.len.0 as usize, backing)
+                    .map_err(|Refused { help, cause }| MemoryError::Map { region, backing, help, cause })
+            };
         let maps = layout.regions().iter().map(map).collect::<Result<_, _>>()?;
         Ok(Self { layout, backing, maps })
     }
@@ -210,7 +210,9 @@ impl GuestMemory {
     ///
     /// [`MemoryError::Prepare`] if there is not enough; what was made resident stays so.
     pub fn populate(&self) -> Result<(), MemoryError> {
-        self.maps.iter().try_for_each(|map| map.populate().map_err(|refused| prepare("populate", map, refused)))
+        self.maps
+            .iter()
+            .try_for_each(|map| map.populate().map_err(|refused| prepare("populate", map, refused)))
     }
 
     /// Makes all of it resident and keeps it from being swapped out.

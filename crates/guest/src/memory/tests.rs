@@ -289,7 +289,11 @@ fn what_the_kernel_refuses_says_what_to_do() {
     let huge = Refuse::advice(libc::MADV_HUGEPAGE, Errno::INVAL);
     let populating = |errno| Refuse::advice(libc::MADV_POPULATE_WRITE, errno);
     let cases: [(Refuse, Act<'_>, &str); 10] = [
-        (Refuse::call(libc::SYS_mmap, Errno::NOMEM), &new(Backing::Private), "raise what limits this process"),
+        (
+            Refuse::call(libc::SYS_mmap, Errno::NOMEM),
+            &new(Backing::Private),
+            "raise what limits this process",
+        ),
         (Refuse::call(libc::SYS_mmap, Errno::AGAIN), &new(Backing::Private), "raise RLIMIT_MEMLOCK"),
         (Refuse::call(libc::SYS_memfd_create, Errno::NOSYS), &new(Backing::Memfd), "has no memfd"),
         (Refuse::call(libc::SYS_memfd_create, Errno::ACCESS), &new(Backing::Memfd), "memfd is forbidden"),

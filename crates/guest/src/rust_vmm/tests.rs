@@ -116,11 +116,15 @@ fn the_migration_itself_marks_nothing() {
 #[test]
 fn what_is_not_all_memory_is_refused() {
     let memory = two();
-    for (at, len) in [(0x2fff, 2), (0x3000, 1), ((1 << 20) - 1, 1), ((1 << 20) + (70 << 12) - 1, 2), (u64::MAX, 2)]
+    for (at, len) in
+        [(0x2fff, 2), (0x3000, 1), ((1 << 20) - 1, 1), ((1 << 20) + (70 << 12) - 1, 2), (u64::MAX, 2)]
     {
         let mut out = vec![5; len];
         assert!(matches!(memory.read(Gpa(at), &mut out), Err(RamError::NotMemory { .. })), "{at:#x}");
-        assert!(matches!(GuestRam::write(&memory, Gpa(at), &out), Err(RamError::NotMemory { .. })), "{at:#x}");
+        assert!(
+            matches!(GuestRam::write(&memory, Gpa(at), &out), Err(RamError::NotMemory { .. })),
+            "{at:#x}"
+        );
         assert_eq!(out, vec![5; len]);
     }
 }
@@ -138,7 +142,11 @@ fn bits_of_any_size_stand_for_the_pages_that_they_touch() {
             memory.memory().write_obj(1_u8, GuestAddress((2 << 30) + at as u64)).unwrap();
             let first = at / bit * bit;
             let touched = first / 4096..(first + bit).min(len).div_ceil(4096);
-            assert_eq!(harvest(&mut log), touched.map(|page| page as u64 + 64).collect::<Vec<_>>(), "{bit} {at}");
+            assert_eq!(
+                harvest(&mut log),
+                touched.map(|page| page as u64 + 64).collect::<Vec<_>>(),
+                "{bit} {at}"
+            );
         }
     }
 }
@@ -158,7 +166,8 @@ fn guest_pages_may_be_larger_than_those_of_the_bitmap() {
 #[test]
 fn bits_beyond_the_region_are_nobodys_pages() {
     for bit in [4096, 1024] {
-        let memory = of(vec![region(0, 66 << 12, 200 << 12, bit), region(1 << 20, 4096, 4096, bit)], PageSize::Kib4);
+        let memory =
+            of(vec![region(0, 66 << 12, 200 << 12, bit), region(1 << 20, 4096, 4096, bit)], PageSize::Kib4);
         let memory = memory.unwrap();
         let mut log = memory.log().unwrap();
         log.start().unwrap();
@@ -171,9 +180,13 @@ fn bits_beyond_the_region_are_nobodys_pages() {
 fn a_bitmap_that_is_too_short_is_refused() {
     // What `MmapRegionBuilder::new` gives: no bit at all.
     for known in [0, 4096, (3 << 12) - 1] {
-        let memory = of(vec![region(0, 4096, 4096, 4096), region(1 << 20, 3 << 12, known, 4096)], PageSize::Kib4);
+        let memory =
+            of(vec![region(0, 4096, 4096, 4096), region(1 << 20, 3 << 12, known, 4096)], PageSize::Kib4);
         let refused = memory.unwrap().log().unwrap_err().to_string();
-        assert!(refused.starts_with("the bitmap of region 12KiB at 0x100000 is over its first "), "{refused}");
+        assert!(
+            refused.starts_with("the bitmap of region 12KiB at 0x100000 is over its first "),
+            "{refused}"
+        );
     }
 }
 

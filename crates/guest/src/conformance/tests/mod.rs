@@ -2,6 +2,7 @@
 //!
 //! `WHIMBREL_HARVESTS`: how often a running guest is harvested, 10,000 times if it is not set.
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod broken;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod logs;

@@ -12,6 +12,7 @@
 //! A process that forks while it records goes on as if it had not; the child's memory is not watched, and the log is of no use
 //! there.
 
+mod help;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -69,7 +70,7 @@ impl Armed {
         for range in memory.ranges() {
             let refused = |cause: io::Error| {
                 let what = format!("protect {} at {:#x}", ByteCount(range.len as u64), range.address);
-                failed(what, arm_help(&cause), cause)
+                failed(what, help::arm(&cause), cause)
             };
             sys::register(&armed.userfaultfd, &range).map_err(refused)?;
             armed.ranges.push(range);
@@ -113,9 +114,8 @@ impl UserfaultfdLog {
     ///
     /// [`LogError::Failed`] if this kernel has no such thing, or does not allow it; the message says what to do.
     pub fn new(memory: Arc<dyn Mapped>) -> Result<Self, LogError> {
-        let pagemap = sys::pagemap().map_err(|cause| {
-            failed("open /proc/self/pagemap".into(), "it needs /proc, mounted and readable", cause)
-        })?;
+        let pagemap = sys::pagemap()
+            .map_err(|cause| failed("open /proc/self/pagemap".into(), help::pagemap(&cause), cause))?;
         // Whoever cannot start is better told now.
         open()?;
         Ok(Self { memory, pagemap, process: getpid(), armed: None, room: RUNS, written: Vec::new() })
@@ -155,7 +155,7 @@ impl UserfaultfdLog {
         while from < end {
             let stuck = |help, cause| failed(format!("look through {from:#x} to {end:#x}"), help, cause);
             let scanned = sys::scan(&self.pagemap, from..end, &mut self.written)
-                .map_err(|cause| stuck(scan_help(&cause), cause))?;
+                .map_err(|cause| stuck(help::scan(&cause), cause))?;
             for run in &self.written[..scanned.runs] {
                 let pages = pages_of(run, range, self.memory.layout().page_size());
                 into.insert_run(pages).map_err(|cause| LogError::OtherGuest { log: NAME, cause })?;
@@ -180,41 +180,13 @@ fn pages_of(run: &Written, range: &HostRange, size: PageSize) -> PageRun {
 /// A userfaultfd with all features that are needed.
 fn open() -> Result<OwnedFd, LogError> {
     let userfaultfd =
-        sys::open().map_err(|cause| failed("open a userfaultfd".into(), open_help(&cause), cause))?;
-    let help = "asynchronous write protection needs Linux 6.7 or later with CONFIG_PTE_MARKER_UFFD_WP; take the software log";
-    sys::handshake(&userfaultfd).map_err(|cause| failed("track writes".into(), help, cause))?;
+        sys::open().map_err(|cause| failed("open a userfaultfd".into(), help::open(&cause), cause))?;
+    sys::handshake(&userfaultfd).map_err(|cause| failed("track writes".into(), help::HANDSHAKE, cause))?;
     Ok(userfaultfd)
 }
 
 fn failed(what: String, help: &'static str, cause: io::Error) -> LogError {
     LogError::Failed { log: NAME, what, help, cause: Box::new(cause) }
-}
-
-fn open_help(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "allow the system call `userfaultfd` (a container's seccomp profile may forbid it), or give access to /dev/userfaultfd"
-        }
-        io::ErrorKind::Unsupported => "the kernel has to be built with CONFIG_USERFAULTFD",
-        _ => "it needs Linux 6.7 or later",
-    }
-}
-
-fn arm_help(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::ResourceBusy => "another userfaultfd has this memory; one log at a time can watch it",
-        io::ErrorKind::OutOfMemory => "there is no memory left for page tables",
-        _ => {
-            "this kind of memory cannot be write-protected; take private or shared anonymous memory, or a memfd"
-        }
-    }
-}
-
-fn scan_help(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => "somebody has taken this memory from the log",
-        _ => "PAGEMAP_SCAN needs Linux 6.7 or later",
-    }
 }
 
 impl DirtyLog for UserfaultfdLog {

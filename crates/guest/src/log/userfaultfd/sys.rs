@@ -33,14 +33,15 @@ const FEATURES: u32 = raw::UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | raw::UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
 const GROUP: u8 = raw::UFFDIO as u8;
-const API: Opcode = opcode::read_write::<raw::uffdio_api>(GROUP, raw::_UFFDIO_API as u8);
-const REGISTER: Opcode = opcode::read_write::<raw::uffdio_register>(GROUP, raw::_UFFDIO_REGISTER as u8);
+pub(super) const API: Opcode = opcode::read_write::<raw::uffdio_api>(GROUP, raw::_UFFDIO_API as u8);
+pub(super) const REGISTER: Opcode =
+    opcode::read_write::<raw::uffdio_register>(GROUP, raw::_UFFDIO_REGISTER as u8);
 /// Linux's header has it as a read, by mistake, for good.
-const UNREGISTER: Opcode = opcode::read::<raw::uffdio_range>(GROUP, raw::_UFFDIO_UNREGISTER as u8);
-const WRITEPROTECT: Opcode =
+pub(super) const UNREGISTER: Opcode = opcode::read::<raw::uffdio_range>(GROUP, raw::_UFFDIO_UNREGISTER as u8);
+pub(super) const WRITEPROTECT: Opcode =
     opcode::read_write::<raw::uffdio_writeprotect>(GROUP, raw::_UFFDIO_WRITEPROTECT as u8);
-const NEW: Opcode = opcode::none(GROUP, 0);
-const PAGEMAP_SCAN: Opcode = opcode::read_write::<raw::pm_scan_arg>(b'f', 16);
+pub(super) const NEW: Opcode = opcode::none(GROUP, 0);
+pub(super) const PAGEMAP_SCAN: Opcode = opcode::read_write::<raw::pm_scan_arg>(b'f', 16);
 
 const _: () = assert!(API == linux_raw_sys::ioctl::UFFDIO_API as Opcode);
 const _: () = assert!(UNREGISTER == linux_raw_sys::ioctl::UFFDIO_UNREGISTER as Opcode);
