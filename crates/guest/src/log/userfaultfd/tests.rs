@@ -234,13 +234,14 @@ fn a_process_that_forks_goes_on_and_its_child_does_no_harm() {
         write(&memory, 15..25);
         assert_eq!(harvest(&mut log), (15..25).collect::<Vec<_>>(), "{backing}");
         assert_eq!(harvest(&mut log), Vec::<u64>::new(), "{backing}");
-        // Though the child still has the descriptor.
+        // Though another child still has the descriptor.
+        let holder = Child::that(|| {});
         log.stop().unwrap();
         assert!(memory.ranges().iter().all(|range| traces(range) == (false, 0)), "{backing}");
         log.start().unwrap();
         write(&memory, [1]);
         assert_eq!(harvest(&mut log), [1], "{backing}");
-        drop(child);
+        drop((child, holder));
         write(&memory, [2]);
         assert_eq!(harvest(&mut log), [2], "{backing}");
     }
