@@ -5,8 +5,8 @@
 //! the machines that take the decisions' consequences are the same code on every ground.
 //!
 //! * [`core`]: what migrating means, without I/O: machines, policies, dirty pages, reports.
-//! * [`guest`]: real guests on Linux: their memory, and the dirty logs that watch it.
 //! * [`sim`]: those machines in virtual time, with a guest, two hosts and a link.
+//! * [`guest`]: real guests: memory, dirty logs, a guest to try them on.
 //! * [`lab`]: scenarios, sweeps, tables, charts and reports.
 //!
 //! The program `whimbrel` is built from these with the feature `cli` (a default); who uses the library
@@ -51,3 +51,8 @@ pub use whimbrel_sim as sim;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So does the one for embedders.
+#[cfg(all(doctest, target_os = "linux", target_pointer_width = "64"))]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;

@@ -10,6 +10,7 @@
 //! | [`memory`] | guest memory of this process: private, shared, or behind a descriptor |
 //! | [`log`] | dirty logs: software, userfaultfd, KVM, several as one |
 //! | `rust_vmm` | the same for memory of `vm-memory` (feature `rust-vmm`) |
+//! | [`lab`] | a guest without a hypervisor, that knows what its memory must hold |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
 //!
 //! What they implement is in [`whimbrel_core::embed`]. Nothing here knows what a migration is, decides anything about one or
@@ -25,6 +26,8 @@
 //!
 //! On Linux. Elsewhere it still builds, with [`conformance`] and the logs that need no kernel.
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod lab;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod memory;
 

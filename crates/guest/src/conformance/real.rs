@@ -63,7 +63,7 @@ impl Marked {
 
 impl GuestRam for Marked {
     fn layout(&self) -> &RamLayout {
-        GuestRam::layout(&*self.memory)
+        self.memory.layout()
     }
 
     fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
@@ -208,7 +208,7 @@ impl Guest<'_> {
             if !self.write_busily(pages[random as usize % among], writer) {
                 return;
             }
-            if random >> 40 & 63 == 0 {
+            if (random >> 40).is_multiple_of(64) {
                 std::thread::sleep(Duration::from_micros(100));
             }
         }

@@ -96,7 +96,7 @@ impl fmt::Debug for Choice {
         f.debug_struct("Choice")
             .field("log", &self.log.name())
             .field("passed_over", &self.passed_over)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

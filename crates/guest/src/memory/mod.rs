@@ -173,6 +173,12 @@ impl GuestMemory {
         Ok(Self { layout, backing, maps })
     }
 
+    /// Where it is, and how its pages are numbered.
+    #[inline]
+    pub fn layout(&self) -> &RamLayout {
+        &self.layout
+    }
+
     /// What it is made of.
     pub fn backing(&self) -> Backing {
         self.backing

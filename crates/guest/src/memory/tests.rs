@@ -280,12 +280,13 @@ fn memory_that_may_not_be_locked_names_the_limit() {
     });
 }
 
+type Act<'a> = &'a (dyn Fn() -> Result<(), MemoryError> + Sync);
+
 #[test]
 fn what_the_kernel_refuses_says_what_to_do() {
     let new = |backing| move || plain(ByteCount::mib(1), backing).map(drop);
     let populate = || plain(ByteCount::mib(1), Backing::Shared).unwrap().populate();
     let lock = || plain(ByteCount::mib(1), Backing::Shared).unwrap().lock();
-    type Act<'a> = &'a (dyn Fn() -> Result<(), MemoryError> + Sync);
     let huge = Refuse::advice(libc::MADV_HUGEPAGE, Errno::INVAL);
     let populating = |errno| Refuse::advice(libc::MADV_POPULATE_WRITE, errno);
     let cases: [(Refuse, Act<'_>, &str); 10] = [

@@ -9,7 +9,6 @@ mod bitmap_log;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
@@ -167,6 +166,3 @@ unsafe impl<B: Bitmap + Send + Sync> Mapped for VmMemory<B> {
         self.memory.iter().zip(self.layout.runs()).map(range).collect()
     }
 }
-
-/// What a driver holds them as.
-const _: fn(Arc<VmMemory>) -> (Arc<dyn GuestRam>, Arc<dyn Mapped>) = |memory| (memory.clone(), memory);

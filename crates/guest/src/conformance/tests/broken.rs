@@ -183,7 +183,7 @@ fn each_fault_of_a_log_is_found() {
     ];
     for (fault, promise) in cases {
         let memory = memory();
-        let log = SoftwareLog::new(GuestRam::layout(&*memory));
+        let log = SoftwareLog::new(memory.layout());
         let bitmap = Arc::clone(log.bitmap());
         let log = Faulty::new(log, fault);
         let found = check(&mut MemoryGround::new(memory, Box::new(log), Some(bitmap)), HARVESTS);
@@ -194,9 +194,9 @@ fn each_fault_of_a_log_is_found() {
 /// What is wrong with those who write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sloppy {
-    MarksNothingForTheKernel,
-    MarksNothingAfterABalloon,
-    MarksBeforeItWrites,
+    KernelUnmarked,
+    BalloonUnmarked,
+    MarkedTooEarly,
 }
 
 /// Memory whose writers mark as they should not.
@@ -218,7 +218,7 @@ impl SloppyRam {
 
 impl GuestRam for SloppyRam {
     fn layout(&self) -> &RamLayout {
-        GuestRam::layout(&*self.memory)
+        self.memory.layout()
     }
 
     fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
@@ -233,7 +233,7 @@ impl GuestRam for SloppyRam {
 impl WrittenRam for SloppyRam {
     fn add_one(&self, at: Gpa) {
         let write = || self.memory.word(at).unwrap().fetch_add(1, Ordering::Relaxed);
-        if self.fault == Sloppy::MarksBeforeItWrites {
+        if self.fault == Sloppy::MarkedTooEarly {
             self.mark(at);
             // Somebody else's turn, now and then.
             if self.writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(16) {
@@ -251,7 +251,7 @@ impl WrittenRam for SloppyRam {
 
     fn kernel_write(&self, at: Gpa, value: u64) -> bool {
         self.memory.word(at).unwrap().store(value, Ordering::Relaxed);
-        if self.fault != Sloppy::MarksNothingForTheKernel {
+        if self.fault != Sloppy::KernelUnmarked {
             self.mark(at);
         }
         true
@@ -259,7 +259,7 @@ impl WrittenRam for SloppyRam {
 
     fn discard(&self, run: PageRun) -> bool {
         self.memory.discard(run).unwrap();
-        if self.fault == Sloppy::MarksNothingAfterABalloon {
+        if self.fault == Sloppy::BalloonUnmarked {
             let from = self.layout().address_of(run.first).unwrap();
             self.balloon[0].store(from.0, Ordering::Relaxed);
             self.balloon[1].store(from.0 + run.count.bytes(PageSize::Kib4).0, Ordering::Relaxed);
@@ -270,7 +270,7 @@ impl WrittenRam for SloppyRam {
 
 fn sloppy(fault: Sloppy) -> MemoryGround {
     let memory = memory();
-    let log = SoftwareLog::new(GuestRam::layout(&*memory));
+    let log = SoftwareLog::new(memory.layout());
     let bitmap = Arc::clone(log.bitmap());
     let (writes, balloon) = (AtomicU64::new(0), [AtomicU64::new(0), AtomicU64::new(0)]);
     MemoryGround::over(Arc::new(SloppyRam { memory, bitmap, fault, writes, balloon }), Box::new(log))
@@ -279,9 +279,9 @@ fn sloppy(fault: Sloppy) -> MemoryGround {
 #[test]
 fn each_fault_of_those_who_write_is_found() {
     let cases = [
-        (Sloppy::MarksNothingForTheKernel, Promise::SeesTheKernel),
-        (Sloppy::MarksNothingAfterABalloon, Promise::SurvivesBalloons),
-        (Sloppy::MarksBeforeItWrites, Promise::NothingLost),
+        (Sloppy::KernelUnmarked, Promise::SeesTheKernel),
+        (Sloppy::BalloonUnmarked, Promise::SurvivesBalloons),
+        (Sloppy::MarkedTooEarly, Promise::NothingLost),
     ];
     for (fault, promise) in cases {
         let found = check(&mut sloppy(fault), HARVESTS);
@@ -341,7 +341,7 @@ struct MarkedInBits {
 
 impl GuestRam for MarkedInBits {
     fn layout(&self) -> &RamLayout {
-        GuestRam::layout(&*self.memory)
+        self.memory.layout()
     }
 
     fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
@@ -364,7 +364,7 @@ impl WrittenRam for MarkedInBits {
 #[test]
 fn a_bitmap_that_is_not_cleared_in_one_step_is_found() {
     let memory = memory();
-    let words = GuestRam::layout(&*memory).numbers() / WORD_PAGES;
+    let words = memory.layout().numbers() / WORD_PAGES;
     let bits = Arc::new(Bits((0..words).map(|_| AtomicU64::new(0)).collect()));
     let log = NotAtomic { bits: bits.clone(), started: false };
     let found =
@@ -375,7 +375,7 @@ fn a_bitmap_that_is_not_cleared_in_one_step_is_found() {
 #[test]
 fn a_page_that_is_seldom_forgotten_is_found() {
     let memory = memory();
-    let log = SoftwareLog::new(GuestRam::layout(&*memory));
+    let log = SoftwareLog::new(memory.layout());
     let bitmap = Arc::clone(log.bitmap());
     let log = Faulty::new(log, Fault::ForgetsAPageSeldom);
     let mut ground = MemoryGround::new(memory, Box::new(log), Some(bitmap));
@@ -386,7 +386,7 @@ fn a_page_that_is_seldom_forgotten_is_found() {
 #[test]
 fn what_is_not_broken_passes() {
     let memory = memory();
-    let words = GuestRam::layout(&*memory).numbers() / WORD_PAGES;
+    let words = memory.layout().numbers() / WORD_PAGES;
     let bits = Arc::new(Bits((0..words).map(|_| AtomicU64::new(0)).collect()));
     let log = Atomic(NotAtomic { bits: bits.clone(), started: false });
     let mut ground = MemoryGround::over(Arc::new(MarkedInBits { memory, bits }), Box::new(log));

@@ -47,7 +47,7 @@ fn userfaultfd(memory: &Arc<GuestMemory>) {
 #[test]
 fn software() {
     let memory = memory(Backing::Private);
-    let log = SoftwareLog::new(GuestRam::layout(&*memory));
+    let log = SoftwareLog::new(memory.layout());
     let bitmap = Arc::clone(log.bitmap());
     passes(MemoryGround::new(memory, Box::new(log), Some(bitmap)), &[]);
 }
@@ -184,7 +184,7 @@ struct HalfMarked {
 
 impl GuestRam for HalfMarked {
     fn layout(&self) -> &RamLayout {
-        GuestRam::layout(&*self.memory)
+        self.memory.layout()
     }
 
     fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
@@ -211,11 +211,11 @@ fn a_union_of_logs_each_of_which_sees_a_half() {
         return;
     }
     let memory = memory(Backing::Private);
-    let software = SoftwareLog::new(GuestRam::layout(&*memory));
+    let software = SoftwareLog::new(memory.layout());
     let bitmap = Arc::clone(software.bitmap());
     let watched = UserfaultfdLog::new(Arc::new(First(memory.clone()))).unwrap();
     let union = Union::of(vec![Box::new(watched), Box::new(software)]);
-    let second = GuestRam::layout(&*memory).regions()[1].start;
+    let second = memory.layout().regions()[1].start;
     let guest = HalfMarked { memory, bitmap, second };
     let lacks = [super::Promise::SeesTheKernel, super::Promise::SurvivesBalloons];
     passes(MemoryGround::over(Arc::new(guest), Box::new(union)), &lacks);
@@ -227,7 +227,7 @@ fn a_union_of_logs_that_both_see_everything() {
         return;
     }
     let memory = memory(Backing::Memfd);
-    let software = SoftwareLog::new(GuestRam::layout(&*memory));
+    let software = SoftwareLog::new(memory.layout());
     let bitmap = Arc::clone(software.bitmap());
     let watched = UserfaultfdLog::new(memory.clone()).unwrap();
     let union = Union::of(vec![Box::new(software), Box::new(watched)]);
@@ -262,7 +262,7 @@ mod vm_memory {
 #[test]
 fn every_fourth_page_is_left_alone() {
     let memory = memory(Backing::Private);
-    let log = SoftwareLog::new(GuestRam::layout(&*memory));
+    let log = SoftwareLog::new(memory.layout());
     let ground = MemoryGround::new(memory, Box::new(log), None);
     let written = |page| super::Ground::writes(&ground, PageNumber(page));
     assert_eq!((0..8).map(written).collect::<Vec<_>>(), [true, true, true, false, true, true, true, false]);

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use whimbrel_core::embed::GuestRam;
 use whimbrel_core::layout::{Gpa, RamLayout, Region};
 
+use super::sys::{API, NEW, PAGEMAP_SCAN, REGISTER, UNREGISTER, WRITEPROTECT};
 use super::*;
 use crate::log::{best, probe};
 use crate::memory::{Backing, GuestMemory};
@@ -147,7 +148,7 @@ fn a_huge_page_that_was_given_back_is_reported_when_it_is_written_again() {
         let huge = |when: &str| {
             let bytes = smaps(memory.ranges()[0].address, "AnonHugePages");
             if bytes == 0 {
-                skip("huge-pages", &format!("the kernel made none {when}"))
+                skip("huge-pages", &format!("the kernel made none {when}"));
             }
             eprintln!("{} in huge pages {when}", ByteCount(bytes));
         };
@@ -246,13 +247,6 @@ fn a_process_that_forks_goes_on_and_its_child_does_no_harm() {
         assert_eq!(harvest(&mut log), [2], "{backing}");
     }
 }
-
-const NEW: u32 = sys::NEW as u32;
-const API: u32 = sys::API as u32;
-const REGISTER: u32 = sys::REGISTER as u32;
-const UNREGISTER: u32 = sys::UNREGISTER as u32;
-const WRITEPROTECT: u32 = sys::WRITEPROTECT as u32;
-const PAGEMAP_SCAN: u32 = sys::PAGEMAP_SCAN as u32;
 
 #[test]
 fn what_the_kernel_refuses_says_what_to_do() {
