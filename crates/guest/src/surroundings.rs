@@ -108,6 +108,17 @@ pub(crate) fn skip(facility: &str, why: &dyn std::fmt::Display) {
     eprintln!("SKIPPED, no {facility}: {why}");
 }
 
+/// Whether userfaultfd can watch memory here; said, if not.
+pub(crate) fn has_userfaultfd() -> bool {
+    match crate::log::probe().of("userfaultfd").expect("a log of this crate") {
+        Ok(()) => true,
+        Err(error) => {
+            skip("uffd", error);
+            false
+        }
+    }
+}
+
 /// What `/proc/self/smaps` says of the map that holds `address`, in bytes: `Rss`, `AnonHugePages`, `Locked`. Nothing of
 /// maps that have been merged with others can be told apart.
 pub(crate) fn smaps(address: usize, key: &str) -> u64 {

@@ -10,9 +10,9 @@ use whimbrel_core::units::ByteCount;
 
 use super::passes;
 use crate::conformance::{MemoryGround, WrittenRam};
-use crate::log::{SoftwareLog, Union, UserfaultfdLog, probe};
+use crate::log::{SoftwareLog, Union, UserfaultfdLog};
 use crate::memory::{Backing, GuestMemory, HostRange, Mapped};
-use crate::surroundings::{skip, smaps};
+use crate::surroundings::{has_userfaultfd, skip, smaps};
 
 /// A guest of 16 MiB in two regions.
 fn layout() -> RamLayout {
@@ -24,21 +24,9 @@ fn memory(backing: Backing) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::new(layout(), backing).unwrap())
 }
 
-/// Whether there is userfaultfd here; said, if not.
-fn watchable() -> bool {
-    match probe().of("userfaultfd") {
-        Some(Ok(())) => true,
-        Some(Err(error)) => {
-            skip("uffd", error);
-            false
-        }
-        None => panic!("no such log"),
-    }
-}
-
 /// The suite on userfaultfd, which watches `memory`.
 fn userfaultfd(memory: &Arc<GuestMemory>) {
-    if watchable() {
+    if has_userfaultfd() {
         let log = UserfaultfdLog::new(memory.clone()).unwrap();
         passes(MemoryGround::new(memory.clone(), Box::new(log), None), &[]);
     }
@@ -114,7 +102,7 @@ impl DirtyLog for Collapsing {
 
 #[test]
 fn userfaultfd_on_huge_pages() {
-    if !watchable() {
+    if !has_userfaultfd() {
         return;
     }
     let (memory, huge) = (memory(Backing::PrivateHuge), Arc::new(AtomicU64::new(0)));
@@ -151,7 +139,7 @@ fn userfaultfd_with_guest_pages_of_two_mebibytes() {
 /// The kernel can tell of so few runs at a time that every scan takes many calls.
 #[test]
 fn userfaultfd_with_room_for_few_runs() {
-    if !watchable() {
+    if !has_userfaultfd() {
         return;
     }
     for room in [1, 2, 7] {
@@ -207,7 +195,7 @@ impl WrittenRam for HalfMarked {
 
 #[test]
 fn a_union_of_logs_each_of_which_sees_a_half() {
-    if !watchable() {
+    if !has_userfaultfd() {
         return;
     }
     let memory = memory(Backing::Private);
@@ -223,7 +211,7 @@ fn a_union_of_logs_each_of_which_sees_a_half() {
 
 #[test]
 fn a_union_of_logs_that_both_see_everything() {
-    if !watchable() {
+    if !has_userfaultfd() {
         return;
     }
     let memory = memory(Backing::Memfd);
@@ -249,7 +237,7 @@ mod vm_memory {
 
     #[test]
     fn userfaultfd_on_it() {
-        if watchable() {
+        if has_userfaultfd() {
             let written = Written::new();
             let log = UserfaultfdLog::new(Arc::new(written.memory.clone())).unwrap();
             let lacks = [crate::conformance::Promise::SurvivesBalloons];

@@ -11,7 +11,7 @@ use super::sys::{API, NEW, PAGEMAP_SCAN, REGISTER, UNREGISTER, WRITEPROTECT};
 use super::*;
 use crate::log::{best, probe};
 use crate::memory::{Backing, GuestMemory};
-use crate::surroundings::{Refuse, refusing, skip, smaps, smaps_line};
+use crate::surroundings::{Refuse, has_userfaultfd, refusing, skip, smaps, smaps_line};
 
 /// 40 pages, and 30 behind a hole: at numbers from 64 on.
 fn memory(backing: Backing) -> Arc<GuestMemory> {
@@ -22,11 +22,7 @@ fn memory(backing: Backing) -> Arc<GuestMemory> {
 
 /// A log that works here; said, if there is none.
 fn log(memory: &Arc<GuestMemory>) -> Option<UserfaultfdLog> {
-    if let Some(Err(error)) = probe().of(NAME) {
-        skip("uffd", error);
-        return None;
-    }
-    Some(UserfaultfdLog::new(memory.clone()).unwrap())
+    has_userfaultfd().then(|| UserfaultfdLog::new(memory.clone()).unwrap())
 }
 
 fn write(memory: &GuestMemory, pages: impl IntoIterator<Item = u64>) {
