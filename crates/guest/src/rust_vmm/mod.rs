@@ -1,9 +1,29 @@
-//! For monitors built of the crates of rust-vmm: their memory as [`GuestRam`], its bitmap as a [`DirtyLog`].
+//! For monitors built of the crates of rust-vmm: their memory as [`GuestRam`], its bitmap as a
+//! [`DirtyLog`](whimbrel_core::embed::DirtyLog).
 //!
 //! [`VmMemory`] is over any `GuestMemoryMmap`, whatever bitmap it has: the kernel's logs can watch it as they watch
 //! [`GuestMemory`](crate::memory::GuestMemory). [`BitmapLog`] harvests the `AtomicBitmap` that `vm-memory` marks at each
 //! write through its `Bytes` and volatile slices. It sees no write through a raw pointer, and none by a vCPU or by the
 //! kernel: put it beside another log in a [`Union`](crate::log::Union).
+//!
+//! ```
+//! use vm_memory::bitmap::AtomicBitmap;
+//! use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+//! use whimbrel_core::dirty::PageSet;
+//! use whimbrel_core::embed::{DirtyLog, GuestRam};
+//! use whimbrel_core::layout::{PageNumber, PageSize};
+//! use whimbrel_guest::rust_vmm::VmMemory;
+//!
+//! let ram = GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 16 << 20)])?;
+//! let memory = VmMemory::new(ram.clone(), PageSize::Kib4)?;
+//! let mut log = memory.log()?;
+//! log.start()?;
+//! ram.write_slice(b"by a device", GuestAddress(0x7000))?;
+//! let mut dirty = PageSet::new(memory.layout().numbers());
+//! log.harvest(&mut dirty)?;
+//! assert!(dirty.pages().eq([PageNumber(7)]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bitmap_log;
 #[cfg(test)]

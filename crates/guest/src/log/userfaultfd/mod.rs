@@ -1,16 +1,7 @@
-//! A dirty log that the kernel keeps: asynchronous write protection and `PAGEMAP_SCAN`.
+//! A dirty log that the kernel keeps: asynchronous write protection and `PAGEMAP_SCAN`. How it works stands at
+//! [`UserfaultfdLog`]; here is who holds the protection and how the page tables are walked, and in `sys` are the calls.
 //!
-//! All memory is write-protected with userfaultfd. The first write to a page meets the protection, and the kernel lifts it
-//! and goes on, without asking anybody (`UFFD_FEATURE_WP_ASYNC`). A harvest is a walk over the page tables that
-//! collects the pages without protection and protects them again, atomically page by page (`PM_SCAN_WP_MATCHING`).
-//! Linux 6.7 or later; see `Documentation/admin-guide/mm/pagemap.rst` and `userfaultfd.rst` there.
-//!
-//! It sees every write of this process to this memory, the kernel's on its behalf included. It does not see memory that is
-//! given back (`MADV_DONTNEED`), writes of other processes to shared memory, and those of devices that write by
-//! themselves (VFIO).
-//!
-//! A process that forks while it records goes on as if it had not; the child's memory is not watched, and the log is of no use
-//! there.
+//! See `Documentation/admin-guide/mm/pagemap.rst` and `userfaultfd.rst` in Linux.
 
 mod help;
 mod sys;
@@ -36,7 +27,39 @@ const NAME: &str = "userfaultfd";
 /// Runs of written pages that one call to the kernel may report.
 const RUNS: usize = 4096;
 
-/// See the [module](self).
+/// Write-protects all memory and asks the kernel where the protection is gone.
+///
+/// The first write to a page meets the protection, and the kernel lifts it and goes on, without asking anybody
+/// (`UFFD_FEATURE_WP_ASYNC`). A harvest is a walk over the page tables that collects the pages without protection and
+/// protects them again, atomically page by page (`PM_SCAN_WP_MATCHING`). Linux 6.7 or later; no privilege is needed, where the
+/// system call or `/dev/userfaultfd` is not forbidden.
+///
+/// It sees every write of this process to this memory, the kernel's on its behalf included. It does not see memory that is
+/// given back (`MADV_DONTNEED`), writes of other processes to shared memory, and those of devices that write by
+/// themselves (VFIO).
+///
+/// A process that forks while it records goes on as if it had not; the child's memory is not watched, and the log is of no use
+/// there.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use whimbrel_core::dirty::PageSet;
+/// use whimbrel_core::embed::{DirtyLog, GuestRam};
+/// use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout};
+/// use whimbrel_core::units::ByteCount;
+/// use whimbrel_guest::log::UserfaultfdLog;
+/// use whimbrel_guest::memory::{Backing, GuestMemory};
+///
+/// let layout = RamLayout::contiguous(ByteCount::mib(16), PageSize::Kib4)?;
+/// let memory = Arc::new(GuestMemory::new(layout, Backing::Memfd)?);
+/// let mut log = UserfaultfdLog::new(memory.clone())?;
+/// log.start()?;
+/// memory.write(Gpa(0x7000), b"by whoever it may be")?;
+/// let mut dirty = PageSet::new(memory.layout().numbers());
+/// log.harvest(&mut dirty)?;
+/// assert!(dirty.pages().eq([PageNumber(7)]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct UserfaultfdLog {
     memory: Arc<dyn Mapped>,
     pagemap: OwnedFd,
