@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use whimbrel_core::dirty::{DirtyBitmap, PageSet};
 use whimbrel_core::embed::{DirtyLog, GuestRam, LogError, RamError};
@@ -19,6 +19,10 @@ const WRITERS: usize = 3;
 
 /// Words at the end of a page that are written: one when the guest is told which pages to write, and the kernel's.
 const FAR: usize = 2;
+
+/// For how long a writer writes at a time, and then rests; how much that is of a processor is the same in debug builds.
+const WORK: Duration = Duration::from_micros(20);
+const REST: Duration = Duration::from_micros(150);
 
 /// Guest memory as the threads of a [`MemoryGround`] write it.
 pub trait WrittenRam: GuestRam {
@@ -200,6 +204,7 @@ impl Guest<'_> {
         let pages: Vec<_> = pages_of(self.memory.layout()).filter(|&page| writes(page)).collect();
         // xorshift64 (Marsaglia 2003); never zero.
         let mut random = 0x9e37_79b9_7f4a_7c15_u64 ^ (writer as u64 + 1);
+        let mut awake = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             random ^= random << 13;
             random ^= random >> 7;
@@ -208,8 +213,9 @@ impl Guest<'_> {
             if !self.write_busily(pages[random as usize % among], writer) {
                 return;
             }
-            if (random >> 40).is_multiple_of(64) {
-                std::thread::sleep(Duration::from_micros(100));
+            if (random >> 40).is_multiple_of(16) && awake.elapsed() > WORK {
+                std::thread::sleep(REST);
+                awake = Instant::now();
             }
         }
     }
