@@ -68,7 +68,7 @@ mod linux {
                     head = this;
                 }
                 let cell = |((_, what), took): (&Column, &Duration)| match what.contains("write") {
-                    true => format!("{:.0} ns", took.as_nanos() as f64 / WRITES as f64),
+                    true => format!("{:.1} ns", took.as_nanos() as f64 / WRITES as f64),
                     false if *took < Duration::from_millis(1) => {
                         format!("{:.1} us", took.as_secs_f64() * 1e6)
                     }

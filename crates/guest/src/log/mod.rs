@@ -29,6 +29,7 @@ pub use union::Union;
 pub use userfaultfd::UserfaultfdLog;
 
 /// Refuses a set of another guest before anything is harvested.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) fn check_set(log: &'static str, layout: &RamLayout, into: &PageSet) -> Result<(), LogError> {
     let (left, right) = (into.numbers(), layout.numbers());
     if left == right {
