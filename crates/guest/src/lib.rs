@@ -10,6 +10,7 @@
 //! | [`memory`] | guest memory of this process: private, shared, or behind a descriptor |
 //! | [`log`] | dirty logs: software, userfaultfd, KVM, several as one |
 //! | `kvm` | memory slots for a VMM on KVM, and a KVM guest (feature `kvm`) |
+//! | `rust_vmm` | the same for memory of `vm-memory` (feature `rust-vmm`) |
 //! | [`lab`] | a guest without a hypervisor, that knows what its memory must hold |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
 //!
@@ -36,3 +37,7 @@ pub mod kvm;
 
 pub mod conformance;
 pub mod log;
+#[cfg(all(feature = "rust-vmm", target_os = "linux", target_pointer_width = "64"))]
+pub mod rust_vmm;
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod surroundings;

@@ -7,6 +7,7 @@
 
 #[cfg(all(feature = "kvm", target_os = "linux", target_arch = "x86_64"))]
 mod kvm;
+mod promises;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod real;
 #[cfg(test)]
@@ -17,12 +18,14 @@ use std::fmt;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, LogError};
 use whimbrel_core::layout::{PageNumber, PageRun, RamLayout};
-use whimbrel_core::units::Pages;
 
 #[cfg(all(feature = "kvm", target_os = "linux", target_arch = "x86_64"))]
 pub use self::kvm::KvmGround;
+use self::promises::Found;
+#[cfg(all(test, feature = "rust-vmm"))]
+pub(crate) use self::real::pipe_with;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub use self::real::MemoryGround;
+pub use self::real::{MemoryGround, WrittenRam};
 
 /// A dirty log, the guest that it watches, and ways to make that write.
 pub trait Ground {
@@ -71,6 +74,17 @@ pub trait Running {
 
     /// As [`Ground::content`], of this moment or a later one.
     fn content(&self, page: PageNumber) -> u64;
+
+    /// The same, if it is known that the log has been told of all writes that this content shows: if it is not what it was after
+    /// the harvest before, then the next harvest has to have the page. A log that loses a write is then found at once
+    /// and not only when the guest stands still. `None` if nobody can say.
+    ///
+    /// What is marked before it is written, as by hardware, is always told. Who marks after a write tells it some moments
+    /// later.
+    fn settled(&self, page: PageNumber) -> Option<u64> {
+        let _ = page;
+        None
+    }
 }
 
 /// What a dirty log promises.
@@ -135,285 +149,22 @@ pub struct Broken {
 ///
 /// The first promise that is [`Broken`].
 pub fn check(ground: &mut dyn Ground, harvests: u64) -> Result<Vec<Promise>, Broken> {
-    type Check = fn(&mut dyn Ground) -> Result<Found, String>;
-    let checks: [(Promise, Check); 9] = [
-        (Promise::NotStartedIsSaid, not_started_is_said),
-        (Promise::Exact, exact),
-        (Promise::Adds, adds),
-        (Promise::StartsClean, starts_clean),
-        (Promise::StartIsIdempotent, start_is_idempotent),
-        (Promise::StopIsIdempotent, stop_is_idempotent),
-        (Promise::OtherGuestIsRefused, other_guest_is_refused),
-        (Promise::SeesTheKernel, sees_the_kernel),
-        (Promise::SurvivesBalloons, survives_balloons),
-    ];
     let log = ground.log().name();
     let mut missing = Vec::new();
-    for (promise, check) in checks {
-        match check(ground).and_then(|found| stop(ground).map(|()| found)) {
+    for (promise, check) in promises::STILL {
+        match check(ground).and_then(|found| promises::stop(ground).map(|()| found)) {
             Ok(Found::Kept) => {}
             Ok(Found::NoSuchThing) => missing.push(promise),
             Err(how) => return Err(Broken { log, promise, how }),
         }
     }
     let lost = |how| Broken { log, promise: Promise::NothingLost, how };
-    nothing_lost(ground, harvests).and_then(|()| stop(ground)).map_err(lost)?;
+    promises::nothing_lost(ground, harvests).and_then(|()| promises::stop(ground)).map_err(lost)?;
     Ok(missing)
 }
 
-/// What came of a check.
-enum Found {
-    Kept,
-    NoSuchThing,
-}
-
-/// The system's errors as part of how a promise was broken.
-fn said<T>(result: Result<T, LogError>) -> Result<T, String> {
-    result.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        format!("{error}{}", cause.unwrap_or_default())
-    })
-}
-
-fn start(ground: &mut dyn Ground) -> Result<(), String> {
-    said(ground.log().start())
-}
-
-fn stop(ground: &mut dyn Ground) -> Result<(), String> {
-    said(ground.log().stop())
-}
-
-fn harvest(ground: &mut dyn Ground) -> Result<PageSet, String> {
-    let mut found = PageSet::new(ground.layout().numbers());
-    said(ground.log().harvest(&mut found))?;
-    Ok(found)
-}
-
-fn all_pages(layout: &RamLayout) -> impl Iterator<Item = PageNumber> {
+/// All pages of a guest.
+fn pages_of(layout: &RamLayout) -> impl Iterator<Item = PageNumber> {
     let runs: Vec<_> = layout.runs().collect();
     runs.into_iter().flat_map(|run| run.range().map(PageNumber))
-}
-
-fn written_pages(ground: &dyn Ground) -> Vec<PageNumber> {
-    all_pages(&ground.layout()).filter(|&page| ground.writes(page)).collect()
-}
-
-fn contents(ground: &dyn Ground) -> Vec<(PageNumber, u64)> {
-    all_pages(&ground.layout()).map(|page| (page, ground.content(page))).collect()
-}
-
-/// The pages whose content is not what it was.
-fn changed(ground: &dyn Ground, before: &[(PageNumber, u64)]) -> Result<PageSet, String> {
-    let mut changed = PageSet::new(ground.layout().numbers());
-    for &(page, content) in before {
-        if ground.content(page) != content {
-            changed.insert(page).map_err(|error| error.to_string())?;
-        }
-    }
-    Ok(changed)
-}
-
-/// Says how two sets of pages differ.
-fn same(reported: &PageSet, written: &PageSet) -> Result<(), String> {
-    let lacking = written.pages().find(|&page| !reported.contains(page));
-    let surplus = reported.pages().find(|&page| !written.contains(page));
-    let counts = format!("{} reported, {} written", reported.count().0, written.count().0);
-    match (lacking, surplus) {
-        (Some(page), _) => Err(format!("page {page} was written and not reported ({counts})")),
-        (None, Some(page)) => Err(format!("page {page} was reported and not written ({counts})")),
-        (None, None) => Ok(()),
-    }
-}
-
-/// The guest writes to `wanted`; gives what it has written, and fails if that is nothing though something was wanted.
-fn write(ground: &mut dyn Ground, wanted: &[PageNumber]) -> Result<PageSet, String> {
-    let before = contents(ground);
-    ground.write(wanted);
-    let written = changed(ground, &before)?;
-    if !wanted.is_empty() && written.is_empty() {
-        Err("the guest writes nothing".into())
-    } else {
-        Ok(written)
-    }
-}
-
-/// Choices of pages that a log may trip over.
-fn choices(pages: &[PageNumber]) -> Vec<Vec<PageNumber>> {
-    let (first, last) = (pages[..1].to_vec(), pages[pages.len() - 1..].to_vec());
-    let every = |step: usize| pages.iter().copied().step_by(step).collect::<Vec<_>>();
-    let middle = pages[pages.len() / 3..pages.len() / 2].to_vec();
-    // All of them twice: the second time they are armed, not new.
-    vec![first, last, every(7), middle, every(1), every(1), Vec::new(), every(64), pages[..1].to_vec()]
-}
-
-fn exact(ground: &mut dyn Ground) -> Result<Found, String> {
-    start(ground)?;
-    for wanted in choices(&written_pages(ground)) {
-        let written = write(ground, &wanted)?;
-        same(&harvest(ground)?, &written)?;
-    }
-    // What was reported is not reported again.
-    same(&harvest(ground)?, &PageSet::new(ground.layout().numbers()))?;
-    Ok(Found::Kept)
-}
-
-fn adds(ground: &mut dyn Ground) -> Result<Found, String> {
-    start(ground)?;
-    let pages = written_pages(ground);
-    let mut expected = write(ground, &pages[..pages.len() / 2])?;
-    let mut found = harvest(ground)?;
-    let later = write(ground, &pages[pages.len() / 4..])?;
-    said(ground.log().harvest(&mut found))?;
-    expected.union_with(&later).map_err(|error| error.to_string())?;
-    same(&found, &expected)?;
-    Ok(Found::Kept)
-}
-
-fn starts_clean(ground: &mut dyn Ground) -> Result<Found, String> {
-    let pages = written_pages(ground);
-    write(ground, &pages)?;
-    start(ground)?;
-    same(&harvest(ground)?, &PageSet::new(ground.layout().numbers()))?;
-    // Once more, now that it has recorded before.
-    write(ground, &pages)?;
-    stop(ground)?;
-    write(ground, &pages)?;
-    start(ground)?;
-    let written = write(ground, &pages[..1])?;
-    same(&harvest(ground)?, &written)?;
-    Ok(Found::Kept)
-}
-
-fn start_is_idempotent(ground: &mut dyn Ground) -> Result<Found, String> {
-    start(ground)?;
-    let pages = written_pages(ground);
-    let written = write(ground, &pages[..pages.len() / 2])?;
-    start(ground)?;
-    same(&harvest(ground)?, &written)?;
-    Ok(Found::Kept)
-}
-
-fn stop_is_idempotent(ground: &mut dyn Ground) -> Result<Found, String> {
-    stop(ground)?;
-    start(ground)?;
-    stop(ground)?;
-    stop(ground)?;
-    not_started(ground)?;
-    Ok(Found::Kept)
-}
-
-fn not_started_is_said(ground: &mut dyn Ground) -> Result<Found, String> {
-    not_started(ground)?;
-    start(ground)?;
-    stop(ground)?;
-    not_started(ground)?;
-    Ok(Found::Kept)
-}
-
-fn not_started(ground: &mut dyn Ground) -> Result<(), String> {
-    let mut into = PageSet::new(ground.layout().numbers());
-    match ground.log().harvest(&mut into) {
-        Err(LogError::NotStarted { .. }) if into.is_empty() => Ok(()),
-        Err(LogError::NotStarted { .. }) => Err("it reports pages all the same".into()),
-        other => Err(format!("not started, it says {other:?}")),
-    }
-}
-
-fn other_guest_is_refused(ground: &mut dyn Ground) -> Result<Found, String> {
-    start(ground)?;
-    let pages = written_pages(ground);
-    let written = write(ground, &pages)?;
-    let mut other = PageSet::new(ground.layout().numbers() + 64);
-    match ground.log().harvest(&mut other) {
-        Err(LogError::OtherGuest { .. }) => {}
-        answer => return Err(format!("asked to harvest into it, it says {answer:?}")),
-    }
-    // And the pages are not gone with it.
-    same(&harvest(ground)?, &written)?;
-    Ok(Found::Kept)
-}
-
-fn sees_the_kernel(ground: &mut dyn Ground) -> Result<Found, String> {
-    start(ground)?;
-    let pages = written_pages(ground);
-    let before = contents(ground);
-    for &page in pages.iter().step_by(5) {
-        if !ground.kernel_write(page) {
-            return Ok(Found::NoSuchThing);
-        }
-    }
-    let written = changed(ground, &before)?;
-    if written.is_empty() {
-        return Err("the kernel writes nothing".into());
-    }
-    same(&harvest(ground)?, &written)?;
-    Ok(Found::Kept)
-}
-
-/// How many pages a balloon takes at a time: a huge page, where there are so many.
-const BALLOON: u64 = 512;
-
-fn survives_balloons(ground: &mut dyn Ground) -> Result<Found, String> {
-    let pages = written_pages(ground);
-    write(ground, &pages)?;
-    start(ground)?;
-    let Some(run) = ground.layout().runs().max_by_key(|run| run.count) else { return Ok(Found::NoSuchThing) };
-    let count = BALLOON.min(run.count.0);
-    let first = PageNumber((run.end().0 - count) / count * count);
-    let balloon = PageRun { first: PageNumber(first.0.max(run.first.0)), count: Pages(count) };
-    for _ in 0..2 {
-        if !ground.discard(balloon) {
-            return Ok(Found::NoSuchThing);
-        }
-        // A log may report what was given back; it need not.
-        harvest(ground)?;
-        let again: Vec<_> = pages.iter().copied().filter(|&page| balloon.contains(page)).collect();
-        let written = write(ground, &again)?;
-        let found = harvest(ground)?;
-        if let Some(page) = written.pages().find(|&page| !found.contains(page)) {
-            return Err(format!("page {page} was given back, written and not reported"));
-        }
-    }
-    Ok(Found::Kept)
-}
-
-/// As a migration does it: everything once, then what is reported, and in the end the rest of a guest that stands still.
-fn nothing_lost(ground: &mut dyn Ground, harvests: u64) -> Result<(), String> {
-    let layout = ground.layout();
-    let mut copy = vec![0; layout.numbers() as usize];
-    let written: Vec<bool> = (0..layout.numbers()).map(|page| ground.writes(PageNumber(page))).collect();
-    start(ground)?;
-    let mut outcome = Ok(());
-    ground.while_writing(&mut |running| {
-        for page in all_pages(&layout) {
-            copy[page.0 as usize] = running.content(page);
-        }
-        let mut found = PageSet::new(layout.numbers());
-        for _ in 0..harvests {
-            outcome = said(running.harvest(&mut found)).and_then(|()| {
-                let stray = found.pages().find(|page| !written[page.0 as usize]);
-                stray.map_or(Ok(()), |page| Err(format!("page {page} was reported and is never written")))
-            });
-            if outcome.is_err() {
-                return;
-            }
-            for page in found.pages() {
-                copy[page.0 as usize] = running.content(page);
-            }
-            found.clear();
-        }
-    });
-    outcome?;
-    for page in harvest(ground)?.pages() {
-        copy[page.0 as usize] = ground.content(page);
-    }
-    let stale: Vec<_> =
-        all_pages(&layout).filter(|&page| copy[page.0 as usize] != ground.content(page)).collect();
-    match stale.first() {
-        Some(page) => Err(format!(
-            "after {harvests} harvests the last write to page {page} is missing, and to {} others",
-            stale.len() - 1
-        )),
-        None => Ok(()),
-    }
 }

@@ -4,6 +4,7 @@ use super::config::{Pattern, Writer};
 use super::*;
 use crate::log::{SoftwareLog, UserfaultfdLog};
 use crate::memory::Backing;
+use crate::surroundings::has_userfaultfd;
 use std::thread::sleep;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, GuestRam};
@@ -149,11 +150,17 @@ fn a_guest_that_was_moved_under_the_software_log_goes_on_exactly() {
 
 #[test]
 fn a_guest_that_was_moved_under_userfaultfd_goes_on_exactly() {
+    if !has_userfaultfd() {
+        return;
+    }
     arrives_whole(|memory| (Box::new(UserfaultfdLog::new(memory.clone()).unwrap()), None));
 }
 
 #[test]
 fn a_page_forgotten_on_the_way_is_found() {
+    if !has_userfaultfd() {
+        return;
+    }
     let memory = memory();
     let log = UserfaultfdLog::new(memory.clone()).unwrap();
     let source = LabGuest::new(memory, busy(), None).unwrap();

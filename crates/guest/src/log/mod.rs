@@ -7,8 +7,12 @@
 //! | `KvmLog` | KVM, by write protection | what vCPUs write | a fault into the host for a page's first write after a harvest |
 //! | [`Union`] | several logs together | what any of them sees | what they cost |
 //!
+//! `probe` tries which of them this machine has; `best` takes the best one for some memory, and says why.
+//!
 //! All implement [`DirtyLog`](whimbrel_core::embed::DirtyLog) and pass [`crate::conformance`].
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod best;
 #[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
 mod kvm;
 mod software;
@@ -20,6 +24,8 @@ use whimbrel_core::dirty::{PageSet, RangeError};
 use whimbrel_core::embed::LogError;
 use whimbrel_core::layout::RamLayout;
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub use best::{Choice, Probe, best, probe};
 #[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
 pub use kvm::KvmLog;
 pub use software::SoftwareLog;
@@ -28,7 +34,8 @@ pub use union::Union;
 pub use userfaultfd::UserfaultfdLog;
 
 /// Refuses a set of another guest before anything is harvested.
-fn check_set(log: &'static str, layout: &RamLayout, into: &PageSet) -> Result<(), LogError> {
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) fn check_set(log: &'static str, layout: &RamLayout, into: &PageSet) -> Result<(), LogError> {
     let (left, right) = (into.numbers(), layout.numbers());
     if left == right {
         Ok(())

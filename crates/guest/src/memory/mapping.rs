@@ -6,10 +6,12 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::Backing;
+use super::help::{self, Refused};
 
 /// Memory that is ours alone to unmap.
 #[derive(Debug)]
@@ -28,18 +30,18 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// `len` bytes of zeroes; not none, and whole host pages.
-    pub(super) fn new(len: usize, backing: Backing) -> io::Result<Self> {
+    pub(super) fn new(len: usize, backing: Backing) -> Result<Self, Refused> {
         let file = if backing == Backing::Memfd { Some(file(len)?) } else { None };
         let address = match (&file, backing) {
-            (Some(file), _) => map_file(len, file)?,
-            (None, Backing::Shared) => map_anonymous(len, MapFlags::SHARED)?,
-            (None, _) => map_anonymous(len, MapFlags::PRIVATE)?,
+            (Some(file), _) => map_file(len, file),
+            (None, Backing::Shared) => map_anonymous(len, MapFlags::SHARED),
+            (None, _) => map_anonymous(len, MapFlags::PRIVATE),
         };
-        let address = NonNull::new(address).ok_or(io::ErrorKind::OutOfMemory)?;
+        let address = address.map_err(Refused::by(help::map))?;
         // From here on it is unmapped whatever happens.
         let made = Self { address, len, shared: matches!(backing, Backing::Shared | Backing::Memfd), file };
         if backing == Backing::PrivateHuge {
-            made.advise(0, len, Advice::LinuxHugepage)?;
+            made.advise(0, len, Advice::LinuxHugepage).map_err(Refused::by(help::huge))?;
         }
         Ok(made)
     }
@@ -64,27 +66,38 @@ impl Mapping {
         self.file.as_ref().map(|file| file.as_fd())
     }
 
-    pub(super) fn populate(&self) -> io::Result<()> {
-        self.advise(0, self.len, Advice::LinuxPopulateWrite)
+    pub(super) fn populate(&self) -> Result<(), Refused> {
+        self.advise(0, self.len, Advice::LinuxPopulateWrite).map_err(Refused::by(help::populate))
     }
 
-    pub(super) fn lock(&self) -> io::Result<()> {
+    pub(super) fn lock(&self) -> Result<(), Refused> {
         // SAFETY: the range is this map; locking changes no content.
-        unsafe { rustix::mm::mlock(self.address.as_ptr(), self.len) }?;
-        Ok(())
+        let locked = unsafe { rustix::mm::mlock(self.address.as_ptr(), self.len) };
+        locked.map_err(Refused::by(help::lock))
     }
 
     /// Gives memory back. Shared pages live on when they are only unmapped here, so there it makes a hole.
     pub(super) fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
-        self.advise(offset, len, if self.shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed })
+        let advice = if self.shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
+        self.advise(offset, len, advice).map_err(|errno| match errno {
+            Errno::INVAL => io::Error::other("the kernel takes no memory back that is locked"),
+            other => other.into(),
+        })
     }
 
-    fn advise(&self, offset: usize, len: usize, advice: Advice) -> io::Result<()> {
+    /// Makes huge pages of it, as far as the kernel can (`MADV_COLLAPSE`).
+    #[cfg(test)]
+    pub(super) fn collapse(&self) {
+        let address = self.at(0, self.len);
+        // SAFETY: the range is this map, whose content stays. That it cannot be done is no failure.
+        let _ = unsafe { libc::madvise(address, self.len, libc::MADV_COLLAPSE) };
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: Advice) -> rustix::io::Result<()> {
         let address = self.at(offset, len);
         // SAFETY: `at` has checked that the range is within this map. Content may become zero under atomics, which is
         // a change like any other.
-        unsafe { rustix::mm::madvise(address, len, advice) }?;
-        Ok(())
+        unsafe { rustix::mm::madvise(address, len, advice) }
     }
 
     /// Lets the kernel write what `file` has; gives how much that was.
@@ -114,21 +127,31 @@ impl Drop for Mapping {
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
-fn file(len: usize) -> io::Result<OwnedFd> {
-    let file = rustix::fs::memfd_create("whimbrel-guest", MemfdFlags::CLOEXEC)?;
-    rustix::fs::ftruncate(&file, len as u64)?;
+/// A file of `len` bytes without a name.
+fn file(len: usize) -> Result<OwnedFd, Refused> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match rustix::fs::memfd_create("whimbrel-guest", flags | MemfdFlags::NOEXEC_SEAL) {
+        // Before Linux 6.3 no file was asked whether it may be executed.
+        Err(Errno::INVAL) => rustix::fs::memfd_create("whimbrel-guest", flags),
+        made => made,
+    };
+    let file = file.map_err(Refused::by(help::file))?;
+    rustix::fs::ftruncate(&file, len as u64).map_err(Refused::by(help::file))?;
+    // Whoever gets the descriptor may write, but not cut memory off under a guest.
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).map_err(Refused::by(help::file))?;
     Ok(file)
 }
 
-fn map_file(len: usize, file: &OwnedFd) -> io::Result<*mut c_void> {
+fn map_file(len: usize, file: &OwnedFd) -> rustix::io::Result<NonNull<c_void>> {
     // SAFETY: a new map at an address that the kernel chooses touches nothing that is there.
     let address =
         unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, READ_WRITE, MapFlags::SHARED, file, 0) };
-    Ok(address?)
+    NonNull::new(address?).ok_or(Errno::NOMEM)
 }
 
-fn map_anonymous(len: usize, flags: MapFlags) -> io::Result<*mut c_void> {
+fn map_anonymous(len: usize, flags: MapFlags) -> rustix::io::Result<NonNull<c_void>> {
     // SAFETY: a new map at an address that the kernel chooses touches nothing that is there.
     let address = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, READ_WRITE, flags) };
-    Ok(address?)
+    NonNull::new(address?).ok_or(Errno::NOMEM)
 }

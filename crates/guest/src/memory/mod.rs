@@ -4,21 +4,25 @@
 //! reference and see it as atomic words; a VMM gives its address to the kernel, a dirty log protects it. It must never
 //! move, and never be unmapped while somebody has a reference.
 
+mod help;
 mod mapping;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
 
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use whimbrel_core::embed::{GuestRam, RamError};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
+use self::help::Refused;
 use self::mapping::Mapping;
+use self::words::{load, store};
 
 /// What is behind the addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -102,7 +106,7 @@ pub enum MemoryError {
     /// Memory is there, but cannot be had as asked.
     #[error("cannot {what} {len} of guest memory: {help}")]
     Prepare {
-        /// `populate`, `lock` or `discard`.
+        /// `populate` or `lock`.
         what: &'static str,
         /// How much.
         len: ByteCount,
@@ -159,11 +163,12 @@ impl GuestMemory {
         if !page_size.0.is_multiple_of(host.0) {
             return Err(MemoryError::PageSize { page_size, host });
         }
-        let map = |&region: &Region| {
-            let failed = |cause: io::Error| MemoryError::Map { region, backing, help: help(&cause), cause };
-            let len = usize::try_from(region.len.0).map_err(|_| failed(rustix::io::Errno::NOMEM.into()))?;
-            Mapping::new(len, backing).map_err(failed)
-        };
+        let map =
+            |&region: &Region| {
+                // Only 64-bit machines have this module.
+                Mapping::new(region.len.0 as usize, backing)
+                    .map_err(|Refused { help, cause }| MemoryError::Map { region, backing, help, cause })
+            };
         let maps = layout.regions().iter().map(map).collect::<Result<_, _>>()?;
         Ok(Self { layout, backing, maps })
     }
@@ -193,6 +198,13 @@ impl GuestMemory {
         map.words().get(offset / 8..(offset + self.layout.page_size().bytes().0 as usize) / 8)
     }
 
+    /// The word at `at`; none if there is no memory, or no word begins there.
+    #[inline]
+    pub fn word(&self, at: Gpa) -> Option<&AtomicU64> {
+        let (map, offset) = self.find(at, 8)?;
+        offset.is_multiple_of(8).then(|| &map.words()[offset / 8])
+    }
+
     /// The file behind region `index`: of [`Backing::Memfd`] only.
     pub fn file(&self, index: usize) -> Option<BorrowedFd<'_>> {
         self.maps.get(index)?.file()
@@ -204,7 +216,9 @@ impl GuestMemory {
     ///
     /// [`MemoryError::Prepare`] if there is not enough; what was made resident stays so.
     pub fn populate(&self) -> Result<(), MemoryError> {
-        self.maps.iter().try_for_each(|map| map.populate().map_err(|cause| prepare("populate", map, cause)))
+        self.maps
+            .iter()
+            .try_for_each(|map| map.populate().map_err(|refused| prepare("populate", map, refused)))
     }
 
     /// Makes all of it resident and keeps it from being swapped out.
@@ -213,7 +227,13 @@ impl GuestMemory {
     ///
     /// [`MemoryError::Prepare`], most often because `RLIMIT_MEMLOCK` is too low.
     pub fn lock(&self) -> Result<(), MemoryError> {
-        self.maps.iter().try_for_each(|map| map.lock().map_err(|cause| prepare("lock", map, cause)))
+        self.maps.iter().try_for_each(|map| map.lock().map_err(|refused| prepare("lock", map, refused)))
+    }
+
+    /// Makes huge pages of it, as far as the kernel can.
+    #[cfg(test)]
+    pub(crate) fn collapse(&self) {
+        self.maps.iter().for_each(Mapping::collapse);
     }
 
     /// Gives the memory of `run` back to the system: it reads as zeroes afterwards, as a balloon's does.
@@ -223,7 +243,8 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// [`RamError::NotMemory`] unless all of it is in one region.
+    /// [`RamError::NotMemory`] unless all of it is in one region; [`RamError::Failed`] if memory is locked, which the kernel
+    /// does not take back.
     pub fn discard(&self, run: PageRun) -> Result<(), RamError> {
         let len = ByteCount(run.count.0.saturating_mul(self.layout.page_size().bytes().0));
         let at = self.layout.address_of(run.first).unwrap_or(Gpa(u64::MAX));
@@ -287,66 +308,6 @@ impl GuestRam for GuestMemory {
     }
 }
 
-/// Bytes up to the next word, of at most `len`.
-fn head(offset: usize, len: usize) -> usize {
-    (offset.wrapping_neg() % 8).min(len)
-}
-
-/// Copies from `offset` bytes into `words` on. All of it must be there.
-fn load(words: &[AtomicU64], offset: usize, out: &mut [u8]) {
-    let (head, rest) = out.split_at_mut(head(offset, out.len()));
-    let part = |at: usize, out: &mut [u8]| {
-        if !out.is_empty() {
-            let word = words[at / 8].load(Ordering::Relaxed).to_ne_bytes();
-            out.copy_from_slice(&word[at % 8..at % 8 + out.len()]);
-        }
-    };
-    part(offset, head);
-    let first = offset + head.len();
-    let (whole, tail) = rest.as_chunks_mut::<8>();
-    for (out, word) in whole.iter_mut().zip(&words[first / 8..]) {
-        *out = word.load(Ordering::Relaxed).to_ne_bytes();
-    }
-    part(first + whole.len() * 8, tail);
-}
-
-/// Copies to `offset` bytes into `words` on. All of it must be there; neighbouring bytes stay what others make them.
-fn store(words: &[AtomicU64], offset: usize, data: &[u8]) {
-    let (head, rest) = data.split_at(head(offset, data.len()));
-    let part = |at: usize, data: &[u8]| {
-        let merge = |word: u64| {
-            let mut bytes = word.to_ne_bytes();
-            bytes[at % 8..at % 8 + data.len()].copy_from_slice(data);
-            u64::from_ne_bytes(bytes)
-        };
-        if !data.is_empty() {
-            words[at / 8].update(Ordering::Relaxed, Ordering::Relaxed, merge);
-        }
-    };
-    part(offset, head);
-    let first = offset + head.len();
-    let (whole, tail) = rest.as_chunks::<8>();
-    for (data, word) in whole.iter().zip(&words[first / 8..]) {
-        word.store(u64::from_ne_bytes(*data), Ordering::Relaxed);
-    }
-    part(first + whole.len() * 8, tail);
-}
-
-fn prepare(what: &'static str, map: &Mapping, cause: io::Error) -> MemoryError {
-    MemoryError::Prepare { what, len: ByteCount(map.len() as u64), help: help(&cause), cause }
-}
-
-/// What can be done about memory that is not given.
-fn help(cause: &io::Error) -> &'static str {
-    use rustix::io::Errno;
-    match cause.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOMEM | Errno::FAULT | Errno::NOSPC) => {
-            "memory is exhausted; take a smaller guest, or raise the limits (`ulimit -v`, `ulimit -l`, the memory of the control group, \
-             vm.overcommit_memory)"
-        }
-        Some(Errno::AGAIN | Errno::PERM) => "raise RLIMIT_MEMLOCK (`ulimit -l`), or run with CAP_IPC_LOCK",
-        Some(Errno::NFILE | Errno::MFILE) => "too many open files; raise `ulimit -n`",
-        Some(Errno::INVAL) => "this kernel is too old for it: Linux 5.14 or later is needed",
-        _ => "the system refuses",
-    }
+fn prepare(what: &'static str, map: &Mapping, Refused { help, cause }: Refused) -> MemoryError {
+    MemoryError::Prepare { what, len: ByteCount(map.len() as u64), help, cause }
 }

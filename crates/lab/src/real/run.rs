@@ -10,7 +10,7 @@ use whimbrel_core::layout::{LayoutError, RamLayout};
 use whimbrel_core::units::Pages;
 use whimbrel_guest::lab::config::{ConfigError, LabConfig};
 use whimbrel_guest::lab::{Heartbeat, LabGuest, Stale, Work};
-use whimbrel_guest::log::{SoftwareLog, UserfaultfdLog};
+use whimbrel_guest::log::{self, SoftwareLog, UserfaultfdLog};
 use whimbrel_guest::memory::{Backing, GuestMemory, MemoryError};
 use whimbrel_sim::config::GuestConfig;
 use whimbrel_sim::trace::{Trace, TraceBuilder, TraceError};
@@ -109,18 +109,20 @@ struct Chosen {
 }
 
 fn choose(choice: LogChoice, memory: &Arc<GuestMemory>) -> Result<Chosen, LogError> {
-    let software = |instead| {
-        let log = SoftwareLog::new(memory.layout());
-        let marks = Some(Arc::clone(log.bitmap()));
-        Chosen { log: Box::new(log), marks, instead }
-    };
-    if choice == LogChoice::Software {
-        return Ok(software(None));
-    }
-    match UserfaultfdLog::new(Arc::clone(memory) as Arc<_>) {
-        Ok(log) => Ok(Chosen { log: Box::new(log), marks: None, instead: None }),
-        Err(error) if choice == LogChoice::Best => Ok(software(Some(error.to_string()))),
-        Err(error) => Err(error),
+    match choice {
+        LogChoice::Best => {
+            let log::Choice { log, marks, passed_over } = log::best(Arc::clone(memory) as Arc<_>);
+            Ok(Chosen { log, marks, instead: passed_over.first().map(ToString::to_string) })
+        }
+        LogChoice::Userfaultfd => {
+            let log = UserfaultfdLog::new(Arc::clone(memory) as Arc<_>)?;
+            Ok(Chosen { log: Box::new(log), marks: None, instead: None })
+        }
+        LogChoice::Software => {
+            let log = SoftwareLog::new(memory.layout());
+            let marks = Some(Arc::clone(log.bitmap()));
+            Ok(Chosen { log: Box::new(log), marks, instead: None })
+        }
     }
 }
 

@@ -33,14 +33,18 @@ const FEATURES: u32 = raw::UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | raw::UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
 const GROUP: u8 = raw::UFFDIO as u8;
-const API: Opcode = opcode::read_write::<raw::uffdio_api>(GROUP, raw::_UFFDIO_API as u8);
-const REGISTER: Opcode = opcode::read_write::<raw::uffdio_register>(GROUP, raw::_UFFDIO_REGISTER as u8);
-const WRITEPROTECT: Opcode =
+pub(super) const API: Opcode = opcode::read_write::<raw::uffdio_api>(GROUP, raw::_UFFDIO_API as u8);
+pub(super) const REGISTER: Opcode =
+    opcode::read_write::<raw::uffdio_register>(GROUP, raw::_UFFDIO_REGISTER as u8);
+/// Linux's header has it as a read, by mistake, for good.
+pub(super) const UNREGISTER: Opcode = opcode::read::<raw::uffdio_range>(GROUP, raw::_UFFDIO_UNREGISTER as u8);
+pub(super) const WRITEPROTECT: Opcode =
     opcode::read_write::<raw::uffdio_writeprotect>(GROUP, raw::_UFFDIO_WRITEPROTECT as u8);
-const NEW: Opcode = opcode::none(GROUP, 0);
-const PAGEMAP_SCAN: Opcode = opcode::read_write::<raw::pm_scan_arg>(b'f', 16);
+pub(super) const NEW: Opcode = opcode::none(GROUP, 0);
+pub(super) const PAGEMAP_SCAN: Opcode = opcode::read_write::<raw::pm_scan_arg>(b'f', 16);
 
 const _: () = assert!(API == linux_raw_sys::ioctl::UFFDIO_API as Opcode);
+const _: () = assert!(UNREGISTER == linux_raw_sys::ioctl::UFFDIO_UNREGISTER as Opcode);
 const _: () = assert!(REGISTER == linux_raw_sys::ioctl::UFFDIO_REGISTER as Opcode);
 
 /// The page tables of this process.
@@ -115,6 +119,16 @@ pub(super) fn register(userfaultfd: &OwnedFd, range: &HostRange) -> io::Result<(
     let call = unsafe { Updater::<REGISTER, _>::new(&mut register) };
     // SAFETY: `UFFDIO_REGISTER` changes how faults of the range are resolved, and no content. It is `Mapped` memory, whose
     // owner wants that.
+    unsafe { rustix::ioctl::ioctl(userfaultfd.as_fd(), call) }?;
+    Ok(())
+}
+
+/// Takes `range` from this userfaultfd: its protection is lifted, and no trace of it is left.
+pub(super) fn unregister(userfaultfd: &OwnedFd, range: &HostRange) -> io::Result<()> {
+    let mut range = kernel_range(range);
+    // SAFETY: the opcode is that of the structure, which outlives the call.
+    let call = unsafe { Updater::<UNREGISTER, _>::new(&mut range) };
+    // SAFETY: `UFFDIO_UNREGISTER` changes how faults of the range are resolved, and no content.
     unsafe { rustix::ioctl::ioctl(userfaultfd.as_fd(), call) }?;
     Ok(())
 }
