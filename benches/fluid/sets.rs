@@ -25,7 +25,10 @@ pub(crate) struct Set {
     pub(crate) share: f64,
 }
 
-const FIFTY: &[(&str, &str)] = &[("max-iterations", "50"), ("min-dirty", "0")];
+/// Forty-nine rounds with the guest running, and the last one with it paused.
+const FIFTY: &[(&str, &str)] = &[("max-iterations", "49"), ("min-dirty", "0")];
+/// Four, and the last one.
+const FIVE: &[(&str, &str)] = &[("max-iterations", "4")];
 
 const fn set(
     name: &'static str,
@@ -43,9 +46,9 @@ pub(crate) const SETS: [Set; 7] = [
     set("fifty-hot-cold", "xen-5", FIFTY, Pattern::HotCold, 0.7),
     set("fifty-zipf", "xen-5", FIFTY, Pattern::Zipf, 0.7),
     set("fifty-sequential", "xen-5", FIFTY, Pattern::Sequential, 0.7),
-    set("five-xen", "xen-5", &[], Pattern::Uniform, 0.3),
-    set("five-cloud-hypervisor", "cloud-hypervisor", &[], Pattern::Uniform, 0.5),
-    set("five-qemu", "qemu-default", &[], Pattern::Uniform, 0.3),
+    set("five-xen", "xen-5", FIVE, Pattern::Uniform, 0.3),
+    set("five-cloud-hypervisor", "cloud-hypervisor", &[], Pattern::Uniform, 0.75),
+    set("five-qemu", "qemu-default", &[], Pattern::Uniform, 0.35),
 ];
 
 impl Set {

@@ -347,7 +347,7 @@ impl Controller {
         self.whole(ruling)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_harvest(&mut self, now: Timestamp, harvested: &Harvested) -> Ruling {
         let since = now.since(self.last_harvest);
         self.last_harvest = now;
@@ -355,9 +355,10 @@ impl Controller {
             return self.foresee(now, since, harvested);
         }
         self.begin_round(now, since, harvested);
-        self.ask(Moment::RoundStart)
+        self.ask_here(Moment::RoundStart)
     }
 
+    #[inline(always)]
     fn begin_round(&mut self, now: Timestamp, since: Duration, harvested: &Harvested) {
         let progress = &mut self.progress;
         progress.now = now;
@@ -402,7 +403,7 @@ impl Controller {
         Some(self.whole(ruling))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_sent(&mut self, now: Timestamp, sent: &Transmitted) -> Option<Ruling> {
         self.count(now, sent);
         if sent.pending.0 == 0 {
@@ -420,7 +421,7 @@ impl Controller {
         self.whole(ruling)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_round(&mut self, now: Timestamp) -> Ruling {
         self.progress.now = now;
         if self.cadence.bandwidth == BandwidthWindow::Round {
@@ -430,7 +431,7 @@ impl Controller {
             // What was waited for has arrived.
             self.progress.in_flight = self.progress.in_flight.map(|_| ByteCount(0));
         }
-        self.ask(Moment::RoundEnd)
+        self.ask_here(Moment::RoundEnd)
     }
 
     /// Pages were sent after the policy's last word: counted, not judged.
@@ -438,7 +439,7 @@ impl Controller {
         self.count(now, &sent);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(&mut self, now: Timestamp, sent: &Transmitted) {
         let progress = &mut self.progress;
         progress.now = now;
@@ -489,6 +490,7 @@ impl Controller {
         }
     }
 
+    #[inline]
     fn close_window(&mut self, now: Timestamp) {
         let Window { since, bytes } = self.window;
         // A window in which nothing passed says that the link is dead, not that nothing is known; the
@@ -502,6 +504,12 @@ impl Controller {
 
     #[inline(never)]
     fn ask(&mut self, moment: Moment) -> Ruling {
+        self.ask_here(moment)
+    }
+
+    /// The same, put together anew where it is called: for the moments of every round.
+    #[inline(always)]
+    fn ask_here(&mut self, moment: Moment) -> Ruling {
         let mut verdict = self.policy.decide(moment, &self.progress);
         if moment == Moment::RoundStart && self.cadence.tick.is_some() {
             self.cadence.tick = self.policy.cadence().tick;
@@ -509,9 +517,8 @@ impl Controller {
         if !self.owed.is_empty() {
             verdict.adjust = std::mem::take(&mut self.owed).replaced_by(verdict.adjust);
         }
-        self.journal.decided(moment, &self.progress, &verdict);
-        if let Some(throttle) = verdict.adjust.throttle {
-            self.progress.throttle = throttle;
+        if self.journal.is_recording() {
+            self.journal.decided(moment, &self.progress, &verdict);
         }
         self.gist.until = verdict.until;
         self.gist.pages_apart = verdict.reason.pages_apart(&self.progress);
@@ -531,6 +538,9 @@ impl Controller {
     /// Keeps a verdict by which something changes.
     #[inline(never)]
     fn keep(&mut self, verdict: Verdict) -> Ruling {
+        if let Some(throttle) = verdict.adjust.throttle {
+            self.progress.throttle = throttle;
+        }
         let ruling = Ruling { decision: verdict.decision, adjusts: !verdict.adjust.is_empty() };
         // Only "go on" can be repeated unasked.
         self.stands = ruling.decision == Decision::Continue;

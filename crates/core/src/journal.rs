@@ -93,6 +93,7 @@ impl Journal {
     }
 
     /// Whether it records.
+    #[inline]
     pub fn is_recording(&self) -> bool {
         self.recording
     }
@@ -110,7 +111,6 @@ impl Journal {
         }
     }
 
-    #[inline]
     pub(crate) fn decided(&mut self, moment: Moment, progress: &Progress, verdict: &Verdict) {
         if self.recording {
             self.entries.push(Entry::Decision {

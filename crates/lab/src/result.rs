@@ -11,7 +11,7 @@ use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
 use whimbrel_core::units::{Bandwidth, ByteCount, PageRate};
 use whimbrel_sim::{Encoding, Lost, NearThreshold, Run, Totals};
 
-use crate::table::fields::Fields;
+use crate::table::fields::{Fields, name};
 
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
@@ -101,10 +101,10 @@ pub struct NearThresholdRecord {
 
 impl NearThresholdRecord {
     fn name_fields(&self, to: &mut impl Fields) {
-        to.open("near_threshold");
-        to.whole("round", self.round.into());
-        to.whole("pending_pages", self.pending_pages);
-        to.number("deviations", Some(self.deviations));
+        to.open(name!("near_threshold"));
+        to.whole(name!("round"), self.round.into());
+        to.whole(name!("pending_pages"), self.pending_pages);
+        to.number(name!("deviations"), Some(self.deviations));
         to.close();
     }
 
@@ -204,9 +204,10 @@ pub struct EtaRecord {
 /// Milliseconds, to a nanosecond.
 pub fn milliseconds(duration: Duration) -> f64 {
     // Up to 584 years in one number that a processor has.
-    match u64::try_from(duration.as_nanos()) {
-        Ok(nanos) => nanos as f64 / 1e6,
-        Err(_) => duration.as_nanos() as f64 / 1e6,
+    let whole = duration.as_secs().checked_mul(1_000_000_000);
+    match whole.and_then(|nanos| nanos.checked_add(duration.subsec_nanos().into())) {
+        Some(nanos) => nanos as f64 / 1e6,
+        None => duration.as_nanos() as f64 / 1e6,
     }
 }
 
@@ -291,23 +292,28 @@ impl MigrationRecord {
 
     /// Names its fields, but for the rounds, in the order of the columns of [`csv::MIGRATION`](crate::table::csv::MIGRATION).
     pub(crate) fn name_fields(&self, to: &mut impl Fields) {
-        to.whole("schema", self.schema.into());
-        to.text("outcome", self.outcome);
-        to.flag("converged", self.converged);
-        to.text("why", &self.why);
-        to.whole("seed", self.seed);
-        to.number("total_ms", Some(self.total_ms));
-        to.number("downtime_ms", Some(self.downtime_ms));
-        to.number("unreachable_ms", Some(self.unreachable_ms));
-        to.number("paused_in_vain_ms", Some(self.paused_in_vain_ms));
-        to.whole("sent_bytes", self.sent_bytes);
-        to.whole("rounds", self.rounds as u64);
-        to.number("amplification", Some(self.amplification));
-        to.number("disruption_vcpu_s", Some(self.disruption_vcpu_s));
+        to.whole(name!("schema"), self.schema.into());
+        to.text(name!("outcome"), self.outcome);
+        to.flag(name!("converged"), self.converged);
+        to.text(name!("why"), &self.why);
+        to.whole(name!("seed"), self.seed);
+        to.number(name!("total_ms"), Some(self.total_ms));
+        to.number(name!("downtime_ms"), Some(self.downtime_ms));
+        // As a rule the network knows at once.
+        if self.unreachable_ms.to_bits() == self.downtime_ms.to_bits() {
+            to.again(name!("unreachable_ms"));
+        } else {
+            to.number(name!("unreachable_ms"), Some(self.unreachable_ms));
+        }
+        to.number(name!("paused_in_vain_ms"), Some(self.paused_in_vain_ms));
+        to.whole(name!("sent_bytes"), self.sent_bytes);
+        to.whole(name!("rounds"), self.rounds as u64);
+        to.number(name!("amplification"), Some(self.amplification));
+        to.number(name!("disruption_vcpu_s"), Some(self.disruption_vcpu_s));
         self.disruption.name_fields(to);
         self.downtime.name_fields(to);
         self.post_copy.name_fields(to);
-        to.whole("unchanged_pages", self.unchanged_pages);
+        to.whole(name!("unchanged_pages"), self.unchanged_pages);
         self.encoding.name_fields(to);
         match &self.near_threshold {
             Some(near) => near.name_fields(to),
@@ -325,11 +331,11 @@ impl MigrationRecord {
 
 impl DisruptionRecord {
     fn name_fields(&self, to: &mut impl Fields) {
-        to.open("disruption");
-        to.number("throttle_vcpu_s", Some(self.throttle_vcpu_s));
-        to.number("pause_vcpu_s", Some(self.pause_vcpu_s));
-        to.number("post_copy_vcpu_s", Some(self.post_copy_vcpu_s));
-        to.number("tracking_faults_vcpu_s", Some(self.tracking_faults_vcpu_s));
+        to.open(name!("disruption"));
+        to.number(name!("throttle_vcpu_s"), Some(self.throttle_vcpu_s));
+        to.number(name!("pause_vcpu_s"), Some(self.pause_vcpu_s));
+        to.number(name!("post_copy_vcpu_s"), Some(self.post_copy_vcpu_s));
+        to.number(name!("tracking_faults_vcpu_s"), Some(self.tracking_faults_vcpu_s));
         to.close();
     }
 
@@ -346,10 +352,10 @@ impl DisruptionRecord {
 
 impl PostCopyRecord {
     fn name_fields(&self, to: &mut impl Fields) {
-        to.open("post_copy");
-        to.number("length_ms", Some(self.length_ms));
-        to.whole("missing_pages", self.missing_pages);
-        to.whole("requests", self.requests);
+        to.open(name!("post_copy"));
+        to.number(name!("length_ms"), Some(self.length_ms));
+        to.whole(name!("missing_pages"), self.missing_pages);
+        to.whole(name!("requests"), self.requests);
         to.close();
     }
 
@@ -365,12 +371,12 @@ impl PostCopyRecord {
 
 impl EncodingRecord {
     fn name_fields(&self, to: &mut impl Fields) {
-        to.open("encoding");
-        to.whole("encoded_pages", self.encoded_pages);
-        to.whole("encoded_bytes", self.encoded_bytes);
-        to.whole("cache_misses", self.cache_misses);
-        to.whole("overflow_pages", self.overflow_pages);
-        to.number("source_cpu_s", Some(self.source_cpu_s));
+        to.open(name!("encoding"));
+        to.whole(name!("encoded_pages"), self.encoded_pages);
+        to.whole(name!("encoded_bytes"), self.encoded_bytes);
+        to.whole(name!("cache_misses"), self.cache_misses);
+        to.whole(name!("overflow_pages"), self.overflow_pages);
+        to.number(name!("source_cpu_s"), Some(self.source_cpu_s));
         to.close();
     }
 
@@ -388,17 +394,17 @@ impl EncodingRecord {
 
 impl LedgerRecord {
     fn name_fields(&self, to: &mut impl Fields) {
-        to.open("downtime");
-        to.number("pause_ms", Some(self.pause_ms));
-        to.number("held_ms", Some(self.held_ms));
-        to.number("harvest_ms", Some(self.harvest_ms));
-        to.number("last_pages_ms", Some(self.last_pages_ms));
-        to.number("save_ms", Some(self.save_ms));
-        to.number("transfer_ms", Some(self.transfer_ms));
-        to.number("restore_ms", Some(self.restore_ms));
-        to.number("commit_ms", Some(self.commit_ms));
-        to.number("resume_ms", Some(self.resume_ms));
-        to.number("first_pages_ms", Some(self.first_pages_ms));
+        to.open(name!("downtime"));
+        to.number(name!("pause_ms"), Some(self.pause_ms));
+        to.number(name!("held_ms"), Some(self.held_ms));
+        to.number(name!("harvest_ms"), Some(self.harvest_ms));
+        to.number(name!("last_pages_ms"), Some(self.last_pages_ms));
+        to.number(name!("save_ms"), Some(self.save_ms));
+        to.number(name!("transfer_ms"), Some(self.transfer_ms));
+        to.number(name!("restore_ms"), Some(self.restore_ms));
+        to.number(name!("commit_ms"), Some(self.commit_ms));
+        to.number(name!("resume_ms"), Some(self.resume_ms));
+        to.number(name!("first_pages_ms"), Some(self.first_pages_ms));
         to.close();
     }
 

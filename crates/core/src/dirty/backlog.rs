@@ -378,6 +378,13 @@ impl Backlog<Expected> {
         taken
     }
 
+    /// Moves all pages to the round being sent.
+    #[inline]
+    pub fn take_all(&mut self) {
+        let all = std::mem::take(&mut self.pending);
+        self.sending.get_or_insert_default().add(all);
+    }
+
     /// A harvest leaves so many pages pending. What was pending stays so: it can't be fewer than before.
     #[inline]
     pub fn harvest_to(&mut self, pending: Expected) {
@@ -390,6 +397,12 @@ impl<S: Stock> Backlog<S> {
     #[inline]
     pub fn pending(&self) -> Pages {
         self.pending.count()
+    }
+
+    /// Whether so many pages are still to be sent.
+    #[inline]
+    pub fn holds(&self, pending: Pages) -> bool {
+        if pending == Pages::ZERO { self.pending.is_empty() } else { self.pending.count() == pending }
     }
 
     /// How many pages are in flight; one that is in flight in both open rounds counts twice. Costs

@@ -54,7 +54,7 @@ impl Expected {
     /// So many pages; a number that is negative or none counts as zero.
     #[inline]
     pub fn new(pages: f64) -> Self {
-        Self(pages.max(0.0))
+        Self(if pages > 0.0 { pages } else { 0.0 })
     }
 
     /// How many.
@@ -80,7 +80,7 @@ impl Expected {
 
     #[inline]
     pub(super) fn max(self, other: Self) -> Self {
-        Self(self.0.max(other.0))
+        if self.0 > other.0 { self } else { other }
     }
 }
 
@@ -89,6 +89,12 @@ impl Stock for Expected {
     fn count(&self) -> Pages {
         // Never negative, and no guest has 2^53 pages: by way of a signed number it is a single instruction.
         Pages((self.0 + 0.5) as i64 as u64)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        // As it counts.
+        self.0 + 0.5 < 1.0
     }
 
     #[inline]
@@ -136,6 +142,10 @@ mod tests {
         let mut backlog = Backlog::expecting(Pages(10));
         assert_eq!(backlog.take(Expected::new(9.6)), Expected::new(10.0));
         assert!(backlog.pending.pages() < f64::MIN_POSITIVE);
+        for pages in [0.0, 0.25, 0.5 - f64::EPSILON / 4.0, 0.5, 0.75, 1.0, 7.5] {
+            let expected = Expected::new(pages);
+            assert_eq!(expected.is_empty(), expected.count() == Pages(0), "{pages}");
+        }
         assert_eq!(Expected::new(f64::NAN).pages().to_bits(), 0);
     }
 }

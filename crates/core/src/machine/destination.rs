@@ -3,8 +3,8 @@
 //! Sans-IO like the source's. It answers *ready* only when everything is restored, runs the guest only
 //! after *go*, and after *ready* keeps the paused replica until somebody says what to do with it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use super::handoff::{
 };
 use super::message::{Configuration, Message, Section};
 use super::phase::{DestinationEventKind, DestinationPhase};
+use super::waiting::{Action, Waiting};
 use super::{Failure, MachineError};
 use crate::layout::PageNumber;
 use crate::units::{Pages, Timestamp};
@@ -37,6 +38,33 @@ pub enum DestinationAction {
     DropReplica,
     /// This side has nothing left to do by itself; it still answers a source that asks.
     Done(DestinationOutcome),
+}
+
+/// The [`DestinationAction`]s that are wanted in every migration, by the same names, and owning nothing; as
+/// [`PlainSourceAction`](super::PlainSourceAction)s are. See [`Destination::poll_plain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlainDestinationAction {
+    /// Build what [`Destination::take_configuration`] gives.
+    Build,
+    /// Send the message that the replica is built.
+    Accept,
+    /// Send the message that all pages of this round are in the replica.
+    Acknowledge(u32),
+    /// Restore the state that [`Destination::take_state`] gives.
+    Restore,
+    /// Send *ready*, which took as long as [`Destination::took`] says.
+    Ready,
+    /// Write to stable storage that the guest may have run here.
+    PersistRunning,
+    /// Run the guest.
+    Resume,
+    /// Send *running*, which took as long as [`Destination::took`] says.
+    Running,
+    /// Free the replica.
+    DropReplica,
+    /// This side has nothing left to do by itself: [`Destination::outcome`].
+    Done,
 }
 
 /// How it ended at the destination.
@@ -100,7 +128,12 @@ pub struct Destination {
     missing: Pages,
     /// The guest lacked pages that will not come: why.
     lost: Option<String>,
-    actions: VecDeque<DestinationAction>,
+    actions: Waiting<DestinationAction, PlainDestinationAction>,
+    /// What is to be built, and the state to be restored, until the driver takes them.
+    configuration: Option<Arc<Configuration>>,
+    sent: Vec<Section>,
+    took: Duration,
+    outcome: Option<DestinationOutcome>,
     restoring_since: Timestamp,
     go_at: Timestamp,
 }
@@ -119,7 +152,11 @@ impl Destination {
             handoff: DestinationHandoff::new(),
             missing: Pages(0),
             lost: None,
-            actions: VecDeque::new(),
+            actions: Waiting::default(),
+            configuration: None,
+            sent: Vec::new(),
+            took: Duration::ZERO,
+            outcome: None,
             restoring_since: Timestamp::ZERO,
             go_at: Timestamp::ZERO,
         }
@@ -132,6 +169,9 @@ impl Destination {
         self.missing = Pages(0);
         self.lost = None;
         self.actions.clear();
+        self.configuration = None;
+        self.sent.clear();
+        (self.took, self.outcome) = (Duration::ZERO, None);
         (self.restoring_since, self.go_at) = (Timestamp::ZERO, Timestamp::ZERO);
     }
 
@@ -148,7 +188,63 @@ impl Destination {
     /// What to do now; none when the next event is awaited.
     #[inline]
     pub fn poll(&mut self) -> Option<DestinationAction> {
-        self.actions.pop_front()
+        match self.actions.pop()? {
+            Action::Plain(action) => self.whole(action),
+            Action::Other(action) => Some(action),
+        }
+    }
+
+    /// What a plain action stands for.
+    fn whole(&mut self, action: PlainDestinationAction) -> Option<DestinationAction> {
+        use DestinationAction as A;
+        use PlainDestinationAction as P;
+        let report = |message| A::Send(Message::Handoff { message, took: self.took });
+        Some(match action {
+            P::Build => A::Build(self.take_configuration()?),
+            P::Accept => A::Send(Message::Accept),
+            P::Acknowledge(round) => A::Send(Message::Acknowledge { round }),
+            P::Restore => A::Restore(self.take_state()),
+            P::Ready => report(HandoffMessage::Ready),
+            P::PersistRunning => A::Persist(StableRecord::Running),
+            P::Resume => A::Resume,
+            P::Running => report(HandoffMessage::Running),
+            P::DropReplica => A::DropReplica,
+            P::Done => A::Done(self.outcome?),
+        })
+    }
+
+    /// What is to be built, for [`PlainDestinationAction::Build`]; none if it was taken or nobody sent it.
+    pub fn take_configuration(&mut self) -> Option<Arc<Configuration>> {
+        self.configuration.take()
+    }
+
+    /// How long what it reports now took: to restore, or to write down and to resume.
+    #[inline]
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// How it ended; none as long as there is something to do.
+    pub fn outcome(&self) -> Option<DestinationOutcome> {
+        self.outcome
+    }
+
+    /// The state that was sent, for [`PlainDestinationAction::Restore`]; empty if it was taken or nobody sent it.
+    pub fn take_state(&mut self) -> Vec<Section> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Whether there is nothing to do now: [`Destination::poll`] gives none.
+    #[inline]
+    pub fn is_silent(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    /// What to do now, if it is a plain action, by name: for drivers that hand over by the million. None if it is something
+    /// else, or nothing: [`Destination::poll`] tells.
+    #[inline]
+    pub fn poll_plain(&mut self) -> Option<PlainDestinationAction> {
+        self.actions.pop_plain()
     }
 
     /// Takes an event. Times are this side's own; they need not agree with the source's.
@@ -156,33 +252,35 @@ impl Destination {
     /// # Errors
     ///
     /// [`MachineError`] if it does not fit the phase. The machine is then unchanged.
-    pub fn handle(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
-        self.take_known(now, event)
+    pub fn handle(&mut self, now: Timestamp, mut event: DestinationEvent) -> Result<(), MachineError> {
+        self.take_known(now, &mut event)
     }
 
     /// The same, put together anew for each event that it is called with: for drivers that know which one it is, and
-    /// hand over by the million.
+    /// hand over by the million. What the machine keeps of the event is taken out of it.
     ///
     /// # Errors
     ///
     /// As of [`Destination::handle`].
     #[inline(always)]
-    pub fn take_known(&mut self, now: Timestamp, event: DestinationEvent) -> Result<(), MachineError> {
+    pub fn take_known(&mut self, now: Timestamp, event: &mut DestinationEvent) -> Result<(), MachineError> {
         let before = self.phase;
-        let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
-        let kind = event.kind().ok_or_else(misfit)?;
+        let misfit =
+            |event: &DestinationEvent| MachineError::Misfit { event: event.name(), phase: before.into() };
+        let kind = event.kind().ok_or_else(|| misfit(event))?;
         let allowed = before.after(kind);
         if allowed.is_empty() {
-            return Err(misfit());
+            return Err(misfit(event));
         }
-        let handoff_event = self.handoff_event(&event);
-        if let Some(event) = handoff_event {
-            let mut trial = self.handoff;
-            trial.handle(event)?;
-        }
+        // The handoff is asked first, and changed last: what does not fit leaves everything as it was.
+        let mut handoff = self.handoff;
+        let effects = match self.handoff_event(event) {
+            Some(event) => Some(handoff.handle(event)?),
+            None => None,
+        };
         self.take(now, event);
-        if let Some(event) = handoff_event {
-            let effects = self.handoff.handle(event)?;
+        if let Some(effects) = effects {
+            self.handoff = handoff;
             self.carry_out(now, effects);
         }
         debug_assert!(
@@ -225,29 +323,34 @@ impl Destination {
         })
     }
 
-    /// What an event means besides the handoff.
+    /// What an event means besides the handoff, which it leaves alone.
     #[inline(always)]
-    fn take(&mut self, now: Timestamp, event: DestinationEvent) {
+    fn take(&mut self, now: Timestamp, event: &mut DestinationEvent) {
         use DestinationPhase as P;
         match event {
-            DestinationEvent::Received(Message::Configure(configuration)) => {
-                self.phase = P::Building;
-                self.actions.push_back(DestinationAction::Build(configuration));
+            DestinationEvent::Received(message @ Message::Configure(_)) => {
+                if let Message::Configure(configuration) = std::mem::replace(message, Message::Accept) {
+                    self.phase = P::Building;
+                    self.configuration = Some(configuration);
+                    self.actions.push_plain(PlainDestinationAction::Build);
+                }
             }
             DestinationEvent::Built if self.phase == P::Building => {
                 self.phase = P::Loading;
-                self.actions.push_back(DestinationAction::Send(Message::Accept));
+                self.actions.push_plain(PlainDestinationAction::Accept);
             }
             DestinationEvent::Refused { reason } if self.phase == P::Building => {
-                self.actions.push_back(DestinationAction::Send(Message::Refuse { reason }));
+                self.actions
+                    .push(DestinationAction::Send(Message::Refuse { reason: std::mem::take(reason) }));
             }
             DestinationEvent::Received(Message::RoundEnd { round }) if self.phase == P::Loading => {
-                self.actions.push_back(DestinationAction::Send(Message::Acknowledge { round }));
+                self.actions.push_plain(PlainDestinationAction::Acknowledge(*round));
             }
             DestinationEvent::Received(Message::State(sections)) if self.phase == P::Loading => {
                 self.phase = P::Restoring;
                 self.restoring_since = now;
-                self.actions.push_back(DestinationAction::Restore(sections));
+                std::mem::swap(&mut self.sent, sections);
+                self.actions.push_plain(PlainDestinationAction::Restore);
             }
             DestinationEvent::Received(Message::Handoff { message: HandoffMessage::Go, .. })
                 if self.phase == P::Prepared =>
@@ -255,17 +358,17 @@ impl Destination {
                 self.go_at = now;
             }
             DestinationEvent::Received(Message::PostCopy { missing }) if self.phase == P::Loading => {
-                self.missing = missing;
+                self.missing = *missing;
             }
             DestinationEvent::Missed(page) if self.phase != P::Running => {
-                self.actions.push_back(DestinationAction::Send(Message::Request { page }));
+                self.actions.push(DestinationAction::Send(Message::Request { page: *page }));
             }
             // Whatever the source says, it is to know.
             DestinationEvent::Received(_) if self.lost.is_some() => self.say_lost(),
             DestinationEvent::Received(Message::RoundEnd { round })
                 if matches!(self.phase, P::Filling | P::Running) =>
             {
-                self.actions.push_back(DestinationAction::Send(Message::Acknowledge { round }));
+                self.actions.push_plain(PlainDestinationAction::Acknowledge(*round));
                 if self.phase == P::Filling {
                     self.missing = Pages(0);
                     self.done(P::Running, DestinationOutcome::Running);
@@ -283,24 +386,32 @@ impl Destination {
         }
     }
 
+    #[inline(always)]
     fn carry_out(&mut self, now: Timestamp, effects: Effects) {
         use DestinationPhase as P;
-        let refused = matches!(self.actions.back(), Some(DestinationAction::Send(Message::Refuse { .. })));
+        let refused =
+            matches!(self.actions.last_of_others(), Some(DestinationAction::Send(Message::Refuse { .. })));
         let mut lost = false;
         for effect in effects {
             match effect {
                 Effect::Persist(record) => {
                     self.phase = P::Committing;
-                    self.actions.push_back(DestinationAction::Persist(record));
+                    match record {
+                        StableRecord::Running => {
+                            self.actions.push_plain(PlainDestinationAction::PersistRunning);
+                        }
+                        // The source's, never asked for here.
+                        StableRecord::Go => self.actions.push(DestinationAction::Persist(record)),
+                    }
                 }
                 // A refusal says it already, with its reason.
                 Effect::Send(HandoffMessage::Withdraw) if refused => {}
                 Effect::Send(message) => self.say(now, message),
                 Effect::ResumeGuest => {
                     self.phase = P::Resuming;
-                    self.actions.push_back(DestinationAction::Resume);
+                    self.actions.push_plain(PlainDestinationAction::Resume);
                 }
-                Effect::DropReplica => self.actions.push_back(DestinationAction::DropReplica),
+                Effect::DropReplica => self.actions.push_plain(PlainDestinationAction::DropReplica),
                 Effect::Report(Notice::GuestLost) => lost = true,
                 Effect::Report(Notice::InDoubt) | Effect::Erase | Effect::ReleaseGuest => {}
             }
@@ -308,16 +419,23 @@ impl Destination {
         self.follow_the_handoff(lost);
     }
 
+    #[inline(always)]
     fn say(&mut self, now: Timestamp, message: HandoffMessage) {
-        let took = match message {
-            HandoffMessage::Ready => now.since(self.restoring_since),
-            HandoffMessage::Running if self.phase == DestinationPhase::Resuming => now.since(self.go_at),
-            _ => std::time::Duration::ZERO,
-        };
-        self.actions.push_back(DestinationAction::Send(Message::Handoff { message, took }));
+        match message {
+            HandoffMessage::Ready => {
+                self.took = now.since(self.restoring_since);
+                self.actions.push_plain(PlainDestinationAction::Ready);
+            }
+            HandoffMessage::Running if self.phase == DestinationPhase::Resuming => {
+                self.took = now.since(self.go_at);
+                self.actions.push_plain(PlainDestinationAction::Running);
+            }
+            message => self.actions.push(DestinationAction::Send(Message::handoff(message))),
+        }
     }
 
     /// The phase that goes with what the handoff holds now.
+    #[inline(always)]
     fn follow_the_handoff(&mut self, lost: bool) {
         use DestinationPhase as P;
         use handoff::{Held, Right};
@@ -346,7 +464,7 @@ impl Destination {
     fn lose_the_guest(&mut self, why: String) {
         self.missing = Pages(0);
         self.lost = Some(why);
-        self.actions.push_back(DestinationAction::DropReplica);
+        self.actions.push_plain(PlainDestinationAction::DropReplica);
         self.say_lost();
         self.done(DestinationPhase::Running, DestinationOutcome::GuestLost);
     }
@@ -354,13 +472,14 @@ impl Destination {
     /// Tells a source that is there.
     fn say_lost(&mut self) {
         if let (Some(reason), true) = (self.lost.clone(), self.handoff.is_connected()) {
-            self.actions.push_back(DestinationAction::Send(Message::Lost { reason }));
+            self.actions.push(DestinationAction::Send(Message::Lost { reason }));
         }
     }
 
     fn done(&mut self, phase: DestinationPhase, outcome: DestinationOutcome) {
         self.phase = phase;
-        self.actions.push_back(DestinationAction::Done(outcome));
+        self.outcome = Some(outcome);
+        self.actions.push_plain(PlainDestinationAction::Done);
     }
 }
 

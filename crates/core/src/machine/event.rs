@@ -71,6 +71,41 @@ pub enum RoundAction {
     Harvest,
 }
 
+/// The [`SourceAction`]s that are wanted in every migration, beside those of rounds; by the same names, and owning nothing.
+/// See [`Source::poll_plain`](super::Source::poll_plain).
+///
+/// None carries more than a number of 32 bits: then it is kept in registers, and what was just written is not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlainSourceAction {
+    /// Send the [configuration](super::Source::configuration).
+    Configure,
+    /// Send the message that all pages of this round are sent.
+    EndRound(u32),
+    /// Send the state: what [`Source::take_state`](super::Source::take_state) gives.
+    State,
+    /// Send *go*.
+    Go,
+    /// Record every write from now on.
+    StartTracking,
+    /// End the recording.
+    StopTracking,
+    /// Stop the guest.
+    Pause,
+    /// Save its state.
+    SaveState,
+    /// Let it run again here.
+    Resume,
+    /// Write to stable storage that *go* may have been sent.
+    PersistGo,
+    /// Remove the record.
+    Erase,
+    /// Free the paused guest.
+    Release,
+    /// The migration is over.
+    Done,
+}
+
 /// How to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

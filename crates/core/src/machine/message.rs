@@ -28,6 +28,13 @@ pub struct Configuration {
     pub vcpus: u32,
 }
 
+impl Configuration {
+    /// What [`Message::payload`] says of it.
+    pub fn payload(&self) -> ByteCount {
+        ByteCount(64 + self.name.len() as u64 + 16 * self.layout.regions().len() as u64)
+    }
+}
+
 /// A part of the CPU and device state. A kind or version that the destination does not know is an
 /// error there, and so is one that is left over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +46,13 @@ pub struct Section {
     pub version: u32,
     /// The state, encoded.
     pub bytes: Vec<u8>,
+}
+
+impl Section {
+    /// Its part of what [`Message::payload`] says.
+    pub fn payload(&self) -> ByteCount {
+        ByteCount(self.kind.len() as u64 + self.bytes.len() as u64 + 8)
+    }
 }
 
 /// A message of either side.
@@ -128,14 +142,9 @@ impl Message {
     /// Bytes of state or text that it carries, without framing: what a simulator charges for it.
     pub fn payload(&self) -> ByteCount {
         ByteCount(match self {
-            Self::Configure(configuration) => {
-                64 + configuration.name.len() as u64 + 16 * configuration.layout.regions().len() as u64
-            }
+            Self::Configure(configuration) => return configuration.payload(),
             Self::Refuse { reason } | Self::Lost { reason } => reason.len() as u64,
-            Self::State(sections) => sections
-                .iter()
-                .map(|section| section.kind.len() as u64 + section.bytes.len() as u64 + 8)
-                .sum(),
+            Self::State(sections) => sections.iter().map(|section| section.payload().0).sum(),
             Self::Accept
             | Self::RoundEnd { .. }
             | Self::Acknowledge { .. }

@@ -142,9 +142,16 @@ pub mod phase;
 mod rounds;
 mod source;
 mod stopwatch;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
-pub use self::destination::{Destination, DestinationAction, DestinationEvent, DestinationOutcome};
-pub use self::event::{CancelReason, Failure, RoundAction, SourceAction, SourceEvent, Step, Transmit};
+pub use self::destination::{
+    Destination, DestinationAction, DestinationEvent, DestinationOutcome, PlainDestinationAction,
+};
+pub use self::event::{
+    CancelReason, Failure, PlainSourceAction, RoundAction, SourceAction, SourceEvent, Step, Transmit,
+};
 pub use self::phase::{DestinationPhase, SourcePhase};
 pub use self::source::{PATIENCE, Source};
 use crate::dirty::GateError;

@@ -18,15 +18,16 @@ use std::time::Duration;
 use self::actions::Actions;
 use self::post_copy::PostCopy;
 use super::MachineError;
-use super::event::{RoundAction, SourceAction, SourceEvent, Transmit};
-use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, Standing};
-use super::message::{Configuration, Message};
+use super::event::{PlainSourceAction, RoundAction, SourceAction, SourceEvent, Transmit};
+use super::handoff::{self, Fence, HandoffMessage, SourceHandoff, StableRecord, Standing};
+use super::message::{Configuration, Message, Section};
 use super::phase::SourcePhase;
 use super::rounds::Rounds;
 use super::stopwatch::Stopwatch;
+use super::waiting::Action;
 use crate::controller::{Controller, Unsupported};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
-use crate::policy::{Policy, Reason};
+use crate::policy::Policy;
 use crate::report::Outcome;
 use crate::units::{Pages, Timestamp};
 
@@ -66,6 +67,8 @@ pub struct Source<S = PageSet> {
     closed: Option<u32>,
     rounds: Rounds,
     stopwatch: Stopwatch,
+    /// The guest's state, from when it is saved until it is sent.
+    saved: Vec<Section>,
     ending: Option<Ending>,
     clean_up_failures: Vec<String>,
     actions: Actions,
@@ -92,22 +95,15 @@ struct Ending {
     at: Option<Timestamp>,
 }
 
-/// Why it ended; put into words only when somebody wants to read it.
+/// Why it ended.
 #[derive(Clone, Debug)]
 enum Why {
     Words(Cow<'static, str>),
-    /// A rule of the policy, which had paused the guest before or had not.
-    Rule(Reason, bool),
-}
-
-impl std::fmt::Display for Why {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Words(words) => f.write_str(words),
-            Self::Rule(reason, false) => reason.fmt(f),
-            Self::Rule(reason, true) => write!(f, "{reason}; the policy had paused the guest before"),
-        }
-    }
+    /// The rule of the policy's last verdict: once it has decided how the migration ends it is not asked again. Put into words
+    /// only when somebody wants to read it. `paused`: the policy had paused the guest before.
+    Rule {
+        paused: bool,
+    },
 }
 
 impl Source {
@@ -158,6 +154,7 @@ impl Source<Expected> {
         self.closed = None;
         self.rounds.begin_anew();
         self.stopwatch = Stopwatch::default();
+        self.saved.clear();
         self.ending = None;
         self.clean_up_failures.clear();
         self.actions.clear();
@@ -185,6 +182,7 @@ impl<S: Stock> Source<S> {
             closed: None,
             rounds: Rounds::default(),
             stopwatch: Stopwatch::default(),
+            saved: Vec::new(),
             ending: None,
             clean_up_failures: Vec::new(),
             actions: Actions::default(),
@@ -228,6 +226,16 @@ impl<S: Stock> Source<S> {
         &self.backlog
     }
 
+    /// What the destination must know to build the replica.
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
+    }
+
+    /// The saved state, for [`PlainSourceAction::State`]; empty if it was taken or not saved.
+    pub fn take_state(&mut self) -> Vec<Section> {
+        std::mem::take(&mut self.saved)
+    }
+
     /// Statistics, policy and journal.
     pub fn controller(&self) -> &Controller {
         &self.controller
@@ -252,7 +260,36 @@ impl<S: Stock> Source<S> {
     /// What to do now; none when the next event is awaited.
     #[inline]
     pub fn poll(&mut self) -> Option<SourceAction> {
-        self.actions.pop()
+        match self.actions.pop()? {
+            Action::Plain(action) => Some(self.whole(action)),
+            Action::Other(action) => Some(action),
+        }
+    }
+
+    /// What a plain action stands for.
+    fn whole(&mut self, action: PlainSourceAction) -> SourceAction {
+        use PlainSourceAction as P;
+        match action {
+            P::Configure => SourceAction::Send(Message::Configure(self.configuration.clone())),
+            P::State => SourceAction::Send(Message::State(self.take_state())),
+            P::EndRound(round) => SourceAction::Send(Message::RoundEnd { round }),
+            P::Go => SourceAction::Send(Message::handoff(HandoffMessage::Go)),
+            P::StartTracking => SourceAction::StartTracking,
+            P::StopTracking => SourceAction::StopTracking,
+            P::Pause => SourceAction::Pause,
+            P::SaveState => SourceAction::SaveState,
+            P::Resume => SourceAction::Resume,
+            P::PersistGo => SourceAction::Persist(StableRecord::Go),
+            P::Erase => SourceAction::Erase,
+            P::Release => SourceAction::Release,
+            P::Done => SourceAction::Done,
+        }
+    }
+
+    /// Whether there is nothing to do now: [`Source::poll`] gives none.
+    #[inline]
+    pub fn is_silent(&self) -> bool {
+        self.actions.is_empty()
     }
 
     /// What to do now, if it is one of what is wanted in every round, by name: for drivers that make rounds by the
@@ -260,6 +297,13 @@ impl<S: Stock> Source<S> {
     #[inline]
     pub fn poll_round(&mut self) -> Option<RoundAction> {
         self.actions.pop_of_round()
+    }
+
+    /// What to do now, if it is a plain action, by name: for drivers that hand over by the million. None if it is something
+    /// else, or nothing: [`Source::poll`] tells.
+    #[inline]
+    pub fn poll_plain(&mut self) -> Option<PlainSourceAction> {
+        self.actions.pop_plain()
     }
 
     /// Takes an event.
@@ -277,52 +321,45 @@ impl<S: Stock> Source<S> {
     }
 
     /// The same, put together anew for each event that it is called with: for drivers that know which one it is, and
-    /// hand over by the million.
+    /// hand over by the million. What the machine keeps of the event is taken out of it.
     ///
     /// # Errors
     ///
     /// As of [`Source::handle`].
     #[inline(always)]
-    pub fn take_known(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
-        self.handle_inline(now, event)
-    }
-
-    /// Takes an event that is not one of a round's.
-    fn handle_any(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
-        self.handle_inline(now, event)
-    }
-
-    #[inline(always)]
-    fn handle_inline(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+    pub fn take_known(&mut self, now: Timestamp, event: &mut SourceEvent) -> Result<(), MachineError> {
         let before = self.phase;
-        let misfit = || MachineError::Misfit { event: event.name(), phase: before.into() };
-        let kind = event.kind().ok_or_else(misfit)?;
+        let misfit = |event: &SourceEvent| MachineError::Misfit { event: event.name(), phase: before.into() };
+        let kind = event.kind().ok_or_else(|| misfit(event))?;
         if before.after(kind).is_empty() {
-            return Err(misfit());
+            return Err(misfit(event));
         }
-        let handoff_event = self.handoff_event(&event);
-        self.check(&event, handoff_event)?;
-        self.controller.journal_mut().event(now, &event);
+        // The handoff is asked first, and changed last: whatever does not fit leaves everything as it was.
+        let mut handoff = self.handoff;
+        let effects = match self.handoff_event(event) {
+            Some(event) => Some(handoff.handle(event)?),
+            None => None,
+        };
+        self.check(event)?;
+        self.controller.journal_mut().event(now, event);
         self.take(now, event)?;
-        if let Some(event) = handoff_event {
-            self.tell_handoff(now, event)?;
+        if let Some(effects) = effects {
+            self.handoff = handoff;
+            self.carry_out(now, effects);
         }
         self.check_step(before, kind);
         Ok(())
     }
 
-    /// What the phase alone can't tell: whether the handoff would take the event, and whether its
-    /// numbers can be true. Nothing is changed.
+    /// Takes an event that is not one of a round's.
+    fn handle_any(&mut self, now: Timestamp, mut event: SourceEvent) -> Result<(), MachineError> {
+        self.take_known(now, &mut event)
+    }
+
+    /// Whether the numbers of an event can be true, and its parameter set: what the phase alone can't tell. Nothing is
+    /// changed.
     #[inline(always)]
-    fn check(
-        &self,
-        event: &SourceEvent,
-        handoff_event: Option<handoff::SourceEvent>,
-    ) -> Result<(), MachineError> {
-        if let Some(event) = handoff_event {
-            let mut trial = self.handoff;
-            trial.handle(event)?;
-        }
+    fn check(&self, event: &SourceEvent) -> Result<(), MachineError> {
         let claimed = match event {
             SourceEvent::Change { parameter, value } => {
                 return Ok(self.controller.changed(parameter, value).map(drop)?);
@@ -367,18 +404,19 @@ impl<S: Stock> Source<S> {
         })
     }
 
+    /// What an event means besides the handoff, which it leaves alone.
     #[inline(always)]
-    fn take(&mut self, now: Timestamp, event: SourceEvent) -> Result<(), MachineError> {
+    fn take(&mut self, now: Timestamp, event: &mut SourceEvent) -> Result<(), MachineError> {
         use SourcePhase as P;
         match event {
             SourceEvent::Start => self.start(now),
             SourceEvent::Received(message) => self.received(now, message)?,
             SourceEvent::TrackingStarted if self.phase == P::StartingTracking => self.bulk_round(now),
-            SourceEvent::Transmitted(sent) if self.phase == P::PostCopy => self.pages_followed(now, sent),
+            SourceEvent::Transmitted(sent) if self.phase == P::PostCopy => self.pages_followed(now, *sent),
             SourceEvent::Transmitted(_) if self.duties.releasing => self.stopped_sending(now),
             SourceEvent::Transmitted(sent) if self.phase == P::SendingLast => {
-                self.controller.account(now, sent);
-                self.rounds.sent(&sent);
+                self.controller.account(now, *sent);
+                self.rounds.sent(sent);
                 if sent.pending == Pages(0) {
                     self.save(now);
                 } else {
@@ -387,12 +425,12 @@ impl<S: Stock> Source<S> {
             }
             SourceEvent::Harvested(harvested) if self.phase == P::LastHarvest => {
                 self.stopwatch.harvested = now;
-                if self.leave_behind(harvested) {
-                    self.rounds.post_copy(now, &harvested);
+                if self.leave_behind(*harvested) {
+                    self.rounds.post_copy(now, harvested);
                     self.save(now);
                     return Ok(());
                 }
-                self.rounds.pause(now, &harvested);
+                self.rounds.pause(now, harvested);
                 if harvested.pending == Pages(0) {
                     self.save(now);
                 } else {
@@ -412,7 +450,8 @@ impl<S: Stock> Source<S> {
             SourceEvent::Saved(sections) if self.phase == P::Saving => {
                 self.stopwatch.saved = now;
                 self.phase = P::AwaitingReady;
-                self.actions.push(SourceAction::Send(Message::State(sections)));
+                std::mem::swap(&mut self.saved, sections);
+                self.actions.push(PlainSourceAction::State);
                 self.await_answer(now);
             }
             SourceEvent::NotPersisted => {
@@ -431,12 +470,12 @@ impl<S: Stock> Source<S> {
             ),
             SourceEvent::Connected if self.phase == P::PostCopy => self.connected_again(),
             SourceEvent::Disconnected if self.phase == P::PostCopy => self.lost_the_connection(),
-            SourceEvent::Change { parameter, value } => self.controller.set_parameter(&parameter, &value)?,
-            SourceEvent::Failed(failure) if self.phase == P::PostCopy => self.failed_behind(now, &failure),
+            SourceEvent::Change { parameter, value } => self.controller.set_parameter(parameter, value)?,
+            SourceEvent::Failed(failure) if self.phase == P::PostCopy => self.failed_behind(now, failure),
             SourceEvent::TrackingStopped if self.phase == P::PostCopy => self.duties.tracking = false,
             SourceEvent::Wake => return self.woken(now),
-            SourceEvent::Cancel(reason) => self.cancel(now, reason),
-            SourceEvent::Failed(failure) => self.failed(now, &failure),
+            SourceEvent::Cancel(reason) => self.cancel(now, *reason),
+            SourceEvent::Failed(failure) => self.failed(now, failure),
             SourceEvent::Resumed => {
                 self.duties.resuming = false;
                 self.stopwatch.resumed_here = Some(now);
@@ -466,37 +505,36 @@ impl<S: Stock> Source<S> {
             return self.settle(now);
         }
         self.phase = SourcePhase::Connecting;
-        let configuration = Message::Configure(self.configuration.clone());
-        self.actions.push(SourceAction::Send(configuration));
+        self.actions.push(PlainSourceAction::Configure);
         self.await_answer(now);
     }
 
     #[inline(always)]
-    fn received(&mut self, now: Timestamp, message: Message) -> Result<(), MachineError> {
+    fn received(&mut self, now: Timestamp, message: &Message) -> Result<(), MachineError> {
         match message {
             Message::Accept if self.phase == SourcePhase::Connecting => {
                 self.controller.answered(now.since(self.stopwatch.started));
                 self.deadline = None;
                 self.phase = SourcePhase::StartingTracking;
                 self.duties.tracking = true;
-                self.actions.push(SourceAction::StartTracking);
+                self.actions.push(PlainSourceAction::StartTracking);
             }
             Message::Refuse { reason } if self.phase == SourcePhase::Connecting => {
                 self.end(Outcome::Refused, format!("the destination refused: {reason}"));
             }
-            Message::Acknowledge { round } => self.acknowledged(now, round)?,
-            Message::Request { page } => self.requested(page),
-            Message::Lost { reason } => self.lost_there(now, &reason),
-            Message::Handoff { message, took } => match (message, self.phase) {
+            Message::Acknowledge { round } => self.acknowledged(now, *round)?,
+            Message::Request { page } => self.requested(*page),
+            Message::Lost { reason } => self.lost_there(now, reason),
+            Message::Handoff { message, took } => match (*message, self.phase) {
                 (HandoffMessage::Ready, SourcePhase::AwaitingReady) => {
-                    self.stopwatch.ready(now, took);
+                    self.stopwatch.ready(now, *took);
                     self.deadline = None;
                     self.everything_arrived()?;
                 }
                 (
                     HandoffMessage::Running | HandoffMessage::Answer(Standing::Running),
                     SourcePhase::AwaitingRunning,
-                ) => self.stopwatch.running(now, took),
+                ) => self.stopwatch.running(now, *took),
                 (HandoffMessage::Withdraw, _) => {
                     self.end(Outcome::Failed, "the destination withdrew");
                 }
@@ -527,12 +565,12 @@ impl<S: Stock> Source<S> {
         self.stopwatch.pages_sent = now;
         self.phase = SourcePhase::Saving;
         let round = self.last_numbered_round();
-        self.actions.end_round(round);
+        self.actions.push(PlainSourceAction::EndRound(round));
         match self.post_copy.as_ref().map(|behind| behind.missing).filter(|missing| *missing > Pages(0)) {
-            Some(missing) => self.actions.push(SourceAction::Send(Message::PostCopy { missing })),
+            Some(missing) => self.actions.push_any(SourceAction::Send(Message::PostCopy { missing })),
             None => self.rounds.close(now),
         }
-        self.actions.push(SourceAction::SaveState);
+        self.actions.push(PlainSourceAction::SaveState);
     }
 
     /// The number of the round that ends with the handover.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::report::Ledger;
 use crate::units::Timestamp;
+use crate::units::duration::whole_nanos;
 
 /// Times of the switchover's steps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,23 +43,27 @@ impl Stopwatch {
 
     /// The ledger of a migration that was handed over.
     pub(super) fn ledger(&self) -> Ledger {
-        let waiting = self.ready.since(self.saved);
-        let restore = self.restoring.min(waiting);
-        let answering = self.running.since(self.go);
-        let resume = self.resuming.min(answering);
+        // In whole nanoseconds until the end: it is done by the million.
+        let since = |to: Timestamp, from: Timestamp| to.as_nanos().saturating_sub(from.as_nanos());
+        let at_most = |time: Duration, most: u64| whole_nanos(time).unwrap_or(most).min(most);
+        let waiting = since(self.ready, self.saved);
+        let restore = at_most(self.restoring, waiting);
+        let answering = since(self.running, self.go);
+        let resume = at_most(self.resuming, answering);
         // There and back: half of it is the way of *go*, and the guest runs before *running* arrives.
-        let way = answering.saturating_sub(resume) / 2;
+        let way = (answering - resume) / 2;
         let last_harvest = self.paused.max(self.held_until);
+        let time = Duration::from_nanos;
         Ledger {
-            pause: self.paused.since(self.pause_asked),
-            held: last_harvest.since(self.paused),
-            harvest: self.harvested.since(last_harvest),
-            last_pages: self.pages_sent.since(self.harvested),
-            save: self.saved.since(self.pages_sent),
-            transfer: waiting.saturating_sub(restore),
-            restore,
-            commit: self.go.since(self.ready) + way,
-            resume,
+            pause: time(since(self.paused, self.pause_asked)),
+            held: time(since(last_harvest, self.paused)),
+            harvest: time(since(self.harvested, last_harvest)),
+            last_pages: time(since(self.pages_sent, self.harvested)),
+            save: time(since(self.saved, self.pages_sent)),
+            transfer: time(waiting - restore),
+            restore: time(restore),
+            commit: time(since(self.go, self.ready).saturating_add(way)),
+            resume: time(resume),
             first_pages: Duration::ZERO,
         }
     }

@@ -19,7 +19,7 @@ const DAY: u64 = 24 * HOUR;
 
 /// The nanoseconds of a duration; none beyond 584 years. Without 128-bit numbers, because it is done everywhere.
 #[inline]
-pub(super) fn whole_nanos(duration: Duration) -> Option<u64> {
+pub(crate) fn whole_nanos(duration: Duration) -> Option<u64> {
     duration.as_secs().checked_mul(SECOND)?.checked_add(u64::from(duration.subsec_nanos()))
 }
 

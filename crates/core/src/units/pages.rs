@@ -88,6 +88,7 @@ impl PageRate {
     }
 
     /// `pages` in `time`; `None` if no time passed.
+    #[inline]
     pub fn measured(pages: Pages, time: Duration) -> Option<Self> {
         // At least a nanosecond and at most 2^64 pages: always finite.
         (!time.is_zero()).then(|| Self(pages.as_f64() / time.as_secs_f64()))

@@ -25,6 +25,7 @@ impl VcpuSeconds {
     /// # Errors
     ///
     /// [`UnitError`] if the number is negative, infinite or not a number.
+    #[inline]
     pub fn new(seconds: f64) -> Result<Self, UnitError> {
         not_negative(Quantity::VcpuSeconds, seconds).map(Self)
     }

@@ -1,5 +1,7 @@
 //! A value over two axes, as coloured cells.
 
+use rayon::prelude::*;
+
 use super::Size;
 use super::axis::{
     Bands, GridAxis, axis_title, draw_ticks_below, draw_ticks_left, draw_titles, is_narrow, widest,
@@ -7,6 +9,9 @@ use super::axis::{
 use super::colour::ColourScale;
 use super::scale::usable;
 use super::svg::{Anchor, Area, Canvas, Svg, fitted};
+
+/// So many cells, or a row, are drawn in one go.
+const CELLS_AT_ONCE: usize = 8192;
 
 /// One cell.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,18 +121,32 @@ impl HeatMap {
         self.cells.get(y * self.x.len() + x)
     }
 
+    /// Some rows at a time, on all cores: most of a large map are its cells.
     fn draw_cells(&self, svg: &mut Svg, plot: Area, columns: &Bands, rows: &Bands) {
-        for (y, row) in rows.spans.iter().enumerate() {
-            for (x, column) in columns.spans.iter().enumerate() {
-                let area = cell_area(plot, *column, *row);
-                let Some(cell) = self.cell(x, y) else {
-                    draw_void(svg, area, "not run");
-                    continue;
-                };
-                match cell.value.and_then(|value| self.colours.colour(value)) {
-                    Some(colour) => svg.filled(area, colour, &cell.tooltip),
-                    None => draw_void(svg, area, &cell.tooltip),
-                }
+        let numbered: Vec<_> = rows.spans.iter().copied().enumerate().collect();
+        let at_once = (CELLS_AT_ONCE / columns.spans.len().max(1)).max(1);
+        let parts = numbered.par_chunks(at_once).map(|rows| {
+            let mut part = Svg::new(self.size.width, self.size.height);
+            for (y, row) in rows {
+                self.draw_row(&mut part, plot, columns, (*y, *row));
+            }
+            part
+        });
+        for part in parts.collect::<Vec<_>>() {
+            svg.draw(&part);
+        }
+    }
+
+    fn draw_row(&self, svg: &mut Svg, plot: Area, columns: &Bands, (y, row): (usize, (f64, f64))) {
+        for (x, column) in columns.spans.iter().enumerate() {
+            let area = cell_area(plot, *column, row);
+            let Some(cell) = self.cell(x, y) else {
+                draw_void(svg, area, "not run");
+                continue;
+            };
+            match cell.value.and_then(|value| self.colours.colour(value)) {
+                Some(colour) => svg.filled(area, colour, &cell.tooltip),
+                None => draw_void(svg, area, &cell.tooltip),
             }
         }
     }

@@ -22,29 +22,53 @@ pub enum Canvas {
 /// Control characters that XML forbids are left out.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' | '\t' => out.push(character),
-            '\u{fffe}' | '\u{ffff}' => {}
-            other if other.is_control() => {}
-            other => out.push(other),
-        }
-    }
+    escape_into(&mut out, text);
     out
+}
+
+/// Adds it to a text.
+pub(super) fn escape_into(out: &mut String, text: &str) {
+    let mut from = 0;
+    for (at, character) in text.char_indices() {
+        let instead = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
+            '\'' => "&#39;",
+            ' '..='~' | '\n' | '\t' => continue,
+            '\u{fffe}' | '\u{ffff}' => "",
+            other if other.is_control() => "",
+            _ => continue,
+        };
+        // What lies between is as it was.
+        out.push_str(&text[from..at]);
+        out.push_str(instead);
+        from = at + character.len_utf8();
+    }
+    out.push_str(&text[from..]);
 }
 
 /// A colour as red, green, blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rgb(pub u8, pub u8, pub u8);
 
+impl Rgb {
+    /// As it is written in a drawing.
+    fn digits(self, bytes: &mut [u8; 7]) -> &str {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        bytes[0] = b'#';
+        for (pair, part) in bytes[1..].chunks_exact_mut(2).zip([self.0, self.1, self.2]) {
+            pair.copy_from_slice(&[DIGITS[usize::from(part / 16)], DIGITS[usize::from(part % 16)]]);
+        }
+        // Digits only.
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Rgb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{:02x}{:02x}{:02x}", self.0, self.1, self.2)
+        f.write_str(self.digits(&mut [0; 7]))
     }
 }
 
@@ -114,17 +138,42 @@ impl Texture {
 const SHAPES: usize = 4;
 
 /// A coordinate as text: one decimal, no trailing zero, 0 for what is not finite.
+#[derive(Clone, Copy)]
 struct Number(f64);
+
+impl Number {
+    /// The text, at the end of these bytes: a map has four a cell, by the ten thousand.
+    fn digits(self, bytes: &mut [u8; 9]) -> &str {
+        let value = if self.0.is_finite() { self.0.clamp(-1e5, 1e5) } else { 0.0 };
+        let tenths = (value * 10.0).round() as i64;
+        let (mut whole, rest) = (tenths.unsigned_abs() / 10, tenths.unsigned_abs() % 10);
+        let mut from = bytes.len();
+        let mut put = |byte: u8| {
+            from -= 1;
+            bytes[from] = byte;
+        };
+        if rest > 0 {
+            put(b'0' + rest as u8);
+            put(b'.');
+        }
+        loop {
+            put(b'0' + (whole % 10) as u8);
+            whole /= 10;
+            if whole == 0 {
+                break;
+            }
+        }
+        if tenths < 0 {
+            put(b'-');
+        }
+        // Digits only.
+        std::str::from_utf8(&bytes[from..]).unwrap_or_default()
+    }
+}
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = if self.0.is_finite() { self.0.clamp(-1e5, 1e5) } else { 0.0 };
-        let tenths = (value * 10.0).round() as i64;
-        match (tenths / 10, tenths % 10) {
-            (whole, 0) => write!(f, "{whole}"),
-            (0, rest) if rest < 0 => write!(f, "-0.{}", -rest),
-            (whole, rest) => write!(f, "{whole}.{}", rest.abs()),
-        }
+        f.write_str(self.digits(&mut [0; 9]))
     }
 }
 
@@ -151,7 +200,9 @@ impl Svg {
         if tooltip.is_empty() {
             self.body.push_str("/>");
         } else {
-            self.put(format_args!("><title>{}</title></{element}>", escape(tooltip)));
+            self.body.push_str("><title>");
+            escape_into(&mut self.body, tooltip);
+            self.put(format_args!("</title></{element}>"));
         }
     }
 
@@ -163,18 +214,29 @@ impl Svg {
 
     pub(super) fn filled(&mut self, area: Area, fill: Rgb, tooltip: &str) {
         self.rect_start(area);
-        self.put(format_args!(" fill=\"{fill}\""));
+        for part in [" fill=\"", fill.digits(&mut [0; 7]), "\""] {
+            self.body.push_str(part);
+        }
         self.close("rect", tooltip);
     }
 
     fn rect_start(&mut self, area: Area) {
-        self.put(format_args!(
-            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"",
-            Number(area.left),
-            Number(area.top),
-            Number(area.width.max(0.0)),
-            Number(area.height.max(0.0)),
-        ));
+        let sides = [
+            ("<rect x=\"", area.left),
+            ("\" y=\"", area.top),
+            ("\" width=\"", area.width.max(0.0)),
+            ("\" height=\"", area.height.max(0.0)),
+        ];
+        for (name, side) in sides {
+            self.body.push_str(name);
+            self.body.push_str(Number(side).digits(&mut [0; 9]));
+        }
+        self.body.push('"');
+    }
+
+    /// Another drawing of the same size over this one.
+    pub(super) fn draw(&mut self, over: &Self) {
+        self.body.push_str(&over.body);
     }
 
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
@@ -379,6 +441,8 @@ fn overflows(line: &str, word: &str, size: f64, room: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -390,5 +454,36 @@ mod tests {
         let cut = wrapped(text, 12.0, 200.0, 1);
         assert!(cut.len() == 1 && cut[0].ends_with('…'), "{cut:?}");
         assert_eq!(wrapped("", 12.0, 200.0, 3), [""]);
+    }
+
+    #[test]
+    fn colours_are_written_in_two_digits_a_part() {
+        assert_eq!(Rgb(0, 10, 255).to_string(), "#000aff");
+    }
+
+    proptest! {
+        /// One decimal, rounded half away from nothing; none where it is nothing.
+        #[test]
+        fn coordinates_are_tenths(tenths in -1_000_000_i64..=1_000_000, off in -0.049..0.049_f64) {
+            let text = Number(tenths as f64 / 10.0 + off / 10.0).to_string();
+            prop_assert!(text.parse::<f64>().is_ok_and(|read| (read * 10.0).round() as i64 == tenths), "{}", text);
+            prop_assert!(!text.ends_with(".0") && text.len() <= 9, "{}", text);
+            prop_assert!(tenths != 0 || text == "0", "{}", text);
+        }
+
+        #[test]
+        fn whatever_is_drawn_has_a_place(value in prop::num::f64::ANY) {
+            let value = Number(value).to_string().parse::<f64>();
+            prop_assert!(value.is_ok_and(|value| value.abs() <= 1e5));
+        }
+
+        /// As if each character were looked at alone.
+        #[test]
+        fn text_keeps_what_means_nothing(text in "[a-c&<>\"'\n\t·\u{fffe}\u{ffff}\u{80}\u{7f}€]{0,12}|\\PC*") {
+            let alone: String = text.chars().map(|character| escape(&character.to_string())).collect();
+            prop_assert_eq!(&escape(&text), &alone);
+            let left = alone.contains(['<', '>', '"', '\'', '\u{fffe}', '\u{ffff}', '\u{80}', '\u{7f}']);
+            prop_assert!(!left, "{}", alone);
+        }
     }
 }

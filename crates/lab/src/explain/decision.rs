@@ -101,18 +101,16 @@ pub(super) fn watch(journal: &Journal, fresh: &dyn Policy) -> Watched {
 }
 
 fn approach(rules: &mut Vec<Approach>, progress: &Progress, reason: &Reason) {
-    let known =
-        rules.iter().position(|rule| rule.left == reason.left.name && rule.right == reason.right.name);
+    let (left, right) = (reason.left(), reason.right());
+    let known = rules.iter().position(|rule| rule.left == left.name && rule.right == right.name);
     let index = known.unwrap_or_else(|| {
-        let (left, right) = (reason.left.name.clone().into_owned(), reason.right.name.clone().into_owned());
+        let (left, right) = (left.name.to_owned(), right.name.to_owned());
         rules.push(Approach { left, right, decided: 0, below: 0, nearest_at_ms: None, nearest: None });
         rules.len() - 1
     });
     let rule = &mut rules[index];
     rule.decided += 1;
-    let (Some(left), Some(right)) = (reason.left.value.as_f64(), reason.right.value.as_f64()) else {
-        return;
-    };
+    let (Some(left), Some(right)) = (left.value.as_f64(), right.value.as_f64()) else { return };
     rule.below += usize::from(left < right);
     if right > 0.0 {
         let distance = left / right - 1.0;

@@ -46,7 +46,7 @@ fn what_would_have_been_needed_is_the_policys_own_threshold_to_a_page() {
     let told = told(100_000.0, named("qemu-default", TIGHT), &[]);
     let mut compared = 0;
     for decision in told.decisions.iter().filter(|decision| decision.starts_a_round()) {
-        let Quantity::Bytes(threshold) = decision.reason.right.value else {
+        let Quantity::Bytes(threshold) = decision.reason.right().value else {
             panic!("{}", decision.reason);
         };
         let most = decision.would_end_at_bytes.expect("a number");
@@ -61,7 +61,7 @@ fn what_would_have_been_needed_is_the_policys_own_threshold_to_a_page() {
 fn what_could_have_been_pending_where_it_handed_over_is_known_too() {
     let told = told(2_000.0, named("qemu-default", TIGHT), &[]);
     let last = told.decisions.iter().find(|decision| decision.last).expect("it converges");
-    let Quantity::Bytes(threshold) = last.reason.right.value else {
+    let Quantity::Bytes(threshold) = last.reason.right().value else {
         panic!("{}", last.reason);
     };
     let most = last.would_end_at_bytes.expect("a number");

@@ -105,20 +105,20 @@ fn did(decision: Decision, moment: &str) -> &'static str {
 
 /// A reason as a clause: `pending 34.4 MiB was below threshold 36.0 MiB (by 4 %)`.
 pub(super) fn because(reason: &Reason) -> String {
-    let (left, right) = (&reason.left, &reason.right);
+    let (left, right) = (reason.left(), reason.right());
     if left.value == Quantity::Unknown {
-        return format!("{} was not known yet, and so not compared with {}", left.name, side(right));
+        return format!("{} was not known yet, and so not compared with {}", left.name, side(&right));
     }
-    let stands = match reason.relation {
+    let stands = match reason.relation() {
         Relation::Below => "was below",
         Relation::AtMost => "was no more than",
         Relation::AtLeast => "was no less than",
         Relation::Above => "was above",
         Relation::Equal => "was just",
     };
-    let mut text = format!("{} {stands} {}", side(left), side(right));
+    let mut text = format!("{} {stands} {}", side(&left), side(&right));
     let apart = left.value.as_f64().zip(right.value.as_f64()).filter(|(_, right)| *right > 0.0);
-    if let Some((left, right)) = apart.filter(|_| reason.relation != Relation::Equal) {
+    if let Some((left, right)) = apart.filter(|_| reason.relation() != Relation::Equal) {
         let ratio = left / right;
         let _ = match ratio {
             far if far >= 2.0 => write!(text, " ({far:.1} times as much)"),

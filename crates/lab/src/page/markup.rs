@@ -26,8 +26,19 @@ impl Markup {
 
     /// Around it `<NAME ATTRIBUTES>` and its end; `attributes` begin with a space or are empty.
     #[must_use]
-    pub fn within(self, name: &str, attributes: &str) -> Self {
-        Self(format!("<{name}{attributes}>{}</{name}>", self.0))
+    pub fn within(mut self, name: &str, attributes: &str) -> Self {
+        // In its place: a drawing can be long.
+        self.0.reserve(2 * name.len() + attributes.len() + 5);
+        self.0.insert_str(0, &format!("<{name}{attributes}>"));
+        for part in ["</", name, ">"] {
+            self.0.push_str(part);
+        }
+        self
+    }
+
+    /// As it is written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Adds to its end.

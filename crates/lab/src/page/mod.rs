@@ -57,14 +57,15 @@ impl Section {
         Self { id, title: title.into(), intro: intro.into(), body }
     }
 
-    fn render(&self) -> Markup {
+    /// Adds its markup.
+    fn put(&self, out: &mut String) {
         let intro = match self.intro.as_str() {
             "" => Markup::default(),
             intro => Markup::text(intro).within("p", " class=\"intro\""),
         };
-        let title = Markup::text(&self.title).within("h2", "");
-        let all: Markup = [title, intro, self.body.clone(), Markup::raw("\n")].into_iter().collect();
-        all.within("section", &format!(" id=\"{}\"", self.id))
+        out.push_str(&format!("<section id=\"{}\"><h2>{}</h2>{intro}", self.id, escape(&self.title)));
+        out.push_str(self.body.as_str());
+        out.push_str("\n</section>\n");
     }
 }
 
@@ -112,16 +113,7 @@ impl Page {
     /// The whole document.
     pub fn render(&self) -> String {
         let (version, title) = (escape(&self.version), escape(&self.title));
-        let sections: Markup = self
-            .sections
-            .iter()
-            .map(|section| {
-                let mut markup = section.render();
-                markup.push(&Markup::raw("\n"));
-                markup
-            })
-            .collect();
-        format!(
+        let mut out = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
              script-src '{SCRIPT_DIGEST}'; base-uri 'none'; form-action 'none'\">\n\
@@ -131,14 +123,23 @@ impl Page {
              <meta name=\"generator\" content=\"whimbrel {version}\">\n\
              <title>{title}</title>\n<style>{}{STYLE}</style>\n</head>\n<body>\n\
              <a class=\"skip\" href=\"#main\">Skip to the findings</a>\n\
-             {}<main id=\"main\">\n{sections}</main>\n\
-             <footer>Made by whimbrel {version}. One file, no network; its script only sorts and filters tables and \
-             chooses the colours.</footer>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+             {}<main id=\"main\">\n",
             escape(&self.schema.0),
             self.schema.1,
             page_css(),
             self.header(),
-        )
+        );
+        // A page can be long: it is put together once.
+        out.reserve(self.sections.iter().map(|section| section.body.as_str().len() + 4096).sum());
+        for section in &self.sections {
+            section.put(&mut out);
+        }
+        out.push_str(&format!(
+            "</main>\n\
+             <footer>Made by whimbrel {version}. One file, no network; its script only sorts and filters tables and \
+             chooses the colours.</footer>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        ));
+        out
     }
 
     fn header(&self) -> String {

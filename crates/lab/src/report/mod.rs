@@ -21,8 +21,11 @@ mod trade;
 #[cfg(test)]
 mod tests;
 
+use rayon::prelude::*;
+
 use crate::chart::HeatMaps;
 pub use crate::chart::{GridValues, Unit};
+use crate::page::Section;
 
 /// The version of the page's structure, in `<meta name="whimbrel-report-schema">`.
 pub const SCHEMA: u32 = 2;
@@ -150,20 +153,34 @@ pub struct Spread {
 
 /// The page. The same input gives the same bytes.
 pub fn render(input: &ReportInput) -> String {
-    let grid = grid::Grid::new(input);
-    let found = findings::Findings::of(&grid);
-    frame::page(input, &grid, &found)
-        .sections(findings::section(&grid, &found))
-        .sections(trade::section(&grid, &found))
-        .sections(frontier::section(&grid))
-        .sections(figures::maps(&grid))
-        .sections(figures::curves(&grid))
-        .sections(figures::lines(&grid))
-        .sections(figures::bars(&grid))
-        .sections(spread::section(&grid))
-        .sections(rounds::section(&grid))
-        .sections(rounds::ledger(&grid))
-        .sections([tables::section(&grid), frame::run_again(input), frame::words(&grid)])
+    let grid = &grid::Grid::new(input);
+    // The largest parts first: they are made on all cores.
+    let parts: [&(dyn Fn() -> Vec<Section> + Sync); 4] = [
+        &|| figures::maps(grid),
+        &|| vec![tables::section(grid)],
+        &|| frontier::section(grid).into_iter().collect(),
+        &|| {
+            [figures::curves(grid), figures::lines(grid), figures::bars(grid)].into_iter().flatten().collect()
+        },
+    ];
+    let (found, parts) = rayon::join(
+        || findings::Findings::of(grid),
+        || parts.par_iter().map(|part| part()).collect::<Vec<_>>(),
+    );
+    let mut parts = parts.into_iter();
+    let mut next = || parts.next().unwrap_or_default();
+    let (maps, tables, frontier, curves) = (next(), next(), next(), next());
+    frame::page(input, grid, &found)
+        .sections(findings::section(grid, &found))
+        .sections(trade::section(grid, &found))
+        .sections(frontier)
+        .sections(maps)
+        .sections(curves)
+        .sections(spread::section(grid))
+        .sections(rounds::section(grid))
+        .sections(rounds::ledger(grid))
+        .sections(tables)
+        .sections([frame::run_again(input), frame::words(grid)])
         .render()
 }
 

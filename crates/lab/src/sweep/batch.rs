@@ -1,6 +1,7 @@
 //! Runs that a thread makes in one go, in the order of the grid.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use whimbrel_sim::config::Fidelity;
 use whimbrel_sim::{SimError, simulate};
@@ -8,18 +9,19 @@ use whimbrel_sim::{SimError, simulate};
 use super::SweepError;
 use super::cell::CellRecord;
 use super::files::Tables;
+use super::kept;
 use super::place::Places;
 use super::row::{Names, Rows, Subject, add_cell};
 use super::values::Values;
 use super::variants::{Bench, Variants};
 use crate::result::MigrationRecord;
 use crate::scenario::Grid;
-use crate::table::fields::json;
 
 /// Runs of fluid fidelity in one go: each takes microseconds, and a batch must be worth handing over.
 const FLUID: u64 = 256;
 
 /// What came of a batch.
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     /// The number of its first run in the sweep.
     pub(super) from: u64,
@@ -36,9 +38,20 @@ pub(super) struct Batch {
 pub(super) struct Cells {
     /// Lines of their table.
     pub(super) rows: Vec<u8>,
-    /// Records for the page, and lines that keep them in case the sweep is cut; none where there is no page.
+    /// Records for the page, and the same as they are kept in case the sweep is cut; none where there is no page.
     pub(super) records: Vec<CellRecord>,
     pub(super) kept: Vec<u8>,
+}
+
+impl Batch {
+    /// Empties it; what it has of memory stays.
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.values.clear();
+        self.cells.rows.clear();
+        self.cells.records.clear();
+        self.cells.kept.clear();
+    }
 }
 
 /// How cells are told of.
@@ -56,16 +69,28 @@ impl<'a> CellTexts<'a> {
         Self { names, places: Places::of(grid, tables.format), tables, rows, page }
     }
 
+    /// Makes `place` the text of where a cell lies, if any row needs it.
+    fn put_place(&self, cell: u64, place: &mut Vec<u8>) {
+        if self.rows || !self.tables.summary {
+            self.places.put(cell, place);
+        }
+    }
+
     /// Adds a cell that is complete.
     pub(super) fn add(&self, cells: &mut Cells, record: CellRecord) {
+        let mut place = Vec::new();
+        self.put_place(record.cell, &mut place);
+        self.add_at(cells, record, &place);
+    }
+
+    /// The same; `place` is where it lies.
+    fn add_at(&self, cells: &mut Cells, record: CellRecord, place: &[u8]) {
         if self.rows {
-            let (policy, mut place) = (self.names.policy(record.cell), Vec::new());
-            self.places.put(record.cell, &mut place);
-            add_cell(&mut cells.rows, self.tables.format, (policy, &place), &record, self.tables.summary);
+            let policy = self.names.policy(record.cell);
+            add_cell(&mut cells.rows, self.tables.format, (policy, place), &record, self.tables.summary);
         }
         if self.page {
-            json(&mut cells.kept, &record);
-            cells.kept.push(b'\n');
+            kept::store(&record, &mut cells.kept);
             cells.records.push(record);
         }
     }
@@ -80,6 +105,8 @@ pub(super) struct Batches<'a> {
     from: u64,
     origin: u64,
     size: u64,
+    /// Batches whose rows are written: a new one begins with the memory of one of these.
+    spent: Mutex<Vec<Batch>>,
 }
 
 impl<'a> Batches<'a> {
@@ -92,7 +119,8 @@ impl<'a> Batches<'a> {
         // Cells are whole in a batch, unless they have very many runs.
         let whole = if repeat <= FLUID { repeat } else { 1 };
         let size = if fluid { each.clamp(1, FLUID).next_multiple_of(whole) } else { 1 };
-        Self { grid, texts, variants: Variants::of(grid), from, origin: from - from % repeat, size }
+        let (variants, spent) = (Variants::of(grid), Mutex::default());
+        Self { grid, texts, variants, from, origin: from - from % repeat, size, spent }
     }
 
     /// Runs of a batch, but for the first and the last one.
@@ -111,43 +139,62 @@ impl<'a> Batches<'a> {
         let to = (begin + self.size).min(self.grid.runs());
         let from = begin.max(self.from).min(to);
         let repeat = u64::from(self.grid.repeat());
-        let mut batch = Batch {
-            from,
-            rows: Rows::default(),
-            values: Vec::with_capacity((to - from) as usize),
-            whole: from.div_ceil(repeat)..to / repeat,
-            cells: Cells::default(),
-        };
-        let (names, tables) = (self.texts.names, self.texts.tables);
-        let (mut place, mut placed) = (Vec::new(), None);
-        for run in from..to {
-            let (cell, repetition) = (run / repeat, (run % repeat) as u32);
+        let mut batch = self.begin(from, from.div_ceil(repeat)..to / repeat);
+        let mut place = Vec::new();
+        for cell in from / repeat..to.div_ceil(repeat) {
             self.variants.set_up(cell, bench)?;
             let Some(bench) = bench.as_mut() else { continue };
-            bench.simulation.seed = bench.seed_of(repetition);
-            let (values, record) = self.run(bench).map_err(|source| self.named(cell, bench, source))?;
-            batch.values.push(values);
-            let Some(record) = record else { continue };
-            if placed.replace(cell) != Some(cell) {
-                self.texts.places.put(cell, &mut place);
-            }
-            let subject = Subject { cell, repetition, policy: names.policy(cell), place: &place };
-            batch.rows.add(tables.format, subject, record);
+            self.texts.put_place(cell, &mut place);
+            let runs = (cell * repeat).max(from)..((cell + 1) * repeat).min(to);
+            self.make_runs(cell, runs, bench, &place, &mut batch)?;
+            self.tell_of_cell(cell, &place, &mut batch);
         }
-        self.tell_of_cells(&mut batch, repeat);
         Ok(batch)
     }
 
-    /// Tells of the cells that are whole.
-    fn tell_of_cells(&self, batch: &mut Batch, repeat: u64) {
-        let texts = self.texts;
-        if !(texts.rows || texts.page) {
-            return;
+    /// An empty batch.
+    fn begin(&self, from: u64, whole: Range<u64>) -> Batch {
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Batch { from, whole, ..spent.unwrap_or_default() }
+    }
+
+    /// Takes back a batch of which everything is written.
+    pub(super) fn take_back(&self, mut batch: Batch) {
+        batch.clear();
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
+    }
+
+    /// Makes these runs of a cell.
+    fn make_runs(
+        &self,
+        cell: u64,
+        runs: Range<u64>,
+        bench: &mut Bench,
+        place: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), SweepError> {
+        let (policy, format) = (self.texts.names.policy(cell), self.texts.tables.format);
+        let repeat = u64::from(self.grid.repeat());
+        for run in runs {
+            let repetition = (run % repeat) as u32;
+            bench.simulation.seed = bench.seed_of(repetition);
+            let (values, record) = self.run(bench).map_err(|source| self.named(cell, bench, source))?;
+            batch.values.push(values);
+            if let Some(record) = record {
+                batch.rows.add(format, Subject { cell, repetition, policy, place }, record);
+            }
         }
-        for cell in batch.whole.clone() {
+        Ok(())
+    }
+
+    /// Tells of a cell, if it is whole.
+    fn tell_of_cell(&self, cell: u64, place: &[u8], batch: &mut Batch) {
+        let texts = self.texts;
+        if (texts.rows || texts.page) && batch.whole.contains(&cell) {
+            let repeat = u64::from(self.grid.repeat());
             let first = (cell * repeat - batch.from) as usize;
-            let values = &batch.values[first..first + repeat as usize];
-            texts.add(&mut batch.cells, CellRecord::of(cell, values, texts.tables.summary));
+            let record = CellRecord::of(cell, &batch.values[first..], texts.tables.summary);
+            texts.add_at(&mut batch.cells, record, place);
         }
     }
 

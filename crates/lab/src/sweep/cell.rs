@@ -5,7 +5,7 @@ use whimbrel_core::report::Outcome;
 
 use super::values::Values;
 use crate::stats::nearest_rank;
-use crate::table::fields::Fields;
+use crate::table::fields::{Fields, Name, name};
 
 /// How a number is spread over runs; nearest-rank percentiles, none if there are no runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,12 +55,18 @@ impl Spread {
     }
 
     fn name_fields(&self, to: &mut impl Fields, levels: bool) {
-        to.number("median", self.median);
-        to.number("p90", self.p90);
+        to.number(name!("median"), self.median);
+        if self.p90.map(f64::to_bits) == self.median.map(f64::to_bits) {
+            to.again(name!("p90"));
+        } else {
+            to.number(name!("p90"), self.p90);
+        }
         if let Some(Levels { p5, p25, p75, p95, p99 }) = self.levels {
-            for (name, value) in [("p5", p5), ("p25", p25), ("p75", p75), ("p95", p95), ("p99", p99)] {
-                to.number(name, Some(value));
-            }
+            to.number(name!("p5"), Some(p5));
+            to.number(name!("p25"), Some(p25));
+            to.number(name!("p75"), Some(p75));
+            to.number(name!("p95"), Some(p95));
+            to.number(name!("p99"), Some(p99));
         } else if levels {
             to.leave_out(5);
         }
@@ -108,6 +114,9 @@ pub struct CellRecord {
 impl CellRecord {
     /// Of the runs of a cell, with more percentiles if `levels`.
     pub(super) fn of(cell: u64, values: &[Values], levels: bool) -> Self {
+        if let [value] = values {
+            return Self::of_one(cell, value, levels);
+        }
         let mut outcomes: Vec<(Outcome, u32)> = Vec::new();
         for value in values {
             match outcomes.iter_mut().find(|(outcome, _)| *outcome == value.outcome) {
@@ -134,13 +143,31 @@ impl CellRecord {
         }
     }
 
+    /// The same of a single run, by the million.
+    fn of_one(cell: u64, value: &Values, levels: bool) -> Self {
+        let all = |value| Spread::of_quantiles(Some([value; SHARES.len()]), levels);
+        let if_completed = |ms| if value.completed() { all(ms) } else { Spread::default() };
+        Self {
+            cell,
+            runs: 1,
+            representative: 0,
+            converged: share(value.converged.into(), 1),
+            outcomes: vec![(value.outcome, 1)],
+            total_ms: if_completed(value.total_ms),
+            downtime_ms: if_completed(value.downtime_ms),
+            sent_bytes: all(value.sent_bytes),
+            rounds: all(value.rounds),
+            disruption_vcpu_s: all(value.disruption_vcpu_s),
+        }
+    }
+
     /// Names its fields but for the cell itself, in the order of their columns.
     pub(super) fn name_fields(&self, to: &mut impl Fields, levels: bool) {
-        to.whole("runs", self.runs.into());
-        to.number("converged", Some(self.converged));
+        to.whole(name!("runs"), self.runs.into());
+        to.number(name!("converged"), Some(self.converged));
         let outcomes = self.outcomes.iter().map(|(outcome, count)| (outcome.as_str(), u64::from(*count)));
-        to.counts("outcomes", outcomes);
-        for (name, spread) in SPREADS.into_iter().zip(self.spreads()) {
+        to.counts(name!("outcomes"), outcomes);
+        for (name, spread) in SPREAD_NAMES.into_iter().zip(self.spreads()) {
             to.open(name);
             spread.name_fields(to, levels);
             to.close();
@@ -156,6 +183,14 @@ impl CellRecord {
 /// The names of the numbers whose spread is told, in the order of the columns.
 pub(super) const SPREADS: [&str; 5] =
     ["total_ms", "downtime_ms", "sent_bytes", "rounds", "disruption_vcpu_s"];
+
+const SPREAD_NAMES: [Name; 5] = [
+    name!("total_ms"),
+    name!("downtime_ms"),
+    name!("sent_bytes"),
+    name!("rounds"),
+    name!("disruption_vcpu_s"),
+];
 
 /// The run in the middle by its total time, of those that completed if there are any.
 fn representative(values: &[Values]) -> u32 {

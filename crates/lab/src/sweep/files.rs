@@ -168,7 +168,7 @@ impl ResultDir {
                 results.unfinished.add(index, header.as_bytes())?;
             }
         } else if grid.cells() <= MOST_CELLS_ON_A_PAGE {
-            results.records = results.unfinished.cells()?.collect::<Result<_, _>>()?;
+            results.records = results.unfinished.cells()?;
         }
         Ok(results)
     }
@@ -202,7 +202,7 @@ impl ResultDir {
     /// Adds a batch, the next in the order of the grid.
     pub(super) fn add(
         &mut self,
-        mut batch: Batch,
+        batch: &mut Batch,
         repeat: u64,
         tally: &mut Tally<'_>,
         texts: &CellTexts<'_>,
@@ -230,7 +230,7 @@ impl ResultDir {
         self.add_runs(batch.from + tail as u64, &batch.values[tail..], repeat, tally, texts)?;
         self.add_lines("migrations", &batch.rows.migrations)?;
         self.add_lines("rounds", batch.rows.rounds.as_bytes())?;
-        if self.unfinished.is_due() { self.unfinished.note(tally) } else { Ok(()) }
+        self.unfinished.go_on(tally)
     }
 
     /// Adds runs of cells that may not be complete, the first one of this number.
@@ -273,9 +273,14 @@ impl ResultDir {
         index.map_or(Ok(()), |index| self.unfinished.add(index, lines))
     }
 
-    /// Puts everything on the disk and notes how far it is.
-    pub(super) fn note(&mut self, tally: &Tally<'_>) -> Result<(), OutputError> {
-        self.unfinished.note(tally)
+    /// Begins to put everything on the disk and to note how far it is.
+    pub(super) fn begin_note(&mut self, tally: &Tally<'_>) -> Result<(), OutputError> {
+        self.unfinished.begin_note(tally)
+    }
+
+    /// Waits until the last note is on the disk.
+    pub(super) fn settle(&mut self) -> Result<(), OutputError> {
+        self.unfinished.settle()
     }
 
     /// The cells that are complete, if there will be a page. To be asked once.
@@ -325,6 +330,7 @@ impl ResultDir {
         // All must be on the disk before the first one takes its place. Tables that grew come first: a sweep that is
         // cut here fetches them back when it is resumed.
         let complete = files.into_iter().map(WholeFile::finish).collect::<Result<Vec<_>, _>>()?;
+        self.unfinished.settle()?;
         self.made.keep();
         for (from, to) in &rows {
             put(from, to)?;
@@ -386,8 +392,9 @@ impl ResultDir {
 
 impl Drop for ResultDir {
     fn drop(&mut self) {
+        // Nobody is left to tell.
+        let _ = self.unfinished.settle();
         if !self.worth {
-            // Nobody is left to tell.
             let _ = unfinished::remove(&self.path, &all_growing());
         }
     }

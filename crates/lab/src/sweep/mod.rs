@@ -1,13 +1,16 @@
 //! Sweeps: every cell of a grid, run on all cores, its rows in the same order whatever their number.
 //!
-//! The command line opens a [`ResultDir`] and lets [`run`] fill it. Runs are made by threads in batches
-//! and handed over in the order of the grid, so that the files have the same bytes on one thread and on
-//! many; only a bounded window of rows is ever held. Nothing here prints, and no file is left half
+//! The command line opens a [`ResultDir`] and lets [`run`] fill it. Runs are made by threads in batches, with the text of
+//! their rows, and written in the order of the grid by whichever of these threads comes by when the next batch is there:
+//! the files have the same bytes on one thread and on many, and no thread but these takes a processor. Only a bounded
+//! window of rows is ever held; a disk is waited for beside the work. Nothing here prints, and no file is left half
 //! written, however a sweep ends.
 
 mod batch;
+mod beside;
 mod cell;
 mod files;
+mod kept;
 pub(crate) mod order;
 mod page;
 #[cfg(feature = "parquet")]
@@ -29,11 +32,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use whimbrel_core::policy::presets::{self, PresetError};
 use whimbrel_sim::SimError;
 
-use self::batch::{Batches, CellTexts};
+use self::batch::{Batch, Batches, CellTexts};
 pub use self::cell::{CellRecord, Levels, Spread};
 pub use self::files::{Begin, Published, ResultDir, Tables};
 use self::order::InOrder;
@@ -283,11 +287,22 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
     let texts = results.texts(grid, &names);
     let batches = Batches::new(grid, &texts, begun.runs, jobs);
     let order = InOrder::new(batches.count(), (WINDOW / batches.size()).max(2 * jobs as u64));
+    let writer = Mutex::new((&mut *results, &mut tally, None));
+    let write = |batch| {
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (results, tally, failed) = &mut *writer;
+        let written = Result::and_then(batch, |mut batch: Batch| {
+            results.add(&mut batch, repeat, tally, &texts)?;
+            batches.take_back(batch);
+            Ok(())
+        });
+        written.map_err(|error| *failed = Some(error)).ok()
+    };
     pool.in_place_scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|_| {
                 let mut bench = None;
-                order.work(|number| {
+                let make = |number| {
                     // What was begun is finished; nothing more is begun.
                     let stopped = options.stop.load(Ordering::Relaxed);
                     (!stopped).then(|| {
@@ -295,16 +310,16 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
                         (options.after_runs)(batch.values.len() as u64);
                         Ok(batch)
                     })
-                });
+                };
+                order.share(make, write);
             });
         }
-        order.consume(|batch: Result<batch::Batch, SweepError>| {
-            let batch = batch?;
-            results.add(batch, repeat, &mut tally, &texts)?;
-            Ok::<(), SweepError>(())
-        })
-    })?;
-    finish(grid, &pool, options, results, tally, &texts)
+    });
+    let (_, _, failed) = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match failed {
+        Some(error) => Err(error),
+        None => finish(grid, &pool, options, results, tally, &texts),
+    }
 }
 
 /// So many threads.
@@ -322,13 +337,16 @@ fn finish(
     texts: &CellTexts<'_>,
 ) -> Result<Finished, SweepError> {
     let (runs, planned) = (tally.runs(), grid.runs());
-    results.note(&tally)?;
     let complete = runs == planned;
-    // Of a sweep that was stopped the cell in progress stays open, but what is told of it is about all its runs.
-    let last = tally.close();
     if complete {
+        let last = tally.close();
         results.add_cell(last, texts)?;
-        results.note(&tally)?;
+        results.begin_note(&tally)?;
+    } else {
+        results.begin_note(&tally)?;
+        results.settle()?;
+        // The cell in progress stays open, but what is told of it is about all its runs.
+        tally.close();
     }
     let names = Names::of(grid)?;
     let with_page = has_page(grid);

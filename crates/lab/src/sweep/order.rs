@@ -1,7 +1,9 @@
 //! Work that is done by many and handed over in order.
 //!
-//! Threads take numbers from 0 on; what they make is consumed in the order of the numbers by the thread
-//! that started them. Numbers are given out at most a window ahead of the next one to be consumed.
+//! Threads take numbers from 0 on; what they make is consumed in the order of the numbers: by the thread that started
+//! them ([`InOrder::work`] and [`InOrder::consume`]), or by whichever of them comes by when the next is there
+//! ([`InOrder::share`]), so that as many threads are at work as there are. Numbers are given out at most a window ahead
+//! of the next one to be consumed. A number that is never made ends it: nothing behind it is consumed.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,11 +28,17 @@ struct State<T> {
     closed: bool,
 }
 
+/// What there is to do.
+enum Duty<'a, T> {
+    Make(Taken<'a, T>),
+    Consume(Ready<'a, T>),
+}
+
 impl<T> InOrder<T> {
     /// Numbers from 0 to below `total`.
     pub(crate) fn new(total: u64, window: u64) -> Self {
-        let state =
-            State { next_taken: 0, next_consumed: 0, made: BTreeMap::new(), in_work: 0, closed: total == 0 };
+        let (made, closed) = (BTreeMap::new(), total == 0);
+        let state = State { next_taken: 0, next_consumed: 0, made, in_work: 0, closed };
         Self { state: Mutex::new(state), made: Condvar::new(), room: Condvar::new(), total, window }
     }
 
@@ -56,11 +64,45 @@ impl<T> InOrder<T> {
             if state.closed || state.next_taken == self.total {
                 return None;
             }
-            if state.next_taken < state.next_consumed + self.window {
-                let number = state.next_taken;
-                state.next_taken += 1;
-                state.in_work += 1;
+            if let Some(number) = state.take(self.window) {
                 return Some(Taken { order: self, number });
+            }
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A thread that does both: it makes what belongs to the numbers it takes, as [`InOrder::work`] does, and consumes
+    /// what is next in order whenever it is made and no other thread consumes. `consume` is called by one thread at a
+    /// time, and not again once it gave nothing, which ends it for all.
+    pub(crate) fn share(&self, mut make: impl FnMut(u64) -> Option<T>, consume: impl Fn(T) -> Option<()>) {
+        while let Some(duty) = self.duty() {
+            match duty {
+                Duty::Make(taken) => match make(taken.number) {
+                    Some(thing) => taken.hand_over(thing),
+                    None => self.close(),
+                },
+                Duty::Consume(mut ready) => {
+                    ready.done = ready.thing.take().and_then(&consume).is_some();
+                }
+            }
+        }
+    }
+
+    /// The next duty of a thread that shares in both; none if others will do what is left.
+    fn duty(&self) -> Option<Duty<'_, T>> {
+        let mut state = self.lock();
+        loop {
+            let next = state.next_consumed;
+            // Until it is done nobody finds another: the number stays.
+            if let Some(thing) = state.made.remove(&next) {
+                return Some(Duty::Consume(Ready { order: self, thing: Some(thing), done: false }));
+            }
+            // Who hands the next one over finds it here.
+            if state.closed || state.next_taken == self.total {
+                return None;
+            }
+            if let Some(number) = state.take(self.window) {
+                return Some(Duty::Make(Taken { order: self, number }));
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -72,8 +114,7 @@ impl<T> InOrder<T> {
         self.made.notify_all();
     }
 
-    /// Takes what is made, in order, until everything is consumed or nothing more will come. A number
-    /// that was never made is left out.
+    /// Takes what is made, in order, until everything is consumed or nothing more will come.
     ///
     /// # Errors
     ///
@@ -97,15 +138,44 @@ impl<T> InOrder<T> {
                 self.room.notify_all();
                 return Some(thing);
             }
-            let ended = state.in_work == 0 && (state.closed || state.next_taken == self.total);
-            if ended {
-                // Gaps are left by workers that gave up.
-                let (number, thing) = state.made.pop_first()?;
-                state.next_consumed = number + 1;
-                return Some(thing);
+            if state.in_work == 0 && (state.closed || state.next_taken == self.total) {
+                return None;
             }
             state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl<T> State<T> {
+    /// The next number, unless it lies beyond the window.
+    fn take(&mut self, window: u64) -> Option<u64> {
+        let number = self.next_taken;
+        (number < self.next_consumed + window).then(|| {
+            self.next_taken += 1;
+            self.in_work += 1;
+            number
+        })
+    }
+}
+
+/// What is next in order. Dropped before it is done, also by a panic, it ends everything.
+struct Ready<'a, T> {
+    order: &'a InOrder<T>,
+    thing: Option<T>,
+    done: bool,
+}
+
+impl<T> Drop for Ready<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.order.lock();
+        if self.done {
+            state.next_consumed += 1;
+        } else {
+            // The number stays: nothing behind it is consumed.
+            state.closed = true;
+        }
+        drop(state);
+        self.order.room.notify_all();
     }
 }
 
@@ -139,12 +209,26 @@ impl<T> Drop for Taken<'_, T> {
 mod tests {
     use super::*;
 
+    /// What is consumed, in its order, by the thread that started the workers; by these themselves it is the same.
     fn consumed(
         total: u64,
         window: u64,
         workers: usize,
         make: impl Fn(u64) -> Option<u64> + Sync,
     ) -> Vec<u64> {
+        let order = InOrder::new(total, window);
+        let shared = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    order.share(&make, |thing| {
+                        shared.try_lock().expect("one at a time").push(thing);
+                        Some(())
+                    });
+                });
+            }
+        });
+        let shared = shared.into_inner().unwrap();
         let order = InOrder::new(total, window);
         let mut seen = Vec::new();
         std::thread::scope(|scope| {
@@ -158,6 +242,7 @@ mod tests {
                 })
                 .expect("no error");
         });
+        assert_eq!(shared, seen);
         seen
     }
 
@@ -185,6 +270,61 @@ mod tests {
     fn what_was_made_before_the_stop_is_kept() {
         let seen = consumed(1000, 16, 3, |number| (number < 100).then_some(number));
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+
+    /// A worker that gives up while another makes what comes behind leaves a gap.
+    #[test]
+    fn nothing_behind_a_gap_is_consumed() {
+        for _ in 0..20 {
+            let begun = std::sync::Barrier::new(2);
+            let seen = consumed(2, 16, 2, |number| {
+                begun.wait();
+                (number > 0).then_some(number)
+            });
+            assert_eq!(seen, [0_u64; 0]);
+        }
+    }
+
+    #[test]
+    fn an_error_of_who_consumes_ends_those_that_share() {
+        let (order, seen) = (InOrder::new(u64::MAX, 8), Mutex::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    order.share(Some, |number| {
+                        *seen.lock().unwrap() += 1;
+                        (number < 20).then_some(())
+                    });
+                });
+            }
+        });
+        assert_eq!(seen.into_inner().unwrap(), 21);
+    }
+
+    #[test]
+    fn a_panic_of_those_that_share_does_not_hang_the_others() {
+        for panics in ["make", "consume"] {
+            let (order, seen) = (InOrder::new(100, 2), Mutex::new(0));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                std::thread::scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(|| {
+                            let make = |number| {
+                                assert!(panics != "make" || number != 5, "on purpose");
+                                Some(number)
+                            };
+                            order.share(make, |number| {
+                                assert!(panics != "consume" || number != 5, "on purpose");
+                                *seen.lock().unwrap() += 1;
+                                Some(())
+                            });
+                        });
+                    }
+                });
+            }));
+            assert!(result.is_err());
+            assert_eq!(seen.into_inner().unwrap(), 5, "{panics}");
+        }
     }
 
     #[test]

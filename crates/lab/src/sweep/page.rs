@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rayon::prelude::*;
 use whimbrel_core::policy::presets;
 use whimbrel_core::units::duration;
 
@@ -97,7 +98,7 @@ fn cells(names: &Names<'_>, finished: &Finished) -> Vec<Cell> {
         rounds: cell.rounds.median,
         disruption_vcpu_s: cell.disruption_vcpu_s.median,
     };
-    finished.cells.iter().map(cell).collect()
+    finished.cells.par_iter().map(cell).collect()
 }
 
 fn representative(names: &Names<'_>, run: &Typical) -> Representative {

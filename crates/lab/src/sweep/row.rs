@@ -7,7 +7,7 @@ use super::cell::{CellRecord, SPREADS, Spread};
 use crate::result::{MigrationRecord, RoundRecord, SCHEMA};
 use crate::scenario::{AxisUnit, AxisValue, Grid, ScenarioError};
 use crate::table::csv;
-use crate::table::fields::{Csv, Fields, Json};
+use crate::table::fields::{Csv, Fields, Json, name};
 
 /// How tables are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub(super) struct Names<'a> {
     grid: &'a Grid,
     base: String,
     policy_axis: Option<usize>,
+    /// The axis whose values are compared: the policies if there are any, else the first one with names.
     compared_axis: Option<usize>,
 }
 
@@ -61,18 +62,20 @@ impl<'a> Names<'a> {
         self.policy_axis
     }
 
-    /// The axis whose values are compared: the policies if there are any, else the first one with names.
-    pub(super) fn compared_axis(&self) -> Option<usize> {
-        self.compared_axis
-    }
-
     /// Where a cell lies on an axis; 0 without an axis.
     fn position(&self, axis: Option<usize>, cell: u64) -> usize {
         let Some(axis) = axis else { return 0 };
-        let length = |one: &crate::scenario::Axis| one.values.len() as u64;
-        let all = self.grid.axes();
-        let step: u64 = all[axis + 1..].iter().map(length).product();
-        (cell / step % length(&all[axis])) as usize
+        (cell / self.step(axis) % self.length(axis)) as usize
+    }
+
+    /// How many values an axis has.
+    fn length(&self, axis: usize) -> u64 {
+        self.grid.axes()[axis].values.len() as u64
+    }
+
+    /// Cells until the next value of an axis.
+    fn step(&self, axis: usize) -> u64 {
+        (axis + 1..self.grid.axes().len()).map(|behind| self.length(behind)).product()
     }
 
     /// Which of the compared values a cell has.
@@ -90,11 +93,17 @@ impl<'a> Names<'a> {
         self.policy_axis.map_or(&self.base, |axis| self.grid.axes()[axis].values[index].label())
     }
 
-    /// Where a cell lies on the other axes, and which of the compared ones it is.
-    pub(super) fn place(&self, cell: u64) -> (Vec<usize>, usize) {
-        let mut place = self.positions(cell);
-        let compared = self.compared_axis().map_or(0, |axis| place.remove(axis));
-        (place, compared)
+    /// Where a cell lies on the other axes, the last of them fastest, and which of the compared ones it is.
+    pub(super) fn place(&self, cell: u64) -> (u64, usize) {
+        let Some(axis) = self.compared_axis else { return (cell, 0) };
+        let (step, length) = (self.step(axis), self.length(axis));
+        (cell / (step * length) * step + cell % step, (cell / step % length) as usize)
+    }
+
+    /// The lengths of the other axes.
+    pub(super) fn other_lengths(&self) -> Vec<u64> {
+        let others = (0..self.grid.axes().len()).filter(|axis| Some(*axis) != self.compared_axis);
+        others.map(|axis| self.length(axis)).collect()
     }
 
     /// The preset of a cell.
@@ -184,6 +193,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Empties them; their memory stays.
+    pub(super) fn clear(&mut self) {
+        self.migrations.clear();
+        self.rounds.clear();
+    }
+
     /// Adds a run; its rounds, if its record holds any, go to their own table.
     pub(super) fn add(&mut self, format: Format, of: Subject<'_>, mut record: MigrationRecord) {
         for round in std::mem::take(&mut record.round) {
@@ -201,9 +216,9 @@ impl Rows {
 
 fn add_migration(rows: &mut Vec<u8>, format: Format, of: Subject<'_>, record: &MigrationRecord) {
     fn begin(to: &mut impl Fields, of: Subject<'_>) {
-        to.whole("cell", of.cell);
-        to.whole("repetition", of.repetition.into());
-        to.text("policy", of.policy);
+        to.whole(name!("cell"), of.cell);
+        to.whole(name!("repetition"), of.repetition.into());
+        to.text(name!("policy"), of.policy);
     }
     if format == Format::Csv {
         begin(&mut Csv(rows), of);
@@ -271,9 +286,9 @@ pub(super) fn add_cell(
     levels: bool,
 ) {
     fn begin(to: &mut impl Fields, cell: &CellRecord, policy: &str) {
-        to.whole("schema", SCHEMA.into());
-        to.whole("cell", cell.cell);
-        to.text("policy", policy);
+        to.whole(name!("schema"), SCHEMA.into());
+        to.whole(name!("cell"), cell.cell);
+        to.text(name!("policy"), policy);
     }
     if format == Format::Csv {
         begin(&mut Csv(rows), cell, policy);

@@ -7,8 +7,6 @@
 //! Own and not a crate: of the bits of a number the bin is a shift, and what is stored must be the same on every
 //! machine.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::stats::nearest_rank;
@@ -20,6 +18,18 @@ const BITS: u32 = 9;
 /// What is less is counted as nothing: a nanosecond, in milliseconds.
 const LEAST: f64 = 1e-6;
 
+/// The bins of a power of two.
+type Octave = [u64; 1 << BITS];
+
+/// How many values are in each bin. Found by their place, one step a value, and made for a power of two once it has
+/// any: 4 KiB each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<(u32, u64)>", into = "Vec<(u32, u64)>")]
+struct Bins {
+    /// From the power of two that [`LEAST`] is in.
+    octaves: Vec<Option<Box<Octave>>>,
+}
+
 /// Values, summed up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sketch {
@@ -29,8 +39,8 @@ pub(super) struct Sketch {
     /// What is below [`LEAST`], of values that are counted.
     #[serde(default)]
     nothing: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    bins: BTreeMap<u32, u64>,
+    #[serde(default, skip_serializing_if = "Bins::is_empty")]
+    bins: Bins,
     /// The least and the greatest of those that are counted.
     ends: Option<(f64, f64)>,
 }
@@ -56,7 +66,7 @@ impl Sketch {
         if value < LEAST {
             self.nothing += 1;
         } else {
-            *self.bins.entry((value.to_bits() >> (52 - BITS)) as u32).or_default() += 1;
+            self.bins.add(bin_of(value), 1);
         }
     }
 
@@ -68,7 +78,7 @@ impl Sketch {
             return (!sorted.is_empty())
                 .then(|| shares.map(|share| nearest_rank(&sorted, share).unwrap_or(0.0)));
         };
-        let count = self.nothing + self.bins.values().sum::<u64>();
+        let count = self.nothing + self.bins.iter().map(|(_, count)| count).sum::<u64>();
         let mut bins = self.bins.iter();
         let (mut passed, mut value) = (self.nothing, 0.0);
         Some(shares.map(|share| {
@@ -76,7 +86,7 @@ impl Sketch {
             while passed < rank {
                 let Some((bin, count)) = bins.next() else { break };
                 passed += count;
-                value = middle(*bin);
+                value = middle(bin);
             }
             if rank == count { greatest } else { value.clamp(least, greatest) }
         }))
@@ -86,6 +96,63 @@ impl Sketch {
     pub(super) fn median(&self) -> Option<f64> {
         self.quantiles([0.5]).map(|[median]| median)
     }
+}
+
+impl Bins {
+    fn is_empty(&self) -> bool {
+        self.octaves.is_empty()
+    }
+
+    #[inline]
+    fn add(&mut self, bin: u32, count: u64) {
+        let (octave, place) = ((bin >> BITS).saturating_sub(bin_of_least() >> BITS), bin % (1 << BITS));
+        match self.octaves.get_mut(octave as usize) {
+            Some(Some(bins)) => bins[place as usize] += count,
+            _ => self.add_first(octave as usize, place as usize, count),
+        }
+    }
+
+    #[cold]
+    fn add_first(&mut self, octave: usize, place: usize, count: u64) {
+        if self.octaves.len() <= octave {
+            self.octaves.resize(octave + 1, None);
+        }
+        self.octaves[octave].get_or_insert_with(|| Box::new([0; 1 << BITS]))[place] += count;
+    }
+
+    /// Those that have any, in ascending order.
+    fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
+        let octaves = (bin_of_least() >> BITS..).zip(&self.octaves);
+        let octaves = octaves.filter_map(|(octave, bins)| Some((octave, bins.as_deref()?)));
+        let all = octaves.flat_map(|(octave, bins)| (octave << BITS..).zip(bins));
+        all.filter_map(|(bin, count)| (*count > 0).then_some((bin, *count)))
+    }
+}
+
+impl From<Vec<(u32, u64)>> for Bins {
+    fn from(counts: Vec<(u32, u64)>) -> Self {
+        let mut bins = Self::default();
+        for (bin, count) in counts {
+            bins.add(bin.min(bin_of(f64::MAX)), count);
+        }
+        bins
+    }
+}
+
+impl From<Bins> for Vec<(u32, u64)> {
+    fn from(bins: Bins) -> Self {
+        bins.iter().collect()
+    }
+}
+
+/// The bin of a value.
+const fn bin_of(value: f64) -> u32 {
+    (value.to_bits() >> (52 - BITS)) as u32
+}
+
+/// The least bin that any value is in.
+const fn bin_of_least() -> u32 {
+    bin_of(LEAST)
 }
 
 /// The middle of a bin.

@@ -3,7 +3,6 @@
 //! The rounds of all runs would be most of a sweep's memory. Runs can be made again from their seed, so those that a
 //! page tells in full are chosen when the sweep is done, by its results, and are made once more.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
@@ -100,8 +99,15 @@ impl Typical {
     }
 }
 
+/// A cell: the number of its place, which of those compared there it is, and its runs.
+type Compared<'a> = (u64, usize, &'a CellRecord);
+
 /// The cells of one place of the grid, by what is compared there.
-type Place<'a> = BTreeMap<usize, &'a CellRecord>;
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    number: u64,
+    cells: &'a [Compared<'a>],
+}
 
 /// Makes the representative runs of the chosen places once more, on the threads of the current pool. Fewer if the
 /// sweep is stopped meanwhile.
@@ -111,14 +117,15 @@ pub(super) fn make(
     cells: &[CellRecord],
     options: &Options<'_>,
 ) -> Result<Vec<Typical>, SweepError> {
-    let mut places: BTreeMap<Vec<usize>, Place<'_>> = BTreeMap::new();
-    for cell in cells {
-        let (place, group) = names.place(cell.cell);
-        places.entry(place).or_default().insert(group, cell);
-    }
-    let chosen = choose(&places);
+    let compared = cells.iter().map(|cell| {
+        let (place, one) = names.place(cell.cell);
+        (place, one, cell)
+    });
+    let mut all: Vec<Compared<'_>> = compared.collect();
+    all.sort_unstable_by_key(|(place, one, _)| (*place, *one));
+    let chosen = choose(&places(&all), &names.other_lengths());
     let runs: Vec<&CellRecord> =
-        chosen.iter().flat_map(|place| places[*place].values().copied()).take(MOST_RUNS).collect();
+        chosen.iter().flat_map(|place| place.cells).map(|(_, _, cell)| *cell).take(MOST_RUNS).collect();
     let made = runs.into_par_iter().map(|record| {
         if options.stop.load(Ordering::Relaxed) {
             return Ok(None);
@@ -136,51 +143,60 @@ pub(super) fn make(
     Ok(made.collect::<Result<Vec<_>, SweepError>>()?.into_iter().flatten().collect())
 }
 
+/// The places of these cells, which are in their order.
+fn places<'a>(all: &'a [Compared<'a>]) -> Vec<Place<'a>> {
+    let places = all.chunk_by(|one, other| one.0 == other.0);
+    places.map(|cells| Place { number: cells[0].0, cells }).collect()
+}
+
 /// How many of those compared converge at a place.
 fn converging(place: &Place<'_>) -> usize {
-    place.values().filter(|cell| cell.converged >= 0.5).count()
+    place.cells.iter().filter(|(_, _, cell)| cell.converged >= 0.5).count()
 }
 
 /// The places that tell most: the one that divides the compared ones most evenly, in the middle of the grid, and
 /// before it the nearest one where most converge. If none divides them, the hardest one, by rounds, where most converge,
-/// and the nearest one where nothing does. One is left out where both would be too many runs.
-fn choose<'a>(places: &'a BTreeMap<Vec<usize>, Place<'_>>) -> Vec<&'a Vec<usize>> {
-    let widest = places.values().map(BTreeMap::len).max().unwrap_or(0);
-    let whole = || places.iter().filter(|(_, cells)| cells.len() == widest);
-    let most = whole().map(|(_, cells)| converging(cells)).max().unwrap_or(0);
-    let middle = middle(places);
+/// and the nearest one where nothing does. One is left out where both would be too many runs. `lengths` are those of
+/// the axes.
+fn choose<'a>(places: &[Place<'a>], lengths: &[u64]) -> Vec<Place<'a>> {
+    let widest = places.iter().map(|place| place.cells.len()).max().unwrap_or(0);
+    let whole = || places.iter().filter(|place| place.cells.len() == widest);
+    let most = whole().map(converging).max().unwrap_or(0);
+    let middle = lengths.iter().fold(0, |number, length| number * length + length.saturating_sub(1) / 2);
+    let away = |one: u64, other: u64| away(lengths, one, other);
     let divided = whole()
-        .filter(|(_, cells)| (1..most).contains(&converging(cells)))
-        .min_by_key(|(place, cells)| ((2 * converging(cells)).abs_diff(most), away(place, &middle)));
-    let calm = || whole().filter(|(_, cells)| converging(cells) == most);
-    let chosen = if let Some((divided, _)) = divided {
-        [calm().map(|(place, _)| place).min_by_key(|place| away(place, divided)), Some(divided)]
+        .filter(|place| (1..most).contains(&converging(place)))
+        .min_by_key(|place| ((2 * converging(place)).abs_diff(most), away(place.number, middle)));
+    let calm = || whole().filter(|place| converging(place) == most);
+    let nearest = |to: &Place<'_>| calm().min_by_key(|place| away(place.number, to.number));
+    let chosen = if let Some(divided) = divided {
+        [nearest(divided), Some(divided)]
     } else {
         // Of equals the first.
-        let hardest = calm().rev().max_by(|a, b| rounds(a.1).total_cmp(&rounds(b.1))).map(|(place, _)| place);
-        let lost = whole().filter(|(_, cells)| converging(cells) == 0 && most > 0).map(|(place, _)| place);
-        [hardest, hardest.and_then(|hardest| lost.min_by_key(|place| away(place, hardest)))]
+        let hardest = calm().rev().max_by(|a, b| rounds(a).total_cmp(&rounds(b)));
+        let lost = whole().filter(|place| converging(place) == 0 && most > 0);
+        let near = |hardest: &Place<'_>| lost.min_by_key(|place| away(place.number, hardest.number));
+        [hardest, hardest.and_then(near)]
     };
     let count = if 2 * widest <= MOST_RUNS { 2 } else { 1 };
-    chosen.into_iter().flatten().take(count).collect()
+    chosen.into_iter().flatten().take(count).copied().collect()
 }
 
 /// The rounds of all that converge at a place; of all if none does.
 fn rounds(place: &Place<'_>) -> f64 {
     let none = converging(place) == 0;
-    let cells = place.values().filter(|cell| none || cell.converged >= 0.5);
+    let cells = place.cells.iter().map(|(_, _, cell)| cell).filter(|cell| none || cell.converged >= 0.5);
     cells.filter_map(|cell| cell.rounds.median).sum()
 }
 
-/// How many steps lie between two places.
-fn away(one: &[usize], other: &[usize]) -> usize {
-    one.iter().zip(other).map(|(one, other)| one.abs_diff(*other)).sum()
-}
-
-/// The place in the middle, whether it was run or not.
-fn middle(places: &BTreeMap<Vec<usize>, Place<'_>>) -> Vec<usize> {
-    let axes = places.keys().next().map_or(0, Vec::len);
-    (0..axes).map(|axis| places.keys().map(|place| place[axis]).max().unwrap_or(0) / 2).collect()
+/// How many steps lie between two places, along axes of these lengths.
+fn away(lengths: &[u64], mut one: u64, mut other: u64) -> u64 {
+    let steps = lengths.iter().rev().map(|length| {
+        let steps = (one % length).abs_diff(other % length);
+        (one, other) = (one / length, other / length);
+        steps
+    });
+    steps.sum()
 }
 
 #[cfg(test)]
@@ -206,17 +222,16 @@ mod tests {
 
     /// Which places of a line of cells are chosen: for each place the rounds of two policies, less than zero where
     /// they do not converge.
-    fn chosen(line: &[[f64; 2]]) -> Vec<usize> {
+    fn chosen(line: &[[f64; 2]]) -> Vec<u64> {
         let cells: Vec<[CellRecord; 2]> = line
             .iter()
             .map(|pair| pair.map(|rounds| cell(0, f64::from(u8::from(rounds >= 0.0)), rounds.abs())))
             .collect();
-        let places: BTreeMap<Vec<usize>, Place<'_>> = cells
-            .iter()
-            .enumerate()
-            .map(|(at, pair)| (vec![at], pair.iter().enumerate().collect()))
+        let all: Vec<Compared<'_>> = (0..)
+            .zip(&cells)
+            .flat_map(|(place, pair)| pair.iter().enumerate().map(move |(one, cell)| (place, one, cell)))
             .collect();
-        choose(&places).into_iter().map(|place| place[0]).collect()
+        choose(&places(&all), &[line.len() as u64]).into_iter().map(|place| place.number).collect()
     }
 
     #[test]
@@ -227,6 +242,14 @@ mod tests {
         assert_eq!(chosen(&[[3.0, 2.0]]), [0]);
         assert_eq!(chosen(&[[-3.0, -2.0], [-9.0, -2.0]]), [1], "nothing converges anywhere");
         assert!(chosen(&[]).is_empty());
+    }
+
+    #[test]
+    fn steps_are_counted_along_each_axis() {
+        // Of 5 by 3 by 4 places, (1, 2, 3) and (4, 0, 1).
+        let at = |a: u64, b: u64, c: u64| (a * 3 + b) * 4 + c;
+        assert_eq!(away(&[5, 3, 4], at(1, 2, 3), at(4, 0, 1)), 3 + 2 + 2);
+        assert_eq!(away(&[], 0, 0), 0);
     }
 
     #[test]

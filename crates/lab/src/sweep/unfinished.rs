@@ -1,18 +1,22 @@
 //! A sweep that is not finished: its rows so far, and how far it is, in the folder `unfinished` of its results.
 //!
 //! Rows are appended in the order of the grid. Now and then everything is put on the disk, and then a note of how
-//! long each file is and of all sums, which replaces the note before it in one step. Whatever cuts the sweep, what
+//! long each file is and of all sums, which replaces the note before it in one step; the sweep goes on meanwhile.
+//! Whatever cuts the sweep, what
 //! the last note names is there: whoever resumes cuts the files to these lengths and goes on behind them. Rows are
 //! the same on each run, so the results are the same bytes as if nothing had happened.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::beside::{Beside, Load, Note};
 use super::cell::CellRecord;
+use super::kept;
 use super::tally::{Sums, Tally};
 use super::values::{STORED, Values};
 use super::{ResumeError, SweepError};
@@ -33,11 +37,13 @@ const CELLS: &str = "cells";
 const OPEN: &str = "open-cell";
 
 /// The version of these files.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// The least time between two notes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Of the time, at most this part is for notes.
+/// Of the time, at most this part is for gathering notes.
 const SHARE: u32 = 20;
+/// So many bytes are put on the disk without a note, so that the next one, and the end, need not wait for them.
+const PUSH: u64 = 16 << 20;
 /// Bytes gathered before they are handed to the system.
 const BUFFER: usize = 1 << 16;
 /// The largest note and description that are believed.
@@ -155,7 +161,7 @@ struct Progress {
 #[derive(Debug)]
 struct Growing {
     path: PathBuf,
-    writer: BufWriter<File>,
+    writer: BufWriter<Arc<File>>,
     bytes: u64,
 }
 
@@ -173,7 +179,7 @@ impl Growing {
             return Err(ResumeError::Damaged { path, length, bytes }.into());
         }
         file.set_len(bytes).and_then(|()| file.seek(SeekFrom::Start(bytes))).map_err(fail(&path))?;
-        Ok(Self { path, writer: BufWriter::with_capacity(BUFFER, file), bytes })
+        Ok(Self { path, writer: BufWriter::with_capacity(BUFFER, Arc::new(file)), bytes })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
@@ -181,9 +187,14 @@ impl Growing {
         self.writer.write_all(bytes).map_err(fail(&self.path))
     }
 
-    fn sync(&mut self) -> Result<(), OutputError> {
-        let flushed = self.writer.flush().and_then(|()| self.writer.get_ref().sync_data());
-        flushed.map_err(fail(&self.path))
+    /// Hands everything to the system.
+    fn flush(&mut self) -> Result<(), OutputError> {
+        self.writer.flush().map_err(fail(&self.path))
+    }
+
+    /// What is to be put on the disk.
+    fn file(&self) -> (PathBuf, Arc<File>) {
+        (self.path.clone(), Arc::clone(self.writer.get_ref()))
     }
 }
 
@@ -198,6 +209,10 @@ pub(super) struct Unfinished {
     open: Growing,
     /// Which cell was in progress at the last note, where in `open` it begins, and how many of its runs are there.
     open_cell: (u64, u64, usize),
+    /// Puts all this on the disk.
+    beside: Beside,
+    /// Bytes since it last began to.
+    held: u64,
     noted: Instant,
     took: Duration,
     /// Where it goes on.
@@ -281,7 +296,8 @@ impl Unfinished {
         let (noted, took) = (Instant::now(), Duration::ZERO);
         // Of no cell: what is in progress at the next note is written anew.
         let open_cell = (u64::MAX, 0, 0);
-        Ok(Self { folder, _lock: lock, tables, cells, open, open_cell, noted, took, begun })
+        let (beside, held) = (Beside::default(), 0);
+        Ok(Self { folder, _lock: lock, tables, cells, open, open_cell, beside, held, noted, took, begun })
     }
 
     /// Runs that it holds before it goes on.
@@ -301,12 +317,13 @@ impl Unfinished {
 
     /// Adds lines to a table.
     pub(super) fn add(&mut self, table: usize, lines: &[u8]) -> Result<(), OutputError> {
+        self.held += lines.len() as u64;
         self.tables[table].write(lines)
     }
 
-    /// Keeps the records of cells that are complete, a line of JSON each.
-    pub(super) fn keep_cells(&mut self, lines: &[u8]) -> Result<(), OutputError> {
-        self.cells.write(lines)
+    /// Keeps the records of cells that are complete, as [`kept`] stores them.
+    pub(super) fn keep_cells(&mut self, records: &[u8]) -> Result<(), OutputError> {
+        self.cells.write(records)
     }
 
     /// Keeps the runs of the cell in progress.
@@ -324,47 +341,62 @@ impl Unfinished {
         self.open.write(&bytes)
     }
 
-    /// Whether it is time for a note.
-    pub(super) fn is_due(&self) -> bool {
-        self.noted.elapsed() >= PAUSE.max(self.took * SHARE)
+    /// Begins to put everything on the disk if it is time to, and if nothing is on its way there.
+    pub(super) fn go_on(&mut self, tally: &Tally<'_>) -> Result<(), OutputError> {
+        if self.beside.is_busy() {
+            return Ok(());
+        }
+        if self.noted.elapsed() >= PAUSE.max(self.took * SHARE) {
+            self.begin_note(tally)
+        } else if self.held >= PUSH {
+            self.push(None)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Puts everything on the disk and notes how far it is.
-    pub(super) fn note(&mut self, tally: &Tally<'_>) -> Result<(), OutputError> {
+    /// Begins to put everything on the disk and to note how far it is.
+    pub(super) fn begin_note(&mut self, tally: &Tally<'_>) -> Result<(), OutputError> {
         let started = Instant::now();
         let (cell, open) = tally.open();
         self.keep_open(cell, open)?;
         let mut bytes = Vec::new();
         for file in self.tables.iter_mut().chain([&mut self.cells, &mut self.open]) {
-            file.sync()?;
+            file.flush()?;
             bytes.push(file.bytes);
         }
         let (runs, open_from, sums) = (tally.runs(), self.open_cell.1, tally.sums.clone());
-        let progress = Progress { runs, bytes, open_from, sums };
         let (next, place) = (self.folder.join(NEXT), self.folder.join(PROGRESS));
-        let written = File::create(&next).and_then(|mut file| {
-            file.write_all(&serde_json::to_vec(&progress)?)?;
-            file.sync_data()?;
-            // If the power goes before this is on the disk, the note before it holds: files are longer then.
-            fs::rename(&next, &place)
-        });
-        written.map_err(fail(&place))?;
+        let bytes = serde_json::to_vec(&Progress { runs, bytes, open_from, sums });
+        let bytes = bytes.map_err(|error| fail(&place)(error.into()))?;
         self.noted = Instant::now();
         self.took = self.noted - started;
-        Ok(())
+        self.push(Some(Note { place, next, bytes }))
     }
 
-    /// The records of the cells that are complete, one at a time.
-    pub(super) fn cells(
-        &mut self,
-    ) -> Result<impl Iterator<Item = Result<CellRecord, OutputError>>, OutputError> {
-        self.cells.sync()?;
+    /// Begins to put what was handed to the system on the disk.
+    fn push(&mut self, note: Option<Note>) -> Result<(), OutputError> {
+        self.held = 0;
+        let files = self.tables.iter().chain([&self.cells, &self.open]).map(Growing::file).collect();
+        self.beside.begin(Load { files, note })
+    }
+
+    /// Waits until what was begun to be put on the disk is there.
+    pub(super) fn settle(&mut self) -> Result<(), OutputError> {
+        self.beside.settle()
+    }
+
+    /// The records of the cells that are complete.
+    pub(super) fn cells(&mut self) -> Result<Vec<CellRecord>, SweepError> {
+        self.cells.flush()?;
         let path = self.cells.path.clone();
-        let lines = BufReader::new(File::open(&path).map_err(fail(&path))?).lines();
-        Ok(lines.map(move |line| {
-            let record = line.and_then(|line| Ok(serde_json::from_str(&line)?));
-            record.map_err(fail(&path))
-        }))
+        let unreadable = |source| ResumeError::Unreadable { path: path.clone(), source };
+        let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
+        let mut records = Vec::new();
+        while let Some(record) = kept::load(&mut file).map_err(unreadable)? {
+            records.push(record);
+        }
+        Ok(records)
     }
 
     /// The path of a table.

@@ -31,6 +31,16 @@ const OUTCOMES: [Outcome; 9] = [
     Outcome::GuestLost,
 ];
 
+/// An outcome in a file.
+pub(super) fn outcome_in_file(outcome: Outcome) -> u8 {
+    OUTCOMES.iter().position(|other| *other == outcome).map_or(u8::MAX, |place| place as u8)
+}
+
+/// The outcome that was put in a file so, if there is one.
+pub(super) fn outcome_of_file(byte: u8) -> Option<Outcome> {
+    OUTCOMES.get(usize::from(byte)).copied()
+}
+
 impl Values {
     /// Of a run, as its record has them.
     pub(super) fn of(run: &Run) -> Self {
@@ -65,8 +75,7 @@ impl Values {
 
     /// As bytes, the same on every machine.
     pub(super) fn store(&self, into: &mut Vec<u8>) {
-        let place = OUTCOMES.iter().position(|outcome| *outcome == self.outcome);
-        into.push(place.map_or(u8::MAX, |place| place as u8));
+        into.push(outcome_in_file(self.outcome));
         into.push(self.converged.into());
         for number in [self.total_ms, self.downtime_ms, self.sent_bytes, self.rounds, self.disruption_vcpu_s]
         {
@@ -80,7 +89,7 @@ impl Values {
         let [total_ms, downtime_ms, sent_bytes, rounds, disruption_vcpu_s] = *numbers else { return None };
         let number = f64::from_le_bytes;
         Some(Self {
-            outcome: *OUTCOMES.get(usize::from(bytes[0]))?,
+            outcome: outcome_of_file(bytes[0])?,
             converged: bytes[1] != 0,
             total_ms: number(total_ms),
             downtime_ms: number(downtime_ms),

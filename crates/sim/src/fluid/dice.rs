@@ -23,16 +23,29 @@ pub(super) const MEMBERS: u64 = 31;
 pub(super) struct Dice {
     member: u64,
     orders: Generator,
+    /// Where ticks lie, a part of one.
+    phase: f64,
 }
 
 impl Dice {
     /// Of member number `member`, from 0.
     pub(super) fn new(member: u64) -> Self {
-        Self { member, orders: stream(0, "fluid.dice") }
+        Self { member, orders: stream(0, "fluid.dice"), phase: 0.0 }
     }
 
     pub(super) fn member(&self) -> u64 {
         self.member
+    }
+
+    /// Where ticks lie: the part of a slice that is left when the sender begins.
+    pub(super) fn draw_phase(&mut self) -> f64 {
+        self.phase = self.part();
+        self.phase
+    }
+
+    /// The same once it is drawn; else zero.
+    pub(super) fn phase(&self) -> f64 {
+        self.phase
     }
 
     /// A part of one, all equally likely.

@@ -16,8 +16,8 @@ use crate::migration::{Run, Setup, SimError};
 
 /// How far the mean of an ensemble may be off by chance: shares of total time and bytes, of the downtime, and
 /// seconds of it. Those of the promise that fluid results are means.
-const BOUNDS: [f64; 2] = [0.01, 0.02];
-const LEAST: f64 = 1e-3;
+pub(super) const BOUNDS: [f64; 2] = [0.01, 0.02];
+pub(super) const LEAST: f64 = 1e-3;
 
 /// What the members come to, in place of `alone`, which is what a run without luck came to; and what `tell` has of a
 /// run that ends as most do. They are run in `world`.
@@ -56,11 +56,13 @@ pub(super) fn run(setup: &Setup, alone: World, means: &Totals) -> Result<Run, Si
 }
 
 fn totals(setup: &Setup, world: &mut World, alone: &Totals) -> Result<Totals, SimError> {
-    let mut ends = Vec::with_capacity(MEMBERS as usize);
+    let mut members = Vec::with_capacity(MEMBERS as usize);
     for member in 0..MEMBERS {
-        ends.push((1.0, run_member(setup, world, member)?));
+        let end = run_member(setup, world, member)?;
+        members.push((world.sending.dice.as_ref().map_or(0.0, Dice::phase), end));
     }
-    Ok(Ensemble(ends).totals(alone))
+    members.sort_by(|one, other| one.0.total_cmp(&other.0));
+    Ok(Ensemble(members.into_iter().map(|(_, end)| (1.0, end)).collect()).totals(alone))
 }
 
 fn run_member(setup: &Setup, world: &mut World, member: u64) -> Result<Totals, SimError> {
@@ -70,7 +72,7 @@ fn run_member(setup: &Setup, world: &mut World, member: u64) -> Result<Totals, S
     Ok(world.totals())
 }
 
-/// The ends of the members, all with the same share.
+/// The ends of the members, all with the same share, in the order of where their ticks lie.
 struct Ensemble(Vec<(f64, Totals)>);
 
 impl Ensemble {
@@ -90,16 +92,78 @@ impl Ensemble {
 
     /// Whether the members lie so far apart that their mean may be off by more than the bounds.
     fn is_wide(&self, mean: &Totals) -> bool {
-        let error = |of: fn(&Totals) -> f64| {
-            let count = self.0.len() as f64;
-            let squares = self.0.iter().map(|end| (of(&end.1) - of(mean)).powi(2)).sum::<f64>();
-            (squares / count / (count - 1.0).max(1.0)).sqrt()
-        };
+        let error = |of: fn(&Totals) -> f64| standard_error(self.0.iter().map(|end| of(&end.1)));
         let time: fn(&Totals) -> f64 = |end| end.total.as_secs_f64();
         let bytes: fn(&Totals) -> f64 = |end| end.sent.as_f64();
         let downtime: fn(&Totals) -> f64 = |end| end.downtime.total().as_secs_f64();
         error(time) > BOUNDS[0] * time(mean)
             || error(bytes) > BOUNDS[0] * bytes(mean)
             || error(downtime) > (BOUNDS[1] * downtime(mean)).max(LEAST)
+    }
+}
+
+/// By how much the mean of these may be off by chance.
+///
+/// They stand in the order of where ticks lie, one in the middle of each equal part, and so what follows from that is no
+/// chance: what rises evenly is averaged exactly, and a jump between two of them lies anywhere there, which is
+/// a deviation of its height / (n √12). What is left is chance, and shows in that one and the next difference are
+/// both large: of normal numbers with the variance v, which differ by chance alone, the product of two differences that
+/// follow each other has the mean size 4 v / π × (√3/2 + π/12) = 1.436 v. (It is the idea of bipower variation:
+/// O. E. Barndorff-Nielsen and N. Shephard, *Power and Bipower Variation with Stochastic Volatility and Jumps*,
+/// Journal of Financial Econometrics 2, 2004.)
+fn standard_error(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let differences = values.clone().zip(values.skip(1)).map(|(one, next)| next - one);
+    let (mut count, mut jumps, mut chance, mut before) = (1.0, 0.0, 0.0, 0.0);
+    for difference in differences {
+        count += 1.0;
+        jumps += difference * difference;
+        chance += f64::abs(difference * before);
+        before = difference;
+    }
+    let variance = chance / (1.436 * f64::max(count - 2.0, 1.0));
+    (variance / count + jumps / (12.0 * count * count)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::Rng as _;
+
+    use super::*;
+    use crate::guest::stream;
+
+    fn of(value: impl Fn(u64) -> f64) -> f64 {
+        let values: Vec<f64> = (0..MEMBERS).map(value).collect();
+        standard_error(values.into_iter())
+    }
+
+    #[test]
+    fn what_follows_from_the_order_is_no_chance() {
+        // A deviation of 9, of which a mean of 31 values drawn at random would be off by 1.6.
+        assert!(of(|member| member as f64) < 0.2);
+        // A jump somewhere between two values that are 1/31 apart.
+        let jump = of(|member| if member < 12 { 0.0 } else { 31.0 });
+        assert!((jump * 12.0_f64.sqrt() - 1.0).abs() < 1e-9, "{jump}");
+    }
+
+    #[test]
+    fn values_in_no_order_are_as_far_off_as_a_sample_drawn_at_random() {
+        let mut rng = stream(1, "ensemble");
+        let (mut sum, draws) = (0.0, 2000);
+        for _ in 0..draws {
+            // Nearly normal numbers with the variance 1.
+            let mut part = || (rng.next_u64() >> 11) as f64 * 2.0_f64.powi(-53);
+            let numbers: Vec<f64> =
+                (0..MEMBERS).map(|_| (0..12).map(|_| part()).sum::<f64>() - 6.0).collect();
+            sum += standard_error(numbers.into_iter()).powi(2);
+        }
+        let expected = 1.0 / MEMBERS as f64;
+        let more = sum / f64::from(draws) / expected;
+        // Each difference might be a jump as well.
+        assert!((more - 7.0 / 6.0).abs() < 0.03, "{more}");
+    }
+
+    #[test]
+    fn one_value_is_not_off() {
+        assert!(standard_error([3.0].into_iter()) < f64::MIN_POSITIVE);
     }
 }

@@ -11,14 +11,16 @@
 
 mod law;
 mod missing;
+mod terrain;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use whimbrel_core::layout::PageRun;
 
-use self::law::Law;
+use self::terrain::{Share, Terrain, luck_of_turn};
 use crate::config::{ConfigError, GuestConfig};
-use crate::guest::{Division, Form, Guest, Layer, Piece};
+use crate::guest::{Form, Guest, Layer, Piece};
 
 /// Memory, see the module. Positions are page numbers.
 #[derive(Clone, Debug, Default)]
@@ -42,19 +44,6 @@ pub(super) struct Field {
     fresh: Vec<Share>,
 }
 
-/// Who writes where.
-#[derive(Clone, Debug, Default)]
-struct Terrain {
-    memory: f64,
-    pieces: Vec<Piece>,
-    /// The pieces that anybody writes to.
-    plots: Vec<Plot>,
-    layers: Vec<Layer>,
-    division: Division,
-    /// Of each writer, the law by which its writes are spread; empty where it has none.
-    laws: Vec<Law>,
-}
-
 /// How far a scan is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scan {
@@ -67,17 +56,6 @@ pub(super) struct Scan {
     partly: Option<(usize, f64)>,
 }
 
-/// A piece that is written to.
-#[derive(Clone, Debug)]
-struct Plot {
-    from: f64,
-    to: f64,
-    /// Which of the pieces.
-    piece: usize,
-    /// What the only writer does who writes to it, if there is only one.
-    alone: Option<Layer>,
-}
-
 /// Memory that was sent last after the same harvest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Span {
@@ -85,25 +63,6 @@ struct Span {
     to: f64,
     /// The number of that harvest; none if it was never sent.
     since: Option<usize>,
-}
-
-/// A share of pages: the mean, the variance of each page, and how fast the mean grew at last: by how much if
-/// the time went on for as long again at that pace.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    mean: f64,
-    variance: f64,
-    growth: f64,
-}
-
-/// The share of pages that some writes leave untouched.
-#[derive(Clone, Copy, Debug)]
-struct Untouched {
-    share: f64,
-    /// The variance of a page.
-    spread: f64,
-    /// How fast the share falls, for each time that so many writes are made.
-    loss: f64,
 }
 
 /// Memory before the scan.
@@ -144,31 +103,6 @@ pub(super) struct Found {
     pub(super) growth: f64,
 }
 
-impl Terrain {
-    fn become_of(
-        &mut self,
-        guest: &Guest,
-        config: &GuestConfig,
-        zero_runs: Option<&[PageRun]>,
-    ) -> Result<(), ConfigError> {
-        guest.pieces(config, zero_runs, (&mut self.pieces, &mut self.layers), &mut self.division)?;
-        self.plots.clear();
-        for (index, piece) in self.pieces.iter().enumerate().filter(|(_, piece)| !piece.layers.is_empty()) {
-            let alone = match &self.layers[piece.layers.start as usize..piece.layers.end as usize] {
-                &[layer] => Some(layer),
-                _ => None,
-            };
-            self.plots.push(Plot { from: piece.pages.start, to: piece.pages.end, piece: index, alone });
-        }
-        self.laws.resize_with(guest.writers(), Law::default);
-        for (writer, law) in (0..).zip(&mut self.laws) {
-            law.become_of(guest.groups(writer).iter().map(|group| (group.pages, group.weight)));
-        }
-        self.memory = self.pieces.last().map_or(0.0, |piece| piece.pages.end);
-        Ok(())
-    }
-}
-
 impl Field {
     /// Prepares it for another guest, all of whose memory is pending.
     pub(super) fn begin(
@@ -187,7 +121,13 @@ impl Field {
         (self.begun, self.scan) = (0.0, Scan::default());
         self.fresh.clear();
         self.fresh.resize(self.terrain.pieces.len(), Share::default());
-        self.look_ahead();
+        // All of it is pending.
+        let all = |piece: &Piece| {
+            let Range { start: from, end: to } = piece.pages;
+            Ahead { from, to, density: 1.0, zero: piece.zero, first: true }
+        };
+        self.ahead.clear();
+        self.ahead.extend(self.terrain.pieces.iter().map(all));
         Ok(())
     }
 
@@ -264,18 +204,22 @@ impl Field {
     }
 
     /// The log was fetched; the counts were added.
+    #[inline(always)]
     pub(super) fn harvest(&mut self) -> Found {
         if self.writers == 0 {
             return self.harvest_nothing();
         }
         self.last += 1;
         let last = self.last;
+        let whole = self.scan.round_is_over;
         self.settle_after(last - 1);
         // The usual case: all of it was sent in the round before, from the first page on.
-        let whole = matches!(self.spans[..], [Span { since: Some(since), .. }] if since == last - 1);
-        if whole && self.scan.cursor == 0.0 {
-            return self.harvest_all(last);
-        }
+        if whole && self.begun == 0.0 { self.harvest_all(last) } else { self.harvest_rest(last) }
+    }
+
+    /// The same where not all memory was sent after the harvest before.
+    #[inline(never)]
+    fn harvest_rest(&mut self, last: usize) -> Found {
         let mut found = Found::default();
         for index in 0..self.terrain.pieces.len() {
             let piece = &self.terrain.pieces[index];
@@ -294,51 +238,34 @@ impl Field {
     }
 
     /// The same where all memory was sent after the harvest before.
+    #[inline(always)]
     fn harvest_all(&mut self, last: usize) -> Found {
         let mut found = Found::default();
         let mut count = 0;
-        for index in 0..self.terrain.plots.len() {
-            let plot = &self.terrain.plots[index];
-            if let Some(layer) = &plot.alone {
-                let Share { mean, variance, growth } = self.written_by(layer, last - 1, last);
+        let Self { terrain, writers, counts, fresh, ahead, scan, .. } = self;
+        let terrain = &**terrain;
+        if ahead.len() < terrain.plots.len() {
+            ahead.resize(terrain.plots.len(), Ahead::NONE);
+        }
+        // What was written up to the harvest before, and to this one.
+        let lately = counts.get((last - 1) * *writers..).unwrap_or_default();
+        let (before, now) = lately.split_at_checked(*writers).unwrap_or_default();
+        for plot in &terrain.plots {
+            let (fresh, ahead) = (&mut fresh[plot.piece], &mut ahead[count]);
+            let made = |layer: &Layer| now[layer.writer as usize] - before[layer.writer as usize];
+            let dirty = if let Some(layer) = &plot.alone {
+                let Share { mean, variance, growth } = terrain.written_by(layer, made(layer));
                 let share = Share { mean, variance, growth };
-                let luck = Self::luck_of_turn(layer, plot.to - plot.from, share);
-                self.lay(index, share, luck, &mut found, &mut count);
+                plot.lay(share, luck_of_turn(layer, plot.to - plot.from, share), fresh, &mut found, ahead)
             } else {
-                let share = self.written(&self.terrain.pieces[plot.piece], last - 1, last);
-                self.lay(index, share, 0.0, &mut found, &mut count);
-            }
+                plot.lay(terrain.written(&terrain.pieces[plot.piece], made), 0.0, fresh, &mut found, ahead)
+            };
+            count += usize::from(dirty);
         }
-        self.ahead.truncate(count);
-        self.scan.next = 0;
-        self.scan.round_is_over = count == 0;
+        ahead.truncate(count);
+        scan.next = 0;
+        scan.round_is_over = count == 0;
         found
-    }
-
-    /// Lays a plot of which such a share is dirty before the scan. Number by number: what was just written elsewhere
-    /// is slow to move as a whole.
-    #[inline(always)]
-    fn lay(&mut self, plot: usize, share: Share, luck: f64, found: &mut Found, count: &mut usize) {
-        let Share { mean, variance, growth } = share;
-        let Plot { from, to, piece, .. } = self.terrain.plots[plot];
-        let pages = to - from;
-        let fresh = &mut self.fresh[piece];
-        fresh.mean = mean;
-        fresh.variance = variance;
-        fresh.growth = growth;
-        found.dirty += pages * mean;
-        found.growth += pages * growth;
-        if mean > 0.0 {
-            found.pending += pages * mean;
-            found.variance += pages * variance + luck;
-            if *count == self.ahead.len() {
-                self.ahead.push(Ahead::NONE);
-            }
-            let ahead = &mut self.ahead[*count];
-            (ahead.from, ahead.to, ahead.density) = (from, to, mean);
-            (ahead.zero, ahead.first) = (0.0, false);
-            *count += 1;
-        }
     }
 
     /// So many pages more are pending than expected, or fewer: of all memory that was sent before in the same
@@ -413,6 +340,7 @@ impl Field {
             })
     }
 
+    #[inline(never)]
     fn harvest_nothing(&mut self) -> Found {
         self.settle_after(0);
         let (pending, variance) = self.look_ahead();
@@ -420,7 +348,7 @@ impl Field {
     }
 
     /// Notes what was sent in the round that ends; it began with harvest number `since`.
-    #[inline]
+    #[inline(always)]
     fn settle_after(&mut self, since: usize) {
         let since = Some(since);
         let (begun, cursor, memory) = (self.begun, self.scan.cursor, self.terrain.memory);
@@ -521,22 +449,9 @@ impl Field {
     /// The variance of how much of a stretch of a piece is pending by where writers in turn are.
     fn luck_of_place(&self, piece: &Piece, stretch: f64, share: Share) -> f64 {
         match &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize] {
-            [layer] => Self::luck_of_turn(layer, stretch, share),
+            [layer] => luck_of_turn(layer, stretch, share),
             _ => 0.0,
         }
-    }
-
-    /// The variance of how much of a stretch of a piece is among what a writer wrote in turn, who may be
-    /// anywhere. (The mean and the square of what two arcs of a circle have in common, of which one lies
-    /// anywhere; what an arc leaves out has the same variance.)
-    #[inline]
-    fn luck_of_turn(layer: &Layer, stretch: f64, share: Share) -> f64 {
-        let Form::InTurn(pages) = layer.form else { return 0.0 };
-        let half = |part: f64| part.min(pages - part).max(0.0);
-        let (one, other) = (half(stretch), half(share.mean * pages));
-        let (short, long) = (one.min(other), one.max(other));
-        let square = short * short * (long - short / 3.0) / pages;
-        (square - (one * other / pages).powi(2)).max(0.0)
     }
 
     /// How often the layer's writer wrote between two harvests.
@@ -546,50 +461,9 @@ impl Field {
         count(until) - count(since)
     }
 
-    /// The share of pages that the layer's writer, who is alone on them, wrote to between two harvests.
-    #[inline(always)]
-    fn written_by(&self, layer: &Layer, since: usize, until: usize) -> Share {
-        let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
-        Share { mean: 1.0 - share, variance: spread, growth: loss }
-    }
-
     /// The share of a piece's pages that were written between two harvests.
     fn written(&self, piece: &Piece, since: usize, until: usize) -> Share {
-        let layers = &self.terrain.layers[piece.layers.start as usize..piece.layers.end as usize];
-        if let [layer] = layers {
-            return self.written_by(layer, since, until);
-        }
-        let (mut clean, mut variance, mut growth) = (1.0, 0.0, 0.0);
-        for layer in layers {
-            let Untouched { share, spread, loss } = self.untouched(layer, self.made(layer, since, until));
-            // Layers are independent of each other.
-            variance = spread * clean * clean + variance * share * share + variance * spread;
-            growth = growth * share + loss * clean;
-            clean *= share;
-        }
-        Share { mean: 1.0 - clean, variance, growth }
-    }
-
-    /// The share of pages that `writes` of a layer's writer leave untouched.
-    #[inline(always)]
-    fn untouched(&self, layer: &Layer, writes: f64) -> Untouched {
-        match layer.form {
-            Form::Even(weight) => {
-                let touches = writes * weight;
-                let share = (-touches).exp();
-                Untouched { share, spread: share * (1.0 - share), loss: touches * share }
-            }
-            Form::InTurn(pages) => {
-                let gone = writes / pages;
-                let loss = if gone < 1.0 { gone } else { 0.0 };
-                Untouched { share: (1.0 - gone).max(0.0), spread: 0.0, loss }
-            }
-            Form::Mixed => {
-                let Untouched { share, spread, loss } =
-                    self.terrain.laws[layer.writer as usize].untouched(writes);
-                Untouched { share, spread, loss }
-            }
-        }
+        self.terrain.written(piece, |layer| self.made(layer, since, until))
     }
 }
 

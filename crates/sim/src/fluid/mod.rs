@@ -5,6 +5,7 @@
 //! who wants totals only ([`Simulator`]). It must never differ from the mean of exact runs by more than
 //! `docs/fluid.md` says, unless the result says that it may.
 
+mod aim;
 mod dice;
 mod ensemble;
 mod field;

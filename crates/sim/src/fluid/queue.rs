@@ -2,27 +2,27 @@
 
 use whimbrel_core::units::Timestamp;
 
-/// Events to come; there are never many, so they are looked through. What one side answers at once is most
-/// often what happens next, and has a place of its own.
+/// Events to come; there are never many, so they are looked through. The first that is made is most often the only one,
+/// and has a place of its own: worlds are copied.
 #[derive(Clone, Debug)]
 pub(super) struct Queue<E> {
-    soon: Option<(Timestamp, u64, E)>,
-    events: Vec<(Timestamp, u64, E)>,
-    /// The earliest of `events`.
+    one: Option<(Timestamp, u64, E)>,
+    others: Vec<(Timestamp, u64, E)>,
+    /// The earliest of all.
     first: Timestamp,
     made: u64,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { soon: None, events: Vec::new(), first: Timestamp::MAX, made: 0 }
+        Self { one: None, others: Vec::new(), first: Timestamp::MAX, made: 0 }
     }
 }
 
 impl<E> Queue<E> {
     pub(super) fn clear(&mut self) {
-        self.soon = None;
-        self.events.clear();
+        self.one = None;
+        self.others.clear();
         self.first = Timestamp::MAX;
         self.made = 0;
     }
@@ -30,22 +30,14 @@ impl<E> Queue<E> {
     /// `event` happens at `at`.
     #[inline]
     pub(super) fn push(&mut self, at: Timestamp, event: E) {
-        let entry = (at, self.number(), event);
-        if self.soon.is_none() {
-            self.soon = Some(entry);
-        } else {
-            self.first = self.first.min(at);
-            self.events.push(entry);
-        }
+        let number = self.number();
+        self.push_numbered(at, number, event);
     }
 
     /// When the next event happens; at the end of time if there is none.
     #[inline]
     pub(super) fn earliest(&self) -> Timestamp {
-        match &self.soon {
-            Some((at, ..)) => self.first.min(*at),
-            None => self.first,
-        }
+        self.first
     }
 
     /// A place in the order of events: behind all that were made before.
@@ -58,30 +50,32 @@ impl<E> Queue<E> {
     /// `event` happens at `at`, and has had its place for a while.
     pub(super) fn push_numbered(&mut self, at: Timestamp, number: u64, event: E) {
         self.first = self.first.min(at);
-        self.events.push((at, number, event));
+        let entry = (at, number, event);
+        if self.one.is_none() {
+            self.one = Some(entry);
+        } else {
+            self.others.push(entry);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(Timestamp, u64, E)> {
+        self.one.iter().chain(&self.others)
     }
 
     /// When the next event happens of those that `counts`.
     pub(super) fn first(&self, counts: impl Fn(&E) -> bool) -> Option<Timestamp> {
-        let all = self.events.iter().chain(&self.soon);
-        all.filter(|(.., event)| counts(event)).map(|event| event.0).min()
+        self.all().filter(|(.., event)| counts(event)).map(|event| event.0).min()
     }
 
     /// The next event and its time.
-    #[inline]
     pub(super) fn pop(&mut self) -> Option<(Timestamp, E)> {
-        match &self.soon {
-            Some((at, ..)) if *at < self.first => self.soon.take().map(|(at, _, event)| (at, event)),
-            _ => self.pop_any(),
-        }
-    }
-
-    fn pop_any(&mut self) -> Option<(Timestamp, E)> {
-        self.events.extend(self.soon.take());
-        let key = |entry: &(Timestamp, u64, E)| (entry.0, entry.1);
-        let first = (0..self.events.len()).min_by_key(|&index| key(&self.events[index]))?;
-        let (at, _, event) = self.events.swap_remove(first);
-        self.first = self.events.iter().map(|entry| entry.0).min().unwrap_or(Timestamp::MAX);
+        let next = self.all().map(|&(at, number, _)| (at, number)).min()?;
+        let is_next = |(at, number, _): &(Timestamp, u64, E)| (*at, *number) == next;
+        let (at, _, event) = match self.others.iter().position(is_next) {
+            Some(index) => self.others.swap_remove(index),
+            None => self.one.take()?,
+        };
+        self.first = self.all().map(|entry| entry.0).min().unwrap_or(Timestamp::MAX);
         Some((at, event))
     }
 }

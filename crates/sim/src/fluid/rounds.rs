@@ -2,23 +2,45 @@
 //!
 //! A round is two steps, sending and a harvest, and nothing happens meanwhile but what comes from outside.
 
+use std::time::Duration;
+
 use whimbrel_core::dirty::{Expected, Stock as _};
 use whimbrel_core::machine::{RoundAction, SourcePhase, Transmit};
 use whimbrel_core::policy::{BandwidthWindow, Decision, Until};
-use whimbrel_core::units::{Bandwidth, Pages};
+use whimbrel_core::units::{Bandwidth, Pages, Timestamp};
 
+use super::aim::Ticks;
 use super::field::Found;
-use super::sending::{Goal, Sent, Ticks};
+use super::sending::{Goal, Sent};
 use super::splits::{LEAST, SLICE, Split};
-use super::steps::{Ends, There};
+use super::steps::Ends;
 use super::world::{Event, World, nanos};
-use crate::link::{Nanos, timestamp};
+use crate::link::{Nanos, float, larger, timestamp};
 
 impl World {
-    /// Does what the source wants after something else than a step's end.
+    /// Does what the source wants after something else than a step's end of a round.
     #[inline(never)]
     pub(super) fn do_what_is_wanted_then(&mut self) -> Option<Box<Split>> {
-        self.do_what_is_wanted()
+        loop {
+            while let Some(action) = self.source.poll_plain() {
+                self.act_plainly_here(action);
+            }
+            match self.source.poll_round() {
+                Some(RoundAction::EndRound(round)) => self.end_round(round),
+                Some(RoundAction::Transmit(transmit)) => {
+                    self.transmit(transmit);
+                    return None;
+                }
+                Some(RoundAction::Harvest) => return self.harvest(),
+                None if self.source.is_silent() => return None,
+                None => {
+                    let action = self.source.poll()?;
+                    if let Some(split) = self.act_at_source(action) {
+                        return Some(split);
+                    }
+                }
+            }
+        }
     }
 
     /// Does what the source wants.
@@ -33,25 +55,21 @@ impl World {
                     return None;
                 }
                 Some(RoundAction::Harvest) => return self.harvest_now(),
-                None => {
-                    let action = self.source.poll()?;
-                    if let Some(split) = self.act_at_source(action) {
-                        return Some(split);
-                    }
-                }
+                None if self.source.is_silent() => return None,
+                None => return self.do_what_is_wanted_then(),
             }
         }
     }
 
     /// Tells the destination that the round is sent.
-    #[inline]
+    #[inline(always)]
     pub(super) fn end_round(&mut self, round: u32) {
-        let accepted = self.sending.message(nanos(self.now), self.terms.round_end, &mut self.link);
+        let accepted = self.send_word();
         // An acknowledgement that nobody waits for changes nothing that is known here: the last one counts.
         let waited_for =
             matches!(self.source.phase(), SourcePhase::Gating | SourcePhase::Saving | SourcePhase::PostCopy);
         if waited_for {
-            self.arrives_there(accepted, There::RoundEnd(round));
+            self.arrives_there(accepted, Ends::RoundEnd(round));
         }
     }
 
@@ -108,16 +126,16 @@ impl World {
             return self.transmit_behind();
         }
         let now = nanos(self.now);
-        let goal = self.goal(now, transmit);
-        if matches!(goal, Goal::Everything) && !self.sending.is_limited(&self.link) {
-            self.transmit_all(now, transmit.last);
-        } else {
-            self.transmit_part(now, transmit, goal);
+        let limited = self.sending.is_limited(&self.link);
+        if transmit.slice.is_none() && !limited {
+            return self.transmit_all(now, transmit.last);
         }
+        let goal = self.goal(now, transmit, limited);
+        self.transmit_part(now, transmit, goal);
     }
 
     /// Sends everything that is pending: no tick comes, and no limit binds.
-    #[inline]
+    #[inline(always)]
     fn transmit_all(&mut self, now: Nanos, last: bool) {
         let sent = self.sending.send_all(now, &mut self.field, &mut self.link);
         (self.checkpoint, self.ticks, self.crossing) = (None, Ticks::Anywhere, None);
@@ -127,9 +145,8 @@ impl World {
         }
         self.pages[0] += sent.pages;
         self.pages[1] += sent.zero;
-        let backlog = self.source.backlog_mut();
-        backlog.take(Expected::new(f64::INFINITY));
-        sent.tell((backlog.pending(), self.link.in_flight(sent.at)), &mut self.step.sent);
+        self.source.backlog_mut().take_all();
+        sent.tell((Pages(0), self.link.in_flight(sent.at)), &mut self.step.sent);
         self.begin_step(Ends::Sending, timestamp(sent.at));
     }
 
@@ -184,11 +201,11 @@ impl World {
 
     /// How far to send in one go.
     #[inline(always)]
-    fn goal(&mut self, now: Nanos, transmit: Transmit) -> Goal {
+    fn goal(&mut self, now: Nanos, transmit: Transmit, limited: bool) -> Goal {
         let slice = match transmit.slice {
-            Some(slice) => slice.as_nanos() as f64,
+            Some(slice) => length(slice),
             // A window that is full ends a slice too, and the policy is asked.
-            None if self.sending.is_limited(&self.link) && !transmit.last => 0.0,
+            None if limited && !transmit.last => 0.0,
             None => return Goal::Everything,
         };
         let controller = self.source.controller();
@@ -200,7 +217,7 @@ impl World {
         }
         // What was measured once may be measured otherwise in the next window.
         if let BandwidthWindow::Time(window) = self.source.controller().cadence().bandwidth
-            && now - self.asked_with.1 < window.as_nanos() as f64
+            && now - self.asked_with.1 < length(window)
         {
             return Goal::Slice(slice);
         }
@@ -232,7 +249,7 @@ impl World {
         // A guest that was paused early meets the gate when it is handed over.
         let held = self.source.controller().progress().paused && self.source.is_handing_over();
         let begun = if held { begun.saturating_add(host.switchover_gate) } else { begun };
-        let done = begun.saturating_add(self.harvest_takes);
+        let done = Timestamp::from_nanos(begun.as_nanos().saturating_add(self.harvest_takes));
         self.sending.begin_round();
         self.guest.fetch(done, self.field.counts_mut());
         let mut found = self.field.harvest();
@@ -248,7 +265,7 @@ impl World {
             0.0
         };
         let spread =
-            if self.variance > 0.0 { self.variance.sqrt() / self.pending_before.max(1.0) } else { 0.0 };
+            if self.variance > 0.0 { self.variance.sqrt() / larger(self.pending_before, 1.0) } else { 0.0 };
         self.pending_before = found.pending;
         let mut luck = std::mem::take(&mut self.luck_of_the_round);
         // What was left was few enough, wherever the tick was; it is not after so much more in so few cases only.
@@ -257,15 +274,16 @@ impl World {
         }
         self.variance = found.variance + inherited + luck;
         let backlog = self.source.backlog_mut();
-        let left_over = backlog.pending();
         let left = backlog.expected().pages();
+        // Mostly none.
+        let left_over = if left > 0.0 { backlog.pending() } else { Pages(0) };
         backlog.harvest_to(Expected::new(found.pending));
         self.step.harvested.dirtied = Expected::new(found.dirty).count();
         self.step.harvested.left_over = left_over;
         self.step.harvested.in_flight = Some(self.link.in_flight(nanos(done)));
         self.step.harvested.pending = backlog.pending();
         self.begin_step(Ends::Harvest, done);
-        let length = done.as_nanos().saturating_sub(self.harvested_at.as_nanos()) as f64;
+        let length = float(done.as_nanos().saturating_sub(self.harvested_at.as_nanos()));
         // A round is as much longer or shorter as its last sleep, and as what was pending by chance.
         let luck = 2.0 * self.link.sleep() / length + 2.0 * spread;
         if luck > 0.02 && self.field.just_gone_round(luck) {
@@ -287,6 +305,12 @@ impl World {
         found.pending += more;
         found.dirty = (found.dirty + more).max(0.0);
     }
+}
+
+/// A length of time in nanoseconds.
+#[inline]
+fn length(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).map_or_else(|_| time.as_nanos() as f64, float)
 }
 
 /// Whether two bandwidths differ by less than half a percent.

@@ -2,7 +2,7 @@
 //!
 //! The exact sender looks at the clock after each batch, and on a link slower than memory its clock jumps
 //! from one wake-up to the next. Slices therefore last a whole number of sleeps ([`Sending::tick`]), and
-//! at a tick the queue stands where writers wake; at the end of a round it stands anywhere in its sawtooth,
+//! at a tick the queue holds what was copied since the sender woke ([`looks::queued`]); at the end of a round it stands anywhere in its sawtooth,
 //! halfway on average. Ticks at which the policy's answer can't change are not made; where one falls in
 //! relation to the moment at which the answer changes is chance, evenly spread, so the tick that sees it
 //! comes half a tick late on average.
@@ -11,9 +11,11 @@ use whimbrel_core::controller::Transmitted;
 use whimbrel_core::policy::{RateLimit, Until};
 use whimbrel_core::units::{ByteCount, Pages};
 
+use super::aim::{Aim, Bound, Crossing, FAR, Ticks};
 use super::dice::Dice;
 use super::field::{Ahead, Field};
-use super::looks::{self, Tick};
+use super::looks::{self, Cycle, Tick};
+use super::world::nanos;
 use crate::config::HostConfig;
 use crate::link::{Link, Nanos};
 use crate::sender::Costs;
@@ -46,9 +48,6 @@ pub(super) struct Sending {
     pub(super) dice: Option<Dice>,
 }
 
-/// Ticks further away than this lie anywhere.
-const FAR: f64 = 64.0;
-
 /// Where to stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Goal {
@@ -58,34 +57,6 @@ pub(super) enum Goal {
     Slice(Nanos),
     /// The first slice of this length at which `until` may hold, or the last before `before`.
     Until { slice: Nanos, until: Until, before: Nanos, ticks: Ticks },
-}
-
-/// What is known of how ticks lie to what is pending at them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Ticks {
-    /// Nothing: the first tick at which no more than so many pages are pending finds anything from so many
-    /// to as many less as leave in a tick, all equally likely.
-    #[default]
-    Anywhere,
-    /// What is pending now is known to so many pages more or fewer.
-    Known(f64),
-    /// That tick finds from so many to so many pages.
-    Finds([f64; 2]),
-    /// They are counted from now on, the first of them after such a part of one, and n of them are late by so many
-    /// times the root of n; far away, that tick finds less by so large a part of what leaves in a tick.
-    Counted { first: f64, luck: f64, late: f64 },
-}
-
-/// A tick at which the policy's answer may have changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Crossing {
-    /// Pages from which on it may have.
-    pub(super) threshold: f64,
-    /// From how many to how many are pending, all equally likely.
-    pub(super) pending: [f64; 2],
-    /// Pages that leave in a tick.
-    pub(super) per_tick: f64,
-    pub(super) tick: Nanos,
 }
 
 /// What was sent.
@@ -112,66 +83,12 @@ impl Sent {
         // None is negative, and no guest has 2^53 bytes.
         let whole = |number: f64| (number + 0.5) as i64 as u64;
         told.pages = Pages(whole(self.pages));
-        told.zero = Pages(whole(self.zero));
+        // Mostly none.
+        told.zero = if self.zero > 0.0 { Pages(whole(self.zero)) } else { Pages(0) };
         told.bytes = ByteCount(whole(self.bytes));
         told.pending = pending;
         told.skipped = Pages(0);
         told.in_flight = Some(in_flight);
-    }
-}
-
-/// A bound on a scan.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    /// Not beyond this time.
-    at: Nanos,
-    /// Not much beyond where so few pages are pending.
-    aim: Option<Aim>,
-}
-
-/// Ends a scan with the tick after fewer pages are pending than a threshold.
-#[derive(Clone, Copy, Debug)]
-struct Aim {
-    threshold: f64,
-    /// Pages pending when the scan begins.
-    pending: f64,
-    tick: Nanos,
-    /// The part of the first tick that is left.
-    part: f64,
-    ticks: Ticks,
-}
-
-impl Aim {
-    /// What is pending at that tick, from how many to how many pages, if `per_tick` leave in a tick.
-    fn finds(&self, per_tick: f64) -> [f64; 2] {
-        let anywhere = [self.threshold - per_tick, self.threshold];
-        match self.ticks {
-            Ticks::Finds(pending) => pending,
-            Ticks::Counted { first, luck, late } => {
-                let ticks = (self.pending - self.threshold) / per_tick;
-                let late = late * ticks.sqrt();
-                let behind_the_first = ticks - first - late;
-                let after = if behind_the_first < FAR {
-                    self.pending - (first + late + behind_the_first.ceil().max(0.0)) * per_tick
-                } else {
-                    self.threshold - luck * per_tick
-                };
-                [after, after]
-            }
-            // Rounds that long are told apart by chance of their own.
-            Ticks::Known(half) if half < per_tick / 3.0 => {
-                let ticks = |pending: f64| ((pending - self.threshold) / per_tick).ceil().max(1.0);
-                let [first, last] = [ticks(self.pending - half), ticks(self.pending + half)];
-                let after = self.pending - last * per_tick;
-                if first < last { anywhere } else { [after - half, after + half] }
-            }
-            _ if self.pending - self.threshold < per_tick / 2.0 => {
-                // It was above the threshold a moment ago: the next tick.
-                let after = self.pending - self.part * per_tick;
-                [after, after]
-            }
-            _ => anywhere,
-        }
     }
 }
 
@@ -235,22 +152,31 @@ impl Sending {
         self.sync_due += self.costs.sync;
     }
 
-    /// How long a slice lasts that was asked to last `slice`, in memory of which this part is pending.
-    fn tick(&self, slice: Nanos, density: f64, link: &Link) -> Tick {
+    /// How long a slice lasts that was asked to last `slice`, in this memory, on average until `enough` pages have left;
+    /// the first begins now.
+    fn tick(&self, slice: Nanos, ahead: &Ahead, enough: f64, (now, link): (Nanos, &Link)) -> Tick {
         if self.is_limited(link) {
             return Tick::even(self.window);
         }
         let Some((rest, copying)) = link.rest() else { return Tick::even(slice) };
-        let cycle = rest + copying;
+        let cycle = Cycle { rest, copying };
         let [wake, full] = link.levels();
         if 2.0 * self.batch * self.costs.page_bytes > full - wake {
-            let (pages, page) =
-                (looks::pages_between(density, self.batch), self.costs.page_bytes / link.rate());
-            if pages * page > cycle {
-                return Tick::of_looks(slice, cycle, (pages, page), density);
+            let page = self.of_a_page(ahead).0 / link.rate();
+            let look = looks::pages_between(ahead.density, self.batch) * page;
+            if ahead.density >= looks::ALIKE && ahead.zero == 0.0 {
+                if self.dice.is_none() {
+                    return Tick::of_looks_alike(slice, cycle, look);
+                }
+                let level = (link.queued(now) - wake) / (full - wake);
+                return Tick::of_next_looks(slice, cycle, look, level, enough * page);
+            }
+            if look > cycle.length() {
+                return Tick::of_looks(slice, cycle, look);
             }
         }
         // Asleep most of the time: it looks when it wakes next, unless it is copying then.
+        let cycle = cycle.length();
         let whole = (slice / cycle).floor();
         Tick::even(if slice - whole * cycle <= copying { slice } else { (whole + 1.0) * cycle })
     }
@@ -266,29 +192,14 @@ impl Sending {
     ) -> Sent {
         let mut sent = Sent { at: now, ..Sent::default() };
         let bound = match goal {
-            Goal::Everything => Bound { at: f64::INFINITY, aim: None },
+            Goal::Everything => Bound::NONE,
             Goal::Slice(slice) => {
-                let tick = self.next_tick(slice, field, link);
-                let part = self.part(slice, tick, link);
+                let tick = self.next_tick(slice, 0.0, field, (now, link));
+                let part = self.part(slice, tick, field, (now, link));
                 let late = self.dice.as_mut().map_or(0.0, |dice| (dice.part() - 0.5) * tick.spread);
-                Bound { at: now + part * tick.time + late, aim: None }
+                Bound { at: now + part * tick.time + late, aim: None, level: tick.level }
             }
-            Goal::Until { slice, until, before, ticks } => {
-                let tick = self.next_tick(slice, field, link);
-                let part = self.part(slice, tick, link);
-                let threshold = until.pending.0 as f64;
-                let ticks = self.throw(part, tick).unwrap_or(ticks);
-                let tick = tick.time;
-                let aim = Aim { threshold, pending, tick, part, ticks };
-                let next = now + part * tick;
-                let whole = ((before - now) / tick).ceil() - 1.0;
-                let last = if whole >= 1.0 { now + whole * tick } else { next };
-                let due = until.at.as_nanos() as f64;
-                let at = if due > now { self.seen(due, next, tick).max(next).min(last) } else { next };
-                let soon = (pending - threshold) * self.costs.page_bytes < 2.0 * tick * link.rate();
-                sent.uneven |= std::mem::replace(&mut self.by_time, due > now) && pending > threshold && soon;
-                Bound { at, aim: (pending > threshold).then_some(aim) }
-            }
+            Goal::Until { .. } => self.bound(pending, goal, &mut sent, field, link),
         };
         self.send_syncs(&mut sent, link);
         if self.is_limited(link) {
@@ -299,8 +210,34 @@ impl Sending {
         sent
     }
 
+    /// Where a scan stops that begins now and goes on until the policy's answer may change.
+    fn bound(&mut self, pending: f64, goal: Goal, sent: &mut Sent, field: &Field, link: &mut Link) -> Bound {
+        let now = sent.at;
+        let Goal::Until { slice, until, before, ticks } = goal else { return Bound::NONE };
+        let threshold = until.pending.0 as f64;
+        let tick = self.next_tick(slice, pending - threshold, field, (now, link));
+        let part = self.part(slice, tick, field, (now, link));
+        let ticks = self.throw(part, tick).unwrap_or(ticks);
+        let (tick, level) = (tick.time, tick.level);
+        let next = now + part * tick;
+        let whole = ((before - now) / tick).ceil() - 1.0;
+        let last = if whole >= 1.0 { now + whole * tick } else { next };
+        let due = nanos(until.at);
+        let at = if due > now { self.seen(due, next, tick, ticks).max(next).min(last) } else { next };
+        let by_time = std::mem::replace(&mut self.by_time, due > now);
+        if pending <= threshold {
+            return Bound { at, aim: None, level };
+        }
+        let per_tick = field.ahead().map_or(1.0, |ahead| self.pages_in(tick, &ahead, link));
+        let crossing = (pending - threshold) / per_tick;
+        // Whether the time comes before few enough pages are pending is chance where both come in the same tick.
+        let together = due > now && ((due - now) / tick - crossing).abs() < 1.0;
+        sent.uneven |= together || by_time && crossing < 2.0;
+        Bound { at, aim: Some(Aim { threshold, pending, tick, part, ticks }), level }
+    }
+
     /// Sends everything that is pending from `now` on, where no limit binds: the usual case.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_all(&mut self, now: Nanos, field: &mut Field, link: &mut Link) -> Sent {
         let mut sent = Sent { at: now, all: true, ..Sent::default() };
         self.send_syncs(&mut sent, link);
@@ -317,23 +254,29 @@ impl Sending {
     /// The part of a slice that is left when the sender begins. In the first it is chance; as the first
     /// look at the bandwidth comes at any time from its window's end to a tick later, it is chosen so that
     /// this look comes half a tick late.
-    fn part(&mut self, slice: Nanos, tick: Tick, link: &Link) -> f64 {
+    fn part(&mut self, slice: Nanos, tick: Tick, field: &Field, (now, link): (Nanos, &Link)) -> f64 {
         if !std::mem::take(&mut self.fresh) {
             return 1.0;
         }
         if let Some(dice) = &mut self.dice {
-            let part = dice.part();
-            return self.tick(part * slice, 1.0, link).time / tick.time;
+            let part = dice.draw_phase();
+            return field
+                .ahead()
+                .map_or(part, |ahead| self.tick(part * slice, &ahead, 0.0, (now, link)).time / tick.time);
         }
         let part = (FIRST_LOOK / tick.time + 0.5).fract();
         if part > 0.0 { part } else { 1.0 }
     }
 
     /// When a tick sees that the time is `due`, if the next one is at `next`: half a tick late.
-    fn seen(&mut self, due: Nanos, next: Nanos, tick: Nanos) -> Nanos {
+    fn seen(&mut self, due: Nanos, next: Nanos, tick: Nanos, ticks: Ticks) -> Nanos {
         let late = match &mut self.dice {
             None => 0.5,
-            Some(_) if due - next < FAR * tick => return next + ((due - next) / tick).ceil() * tick,
+            Some(_) if due - next < FAR * tick => {
+                let count = ((due - next) / tick).max(0.0);
+                let late = if let Ticks::Counted { late, .. } = ticks { late * count.sqrt() } else { 0.0 };
+                return next + (late + (count - late).ceil().max(0.0)) * tick;
+            }
             Some(dice) => dice.part(),
         };
         due + late * tick
@@ -350,10 +293,10 @@ impl Sending {
         })
     }
 
-    fn next_tick(&self, slice: Nanos, field: &Field, link: &mut Link) -> Tick {
-        let Some(ahead) = field.ahead() else { return self.tick(slice, 1.0, link) };
+    fn next_tick(&self, slice: Nanos, enough: f64, field: &Field, (now, link): (Nanos, &mut Link)) -> Tick {
+        let Some(ahead) = field.ahead() else { return Tick::even(slice) };
         self.meet(&ahead, link);
-        self.tick(slice, ahead.density, link)
+        self.tick(slice, &ahead, enough, (now, link))
     }
 
     /// The destination takes what comes at the speed of this memory.
@@ -416,10 +359,12 @@ impl Sending {
 
     fn scan(&mut self, mut bound: Bound, sent: &mut Sent, field: &mut Field, link: &mut Link) {
         let [wake, full] = link.levels();
-        // A batch was copied when the sender looks at the clock.
-        let at_tick = (wake + self.batch * self.costs.page_bytes).min(full);
         while let Some(ahead) = field.ahead() {
             self.meet(&ahead, link);
+            let at_tick = match bound.level {
+                Some(part) => wake + part * (full - wake),
+                None => looks::queued(looks::pages_between(ahead.density, self.batch) * self.copying, link),
+            };
             let here = ahead.pages();
             let (bytes, busy) = self.of_a_page(&ahead);
             let (most, crossing) = self.aimed(&bound, &ahead, link);
@@ -472,7 +417,7 @@ impl Sending {
         let (bytes, busy) = self.of_a_page(ahead);
         let since = below.min(ahead.pages()) * busy.max(bytes / link.rate());
         let late = self.dice.as_mut().map_or(0.5, Dice::part) * aim.tick;
-        *bound = Bound { at: bound.at.min(sent.at - since + late).max(sent.at), aim: None };
+        *bound = Bound { at: bound.at.min(sent.at - since + late).max(sent.at), aim: None, ..*bound };
         sent.uneven = true;
     }
 
@@ -517,7 +462,7 @@ impl Sending {
     }
 
     /// Hands a message over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn message(&mut self, now: Nanos, bytes: f64, link: &mut Link) -> Nanos {
         let levels = [self.most(now, link), self.level(link)];
         link.flow(now, 0.0, bytes, levels)

@@ -3,8 +3,9 @@
 use whimbrel_core::machine::Transmit;
 use whimbrel_core::policy::Until;
 
+use super::aim::{Crossing, Ticks};
 use super::field::Scan;
-use super::sending::{Crossing, Sending, Ticks};
+use super::sending::Sending;
 use super::world::{World, nanos};
 use crate::link::{Nanos, Position};
 

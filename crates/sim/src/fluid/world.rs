@@ -19,25 +19,27 @@ use whimbrel_core::report::Outcome;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp, VcpuSeconds};
 
 use self::post_copy::PostCopy;
+use super::aim::{Crossing, Ticks};
 use super::dice::Dice;
 use super::field::Field;
 use super::near::Watch;
 use super::queue::Queue;
-use super::sending::{Crossing, Sending, Ticks};
+use super::sending::Sending;
 use super::splits::Split;
-use super::steps::Step;
+use super::steps::{Ends, Step};
 use super::totals::Totals;
 use crate::codec::Encoding;
 use crate::config::{ConfigError, HostConfig};
 use crate::guest::{Guest, Lost};
-use crate::link::{Link, Nanos};
+use crate::link::{Link, Nanos, float};
 use crate::migration::{CAPABILITIES, GuestAt, PolicyChange, Run, Setup, SimError};
 use crate::sender::{Costs, Sender};
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
+    /// What was under way when something else came before it.
+    Step(Ends),
     Source(SourceEvent),
-    Destination(DestinationEvent),
     ArrivesHere(Message),
     ArrivesThere(Message),
     /// A parameter of the policy is changed: its place in the setup.
@@ -49,7 +51,7 @@ pub(super) enum Event {
 impl Event {
     /// Whether the destination hears of it.
     fn concerns_the_destination(&self) -> bool {
-        matches!(self, Self::Destination(_) | Self::ArrivesThere(_) | Self::Lost)
+        matches!(self, Self::ArrivesThere(_) | Self::Lost)
     }
 }
 
@@ -62,8 +64,8 @@ pub(super) struct Terms {
     pub(super) message_overhead: ByteCount,
     pub(super) state: ByteCount,
     post_copy: Option<Box<post_copy::Terms>>,
-    /// Bytes of the message that a round is sent.
-    pub(super) round_end: f64,
+    /// Bytes of a message that carries only numbers.
+    pub(super) word: f64,
 }
 
 impl Terms {
@@ -75,7 +77,7 @@ impl Terms {
             message_overhead: setup.link.message_overhead,
             state: setup.guest.state,
             post_copy: post_copy::Terms::of(setup),
-            round_end: round_end(setup),
+            word: word(setup),
         }
     }
 
@@ -89,7 +91,7 @@ impl Terms {
         self.message_overhead = setup.link.message_overhead;
         self.state = setup.guest.state;
         self.post_copy = post_copy::Terms::of(setup);
-        self.round_end = round_end(setup);
+        self.word = word(setup);
     }
 }
 
@@ -104,9 +106,10 @@ pub(super) struct World {
     pub(super) link: Link,
     pub(super) sending: Sending,
     pub(super) field: Field,
-    /// How long starting to track takes, and a harvest.
+    /// How long starting to track takes.
     pub(super) tracking_takes: Duration,
-    pub(super) harvest_takes: Duration,
+    /// And a harvest, in whole nanoseconds.
+    pub(super) harvest_takes: u64,
     pub(super) connected: bool,
     pub(super) tracking: bool,
     pub(super) throttled: bool,
@@ -185,7 +188,7 @@ impl World {
             sending: Sending::new(&setup.host, costs),
             field: Field::default(),
             tracking_takes: Duration::ZERO,
-            harvest_takes: Duration::ZERO,
+            harvest_takes: 0,
             connected: true,
             tracking: false,
             throttled: false,
@@ -227,7 +230,8 @@ impl World {
         let memory_gib = memory.as_f64() / (1u64 << 30) as f64;
         self.terms.become_of(setup, same_hosts);
         self.tracking_takes = setup.host.start_tracking_cost.mul_f64(memory_gib);
-        self.harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
+        let harvest_takes = setup.host.harvest_cost.mul_f64(memory_gib);
+        self.harvest_takes = u64::try_from(harvest_takes.as_nanos()).unwrap_or(u64::MAX);
         self.forget();
         self.guest.expect_anew(&setup.guest)?;
         self.guest.set_dirty_ring(setup.host.dirty_ring);
@@ -346,7 +350,7 @@ impl World {
     /// What happens whatever the machines do.
     fn plan(&mut self, setup: &Setup) {
         let at = |after: Duration| Timestamp::ZERO.saturating_add(after);
-        self.queue.push(Timestamp::ZERO, Event::Source(SourceEvent::Start));
+        self.step_to(Ends::Start, Timestamp::ZERO);
         self.queue.push(at(setup.time_limit), Event::TimeLimit);
         if let Some(lost_at) = setup.link.lost_at {
             self.queue.push(at(lost_at), Event::Lost);
@@ -373,25 +377,30 @@ impl World {
             self.queue_step();
             let Some((at, event)) = self.queue.pop() else { return Ok(None) };
             self.now = at;
+            if let Event::Step(with) = event {
+                if let Some(split) = self.end_queued(with)? {
+                    return Ok(Some(split));
+                }
+                continue;
+            }
             let there = event.concerns_the_destination();
             self.happens(event)?;
             if let Some(split) = self.do_what_is_wanted_then() {
                 return Ok(Some(split));
             }
             if there {
-                self.do_what_the_destination_wants();
+                self.do_what_the_destination_wants_then();
             }
         }
     }
 
     /// Neither side will do anything more.
-    fn is_over(&self) -> bool {
-        if self.post_copy.is_some() && self.is_out_of_time() {
-            return true;
-        }
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
         let doubt_stays = !self.connected;
         let source = match self.source.phase() {
             SourcePhase::Done => true,
+            SourcePhase::PostCopy if self.is_out_of_time() => return true,
             SourcePhase::InDoubt | SourcePhase::PostCopy => doubt_stays,
             _ => false,
         };
@@ -419,7 +428,7 @@ impl World {
                     self.look_after_harvest();
                 }
             }
-            Event::Destination(event) => self.destination.handle(now, event)?,
+            Event::Step(_) => {}
             Event::ArrivesHere(_) | Event::ArrivesThere(_) if !self.connected => {}
             Event::ArrivesHere(message) => self.source.handle(now, SourceEvent::Received(message))?,
             Event::ArrivesThere(message) => {
@@ -543,11 +552,12 @@ impl World {
     }
 }
 
-/// Bytes of the message that a round is sent.
-fn round_end(setup: &Setup) -> f64 {
+/// Bytes of a message that carries only numbers.
+fn word(setup: &Setup) -> f64 {
     (Message::RoundEnd { round: 0 }.payload() + setup.link.message_overhead).as_f64()
 }
 
+#[inline(always)]
 pub(super) fn nanos(at: Timestamp) -> f64 {
-    at.as_nanos() as f64
+    float(at.as_nanos())
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rand_core::SeedableRng as _;
 use whimbrel_core::layout::{LayoutError, PageRun, RamLayout};
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{Pages, Share, Timestamp};
 
 use super::shape::Shape;
@@ -111,23 +112,44 @@ impl Guest {
 
     /// The dirty log is fetched and cleared at `now`: adds to `counts` how often each writer has written.
     /// [`Guest::found`] must follow.
+    #[inline(always)]
     pub(crate) fn fetch(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
         if self.held.hinders() {
-            self.change(now);
-            counts.extend(self.writers.iter().map(Writer::made));
-            self.writers.iter_mut().for_each(Writer::clean);
-            if self.held.limited {
-                self.writers.iter_mut().for_each(Writer::empty_ring);
-            }
-            return;
+            return self.fetch_hindered(now, counts);
         }
         // The usual case: no account is to be settled.
         self.clock = self.clock.max(now.as_nanos());
         self.lost_since = self.clock;
         for writer in &mut self.writers {
-            writer.change(self.clock, &self.held);
+            writer.go_on(self.clock, &self.held);
             writer.clean();
             counts.push(writer.made());
+        }
+    }
+
+    /// Lets it run again, neither tracked nor slowed, as at the destination. To stop
+    /// tracking, lift the throttle and resume one after the other gives the same; but of a guest that stands still and was
+    /// tracked the accounts are settled once.
+    pub(crate) fn resume_free(&mut self, now: Timestamp) {
+        self.stop_tracking(now);
+        if self.is_paused() && self.clock == now.as_nanos() && self.lost_since == self.clock {
+            self.lift_throttle();
+            self.held.paused = false;
+            self.plan_correction();
+        } else {
+            self.set_throttle(now, Throttle::Off);
+            self.resume(now);
+        }
+    }
+
+    /// The same where writers are held up.
+    #[inline(never)]
+    fn fetch_hindered(&mut self, now: Timestamp, counts: &mut Vec<f64>) {
+        self.change(now);
+        counts.extend(self.writers.iter().map(Writer::made));
+        self.writers.iter_mut().for_each(Writer::clean);
+        if self.held.limited {
+            self.writers.iter_mut().for_each(Writer::empty_ring);
         }
     }
 
@@ -143,6 +165,13 @@ impl Guest {
             Some(Shape::Zipf(zipf)) => zipf.groups(),
             _ => &[],
         }
+    }
+
+    /// Of a writer with a law, its pages, the shares of writes that the `first` hottest get, and the groups behind them.
+    pub(crate) fn ranks(&self, writer: usize, first: u64) -> Option<(Range<u64>, Vec<f64>, Vec<Group>)> {
+        let Shape::Zipf(zipf) = self.writers.get(writer)?.shape() else { return None };
+        let ((start, end), (hottest, behind)) = (zipf.extent(), zipf.ranks(first));
+        Some((start..end, hottest, behind))
     }
 
     /// Divides memory into pieces, in order and without gaps; `zero_runs` are its zero pages, if they are
@@ -166,10 +195,14 @@ impl Guest {
         for (index, writer) in (0..).zip(&self.writers) {
             add_bands(index, writer, bands);
         }
-        edges.extend([0, pages]);
+        edges.push(0);
         edges.extend(bands.iter().flat_map(|(_, band, _)| [band.start, band.end]));
+        edges.push(pages);
         let (zeroes, share) = zero_pages(config, pages, zero_runs, edges)?;
-        edges.sort_unstable();
+        // Mostly they are in order.
+        if !edges.is_sorted() {
+            edges.sort_unstable();
+        }
         edges.dedup();
         for pair in edges.windows(2) {
             let (from, to) = (pair[0], pair[1]);

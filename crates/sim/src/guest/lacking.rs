@@ -9,22 +9,23 @@
 //! What it leaves out: that a page which is sent at once because it was asked for may be asked for again (its group
 //! of a Zipf law loses a page, an even one has too many to notice); requests that cost the way back anything but time.
 
+mod sending;
 mod touches;
+mod words;
 
 use rand_core::Rng as _;
 use whimbrel_core::units::Timestamp;
 
+pub(crate) use self::words::Ranks;
+use self::words::{HotWord, Weights};
 use super::expected::Form;
 use super::thread::Thread;
 use super::{Generator, Guest, stream};
 use crate::config::GuestConfig;
-use crate::fluid::looks::pages_between;
 use crate::link::Nanos;
 
 /// The period of the heartbeat by which the guest shows itself: as in [`super::resumed`].
 const BEAT: u64 = 2_000_000;
-/// The source looks for requests at least this often, nanoseconds.
-const LOOK: Nanos = 1e6;
 /// Pages of a word.
 const WORD: f64 = 64.0;
 /// Pages; what is less is nothing.
@@ -38,11 +39,22 @@ pub(crate) struct Missing {
     pub(crate) to: f64,
     /// The part that is missing.
     pub(crate) density: f64,
+    /// The part that would be missing if no writer went by turns.
+    pub(crate) scattered: f64,
+    /// The part that would be missing if only those wrote whose pages are alike.
+    pub(crate) even: f64,
     /// The part of zero pages among those.
     pub(crate) zero: f64,
     /// In which piece of memory it lies.
     pub(crate) piece: usize,
+    /// The number of the harvest since which writes to it count; none if all of it is missing.
+    pub(crate) since: Option<usize>,
+    /// Of which of the hottest words it is, and the shares of its owners' writes that its missing pages get.
+    pub(crate) word: Option<(usize, Weights)>,
 }
+
+/// For each harvest, the writes of each writer since.
+pub(crate) type Made = Vec<Vec<f64>>;
 
 /// Of which groups of a writer's law the missing pages are, the hottest first.
 pub(crate) type Mix = Vec<Group>;
@@ -67,6 +79,8 @@ pub(crate) struct Push {
     /// Bytes a nanosecond that the link carries, and that the source copies into its queue.
     pub(crate) rate: f64,
     pub(crate) copying: f64,
+    /// What it takes the source to see that a page is zero.
+    pub(crate) scanning: Nanos,
     /// Bytes in the queue at which the sender wakes, and in a full one.
     pub(crate) levels: [f64; 2],
     /// Pages after which the sender looks at its clock.
@@ -87,8 +101,8 @@ pub(crate) struct Push {
 pub(crate) struct Waited {
     /// vCPU nanoseconds.
     pub(crate) stalled: f64,
-    /// When it first showed itself.
-    pub(crate) seen: Nanos,
+    /// How long until it first showed itself.
+    pub(crate) unseen: Nanos,
     /// Pages that it asked for.
     pub(crate) requests: f64,
 }
@@ -103,7 +117,7 @@ struct Flight {
 
 impl Flight {
     fn arrival(&self, page: f64) -> Nanos {
-        let part = (page - self.what.from) / (self.what.to - self.what.from).max(NONE);
+        let part = (page + 1.0 - self.what.from) / (self.what.to - self.what.from).max(NONE);
         self.begins + (self.ends - self.begins) * part.clamp(0.0, 1.0)
     }
 }
@@ -122,9 +136,17 @@ pub(crate) type Forms = Vec<(usize, Form)>;
 struct Request {
     at: Nanos,
     page: u64,
-    vcpu: usize,
     /// Of which writer and group, to count the page out of it.
     group: OfGroup,
+}
+
+/// A vCPU that stands still.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    page: u64,
+    since: u64,
+    /// When the page arrives; infinite if it is not sent yet.
+    until: Nanos,
 }
 
 #[derive(Clone, Debug)]
@@ -132,8 +154,7 @@ struct Vcpu {
     resume_set: Vec<u64>,
     /// Numbers of its writers, with what they do next.
     threads: Vec<(usize, Thread, OfGroup)>,
-    /// Since when it waits, and until when; infinite if nobody knows yet.
-    waits: Option<(u64, Nanos)>,
+    waits: Option<Wait>,
     clock: u64,
     began: Option<u64>,
 }
@@ -143,7 +164,9 @@ struct Vcpu {
 pub(crate) struct Lacking<'a> {
     push: Push,
     forms: &'a [Forms],
+    laws: &'a [Option<Ranks>],
     mixes: Vec<Mix>,
+    words: Vec<HotWord>,
     /// What is not sent, in the order of addresses.
     parts: Vec<Missing>,
     cursor: f64,
@@ -155,12 +178,21 @@ pub(crate) struct Lacking<'a> {
     sends_at: Nanos,
     stalled: f64,
     asked: f64,
+    resumed: u64,
     seen: Option<u64>,
 }
 
 /// A number above 0 and up to 1.
 fn unit(rng: &mut Generator) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 * 2.0_f64.powi(-53)
+}
+
+/// Where in its round a writer in turn is, from 0 to 1: over the guests evenly spread, and for two writers independently
+/// (a Weyl sequence: of few places the mean is nearly that of all).
+fn place(writer: usize, number: u64) -> f64 {
+    // The golden ratio, and powers of the plastic number.
+    const STEPS: [f64; 3] = [0.618_033_988_749_894_8, 0.754_877_666_246_692_7, 0.569_840_290_998_053_3];
+    (0.5 + STEPS[writer % STEPS.len()] * (number + 1 + writer as u64) as f64).fract()
 }
 
 impl<'a> Lacking<'a> {
@@ -171,7 +203,7 @@ impl<'a> Lacking<'a> {
         (resumed, number): (Timestamp, u64),
         push: Push,
         parts: Vec<Missing>,
-        (forms, mixes): (&'a [Forms], Vec<Mix>),
+        (forms, laws, mixes, made): (&'a [Forms], &'a [Option<Ranks>], Vec<Mix>, &Made),
     ) -> Self {
         let mut rng = stream(number, "fluid.post-copy");
         let count = guest.vcpus.max(1) as usize;
@@ -183,13 +215,15 @@ impl<'a> Lacking<'a> {
         }
         for (index, writer) in guest.writers.iter().enumerate() {
             let mut thread = writer.resumed(stream(number, "fluid.post-copy.thread"));
-            thread.move_on(unit(&mut rng));
+            thread.move_on(place(index, number));
             vcpus[index % count].threads.push((index, thread, None));
         }
         let mut lacking = Self {
             push,
             forms,
+            laws,
             mixes,
+            words: Vec::new(),
             parts,
             cursor: 0.0,
             flights: Vec::new(),
@@ -200,40 +234,38 @@ impl<'a> Lacking<'a> {
             sends_at: push.from,
             stalled: 0.0,
             asked: 0.0,
+            resumed: clock,
             seen: None,
         };
-        lacking.place_walkers();
+        lacking.place_walkers(made);
+        lacking.place_words(&mut stream(number, "fluid.post-copy.words"));
         for vcpu in 0..count {
             lacking.look(vcpu);
         }
         lacking
     }
 
-    /// What a writer in turn left behind lies right behind where it stands.
-    fn place_walkers(&mut self) {
+    /// What a writer in turn wrote lies right behind where it stands, and all of it is missing.
+    fn place_walkers(&mut self, made: &Made) {
         let threads = self.vcpus.iter().flat_map(|vcpu| &vcpu.threads);
         let places = threads.filter_map(|(writer, thread, _)| Some((*writer, thread.place()?)));
-        let places: Vec<_> = places.collect();
-        let forms = self.forms;
-        let arc = |part: &Missing| {
-            let [(writer, Form::InTurn(pages))] = forms.get(part.piece)?[..] else { return None };
-            let (_, (place, set)) = places.iter().find(|(one, _)| *one == writer)?;
-            let end = set.start as f64 + place;
-            Some((end - part.density * pages, end, pages))
-        };
+        let places: Vec<_> =
+            places.map(|(writer, (place, set))| (writer, set.start as f64 + place)).collect();
         let mut parts = Vec::with_capacity(self.parts.len() + 2);
         for part in self.parts.drain(..) {
-            match arc(&part) {
-                Some((from, to, round)) if part.density < 1.0 => {
-                    for turn in [0.0, round] {
-                        let [from, to] = [(from + turn).max(part.from), (to + turn).min(part.to)];
-                        if to - from > NONE {
-                            parts.push(Missing { from, to, density: 1.0, ..part });
-                        }
-                    }
+            let (Some(since), Some(forms)) = (part.since, self.forms.get(part.piece)) else {
+                parts.push(part);
+                continue;
+            };
+            let mut arcs = Vec::new();
+            for &(writer, form) in forms {
+                let place = places.iter().find(|(one, _)| *one == writer);
+                if let (Form::InTurn(round), Some((_, end))) = (form, place) {
+                    let begin = end - made[since][writer].min(round);
+                    arcs.extend([0.0, round].map(|turn| (begin + turn, end + turn)));
                 }
-                _ => parts.push(part),
             }
+            lay(part, arcs, &mut parts);
         }
         self.parts = parts;
     }
@@ -245,7 +277,8 @@ impl<'a> Lacking<'a> {
             self.happens(next);
         }
         let last = self.vcpus.first().map_or(0, |vcpu| vcpu.clock);
-        Waited { stalled: self.stalled, seen: self.seen.unwrap_or(last) as f64, requests: self.asked }
+        let unseen = self.seen.unwrap_or(last).saturating_sub(self.resumed) as f64;
+        Waited { stalled: self.stalled, unseen, requests: self.asked }
     }
 
     /// When something happens next; none if nothing does that matters.
@@ -270,8 +303,8 @@ impl<'a> Lacking<'a> {
 
     fn next_of(&self, index: usize) -> Nanos {
         let vcpu = &self.vcpus[index];
-        if let Some((_, until)) = vcpu.waits {
-            return until;
+        if let Some(wait) = vcpu.waits {
+            return wait.until;
         }
         if vcpu.began.is_none() {
             return vcpu.clock as f64;
@@ -297,72 +330,10 @@ impl<'a> Lacking<'a> {
         }
     }
 
-    fn queued(&self, now: Nanos) -> f64 {
-        (self.drained - now).max(0.0) * self.push.rate
-    }
-
-    /// A slice of sending from the cursor on.
-    fn send(&mut self, now: Nanos) {
-        let (mut left, ends) = self.slice(now);
-        self.sends_at = ends;
-        while left > 0.0 && !self.parts.is_empty() {
-            let index = self.parts.iter().position(|part| part.to > self.cursor);
-            let Some(index) = index else {
-                self.cursor = 0.0;
-                continue;
-            };
-            let part = &mut self.parts[index];
-            let from = part.from.max(self.cursor);
-            let bytes = self.push.page_bytes + part.zero * (self.push.zero_bytes - self.push.page_bytes);
-            let pages = ((part.to - from) * part.density).min((left / bytes).max(1.0));
-            let to = (from + pages / part.density).min(part.to);
-            let what = Missing { from, to, ..*part };
-            let rest = Missing { from: to, ..*part };
-            part.to = from;
-            let (gone, over) = (part.to - part.from < NONE, rest.to - rest.from < NONE);
-            match (gone, over) {
-                (true, true) => drop(self.parts.remove(index)),
-                (true, false) => self.parts[index] = rest,
-                (false, true) => {}
-                (false, false) => self.parts.insert(index + 1, rest),
-            }
-            self.cursor = to;
-            left -= pages * bytes;
-            self.fly(what, now, pages * bytes);
-        }
-    }
-
-    /// How many bytes a slice hands over that begins at `now`, and when it ends: with the first look at the clock after
-    /// [`LOOK`]. What is handed over in it is queued at once, as the sender does not turn to requests before.
-    fn slice(&mut self, now: Nanos) -> (f64, Nanos) {
-        let Push { rate, copying, levels: [wake, full], batch, .. } = self.push;
-        let growth = (1.0 - rate / copying).max(1e-3);
-        let room = (full - self.queued(now)).max(0.0) / growth;
-        if room >= copying * LOOK {
-            return (copying * LOOK, now + LOOK);
-        }
-        let (quantum, cycle) = ((full - wake) / growth, (full - wake) / growth / rate);
-        let sleeps = ((LOOK - room / copying) / cycle).ceil().max(1.0);
-        let ahead = self.parts.iter().find(|part| part.to > self.cursor).or(self.parts.first());
-        let density = ahead.map_or(1.0, |part| part.density);
-        // Where a page was asked for, a word begins in the middle.
-        let begun = (WORD - self.cursor.floor() % WORD) % WORD * density;
-        let look = (begun + pages_between(density, (batch - begun).max(1.0))) * self.push.page_bytes;
-        let later = pages_between(density, batch) * self.push.page_bytes;
-        let needed = room + (sleeps - 1.0) * quantum;
-        let bytes = look + ((needed - look) / later).floor().max(-1.0).mul_add(later, later);
-        let slept = ((bytes - room) / quantum).ceil().max(sleeps);
-        (bytes, now + (room / copying + slept * cycle).max(LOOK))
-    }
-
-    fn fly(&mut self, what: Missing, now: Nanos, bytes: f64) {
-        let begins = self.drained.max(now);
-        self.drained = begins + bytes / self.push.rate;
-        self.flights.push(Flight {
-            what,
-            begins: begins + self.push.way,
-            ends: self.drained + self.push.way,
-        });
+    /// The part that `page` is of.
+    fn part_of(&self, page: f64) -> Option<usize> {
+        let index = self.parts.partition_point(|part| part.to <= page);
+        (self.parts.get(index)?.from <= page).then_some(index)
     }
 
     /// When `page` arrives: none if it is here, infinite if it is not even sent.
@@ -370,13 +341,15 @@ impl<'a> Lacking<'a> {
         let mut flights =
             self.flights.iter().filter(|flight| flight.what.from <= page && page < flight.what.to);
         let flight = flights.find(|flight| flight.ends > now);
-        let part = self.parts.iter().find(|part| part.from <= page && page < part.to);
-        let (density, arrival) = match (flight, part) {
-            (Some(flight), _) => (flight.what.density, flight.arrival(page)),
-            (None, Some(part)) => (part.density, f64::INFINITY),
+        let (what, arrival) = match (flight, self.part_of(page)) {
+            (Some(flight), _) => (flight.what, flight.arrival(page)),
+            (None, Some(index)) => (self.parts[index], f64::INFINITY),
             (None, None) => return None,
         };
-        let missing = is_missing || density >= 1.0 || unit(&mut self.rng) <= density;
+        let missing = match what.word {
+            Some((word, _)) => self.words[word].lacks(page),
+            None => is_missing || what.density >= 1.0 || unit(&mut self.rng) <= what.density,
+        };
         (missing && arrival > now).then_some(arrival)
     }
 
@@ -393,54 +366,22 @@ impl<'a> Lacking<'a> {
         if let Some((writer, group)) = request.group {
             self.count_out(writer, group);
         }
-        if let Some((_, until)) = &mut self.vcpus[request.vcpu].waits {
-            *until = arrival.max(now);
-        }
-    }
-
-    /// Sends a page that was asked for; gives when it arrives.
-    fn send_urgent(&mut self, page: f64, now: Nanos) -> Nanos {
-        let Some(index) = self.parts.iter().position(|part| part.from <= page && page < part.to) else {
-            return now + self.push.way;
-        };
-        let part = self.parts[index];
-        let bytes = self.push.page_bytes + part.zero * (self.push.zero_bytes - self.push.page_bytes);
-        let time = bytes / self.push.rate;
-        let [before, behind] =
-            [Missing { to: page, ..part }, Missing { from: (page + 1.0).min(part.to), ..part }];
-        let pieces = [before, behind].into_iter().filter(|piece| piece.to - piece.from > NONE);
-        self.parts.splice(index..=index, pieces);
-        let queued = self.queued(now);
-        self.drained = self.drained.max(now) + time;
-        if let Some(shared) = self.push.shared {
-            now + queued.min(shared) / self.push.rate + time + self.push.way
-        } else {
-            self.cursor = page;
-            self.drained + self.push.way
+        for wait in self.vcpus.iter_mut().filter_map(|vcpu| vcpu.waits.as_mut()) {
+            if wait.page == request.page {
+                wait.until = wait.until.min(arrival.max(now));
+            }
         }
     }
 
     /// A page of a group was asked for. Pages of neighbouring ranks share a word, in any order: what lies behind it in
     /// its word, half of it on average, comes next if the scan goes on from there.
     fn count_out(&mut self, writer: usize, group: usize) {
-        let lacking = self.lacks(writer).max(1.0);
+        let alone = 1.0 / self.lacks(writer).max(1.0);
         let scans_on = self.push.shared.is_none();
         let mix = &mut self.mixes[writer];
-        let hottest: f64 = mix[..group].iter().map(|group| group.pages).sum();
-        let mut rank = 0.0;
-        for (index, one) in mix.iter_mut().enumerate() {
-            let in_the_word = if hottest < WORD {
-                ((WORD - rank) / one.pages).clamp(0.0, 1.0)
-            } else if index == group {
-                (WORD / one.pages).min(1.0)
-            } else {
-                0.0
-            };
-            rank += one.pages;
-            let alone = if index == group { 1.0 / lacking } else { 0.0 };
-            let gone = if scans_on { (one.part * in_the_word / 2.0).max(alone) } else { alone };
-            one.part = (one.part - gone).max(0.0);
-        }
+        let one = &mut mix[group];
+        let in_the_word = if scans_on { one.part * (WORD / one.pages).min(1.0) / 2.0 } else { 0.0 };
+        one.part = (one.part - in_the_word.max(alone)).max(0.0);
         let sum: f64 = mix.iter().map(|group| group.part).sum();
         if sum > 0.0 {
             for group in mix {
@@ -449,9 +390,10 @@ impl<'a> Lacking<'a> {
         }
     }
 
-    /// Missing pages that a writer writes to.
+    /// Missing pages that a writer writes to, outside of the hottest words.
     fn lacks(&self, writer: usize) -> f64 {
-        self.lying_about().filter(|part| self.form(writer, part.piece).is_some()).map(pages).sum()
+        let here = |part: &&Missing| part.word.is_none() && self.form(writer, part.piece).is_some();
+        self.lying_about().filter(here).map(pages).sum()
     }
 
     /// Everything that is not here.
@@ -465,8 +407,8 @@ impl<'a> Lacking<'a> {
 
     fn step(&mut self, index: usize, now: Nanos) {
         let at = now.ceil() as u64;
-        if let Some((since, _)) = self.vcpus[index].waits.take() {
-            self.stalled += at.saturating_sub(since) as f64;
+        if let Some(wait) = self.vcpus[index].waits.take() {
+            self.stalled += at.saturating_sub(wait.since) as f64;
             let vcpu = &mut self.vcpus[index];
             let from = vcpu.clock;
             vcpu.threads.iter_mut().for_each(|(_, thread, _)| thread.stand(from, at));
@@ -480,8 +422,8 @@ impl<'a> Lacking<'a> {
         }
         vcpu.clock = vcpu.clock.max(at);
         while let Some(page) = self.vcpus[index].resume_set.pop() {
-            if self.arrival(page as f64, false, now).is_some() {
-                return self.wait(index, page, None, now);
+            if let Some(until) = self.arrival(page as f64, false, now) {
+                return self.wait(index, (page, until), None, now);
             }
         }
         let vcpu = &mut self.vcpus[index];
@@ -497,18 +439,39 @@ impl<'a> Lacking<'a> {
                 continue;
             };
             let group = *group;
-            if self.arrival(page as f64, true, now).is_some() {
-                return self.wait(index, page, group, now);
+            if let Some(until) = self.arrival(page as f64, true, now) {
+                return self.wait(index, (page, until), group, now);
             }
             self.look_one(index, thread);
         }
     }
 
-    fn wait(&mut self, index: usize, page: u64, group: OfGroup, now: Nanos) {
-        self.vcpus[index].waits = Some((now.ceil() as u64, f64::INFINITY));
-        let at = now + self.push.fault + self.push.way;
-        self.requests.push(Request { at, page, vcpu: index, group });
+    /// A vCPU touches a page that arrives at `until`, and asks for it unless another one has.
+    fn wait(&mut self, index: usize, (page, until): (u64, Nanos), group: OfGroup, now: Nanos) {
+        let asked = self.vcpus.iter().any(|vcpu| vcpu.waits.is_some_and(|wait| wait.page == page));
+        self.vcpus[index].waits = Some(Wait { page, since: now.ceil() as u64, until });
+        if !asked {
+            let at = now + self.push.fault + self.push.way;
+            self.requests.push(Request { at, page, group });
+        }
     }
+}
+
+/// Adds what is missing of `part` to `parts`, where all of these arcs is.
+fn lay(part: Missing, mut arcs: Vec<(f64, f64)>, parts: &mut Vec<Missing>) {
+    arcs.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let density = part.scattered;
+    let mut at = part.from;
+    for (from, to) in arcs {
+        let [from, to] = [from.max(at), to.min(part.to)];
+        if to - from > NONE {
+            parts.push(Missing { from: at, to: from, density, ..part });
+            parts.push(Missing { from, to, density: 1.0, ..part });
+            at = to;
+        }
+    }
+    parts.push(Missing { from: at, density, ..part });
+    parts.retain(|part| part.to - part.from > NONE && part.density > NONE);
 }
 
 /// Missing pages.

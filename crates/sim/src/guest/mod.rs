@@ -67,7 +67,9 @@ use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Pages, Share, Timestamp, VcpuSeconds};
 
 pub(crate) use self::expected::{Division, Form, Layer, Piece};
-pub(crate) use self::lacking::{Forms, Group as MissingGroup, Lacking, Missing, Mix, Push, Waited};
+pub(crate) use self::lacking::{
+    Forms, Group as MissingGroup, Lacking, Made, Missing, Mix, Push, Ranks, Waited,
+};
 pub(crate) use self::replay::{TraceHabits, TraceWords, extent as trace_extent};
 pub(crate) use self::resumed::Resumed;
 pub(crate) use self::rng::normal;

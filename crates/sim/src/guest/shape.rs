@@ -40,7 +40,8 @@ pub(super) enum Shape {
 }
 
 /// The bands of a hot and a cold part; the hot one has at least one page, and so has the cold one.
-fn hot_cold(set: &Range<u64>, hot_pages: Share, hot_writes: Share) -> Vec<Band> {
+fn hot_cold(set: &Range<u64>, config: &WriterConfig) -> impl Iterator<Item = Band> {
+    let (hot_pages, hot_writes) = (config.hot_pages, config.hot_writes);
     let pages = set.end - set.start;
     let hot = if hot_pages == Share::ZERO {
         0
@@ -52,11 +53,10 @@ fn hot_cold(set: &Range<u64>, hot_pages: Share, hot_writes: Share) -> Vec<Band> 
     let edge = set.start + hot;
     let parts = [(set.start..edge, hot_writes.as_f64()), (edge..set.end, 1.0 - hot_writes.as_f64())];
     let whole = if hot == pages { 1.0 } else { 0.0 };
-    parts
-        .into_iter()
-        .filter(|(part, _)| !part.is_empty())
-        .map(|(part, share)| Band { weight: share.max(whole) / (part.end - part.start) as f64, pages: part })
-        .collect()
+    parts.into_iter().filter(|(part, _)| !part.is_empty()).map(move |(part, share)| Band {
+        weight: share.max(whole) / (part.end - part.start) as f64,
+        pages: part,
+    })
 }
 
 /// The pages of `set` that writes number `from..to` go to: at most two runs.
@@ -82,7 +82,7 @@ impl Shape {
         match config.pattern {
             Pattern::Idle => None,
             Pattern::Uniform => Some(Self::Bands(vec![Band { pages: set.clone(), weight: 1.0 / pages }])),
-            Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
+            Pattern::HotCold => Some(Self::Bands(hot_cold(set, config).collect())),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), below(rng, set.end - set.start) as f64)),
             Pattern::Measured => {
                 let model = config.measured.as_deref()?;
@@ -105,7 +105,7 @@ impl Shape {
         match config.pattern {
             Pattern::Idle => None,
             Pattern::Uniform => Some(Self::Bands(vec![Band { pages: set.clone(), weight: 1.0 / pages }])),
-            Pattern::HotCold => Some(Self::Bands(hot_cold(set, config.hot_pages, config.hot_writes))),
+            Pattern::HotCold => Some(Self::Bands(hot_cold(set, config).collect())),
             Pattern::Sequential => Some(Self::Cycle(set.clone(), 0.0)),
             Pattern::Zipf => Some(Self::Zipf(Zipf::expected(set.clone(), config.exponent))),
             // Refused before anybody asks: pages are known one by one, or phases are chance.
@@ -118,6 +118,11 @@ impl Shape {
         if let (Self::Bands(bands), Pattern::Uniform, false) = (&mut *self, config.pattern, set.is_empty()) {
             bands.clear();
             bands.push(Band { pages: set.clone(), weight: 1.0 / (set.end - set.start) as f64 });
+            return true;
+        }
+        if let (Self::Bands(bands), Pattern::HotCold, false) = (&mut *self, config.pattern, set.is_empty()) {
+            bands.clear();
+            bands.extend(hot_cold(set, config));
             return true;
         }
         if let (Self::Zipf(zipf), Pattern::Zipf, false) = (&mut *self, config.pattern, set.is_empty()) {

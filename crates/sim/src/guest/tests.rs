@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Pattern, PhaseConfig, WriterConfig};
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::{ByteCount, CpuShare};
+use whimbrel_core::units::{Bandwidth, ByteCount, CpuShare};
 
 const PAGE: u64 = 4096;
 /// First page and pages of the working set: within words at both ends.
@@ -291,4 +291,32 @@ fn a_throttle_costs_its_share_of_all_vcpus() {
     assert!((lost.throttle.as_f64() - 4.0 * (2.0 * 0.5 + 4.0 * 0.25)).abs() < 1e-9, "{lost:?}");
     assert!((lost.pause.as_f64() - 2.0).abs() < 1e-9);
     assert!((lost.total().as_f64() - 10.0).abs() < 1e-9);
+}
+
+#[test]
+fn who_resumes_free_is_as_who_is_freed_step_by_step() {
+    let duty = Throttle::duty_cycle(CpuShare::new(0.6).unwrap());
+    let limit = Throttle::DirtyLimit {
+        quota: Bandwidth::new(1_000_000).unwrap(),
+        period: Duration::from_millis(100),
+    };
+    let config = config(vec![writer(Pattern::Uniform, 3000.0)]);
+    for throttle in [Throttle::Off, duty, limit] {
+        for (tracks, pauses) in [(true, true), (false, true), (true, false), (false, false)] {
+            let mut free = Guest::expected(&config).unwrap();
+            if tracks {
+                free.start_tracking(at(0.1), Duration::from_micros(3));
+            }
+            free.set_throttle(at(0.5), throttle);
+            if pauses {
+                free.pause(at(1.0));
+            }
+            let mut freed = free.clone();
+            free.resume_free(at(1.25));
+            freed.stop_tracking(at(1.25));
+            freed.set_throttle(at(1.25), Throttle::Off);
+            freed.resume(at(1.25));
+            assert_eq!(format!("{free:?}"), format!("{freed:?}"), "{throttle:?} {tracks} {pauses}");
+        }
+    }
 }

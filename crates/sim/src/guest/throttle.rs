@@ -11,6 +11,7 @@ use std::time::Duration;
 use whimbrel_core::throttle::{DirtyLimit, Throttle};
 use whimbrel_core::units::{ByteCount, Pages, Timestamp, VcpuSeconds};
 
+use super::cycle::Pulse;
 use super::writer::Writer;
 use super::{Guest, Lost, seconds};
 
@@ -74,6 +75,18 @@ impl Guest {
         self.held.limited = self.limit.is_some();
         self.plan_correction();
         self.throttle = throttle;
+    }
+
+    /// Lifts the throttle of a guest that is paused and has its accounts settled. It is free at once.
+    pub(super) fn lift_throttle(&mut self) {
+        self.held.pulse = Pulse::OFF;
+        self.limit = None;
+        for writer in &mut self.writers {
+            writer.charge(0.0);
+            writer.wake();
+        }
+        self.held.limited = false;
+        self.throttle = Throttle::Off;
     }
 
     /// When its vCPUs are next awake: `now`, unless a throttle by the clock has them asleep.

@@ -18,6 +18,7 @@ use super::shape::Shape;
 use super::thread::Thread;
 use super::wear::Touch;
 use crate::config::{WriteAt, WriterConfig};
+use crate::link::float;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -191,6 +192,19 @@ impl Writer {
         let free = !held.hinders() && self.ability.is_free(&self.done, rate, held.fault);
         let time = now.saturating_sub(self.changed) as f64 * 1e-9;
         (free && until > now).then_some(self.done.writes + rate * time)
+    }
+
+    /// [`Writer::change`] where nothing [hinders](Held::hinders) any writer.
+    #[inline(always)]
+    pub(super) fn go_on(&mut self, now: u64, held: &Held) {
+        let (rate, until) = self.wish.at(self.changed);
+        if self.ability.is_free(&self.done, rate, held.fault) && until > now {
+            self.done.writes += rate * (float(now.saturating_sub(self.changed)) * 1e-9);
+        } else {
+            self.done = self.held_up(now, held);
+        }
+        self.changed = now;
+        self.asked = (now, self.done.writes);
     }
 
     /// Seconds that its vCPU slept up to `now` because its ring was full.

@@ -22,6 +22,8 @@ use super::touch::unit;
 
 /// Hottest to coldest rate within a class.
 const SPREAD: f64 = 1.05;
+/// The same behind ranks that are known one by one.
+const BEHIND_FIRST: f64 = 1.5;
 /// Sums over ranks up to this one add every term.
 const EXACT_RANKS: u64 = 4096;
 /// Set in the class of a word that is drawn page by page; the rest is its index.
@@ -40,6 +42,7 @@ pub(crate) struct Group {
 #[derive(Clone, Debug)]
 pub(super) struct Zipf {
     set: Range<u64>,
+    exponent: f64,
     /// The class of each word from the first of the set on.
     class_of: Vec<u16>,
     /// The mean weight of each class.
@@ -77,10 +80,10 @@ fn ratio(first: u64, last: u64, exponent: f64) -> f64 {
     (last as f64 / first as f64).powf(exponent)
 }
 
-/// All ranks up to `pages`, neighbours of about the same rate together, not normalised.
-fn groups(pages: u64, exponent: f64) -> Vec<Group> {
-    let reach = SPREAD.powf(1.0 / exponent);
-    let (mut groups, mut first) = (Vec::new(), 1);
+/// All ranks from `first` up to `pages`, neighbours of about the same rate together, not normalised.
+fn groups(mut first: u64, pages: u64, exponent: f64, spread: f64) -> Vec<Group> {
+    let reach = spread.powf(1.0 / exponent);
+    let mut groups = Vec::new();
     while first <= pages {
         // Infinite for exponent zero: a float that does not fit becomes the greatest integer.
         let last = ((first as f64 * reach) as u64).clamp(first, pages);
@@ -289,7 +292,7 @@ impl Zipf {
     /// The law alone, in few groups: no page has a place.
     pub(super) fn expected(set: Range<u64>, exponent: f64) -> Self {
         let (class_of, weights, hottest, groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut zipf = Self { set: 0..0, class_of, weights, hottest, groups };
+        let mut zipf = Self { set: 0..0, exponent, class_of, weights, hottest, groups };
         zipf.become_expected(set, exponent);
         zipf
     }
@@ -298,7 +301,7 @@ impl Zipf {
     pub(super) fn become_expected(&mut self, set: Range<u64>, exponent: f64) {
         few_groups(set.end - set.start, exponent, &mut self.groups);
         normalise(&mut self.groups);
-        self.set = set;
+        (self.set, self.exponent) = (set, exponent);
         self.class_of.clear();
         self.weights.clear();
         self.hottest.clear();
@@ -310,10 +313,16 @@ impl Zipf {
         let words = (set.end - 1) / 64 - first_word + 1;
         let mut order: Vec<u32> = (0..words as u32).collect();
         shuffle(rng, &mut order);
-        let mut groups = groups(set.end - set.start, exponent);
+        let mut groups = groups(1, set.end - set.start, exponent, SPREAD);
         let total = normalise(&mut groups);
-        let mut zipf =
-            Self { set, class_of: vec![0; words as usize], weights: Vec::new(), hottest: Vec::new(), groups };
+        let mut zipf = Self {
+            set,
+            exponent,
+            class_of: vec![0; words as usize],
+            weights: Vec::new(),
+            hottest: Vec::new(),
+            groups,
+        };
         zipf.deal(&order, exponent, total, rng);
         zipf
     }
@@ -370,6 +379,18 @@ impl Zipf {
     /// Pages of about equal weight, hottest first, as a fluid model sees them.
     pub(super) fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// The shares of the writes that the `first` hottest pages get, and those behind them in a few groups.
+    pub(super) fn ranks(&self, first: u64) -> (Vec<f64>, Vec<Group>) {
+        let (pages, exponent) = (self.set.end - self.set.start, self.exponent);
+        let total = rank_sum(1, pages, exponent);
+        let hottest = (1..=first.min(pages)).map(|rank| (rank as f64).powf(-exponent) / total).collect();
+        let mut behind = groups(first + 1, pages, exponent, BEHIND_FIRST);
+        for group in &mut behind {
+            group.weight /= total;
+        }
+        (hottest, behind)
     }
 
     /// The share of the writes that `page` gets; none if it is not in the set.

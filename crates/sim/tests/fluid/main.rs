@@ -3,6 +3,7 @@
 
 mod cases;
 mod comparison;
+mod post_copy;
 mod presets;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use whimbrel_core::policy::presets as core_presets;
 use whimbrel_core::units::{Bandwidth, ByteCount};
-use whimbrel_sim::config::{Fidelity, GuestConfig, WriterConfig};
+use whimbrel_sim::config::{Fidelity, GuestConfig, Pattern, WriterConfig};
 use whimbrel_sim::{GuestAt, Setup, Simulator, simulate};
 
 use self::cases::Kind;
@@ -137,6 +138,53 @@ fn with_ticks_on_fast_links_it_is_the_mean_of_exact_runs() {
 #[test]
 fn with_limits_that_follow_the_guest_it_is_the_mean_of_exact_runs() {
     all_but_one_are_the_mean(&Kind::of(&["clark-2005"]));
+}
+
+/// A manager's poll and few enough pages may come in the same tick, and which of them comes first is chance.
+#[test]
+fn where_a_poll_comes_with_the_threshold_it_is_the_mean_of_exact_runs() {
+    let given = [("downtime".to_owned(), "50ms".to_owned())].into_iter().collect();
+    let policy = core_presets::build("proxmox", &given).unwrap();
+    let guest = GuestConfig { memory: ByteCount::mib(200), ..GuestConfig::default() };
+    let mut compared = 0;
+    for megabytes in (60..100).step_by(2) {
+        let mut setup = Setup::new(guest.clone(), policy.clone());
+        setup.link.bandwidth = Bandwidth::new(megabytes * 1_000_000).unwrap();
+        setup.link.buffer = ByteCount::kib(600);
+        setup.journal = false;
+        let comparison = compare(&setup);
+        assert!(!matches!(comparison, Comparison::Beyond(_)), "{megabytes} MB/s: {comparison:?}");
+        compared += usize::from(comparison == Comparison::Within);
+    }
+    assert!(compared >= 15, "{compared}");
+}
+
+/// What a tick finds in memory that is dirty everywhere hangs on slices of two lengths, which follow each other by a rule.
+#[test]
+fn with_small_buffers_it_is_the_mean_of_exact_runs() {
+    let given = [("downtime-limit", "60ms"), ("vcpu-dirty-limit", "8MiB/s")];
+    let given = given.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let policy = core_presets::build("qemu-dirty-limit", &given).unwrap();
+    let mut compared = 0;
+    for (megabytes, kib) in (110..134).step_by(6).flat_map(|megabytes| [(megabytes, 352), (megabytes, 720)]) {
+        let bandwidth = Bandwidth::new(megabytes * 1_000_000).unwrap();
+        let writer = WriterConfig {
+            pattern: Pattern::Sequential,
+            working_set: ByteCount::mib(140),
+            rate: 1.4 * bandwidth.as_f64() / 4096.0,
+            ..WriterConfig::default()
+        };
+        let guest =
+            GuestConfig { memory: ByteCount::mib(180), writers: vec![writer], ..GuestConfig::default() };
+        let mut setup = Setup::new(guest, policy.clone());
+        setup.link.bandwidth = bandwidth;
+        setup.link.buffer = ByteCount::kib(kib);
+        setup.journal = false;
+        let comparison = compare(&setup);
+        assert!(!matches!(comparison, Comparison::Beyond(_)), "{megabytes} MB/s, {kib} KiB: {comparison:?}");
+        compared += usize::from(comparison == Comparison::Within);
+    }
+    assert!(compared >= 6, "{compared}");
 }
 
 /// Rounds that are put away are listed with the others.

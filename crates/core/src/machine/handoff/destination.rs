@@ -154,7 +154,7 @@ impl DestinationHandoff {
     /// # Errors
     ///
     /// [`HandoffError::Destination`] if the event does not fit. The machine is then unchanged.
-    #[inline]
+    #[inline(always)]
     pub fn handle(&mut self, event: DestinationEvent) -> Result<Effects, HandoffError> {
         match (event, self.state) {
             (DestinationEvent::Connected, _) if !self.connected => {
@@ -182,7 +182,7 @@ impl DestinationHandoff {
             }
             (DestinationEvent::Resumed, State::Resuming) => {
                 self.state = State::Running { alive: true };
-                Ok(Effects::of([self.send(HandoffMessage::Running)]))
+                Ok(Effects::at_most(self.send(HandoffMessage::Running)))
             }
             (DestinationEvent::Fenced(fence), State::Prepared) if !self.connected => {
                 let replica = fence == Fence::NeverRan;
@@ -209,7 +209,7 @@ impl DestinationHandoff {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn received(&mut self, message: HandoffMessage) -> Result<Effects, HandoffError> {
         use HandoffMessage::{Answer, Ask, Cancel, Go, Running};
         Ok(match (self.state, message) {
@@ -217,12 +217,12 @@ impl DestinationHandoff {
             (State::Prepared, Go) => Effects::one(self.write_running(true)),
             // It has not run yet, so *prepared* is true; *running* follows by itself.
             (State::Prepared | State::WritingRunning { .. } | State::Resuming, Ask) => {
-                Effects::of([self.send(Answer(Standing::Prepared))])
+                Effects::at_most(self.send(Answer(Standing::Prepared)))
             }
             (State::WritingRunning { .. } | State::Resuming, Go) => Effects::NONE,
-            (State::Running { .. }, Go) => Effects::of([self.send(Running)]),
-            (State::Running { .. }, Ask) => Effects::of([self.send(Answer(Standing::Running))]),
-            (State::Gone, Go | Ask | Cancel) => Effects::of([self.send(Answer(Standing::Gone))]),
+            (State::Running { .. }, Go) => Effects::at_most(self.send(Running)),
+            (State::Running { .. }, Ask) => Effects::at_most(self.send(Answer(Standing::Running))),
+            (State::Gone, Go | Ask | Cancel) => Effects::at_most(self.send(Answer(Standing::Gone))),
             // In particular *go* and *ask* before *ready*, and *cancel* after *go*: no honest source
             // can say these.
             _ => {

@@ -202,8 +202,15 @@ impl Effects {
     /// No effect.
     pub const NONE: Self = Self { list: [None; MOST] };
 
+    #[inline]
     fn one(effect: Effect) -> Self {
-        Self::of([Some(effect)])
+        Self::at_most(Some(effect))
+    }
+
+    /// The effect, if it is there.
+    #[inline]
+    fn at_most(effect: Option<Effect>) -> Self {
+        Self { list: [effect, None, None] }
     }
 
     /// The effects that are there, in order.
@@ -217,8 +224,8 @@ impl Effects {
     }
 
     /// The effects in order.
-    pub fn iter(&self) -> impl Iterator<Item = Effect> + '_ {
-        self.list.iter().copied().flatten()
+    pub fn iter(&self) -> InOrder {
+        self.into_iter()
     }
 
     /// Whether there is nothing to do.
@@ -229,19 +236,38 @@ impl Effects {
 
 impl IntoIterator for Effects {
     type Item = Effect;
-    type IntoIter = core::iter::Flatten<core::array::IntoIter<Option<Effect>, MOST>>;
+    type IntoIter = InOrder;
 
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
-        self.list.into_iter().flatten()
+        InOrder { left: self.list }
     }
 }
 
 impl IntoIterator for &Effects {
     type Item = Effect;
-    type IntoIter = core::iter::Flatten<core::array::IntoIter<Option<Effect>, MOST>>;
+    type IntoIter = InOrder;
 
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
-        self.list.into_iter().flatten()
+        InOrder { left: self.list }
+    }
+}
+
+/// The effects of one event, one after the other.
+#[derive(Clone, Debug)]
+pub struct InOrder {
+    left: [Option<Effect>; MOST],
+}
+
+impl Iterator for InOrder {
+    type Item = Effect;
+
+    #[inline]
+    fn next(&mut self) -> Option<Effect> {
+        let [first, second, third] = self.left;
+        self.left = [second, third, None];
+        first
     }
 }
 

@@ -143,7 +143,7 @@ impl SourceHandoff {
     /// # Errors
     ///
     /// [`HandoffError::Source`] if the event does not fit. The machine is then unchanged.
-    #[inline]
+    #[inline(always)]
     pub fn handle(&mut self, event: SourceEvent) -> Result<Effects, HandoffError> {
         match event {
             SourceEvent::Connected if !self.connected => Ok(self.connected()),
@@ -191,7 +191,7 @@ impl SourceHandoff {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn received(&mut self, message: HandoffMessage) -> Result<Effects, HandoffError> {
         use HandoffMessage::{Answer, Ready, Running, Withdraw};
         Ok(match (self.state, message) {
@@ -201,11 +201,11 @@ impl SourceHandoff {
             }
             (State::Sending, Withdraw) => {
                 self.state = State::Kept { told: true };
-                Effects::of([self.resume()])
+                Effects::at_most(self.resume())
             }
             (State::Committed, Running | Answer(Standing::Running)) => {
                 self.state = State::Released;
-                Effects::of([self.release()])
+                Effects::at_most(self.release())
             }
             // Repeating *go* is safe: a destination that has it already says so.
             (State::Committed, Answer(Standing::Prepared)) => Effects::one(Effect::Send(HandoffMessage::Go)),

@@ -1,16 +1,16 @@
 //! What the source wants done, in order.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::super::event::{RoundAction, SourceAction, Transmit};
+use super::super::event::{PlainSourceAction, RoundAction, SourceAction, Transmit};
 use super::super::message::Message;
+use super::super::waiting::{Action, Waiting};
 
 /// Actions that the driver has not taken yet. Those of a round, which is nearly all that are ever wanted, are kept
 /// by name behind the others and never moved about.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Actions {
-    others: VecDeque<SourceAction>,
+    others: Waiting<SourceAction, PlainSourceAction>,
     /// The destination is to be told of the end of this round.
     ended: Option<u32>,
     then: Then,
@@ -29,9 +29,14 @@ enum Then {
 }
 
 impl Actions {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.ended.is_none() && matches!(self.then, Then::Nothing)
+    }
+
     /// The first of all.
-    pub(super) fn pop(&mut self) -> Option<SourceAction> {
-        self.others.pop_front().or_else(|| self.pop_of_round().map(SourceAction::from))
+    pub(super) fn pop(&mut self) -> Option<Action<SourceAction, PlainSourceAction>> {
+        self.others.pop().or_else(|| self.pop_of_round().map(|action| Action::Other(action.into())))
     }
 
     /// The first of all, if it is one of a round's.
@@ -46,6 +51,12 @@ impl Actions {
         self.pop_last()
     }
 
+    /// The first of all, if it is a plain one.
+    #[inline]
+    pub(super) fn pop_plain(&mut self) -> Option<PlainSourceAction> {
+        self.others.pop_plain()
+    }
+
     #[inline]
     fn pop_last(&mut self) -> Option<RoundAction> {
         match std::mem::take(&mut self.then) {
@@ -56,11 +67,20 @@ impl Actions {
     }
 
     /// After everything else.
-    pub(super) fn push(&mut self, action: SourceAction) {
+    #[inline(always)]
+    pub(super) fn push(&mut self, action: PlainSourceAction) {
         if self.ended.is_some() || !matches!(self.then, Then::Nothing) {
             self.line_up();
         }
-        self.others.push_back(action);
+        self.others.push_plain(action);
+    }
+
+    /// The same of one that is not plain.
+    pub(super) fn push_any(&mut self, action: SourceAction) {
+        if self.ended.is_some() || !matches!(self.then, Then::Nothing) {
+            self.line_up();
+        }
+        self.others.push(action);
     }
 
     #[inline]
@@ -93,8 +113,12 @@ impl Actions {
     /// Something comes behind a round's: they wait their turn with all others.
     #[inline(never)]
     fn line_up(&mut self) {
-        let waiting = [self.ended.take().map(RoundAction::EndRound), self.pop_last()];
-        self.others.extend(waiting.into_iter().flatten().map(SourceAction::from));
+        if let Some(round) = self.ended.take() {
+            self.others.push_plain(PlainSourceAction::EndRound(round));
+        }
+        if let Some(last) = self.pop_last() {
+            self.others.push(last.into());
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -119,34 +143,35 @@ mod tests {
 
     const LAST: Transmit = Transmit { slice: None, last: true };
 
-    fn all(mut actions: Actions) -> Vec<SourceAction> {
+    fn all(mut actions: Actions) -> Vec<Action<SourceAction, PlainSourceAction>> {
         std::iter::from_fn(|| actions.pop()).collect()
     }
 
-    fn end(round: u32) -> SourceAction {
-        SourceAction::Send(Message::RoundEnd { round })
+    /// As it is given behind other actions.
+    fn lined_up(round: u32) -> Action<SourceAction, PlainSourceAction> {
+        Action::Plain(PlainSourceAction::EndRound(round))
     }
 
     #[test]
     fn they_come_in_the_order_in_which_they_were_wanted() {
         let mut actions = Actions::default();
-        actions.push(SourceAction::Pause);
+        actions.push(PlainSourceAction::Pause);
         actions.end_round(1);
         actions.harvest();
         actions.end_round(2);
         actions.transmit(LAST);
-        actions.push(SourceAction::SaveState);
+        actions.push(PlainSourceAction::SaveState);
         actions.transmit(LAST);
         actions.harvest();
         let expected = [
-            SourceAction::Pause,
-            end(1),
-            SourceAction::Harvest,
-            end(2),
-            SourceAction::Transmit(LAST),
-            SourceAction::SaveState,
-            SourceAction::Transmit(LAST),
-            SourceAction::Harvest,
+            Action::Plain(PlainSourceAction::Pause),
+            lined_up(1),
+            Action::Other(SourceAction::Harvest),
+            lined_up(2),
+            Action::Other(SourceAction::Transmit(LAST)),
+            Action::Plain(PlainSourceAction::SaveState),
+            Action::Other(SourceAction::Transmit(LAST)),
+            Action::Other(SourceAction::Harvest),
         ];
         assert_eq!(all(actions), expected);
     }
@@ -154,11 +179,11 @@ mod tests {
     #[test]
     fn those_of_a_round_are_given_by_name_when_nothing_is_before_them() {
         let mut actions = Actions::default();
-        actions.push(SourceAction::Pause);
+        actions.push(PlainSourceAction::Pause);
         actions.end_round(7);
         actions.harvest();
         assert_eq!(actions.pop_of_round(), None);
-        assert_eq!(actions.pop(), Some(SourceAction::Pause));
+        assert_eq!(actions.pop_plain(), Some(PlainSourceAction::Pause));
         assert_eq!(actions.pop_of_round(), Some(RoundAction::EndRound(7)));
         assert_eq!(actions.pop_of_round(), Some(RoundAction::Harvest));
         assert_eq!(actions.pop_of_round(), None);
@@ -168,7 +193,7 @@ mod tests {
     #[test]
     fn none_is_left_when_they_are_called_off() {
         let mut actions = Actions::default();
-        actions.push(SourceAction::Pause);
+        actions.push(PlainSourceAction::Pause);
         actions.end_round(7);
         actions.transmit(LAST);
         actions.clear();

@@ -2,10 +2,11 @@
 //! and it is told what it came to.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::super::event::{CancelReason, Failure, SourceAction, Step};
-use super::super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right};
+use super::super::event::{CancelReason, Failure, PlainSourceAction, SourceAction, Step};
+use super::super::handoff::{self, Effect, Effects, HandoffMessage, Held, Notice, Right, StableRecord};
 use super::super::message::Message;
 use super::super::phase::SourcePhase;
 use super::super::{MachineError, Replay};
@@ -28,15 +29,20 @@ impl<S: Stock> Source<S> {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn carry_out(&mut self, now: Timestamp, effects: Effects) {
         let mut lost = false;
         for effect in effects {
             match effect {
                 Effect::Persist(record) => {
                     self.phase = SourcePhase::Committing;
-                    self.actions.push(SourceAction::Persist(record));
+                    match record {
+                        StableRecord::Go => self.actions.push(PlainSourceAction::PersistGo),
+                        // The destination's, never asked for here.
+                        StableRecord::Running => self.actions.push_any(SourceAction::Persist(record)),
+                    }
                 }
-                Effect::Erase => self.actions.push(SourceAction::Erase),
+                Effect::Erase => self.actions.push(PlainSourceAction::Erase),
                 Effect::Send(message) => {
                     if message == HandoffMessage::Go {
                         self.stopwatch.go(now);
@@ -45,21 +51,24 @@ impl<S: Stock> Source<S> {
                         self.phase = SourcePhase::AwaitingRunning;
                         self.await_answer(now);
                     }
-                    self.actions.push(SourceAction::Send(Message::handoff(message)));
+                    match message {
+                        HandoffMessage::Go => self.actions.push(PlainSourceAction::Go),
+                        message => self.actions.push_any(SourceAction::Send(Message::handoff(message))),
+                    }
                 }
                 Effect::ResumeGuest => {
                     self.duties.resuming = true;
-                    self.actions.push(SourceAction::Resume);
+                    self.actions.push(PlainSourceAction::Resume);
                 }
                 // Its memory is still wanted.
                 Effect::ReleaseGuest if self.owes_pages() && self.handoff.right() == Right::Theirs => {}
-                Effect::ReleaseGuest => self.actions.push(SourceAction::Release),
+                Effect::ReleaseGuest => self.actions.push(PlainSourceAction::Release),
                 Effect::Report(Notice::InDoubt) => {
                     // Pages that the guest asked for early may have been lost on their way.
                     self.put_back();
                     self.phase = SourcePhase::InDoubt;
                     self.deadline = None;
-                    self.actions.push(SourceAction::Reconnect);
+                    self.actions.push_any(SourceAction::Reconnect);
                 }
                 Effect::Report(Notice::GuestLost) => lost = true,
                 // Only destinations have replicas.
@@ -70,33 +79,42 @@ impl<S: Stock> Source<S> {
     }
 
     /// Where the right to run is now decides which way the migration ends.
+    #[inline(always)]
     pub(super) fn follow_the_right(&mut self, now: Timestamp, lost: bool) {
         use SourcePhase as P;
         if matches!(self.phase, P::Idle | P::PostCopy | P::Returning | P::Releasing | P::Done) {
             return;
         }
         match self.handoff.right() {
-            Right::Theirs if self.owes_pages() => self.send_what_is_missing(now),
-            Right::Theirs => {
-                self.deadline = None;
-                self.phase = P::Releasing;
-                self.clean_up(now);
-            }
-            Right::Mine if !self.handoff.may_cancel() => {
-                if lost {
-                    self.end(Outcome::GuestLost, "the right to run is here, the guest's memory is not");
-                } else {
-                    self.end(Outcome::Failed, "the destination has no replica");
-                }
-                self.deadline = None;
-                self.phase = P::Returning;
-                if !self.handoff.is_settled() && !self.handoff.is_connected() {
-                    self.actions.push(SourceAction::Reconnect);
-                }
-                self.clean_up(now);
-            }
+            Right::Theirs => self.let_go(now),
+            Right::Mine if !self.handoff.may_cancel() => self.keep(now, lost),
             Right::Mine | Right::Undecided => {}
         }
+    }
+
+    /// The guest is the destination's.
+    fn let_go(&mut self, now: Timestamp) {
+        if self.owes_pages() {
+            return self.send_what_is_missing(now);
+        }
+        self.deadline = None;
+        self.phase = SourcePhase::Releasing;
+        self.clean_up(now);
+    }
+
+    /// The guest stays here.
+    fn keep(&mut self, now: Timestamp, lost: bool) {
+        if lost {
+            self.end(Outcome::GuestLost, "the right to run is here, the guest's memory is not");
+        } else {
+            self.end(Outcome::Failed, "the destination has no replica");
+        }
+        self.deadline = None;
+        self.phase = SourcePhase::Returning;
+        if !self.handoff.is_settled() && !self.handoff.is_connected() {
+            self.actions.push_any(SourceAction::Reconnect);
+        }
+        self.clean_up(now);
     }
 
     /// Undoes, in the reverse order of doing, what was set up for the migration.
@@ -110,10 +128,10 @@ impl<S: Stock> Source<S> {
     pub(super) fn lift_the_burden(&mut self) {
         if !self.controller.progress().throttle.is_off() {
             self.controller.unthrottled();
-            self.actions.push(SourceAction::Throttle(Throttle::Off));
+            self.actions.push_any(SourceAction::Throttle(Throttle::Off));
         }
         if self.duties.tracking && !std::mem::replace(&mut self.duties.stopping, true) {
-            self.actions.push(SourceAction::StopTracking);
+            self.actions.push(PlainSourceAction::StopTracking);
         }
     }
 
@@ -126,7 +144,7 @@ impl<S: Stock> Source<S> {
             ending.at = Some(now);
         }
         self.phase = SourcePhase::Done;
-        self.actions.push(SourceAction::Done);
+        self.actions.push(PlainSourceAction::Done);
     }
 
     pub(super) fn give_up(&mut self, now: Timestamp, outcome: Outcome, why: Why) {
@@ -171,7 +189,7 @@ impl<S: Stock> Source<S> {
         self.deadline = Some(deadline);
         // Whose patience has no end need not be woken.
         if deadline < Timestamp::MAX {
-            self.actions.push(SourceAction::Wake(deadline));
+            self.actions.push_any(SourceAction::Wake(deadline));
         }
     }
 
@@ -227,7 +245,18 @@ impl<S: Stock> Source<S> {
     /// Why it ended as it did, in words, as far as it is known.
     pub fn why(&self) -> String {
         let (_, why, words) = self.outcome();
-        why.map_or_else(|| words.to_owned(), Why::to_string)
+        let paused = match why {
+            None => return words.to_owned(),
+            Some(Why::Words(words)) => return words.to_string(),
+            Some(&Why::Rule { paused }) => paused,
+        };
+        let Some(verdict) = self.controller.verdict() else { return "the policy decided so".to_owned() };
+        // As long as most: a text that grows is copied each time.
+        let mut text = String::with_capacity(96);
+        let then = if paused { "; the policy had paused the guest before" } else { "" };
+        // Into memory.
+        let _ = write!(text, "{}{then}", verdict.reason);
+        text
     }
 
     /// What the migration came to, as far as it is known at `now`.

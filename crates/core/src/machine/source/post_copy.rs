@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::super::event::{Failure, SourceAction, Step, Transmit};
+use super::super::event::{Failure, PlainSourceAction, SourceAction, Step, Transmit};
 use super::super::handoff::Right;
 use super::super::phase::SourcePhase;
 use super::Source;
@@ -104,7 +104,7 @@ impl<S: Stock> Source<S> {
             if post_copy.broken {
                 post_copy.asked_since.push(page);
             }
-            self.actions.push(SourceAction::Urgent(page));
+            self.actions.push_any(SourceAction::Urgent(page));
         }
     }
 
@@ -119,7 +119,7 @@ impl<S: Stock> Source<S> {
         if broken {
             self.put_back();
             for page in asked {
-                self.actions.push(SourceAction::Urgent(page));
+                self.actions.push_any(SourceAction::Urgent(page));
             }
         }
         if !self.handoff.is_connected() {
@@ -158,7 +158,7 @@ impl<S: Stock> Source<S> {
         } else {
             self.put_back();
         }
-        self.actions.push(SourceAction::Reconnect);
+        self.actions.push_any(SourceAction::Reconnect);
     }
 
     /// The destination asks again for what the guest waits for; the rest follows as before.
@@ -208,7 +208,7 @@ impl<S: Stock> Source<S> {
         if self.post_copy.as_ref().is_some_and(|post_copy| post_copy.transmitting) {
             self.duties.releasing = true;
         } else {
-            self.actions.push(SourceAction::Release);
+            self.actions.push(PlainSourceAction::Release);
         }
         self.clean_up(now);
     }
@@ -216,7 +216,7 @@ impl<S: Stock> Source<S> {
     /// The driver does not read the guest's memory any more.
     pub(super) fn stopped_sending(&mut self, now: Timestamp) {
         self.duties.releasing = false;
-        self.actions.push(SourceAction::Release);
+        self.actions.push(PlainSourceAction::Release);
         self.settle(now);
     }
 }

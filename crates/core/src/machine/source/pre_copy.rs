@@ -4,10 +4,10 @@
 //! Everything else of a migration happens once, this some fifty times; a simulator makes millions. So the two
 //! events of a round have methods of their own, which [`Source::handle`] calls too.
 
-use std::borrow::Cow;
+use std::mem::ManuallyDrop;
 
 use super::super::MachineError;
-use super::super::event::{SourceAction, SourceEvent, Transmit};
+use super::super::event::{PlainSourceAction, SourceAction, SourceEvent, Transmit};
 use super::super::handoff;
 use super::super::phase::{SourceEventKind, SourcePhase};
 use super::post_copy::PostCopy;
@@ -25,10 +25,10 @@ impl<S: Stock> Source<S> {
     /// # Errors
     ///
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub fn transmitted(&mut self, now: Timestamp, sent: &Transmitted) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Sending {
-            return self.handle_any(now, SourceEvent::Transmitted(*sent));
+            return self.transmitted_otherwise(now, sent);
         }
         self.check_count(sent.pending.saturating_add(sent.skipped))?;
         if self.controller.journal().is_recording() {
@@ -44,10 +44,10 @@ impl<S: Stock> Source<S> {
     /// # Errors
     ///
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub fn harvested(&mut self, now: Timestamp, harvested: &Harvested) -> Result<(), MachineError> {
         if self.phase != SourcePhase::Harvesting {
-            return self.handle_any(now, SourceEvent::Harvested(*harvested));
+            return self.harvested_otherwise(now, harvested);
         }
         self.check_count(harvested.pending)?;
         if self.controller.journal().is_recording() {
@@ -58,14 +58,23 @@ impl<S: Stock> Source<S> {
         Ok(())
     }
 
+    #[inline(never)]
+    fn transmitted_otherwise(&mut self, now: Timestamp, sent: &Transmitted) -> Result<(), MachineError> {
+        self.take_known(now, &mut ManuallyDrop::new(SourceEvent::Transmitted(*sent)))
+    }
+
+    #[inline(never)]
+    fn harvested_otherwise(&mut self, now: Timestamp, harvested: &Harvested) -> Result<(), MachineError> {
+        self.take_known(now, &mut ManuallyDrop::new(SourceEvent::Harvested(*harvested)))
+    }
+
     /// Whether as many pages are pending as the driver says. A replay has none.
     #[inline]
     fn check_count(&self, claimed: Pages) -> Result<(), MachineError> {
-        let pending = self.backlog.pending();
-        if claimed == pending || self.replaying {
+        if self.backlog.holds(claimed) || self.replaying {
             return Ok(());
         }
-        Err(MachineError::Miscounted { claimed, pending })
+        Err(MachineError::Miscounted { claimed, pending: self.backlog.pending() })
     }
 
     /// That the table names the step that was made.
@@ -168,10 +177,10 @@ impl<S: Stock> Source<S> {
         if let (false, Some(verdict)) = (self.rounds.only_counts(), self.controller.verdict()) {
             self.rounds.decided(now, self.controller.progress().throttle, verdict);
         }
-        match ruling.decision {
-            Decision::Continue => self.go_on(now, moment),
-            Decision::Harvest => self.harvest(now),
-            decision => self.turn(now, moment, decision),
+        match (ruling.decision, moment) {
+            (Decision::Harvest, _) | (Decision::Continue, Moment::RoundEnd) => self.harvest(now),
+            (Decision::Continue, _) => self.go_on(now, moment),
+            (decision, _) => self.turn(now, moment, decision),
         }
     }
 
@@ -190,10 +199,10 @@ impl<S: Stock> Source<S> {
     fn adjust(&mut self) {
         let adjust = self.controller.adjustments();
         if let Some(throttle) = adjust.throttle {
-            self.actions.push(SourceAction::Throttle(throttle));
+            self.actions.push_any(SourceAction::Throttle(throttle));
         }
         if let Some(limit) = adjust.rate_limit {
-            self.actions.push(SourceAction::Limit(limit));
+            self.actions.push_any(SourceAction::Limit(limit));
         }
     }
 
@@ -206,7 +215,7 @@ impl<S: Stock> Source<S> {
             Decision::Harvest => self.harvest(now),
             Decision::Switchover { when, forced } => {
                 let paused = self.controller.progress().paused;
-                self.end_with(Outcome::Completed, self.rule(paused), forced);
+                self.end_with(Outcome::Completed, Why::Rule { paused }, forced);
                 let later = when == SwitchoverWhen::AfterRound
                     && moment != Moment::RoundEnd
                     && self.controller.progress().pending > Pages(0);
@@ -217,20 +226,12 @@ impl<S: Stock> Source<S> {
                     self.pause(now);
                 }
             }
-            Decision::Abort => self.give_up(now, Outcome::Aborted, self.rule(false)),
+            Decision::Abort => self.give_up(now, Outcome::Aborted, Why::Rule { paused: false }),
             Decision::PostCopy => {
-                self.end_with(Outcome::Completed, self.rule(false), true);
+                self.end_with(Outcome::Completed, Why::Rule { paused: false }, true);
                 self.post_copy = Some(PostCopy::default());
                 self.pause(now);
             }
-        }
-    }
-
-    /// The rule that the policy decided by; `paused`: it had paused the guest before.
-    fn rule(&self, paused: bool) -> Why {
-        match self.controller.verdict() {
-            Some(verdict) => Why::Rule(verdict.reason.clone(), paused),
-            None => Why::Words(Cow::Borrowed("the policy decided so")),
         }
     }
 
@@ -248,7 +249,7 @@ impl<S: Stock> Source<S> {
         self.actions.transmit(Transmit { slice, last: false });
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn harvest(&mut self, now: Timestamp) {
         if self.controller.cadence().gate == GateRule::Pipelined {
             self.close_round(now);
@@ -261,7 +262,7 @@ impl<S: Stock> Source<S> {
 
     /// Tells the destination that a round is sent. If the gate before is still closed, this round's
     /// pages stay in flight with the next round's: later than need be, never too early.
-    #[inline]
+    #[inline(always)]
     fn close_round(&mut self, now: Timestamp) {
         let round = self.controller.progress().round;
         // A policy that took over at the gate may want none.
@@ -291,6 +292,6 @@ impl<S: Stock> Source<S> {
         self.stopwatch.pause_asked = now;
         self.rounds.close(now);
         self.phase = SourcePhase::Pausing;
-        self.actions.push(SourceAction::Pause);
+        self.actions.push(PlainSourceAction::Pause);
     }
 }

@@ -227,7 +227,7 @@ pub(super) fn print(steps: &[Step]) -> String {
             before.situation.moment == Moment::Tick
                 && situation.moment == Moment::Tick
                 && verdict.decision == Decision::Continue
-                && before.verdict.reason.right == verdict.reason.right
+                && before.verdict.reason.right() == verdict.reason.right()
         });
         before = Some(step);
         if repeats {

@@ -347,7 +347,7 @@ mod tests {
     fn the_reason_says_both_rates_however_much_faster_the_guest_is() {
         let reason = answer(&mut sdps(), &asked(Moment::Tick, 1, 1 << 20, 4.0)).reason;
         let rate = |name: &str| {
-            let known = reason.inputs.iter().flatten().find(|input| input.name == name);
+            let known = reason.inputs().find(|input| input.name == name);
             known.map(|input| input.value.as_f64().expect("known").round())
         };
         assert_eq!((rate("dirty rate"), rate("bandwidth")), (Some(500e6), Some(125e6)), "{reason}");

@@ -11,7 +11,7 @@
 //!
 //! What comes out is the same on every machine, which the library's exponential is not.
 
-use super::Untouched;
+use super::terrain::Untouched;
 
 /// Groups that are computed together.
 const TOGETHER: usize = 4;
@@ -39,7 +39,11 @@ struct Ladder {
     halvings: [f64; 2],
 }
 
-/// A group of the cool half and one of the hot half.
+/// Which of two is of the hot flight, which is looked at after each rung, and which of the cool one.
+const HOT: usize = 0;
+const COOL: usize = 1;
+
+/// A group of the hot half and one of the cool half.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rung {
     /// Shares of the pages.
@@ -58,13 +62,15 @@ impl Ladder {
         self.rungs.clear();
         let length = groups.len().div_ceil(2);
         self.rungs.resize(length, Rung::default());
-        for (index, (count, weight)) in groups.enumerate() {
-            let flight = usize::from(index >= length);
-            let rung = &mut self.rungs[index - flight * length];
-            rung.shares[flight] = count / pages;
-            rung.weights[flight] = count / pages * weight;
-            if index % length == 0 {
-                self.halvings[flight] = weight * std::f64::consts::LOG2_E;
+        let mut groups = groups;
+        for flight in [COOL, HOT] {
+            let mut first = true;
+            for ((count, weight), rung) in groups.by_ref().take(length).zip(&mut self.rungs) {
+                rung.shares[flight] = count / pages;
+                rung.weights[flight] = count / pages * weight;
+                if std::mem::take(&mut first) {
+                    self.halvings[flight] = weight * std::f64::consts::LOG2_E;
+                }
             }
         }
     }
@@ -86,29 +92,29 @@ impl Ladder {
                 loss[flight] += rung.weights[flight] * untouched[flight];
             }
             untouched = squares;
-            if untouched[1] < NOTHING {
+            if untouched[HOT] < NOTHING {
                 break;
             }
         }
         *sums = Climbed { share, square, loss };
-        (untouched[0], rungs.as_slice())
+        (untouched[COOL], rungs.as_slice())
     }
 
     /// The share of pages that so many writes leave untouched.
-    #[inline]
+    #[inline(always)]
     fn untouched(&self, writes: f64) -> Untouched {
         let mut sums = Climbed::default();
         let (mut untouched, rungs) = self.climb(writes, &mut sums);
         let Climbed { share, square, loss } = sums;
-        let [mut share, mut square, mut loss] = [share, square, loss].map(|[cool, hot]| cool + hot);
+        let [mut share, mut square, mut loss] = [share, square, loss].map(|[hot, cool]| cool + hot);
         for rung in rungs {
             if untouched < NOTHING {
                 break;
             }
             let squares = untouched * untouched;
-            share += rung.shares[0] * untouched;
-            square += rung.shares[0] * squares;
-            loss += rung.weights[0] * untouched;
+            share += rung.shares[COOL] * untouched;
+            square += rung.shares[COOL] * squares;
+            loss += rung.weights[COOL] * untouched;
             untouched = squares;
         }
         // Hot rungs may have less than no pages, by a small part of one.
@@ -251,10 +257,14 @@ impl Law {
     }
 
     /// The share of pages that so many writes leave untouched.
+    #[inline(always)]
     pub(super) fn untouched(&self, writes: f64) -> Untouched {
-        if !self.ladder.rungs.is_empty() {
-            return self.ladder.untouched(writes);
-        }
+        if self.ladder.rungs.is_empty() { self.summed_up(writes) } else { self.ladder.untouched(writes) }
+    }
+
+    /// The same, group by group.
+    #[inline(never)]
+    fn summed_up(&self, writes: f64) -> Untouched {
         let mut sums = Sums::default();
         for groups in &self.groups {
             if writes * groups.most < SELDOM {

@@ -9,19 +9,22 @@ use std::time::Duration;
 use whimbrel_core::dirty::Expected;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::report::Outcome;
-use whimbrel_core::units::{ByteCount, Timestamp, VcpuSeconds};
+use whimbrel_core::units::{ByteCount, VcpuSeconds};
 
 use super::{World, nanos};
 use crate::config::{GuestConfig, LinkConfig};
 use crate::fluid::dice::Dice;
+use crate::fluid::ensemble;
 use crate::fluid::sending::Goal;
 use crate::fluid::steps::Ends;
-use crate::guest::{Lacking, Missing, Push, Waited};
+use crate::guest::{Lacking, Missing, Push, Ranks, Waited};
 use crate::link::timestamp;
 use crate::migration::Setup;
 
-/// Guests that are drawn, at most and at least, and requests that are enough.
-const GUESTS: u64 = 32;
+/// Guests that are drawn at least and at most, and requests that are enough.
+const GUESTS: [u64; 2] = [32, 256];
+/// Groups of them whose means are compared.
+const GROUPS: usize = 16;
 const REQUESTS: f64 = 20_000.0;
 
 /// What post-copy asks of a setup, if its policy may go over to it.
@@ -48,7 +51,6 @@ pub(in super::super) struct PostCopy {
     /// What is missing when the guest is handed over.
     missing: Vec<Missing>,
     waited: Waited,
-    resumed: Option<Timestamp>,
     pub(super) time_is_up: bool,
 }
 
@@ -60,12 +62,45 @@ impl PostCopy {
 
     /// From the guest's first instruction at the destination to the first that brought it on.
     pub(super) fn first_pages(&self) -> Duration {
-        self.resumed.map_or(Duration::ZERO, |resumed| timestamp(self.waited.seen).since(resumed))
+        Duration::from_nanos(self.waited.unseen.ceil() as u64)
     }
 
     pub(super) fn requests(&self) -> u64 {
         (self.waited.requests + 0.5) as u64
     }
+}
+
+/// What several guests waited for.
+#[derive(Clone, Debug, Default)]
+struct Sum {
+    /// Of each the time until it was seen.
+    unseen: Vec<f64>,
+    /// Of those that ran on, and how many those are.
+    stalled: f64,
+    requests: f64,
+    whole: f64,
+}
+
+impl Sum {
+    fn mean(&self) -> Waited {
+        let [stalled, requests] = [self.stalled, self.requests].map(|sum| sum / self.whole);
+        Waited { stalled, unseen: mean(&self.unseen), requests }
+    }
+
+    /// Whether they lie so far apart that the mean of so many may be off by more than the bounds. (The error is that of
+    /// the means of groups: places of writers in turn are evenly spread over each, so single ones differ by more.)
+    fn is_wide(&self) -> bool {
+        let size = self.unseen.len() / GROUPS;
+        let groups: Vec<f64> = self.unseen.chunks_exact(size.max(1)).map(mean).collect();
+        let (mean, count) = (mean(&groups), groups.len() as f64);
+        let variance = groups.iter().map(|group| (group - mean).powi(2)).sum::<f64>() / count;
+        let error = (variance / (count - 1.0)).sqrt();
+        error > (ensemble::BOUNDS[1] * mean).max(ensemble::LEAST * 1e9)
+    }
+}
+
+fn mean(of: &[f64]) -> f64 {
+    of.iter().sum::<f64>() / of.len() as f64
 }
 
 impl World {
@@ -103,6 +138,7 @@ impl World {
             zero_bytes: costs.zero_bytes,
             rate: self.link.rate().min(self.sending.quota_rate()),
             copying: self.sending.copying_rate(),
+            scanning: costs.zero,
             levels: self.link.levels(),
             batch: self.sending.batch(),
             way: self.terms.one_way.as_nanos() as f64,
@@ -112,32 +148,31 @@ impl World {
             drained: self.link.drained(now),
         };
         let forms = self.field.forms();
-        let mixes = self.field.mixes(&self.guest);
+        let made = self.field.made_since();
+        let laws = (0..self.guest.writers()).map(|writer| Ranks::of(&self.guest, writer, (&missing, &made)));
+        let laws: Vec<Option<Ranks>> = laws.collect();
+        let mixes = self.field.mixes(&laws);
         let guest = |number| {
             let of = (&self.guest, &terms.guest);
-            Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, mixes.clone()))
+            Lacking::new(of, (resumed, number), push, missing.clone(), (&forms, &laws, mixes.clone(), &made))
         };
-        let mut sum = Waited::default();
-        let mut all = 0;
         // Of an ensemble each member has one guest.
         let member = self.sending.dice.as_ref().map(Dice::member);
-        let numbers = member.map_or(0..GUESTS, |member| member..member + 1);
-        let count = (numbers.end - numbers.start) as f64;
-        for number in numbers {
+        let mut sum = Sum::default();
+        for number in member.map_or(0..GUESTS[1], |member| member..member + 1) {
+            if number % GUESTS[0] == 0 && number > 0 && member.is_none() && !sum.is_wide() {
+                break;
+            }
             let only_seen = sum.requests > REQUESTS;
-            let waited = guest(number).run(only_seen);
-            sum.seen += waited.seen / count;
+            let Waited { stalled, unseen, requests } = guest(number).run(only_seen);
+            sum.unseen.push(unseen);
             if !only_seen {
-                sum.stalled += waited.stalled;
-                sum.requests += waited.requests;
-                all += 1;
+                (sum.stalled, sum.requests) = (sum.stalled + stalled, sum.requests + requests);
+                sum.whole += 1.0;
             }
         }
-        sum.stalled /= f64::from(all);
-        sum.requests /= f64::from(all);
-        (post_copy.waited, post_copy.resumed) = (sum, Some(resumed));
-        // Where a part of memory was sent, which hot words a request brings with it is not known well.
-        if self.pages[0] > 0.0 && mixes.iter().any(|mix| !mix.is_empty()) {
+        post_copy.waited = sum.mean();
+        if member.is_none() && sum.is_wide() {
             self.watch.hangs_on(self.source.controller().progress(), 0.0, self.variance);
             self.watch.see_a_threshold();
         }

@@ -3,7 +3,7 @@
 //! Drawn from stretches of addresses of which a part is missing: a writer whose pages lie evenly touches any of them
 //! by its weight; of a Zipf law, by how many of each group are still missing; one in turn, the next one ahead.
 
-use super::{Lacking, Touch, pages, unit};
+use super::{Lacking, Missing, Touch, pages, unit};
 use crate::guest::expected::Form;
 
 impl Lacking<'_> {
@@ -34,13 +34,20 @@ impl Lacking<'_> {
         })
     }
 
-    /// The share of a writer's writes that a missing page gets on average.
-    fn weight(&self, writer: usize, piece: usize) -> f64 {
-        match self.form(writer, piece) {
-            Some(Form::Even(weight)) => weight,
-            Some(Form::Mixed) => self.mean_weight(writer),
-            _ => 0.0,
+    /// The share of a writer's writes that the missing pages of a part get; `mixed` is what one of its law gets outside
+    /// of the hottest words.
+    fn weight(&self, writer: usize, part: &Missing, mixed: f64) -> f64 {
+        if let Some((word, weights)) = part.word
+            && let Some(owner) = self.words[word].owner(writer)
+        {
+            return weights[owner];
         }
+        pages(part)
+            * match self.form(writer, part.piece) {
+                Some(Form::Even(weight)) => weight,
+                Some(Form::Mixed) => mixed,
+                _ => 0.0,
+            }
     }
 
     /// That of a missing page of a Zipf law.
@@ -50,7 +57,8 @@ impl Lacking<'_> {
 
     /// After how many writes a writer meets a missing page, which, and of which group.
     fn draw(&mut self, writer: usize) -> Option<Touch> {
-        let all: f64 = self.lying_about().map(|part| pages(part) * self.weight(writer, part.piece)).sum();
+        let mixed = self.mean_weight(writer);
+        let all: f64 = self.lying_about().map(|part| self.weight(writer, part, mixed)).sum();
         if all <= 0.0 {
             return None;
         }
@@ -58,18 +66,22 @@ impl Lacking<'_> {
         let mut left = unit(&mut self.rng) * all;
         let mut found = None;
         for part in self.lying_about() {
-            let here = pages(part) * self.weight(writer, part.piece);
+            let here = self.weight(writer, part, mixed);
             if here <= 0.0 {
                 continue;
             }
-            found = Some((part.from + (left / here).min(1.0 - 1e-9) * (part.to - part.from), part.piece));
+            found = Some((*part, (left / here).min(1.0 - 1e-9)));
             if left <= here {
                 break;
             }
             left -= here;
         }
-        let (page, piece) = found?;
-        let group = match self.form(writer, piece) {
+        let (part, share) = found?;
+        if let Some((word, _)) = part.word {
+            return Some((after, self.page_of(word, &part, writer, share)?, None));
+        }
+        let page = part.from + share * (part.to - part.from);
+        let group = match self.form(writer, part.piece) {
             Some(Form::Mixed) => self.group(writer).map(|group| (writer, group)),
             _ => None,
         };
@@ -92,7 +104,8 @@ impl Lacking<'_> {
         let (start, length) = (set.start as f64, (set.end - set.start) as f64);
         let writer = *writer;
         let mut ahead: Vec<(f64, f64, f64)> = Vec::new();
-        for part in self.lying_about().filter(|part| self.form(writer, part.piece).is_some()) {
+        let here = self.lying_about().filter(|part| self.form(writer, part.piece).is_some());
+        for part in here.flat_map(|part| self.stretches(part)) {
             let [from, to] = [part.from - start, part.to - start];
             if to > place {
                 ahead.push(((from - place).max(0.0), to - place, part.density));

@@ -74,37 +74,52 @@ fn build(given: &Given<'_>) -> Result<Box<dyn Policy>, PresetError> {
 }
 
 impl Xen5 {
-    /// Xen's own rule; `dirty` is none while it is not known, and then only the cap can stop.
-    fn rule(&self, iteration: u64, dirty: Option<Pages>) -> (Rule, Reason) {
-        let min_dirty = ("min-dirty", Quantity::Pages(self.min_dirty));
-        let count = ("iteration", Quantity::Count(iteration));
-        let cap = ("max-iterations", Quantity::Count(self.max_iterations.into()));
-        let capped = iteration >= u64::from(self.max_iterations);
-        let Some(dirty) = dirty else {
-            let (rule, relation) =
-                if capped { (Rule::Cap, Relation::AtLeast) } else { (Rule::GoOn, Relation::Below) };
-            return (rule, Reason::new(count, relation, cap));
-        };
+    /// What was found dirty is known, and sent live in any case.
+    #[inline]
+    fn found(&self, iteration: u64, dirty: Pages) -> Verdict {
         let pending = ("pending", Quantity::Pages(dirty));
+        let min_dirty = ("min-dirty", Quantity::Pages(self.min_dirty));
         if dirty < self.min_dirty {
-            return (Rule::Small, Reason::new(pending, Relation::Below, min_dirty));
+            let reason = Reason::new(pending, Relation::Below, min_dirty);
+            return stop(SwitchoverWhen::AfterRound, false, reason);
         }
-        if capped {
+        let (count, cap) = (("iteration", Quantity::Count(iteration)), self.cap());
+        if self.caps(iteration) {
             let reason = Reason::new(count, Relation::AtLeast, cap).with(pending.0, pending.1);
-            return (Rule::Cap, reason);
+            return stop(SwitchoverWhen::AfterRound, true, reason);
         }
-        let reason =
-            Reason::new(pending, Relation::AtLeast, min_dirty).with(count.0, count.1).with(cap.0, cap.1);
-        (Rule::GoOn, reason)
+        go_on(Reason::new(pending, Relation::AtLeast, min_dirty).with(count.0, count.1).with(cap.0, cap.1))
+    }
+
+    /// It is sent, and what was dirtied meanwhile is not known: only the cap can stop.
+    #[inline]
+    fn sent(&self, iteration: u64) -> Verdict {
+        let (count, cap) = (("iteration", Quantity::Count(iteration)), self.cap());
+        if self.caps(iteration) {
+            return stop(SwitchoverWhen::Now, true, Reason::new(count, Relation::AtLeast, cap));
+        }
+        go_on(Reason::new(count, Relation::Below, cap))
+    }
+
+    #[inline]
+    fn cap(&self) -> (&'static str, Quantity) {
+        ("max-iterations", Quantity::Count(self.max_iterations.into()))
+    }
+
+    #[inline]
+    fn caps(&self, iteration: u64) -> bool {
+        iteration >= u64::from(self.max_iterations)
     }
 }
 
-/// Which part of the rule held.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rule {
-    Small,
-    Cap,
-    GoOn,
+#[inline(always)]
+fn go_on(reason: Reason) -> Verdict {
+    Verdict::new(Decision::Continue, reason).holding(Until::ROUND_END)
+}
+
+#[inline(always)]
+fn stop(when: SwitchoverWhen, forced: bool, reason: Reason) -> Verdict {
+    Verdict::new(Decision::Switchover { when, forced }, reason)
 }
 
 impl Policy for Xen5 {
@@ -122,20 +137,12 @@ impl Policy for Xen5 {
 
     fn decide(&mut self, moment: Moment, progress: &Progress) -> Verdict {
         let round = u64::from(progress.round);
-        let (when, (rule, reason)) = match moment {
-            // What was found is sent live in any case.
-            Moment::RoundStart => (SwitchoverWhen::AfterRound, self.rule(round, Some(progress.pending))),
-            Moment::RoundEnd => (SwitchoverWhen::Now, self.rule(round + 1, None)),
+        match moment {
+            Moment::RoundStart => self.found(round, progress.pending),
+            Moment::RoundEnd => self.sent(round + 1),
             // Xen does not look up from a round.
-            Moment::Tick => {
-                let min_dirty = ("min-dirty", Quantity::Pages(self.min_dirty));
-                (SwitchoverWhen::Now, (Rule::GoOn, unknown_above("remaining", min_dirty)))
-            }
-        };
-        if rule == Rule::GoOn {
-            return Verdict::new(Decision::Continue, reason).holding(Until::ROUND_END);
+            Moment::Tick => go_on(unknown_above("remaining", ("min-dirty", Quantity::Pages(self.min_dirty)))),
         }
-        Verdict::new(Decision::Switchover { when, forced: rule == Rule::Cap }, reason)
     }
 
     fn boxed_clone(&self) -> Box<dyn Policy> {

@@ -136,7 +136,7 @@ fn the_bandwidth_is_smoothed_over_polls_between_rounds() {
     }
     let verdict = ask(&mut *policy, &start(41, 60_000));
     assert_eq!(verdict.decision, Decision::Abort);
-    let Quantity::Duration(estimate) = verdict.reason.left.value else { panic!("{}", verdict.reason) };
+    let Quantity::Duration(estimate) = verdict.reason.left().value else { panic!("{}", verdict.reason) };
     // 245.76 MB at 0.4 x 200 + 0.6 x 100 MB/s.
     assert_eq!(estimate.as_millis(), 1_755);
 }

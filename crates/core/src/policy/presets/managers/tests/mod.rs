@@ -54,7 +54,7 @@ fn decision(policy: &mut dyn Policy, situation: &Situation) -> Decision {
 
 /// The downtime limit that QEMU's rule decided with, in milliseconds.
 fn limit(verdict: &Verdict) -> u128 {
-    let mut inputs = verdict.reason.inputs.iter().flatten();
+    let mut inputs = verdict.reason.inputs();
     match inputs.find(|input| input.name == "downtime-limit").map(|input| input.value) {
         Some(Quantity::Duration(limit)) => limit.as_millis(),
         _ => panic!("QEMU's rule did not decide: {}", verdict.reason),
@@ -81,7 +81,7 @@ fn deeds(steps: &[Step]) -> String {
     let mut printed = String::new();
     let mut before = None;
     for Step { situation, verdict } in steps {
-        let mut inputs = verdict.reason.inputs.iter().flatten();
+        let mut inputs = verdict.reason.inputs();
         let limit = inputs.find(|input| input.name == "downtime-limit").map(|input| input.value);
         let new_limit = limit.filter(|_| limit != before);
         let order = !matches!(verdict.decision, Decision::Continue | Decision::Harvest);
