@@ -138,10 +138,11 @@ fn a_pace_is_held_and_a_pause_is_not_made_up_for() {
     let mut guest = KvmGuest::boot(memory(), &shape(paced(20_000))).unwrap();
     holds_some_time(&mut guest, |rate| (15_000.0..20_500.0).contains(&rate));
     for _ in 0..5 {
-        // Two portions more than its pace, at most: one that it had, and one that it is given at the end.
+        // With the pause made up for it would be 30,000. Portions at both ends, and a host that is busy when the time is
+        // taken, make some of the difference.
         std::thread::sleep(Duration::from_millis(50));
         let rate = rate(&mut guest);
-        assert!(rate < 20_500.0, "{rate} writes a second after a pause, at a pace of 20,000");
+        assert!(rate < 25_000.0, "{rate} writes a second after a pause, at a pace of 20,000");
     }
     let memory = Arc::clone(guest.memory());
     guest.verify(&*memory).unwrap();
