@@ -6,6 +6,7 @@
 //!
 //! * [`core`]: what migrating means, without I/O: machines, policies, dirty pages, reports.
 //! * [`sim`]: those machines in virtual time, with a guest, two hosts and a link.
+//! * [`guest`]: real guests: memory, dirty logs, a guest to try them on.
 //! * [`lab`]: scenarios, sweeps, tables, charts and reports.
 //!
 //! The program `whimbrel` is built from these with the feature `cli` (a default); who uses the library
@@ -42,6 +43,7 @@
 #![forbid(unsafe_code)]
 
 pub use whimbrel_core as core;
+pub use whimbrel_guest as guest;
 pub use whimbrel_lab as lab;
 pub use whimbrel_sim as sim;
 
@@ -49,3 +51,8 @@ pub use whimbrel_sim as sim;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So does the one for embedders.
+#[cfg(all(doctest, target_os = "linux", target_pointer_width = "64"))]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;

@@ -7,6 +7,8 @@ mod bad_input;
 mod compare;
 mod explain;
 mod forecast;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod guest;
 mod import;
 mod interrupt;
 mod measured;

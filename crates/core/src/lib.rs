@@ -15,6 +15,7 @@
 //! | [`journal`] | what happened and what was decided, recorded; replayed, it decides the same |
 //! | [`controller`] | observation in, verdict out: progress, policy and journal together |
 //! | [`machine`] | source and destination, and the handoff that lets one side at most run the guest |
+//! | [`embed`] | what an embedder implements: guest memory, a dirty log, the guest |
 //! | [`report`] | rounds, the parts of the downtime, totals, how it ended and why |
 //!
 //! Who embeds a migration drives [`machine::Source`] and [`machine::Destination`]. Where something else moves the pages,
@@ -25,6 +26,7 @@
 
 pub mod controller;
 pub mod dirty;
+pub mod embed;
 pub mod forecast;
 #[doc(hidden)]
 pub mod fuzzing;

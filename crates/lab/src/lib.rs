@@ -7,6 +7,7 @@
 //!   [`mod@trace`] (what a guest wrote), [`measured`] (models of programs that were measured);
 //! * what is done with them: [`sweep`], [`compare`], [`explain`], [`tune`], [`forecast`], [`validate`] (against
 //!   measured migrations);
+//! * what real guests dirty, beside their simulation: `real`;
 //! * how they are judged: [`outcome`], [`stats`];
 //! * how they are told: [`result`], [`table`], [`chart`], [`page`], [`report`], [`output`].
 #![forbid(unsafe_code)]
@@ -22,6 +23,8 @@ pub mod measured;
 pub mod outcome;
 pub mod output;
 pub mod page;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod real;
 pub mod report;
 pub mod result;
 pub mod scenario;

@@ -3,6 +3,8 @@
 mod compare;
 mod explain;
 mod forecast;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod guest;
 mod pages;
 mod trace;
 mod tune;
@@ -15,6 +17,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
 pub(super) use self::forecast::ForecastArgs;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(super) use self::guest::*;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::TuneArgs;
@@ -37,6 +41,7 @@ Examples:
   whimbrel sweep                             the main job: a grid of migrations, and a report of it
   whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
   whimbrel forecast scenario.toml            before it starts: time, downtime, bytes, and what would do
+  whimbrel guest run --for 3s                a real guest and its dirty log, beside its simulation
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
@@ -56,6 +61,8 @@ pub(super) enum Command {
     Policies(PoliciesArgs),
     Validate(ValidateArgs),
     Trace(TraceArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Guest(GuestArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

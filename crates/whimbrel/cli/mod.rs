@@ -10,6 +10,8 @@ mod completions;
 mod explain;
 mod failure;
 mod forecast;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod guest;
 mod interrupt;
 mod pages;
 mod policies;
@@ -61,6 +63,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tune(args) => tune::Tune::ready(&args).and_then(tune::Tune::run),
         Command::Policies(args) => policies::run(&args),
         Command::Trace(args) => trace::run(&args),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Guest(args) => guest::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => pages::man(&args),

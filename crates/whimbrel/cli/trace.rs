@@ -93,13 +93,13 @@ fn imported(args: &ImportArgs) -> Result<(), Failure> {
 }
 
 /// Where a trace goes.
-struct Out {
+pub(super) struct Out {
     file: Option<WholeFile>,
     format: Format,
 }
 
 impl Out {
-    fn open(args: &OutArgs) -> Result<Self, Failure> {
+    pub(super) fn open(args: &OutArgs) -> Result<Self, Failure> {
         let json = |path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl" || end == "json");
         let other = |path: &PathBuf| path.extension().is_some_and(|end| end != "csv") && !json(path);
         if let Some(path) = args.out.as_ref().filter(|path| args.format.is_none() && other(path)) {
@@ -123,7 +123,7 @@ impl Out {
         Ok(Self { file, format })
     }
 
-    fn put(self, trace: &Trace) -> Result<(), Failure> {
+    pub(super) fn put(self, trace: &Trace) -> Result<(), Failure> {
         let Some(mut file) = self.file else {
             return write(trace, self.format, print);
         };

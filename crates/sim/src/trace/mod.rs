@@ -35,7 +35,7 @@ use whimbrel_core::units::{ByteCount, Pages, duration};
 pub use self::index::PageIndex;
 pub(crate) use self::named::Loaded;
 pub use self::named::NamedTrace;
-pub use self::record::{RecordError, Recording, record};
+pub use self::record::{RecordError, Recording, record, record_like};
 
 /// The most intervals: 14 hours of 50 ms.
 pub const MAX_INTERVALS: usize = 1 << 20;

@@ -41,16 +41,45 @@ pub enum RecordError {
 ///
 /// If the guest's configuration or the times are not possible, or there is more to record than a trace holds.
 pub fn record(config: &GuestConfig, recording: &Recording) -> Result<Trace, RecordError> {
-    let mut guest = Guest::new(config, recording.seed)?;
-    guest.start_tracking(Timestamp::ZERO, recording.tracking_fault);
-    let mut trace = TraceBuilder::new(config.memory, config.page_size)?;
     let mut start = Duration::ZERO;
-    while start < recording.length {
+    let intervals = std::iter::from_fn(|| {
         let length = recording.interval.min(recording.length.saturating_sub(start));
-        trace.interval(start, length)?;
+        let interval = (start, length);
         start += length;
+        (!length.is_zero()).then_some(interval)
+    });
+    record_intervals(config, recording.tracking_fault, recording.seed, intervals)
+}
+
+/// The same, harvested when `like` was: what the model says of a guest that was watched.
+///
+/// # Errors
+///
+/// As [`record`].
+pub fn record_like(
+    config: &GuestConfig,
+    tracking_fault: Duration,
+    seed: u64,
+    like: &Trace,
+) -> Result<Trace, RecordError> {
+    let intervals = like.intervals().map(|interval| (interval.start(), interval.length()));
+    record_intervals(config, tracking_fault, seed, intervals)
+}
+
+/// Each interval by its start and length.
+fn record_intervals(
+    config: &GuestConfig,
+    tracking_fault: Duration,
+    seed: u64,
+    intervals: impl Iterator<Item = (Duration, Duration)>,
+) -> Result<Trace, RecordError> {
+    let mut guest = Guest::new(config, seed)?;
+    guest.start_tracking(Timestamp::ZERO, tracking_fault);
+    let mut trace = TraceBuilder::new(config.memory, config.page_size)?;
+    for (start, length) in intervals {
+        trace.interval(start, length)?;
         let mut found = Ok(());
-        guest.harvest(Timestamp::ZERO.saturating_add(start), |word, mask| {
+        guest.harvest(Timestamp::ZERO.saturating_add(start + length), |word, mask| {
             for run in runs_of(word, mask) {
                 if found.is_ok() {
                     found = trace.dirtied(run);

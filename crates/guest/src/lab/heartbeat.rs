@@ -1,0 +1,113 @@
+//! A heartbeat: it notices from inside when the guest stands still.
+//!
+//! It beats five times a millisecond and looks at the host's monotonic clock each time, which goes on while the guest is paused
+//! and is the same in all processes of a host. So the first beat at the destination sees how long the guest was
+//! away: the downtime that the guest itself sees.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::control::Turn;
+use super::{Shared, host_clock};
+
+/// Between two beats.
+pub(super) const PERIOD: Duration = Duration::from_micros(200);
+
+/// The longest gaps that are remembered.
+const REMEMBERED: usize = 16;
+
+/// Time without a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When it ended, by the host's monotonic clock.
+    pub ended: Duration,
+    /// How long it was.
+    pub length: Duration,
+}
+
+/// What a heartbeat has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Beats.
+    pub beats: u64,
+    /// The last beat, by the host's monotonic clock; none before the first.
+    pub last: Option<Duration>,
+    /// Gaps of more than a millisecond.
+    pub late: u64,
+    /// The longest gaps, the longest first.
+    pub longest: Vec<Gap>,
+}
+
+impl Heartbeat {
+    fn beat(&mut self, now: Duration) {
+        if let Some(last) = self.last {
+            let gap = Gap { ended: now, length: now.saturating_sub(last) };
+            self.late += u64::from(gap.length > Duration::from_millis(1));
+            self.remember(gap);
+        }
+        self.beats += 1;
+        self.last = Some(now);
+    }
+
+    fn remember(&mut self, gap: Gap) {
+        let place = self.longest.partition_point(|other| other.length >= gap.length);
+        if place < REMEMBERED {
+            self.longest.truncate(REMEMBERED - 1);
+            self.longest.insert(place, gap);
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Pulse(Mutex<Heartbeat>);
+
+impl Pulse {
+    fn lock(&self) -> MutexGuard<'_, Heartbeat> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn seen(&self) -> Heartbeat {
+        self.lock().clone()
+    }
+
+    pub(super) fn restore(&self, heartbeat: Heartbeat) {
+        *self.lock() = heartbeat;
+    }
+
+    /// What the thread does.
+    pub(super) fn run(&self, shared: &Shared) {
+        let mut turn = shared.control.turn();
+        let mut due = host_clock();
+        while turn != Turn::End {
+            let now = host_clock();
+            self.lock().beat(now);
+            // By the clock, so that it does not beat slower by what waking takes; beats that were missed are missed.
+            due = (due + PERIOD).max(now);
+            turn = shared.control.rest(due.saturating_sub(now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_remembered_longest_first_and_no_more_than_there_is_room_for() {
+        let mut heartbeat = Heartbeat::default();
+        let mut now = Duration::from_secs(1);
+        heartbeat.beat(now);
+        for gap in (1..=40).rev().chain([900]).chain(1..=3) {
+            now += Duration::from_micros(100 * gap);
+            heartbeat.beat(now);
+        }
+        assert_eq!(heartbeat.beats, 45);
+        assert_eq!(heartbeat.longest.len(), REMEMBERED);
+        assert_eq!(heartbeat.longest[0].length, Duration::from_millis(90));
+        assert_eq!(heartbeat.longest[1].length, Duration::from_millis(4));
+        assert!(heartbeat.longest.is_sorted_by(|one, other| one.length >= other.length));
+        assert_eq!(heartbeat.late, 31);
+        assert_eq!(heartbeat.last, Some(now));
+    }
+}

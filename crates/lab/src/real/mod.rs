@@ -1,0 +1,13 @@
+//! Real guests beside their simulation: the lab guest of a scenario is run, its dirty log harvested, and the same is
+//! simulated at the same times.
+//!
+//! [`guest::lab_guest`] makes a lab guest of what a scenario says of its guest, [`run::watch`] runs it and makes a trace of what it
+//! dirties, [`beside::Beside`] sets that against the simulator's, [`text`] tells it. Nothing here migrates anything.
+
+pub mod beside;
+pub mod guest;
+pub mod run;
+pub mod text;
+
+#[cfg(test)]
+mod tests;
