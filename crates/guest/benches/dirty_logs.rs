@@ -26,8 +26,8 @@ mod linux {
     /// Writes that are timed together.
     const WRITES: usize = 4096;
 
-    /// How a page is written, and marked where that is the writer's business.
-    type Write = Box<dyn Fn(u64)>;
+    /// How pages are written, each once, and marked where that is the writer's business.
+    type Write = Box<dyn Fn(&[u64])>;
 
     /// A log, and how its guest writes.
     struct Subject {
@@ -97,6 +97,11 @@ mod linux {
         Arc::new(memory)
     }
 
+    /// Writes one page after another.
+    fn each(write: impl Fn(u64) + 'static) -> Write {
+        Box::new(move |pages| pages.iter().for_each(|&page| write(black_box(page))))
+    }
+
     /// The first word of a page counts up.
     fn bare_write(memory: Arc<GuestMemory>) -> impl Fn(u64) {
         move |page| {
@@ -123,13 +128,13 @@ mod linux {
                 write(page);
                 marks.mark(PageNumber(page)).expect("a page of this guest");
             };
-            Self::new(size, Box::new(log), Box::new(write))
+            Self::new(size, Box::new(log), each(write))
         }
 
         fn userfaultfd(size: ByteCount, backing: Backing) -> Self {
             let memory = resident(size, backing);
             let log = UserfaultfdLog::new(memory.clone()).expect("it was tried");
-            Self::new(size, Box::new(log), Box::new(bare_write(memory)))
+            Self::new(size, Box::new(log), each(bare_write(memory)))
         }
 
         #[cfg(feature = "rust-vmm")]
@@ -143,7 +148,29 @@ mod linux {
                 memory.memory().store(page, GuestAddress(page * 4096), Ordering::Relaxed).expect("memory");
             };
             scattered(size.0 / 4096).into_iter().for_each(&write);
-            Self::new(size, Box::new(log), Box::new(write))
+            Self::new(size, Box::new(log), each(write))
+        }
+
+        /// A vCPU writes, told of the pages by a list: the exits that takes are in the time of a write.
+        #[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+        fn kvm(size: ByteCount) -> Self {
+            use whimbrel_core::layout::PageRun;
+            use whimbrel_core::units::Pages;
+            use whimbrel_guest::kvm::{KvmGuest, Pace, Pattern, Shape, Writer};
+            use whimbrel_guest::log::KvmLog;
+            let pages = PageRun { first: PageNumber(0), count: Pages(size.0 / 4096) };
+            let writers = vec![Writer { pages, pattern: Pattern::Sequential }];
+            let memory = resident(size, Backing::Private);
+            let guest = KvmGuest::boot(memory, &Shape { writers, pace: Pace::Free }).expect("a KVM guest");
+            let log = KvmLog::new(Arc::clone(guest.slots()));
+            let guest = RefCell::new(guest);
+            let write = move |pages: &[u64]| {
+                let pages: Vec<_> = pages.iter().copied().map(PageNumber).collect();
+                guest.borrow_mut().write_to(&pages).expect("pages of this guest");
+            };
+            let made = Self::new(size, Box::new(log), Box::new(write));
+            made.dirty(1.0);
+            made
         }
 
         fn start(&self) {
@@ -161,7 +188,7 @@ mod linux {
         /// Writes a share of all pages, each once.
         fn dirty(&self, share: f64) {
             let count = (self.order.len() as f64 * share) as usize;
-            self.order[..count].iter().for_each(|&page| (self.write)(page));
+            (self.write)(&self.order[..count]);
         }
     }
 
@@ -221,10 +248,7 @@ mod linux {
             bench((1 + index, what), Pass { before: &before, work: &harvest, after: &nothing });
             black_box(subject.found.borrow().count());
         }
-        let writes = || {
-            let pages = subject.order.iter().cycle().take(WRITES);
-            pages.for_each(|&page| (subject.write)(black_box(page)));
-        };
+        let writes = || (subject.write)(&subject.order[..WRITES]);
         bench((5, "first write"), Pass { before: &harvest, work: &writes, after: &nothing });
         bench((6, "second write"), Pass { before: &nothing, work: &writes, after: &nothing });
         bench((7, "stop"), Pass { before: &start, work: &stop, after: &nothing });
@@ -270,7 +294,11 @@ mod linux {
             }
             #[cfg(feature = "rust-vmm")]
             run("vm-memory", Subject::vm_memory(size));
-            // Another log has its line here: a `Subject` is a log and a way to write.
+            #[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+            match whimbrel_guest::kvm::open() {
+                Ok(_) => run("KVM", Subject::kvm(size)),
+                Err(error) => eprintln!("the log of KVM is left out: {error}"),
+            }
         }
     }
 

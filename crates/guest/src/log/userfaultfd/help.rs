@@ -40,6 +40,7 @@ pub(super) fn arm(cause: &io::Error) -> &'static str {
     match Errno::from_io_error(cause) {
         Some(Errno::BUSY) => "another userfaultfd has this memory; one log at a time can watch it",
         Some(Errno::NOMEM) => "there is no memory left for page tables",
+        Some(Errno::NOTTY) => "PAGEMAP_SCAN needs Linux 6.7 or later; take the software log",
         _ => {
             "this kind of memory cannot be write-protected; take private or shared anonymous memory, or a memfd"
         }

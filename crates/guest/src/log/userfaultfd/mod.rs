@@ -87,8 +87,8 @@ struct Armed {
 }
 
 impl Armed {
-    /// Registers all memory, and protects it if it is to be `protected`. What was done is undone on the way out.
-    fn new(memory: &dyn Mapped, protected: bool) -> Result<Self, LogError> {
+    /// Registers all memory, and protects it through `pagemap`, if there is one. What was done is undone on the way out.
+    fn new(memory: &dyn Mapped, pagemap: Option<&OwnedFd>) -> Result<Self, LogError> {
         let mut armed = Self { userfaultfd: open()?, ranges: Vec::new(), process: getpid() };
         for range in memory.ranges() {
             let refused = |cause: io::Error| {
@@ -97,8 +97,8 @@ impl Armed {
             };
             sys::register(&armed.userfaultfd, &range).map_err(refused)?;
             armed.ranges.push(range);
-            if protected {
-                sys::protect(&armed.userfaultfd, &range).map_err(refused)?;
+            if let Some(pagemap) = pagemap {
+                protect(pagemap, &range).map_err(refused)?;
             }
         }
         Ok(armed)
@@ -146,7 +146,7 @@ impl UserfaultfdLog {
 
     /// Whether this kind of memory can be protected, and nobody else has it. Nothing is protected afterwards.
     pub(super) fn try_memory(&self) -> Result<(), LogError> {
-        Armed::new(&*self.memory, false)?.lift()
+        Armed::new(&*self.memory, None)?.lift()
     }
 
     /// The same log with room for fewer runs.
@@ -200,6 +200,20 @@ fn pages_of(run: &Written, range: &HostRange, size: PageSize) -> PageRun {
     PageRun { first: PageNumber(range.pages.first.0 + first), count: Pages(last - first + 1) }
 }
 
+/// Protects all of `range`, as many calls as that takes.
+fn protect(pagemap: &OwnedFd, range: &HostRange) -> io::Result<()> {
+    let end = (range.address + range.len) as u64;
+    let mut from = range.address as u64;
+    while from < end {
+        let until = sys::protect_by_scan(pagemap, from..end)?;
+        if until <= from {
+            return Err(io::Error::other("the kernel stands still"));
+        }
+        from = until;
+    }
+    Ok(())
+}
+
 /// A userfaultfd with all features that are needed.
 fn open() -> Result<OwnedFd, LogError> {
     let userfaultfd =
@@ -220,7 +234,7 @@ impl DirtyLog for UserfaultfdLog {
     fn start(&mut self) -> Result<(), LogError> {
         self.check_process()?;
         if self.armed.is_none() {
-            self.armed = Some(Armed::new(&*self.memory, true)?);
+            self.armed = Some(Armed::new(&*self.memory, Some(&self.pagemap))?);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use whimbrel_core::embed::GuestRam;
 use whimbrel_core::layout::{Gpa, RamLayout, Region};
 
-use super::sys::{API, NEW, PAGEMAP_SCAN, REGISTER, UNREGISTER, WRITEPROTECT};
+use super::sys::{API, NEW, PAGEMAP_SCAN, REGISTER, UNREGISTER};
 use super::*;
 use crate::log::{best, probe};
 use crate::memory::{Backing, GuestMemory};
@@ -280,9 +280,8 @@ fn what_the_kernel_refuses_says_what_to_do() {
         (proc(Errno::ACCESS), "PR_SET_DUMPABLE"),
         (vec![ioctl(REGISTER, Errno::INVAL)], "this kind of memory cannot be write-protected"),
         (vec![ioctl(REGISTER, Errno::BUSY)], "another userfaultfd has this memory"),
-        (vec![ioctl(WRITEPROTECT, Errno::NOMEM)], "no memory left for page tables"),
+        (vec![ioctl(PAGEMAP_SCAN, Errno::NOMEM)], "no memory left for page tables"),
         (vec![ioctl(PAGEMAP_SCAN, Errno::NOTTY)], "PAGEMAP_SCAN needs Linux 6.7"),
-        (vec![ioctl(PAGEMAP_SCAN, Errno::PERM)], "somebody has taken this memory from the log"),
         (vec![ioctl(UNREGISTER, Errno::INVAL)], "cannot lift the protection of 160KiB at 0x"),
     ];
     for (refused, help) in cases {
@@ -292,6 +291,11 @@ fn what_the_kernel_refuses_says_what_to_do() {
         assert!(memory.ranges().iter().all(|range| traces(range) == (false, 0)), "{help}");
     }
     once().unwrap();
+    let mut log = UserfaultfdLog::new(memory.clone()).unwrap();
+    log.start().unwrap();
+    let harvested = refusing(&[ioctl(PAGEMAP_SCAN, Errno::PERM)], || log.harvest(&mut PageSet::new(128)));
+    let said = text(&harvested.unwrap_err());
+    assert!(said.contains("somebody has taken this memory from the log"), "{said}");
 }
 
 /// Where the system call is forbidden, as by a container's profile, the device does as well.
