@@ -66,4 +66,6 @@ fn a_guest_that_cannot_be_is_refused_with_what_is_accepted() {
     );
     refused(&["guest.toml", "--record", "trace.parquet"], "a trace is written as CSV");
     refused(&["guest.toml", "--set", "guest.memory=5KiB"], "guest.memory");
+    // Nobody has so much; it must not be tried until the system ends somebody.
+    refused(&["guest.toml", "--set", "guest.memory=16TiB"], "are free on this machine");
 }

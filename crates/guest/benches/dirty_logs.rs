@@ -21,7 +21,7 @@ mod linux {
     use whimbrel_core::layout::{PageNumber, PageSize, RamLayout};
     use whimbrel_core::units::ByteCount;
     use whimbrel_guest::log::{SoftwareLog, UserfaultfdLog, probe};
-    use whimbrel_guest::memory::{Backing, GuestMemory};
+    use whimbrel_guest::memory::{Backing, GuestMemory, available};
 
     /// Writes that are timed together.
     const WRITES: usize = 4096;
@@ -256,23 +256,13 @@ mod linux {
         bench((8, "write when stopped"), Pass { before: &nothing, work: &writes, after: &nothing });
     }
 
-    /// Memory that could be taken without harm to others.
-    fn available() -> ByteCount {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-        ByteCount(kib.unwrap_or(0_u64) * 1024)
-    }
-
     fn guests() -> Vec<ByteCount> {
         if std::env::args().any(|argument| argument == "--test") {
             return vec![ByteCount::mib(64)];
         }
-        if available() < ByteCount::gib(12) {
-            eprintln!(
-                "the guest of 8GiB is left out: it wants 12GiB of memory, and {} are free",
-                available()
-            );
+        let free = available().unwrap_or_default();
+        if free < ByteCount::gib(12) {
+            eprintln!("the guest of 8GiB is left out: it wants 12GiB of memory, and {free} are free");
             return vec![ByteCount::gib(1)];
         }
         vec![ByteCount::gib(1), ByteCount::gib(8)]

@@ -72,7 +72,9 @@ impl Watching {
         });
         shows.nothing();
         let watched = watched.map_err(|error| match error {
-            WatchError::Config(_) | WatchError::Layout(_) => Failure::bad_input(error),
+            WatchError::Config(_) | WatchError::Layout(_) | WatchError::TooLarge { .. } => {
+                Failure::bad_input(error)
+            }
             error => Failure::failed(error),
         })?;
         if let Some(code) = self.interrupt.exit_code() {

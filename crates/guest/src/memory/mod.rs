@@ -118,6 +118,17 @@ pub enum MemoryError {
     },
 }
 
+/// Memory that this machine could give without swapping, by `/proc/meminfo`; none if nobody knows. A control group may allow
+/// less.
+///
+/// Whoever makes more than this resident does not get an error, but is ended by the system, or somebody else is.
+pub fn available() -> Option<ByteCount> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024).map(ByteCount)
+}
+
 /// Where in this process a run of guest pages is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostRange {

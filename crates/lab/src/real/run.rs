@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest as _, GuestError, LogError};
 use whimbrel_core::layout::{LayoutError, RamLayout};
-use whimbrel_core::units::Pages;
+use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_guest::lab::config::{ConfigError, LabConfig};
 use whimbrel_guest::lab::{Heartbeat, LabGuest, Stale, Work};
 use whimbrel_guest::log::{self, SoftwareLog, UserfaultfdLog};
-use whimbrel_guest::memory::{Backing, GuestMemory, MemoryError};
+use whimbrel_guest::memory::{Backing, GuestMemory, MemoryError, available};
 use whimbrel_sim::config::GuestConfig;
 use whimbrel_sim::trace::{Trace, TraceBuilder, TraceError};
 
@@ -84,6 +84,16 @@ pub enum WatchError {
     /// The lab guest cannot be so.
     #[error("the lab guest cannot be so")]
     Config(#[from] ConfigError),
+    /// More than the machine can give now.
+    #[error(
+        "guest.memory = {memory}, and {available} are free on this machine: take a smaller guest (--set guest.memory=1GiB)"
+    )]
+    TooLarge {
+        /// Of the guest.
+        memory: ByteCount,
+        /// Of the machine.
+        available: ByteCount,
+    },
     /// No memory for it.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -142,6 +152,9 @@ pub fn watch(
 ) -> Result<Watched, WatchError> {
     let layout = RamLayout::contiguous(config.memory, config.page_size)?;
     let numbers = layout.numbers();
+    if let Some(available) = available().filter(|available| config.memory > *available) {
+        return Err(WatchError::TooLarge { memory: config.memory, available });
+    }
     let memory = Arc::new(GuestMemory::new(layout, watch.backing)?);
     memory.populate()?;
     let Chosen { mut log, marks, instead } = choose(watch.log, &memory)?;
