@@ -145,20 +145,7 @@ pub(super) struct Scanned {
 /// What `UFFDIO_WRITEPROTECT` does as well, but this gathers its changes of page tables: where a hypervisor shadows
 /// them it takes a fraction of the time. Where there are no page tables yet, the kernel protects all at once.
 pub(super) fn protect_by_scan(pagemap: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
-    let argument = raw::pm_scan_arg {
-        size: size_of::<raw::pm_scan_arg>() as u64,
-        flags: u64::from(raw::PM_SCAN_WP_MATCHING | raw::PM_SCAN_CHECK_WPASYNC),
-        start: range.start,
-        end: range.end,
-        walk_end: 0,
-        vec: 0,
-        vec_len: 0,
-        max_pages: 0,
-        category_inverted: 0,
-        category_mask: 0,
-        category_anyof_mask: 0,
-        return_mask: 0,
-    };
+    let argument = walk(range, &mut [], 0);
     // SAFETY: there is no vector to write to; `size` is this structure's, so a newer kernel reads no further.
     let scanned = unsafe { rustix::ioctl::ioctl(pagemap.as_fd(), PagemapScan(argument)) }?;
     Ok(scanned.until)
@@ -166,23 +153,31 @@ pub(super) fn protect_by_scan(pagemap: &OwnedFd, range: Range<u64>) -> io::Resul
 
 /// Finds written memory in `range`, as much as `written` has room for, and protects it again.
 pub(super) fn scan(pagemap: &OwnedFd, range: Range<u64>, written: &mut [Written]) -> io::Result<Scanned> {
-    let argument = raw::pm_scan_arg {
+    let argument = walk(range, written, raw::PAGE_IS_WRITTEN);
+    // SAFETY: the kernel writes at most `vec_len` entries to `vec`, which `written` lends for the whole call; `size` is
+    // this structure's, so a newer kernel reads no further.
+    Ok(unsafe { rustix::ioctl::ioctl(pagemap.as_fd(), PagemapScan(argument)) }?)
+}
+
+/// A walk over `range` that protects each page of this `category`, of any if that is none, and tells of it where there is room
+/// in `told`.
+fn walk(range: Range<u64>, told: &mut [Written], category: u32) -> raw::pm_scan_arg {
+    // The kernel refuses an address of no room.
+    let vec = if told.is_empty() { 0 } else { told.as_mut_ptr().expose_provenance() as u64 };
+    raw::pm_scan_arg {
         size: size_of::<raw::pm_scan_arg>() as u64,
         flags: u64::from(raw::PM_SCAN_WP_MATCHING | raw::PM_SCAN_CHECK_WPASYNC),
         start: range.start,
         end: range.end,
         walk_end: 0,
-        vec: written.as_mut_ptr().expose_provenance() as u64,
-        vec_len: written.len() as u64,
+        vec,
+        vec_len: told.len() as u64,
         max_pages: 0,
         category_inverted: 0,
-        category_mask: u64::from(raw::PAGE_IS_WRITTEN),
+        category_mask: u64::from(category),
         category_anyof_mask: 0,
-        return_mask: u64::from(raw::PAGE_IS_WRITTEN),
-    };
-    // SAFETY: the kernel writes at most `vec_len` entries to `vec`, which `written` lends for the whole call; `size` is
-    // this structure's, so a newer kernel reads no further.
-    Ok(unsafe { rustix::ioctl::ioctl(pagemap.as_fd(), PagemapScan(argument)) }?)
+        return_mask: u64::from(category),
+    }
 }
 
 /// `PAGEMAP_SCAN`. The number of runs is the call's return value, which rustix's own patterns do not give.
