@@ -54,6 +54,14 @@ impl Columns {
         self.rows.push(row);
     }
 
+    /// Adds its lines to `text`, indented, and an empty one.
+    pub(crate) fn put(&self, text: &mut String) {
+        for line in self.lines() {
+            text.extend(["  ", &line, "\n"]);
+        }
+        text.push('\n');
+    }
+
     /// Its lines, that of the names first, without spaces at their ends.
     pub fn lines(&self) -> Vec<String> {
         let width = |column: usize| {

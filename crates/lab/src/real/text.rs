@@ -17,13 +17,6 @@ fn difference(pair: Pair) -> String {
     pair.difference().map_or_else(|| "-".to_owned(), |share| format!("{:+.1} %", share * 100.0))
 }
 
-fn put(text: &mut String, table: &Columns) {
-    for line in table.lines() {
-        let _ = writeln!(text, "  {line}");
-    }
-    text.push('\n');
-}
-
 /// What is known when the guest has run.
 pub fn beside(found: &Beside) -> String {
     let mut text = String::new();
@@ -66,7 +59,7 @@ fn rates(text: &mut String, found: &Beside) {
             rate.forgone.to_string(),
         ]);
     }
-    put(text, &table);
+    table.put(text);
 }
 
 fn harvests(text: &mut String, found: &Beside) {
@@ -92,7 +85,7 @@ fn harvests(text: &mut String, found: &Beside) {
             time(mean(|one| one.took_s)),
         ]);
     }
-    put(text, &table);
+    table.put(text);
 }
 
 fn curve(text: &mut String, found: &Beside) {
@@ -110,5 +103,5 @@ fn curve(text: &mut String, found: &Beside) {
             difference(point.pages),
         ]);
     }
-    put(text, &table);
+    table.put(text);
 }

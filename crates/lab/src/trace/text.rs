@@ -44,13 +44,6 @@ pub fn statistics(name: &str, found: &Statistics) -> String {
     text
 }
 
-fn put(text: &mut String, table: &Columns) {
-    for line in table.lines() {
-        let _ = writeln!(text, "  {line}");
-    }
-    text.push('\n');
-}
-
 fn curve(text: &mut String, found: &Statistics) {
     let mut table = Columns::new(&[
         ("window", Align::Right),
@@ -73,7 +66,7 @@ fn curve(text: &mut String, found: &Statistics) {
         );
         table.row(row);
     }
-    put(text, &table);
+    table.put(text);
     if found.curve.iter().any(|point| point.overlapping) {
         text.truncate(text.len() - 1);
         text.push_str("  * windows that overlap\n\n");
@@ -95,7 +88,7 @@ fn hits(text: &mut String, found: &Statistics) {
         };
         table.row(vec![range, hits.pages.to_string(), per_cent(hits.pages as f64 / all)]);
     }
-    put(text, &table);
+    table.put(text);
 }
 
 fn redirty(text: &mut String, found: &Redirty) {
@@ -108,7 +101,7 @@ fn redirty(text: &mut String, found: &Redirty) {
         let within = Unit::Milliseconds.format(step.within_s * 1e3);
         table.row(vec![within, step.count.to_string(), per_cent(step.share)]);
     }
-    put(text, &table);
+    table.put(text);
     text.truncate(text.len() - 1);
     let _ = writeln!(text, "  not again before the end: {} times\n", found.never);
 }
