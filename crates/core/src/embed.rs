@@ -19,6 +19,8 @@
 
 use std::error::Error;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 
 use crate::dirty::{PageSet, RangeError};
 use crate::layout::{Gpa, RamLayout};
@@ -73,6 +75,63 @@ pub trait GuestRam: Send + Sync {
     ///
     /// [`RamError::NotMemory`] unless all of it lies in one region; memory is then as it was.
     fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError>;
+
+    /// Makes `range` resident before it is written, so that whoever writes does not wait for the system to find memory.
+    /// Content stays. Nothing is done where the system can't be asked for it.
+    ///
+    /// # Errors
+    ///
+    /// [`RamError::NotMemory`] unless all of it lies in one region; [`RamError::Failed`] if there is not enough.
+    fn prepare(&self, _range: RamRange) -> Result<(), RamError> {
+        Ok(())
+    }
+
+    /// The same memory as one that sockets take from and put into without a copy in between; none if it cannot.
+    #[cfg(unix)]
+    fn direct(&self) -> Option<&dyn DirectRam> {
+        None
+    }
+}
+
+/// Consecutive bytes of guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RamRange {
+    /// Address of the first.
+    pub at: Gpa,
+    /// How many.
+    pub len: ByteCount,
+}
+
+/// A part of what is sent: bytes of the sender's own, or of guest memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// These.
+    Bytes(&'a [u8]),
+    /// Those that guest memory holds when the system comes to read them.
+    Ram(RamRange),
+}
+
+/// Guest memory between which and a descriptor the system moves bytes itself.
+///
+/// What is sent may tear against a running guest, as in [`GuestRam::read`]. Nothing tells a dirty log what was received.
+#[cfg(unix)]
+pub trait DirectRam: Send + Sync {
+    /// Hands `pieces` to `to`, in order, as `writev(2)` does; gives how many bytes were taken, which may be fewer than there
+    /// are. More pieces than the system takes at once are left for the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`RamError::NotMemory`] if a range is not within one region: nothing was sent. [`RamError::Failed`] with what the system
+    /// says; `WouldBlock` is a time limit of the descriptor's.
+    fn send(&self, pieces: &[Piece<'_>], to: BorrowedFd<'_>) -> Result<usize, RamError>;
+
+    /// Fills `ranges`, in order, with what comes from `from`, as `readv(2)` does; gives how many bytes came. None is the end
+    /// of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As of [`DirectRam::send`].
+    fn receive(&self, ranges: &[RamRange], from: BorrowedFd<'_>) -> Result<usize, RamError>;
 }
 
 /// Why a dirty log does not work. It must be taken to have lost writes: a migration that meets this fails, and the guest

@@ -1,0 +1,85 @@
+//! Ways to the peer.
+//!
+//! A migration uses several connections of one kind: one for control, one or more for pages. A [`Stream`] is one of them: an
+//! ordered, reliable path of bytes in both directions, read by one thread while another writes. Whoever has a connection of
+//! another kind implements [`Stream`], [`Connect`] and [`Listen`] for it; all must pass the conformance suite.
+//!
+//! A stream has no opinion about what it carries, retries nothing and hides no error: who lost a connection learns it.
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// One connection. Shared by a thread that reads and one that writes.
+pub trait Stream: Send + Sync {
+    /// Waits for bytes and gives how many came; none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. `TimedOut` or `WouldBlock` when nothing came within the patience; the stream can still be read.
+    fn read(&self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Hands bytes over and gives how many were taken, at least one of those there are.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Stream::read`].
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// A descriptor with which the system moves the same bytes by itself; none where something lies between, as encryption
+    /// does.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// How long one [`Stream::read`] and one [`Stream::write`] wait; for ever if none. Holds for calls that begin afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()>;
+
+    /// Ends both directions, also for threads that wait in a call: reads give the end of the stream or an error, writes an
+    /// error. Bytes that were taken are still carried. Idempotent.
+    fn shutdown(&self);
+
+    /// Who is at the other end, for messages to people.
+    fn peer(&self) -> String;
+}
+
+/// Makes connections to one peer.
+pub trait Connect: Send + Sync {
+    /// Makes a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] if there is none within this time.
+    fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError>;
+}
+
+/// Takes connections.
+pub trait Listen: Send + Sync {
+    /// Waits for the next connection; none if none came within this time.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] if no more connections can be taken. One that fails as it is made is not an error.
+    fn accept(&self, within: Duration) -> Result<Option<Box<dyn Stream>>, TransportError>;
+
+    /// Where it listens, as [`Connect`] would be told.
+    fn address(&self) -> String;
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct TransportError {
+    /// What was tried, and what can be done about it.
+    pub what: String,
+    /// What the system says.
+    #[source]
+    pub cause: io::Error,
+}
+
+/// Drivers hold them as `dyn`.
+const _: Option<(&dyn Stream, &dyn Connect, &dyn Listen)> = None;

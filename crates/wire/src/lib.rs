@@ -1,0 +1,6 @@
+//! Bytes to messages and back: what the two sides of a migration say to each other.
+//!
+//! Pure code: no sockets, no clock, no threads. The engine reads and writes the bytes; here they get and lose their
+//! meaning. Whatever comes from a peer is checked before it is believed: every length before anything is allocated, every
+//! page number before anything is indexed. `docs/protocol.md` is the specification.
+#![forbid(unsafe_code)]
