@@ -4,3 +4,10 @@
 //! meaning. Whatever comes from a peer is checked before it is believed: every length before anything is allocated, every
 //! page number before anything is indexed. `docs/protocol.md` is the specification.
 #![forbid(unsafe_code)]
+
+mod error;
+pub mod frame;
+mod limits;
+
+pub use self::error::WireError;
+pub use self::limits::{Limit, Limits};
