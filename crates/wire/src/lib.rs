@@ -8,6 +8,7 @@
 mod error;
 pub mod frame;
 mod limits;
+pub mod pages;
 
 pub use self::error::WireError;
 pub use self::limits::{Limit, Limits};
