@@ -5,4 +5,6 @@
 //! over or give up is the machine's affair, who may run the guest the handoff's. All of it blocks; there is no async.
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod limiter;
 pub mod transport;

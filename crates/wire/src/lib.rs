@@ -12,6 +12,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod hello;
 mod limits;
+pub mod pages;
 
 pub use self::error::WireError;
 pub use self::limits::{Limit, Limits};
