@@ -8,6 +8,7 @@
 //! agreed no memory for their guest.
 
 mod admission;
+mod answering;
 mod driver;
 mod preparing;
 mod receivers;

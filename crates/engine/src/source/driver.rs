@@ -1,6 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +15,19 @@ use whimbrel_core::machine::phase::SourceEventKind;
 use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, SourceEvent, SourcePhase, Step};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::Timestamp;
+use whimbrel_core::layout::PageSize;
+use whimbrel_core::units::{ByteCount, Timestamp};
+use whimbrel_wire::Limits;
+use whimbrel_wire::pages::{Encoder, EncoderConfig, Sharding};
 
+use super::connecting::{self, Joined};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::transmit::Dealing;
-use super::{Outgoing, SourceError, SourceResult, SourceSettings, connecting};
+use super::{Outgoing, SourceError, SourceResult, SourceSettings};
 use crate::capabilities;
-use crate::clock::{Clock as _, MonotonicClock};
+use crate::clock::{Clock as _, SystemClock};
+use crate::hello::Introduction;
 use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
@@ -34,7 +40,7 @@ const STORAGE_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Driver<'a> {
     pub(super) machine: Source,
-    clock: MonotonicClock,
+    clock: SystemClock,
     pub(super) dealing: Dealing,
     pub(super) pages: Option<PageStreams>,
     ram: Arc<dyn GuestRam>,
@@ -43,6 +49,7 @@ pub(super) struct Driver<'a> {
     connect: Arc<dyn Connect>,
     store: &'a mut dyn StableStore,
     settings: SourceSettings,
+    introduction: Introduction,
     limiter: Arc<Limiter>,
     orders: &'a Orders,
     observer: &'a mut dyn Observer,
@@ -77,12 +84,14 @@ impl<'a> Driver<'a> {
         let configuration = Configuration { id: settings.id, name, layout: layout.clone(), vcpus };
         let machine = Source::new(configuration, controller).with_patience(settings.patience);
 
-        let limiter = Arc::new(Limiter::new(settings.limit));
-        let joined = connecting::all(&*connect, &settings)?;
+        let clock = SystemClock::start();
+        let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
+        let introduction = connecting::introduction(&settings, layout.bytes());
+        let joined = connecting::all(&*connect, &settings, &introduction)?;
         let mut driver = Self {
             machine,
-            clock: MonotonicClock::start(),
-            dealing: Dealing::new(settings.streams),
+            clock,
+            dealing: Dealing::new(sharding(settings.streams), settings.streams),
             pages: None,
             found: PageSet::new(layout.numbers()),
             ram,
@@ -91,6 +100,7 @@ impl<'a> Driver<'a> {
             connect,
             store,
             settings,
+            introduction,
             limiter,
             orders,
             observer,
@@ -104,10 +114,11 @@ impl<'a> Driver<'a> {
             timed_out: false,
             leaving: false,
         };
-        let encoder = || joined.accepted.encoder(&driver.settings.encoding, layout.page_size());
-        let pages = PageStreams::start(joined.pages, encoder, &driver.ram, &driver.limiter);
+        let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
+        let pages = PageStreams::start(joined.pages, encoders, &driver.ram, &driver.limiter, clock);
         driver.pages = Some(pages.map_err(SourceError::Thread)?);
-        let link = Link::new(joined.control, driver.settings.patience).map_err(SourceError::Thread)?;
+        let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
+        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
         driver.link = Some(link);
         Ok(driver)
     }
@@ -247,7 +258,7 @@ impl<'a> Driver<'a> {
 
     fn connected_again(&mut self, stream: Box<dyn Stream>) {
         self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience) {
+        match Link::new(Arc::from(stream), self.settings.patience, Limits::default()) {
             Ok(link) => {
                 self.link = Some(link);
                 self.spoke = self.clock.now();
@@ -452,7 +463,7 @@ impl<'a> Driver<'a> {
 
     fn reconnect(&mut self) {
         self.hang_up();
-        match Reconnecting::start(Arc::clone(&self.connect), &self.settings) {
+        match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
             Ok(reconnecting) => self.reconnecting = Some(reconnecting),
             Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
         }
@@ -488,4 +499,33 @@ impl<'a> Driver<'a> {
             }
         }
     }
+}
+
+/// Which pages go by which stream.
+fn sharding(streams: u16) -> Sharding {
+    NonZeroU16::new(streams).map_or(Sharding::ONE, Sharding::new)
+}
+
+/// An encoder for each page stream, as was agreed on.
+fn encoders(
+    settings: &SourceSettings,
+    joined: &Joined,
+    page_size: PageSize,
+    clock: SystemClock,
+) -> Result<Vec<Encoder>, SourceError> {
+    let config = EncoderConfig {
+        encodings: settings.encoding.encodings.common(joined.agreed.encodings),
+        payload_checksums: joined.agreed.payload_checksums,
+        sharding: sharding(settings.streams),
+        // The cache is what the whole migration may have.
+        delta_cache: ByteCount(settings.encoding.delta_cache.0 / u64::from(settings.streams)),
+        ..settings.encoding.clone()
+    };
+    let encoder = |stream: &Arc<dyn Stream>| {
+        // Where something lies between, it takes copies.
+        let config = EncoderConfig { copy: config.copy || stream.descriptor().is_none(), ..config.clone() };
+        let encoder = Encoder::new(&config, page_size).map_err(SourceError::Encoder)?;
+        Ok(encoder.with_clock(Box::new(move || clock.now())))
+    };
+    joined.pages.iter().map(encoder).collect()
 }
