@@ -34,19 +34,23 @@ pub fn random(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of which `share` per cent are random, in pieces of 8 to 64 bytes; the others repeat what stands up to 2 KiB before. LZ4
-/// leaves about this share of them, and some more.
+/// Bytes of which `share` per cent are random, in pieces of 8 to 64 bytes; the others are words of a vocabulary of 32, each 4 to 12
+/// small letters. What a compressor leaves of them is measured where they are used.
 pub fn compressible(len: usize, share: u64, seed: u64) -> Vec<u8> {
+    let mut letters = Random::new(1);
+    let vocabulary: Vec<Vec<u8>> = (0..32)
+        .map(|_| (0..4 + letters.next() % 9).map(|_| b'a' + (letters.next() >> 32) as u8 % 26).collect())
+        .collect();
     let mut random = Random::new(seed);
     let mut bytes = Vec::with_capacity(len + 64);
     while bytes.len() < len {
-        let piece = 8 + (random.next() % 57) as usize;
-        if random.next() % 100 < share || bytes.len() < 64 {
-            (0..piece).for_each(|_| bytes.push((random.next() >> 24) as u8));
+        let end = bytes.len() + 8 + (random.next() >> 32) as usize % 57;
+        if (random.next() >> 32) % 100 < share {
+            (bytes.len()..end).for_each(|_| bytes.push((random.next() >> 32) as u8));
         } else {
-            let back = piece + (random.next() as usize) % (bytes.len().min(2048) - piece + 1).max(1);
-            let from = bytes.len().saturating_sub(back);
-            bytes.extend_from_within(from..from + piece.min(bytes.len() - from));
+            while bytes.len() < end {
+                bytes.extend_from_slice(&vocabulary[(random.next() >> 32) as usize % vocabulary.len()]);
+            }
         }
     }
     bytes.truncate(len);
