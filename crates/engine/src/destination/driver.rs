@@ -26,7 +26,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{Persisted, StableStore};
+use crate::stable::{PersistError, StableStore};
 use crate::transport::Stream;
 
 /// How long stable storage that fails is left alone before it is tried again.
@@ -273,10 +273,6 @@ impl<'a> Driver<'a> {
                 self.id = Some(id);
                 self.core.gates = vec![None; usize::from(agreed.streams)];
                 self.core.agreed = Some(*agreed);
-                // Not needed for being right: the record is then written with one call.
-                if let Err(error) = self.store.prepare(id) {
-                    self.show(&Event::StorageFails { what: &in_words(&error) });
-                }
                 self.talk_over(stream);
             }
             Arrived::Again { stream } => {
@@ -317,13 +313,13 @@ impl<'a> Driver<'a> {
     /// Begins to receive where both the replica and a connection are there.
     fn receive_pages(&mut self) {
         let Some(receivers) = &mut self.core.receivers else { return };
-        for (number, stream) in self.core.early.drain(..) {
-            let started = stream
-                .set_patience(None, Some(self.core.patience))
-                .and_then(|()| receivers.add(number, stream));
-            if let Err(error) = started {
-                return self.lose(&format!("page stream {number}: {error}"));
-            }
+        let patience = self.core.patience;
+        let started = self.core.early.drain(..).try_for_each(|(number, stream)| {
+            stream.set_patience(None, Some(patience))?;
+            receivers.add(number, stream)
+        });
+        if let Err(error) = started {
+            self.lose(&format!("page streams: {error}"));
         }
     }
 
@@ -384,7 +380,7 @@ impl<'a> Driver<'a> {
                 self.tell_if_it_fits(DestinationEvent::Discard);
             }
             Order::Leave => self.leaving = true,
-            Order::Change { .. } => {}
+            Order::Change { .. } | Order::Limit(_) => {}
         }
     }
 
@@ -435,7 +431,11 @@ impl<'a> Driver<'a> {
     fn build(&mut self, configuration: &Configuration) {
         let began = self.core.now();
         let most = self.settings.memory;
-        let built = if configuration.layout.bytes() > most {
+        // Whoever has no room for a record takes no guest.
+        let prepared = self.store.prepare(configuration.id, &configuration.name);
+        let built = if let Err(error) = prepared {
+            Err(in_words(&error))
+        } else if configuration.layout.bytes() > most {
             let wanted = configuration.layout.bytes();
             Err(format!("a guest of {wanted}; this host takes guests of up to {most}"))
         } else {
@@ -491,12 +491,12 @@ impl<'a> Driver<'a> {
             let done = self.store.persist(id, record);
             self.ledger.persist = self.core.now().since(began);
             match done {
-                Persisted::Yes => return self.tell(DestinationEvent::Persisted),
-                Persisted::No(error) => {
+                Ok(()) => return self.tell(DestinationEvent::Persisted),
+                Err(PersistError::Not(error)) => {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(DestinationEvent::NotPersisted);
                 }
-                Persisted::Unknown(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;

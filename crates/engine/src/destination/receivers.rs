@@ -13,9 +13,10 @@ use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
 use whimbrel_core::layout::Gpa;
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::frame::{FrameHeader, FrameKind, GATE_LEN, gate_round};
-use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Table, TableError};
+use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
 use whimbrel_wire::{Limits, WireError};
 
+use super::touched::Touched;
 use crate::hello::Agreed;
 use crate::link::{LinkError, in_words, read_exact, read_header};
 use crate::transport::Stream;
@@ -34,8 +35,7 @@ pub(super) struct Receivers {
     streams: Vec<(Arc<dyn Stream>, JoinHandle<()>)>,
     ram: Arc<dyn GuestRam>,
     agreed: Agreed,
-    /// All of it is zero.
-    fresh: bool,
+    touched: Arc<Touched>,
     tell: Sender<Said>,
     said: Option<Receiver<Said>>,
 }
@@ -44,7 +44,8 @@ impl Receivers {
     /// None yet, for this replica; `fresh` if its memory was never written.
     pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool) -> Self {
         let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
-        Self { streams: Vec::new(), ram, agreed, fresh, tell, said: Some(said) }
+        let touched = Arc::new(Touched::new(ram.layout(), fresh));
+        Self { streams: Vec::new(), ram, agreed, touched, tell, said: Some(said) }
     }
 
     /// Where what they say arrives.
@@ -54,12 +55,11 @@ impl Receivers {
 
     /// Begins to receive from one more.
     pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>) -> io::Result<()> {
-        let mut decoder = Decoder::new(self.ram.layout().page_size());
-        decoder.set_untouched(self.fresh);
         let work = Work {
             number,
             stream: Arc::clone(&stream),
-            decoder,
+            decoder: Decoder::new(self.ram.layout().page_size()),
+            touched: Arc::clone(&self.touched),
             agreed: self.agreed.clone(),
             ram: Arc::clone(&self.ram),
             tell: self.tell.clone(),
@@ -114,6 +114,7 @@ struct Work {
     number: u16,
     stream: Arc<dyn Stream>,
     decoder: Decoder,
+    touched: Arc<Touched>,
     agreed: Agreed,
     ram: Arc<dyn GuestRam>,
     tell: Sender<Said>,
@@ -149,8 +150,6 @@ impl Work {
                 let mut body = [0; GATE_LEN];
                 read_exact(&*self.stream, &mut body)?;
                 header.verify(&body)?;
-                // The bulk round is over: what comes now was sent before.
-                self.decoder.set_untouched(false);
                 Ok(Some(gate_round(body)))
             }
             kind => Err(LinkError::Kind(kind).into()),
@@ -172,6 +171,7 @@ impl Work {
             let mut rest = checked;
             for entry in self.table.entries() {
                 let (payload, behind) = rest.split_at_checked(entry.payload().0 as usize).unwrap_or_default();
+                touch(entry, &self.touched, &mut self.decoder);
                 self.decoder.apply(entry, payload, &*self.ram)?;
                 rest = behind;
             }
@@ -185,6 +185,7 @@ impl Work {
         let direct = self.ram.direct().zip(self.stream.descriptor());
         let mut raw = Vec::new();
         for entry in self.table.entries() {
+            touch(entry, &self.touched, &mut self.decoder);
             match (entry.encoding(), direct) {
                 (Encoding::Raw, Some(_)) => {
                     raw.push(RamRange { at: entry.at(), len: entry.payload() });
@@ -203,6 +204,15 @@ impl Work {
             Some((direct, descriptor)) => receive(direct, &mut raw, descriptor),
             None => Ok(()),
         }
+    }
+}
+
+/// Tells the decoder whether pages still hold zeroes, and remembers which do not any more.
+fn touch(entry: &Entry, touched: &Touched, decoder: &mut Decoder) {
+    if entry.encoding() == Encoding::Zero {
+        decoder.set_untouched(!touched.any(entry.run()));
+    } else {
+        touched.mark(entry.run());
     }
 }
 

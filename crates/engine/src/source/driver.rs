@@ -16,9 +16,9 @@ use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, Source
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::layout::PageSize;
-use whimbrel_core::units::{ByteCount, Timestamp};
+use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
-use whimbrel_wire::pages::{Encoder, EncoderConfig, Sharding};
+use whimbrel_wire::pages::{Encoder, Sharding};
 
 use super::connecting::{self, Joined};
 use super::pages::{PageStreams, Said};
@@ -32,7 +32,7 @@ use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{Persisted, StableStore};
+use crate::stable::{PersistError, StableStore};
 use crate::transport::{Connect, Stream};
 
 /// How long stable storage that fails is left alone before it is tried again.
@@ -49,8 +49,11 @@ pub(super) struct Driver<'a> {
     connect: Arc<dyn Connect>,
     store: &'a mut dyn StableStore,
     settings: SourceSettings,
+    name: String,
     introduction: Introduction,
     limiter: Arc<Limiter>,
+    /// The policy's limit.
+    wanted: RateLimit,
     orders: &'a Orders,
     observer: &'a mut dyn Observer,
     link: Option<Link>,
@@ -81,7 +84,7 @@ impl<'a> Driver<'a> {
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
         let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        let configuration = Configuration { id: settings.id, name, layout: layout.clone(), vcpus };
+        let configuration = Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine = Source::new(configuration, controller).with_patience(settings.patience);
 
         let clock = SystemClock::start();
@@ -100,8 +103,10 @@ impl<'a> Driver<'a> {
             connect,
             store,
             settings,
+            name,
             introduction,
             limiter,
+            wanted: RateLimit::Unlimited,
             orders,
             observer,
             link: None,
@@ -126,7 +131,7 @@ impl<'a> Driver<'a> {
     /// Everything, until nothing is left to do here.
     pub(super) fn run(mut self) -> Result<SourceResult, SourceError> {
         // Not needed for being right: the record is then written with one call.
-        if let Err(error) = self.store.prepare(self.settings.id) {
+        if let Err(error) = self.store.prepare(self.settings.id, &self.name) {
             self.show(&Event::StorageFails { what: &in_words(&error) });
         }
         self.tell(SourceEvent::Start);
@@ -151,6 +156,7 @@ impl<'a> Driver<'a> {
             report: self.machine.report(now),
             right: handoff.right(),
             settled: handoff.is_settled(),
+            capabilities: self.machine.controller().progress().capabilities,
             journal: self.machine.into_journal(),
         }
     }
@@ -293,6 +299,10 @@ impl<'a> Driver<'a> {
                 self.tell_if_it_fits(SourceEvent::Change { parameter, value });
             }
             Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(fence)),
+            Order::Limit(limit) => {
+                self.settings.limit = limit;
+                self.limit();
+            }
             Order::Leave => self.leaving = true,
             Order::Discard => {}
         }
@@ -336,7 +346,10 @@ impl<'a> Driver<'a> {
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => self.harvest(),
             SourceAction::Throttle(throttle) => self.throttle(throttle),
-            SourceAction::Limit(limit) => self.limit(limit),
+            SourceAction::Limit(limit) => {
+                self.wanted = limit;
+                self.limit();
+            }
             SourceAction::Pause => {
                 let done = self.guest.pause();
                 self.answer(Step::Pause, done, SourceEvent::Paused);
@@ -406,7 +419,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn limit(&mut self, limit: RateLimit) {
+    /// The lower of what the policy wants and what whoever ordered the migration allows.
+    fn limit(&mut self) {
+        let limit = match (self.wanted, self.settings.limit) {
+            (RateLimit::AtMost(wanted), RateLimit::AtMost(allowed)) => RateLimit::AtMost(wanted.min(allowed)),
+            (RateLimit::Unlimited, limit) | (limit, RateLimit::Unlimited) => limit,
+        };
         self.limiter.set(limit);
         self.show(&Event::Limit(limit));
     }
@@ -415,12 +433,12 @@ impl<'a> Driver<'a> {
     fn persist(&mut self, record: StableRecord) {
         loop {
             match self.store.persist(self.settings.id, record) {
-                Persisted::Yes => return self.tell(SourceEvent::Persisted),
-                Persisted::No(error) => {
+                Ok(()) => return self.tell(SourceEvent::Persisted),
+                Err(PersistError::Not(error)) => {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(SourceEvent::NotPersisted);
                 }
-                Persisted::Unknown(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;
@@ -513,17 +531,16 @@ fn encoders(
     page_size: PageSize,
     clock: SystemClock,
 ) -> Result<Vec<Encoder>, SourceError> {
-    let config = EncoderConfig {
-        encodings: settings.encoding.encodings.common(joined.agreed.encodings),
-        payload_checksums: joined.agreed.payload_checksums,
-        sharding: sharding(settings.streams),
-        // The cache is what the whole migration may have.
-        delta_cache: ByteCount(settings.encoding.delta_cache.0 / u64::from(settings.streams)),
-        ..settings.encoding.clone()
-    };
+    let mut config = settings.encoding.clone();
+    config.encodings = config.encodings.common(joined.agreed.encodings);
+    config.payload_checksums = joined.agreed.payload_checksums;
+    config.sharding = sharding(settings.streams);
+    // The cache is what the whole migration may have.
+    config.delta_cache.0 /= u64::from(settings.streams);
     let encoder = |stream: &Arc<dyn Stream>| {
         // Where something lies between, it takes copies.
-        let config = EncoderConfig { copy: config.copy || stream.descriptor().is_none(), ..config.clone() };
+        let mut config = config.clone();
+        config.copy |= stream.descriptor().is_none();
         let encoder = Encoder::new(&config, page_size).map_err(SourceError::Encoder)?;
         Ok(encoder.with_clock(Box::new(move || clock.now())))
     };

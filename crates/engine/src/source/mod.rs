@@ -24,6 +24,7 @@ use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::machine::PATIENCE;
 use whimbrel_core::policy::{Policy, RateLimit};
+use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Report;
 use whimbrel_wire::WireError;
 use whimbrel_wire::hello::{Reject, Token};
@@ -71,7 +72,7 @@ pub struct SourceSettings {
     pub verify: bool,
     /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost.
     pub patience: Duration,
-    /// Pages are sent no faster than this, until the policy says otherwise.
+    /// Pages are sent no faster than this, nor faster than the policy wants.
     pub limit: RateLimit,
     /// After so long the guest stays here; none: no limit.
     pub time_limit: Option<Duration>,
@@ -145,8 +146,11 @@ impl From<HelloError> for SourceError {
 pub struct SourceResult {
     /// Rounds, ledger, totals, outcome and why.
     pub report: Report,
-    /// Everything that happened and was decided.
+    /// Everything that happened and was decided. Fed to a [`Source`](whimbrel_core::machine::Source) of the same
+    /// configuration, policy, patience and capabilities it gives itself.
     pub journal: Journal,
+    /// What this ground and the guest offered the policy.
+    pub capabilities: Capabilities,
     /// Who may run the guest, as far as this side knows.
     pub right: Right,
     /// The destination knows that it has nothing to keep, or has the guest.
@@ -162,11 +166,11 @@ pub struct SourceResult {
 /// # Errors
 ///
 /// [`SourceError`] if nothing was begun. Whatever goes wrong later is in the report.
-pub fn send(
-    outgoing: Outgoing<'_>,
+pub fn send<'a>(
+    outgoing: Outgoing<'a>,
     settings: SourceSettings,
-    orders: &Orders,
-    observer: &mut dyn Observer,
+    orders: &'a Orders,
+    observer: &'a mut dyn Observer,
 ) -> Result<SourceResult, SourceError> {
     Driver::begin(outgoing, settings, orders, observer)?.run()
 }

@@ -142,8 +142,10 @@ impl PageStreams {
 
     /// Bytes that the system has taken and not carried yet; none if it does not say.
     pub(super) fn unsent(&self) -> Option<ByteCount> {
-        let unsent = |stream: &PageStream| stream.connection.unsent();
-        self.streams.iter().map(unsent).try_fold(ByteCount(0), |sum, one| Some(ByteCount(sum.0 + one?.0)))
+        self.streams.iter().try_fold(ByteCount(0), |sum, stream| {
+            let unsent = whimbrel_guest::socket::unsent(stream.connection.descriptor()?).ok()?;
+            Some(ByteCount(sum.0 + unsent.0))
+        })
     }
 }
 
