@@ -7,4 +7,5 @@
 
 pub mod clock;
 pub mod limiter;
+pub mod stable;
 pub mod transport;
