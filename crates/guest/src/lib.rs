@@ -11,6 +11,7 @@
 //! | [`log`] | dirty logs: software, userfaultfd, KVM, several as one |
 //! | `kvm` | memory slots for a VMM on KVM, and a KVM guest (feature `kvm`) |
 //! | `rust_vmm` | the same for memory of `vm-memory` (feature `rust-vmm`) |
+//! | [`socket`] | what a socket holds that is not there yet |
 //! | [`lab`] | a guest without a hypervisor, that knows what its memory must hold |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
 //!
@@ -31,6 +32,8 @@
 pub mod lab;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod memory;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod socket;
 
 #[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
 pub mod kvm;

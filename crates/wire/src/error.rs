@@ -5,6 +5,7 @@
 
 use whimbrel_core::layout::LayoutError;
 
+use crate::hello::Versions;
 use crate::limits::Limit;
 
 /// Why bytes are not what the protocol says, or a message cannot become bytes.
@@ -89,14 +90,49 @@ pub enum WireError {
         /// Which.
         what: &'static str,
     },
-    /// The body of a control frame is no message.
-    #[error("{what} can't be read")]
-    Message {
-        /// Which part of which message.
+    /// A number that is too large for what it stands for.
+    #[error("{what} is {found}, accepted are at most {most}")]
+    Number {
+        /// What it stands for.
         what: &'static str,
-        /// What its format says.
-        #[source]
-        cause: postcard::Error,
+        /// The number.
+        found: u64,
+        /// The largest there is.
+        most: u64,
+    },
+    /// Versions that cannot be.
+    #[error(
+        "versions from {oldest} to {newest} are none: the oldest is 1 or later, and not after the newest"
+    )]
+    Versions {
+        /// The oldest, as sent.
+        oldest: u16,
+        /// The newest, as sent.
+        newest: u16,
+    },
+    /// The destination chose a version that it was not offered.
+    #[error("the destination chose version {found} of the protocol, offered was {offered}")]
+    Version {
+        /// Its choice.
+        found: u16,
+        /// What it could choose from.
+        offered: Versions,
+    },
+    /// Part of a control message is not what its format says.
+    #[error("{what} {fault}")]
+    Malformed {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A message that the version agreed on does not have.
+    #[error("{message} is not in version {version} of the protocol")]
+    Unspeakable {
+        /// Its name.
+        message: &'static str,
+        /// The version.
+        version: u16,
     },
     /// The memory of the guest is not laid out as memory can be.
     #[error("the guest's memory makes no layout")]

@@ -5,8 +5,12 @@
 //! page number before anything is indexed. `docs/protocol.md` is the specification.
 #![forbid(unsafe_code)]
 
+pub mod control;
 mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod hello;
 mod limits;
 pub mod pages;
 

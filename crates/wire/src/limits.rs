@@ -1,7 +1,8 @@
 //! How much is taken from a peer at most.
 //!
 //! Every number that comes in is held against one of these before it allocates, loops or indexes. Each side has its own;
-//! they are not negotiated: a peer that needs more is refused with the number it gave and the limit that it met.
+//! they are not negotiated: a peer that needs more is refused with the number it gave and the limit that it met. A destination
+//! tells its own in the [`Welcome`], so that a source finds that out before it sends.
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::ByteCount;
 
 use crate::error::WireError;
+use crate::hello::{Hello, MOST_REST, MOST_TOKEN, Welcome};
 
 /// The most that is taken from a peer.
 ///
@@ -72,6 +74,23 @@ impl Limits {
         Self { payload: self.payload.max(page_size.bytes()), ..self }
     }
 
+    /// The same for a migration that began with this hello: no guest with more memory than announced is taken.
+    #[must_use]
+    pub fn for_hello(self, hello: &Hello) -> Self {
+        Self { memory: self.memory.min(hello.memory), ..self }
+    }
+
+    /// The same for a source that was welcomed: nothing is sent that the destination does not take.
+    #[must_use]
+    pub fn for_welcome(self, welcome: &Welcome) -> Self {
+        Self {
+            entries: self.entries.min(welcome.entries),
+            payload: self.payload.min(ByteCount(welcome.payload.into())),
+            control: self.control.min(ByteCount(welcome.control.into())),
+            ..self
+        }
+    }
+
     /// The limit as a number.
     pub fn most(&self, limit: Limit) -> u64 {
         match limit {
@@ -86,6 +105,8 @@ impl Limits {
             Limit::Payload => self.payload.0,
             Limit::Memory => self.memory.0,
             Limit::Streams => self.streams.min(Self::MOST_STREAMS).into(),
+            Limit::Rest => MOST_REST.into(),
+            Limit::Token => MOST_TOKEN as u64,
         }
     }
 
@@ -126,11 +147,15 @@ pub enum Limit {
     Memory,
     /// [`Limits::streams`].
     Streams,
+    /// [`hello::MOST_REST`](crate::hello::MOST_REST), for all alike.
+    Rest,
+    /// [`hello::MOST_TOKEN`](crate::hello::MOST_TOKEN), for all alike.
+    Token,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Control,
         Self::Sections,
         Self::Section,
@@ -142,6 +167,8 @@ impl Limit {
         Self::Payload,
         Self::Memory,
         Self::Streams,
+        Self::Rest,
+        Self::Token,
     ];
 }
 
@@ -160,6 +187,8 @@ impl fmt::Display for Limit {
             Self::Payload => "bytes of payload in a batch of pages",
             Self::Memory => "bytes of guest memory",
             Self::Streams => "page connections",
+            Self::Rest => "bytes in a first message",
+            Self::Token => "bytes in a token",
         })
     }
 }

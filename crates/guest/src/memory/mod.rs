@@ -4,6 +4,7 @@
 //! reference and see it as atomic words; a VMM gives its address to the kernel, a dirty log protects it. It must never
 //! move, and never be unmapped while somebody has a reference.
 
+pub(crate) mod direct;
 mod help;
 mod mapping;
 #[cfg(test)]
@@ -16,10 +17,11 @@ use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
 
-use whimbrel_core::embed::{GuestRam, RamError};
+use whimbrel_core::embed::{DirectRam, GuestRam, Piece, RamError, RamRange};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
+use self::direct::{Span, Spans};
 use self::help::Refused;
 use self::mapping::Mapping;
 use self::words::{load, store};
@@ -316,6 +318,32 @@ impl GuestRam for GuestMemory {
         let (map, offset) = self.find(at, len).ok_or(RamError::NotMemory { at, len: ByteCount(len) })?;
         store(map.words(), offset, data);
         Ok(())
+    }
+
+    fn prepare(&self, range: RamRange) -> Result<(), RamError> {
+        self.span(range)?.populate().map_err(|cause| RamError::Failed { at: range.at, cause })
+    }
+
+    fn direct(&self) -> Option<&dyn DirectRam> {
+        Some(self)
+    }
+}
+
+impl Spans for GuestMemory {
+    fn span(&self, RamRange { at, len }: RamRange) -> Result<Span<'_>, RamError> {
+        let span = self.find(at, len.0).and_then(|(map, at)| Span::new(map.words(), at, len.0 as usize));
+        span.ok_or(RamError::NotMemory { at, len })
+    }
+}
+
+/// To a pipe whose reader is gone it is a `writev(2)` like any other, signal included; sockets give an error only.
+impl DirectRam for GuestMemory {
+    fn send(&self, pieces: &[Piece<'_>], to: BorrowedFd<'_>) -> Result<usize, RamError> {
+        direct::send(self, pieces, to)
+    }
+
+    fn receive(&self, ranges: &[RamRange], from: BorrowedFd<'_>) -> Result<usize, RamError> {
+        direct::receive(self, ranges, from)
     }
 }
 

@@ -29,15 +29,17 @@ mod bitmap_log;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU64;
 
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
 use vm_memory::{Address as _, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
-use whimbrel_core::embed::{GuestRam, RamError};
+use whimbrel_core::embed::{DirectRam, GuestRam, Piece, RamError, RamRange};
 use whimbrel_core::layout::{Gpa, LayoutError, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
 pub use self::bitmap_log::BitmapLog;
+use crate::memory::direct::{self, Span, Spans};
 use crate::memory::words::{load, store};
 use crate::memory::{HostRange, Mapped};
 
@@ -167,6 +169,32 @@ impl<B: Bitmap + Send + Sync> GuestRam for VmMemory<B> {
         let (words, offset) = self.find(at, data.len() as u64)?;
         store(words, offset, data);
         Ok(())
+    }
+
+    fn prepare(&self, range: RamRange) -> Result<(), RamError> {
+        self.span(range)?.populate().map_err(|cause| RamError::Failed { at: range.at, cause })
+    }
+
+    fn direct(&self) -> Option<&dyn DirectRam> {
+        Some(self)
+    }
+}
+
+impl<B: Bitmap> Spans for VmMemory<B> {
+    fn span(&self, RamRange { at, len }: RamRange) -> Result<Span<'_>, RamError> {
+        let (words, offset) = self.find(at, len.0)?;
+        Span::new(words, offset, len.0 as usize).ok_or(RamError::NotMemory { at, len })
+    }
+}
+
+/// As of [`GuestMemory`](crate::memory::GuestMemory). The bitmap is not told what was received.
+impl<B: Bitmap + Send + Sync> DirectRam for VmMemory<B> {
+    fn send(&self, pieces: &[Piece<'_>], to: BorrowedFd<'_>) -> Result<usize, RamError> {
+        direct::send(self, pieces, to)
+    }
+
+    fn receive(&self, ranges: &[RamRange], from: BorrowedFd<'_>) -> Result<usize, RamError> {
+        direct::receive(self, ranges, from)
     }
 }
 

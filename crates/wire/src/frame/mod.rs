@@ -243,3 +243,6 @@ pub fn ping() -> [u8; HEADER_LEN] {
     };
     header.encode()
 }
+
+#[cfg(test)]
+mod tests;
