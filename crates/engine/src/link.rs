@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::machine::message::Message;
 use whimbrel_wire::control;
-use whimbrel_wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
+use whimbrel_wire::frame::{self, FrameHeader, FrameKind, HEADER_LEN};
 use whimbrel_wire::{Limits, WireError};
 
 use crate::transport::Stream;
@@ -34,6 +34,11 @@ pub(crate) enum LinkError {
 }
 
 impl LinkError {
+    /// Whether it ended as one that is not needed any more.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+
     /// With its causes, for people.
     pub(crate) fn in_words(&self) -> String {
         in_words(self)
@@ -106,6 +111,7 @@ const WAITING: usize = 16;
 
 /// A control connection and the thread that listens to it. Dropped, both end, and nothing of it is heard afterwards.
 pub(crate) struct Link {
+    limits: Limits,
     stream: Arc<dyn Stream>,
     heard: Option<Receiver<Heard>>,
     reader: Option<JoinHandle<()>>,
@@ -113,12 +119,14 @@ pub(crate) struct Link {
 
 impl Link {
     /// Begins to listen. A peer of which nothing is heard, or that takes nothing, for as long as `patience` is lost.
-    pub(crate) fn new(stream: Arc<dyn Stream>, patience: Duration) -> io::Result<Self> {
+    ///
+    /// `limits` are what the peer takes, and what is taken of it.
+    pub(crate) fn new(stream: Arc<dyn Stream>, patience: Duration, limits: Limits) -> io::Result<Self> {
         stream.set_patience(Some(patience), Some(patience))?;
         let (tell, heard) = bounded(WAITING);
         let from = Arc::clone(&stream);
-        let reader = thread::Builder::new().name("control".to_owned()).spawn(move || listen(&*from, &tell))?;
-        Ok(Self { stream, heard: Some(heard), reader: Some(reader) })
+        let reader = thread::Builder::new().name("control".to_owned()).spawn(move || listen(&*from, &limits, &tell))?;
+        Ok(Self { limits, stream, heard: Some(heard), reader: Some(reader) })
     }
 
     /// Where what the peer says arrives.
@@ -128,12 +136,12 @@ impl Link {
 
     /// Says something.
     pub(crate) fn say(&self, message: &Message) -> Result<(), LinkError> {
-        Ok(write_all(&*self.stream, &control::encode(message)?)?)
+        Ok(write_all(&*self.stream, &control::encode(message, &self.limits)?)?)
     }
 
     /// Says that somebody is here.
     pub(crate) fn ping(&self) -> Result<(), LinkError> {
-        Ok(write_all(&*self.stream, &control::ping())?)
+        Ok(write_all(&*self.stream, &frame::ping())?)
     }
 }
 
@@ -149,9 +157,9 @@ impl Drop for Link {
     }
 }
 
-fn listen(stream: &dyn Stream, tell: &Sender<Heard>) {
+fn listen(stream: &dyn Stream, limits: &Limits, tell: &Sender<Heard>) {
     loop {
-        let heard = next_message(stream, &Limits::default()).map_or_else(Heard::Lost, Heard::Message);
+        let heard = next_message(stream, limits).map_or_else(Heard::Lost, Heard::Message);
         let lost = matches!(heard, Heard::Lost(_));
         if tell.send(heard).is_err() || lost {
             return;

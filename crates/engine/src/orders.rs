@@ -6,6 +6,7 @@
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use whimbrel_core::machine::CancelReason;
 use whimbrel_core::machine::handoff::Fence;
+use whimbrel_core::policy::RateLimit;
 
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Order {
         /// To what.
         value: String,
     },
+    /// Source: send pages no faster than this.
+    Limit(RateLimit),
     /// Somebody guarantees that the other side is out of the game.
     Fence(Fence),
     /// Destination: give up a replica whose source does not come back.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{never, select};
@@ -11,18 +12,21 @@ use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Step,
 };
 use whimbrel_core::units::Timestamp;
+use whimbrel_wire::Limits;
 
-use super::admission::{Admission, Agreed, Arrived};
+use super::admission::{Admission, Arrived};
+use super::answering;
 use super::preparing::Preparing;
 use super::receivers::{Receivers, Said};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
-use crate::clock::{Clock as _, MonotonicClock};
+use crate::hello::Agreed;
+use crate::clock::{Clock as _, SystemClock};
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{Persisted, StableStore};
+use crate::stable::{PersistError, StableStore};
 use crate::transport::Stream;
 
 /// How long stable storage that fails is left alone before it is tried again.
@@ -52,7 +56,7 @@ pub(super) struct Driver<'a> {
 /// What is spoken with the source, and on what.
 struct Conversation {
     machine: Destination,
-    clock: MonotonicClock,
+    clock: SystemClock,
     admission: Admission,
     agreed: Option<Agreed>,
     link: Option<Link>,
@@ -79,6 +83,10 @@ enum Happened {
 impl Conversation {
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn limits(&self) -> Limits {
+        self.agreed.as_ref().map_or_else(Limits::default, |agreed| agreed.limits)
     }
 
     /// Waits for one thing to happen, for so long at most.
@@ -149,7 +157,7 @@ impl<'a> Driver<'a> {
             Admission::open(listen, settings.token.clone(), settings.memory).map_err(DestinationError::Thread)?;
         let core = Conversation {
             machine: Destination::new(),
-            clock: MonotonicClock::start(),
+            clock: SystemClock::start(),
             admission,
             agreed: None,
             link: None,
@@ -264,11 +272,7 @@ impl<'a> Driver<'a> {
             Arrived::Control { id, agreed, stream } => {
                 self.id = Some(id);
                 self.core.gates = vec![None; usize::from(agreed.streams)];
-                self.core.agreed = Some(agreed);
-                // Not needed for being right: the record is then written with one call.
-                if let Err(error) = self.store.prepare(id) {
-                    self.show(&Event::StorageFails { what: &in_words(&error) });
-                }
+                self.core.agreed = Some(*agreed);
                 self.talk_over(stream);
             }
             Arrived::Again { stream } => {
@@ -280,13 +284,23 @@ impl<'a> Driver<'a> {
                 self.core.early.push((number, Arc::from(stream)));
                 self.receive_pages();
             }
-            Arrived::Orphan { id, stream } => super::answering::answer_for_the_dead(id, stream, self.store),
+            Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
             Arrived::Closed { why } => self.show(&Event::Lost { what: &in_words(&why) }),
         }
     }
 
+    /// Somebody asks about a migration of which there is at most a record.
+    fn answer_for_the_dead(&mut self, id: MigrationId, stream: Box<dyn Stream>) {
+        match self.store.load(id) {
+            // It takes as long as the other side takes, and then ends.
+            Ok(record) => drop(thread::spawn(move || answering::answer(stream, record))),
+            // Whoever cannot know does not answer.
+            Err(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+        }
+    }
+
     fn talk_over(&mut self, stream: Box<dyn Stream>) {
-        match Link::new(Arc::from(stream), self.core.patience) {
+        match Link::new(Arc::from(stream), self.core.patience, self.core.limits()) {
             Ok(link) => {
                 self.core.link = Some(link);
                 self.core.spoke = self.core.now();
@@ -299,13 +313,13 @@ impl<'a> Driver<'a> {
     /// Begins to receive where both the replica and a connection are there.
     fn receive_pages(&mut self) {
         let Some(receivers) = &mut self.core.receivers else { return };
-        for (number, stream) in self.core.early.drain(..) {
-            let started = stream
-                .set_patience(None, Some(self.core.patience))
-                .and_then(|()| receivers.add(number, stream));
-            if let Err(error) = started {
-                return self.lose(&format!("page stream {number}: {error}"));
-            }
+        let patience = self.core.patience;
+        let started = self.core.early.drain(..).try_for_each(|(number, stream)| {
+            stream.set_patience(None, Some(patience))?;
+            receivers.add(number, stream)
+        });
+        if let Err(error) = started {
+            self.lose(&format!("page streams: {error}"));
         }
     }
 
@@ -366,7 +380,7 @@ impl<'a> Driver<'a> {
                 self.tell_if_it_fits(DestinationEvent::Discard);
             }
             Order::Leave => self.leaving = true,
-            Order::Change { .. } => {}
+            Order::Change { .. } | Order::Limit(_) => {}
         }
     }
 
@@ -417,7 +431,11 @@ impl<'a> Driver<'a> {
     fn build(&mut self, configuration: &Configuration) {
         let began = self.core.now();
         let most = self.settings.memory;
-        let built = if configuration.layout.bytes() > most {
+        // Whoever has no room for a record takes no guest.
+        let prepared = self.store.prepare(configuration.id, &configuration.name);
+        let built = if let Err(error) = prepared {
+            Err(in_words(&error))
+        } else if configuration.layout.bytes() > most {
             let wanted = configuration.layout.bytes();
             Err(format!("a guest of {wanted}; this host takes guests of up to {most}"))
         } else {
@@ -473,18 +491,18 @@ impl<'a> Driver<'a> {
             let done = self.store.persist(id, record);
             self.ledger.persist = self.core.now().since(began);
             match done {
-                Persisted::Yes => return self.tell(DestinationEvent::Persisted),
-                Persisted::No(error) => {
+                Ok(()) => return self.tell(DestinationEvent::Persisted),
+                Err(PersistError::Not(error)) => {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(DestinationEvent::NotPersisted);
                 }
-                Persisted::Unknown(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;
                 return;
             }
-            std::thread::sleep(STORAGE_PAUSE);
+            thread::sleep(STORAGE_PAUSE);
         }
     }
 
@@ -501,7 +519,7 @@ impl<'a> Driver<'a> {
                     self.resume_failed = Some(in_words(&error));
                     break;
                 }
-                Err(_) => std::thread::sleep(STORAGE_PAUSE),
+                Err(_) => thread::sleep(STORAGE_PAUSE),
             }
         }
         self.ledger.resume = self.core.now().since(began);
@@ -572,7 +590,7 @@ impl Afterlife {
                     let now = core.now();
                     // Where it was lost before, that is known.
                     let _ = core.machine.handle(now, DestinationEvent::Disconnected);
-                    match Link::new(Arc::from(stream), core.patience) {
+                    match Link::new(Arc::from(stream), core.patience, core.limits()) {
                         Ok(link) => core.link = Some(link),
                         Err(_) => continue,
                     }

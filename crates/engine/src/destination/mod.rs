@@ -8,9 +8,11 @@
 //! agreed no memory for their guest.
 
 mod admission;
+mod answering;
 mod driver;
 mod preparing;
 mod receivers;
+mod touched;
 
 use std::io;
 use std::sync::Arc;
@@ -146,11 +148,11 @@ pub struct DestinationResult {
 /// # Errors
 ///
 /// [`DestinationError`] if nobody came.
-pub fn receive(
-    incoming: Incoming<'_>,
+pub fn receive<'a>(
+    incoming: Incoming<'a>,
     settings: DestinationSettings,
-    orders: &Orders,
-    observer: &mut dyn Observer,
+    orders: &'a Orders,
+    observer: &'a mut dyn Observer,
 ) -> Result<DestinationResult, DestinationError> {
     Driver::begin(incoming, settings, orders, observer)?.run()
 }

@@ -1,6 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,27 +15,35 @@ use whimbrel_core::machine::phase::SourceEventKind;
 use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, SourceEvent, SourcePhase, Step};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
+use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::Timestamp;
+use whimbrel_wire::Limits;
+use whimbrel_wire::pages::{Encoder, Sharding};
 
+use super::connecting::{self, Joined};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::transmit::Dealing;
-use super::{Outgoing, SourceError, SourceResult, SourceSettings, connecting};
+use super::{Outgoing, SourceError, SourceResult, SourceSettings};
 use crate::capabilities;
-use crate::clock::{Clock as _, MonotonicClock};
+use crate::clock::{Clock as _, SystemClock};
+use crate::hello::Introduction;
 use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{Persisted, StableStore};
+use crate::stable::{PersistError, StableStore};
 use crate::transport::{Connect, Stream};
+
+/// How long a destination of which a page stream was lost may take to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How long stable storage that fails is left alone before it is tried again.
 const STORAGE_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Driver<'a> {
     pub(super) machine: Source,
-    clock: MonotonicClock,
+    clock: SystemClock,
     pub(super) dealing: Dealing,
     pub(super) pages: Option<PageStreams>,
     ram: Arc<dyn GuestRam>,
@@ -43,7 +52,11 @@ pub(super) struct Driver<'a> {
     connect: Arc<dyn Connect>,
     store: &'a mut dyn StableStore,
     settings: SourceSettings,
+    name: String,
+    introduction: Introduction,
     limiter: Arc<Limiter>,
+    /// The policy's limit.
+    wanted: RateLimit,
     orders: &'a Orders,
     observer: &'a mut dyn Observer,
     link: Option<Link>,
@@ -55,6 +68,8 @@ pub(super) struct Driver<'a> {
     rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
+    /// A page stream was lost: all is, at this time.
+    doomed: Option<(Timestamp, String)>,
     timed_out: bool,
     leaving: bool,
 }
@@ -74,15 +89,17 @@ impl<'a> Driver<'a> {
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
         let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        let configuration = Configuration { id: settings.id, name, layout: layout.clone(), vcpus };
+        let configuration = Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine = Source::new(configuration, controller).with_patience(settings.patience);
 
-        let limiter = Arc::new(Limiter::new(settings.limit));
-        let joined = connecting::all(&*connect, &settings)?;
+        let clock = SystemClock::start();
+        let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
+        let introduction = connecting::introduction(&settings, layout.bytes());
+        let joined = connecting::all(&*connect, &settings, &introduction)?;
         let mut driver = Self {
             machine,
-            clock: MonotonicClock::start(),
-            dealing: Dealing::new(settings.streams),
+            clock,
+            dealing: Dealing::new(sharding(settings.streams), settings.streams),
             pages: None,
             found: PageSet::new(layout.numbers()),
             ram,
@@ -91,7 +108,10 @@ impl<'a> Driver<'a> {
             connect,
             store,
             settings,
+            name,
+            introduction,
             limiter,
+            wanted: RateLimit::Unlimited,
             orders,
             observer,
             link: None,
@@ -101,13 +121,15 @@ impl<'a> Driver<'a> {
             shown: SourcePhase::Idle,
             rounds: 0,
             alone_since: None,
+            doomed: None,
             timed_out: false,
             leaving: false,
         };
-        let encoder = || joined.accepted.encoder(&driver.settings.encoding, layout.page_size());
-        let pages = PageStreams::start(joined.pages, encoder, &driver.ram, &driver.limiter);
+        let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
+        let pages = PageStreams::start(joined.pages, encoders, &driver.ram, &driver.limiter, clock);
         driver.pages = Some(pages.map_err(SourceError::Thread)?);
-        let link = Link::new(joined.control, driver.settings.patience).map_err(SourceError::Thread)?;
+        let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
+        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
         driver.link = Some(link);
         Ok(driver)
     }
@@ -115,7 +137,7 @@ impl<'a> Driver<'a> {
     /// Everything, until nothing is left to do here.
     pub(super) fn run(mut self) -> Result<SourceResult, SourceError> {
         // Not needed for being right: the record is then written with one call.
-        if let Err(error) = self.store.prepare(self.settings.id) {
+        if let Err(error) = self.store.prepare(self.settings.id, &self.name) {
             self.show(&Event::StorageFails { what: &in_words(&error) });
         }
         self.tell(SourceEvent::Start);
@@ -140,6 +162,7 @@ impl<'a> Driver<'a> {
             report: self.machine.report(now),
             right: handoff.right(),
             settled: handoff.is_settled(),
+            capabilities: self.machine.controller().progress().capabilities,
             journal: self.machine.into_journal(),
         }
     }
@@ -205,7 +228,8 @@ impl<'a> Driver<'a> {
             (Some(since), _) => self.settings.asking.map(|wait| since.saturating_add(wait)),
             (None, _) => None,
         };
-        [self.wakes.first().copied(), limit, alone].into_iter().flatten().min()
+        let doomed = self.doomed.as_ref().map(|(at, _)| *at);
+        [self.wakes.first().copied(), limit, alone, doomed].into_iter().flatten().min()
     }
 
     fn look_at_the_clock(&mut self) {
@@ -225,6 +249,9 @@ impl<'a> Driver<'a> {
             self.timed_out = true;
             self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::TimeLimit));
         }
+        if let Some((_, what)) = self.doomed.take_if(|(at, _)| *at <= now) {
+            self.lose(&what);
+        }
         if now.since(self.spoke) >= self.ping_after() {
             self.spoke = now;
             if let Some(Err(error)) = self.link.as_ref().map(Link::ping) {
@@ -241,13 +268,18 @@ impl<'a> Driver<'a> {
                 }
                 self.dealing.count(tally);
             }
-            Said::Lost { stream, why } => self.lose(&format!("page stream {stream}: {why}")),
+            Said::Lost { stream, why } => {
+                // A destination that does not want the guest any more says so on the control connection: it is listened to for
+                // a moment, because a reason is better than none.
+                let at = self.clock.now().saturating_add(LAST_WORDS);
+                self.doomed.get_or_insert((at, format!("page stream {stream}: {why}")));
+            }
         }
     }
 
     fn connected_again(&mut self, stream: Box<dyn Stream>) {
         self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience) {
+        match Link::new(Arc::from(stream), self.settings.patience, Limits::default()) {
             Ok(link) => {
                 self.link = Some(link);
                 self.spoke = self.clock.now();
@@ -282,6 +314,10 @@ impl<'a> Driver<'a> {
                 self.tell_if_it_fits(SourceEvent::Change { parameter, value });
             }
             Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(fence)),
+            Order::Limit(limit) => {
+                self.settings.limit = limit;
+                self.limit();
+            }
             Order::Leave => self.leaving = true,
             Order::Discard => {}
         }
@@ -325,7 +361,10 @@ impl<'a> Driver<'a> {
             SourceAction::Transmit(transmit) => self.transmit(transmit),
             SourceAction::Harvest => self.harvest(),
             SourceAction::Throttle(throttle) => self.throttle(throttle),
-            SourceAction::Limit(limit) => self.limit(limit),
+            SourceAction::Limit(limit) => {
+                self.wanted = limit;
+                self.limit();
+            }
             SourceAction::Pause => {
                 let done = self.guest.pause();
                 self.answer(Step::Pause, done, SourceEvent::Paused);
@@ -395,7 +434,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn limit(&mut self, limit: RateLimit) {
+    /// The lower of what the policy wants and what whoever ordered the migration allows.
+    fn limit(&mut self) {
+        let limit = match (self.wanted, self.settings.limit) {
+            (RateLimit::AtMost(wanted), RateLimit::AtMost(allowed)) => RateLimit::AtMost(wanted.min(allowed)),
+            (RateLimit::Unlimited, limit) | (limit, RateLimit::Unlimited) => limit,
+        };
         self.limiter.set(limit);
         self.show(&Event::Limit(limit));
     }
@@ -404,12 +448,12 @@ impl<'a> Driver<'a> {
     fn persist(&mut self, record: StableRecord) {
         loop {
             match self.store.persist(self.settings.id, record) {
-                Persisted::Yes => return self.tell(SourceEvent::Persisted),
-                Persisted::No(error) => {
+                Ok(()) => return self.tell(SourceEvent::Persisted),
+                Err(PersistError::Not(error)) => {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(SourceEvent::NotPersisted);
                 }
-                Persisted::Unknown(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;
@@ -445,6 +489,7 @@ impl<'a> Driver<'a> {
 
     /// Ends all connections and their threads.
     fn hang_up(&mut self) {
+        self.doomed = None;
         self.pages = None;
         self.dealing.clear();
         self.link = None;
@@ -452,7 +497,7 @@ impl<'a> Driver<'a> {
 
     fn reconnect(&mut self) {
         self.hang_up();
-        match Reconnecting::start(Arc::clone(&self.connect), &self.settings) {
+        match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
             Ok(reconnecting) => self.reconnecting = Some(reconnecting),
             Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
         }
@@ -488,4 +533,32 @@ impl<'a> Driver<'a> {
             }
         }
     }
+}
+
+/// Which pages go by which stream.
+fn sharding(streams: u16) -> Sharding {
+    NonZeroU16::new(streams).map_or(Sharding::ONE, Sharding::new)
+}
+
+/// An encoder for each page stream, as was agreed on.
+fn encoders(
+    settings: &SourceSettings,
+    joined: &Joined,
+    page_size: PageSize,
+    clock: SystemClock,
+) -> Result<Vec<Encoder>, SourceError> {
+    let mut config = settings.encoding.clone();
+    config.encodings = config.encodings.common(joined.agreed.encodings);
+    config.payload_checksums = joined.agreed.payload_checksums;
+    config.sharding = sharding(settings.streams);
+    // The cache is what the whole migration may have.
+    config.delta_cache.0 /= u64::from(settings.streams);
+    let encoder = |stream: &Arc<dyn Stream>| {
+        // Where something lies between, it takes copies.
+        let mut config = config.clone();
+        config.copy |= stream.descriptor().is_none();
+        let encoder = Encoder::new(&config, page_size).map_err(SourceError::Encoder)?;
+        Ok(encoder.with_clock(Box::new(move || clock.now())))
+    };
+    joined.pages.iter().map(encoder).collect()
 }

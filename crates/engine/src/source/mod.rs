@@ -22,14 +22,16 @@ use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
 use whimbrel_core::journal::Journal;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::MigrationId;
-use whimbrel_core::machine::{MachineError, PATIENCE};
+use whimbrel_core::machine::PATIENCE;
 use whimbrel_core::policy::{Policy, RateLimit};
+use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Report;
 use whimbrel_wire::WireError;
-use whimbrel_wire::hello::Token;
+use whimbrel_wire::hello::{Reject, Token};
 use whimbrel_wire::pages::EncoderConfig;
 
 use self::driver::Driver;
+use crate::hello::HelloError;
 use crate::observer::Observer;
 use crate::orders::Orders;
 use crate::stable::StableStore;
@@ -66,9 +68,11 @@ pub struct SourceSettings {
     pub streams: u16,
     /// How pages are encoded.
     pub encoding: EncoderConfig,
+    /// Whether the destination is to compare a digest of all memory before it says that it is ready.
+    pub verify: bool,
     /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost.
     pub patience: Duration,
-    /// Pages are sent no faster than this, until the policy says otherwise.
+    /// Pages are sent no faster than this, nor faster than the policy wants.
     pub limit: RateLimit,
     /// After so long the guest stays here; none: no limit.
     pub time_limit: Option<Duration>,
@@ -86,6 +90,7 @@ impl SourceSettings {
             token,
             streams: 1,
             encoding: EncoderConfig::default(),
+            verify: false,
             patience: PATIENCE,
             limit: RateLimit::Unlimited,
             time_limit: None,
@@ -102,14 +107,11 @@ pub enum SourceError {
     /// There is no way to the destination.
     #[error("no connection to the destination")]
     Connect(#[from] TransportError),
-    /// The destination does not take a migration of this kind.
-    #[error("the destination refused the connection: {reason}")]
-    Rejected {
-        /// In its words.
-        reason: String,
-    },
+    /// The destination does not take this migration.
+    #[error(transparent)]
+    Rejected(#[from] Reject),
     /// The destination does not speak this protocol.
-    #[error("the destination does not understand")]
+    #[error("the destination does not speak this protocol")]
     Wire(#[from] WireError),
     /// The connection was lost before anything was begun.
     #[error("the connection was lost before anything was begun")]
@@ -120,12 +122,23 @@ pub enum SourceError {
     /// The policy needs what this guest or ground does not offer.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// Pages cannot be encoded as wanted.
+    #[error("no encoder of pages")]
+    Encoder(#[source] io::Error),
     /// The system gives no thread.
     #[error("no thread for the migration")]
     Thread(#[source] io::Error),
-    /// The driver made a mistake.
-    #[error("a fault of the driver's")]
-    Driver(#[from] MachineError),
+}
+
+impl From<HelloError> for SourceError {
+    fn from(error: HelloError) -> Self {
+        match error {
+            HelloError::Connect(error) => Self::Connect(error),
+            HelloError::Lost(error) => Self::Lost(error),
+            HelloError::Wire(error) => Self::Wire(error),
+            HelloError::Rejected(reject) => Self::Rejected(reject),
+        }
+    }
 }
 
 /// What became of it.
@@ -133,8 +146,11 @@ pub enum SourceError {
 pub struct SourceResult {
     /// Rounds, ledger, totals, outcome and why.
     pub report: Report,
-    /// Everything that happened and was decided.
+    /// Everything that happened and was decided. Fed to a [`Source`](whimbrel_core::machine::Source) of the same
+    /// configuration, policy, patience and capabilities it gives itself.
     pub journal: Journal,
+    /// What this ground and the guest offered the policy.
+    pub capabilities: Capabilities,
     /// Who may run the guest, as far as this side knows.
     pub right: Right,
     /// The destination knows that it has nothing to keep, or has the guest.
@@ -150,11 +166,11 @@ pub struct SourceResult {
 /// # Errors
 ///
 /// [`SourceError`] if nothing was begun. Whatever goes wrong later is in the report.
-pub fn send(
-    outgoing: Outgoing<'_>,
+pub fn send<'a>(
+    outgoing: Outgoing<'a>,
     settings: SourceSettings,
-    orders: &Orders,
-    observer: &mut dyn Observer,
+    orders: &'a Orders,
+    observer: &'a mut dyn Observer,
 ) -> Result<SourceResult, SourceError> {
     Driver::begin(outgoing, settings, orders, observer)?.run()
 }

@@ -6,29 +6,32 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::embed::{GuestRam, Piece, RamError};
 use whimbrel_core::layout::PageRun;
-use whimbrel_core::units::{ByteCount, Pages};
-use whimbrel_wire::control;
-use whimbrel_wire::pages::{Encoder, PageFrame};
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
+use whimbrel_wire::frame;
+use whimbrel_wire::pages::{EncodeError, Encoder, Encoding, PageFrame, Pass};
 
-use crate::limiter::Limiter;
+use crate::clock::{Clock as _, SystemClock};
+use crate::limiter::{BURST, Closed, Limiter};
 use crate::link::{in_words, write_all};
 use crate::transport::Stream;
 
 /// Jobs that wait for a stream, beside the one that it works at: enough that it never waits for the driver.
 const WAITING: usize = 3;
 
-/// Pages of one frame: half a MiB of small pages. Larger ones make nothing faster, smaller ones more calls.
-const BATCH: Pages = Pages(128);
+/// Guest memory of one frame, in bytes. Larger ones make nothing faster, smaller ones more calls.
+const BATCH: u64 = 512 << 10;
 
 /// What a stream is to do.
 #[derive(Debug)]
 enum Job {
-    /// Send these.
-    Pages(Vec<PageRun>),
+    /// Send these, which belong to this pass.
+    Pages(Vec<PageRun>, Pass),
     /// Say that all of this round was sent.
     Gate(u32),
 }
@@ -69,19 +72,22 @@ impl PageStreams {
     /// Starts a thread for each connection.
     pub(super) fn start(
         connections: Vec<Arc<dyn Stream>>,
-        encoder: impl Fn() -> Encoder,
+        encoders: Vec<Encoder>,
         ram: &Arc<dyn GuestRam>,
         limiter: &Arc<Limiter>,
+        clock: SystemClock,
     ) -> io::Result<Self> {
         // Each may say something of every job, and of its end.
         let (tell, said) = bounded(connections.len() * (WAITING + 3));
         let mut streams = Self { streams: Vec::new(), limiter: Arc::clone(limiter), said: Some(said) };
-        for (number, connection) in connections.into_iter().enumerate() {
+        for (number, (connection, encoder)) in connections.into_iter().zip(encoders).enumerate() {
             let (jobs, taken) = bounded(WAITING + 1);
             let work = Work {
                 number,
                 stream: Arc::clone(&connection),
-                encoder: encoder(),
+                encoder,
+                pass: Pass::Bulk,
+                link: Throughput::new(clock),
                 ram: Arc::clone(ram),
                 limiter: Arc::clone(limiter),
                 tell: tell.clone(),
@@ -123,9 +129,9 @@ impl PageStreams {
     }
 
     /// Deals out pages. Only where there is room.
-    pub(super) fn send(&mut self, stream: usize, runs: Vec<PageRun>) {
+    pub(super) fn send(&mut self, stream: usize, runs: Vec<PageRun>, pass: Pass) {
         if let Some(stream) = self.streams.get_mut(stream) {
-            stream.deal(Job::Pages(runs));
+            stream.deal(Job::Pages(runs, pass));
         }
     }
 
@@ -136,8 +142,10 @@ impl PageStreams {
 
     /// Bytes that the system has taken and not carried yet; none if it does not say.
     pub(super) fn unsent(&self) -> Option<ByteCount> {
-        let unsent = |stream: &PageStream| stream.connection.unsent();
-        self.streams.iter().map(unsent).try_fold(ByteCount(0), |sum, one| Some(ByteCount(sum.0 + one?.0)))
+        self.streams.iter().try_fold(ByteCount(0), |sum, stream| {
+            let unsent = whimbrel_guest::socket::unsent(stream.connection.descriptor()?).ok()?;
+            Some(ByteCount(sum.0 + unsent.0))
+        })
     }
 }
 
@@ -174,13 +182,17 @@ enum StreamError {
     #[error("guest memory cannot be sent")]
     Ram(#[from] RamError),
     #[error("the migration is over")]
-    Closed,
+    Closed(#[from] Closed),
+    #[error("a page cannot be encoded")]
+    Encode(#[from] EncodeError),
 }
 
 struct Work {
     number: usize,
     stream: Arc<dyn Stream>,
     encoder: Encoder,
+    pass: Pass,
+    link: Throughput,
     ram: Arc<dyn GuestRam>,
     limiter: Arc<Limiter>,
     tell: Sender<Said>,
@@ -191,9 +203,9 @@ impl Work {
     fn until_the_end(mut self, jobs: &Receiver<Job>) {
         for job in jobs {
             let done = match job {
-                Job::Pages(runs) => self.send(&runs),
+                Job::Pages(runs, pass) => self.send(&runs, pass),
                 Job::Gate(round) => {
-                    write_all(&*self.stream, &control::gate(round)).map(|()| Tally::default()).map_err(Into::into)
+                    write_all(&*self.stream, &frame::gate(round)).map(|()| Tally::default()).map_err(Into::into)
                 }
             };
             let stream = self.number;
@@ -207,21 +219,75 @@ impl Work {
         }
     }
 
-    fn send(&mut self, runs: &[PageRun]) -> Result<Tally, StreamError> {
+    fn send(&mut self, runs: &[PageRun], pass: Pass) -> Result<Tally, StreamError> {
+        if pass != self.pass {
+            self.pass = pass;
+            self.encoder.begin_pass(pass);
+        }
         let mut tally = Tally::default();
-        let page = self.ram.layout().page_size();
-        let batch = self.limiter.batch(page, BATCH);
+        let batch = self.batch();
         for runs in batches(runs, batch) {
             let encoded = self.encoder.encode(&runs, &*self.ram, &mut self.frame)?;
-            if !self.limiter.acquire(encoded.bytes) {
-                return Err(StreamError::Closed);
+            if encoded.bytes > ByteCount(0) {
+                self.hand_over(encoded.bytes)?;
             }
-            send_frame(&self.frame, &*self.ram, &*self.stream)?;
             tally.pages.0 += encoded.pages.0;
-            tally.zero.0 += encoded.zero.0;
+            tally.zero.0 += encoded.of(Encoding::Zero).pages.0;
             tally.bytes.0 += encoded.bytes.0;
         }
         Ok(tally)
+    }
+
+    /// Sends the frame, when the limit allows it.
+    fn hand_over(&mut self, bytes: ByteCount) -> Result<(), StreamError> {
+        let began = self.link.clock.now();
+        self.limiter.acquire(bytes)?;
+        send_frame(&self.frame, &*self.ram, &*self.stream)?;
+        if let Some(bandwidth) = self.link.carried(bytes, began) {
+            self.encoder.set_bandwidth(Some(bandwidth));
+        }
+        Ok(())
+    }
+
+    /// Pages of a frame: fewer where so many would take longer than the limit is late.
+    fn batch(&self) -> Pages {
+        let page = self.ram.layout().page_size().bytes().0;
+        let most = (BATCH / page).max(1);
+        match self.limiter.limit() {
+            RateLimit::Unlimited => Pages(most),
+            RateLimit::AtMost(rate) => {
+                let bytes = rate.as_f64() * BURST.as_secs_f64();
+                Pages(((bytes / page as f64) as u64).clamp(1, most))
+            }
+        }
+    }
+}
+
+/// What a connection carries while there is something to send: what the encoder weighs its work against.
+struct Throughput {
+    clock: SystemClock,
+    bytes: u64,
+    busy: Duration,
+}
+
+/// So long a connection is watched before it is said what it carries.
+const WATCHED: Duration = Duration::from_millis(50);
+
+impl Throughput {
+    fn new(clock: SystemClock) -> Self {
+        Self { clock, bytes: 0, busy: Duration::ZERO }
+    }
+
+    /// So many bytes were handed over since then; gives what it carries, now and then.
+    fn carried(&mut self, bytes: ByteCount, began: Timestamp) -> Option<Bandwidth> {
+        self.bytes += bytes.0;
+        self.busy += self.clock.now().since(began);
+        if self.busy < WATCHED {
+            return None;
+        }
+        let carried = Bandwidth::measured(ByteCount(self.bytes), self.busy);
+        (self.bytes, self.busy) = (0, Duration::ZERO);
+        carried
     }
 }
 

@@ -9,9 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
+use whimbrel_wire::hello::Role;
 
-use super::connecting::again;
-use super::SourceSettings;
+use crate::hello::Introduction;
 use crate::transport::{Connect, Stream};
 
 /// How long one attempt may take, so that ending is not held up for longer.
@@ -29,14 +29,13 @@ pub(super) struct Reconnecting {
 }
 
 impl Reconnecting {
-    pub(super) fn start(connect: Arc<dyn Connect>, settings: &SourceSettings) -> io::Result<Self> {
+    pub(super) fn start(connect: Arc<dyn Connect>, introduction: Introduction) -> io::Result<Self> {
         let (tell, made) = bounded(1);
         let (wanted, unwanted) = bounded(0);
-        let settings = settings.clone();
         let thread = thread::Builder::new().name("reconnect".to_owned()).spawn(move || {
             let mut pause = PAUSES.0;
             loop {
-                if let Ok(stream) = again(&*connect, &settings, ATTEMPT) {
+                if let Ok((stream, _)) = introduction.connect(&*connect, Role::Again, ATTEMPT) {
                     // Nobody wants it: it is dropped, and with it closed.
                     let _ = tell.send(stream);
                     return;

@@ -1,6 +1,6 @@
 //! Sending what is pending: pages are taken from the backlog and dealt to the page streams.
 //!
-//! A page goes by the stream of its stretch of memory, always: in order, whatever the others do. Pages of one stream are gathered
+//! A page goes by the stream that its number says, always: in order, whatever the others do. Pages of one stream are gathered
 //! until they are worth a job. Events are looked at wherever streams are waited for, so that a cancel is not held up; if the
 //! machine then wants something else, sending ends early, which it expects.
 
@@ -13,12 +13,10 @@ use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::machine::{SourceEvent, Transmit};
 use whimbrel_core::progress::Progress;
 use whimbrel_core::units::{ByteCount, Pages};
+use whimbrel_wire::pages::{Pass, SHARD_PAGES, Sharding};
 
 use super::driver::Driver;
 use super::pages::{PageStreams, Tally};
-
-/// Pages that lie together go by one stream: 2 MiB of small ones.
-const STRETCH: u64 = 512;
 
 /// The fewest pages that are worth a job of their own, and the most of one.
 const JOB: RangeInclusive<u64> = 64..=512;
@@ -29,8 +27,11 @@ const JOB_TIME: Duration = Duration::from_millis(2);
 /// Pages on their way from the backlog to the streams.
 #[derive(Debug)]
 pub(super) struct Dealing {
+    sharding: Sharding,
     /// For each stream what is not a job yet.
     gathered: Vec<Gathered>,
+    /// The pass that pages now belong to.
+    pass: Pass,
     /// What was handed over since the machine was told last.
     tally: Tally,
 }
@@ -53,8 +54,9 @@ enum Dealt {
 }
 
 impl Dealing {
-    pub(super) fn new(streams: u16) -> Self {
-        Self { gathered: (0..streams).map(|_| Gathered::default()).collect(), tally: Tally::default() }
+    pub(super) fn new(sharding: Sharding, streams: u16) -> Self {
+        let gathered = (0..streams).map(|_| Gathered::default()).collect();
+        Self { sharding, gathered, pass: Pass::Bulk, tally: Tally::default() }
     }
 
     /// Counts what a stream has handed over.
@@ -75,8 +77,8 @@ impl Dealing {
             return self.hand_over(full, streams);
         }
         if let Some(run) = backlog.take_run(Pages(job)) {
-            for part in stretches(run) {
-                let stream = (part.first.0 / STRETCH % self.gathered.len().max(1) as u64) as usize;
+            for part in shards(run) {
+                let stream = usize::from(self.sharding.stream_of(part.first));
                 if let Some(gathered) = self.gathered.get_mut(stream) {
                     gathered.pages += part.count.0;
                     gathered.runs.push(part);
@@ -95,17 +97,17 @@ impl Dealing {
             return Dealt::NoRoom;
         }
         if let Some(gathered) = self.gathered.get_mut(stream) {
-            streams.send(stream, std::mem::take(gathered).runs);
+            streams.send(stream, std::mem::take(gathered).runs, self.pass);
         }
         Dealt::Some
     }
 }
 
-/// A run in parts that each lie in one stretch.
-fn stretches(run: PageRun) -> impl Iterator<Item = PageRun> {
+/// A run in parts that each go by one stream.
+fn shards(run: PageRun) -> impl Iterator<Item = PageRun> {
     let (mut first, end) = (run.first.0, run.end().0);
     std::iter::from_fn(move || {
-        let next = ((first / STRETCH + 1) * STRETCH).min(end);
+        let next = ((first / SHARD_PAGES + 1) * SHARD_PAGES).min(end);
         let part = PageRun { first: PageNumber(first), count: Pages(next.saturating_sub(first)) };
         first = next;
         (part.count.0 > 0).then_some(part)
@@ -124,6 +126,11 @@ impl Driver<'_> {
     pub(super) fn transmit(&mut self, transmit: Transmit) {
         let until = transmit.slice.map(|slice| self.clock_now().saturating_add(slice));
         let asked = self.machine.phase();
+        self.dealing.pass = match self.machine.round_count() {
+            _ if transmit.last => Pass::Last,
+            0 | 1 => Pass::Bulk,
+            _ => Pass::Round,
+        };
         let job = job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
         while self.machine.phase() == asked {
             let Some(streams) = &mut self.pages else { break };
@@ -162,10 +169,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_split_where_stretches_end() {
+    fn a_run_is_split_where_another_stream_may_carry_on() {
         let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
-        let parts: Vec<_> = stretches(run(500, 600)).collect();
-        assert_eq!(parts, [run(500, 12), run(512, 512), run(1024, 76)]);
-        assert_eq!(stretches(run(512, 512)).collect::<Vec<_>>(), [run(512, 512)]);
+        let parts: Vec<_> = shards(run(60, 80)).collect();
+        assert_eq!(parts, [run(60, 4), run(64, 64), run(128, 12)]);
+        assert_eq!(shards(run(64, 64)).collect::<Vec<_>>(), [run(64, 64)]);
     }
 }

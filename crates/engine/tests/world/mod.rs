@@ -8,15 +8,15 @@ use std::time::Duration;
 use whimbrel_core::controller::Controller;
 use whimbrel_core::embed::Guest as _;
 use whimbrel_core::layout::{PageSize, RamLayout};
-use whimbrel_core::machine::Source;
+use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
-use whimbrel_core::progress::Capabilities;
 use whimbrel_core::units::ByteCount;
 use whimbrel_engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
 use whimbrel_engine::orders::{Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
-use whimbrel_engine::stable::MemoryStore;
+use whimbrel_engine::stable::{MemoryStore, Role};
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect, Listen};
 use whimbrel_guest::lab::LabGuest;
@@ -25,25 +25,26 @@ use whimbrel_guest::log::SoftwareLog;
 use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::Token;
 
-pub fn mib(mib: u64) -> ByteCount {
+pub(crate) fn mib(mib: u64) -> ByteCount {
     ByteCount::mib(mib)
 }
 
 /// What is to be moved, and how.
-pub struct World {
+pub(crate) struct World {
     layout: RamLayout,
     lab: LabConfig,
     policy: &'static str,
     settings: SourceSettings,
     destination: DestinationSettings,
+    hub: MemoryHub,
     connect: Arc<dyn Connect>,
     listen: Arc<dyn Listen>,
 }
 
 /// What came of it.
-pub struct Moved {
-    pub source: SourceResult,
-    pub destination: DestinationResult,
+pub(crate) struct Moved {
+    pub(crate) source: SourceResult,
+    pub(crate) destination: DestinationResult,
     layout: RamLayout,
     lab: LabConfig,
     policy: &'static str,
@@ -52,13 +53,20 @@ pub struct Moved {
     there: Option<Arc<GuestMemory>>,
 }
 
+/// Where a guest is in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    Here,
+    There,
+}
+
 fn token() -> Token {
-    Token::new(*b"open sesame").expect("short enough")
+    Token::new(b"open sesame").expect("short enough")
 }
 
 impl World {
     /// A guest with so much memory that does nothing but beat, over connections within the process.
-    pub fn of(memory: ByteCount) -> Self {
+    pub(crate) fn of(memory: ByteCount) -> Self {
         let hub = MemoryHub::new();
         Self {
             layout: RamLayout::contiguous(memory, PageSize::Kib4).expect("whole pages"),
@@ -66,13 +74,14 @@ impl World {
             policy: "qemu-default",
             settings: SourceSettings::new(MigrationId(7), token()),
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
-            connect: Arc::new(hub.connect()),
-            listen: Arc::new(hub.listen()),
+            connect: Arc::new(hub.connector()),
+            listen: Arc::new(hub.listen().expect("nobody listens yet")),
+            hub,
         }
     }
 
     /// Two vCPUs that write half of its memory, so many pages a second together, and a device.
-    pub fn writing(mut self, rate: f64) -> Self {
+    pub(crate) fn writing(mut self, rate: f64) -> Self {
         let half = self.layout.pages().0 / 2;
         let writer = |pages| Writer { pages, rate: rate / 2.0, ..Writer::default() };
         self.lab.writers = vec![writer(0..half / 2), writer(half / 2..half)];
@@ -80,24 +89,41 @@ impl World {
         self
     }
 
-    pub fn streams(mut self, streams: u16) -> Self {
+    pub(crate) fn streams(mut self, streams: u16) -> Self {
         self.settings.streams = streams;
         self
     }
 
-    pub fn limit(mut self, limit: RateLimit) -> Self {
+    pub(crate) fn limit(mut self, limit: RateLimit) -> Self {
         self.settings.limit = limit;
         self
     }
 
+    /// Both sides wait no longer than this for one another.
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self.destination.patience = patience;
+        self
+    }
+
+    pub(crate) fn policy(mut self, policy: &'static str) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What lies between the two.
+    pub(crate) fn between(&self) -> MemoryHub {
+        self.hub.clone()
+    }
+
     /// Moves the guest.
-    pub fn go(self) -> Moved {
+    pub(crate) fn go(self) -> Moved {
         self.go_with(|_, _| ())
     }
 
     /// Moves the guest while somebody does something about it, with a remote of the source's and one of the destination's.
-    pub fn go_with(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Moved {
-        let Self { layout, lab, policy, settings, destination, connect, listen } = self;
+    pub(crate) fn go_with(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Moved {
+        let Self { layout, lab, policy, settings, destination, hub: _, connect, listen } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
         let mut log = SoftwareLog::new(&layout);
         let mut here =
@@ -119,8 +145,11 @@ impl World {
                     let guest = Box::new(guest.map_err(|error| error.to_string())?);
                     Ok(Replica { ram, guest, fresh: true })
                 };
-                let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::default() };
-                destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes")
+                let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                let mut received =
+                    destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes");
+                received.afterlife.answer(Duration::from_secs(5));
+                received
             });
             scope.spawn(|| meddle(remote, remote_there));
             let outgoing = Outgoing {
@@ -131,7 +160,7 @@ impl World {
                 guest: &mut here,
                 policy: build(policy),
                 connect,
-                store: &mut MemoryStore::default(),
+                store: &mut MemoryStore::new(Role::Source),
             };
             let source = source::send(outgoing, settings, &orders, &mut ()).expect("somebody is there");
             (source, receiving.join().expect("no panic"))
@@ -145,8 +174,26 @@ fn build(policy: &str) -> Box<dyn Policy> {
 }
 
 impl Moved {
+    /// The guest runs on exactly one side, and there it goes on exactly.
+    pub(crate) fn check_the_guest_where_it_is(self) -> Where {
+        match self.source.right {
+            Right::Theirs => {
+                assert_eq!(self.destination.outcome, DestinationOutcome::Running);
+                self.check_the_guest_there();
+                Where::There
+            }
+            Right::Mine => {
+                assert_eq!(self.destination.outcome, DestinationOutcome::Gone);
+                assert!(self.destination.replica.is_none());
+                self.check_the_guest_here();
+                Where::Here
+            }
+            Right::Undecided => panic!("nobody knows: {:?}", self.source.report),
+        }
+    }
+
     /// The guest runs at the destination, and all of its memory is what it must be.
-    pub fn check_the_guest_there(mut self) {
+    pub(crate) fn check_the_guest_there(mut self) {
         thread::sleep(Duration::from_millis(20));
         let there = self.there.take().expect("it was built");
         let replica = self.destination.replica.as_mut().expect("it is there");
@@ -157,20 +204,19 @@ impl Moved {
     }
 
     /// The guest runs at the source, as if nothing had been.
-    pub fn check_the_guest_here(mut self) {
-        let before = self.here.work();
+    pub(crate) fn check_the_guest_here(mut self) {
+        let beats = self.here.heartbeat().beats;
         thread::sleep(Duration::from_millis(20));
         self.here.pause().expect("it stops");
-        let after = self.here.work();
-        assert!(after.ran > before.ran, "it stands still");
+        assert!(self.here.heartbeat().beats > beats, "it stands still");
         let state = self.here.save().expect("it is paused");
         let expected = self.here.expected(&state).expect("its own state");
         expected.check(&*self.memory).expect("no page is lost or stale");
     }
 
     /// A source that has done nothing yet, of the same migration.
-    pub fn fresh_source(&self) -> Source {
-        let capabilities = Capabilities::default();
+    pub(crate) fn fresh_source(&self) -> Source {
+        let capabilities = self.source.capabilities;
         let policy = build(self.policy);
         let controller =
             Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities).expect("offered");

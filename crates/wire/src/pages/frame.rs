@@ -111,12 +111,19 @@ impl PageFrame {
         self.body += range.len.0;
         // A payload is at most as long as the batch, which is bounded.
         let length = range.len.0 as u32;
-        match self.joined(first, pages, Encoding::Raw) {
-            Some(last) => (last.pages, last.length) = (last.pages + pages, last.length + length),
-            None => self.push(Entry { first, pages, encoding: Encoding::Raw, length, at: range.at }),
-        }
+        // A range must not go on into another region, nor does an entry.
+        let grows = match self.joined(first, pages, Encoding::Raw) {
+            Some(last) => {
+                (last.pages, last.length) = (last.pages + pages, last.length + length);
+                true
+            }
+            None => {
+                self.push(Entry { first, pages, encoding: Encoding::Raw, length, at: range.at });
+                false
+            }
+        };
         match self.parts.last_mut() {
-            Some(Part::Ram(last)) if last.at.0 + last.len.0 == range.at.0 => last.len.0 += range.len.0,
+            Some(Part::Ram(last)) if grows => last.len.0 += range.len.0,
             _ => self.parts.push(Part::Ram(range)),
         }
     }

@@ -72,7 +72,7 @@ use std::fmt;
 use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout};
 
 pub use self::decoder::{ApplyError, Decoder, Fault};
-pub use self::encoder::{Clock, EncodeError, Encoded, Encoder, EncoderConfig, Pass, Strategy, Tally};
+pub use self::encoder::{Clock, Compression, EncodeError, Encoded, Encoder, EncoderConfig, Pass, Tally};
 pub use self::frame::PageFrame;
 pub use self::sharding::{SHARD_PAGES, Sharding};
 pub use self::table::{Entry, Table, TableError};
