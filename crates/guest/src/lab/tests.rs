@@ -208,6 +208,7 @@ fn a_throttled_vcpu_writes_no_more_than_the_time_that_is_left_to_it() {
         period: Duration::from_secs(1),
     };
     assert!(!guest.throttle(limit).unwrap());
+    assert!(!guest.throttle(Throttle::duty_cycle(CpuShare::ALL)).unwrap());
 }
 
 #[test]
