@@ -61,12 +61,12 @@ const RUNS: usize = 4096;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct UserfaultfdLog {
+    /// While it records. Dropped before the memory: at addresses that are unmapped there may be somebody else's next.
+    armed: Option<Armed>,
     memory: Arc<dyn Mapped>,
     pagemap: OwnedFd,
     /// Whose memory it is.
     process: Pid,
-    /// While it records.
-    armed: Option<Armed>,
     /// How many runs of written pages one call to the kernel may report.
     room: usize,
     written: Vec<Written>,
@@ -141,7 +141,7 @@ impl UserfaultfdLog {
             .map_err(|cause| failed("open /proc/self/pagemap".into(), help::pagemap(&cause), cause))?;
         // Whoever cannot start is better told now.
         open()?;
-        Ok(Self { memory, pagemap, process: getpid(), armed: None, room: RUNS, written: Vec::new() })
+        Ok(Self { armed: None, memory, pagemap, process: getpid(), room: RUNS, written: Vec::new() })
     }
 
     /// Whether this kind of memory can be protected, and nobody else has it. Nothing is protected afterwards.
