@@ -3,8 +3,7 @@
 //! They come through a pipe, so that the *kernel* writes guest memory, as it does for a virtio device behind `readv`. Whoever keeps
 //! a software log gets them marked.
 
-use std::fs::File;
-use std::io::{PipeReader, Write as _};
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,13 +86,11 @@ impl Device {
         self.blocks.store(blocks, Ordering::Release);
     }
 
-    /// What the thread does.
-    pub(super) fn run(&self, shared: &Shared, period: Duration) {
-        let Ok((reader, writer)) = std::io::pipe() else { return };
-        let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
+    /// What the thread does. Blocks come through `pipe`.
+    pub(super) fn run(&self, shared: &Shared, period: Duration, mut pipe: (PipeReader, PipeWriter)) {
         let mut turn = shared.control.turn();
         while turn != Turn::End {
-            if !self.write(shared, &reader, &mut writer) {
+            if !self.write(shared, &mut pipe) {
                 return;
             }
             turn = shared.control.rest(period);
@@ -101,7 +98,7 @@ impl Device {
     }
 
     /// One block, from the pipe to memory; false if the pipe is broken.
-    fn write(&self, shared: &Shared, reader: &PipeReader, writer: &mut File) -> bool {
+    fn write(&self, shared: &Shared, (reader, writer): &mut (PipeReader, PipeWriter)) -> bool {
         let number = self.blocks.load(Ordering::Relaxed);
         let page = self.ring.page(number);
         let block: Vec<u8> = line(self.ring.key, number).into_iter().flat_map(u64::to_ne_bytes).collect();

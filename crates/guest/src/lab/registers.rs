@@ -109,7 +109,7 @@ impl Registers {
 
 fn read_vcpu(numbers: &[u64], pace: &Pace) -> Result<VcpuRegisters, GuestError> {
     let [writes, generator, time, forgone] = fields(VCPU, numbers)?;
-    // Whoever plays the writes back must not do so for ever.
+    // Whoever plays the writes back plays no more than such a writer makes in its time.
     let wanted = pace.wanted(Duration::from_nanos(time)) + 1.0;
     if writes as f64 + forgone as f64 > wanted {
         return Err(damaged(VCPU, format!("{writes} writes, when {wanted:.0} at most were wanted")));

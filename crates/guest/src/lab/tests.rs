@@ -4,7 +4,7 @@ use super::config::{Pattern, Writer};
 use super::*;
 use crate::log::{SoftwareLog, UserfaultfdLog};
 use crate::memory::Backing;
-use crate::surroundings::has_userfaultfd;
+use crate::surroundings::{Refuse, has_userfaultfd, refusing};
 use std::thread::sleep;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, GuestRam};
@@ -254,4 +254,20 @@ fn a_writer_is_never_further_behind_than_it_catches_up_and_never_ahead() {
         // 50 ms that are caught up, and 5 ms that are not counted as missed.
         assert!((0.0..=200_000.0 * 0.055 + 1.0).contains(&behind) && work.writes > 0, "{work:?}");
     }
+}
+
+#[test]
+fn a_guest_that_cannot_have_its_device_says_so() {
+    let new = || LabGuest::new(memory(), LabConfig::default(), None).map(drop);
+    let refused = refusing(&[Refuse::call(libc::SYS_pipe2, rustix::io::Errno::MFILE)], new).unwrap_err();
+    assert!(refused.to_string().contains("raise the limit of open files (`ulimit -n`)"), "{refused}");
+    new().unwrap();
+}
+
+#[test]
+fn a_write_that_would_never_end_is_refused() {
+    let writer = Writer { pages: 0..1, write_cost: Duration::MAX, ..Writer::default() };
+    let refused = LabGuest::new(memory(), LabConfig { writers: vec![writer], ..LabConfig::default() }, None);
+    let text = refused.unwrap_err().to_string();
+    assert!(text.ends_with("is not accepted: at most 3600s"), "{text}");
 }
