@@ -37,14 +37,11 @@ impl DirtyLog for Union {
     }
 
     fn start(&mut self) -> Result<(), LogError> {
-        for index in 0..self.logs.len() {
-            if let Err(error) = self.logs[index].start() {
-                // What matters is why it does not start.
-                let _ = stop_all(&mut self.logs[..index]);
-                return Err(error);
-            }
-        }
-        Ok(())
+        let started = self.logs.iter_mut().try_for_each(|log| log.start());
+        started.inspect_err(|_| {
+            // Also those that recorded before this call. What matters is why it does not start.
+            let _ = stop_all(&mut self.logs);
+        })
     }
 
     fn harvest(&mut self, into: &mut PageSet) -> Result<(), LogError> {
