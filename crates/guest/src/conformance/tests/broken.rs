@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use whimbrel_core::dirty::{DirtyBitmap, PageSet, WORD_PAGES};
-use whimbrel_core::embed::{Cause, DirtyLog, GuestRam, LogError};
+use whimbrel_core::embed::{Cause, DirtyLog, GuestRam, LogError, check_set};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
@@ -304,11 +304,7 @@ impl DirtyLog for NotAtomic {
         if !self.started {
             return Err(LogError::NotStarted { log: self.name() });
         }
-        let (left, right) = (into.numbers(), self.bits.0.len() as u64 * WORD_PAGES);
-        if left != right {
-            let cause = whimbrel_core::dirty::RangeError::OtherGuest { left, right };
-            return Err(LogError::OtherGuest { log: self.name(), cause });
-        }
+        check_set(self.name(), self.bits.0.len() as u64 * WORD_PAGES, into)?;
         for (index, word) in self.bits.0.iter().enumerate() {
             into.or_word(index, word.load(Ordering::SeqCst));
         }

@@ -14,12 +14,11 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, getpid};
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, LogError};
+use whimbrel_core::embed::{DirtyLog, LogError, check_set};
 use whimbrel_core::layout::{PageNumber, PageRun, PageSize};
 use whimbrel_core::units::{ByteCount, Pages};
 
 use self::sys::Written;
-use super::check_set;
 use crate::memory::{HostRange, Mapped};
 
 const NAME: &str = "userfaultfd";
@@ -242,7 +241,7 @@ impl DirtyLog for UserfaultfdLog {
     fn harvest(&mut self, into: &mut PageSet) -> Result<(), LogError> {
         self.check_process()?;
         let Some(armed) = &self.armed else { return Err(LogError::NotStarted { log: NAME }) };
-        check_set(NAME, self.memory.layout(), into)?;
+        check_set(NAME, self.memory.layout().numbers(), into)?;
         let ranges = armed.ranges.clone();
         ranges.iter().try_for_each(|range| self.scan(range, into))
     }
