@@ -238,7 +238,7 @@ pub trait Guest: Send {
     /// [`GuestError::WrongMoment`] unless it is paused.
     fn save(&mut self) -> Result<Vec<Section>, GuestError>;
 
-    /// Takes over the state of another guest, while paused. All or nothing: a section that is unknown, missing or
+    /// Takes over the state of another guest, while paused, as a guest is that has just been made. All or nothing: a section that is unknown, missing or
     /// damaged leaves everything as it was.
     ///
     /// # Errors

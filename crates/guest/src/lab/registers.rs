@@ -47,8 +47,11 @@ fn section(kind: String, numbers: impl IntoIterator<Item = u64>) -> Section {
 
 /// Takes the numbers of section `kind` out of `sections`.
 fn take(sections: &mut Vec<&Section>, kind: &str, name: &'static str) -> Result<Vec<u64>, GuestError> {
-    let place = sections.iter().position(|section| section.kind == kind && section.version == VERSION);
+    let place = sections.iter().position(|section| section.kind == kind);
     let section = sections.remove(place.ok_or(GuestError::MissingSection { kind: name })?);
+    if section.version != VERSION {
+        return Err(GuestError::UnknownSection { kind: kind.to_owned(), version: section.version });
+    }
     match section.bytes.as_chunks::<8>() {
         (numbers, []) => Ok(numbers.iter().map(|number| u64::from_le_bytes(*number)).collect()),
         _ => Err(damaged(name, format!("{} bytes are no whole numbers", section.bytes.len()))),

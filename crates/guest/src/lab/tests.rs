@@ -227,7 +227,7 @@ fn state_that_is_not_the_guests_own_changes_nothing() {
         assert!(error.contains(says), "{error}");
     };
     refused(change(&|state| drop(state.remove(1))), "the state of `vcpu-` is missing");
-    refused(change(&|state| state[2].version = 9), "is missing");
+    refused(change(&|state| state[2].version = 9), "`vcpu-1`, version 9");
     refused(
         change(&|state| state.push(Section { kind: "floppy".into(), ..state[0].clone() })),
         "`floppy`, version 1",
