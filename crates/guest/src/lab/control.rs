@@ -74,6 +74,13 @@ pub(super) enum Turn {
     End,
 }
 
+/// Whether a throttle slows a thread: what runs on vCPUs, and not a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slowed {
+    Yes,
+    No,
+}
+
 impl Control {
     pub(super) fn paused() -> Self {
         let state = State { wanted: Wanted::Paused, threads: 0, still: 0, rhythm: None };
@@ -122,7 +129,7 @@ impl Control {
         state.wanted == Wanted::Paused && state.still == state.threads
     }
 
-    /// Slows all threads; false if they cannot be slowed so.
+    /// Slows all threads that can be; false if none can be slowed so.
     pub(super) fn throttle(&self, throttle: Throttle) -> bool {
         let Ok(cycle) = Cycle::of(throttle) else { return false };
         let mut state = self.lock();
@@ -140,16 +147,16 @@ impl Control {
     /// Asked by a thread before each piece of work: waits while it is to stand still.
     #[inline]
     pub(super) fn turn(&self) -> Turn {
-        if self.look.load(Ordering::Acquire) { self.look(None) } else { Turn::Go }
+        if self.look.load(Ordering::Acquire) { self.look(None, Slowed::Yes) } else { Turn::Go }
     }
 
     /// A thread has nothing to do for so long. Returns early if something is wanted of it.
-    pub(super) fn rest(&self, time: Duration) -> Turn {
-        self.look(Instant::now().checked_add(time))
+    pub(super) fn rest(&self, time: Duration, slowed: Slowed) -> Turn {
+        self.look(Instant::now().checked_add(time), slowed)
     }
 
     /// Waits while the thread is to stand still, and until `rest` is over.
-    fn look(&self, rest: Option<Instant>) -> Turn {
+    fn look(&self, rest: Option<Instant>, slowed: Slowed) -> Turn {
         let mut state = self.lock();
         let mut woken = false;
         loop {
@@ -161,7 +168,8 @@ impl Control {
                 }
                 Wanted::Running => {
                     let now = Instant::now();
-                    let asleep = state.rhythm.and_then(|rhythm| rhythm.asleep(now));
+                    let rhythm = state.rhythm.filter(|_| slowed == Slowed::Yes);
+                    let asleep = rhythm.and_then(|rhythm| rhythm.asleep(now));
                     let resting =
                         rest.map(|rest| rest.saturating_duration_since(now)).filter(|rest| !rest.is_zero());
                     let Some(time) = asleep.max(resting) else {

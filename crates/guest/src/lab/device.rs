@@ -13,7 +13,7 @@ use whimbrel_core::layout::{Gpa, RamLayout};
 use whimbrel_core::units::ByteCount;
 
 use super::config::{LabConfig, MAX_VCPUS};
-use super::control::Turn;
+use super::control::{Slowed, Turn};
 use super::writes::{LINE, key, line};
 use super::{Shared, mark, zero_pages};
 use crate::memory::GuestMemory;
@@ -88,12 +88,12 @@ impl Device {
 
     /// What the thread does. Blocks come through `pipe`.
     pub(super) fn run(&self, shared: &Shared, period: Duration, mut pipe: (PipeReader, PipeWriter)) {
-        let mut turn = shared.control.turn();
+        let mut turn = shared.control.rest(Duration::ZERO, Slowed::No);
         while turn != Turn::End {
             if !self.write(shared, &mut pipe) {
                 return;
             }
-            turn = shared.control.rest(period);
+            turn = shared.control.rest(period, Slowed::No);
         }
     }
 

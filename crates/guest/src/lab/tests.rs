@@ -271,3 +271,18 @@ fn a_write_that_would_never_end_is_refused() {
     let text = refused.unwrap_err().to_string();
     assert!(text.ends_with("is not accepted: at most 3600s"), "{text}");
 }
+
+#[test]
+fn a_throttle_slows_vcpus_and_no_device() {
+    let writer = Writer { pages: 0..1024, rate: 10_000.0, ..Writer::default() };
+    let config = LabConfig { writers: vec![writer], device_rate: 1000.0, ..LabConfig::default() };
+    let mut guest = LabGuest::new(memory(), config, None).unwrap();
+    guest.fill();
+    // Ten milliseconds, and then nothing for ten seconds.
+    assert!(guest.throttle(Throttle::duty_cycle(CpuShare::clamped(0.999))).unwrap());
+    run(&mut guest, 50);
+    let (blocks, beats) = (guest.device.registers(), guest.heartbeat().beats);
+    run(&mut guest, 300);
+    assert!(guest.device.registers() > blocks + 20, "{blocks} blocks, then {}", guest.device.registers());
+    assert_eq!(guest.heartbeat().beats, beats);
+}

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::config::LabConfig;
-use super::control::Turn;
+use super::control::{Slowed, Turn};
 use super::pace::Pace;
 use super::writes::{Choice, Generator, LINE, key, leave, line};
 use super::{Shared, Work, mark};
@@ -87,7 +87,7 @@ impl Vcpu {
             let now = Instant::now();
             let made = self.write_what_is_due(shared, now - since);
             since = now;
-            turn = if made == 0 { shared.control.rest(TICK) } else { shared.control.turn() };
+            turn = if made == 0 { shared.control.rest(TICK, Slowed::Yes) } else { shared.control.turn() };
         }
     }
 
