@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod digest;
 pub mod limiter;
 pub mod stable;
 pub mod transport;
