@@ -5,8 +5,15 @@
 //! over or give up is the machine's affair, who may run the guest the handoff's. All of it blocks; there is no async.
 #![forbid(unsafe_code)]
 
+mod capabilities;
 pub mod clock;
+pub mod destination;
 pub mod digest;
+mod hello;
 pub mod limiter;
+mod link;
+pub mod observer;
+pub mod orders;
+pub mod source;
 pub mod stable;
 pub mod transport;

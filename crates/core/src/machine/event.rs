@@ -204,6 +204,8 @@ pub enum Step {
     Pause,
     /// Saving the state.
     SaveState,
+    /// Restoring the state, at the destination.
+    Restore,
     /// Resuming.
     Resume,
     /// The peer broke the protocol.
@@ -220,6 +222,7 @@ impl std::fmt::Display for Step {
             Self::Throttle => "throttling",
             Self::Pause => "pausing",
             Self::SaveState => "saving the state",
+            Self::Restore => "restoring the state",
             Self::Resume => "resuming",
             Self::Protocol => "the protocol",
         })

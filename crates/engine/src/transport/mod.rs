@@ -5,25 +5,47 @@
 //! another kind implements [`Stream`], [`Connect`] and [`Listen`] for it; all must pass the conformance suite.
 //!
 //! A stream has no opinion about what it carries, retries nothing and hides no error: who lost a connection learns it.
+//!
+//! [`open`] makes a [`Connect`] or a [`Listen`] of an [`Address`] as people write it: `tcp:HOST:PORT`, `tls:HOST:PORT`,
+//! `unix:/PATH`. [`memory`] has connections within a process, which can be cut and stalled on purpose.
+
+pub mod address;
+pub mod conformance;
+#[cfg(feature = "tls")]
+pub mod keys;
+pub mod memory;
+pub mod open;
+mod socket;
+pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod unix;
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// One connection. Shared by a thread that reads and one that writes.
+pub use self::address::{Address, HostPort};
+
+/// One connection. Shared by a thread that reads and one that writes. It waits for ever until
+/// [`Stream::set_patience`] says otherwise. Dropping it without [`Stream::shutdown`] may look to the peer like a loss.
 pub trait Stream: Send + Sync {
-    /// Waits for bytes and gives how many came; none at the end of the stream.
+    /// Waits for bytes and gives how many came; none at the end of the stream, or if there is no room in `into`. Both
+    /// directions end together: who reads the end has this side's shutdown done, too, so that nobody goes on writing to a peer
+    /// that is gone. (Who reads from the [`Stream::descriptor`] does it themselves.)
     ///
     /// # Errors
     ///
     /// What the system says. `TimedOut` or `WouldBlock` when nothing came within the patience; the stream can still be read.
     fn read(&self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Hands bytes over and gives how many were taken, at least one of those there are.
+    /// Hands bytes over and gives how many were taken, at least one of those there are. What was taken needs no further call
+    /// to arrive, unless time ran out in the middle: then it goes with the next call, be it to write or to read.
     ///
     /// # Errors
     ///
-    /// As of [`Stream::read`].
+    /// What the system says. `TimedOut` or `WouldBlock` when nothing was taken within the patience; the stream can still be
+    /// written.
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// A descriptor with which the system moves the same bytes by itself; none where something lies between, as encryption
@@ -40,7 +62,7 @@ pub trait Stream: Send + Sync {
     fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()>;
 
     /// Ends both directions, also for threads that wait in a call: reads give the end of the stream or an error, writes an
-    /// error. Bytes that were taken are still carried. Idempotent.
+    /// error. Bytes that were taken before are still carried to a peer that reads them and sends no more. Idempotent.
     fn shutdown(&self);
 
     /// Who is at the other end, for messages to people.
@@ -49,7 +71,7 @@ pub trait Stream: Send + Sync {
 
 /// Makes connections to one peer.
 pub trait Connect: Send + Sync {
-    /// Makes a connection.
+    /// Makes a connection. Where both sides show who they are, the peer must be reading or writing for that.
     ///
     /// # Errors
     ///
@@ -63,7 +85,9 @@ pub trait Listen: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`TransportError`] if no more connections can be taken. One that fails as it is made is not an error.
+    /// [`TransportError`] if no more connections can be taken. One that fails as it is made is not an error. Where both sides
+    /// show who they are, that happens in the first call that reads or writes, so that nobody waits for a peer that says
+    /// nothing; set a patience before.
     fn accept(&self, within: Duration) -> Result<Option<Box<dyn Stream>>, TransportError>;
 
     /// Where it listens, as [`Connect`] would be told.
@@ -79,6 +103,13 @@ pub struct TransportError {
     /// What the system says.
     #[source]
     pub cause: io::Error,
+}
+
+impl TransportError {
+    /// What was tried, and what came of it.
+    pub fn new(what: impl Into<String>, cause: io::Error) -> Self {
+        Self { what: what.into(), cause }
+    }
 }
 
 /// Drivers hold them as `dyn`.

@@ -1,0 +1,181 @@
+//! Who is let in: connections are taken and their first words heard, each on a thread of its own for so long, so that nobody who
+//! says nothing keeps others out.
+//!
+//! A door is open for one migration: the first control connection with the right token. From then on only its own
+//! connections are let in. What a stranger says is bounded, and nothing is kept of it.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use whimbrel_core::machine::message::MigrationId;
+use whimbrel_core::units::ByteCount;
+use whimbrel_wire::Limits;
+use whimbrel_wire::hello::{Answer, Hello, Reject, Role, Terms, Token, Versions};
+
+use crate::hello::{self, Agreed};
+use crate::transport::{Listen, Stream, TransportError};
+
+/// How long somebody may take for one of their first words, of which there are two.
+const FIRST_WORDS: Duration = Duration::from_secs(5);
+
+/// How many may be heard at once: those of one migration, and some more.
+const HEARD: usize = 80;
+
+/// How often it is looked whether the door is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Somebody was let in.
+pub(super) enum Arrived {
+    /// A migration begins.
+    Control { id: MigrationId, agreed: Box<Agreed>, stream: Box<dyn Stream> },
+    /// Its control connection was made again.
+    Again { stream: Box<dyn Stream> },
+    /// Somebody asks about a migration that is not here.
+    Orphan { id: MigrationId, stream: Box<dyn Stream> },
+    /// One of its page connections.
+    Pages { number: u16, stream: Box<dyn Stream> },
+    /// No more connections can be taken.
+    Closed { why: TransportError },
+}
+
+/// The migration that was let in.
+struct Guest {
+    id: MigrationId,
+    streams: u16,
+    /// Page connections that have come: a bit each.
+    seen: u64,
+}
+
+struct Door {
+    terms: Terms,
+    guest: Mutex<Option<Guest>>,
+    /// Who is being heard.
+    heard: AtomicUsize,
+    tell: Sender<Arrived>,
+}
+
+/// Takes connections until it is dropped.
+pub(super) struct Admission {
+    arrived: Option<Receiver<Arrived>>,
+    unwanted: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Admission {
+    /// Lets in whoever knows this token, with a guest of at most so much memory.
+    pub(super) fn open(listen: Arc<dyn Listen>, token: Token, memory: ByteCount) -> io::Result<Self> {
+        let (tell, arrived) = bounded(HEARD);
+        let limits = Limits { memory, ..Limits::default() };
+        let terms = Terms { token, versions: Versions::SPOKEN, capabilities: hello::offered(), limits };
+        let door = Arc::new(Door { terms, guest: Mutex::new(None), heard: AtomicUsize::new(0), tell });
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&unwanted);
+        let thread = thread::Builder::new()
+            .name("accept".to_owned())
+            .spawn(move || accept(&*listen, &door, &told))?;
+        Ok(Self { arrived: Some(arrived), unwanted, thread: Some(thread) })
+    }
+
+    /// Where those arrive who were let in.
+    pub(super) fn arrived(&self) -> Receiver<Arrived> {
+        self.arrived.clone().unwrap_or_else(crossbeam_channel::never)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+        self.arrived = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn accept(listen: &dyn Listen, door: &Arc<Door>, unwanted: &AtomicBool) {
+    // Ended and waited for when this ends: each hears for a bounded time.
+    let mut hearing: Vec<JoinHandle<()>> = Vec::new();
+    while !unwanted.load(Ordering::Relaxed) {
+        match listen.accept(LOOK) {
+            Ok(None) => {}
+            // Whoever is one too many may come again.
+            Ok(Some(_)) if door.heard.load(Ordering::Relaxed) >= HEARD => {}
+            Ok(Some(stream)) => {
+                door.heard.fetch_add(1, Ordering::Relaxed);
+                let at = Arc::clone(door);
+                let thread = thread::Builder::new().name("hello".to_owned()).spawn(move || {
+                    at.hear(stream);
+                    at.heard.fetch_sub(1, Ordering::Relaxed);
+                });
+                match thread {
+                    Ok(thread) => hearing.push(thread),
+                    // The connection is dropped.
+                    Err(_) => drop(door.heard.fetch_sub(1, Ordering::Relaxed)),
+                }
+            }
+            Err(why) => {
+                let _ = door.tell.send(Arrived::Closed { why });
+                break;
+            }
+        }
+        hearing.retain(|thread| !thread.is_finished());
+    }
+    for thread in hearing {
+        let _ = thread.join();
+    }
+}
+
+impl Door {
+    /// Hears the first words and answers. Whoever is not let in learns why, if they know the token.
+    fn hear(&self, stream: Box<dyn Stream>) {
+        // Nobody is told of a stranger.
+        let _ = self.let_in(stream);
+    }
+
+    fn let_in(&self, stream: Box<dyn Stream>) -> Result<(), hello::HelloError> {
+        stream.set_patience(Some(FIRST_WORDS), Some(FIRST_WORDS))?;
+        let hello = hello::hear(&*stream)?;
+        // One at a time, and answered before the next is looked at: whoever is welcomed finds the others known.
+        let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = self.judge(&hello, guest.as_ref());
+        hello::answer(&*stream, &answer)?;
+        let welcome = answer?;
+        let id = hello.migration;
+        let arrived = match hello.role {
+            Role::Control { streams } => {
+                *guest = Some(Guest { id, streams, seen: 0 });
+                let agreed = Agreed::by(&hello, &welcome, self.terms.limits);
+                Arrived::Control { id, agreed: Box::new(agreed), stream }
+            }
+            Role::Pages { stream: number } => {
+                if let Some(guest) = &mut *guest {
+                    guest.seen |= 1 << number;
+                }
+                Arrived::Pages { number, stream }
+            }
+            Role::Again if guest.as_ref().is_some_and(|guest| guest.id == id) => Arrived::Again { stream },
+            Role::Again | Role::Unknown { .. } => Arrived::Orphan { id, stream },
+        };
+        drop(guest);
+        // Whoever does not want it any more closes it.
+        let _ = self.tell.send(arrived);
+        Ok(())
+    }
+
+    fn judge(&self, hello: &Hello, guest: Option<&Guest>) -> Answer {
+        let welcome = self.terms.judge(hello)?;
+        match (hello.role, guest) {
+            (Role::Control { .. }, Some(_)) => Err(Reject::Busy),
+            (Role::Pages { stream }, Some(guest)) if guest.id == hello.migration => {
+                let there = stream >= guest.streams || guest.seen >> stream & 1 == 1;
+                if there { Err(Reject::Streams { most: guest.streams }) } else { Ok(welcome) }
+            }
+            (Role::Pages { .. }, _) => Err(Reject::Migration),
+            _ => Ok(welcome),
+        }
+    }
+}

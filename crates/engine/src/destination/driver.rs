@@ -1,0 +1,606 @@
+//! The loop: wait, tell the machine, do what it asks for; and what is left of it when the guest is here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{never, select};
+use whimbrel_core::machine::handoff::{HandoffMessage, StableRecord};
+use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
+use whimbrel_core::machine::{
+    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Step,
+};
+use whimbrel_core::units::Timestamp;
+use whimbrel_wire::Limits;
+
+use super::admission::{Admission, Arrived};
+use super::answering;
+use super::preparing::Preparing;
+use super::receivers::{Receivers, Said};
+use super::{
+    DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
+};
+use crate::hello::Agreed;
+use crate::clock::{Clock as _, SystemClock};
+use crate::link::{Heard, Link, in_words};
+use crate::observer::{Event, Observer};
+use crate::orders::{Order, Orders};
+use crate::stable::{PersistError, StableStore};
+use crate::transport::Stream;
+
+/// How long stable storage that fails is left alone before it is tried again.
+const STORAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a guest that does not resume is told again, with the same pause between.
+const RESUMES: u32 = 10;
+
+pub(super) struct Driver<'a> {
+    core: Conversation,
+    host: &'a mut dyn Host,
+    store: &'a mut dyn StableStore,
+    settings: DestinationSettings,
+    orders: &'a Orders,
+    observer: &'a mut dyn Observer,
+    id: Option<MigrationId>,
+    configuration: Option<Arc<Configuration>>,
+    replica: Option<Replica>,
+    preparing: Option<Preparing>,
+    shown: DestinationPhase,
+    resume_failed: Option<String>,
+    why: Option<String>,
+    ledger: DestinationLedger,
+    leaving: bool,
+}
+
+/// What is spoken with the source, and on what.
+struct Conversation {
+    machine: Destination,
+    clock: SystemClock,
+    admission: Admission,
+    agreed: Option<Agreed>,
+    link: Option<Link>,
+    receivers: Option<Receivers>,
+    /// Page connections that came before the replica was there.
+    early: Vec<(u16, Arc<dyn Stream>)>,
+    /// The last round that each page stream has ended.
+    gates: Vec<Option<u32>>,
+    /// Messages that wait for pages which were sent before them.
+    held: VecDeque<Message>,
+    spoke: Timestamp,
+    patience: Duration,
+}
+
+/// One thing that happened.
+enum Happened {
+    Arrived(Arrived),
+    Said(Said),
+    Heard(Heard),
+    Ordered(Order),
+    Nothing,
+}
+
+impl Conversation {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn limits(&self) -> Limits {
+        self.agreed.as_ref().map_or_else(Limits::default, |agreed| agreed.limits)
+    }
+
+    /// Waits for one thing to happen, for so long at most.
+    fn wait(&self, orders: Option<&Orders>, timeout: Duration) -> Happened {
+        let never_ordered = never();
+        let taken = orders.map_or(&never_ordered, |orders| &orders.taken);
+        let heard = self.link.as_ref().map_or_else(never, Link::heard);
+        let said = self.receivers.as_ref().map_or_else(never, Receivers::said);
+        select! {
+            recv(said) -> said => said.map_or(Happened::Nothing, Happened::Said),
+            recv(heard) -> heard => heard.map_or(Happened::Nothing, Happened::Heard),
+            recv(self.admission.arrived()) -> arrived => arrived.map_or(Happened::Nothing, Happened::Arrived),
+            recv(taken) -> order => order.map_or(Happened::Nothing, Happened::Ordered),
+            default(timeout) => Happened::Nothing,
+        }
+    }
+
+    /// Whether every page stream has ended this round.
+    fn is_through(&self, round: u32) -> bool {
+        self.gates.iter().all(|gate| gate.is_some_and(|ended| ended >= round))
+    }
+
+    /// The next message whose pages are all here.
+    fn next_message(&mut self) -> Option<Message> {
+        if let Some(Message::RoundEnd { round }) = self.held.front()
+            && !self.is_through(*round)
+        {
+            return None;
+        }
+        self.held.pop_front()
+    }
+
+    fn hold(&mut self, message: Message) {
+        // Whoever cancels does not want the pages that are still to come.
+        if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
+            self.held.clear();
+        }
+        self.held.push_back(message);
+    }
+
+    /// Nothing more comes on these connections.
+    fn hang_up(&mut self) {
+        self.link = None;
+        self.receivers = None;
+        self.early.clear();
+        self.held.clear();
+    }
+
+    fn say(&mut self, message: &Message) -> Result<(), String> {
+        self.spoke = self.now();
+        match &self.link {
+            Some(link) => link.say(message).map_err(|error| error.in_words()),
+            // Nobody is there to hear it; who asks again is told again.
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn begin(
+        incoming: Incoming<'a>,
+        settings: DestinationSettings,
+        orders: &'a Orders,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, DestinationError> {
+        let Incoming { listen, host, store } = incoming;
+        let admission =
+            Admission::open(listen, settings.token.clone(), settings.memory).map_err(DestinationError::Thread)?;
+        let core = Conversation {
+            machine: Destination::new(),
+            clock: SystemClock::start(),
+            admission,
+            agreed: None,
+            link: None,
+            receivers: None,
+            early: Vec::new(),
+            gates: Vec::new(),
+            held: VecDeque::new(),
+            spoke: Timestamp::ZERO,
+            patience: settings.patience,
+        };
+        Ok(Self {
+            core,
+            host,
+            store,
+            settings,
+            orders,
+            observer,
+            id: None,
+            configuration: None,
+            replica: None,
+            preparing: None,
+            shown: DestinationPhase::Listening,
+            resume_failed: None,
+            why: None,
+            ledger: DestinationLedger::default(),
+            leaving: false,
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<DestinationResult, DestinationError> {
+        self.await_somebody()?;
+        while self.core.machine.outcome().is_none() && !self.leaving {
+            self.step();
+            while let Some(action) = self.core.machine.poll() {
+                self.carry_out(action);
+            }
+        }
+        Ok(self.end())
+    }
+
+    /// Waits for the first control connection.
+    fn await_somebody(&mut self) -> Result<(), DestinationError> {
+        while self.core.link.is_none() {
+            let left = match self.settings.waiting {
+                None => Duration::from_secs(3600),
+                Some(waiting) => {
+                    let left = waiting.saturating_sub(self.core.now().since(Timestamp::ZERO));
+                    if left.is_zero() {
+                        return Err(DestinationError::Nobody(waiting));
+                    }
+                    left
+                }
+            };
+            match self.core.wait(Some(self.orders), left) {
+                Happened::Arrived(Arrived::Closed { why }) => return Err(why.into()),
+                Happened::Arrived(arrived) => self.admit(arrived),
+                Happened::Ordered(Order::Cancel(_) | Order::Leave | Order::Discard) => {
+                    return Err(DestinationError::Cancelled);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> DestinationResult {
+        self.preparing = None;
+        self.core.receivers = None;
+        let machine = &self.core.machine;
+        let outcome = machine.outcome().unwrap_or(whimbrel_core::machine::DestinationOutcome::Gone);
+        DestinationResult {
+            outcome,
+            right: machine.handoff().right(),
+            configuration: self.configuration,
+            replica: self.replica,
+            resume_failed: self.resume_failed,
+            why: self.why,
+            ledger: self.ledger,
+            afterlife: Afterlife(self.core),
+        }
+    }
+
+    // ---- waiting ------------------------------------------------------------------------------------------------------
+
+    fn step(&mut self) {
+        match self.core.wait(Some(self.orders), self.core.patience / 4) {
+            Happened::Arrived(arrived) => self.admit(arrived),
+            Happened::Said(said) => self.hear_stream(said),
+            Happened::Heard(Heard::Message(message)) => {
+                self.core.hold(message);
+                self.hear();
+            }
+            Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
+            Happened::Ordered(order) => self.obey(order),
+            Happened::Nothing => {}
+        }
+        self.ping();
+    }
+
+    fn ping(&mut self) {
+        let now = self.core.now();
+        if now.since(self.core.spoke) >= self.core.patience / 4 {
+            self.core.spoke = now;
+            if let Some(Err(error)) = self.core.link.as_ref().map(Link::ping) {
+                self.lose(&format!("control: {}", error.in_words()));
+            }
+        }
+    }
+
+    fn admit(&mut self, arrived: Arrived) {
+        match arrived {
+            Arrived::Control { id, agreed, stream } => {
+                self.id = Some(id);
+                self.core.gates = vec![None; usize::from(agreed.streams)];
+                self.core.agreed = Some(*agreed);
+                self.talk_over(stream);
+            }
+            Arrived::Again { stream } => {
+                self.lose("a new connection takes the place of the old one");
+                self.talk_over(stream);
+                self.tell_if_it_fits(DestinationEvent::Connected);
+            }
+            Arrived::Pages { number, stream } => {
+                self.core.early.push((number, Arc::from(stream)));
+                self.receive_pages();
+            }
+            Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
+            Arrived::Closed { why } => self.show(&Event::Lost { what: &in_words(&why) }),
+        }
+    }
+
+    /// Somebody asks about a migration of which there is at most a record.
+    fn answer_for_the_dead(&mut self, id: MigrationId, stream: Box<dyn Stream>) {
+        match self.store.load(id) {
+            // It takes as long as the other side takes, and then ends.
+            Ok(record) => drop(thread::spawn(move || answering::answer(stream, record))),
+            // Whoever cannot know does not answer.
+            Err(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+        }
+    }
+
+    fn talk_over(&mut self, stream: Box<dyn Stream>) {
+        match Link::new(Arc::from(stream), self.core.patience, self.core.limits()) {
+            Ok(link) => {
+                self.core.link = Some(link);
+                self.core.spoke = self.core.now();
+                self.show(&Event::Connected);
+            }
+            Err(error) => self.show(&Event::Lost { what: &format!("control: {error}") }),
+        }
+    }
+
+    /// Begins to receive where both the replica and a connection are there.
+    fn receive_pages(&mut self) {
+        let Some(receivers) = &mut self.core.receivers else { return };
+        let patience = self.core.patience;
+        let started = self.core.early.drain(..).try_for_each(|(number, stream)| {
+            stream.set_patience(None, Some(patience))?;
+            receivers.add(number, stream)
+        });
+        if let Err(error) = started {
+            self.lose(&format!("page streams: {error}"));
+        }
+    }
+
+    fn hear_stream(&mut self, said: Said) {
+        match said {
+            Said::Gate { stream, round } => {
+                if let Some(gate) = self.core.gates.get_mut(usize::from(stream)) {
+                    *gate = Some(round);
+                }
+                self.hear();
+            }
+            // Nothing more is missing, so nothing more need come.
+            Said::Lost { ended: true, .. } if self.core.machine.phase() > DestinationPhase::Loading => {}
+            Said::Lost { stream, ended: false, why } if self.core.machine.phase() == DestinationPhase::Loading => {
+                self.break_off(format!("page stream {stream}: {why}"));
+            }
+            Said::Lost { stream, why, .. } => self.lose(&format!("page stream {stream}: {why}")),
+        }
+    }
+
+    /// Passes on what can be passed on.
+    fn hear(&mut self) {
+        while let Some(message) = self.core.next_message() {
+            if let Message::Configure(configuration) = &message {
+                self.configuration = Some(Arc::clone(configuration));
+            }
+            let now = self.core.now();
+            if let Err(error) = self.core.machine.handle(now, DestinationEvent::Received(message)) {
+                return self.break_off(error.to_string());
+            }
+            self.show_phase();
+        }
+    }
+
+    /// The peer broke the protocol, or what it sent cannot be taken.
+    fn break_off(&mut self, detail: String) {
+        if self.core.machine.handoff().may_withdraw() {
+            self.why.get_or_insert_with(|| detail.clone());
+            self.tell_if_it_fits(DestinationEvent::Failed(Failure { step: Step::Protocol, detail }));
+        } else {
+            self.lose(&detail);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) => {
+                self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
+                self.tell_if_it_fits(DestinationEvent::Withdraw);
+            }
+            Order::Fence(fence) => {
+                // Whoever guarantees that the source is out of the game need not wait for its connection to be lost.
+                self.lose("the source was fenced");
+                self.tell_if_it_fits(DestinationEvent::Fenced(fence));
+            }
+            Order::Discard => {
+                self.lose("the replica was given up");
+                self.tell_if_it_fits(DestinationEvent::Discard);
+            }
+            Order::Leave => self.leaving = true,
+            Order::Change { .. } | Order::Limit(_) => {}
+        }
+    }
+
+    // ---- the machine --------------------------------------------------------------------------------------------------
+
+    fn tell(&mut self, event: DestinationEvent) {
+        let now = self.core.now();
+        let name = event.name();
+        if let Err(error) = self.core.machine.handle(now, event) {
+            // Cannot be: the machine asked for it.
+            debug_assert!(false, "{name}: {error}");
+            self.show(&Event::Lost { what: &error.to_string() });
+        }
+        self.show_phase();
+    }
+
+    fn tell_if_it_fits(&mut self, event: DestinationEvent) {
+        let fits = event.kind().is_some_and(|kind| !self.core.machine.phase().after(kind).is_empty());
+        let now = self.core.now();
+        // What the handoff does not take has come too late as well.
+        if fits && self.core.machine.handle(now, event).is_ok() {
+            self.show_phase();
+        }
+    }
+
+    fn carry_out(&mut self, action: DestinationAction) {
+        match action {
+            DestinationAction::Send(message) => {
+                if let Err(error) = self.core.say(&message) {
+                    self.lose(&format!("control: {error}"));
+                }
+            }
+            DestinationAction::Build(configuration) => self.build(&configuration),
+            DestinationAction::Restore(state) => self.restore(state),
+            DestinationAction::Persist(record) => self.persist(record),
+            DestinationAction::Resume => self.resume(),
+            DestinationAction::DropReplica => {
+                self.preparing = None;
+                self.core.receivers = None;
+                self.replica = None;
+            }
+            DestinationAction::Done(_) => {}
+            // Whoever adds an action sees to it here.
+            other => debug_assert!(false, "{other:?} is not carried out"),
+        }
+    }
+
+    fn build(&mut self, configuration: &Configuration) {
+        let began = self.core.now();
+        let most = self.settings.memory;
+        // Whoever has no room for a record takes no guest.
+        let prepared = self.store.prepare(configuration.id, &configuration.name);
+        let built = if let Err(error) = prepared {
+            Err(in_words(&error))
+        } else if configuration.layout.bytes() > most {
+            let wanted = configuration.layout.bytes();
+            Err(format!("a guest of {wanted}; this host takes guests of up to {most}"))
+        } else {
+            self.host.build(configuration)
+        };
+        let built = built.and_then(|replica| {
+            // A host that builds something else would have its memory written wrongly.
+            let same = *replica.ram.layout() == configuration.layout;
+            same.then_some(replica).ok_or_else(|| "the host built a guest with another layout".to_owned())
+        });
+        match built {
+            Ok(replica) => {
+                self.ledger.build = self.core.now().since(began);
+                if let Some(agreed) = &self.core.agreed {
+                    let receivers = Receivers::new(Arc::clone(&replica.ram), agreed.clone(), replica.fresh);
+                    self.core.receivers = Some(receivers);
+                }
+                // Without it everything goes on, slower.
+                self.preparing = Preparing::start(Arc::clone(&replica.ram)).ok();
+                self.replica = Some(replica);
+                self.receive_pages();
+                self.tell(DestinationEvent::Built);
+            }
+            Err(reason) => {
+                self.why = Some(reason.clone());
+                self.tell(DestinationEvent::Refused { reason });
+            }
+        }
+    }
+
+    fn restore(&mut self, state: Vec<Section>) {
+        self.preparing = None;
+        let began = self.core.now();
+        let restored = match &mut self.replica {
+            Some(replica) => replica.guest.restore(state).map_err(|error| in_words(&error)),
+            None => Err("there is no replica".to_owned()),
+        };
+        self.ledger.restore = self.core.now().since(began);
+        match restored {
+            Ok(()) => self.tell(DestinationEvent::Restored),
+            Err(detail) => {
+                self.why = Some(detail.clone());
+                self.tell(DestinationEvent::Failed(Failure { step: Step::Restore, detail }));
+            }
+        }
+    }
+
+    /// Writes the record, and goes on trying for as long as nobody can know whether it is there.
+    fn persist(&mut self, record: StableRecord) {
+        let Some(id) = self.id else { return };
+        let began = self.core.now();
+        loop {
+            let done = self.store.persist(id, record);
+            self.ledger.persist = self.core.now().since(began);
+            match done {
+                Ok(()) => return self.tell(DestinationEvent::Persisted),
+                Err(PersistError::Not(error)) => {
+                    self.show(&Event::StorageFails { what: &in_words(&error) });
+                    return self.tell(DestinationEvent::NotPersisted);
+                }
+                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+            }
+            if self.orders.next() == Some(Order::Leave) {
+                self.leaving = true;
+                return;
+            }
+            thread::sleep(STORAGE_PAUSE);
+        }
+    }
+
+    /// Lets the guest run. *Running* is written: it belongs here, whether it can be made to run or not.
+    fn resume(&mut self) {
+        let began = self.core.now();
+        let Some(replica) = &mut self.replica else { return self.tell(DestinationEvent::Resumed) };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match replica.guest.resume() {
+                Ok(()) => break,
+                Err(error) if tries == RESUMES => {
+                    self.resume_failed = Some(in_words(&error));
+                    break;
+                }
+                Err(_) => thread::sleep(STORAGE_PAUSE),
+            }
+        }
+        self.ledger.resume = self.core.now().since(began);
+        self.tell(DestinationEvent::Resumed);
+    }
+
+    // ---- connections, and what others see -----------------------------------------------------------------------------
+
+    /// The connection is of no more use: all of it, for a round without some of its pages is none.
+    fn lose(&mut self, what: &str) {
+        if self.core.link.is_none() {
+            return;
+        }
+        self.core.hang_up();
+        self.why.get_or_insert_with(|| format!("the connection was lost: {what}"));
+        self.show(&Event::Lost { what });
+        self.tell_if_it_fits(DestinationEvent::Disconnected);
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        let now = self.core.now();
+        self.observer.on_event(now, event);
+    }
+
+    fn show_phase(&mut self) {
+        let phase = self.core.machine.phase();
+        if phase != self.shown {
+            self.shown = phase;
+            self.show(&Event::Destination(phase));
+        }
+    }
+}
+
+/// What is left of a destination when its guest runs or is gone: it still answers a source that did not hear of it.
+///
+/// Without it such a source can't know and keeps its guest paused, until it asks a destination that reads the record from
+/// stable storage.
+pub struct Afterlife(Conversation);
+
+impl Afterlife {
+    /// Answers for so long, or until the source has closed its connection; gives whether it has. That it has says that it
+    /// needs no more answers, most often: the record on stable storage is there for the rest.
+    pub fn answer(&mut self, how_long: Duration) -> bool {
+        let core = &mut self.0;
+        let until = Instant::now() + how_long;
+        let mut closed = false;
+        loop {
+            while let Some(action) = core.machine.poll() {
+                if let DestinationAction::Send(message) = action {
+                    if core.say(&message).is_err() {
+                        core.hang_up();
+                    }
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || closed {
+                return closed;
+            }
+            let event = match core.wait(None, left) {
+                Happened::Heard(Heard::Message(message)) => DestinationEvent::Received(message),
+                Happened::Heard(Heard::Lost(error)) => {
+                    closed = error.is_end();
+                    core.hang_up();
+                    DestinationEvent::Disconnected
+                }
+                Happened::Arrived(Arrived::Again { stream }) => {
+                    core.hang_up();
+                    let now = core.now();
+                    // Where it was lost before, that is known.
+                    let _ = core.machine.handle(now, DestinationEvent::Disconnected);
+                    match Link::new(Arc::from(stream), core.patience, core.limits()) {
+                        Ok(link) => core.link = Some(link),
+                        Err(_) => continue,
+                    }
+                    DestinationEvent::Connected
+                }
+                Happened::Arrived(_) | Happened::Said(_) | Happened::Ordered(_) | Happened::Nothing => continue,
+            };
+            let now = core.now();
+            // What does not fit is nothing to answer.
+            let _ = core.machine.handle(now, event);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Page streams as they arrive: one thread each, that puts pages into the replica.
+//!
+//! Nothing that comes is believed: `wire` checks every number of a frame before a byte of its payload is read. Raw pages go from
+//! the connection into guest memory without a copy where both can.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never};
+use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
+use whimbrel_core::layout::Gpa;
+use whimbrel_core::units::ByteCount;
+use whimbrel_wire::frame::{FrameHeader, FrameKind, GATE_LEN, gate_round};
+use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
+use whimbrel_wire::{Limits, WireError};
+
+use super::touched::Touched;
+use crate::hello::Agreed;
+use crate::link::{LinkError, in_words, read_exact, read_header};
+use crate::transport::Stream;
+
+/// What a page stream says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// All of this round was put into the replica.
+    Gate { stream: u16, round: u32 },
+    /// It is of no more use. `ended`: between two frames, as one that has nothing more to send.
+    Lost { stream: u16, ended: bool, why: String },
+}
+
+/// The page streams of a migration. Dropped, they end at once.
+pub(super) struct Receivers {
+    streams: Vec<(Arc<dyn Stream>, JoinHandle<()>)>,
+    ram: Arc<dyn GuestRam>,
+    agreed: Agreed,
+    touched: Arc<Touched>,
+    tell: Sender<Said>,
+    said: Option<Receiver<Said>>,
+}
+
+impl Receivers {
+    /// None yet, for this replica; `fresh` if its memory was never written.
+    pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool) -> Self {
+        let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
+        let touched = Arc::new(Touched::new(ram.layout(), fresh));
+        Self { streams: Vec::new(), ram, agreed, touched, tell, said: Some(said) }
+    }
+
+    /// Where what they say arrives.
+    pub(super) fn said(&self) -> Receiver<Said> {
+        self.said.clone().unwrap_or_else(never)
+    }
+
+    /// Begins to receive from one more.
+    pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>) -> io::Result<()> {
+        let work = Work {
+            number,
+            stream: Arc::clone(&stream),
+            decoder: Decoder::new(self.ram.layout().page_size()),
+            touched: Arc::clone(&self.touched),
+            agreed: self.agreed.clone(),
+            ram: Arc::clone(&self.ram),
+            tell: self.tell.clone(),
+            table: Table::default(),
+            body: Vec::new(),
+            payload: Vec::new(),
+        };
+        let name = format!("pages-{number}");
+        let thread = thread::Builder::new().name(name).spawn(move || work.until_the_end())?;
+        self.streams.push((stream, thread));
+        Ok(())
+    }
+}
+
+impl Drop for Receivers {
+    fn drop(&mut self) {
+        // A stream that waits to be heard waits for nobody.
+        self.said = None;
+        for (stream, _) in &self.streams {
+            stream.shutdown();
+        }
+        for (_, thread) in self.streams.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum ReceiveError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the peer broke the protocol")]
+    Wire(#[from] WireError),
+    #[error("the peer broke the protocol: payloads with a checksum where none was agreed on, or the other way round")]
+    Unchecked,
+    #[error("the peer broke the protocol")]
+    Table(#[from] TableError),
+    #[error("a page cannot be put into the replica")]
+    Apply(#[from] ApplyError),
+    #[error("the replica's memory cannot be written")]
+    Ram(#[from] RamError),
+}
+
+impl From<io::Error> for ReceiveError {
+    fn from(error: io::Error) -> Self {
+        Self::Link(LinkError::Io(error))
+    }
+}
+
+struct Work {
+    number: u16,
+    stream: Arc<dyn Stream>,
+    decoder: Decoder,
+    touched: Arc<Touched>,
+    agreed: Agreed,
+    ram: Arc<dyn GuestRam>,
+    tell: Sender<Said>,
+    table: Table,
+    /// What of a body the checksum covers.
+    body: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Work {
+    fn until_the_end(mut self) {
+        let limits = self.agreed.limits.for_page_size(self.ram.layout().page_size());
+        let stream = self.number;
+        loop {
+            let said = match self.frame(&limits) {
+                Ok(None) => continue,
+                Ok(Some(round)) => Said::Gate { stream, round },
+                Err(error) => Said::Lost { stream, ended: is_end(&error), why: in_words(&error) },
+            };
+            let lost = matches!(said, Said::Lost { .. });
+            if self.tell.send(said).is_err() || lost {
+                return;
+            }
+        }
+    }
+
+    /// Takes one frame; gives the round that it ends, if it is a gate.
+    fn frame(&mut self, limits: &Limits) -> Result<Option<u32>, ReceiveError> {
+        let header = read_header(&*self.stream, limits)?;
+        match header.kind {
+            FrameKind::Pages => self.pages(&header).map(|()| None),
+            FrameKind::Gate => {
+                let mut body = [0; GATE_LEN];
+                read_exact(&*self.stream, &mut body)?;
+                header.verify(&body)?;
+                Ok(Some(gate_round(body)))
+            }
+            kind => Err(LinkError::Kind(kind).into()),
+        }
+    }
+
+    /// Puts the pages of a frame into the replica.
+    fn pages(&mut self, header: &FrameHeader) -> Result<(), ReceiveError> {
+        if header.payload_checked != self.agreed.payload_checksums {
+            return Err(ReceiveError::Unchecked);
+        }
+        // Of the whole body only where somebody has to see all of it first; bounded by the limits.
+        fill(&mut self.body, header.covered() as usize, &*self.stream)?;
+        header.verify(&self.body)?;
+        let (table, checked) = self.body.split_at_checked(header.table_len()).unwrap_or_default();
+        let payload = u64::from(header.length) - header.table_len() as u64;
+        self.table.read(table, header.entries, payload, self.ram.layout(), self.agreed.encodings)?;
+        if header.payload_checked {
+            let mut rest = checked;
+            for entry in self.table.entries() {
+                let (payload, behind) = rest.split_at_checked(entry.payload().0 as usize).unwrap_or_default();
+                touch(entry, &self.touched, &mut self.decoder);
+                self.decoder.apply(entry, payload, &*self.ram)?;
+                rest = behind;
+            }
+            return Ok(());
+        }
+        self.from_the_stream()
+    }
+
+    /// The payloads of the table, as they come.
+    fn from_the_stream(&mut self) -> Result<(), ReceiveError> {
+        let direct = self.ram.direct().zip(self.stream.descriptor());
+        let mut raw = Vec::new();
+        for entry in self.table.entries() {
+            touch(entry, &self.touched, &mut self.decoder);
+            match (entry.encoding(), direct) {
+                (Encoding::Raw, Some(_)) => {
+                    raw.push(RamRange { at: entry.at(), len: entry.payload() });
+                }
+                (Encoding::Zero, _) => self.decoder.apply(entry, &[], &*self.ram)?,
+                _ => {
+                    if let Some((direct, descriptor)) = direct {
+                        receive(direct, &mut raw, descriptor)?;
+                    }
+                    fill(&mut self.payload, entry.payload().0 as usize, &*self.stream)?;
+                    self.decoder.apply(entry, &self.payload, &*self.ram)?;
+                }
+            }
+        }
+        match direct {
+            Some((direct, descriptor)) => receive(direct, &mut raw, descriptor),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tells the decoder whether pages still hold zeroes, and remembers which do not any more.
+fn touch(entry: &Entry, touched: &Touched, decoder: &mut Decoder) {
+    if entry.encoding() == Encoding::Zero {
+        decoder.set_untouched(!touched.any(entry.run()));
+    } else {
+        touched.mark(entry.run());
+    }
+}
+
+/// Reads `len` bytes, in the memory that `buffer` has already.
+fn fill(buffer: &mut Vec<u8>, len: usize, stream: &dyn Stream) -> io::Result<()> {
+    buffer.resize(len, 0);
+    read_exact(stream, buffer)
+}
+
+/// Has the system fill `ranges`, in order, and leaves none.
+fn receive(
+    direct: &dyn DirectRam,
+    ranges: &mut Vec<RamRange>,
+    from: BorrowedFd<'_>,
+) -> Result<(), ReceiveError> {
+    let mut rest = ranges.as_mut_slice();
+    while !rest.is_empty() {
+        let mut came = direct.receive(rest, from)? as u64;
+        if came == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let whole = rest.iter().take_while(|range| take_if_whole(&mut came, range.len.0)).count();
+        rest = &mut rest[whole..];
+        if let Some(range) = rest.first_mut() {
+            range.at = Gpa(range.at.0 + came);
+            range.len = ByteCount(range.len.0 - came);
+        }
+    }
+    ranges.clear();
+    Ok(())
+}
+
+/// Takes `len` from `left` if there is so much.
+fn take_if_whole(left: &mut u64, len: u64) -> bool {
+    match left.checked_sub(len) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}
+
+/// Whether a stream ended where it may.
+fn is_end(error: &ReceiveError) -> bool {
+    matches!(error, ReceiveError::Link(LinkError::Ended))
+}

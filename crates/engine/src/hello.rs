@@ -1,0 +1,134 @@
+//! The first words on a connection, said and heard.
+//!
+//! What they mean is `wire`'s affair ([`whimbrel_wire::hello`]); here they go over a stream, and what the two sides agreed on is
+//! put into the words of those who use it.
+
+use std::time::Duration;
+
+use whimbrel_core::machine::message::MigrationId;
+use whimbrel_core::units::ByteCount;
+use whimbrel_wire::hello::{
+    self, Answer, Capabilities, Direction, Hello, PREFIX_LEN, Reject, Role, Token, Versions, Welcome,
+};
+use whimbrel_wire::pages::{EncoderConfig, Encodings};
+use whimbrel_wire::{Limits, WireError};
+
+use crate::link::{read_exact, write_all};
+use crate::transport::{Connect, Stream, TransportError};
+
+/// How a connection did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HelloError {
+    #[error("no connection to the destination")]
+    Connect(#[from] TransportError),
+    #[error("the destination said nothing")]
+    Lost(#[from] std::io::Error),
+    #[error("the destination does not speak this protocol")]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+}
+
+/// What both sides of a migration do.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) streams: u16,
+    pub(crate) encodings: Encodings,
+    pub(crate) payload_checksums: bool,
+    pub(crate) digest: bool,
+    /// What the peer takes, or what is taken of it.
+    pub(crate) limits: Limits,
+}
+
+impl Agreed {
+    fn new(capabilities: Capabilities, streams: u16, limits: Limits) -> Self {
+        Self {
+            streams,
+            encodings: Encodings::from_bits(capabilities.encodings()),
+            payload_checksums: capabilities.contains(Capabilities::PAYLOAD_CHECKSUMS),
+            digest: capabilities.contains(Capabilities::DIGEST),
+            limits,
+        }
+    }
+
+    /// What is agreed on by a destination with this answer.
+    pub(crate) fn by(hello: &Hello, welcome: &Welcome, limits: Limits) -> Self {
+        let streams = if let Role::Control { streams } = hello.role { streams } else { 0 };
+        Self::new(welcome.capabilities, streams, limits.for_hello(hello))
+    }
+}
+
+/// What a source says of itself on each of its connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    pub(crate) id: MigrationId,
+    pub(crate) token: Token,
+    pub(crate) memory: ByteCount,
+    pub(crate) capabilities: Capabilities,
+}
+
+/// What encoders of this kind need of the destination.
+pub(crate) fn wanted(encoding: &EncoderConfig, digest: bool) -> Capabilities {
+    let mut wanted = Capabilities::from_bits(encoding.encodings.bits().into());
+    if encoding.payload_checksums {
+        wanted = wanted.with(Capabilities::PAYLOAD_CHECKSUMS);
+    }
+    if digest {
+        wanted = wanted.with(Capabilities::DIGEST);
+    }
+    wanted
+}
+
+/// What every destination of this build can do.
+pub(crate) fn offered() -> Capabilities {
+    Capabilities::from_bits(Encodings::available().bits().into())
+        .with(Capabilities::PAYLOAD_CHECKSUMS)
+        .with(Capabilities::DIGEST)
+}
+
+impl Introduction {
+    /// Makes a connection for this purpose, and is welcomed.
+    pub(crate) fn connect(
+        &self,
+        connect: &dyn Connect,
+        role: Role,
+        within: Duration,
+    ) -> Result<(Box<dyn Stream>, Agreed), HelloError> {
+        let stream = connect.connect(within)?;
+        stream.set_patience(Some(within), Some(within))?;
+        let hello = Hello {
+            versions: Versions::SPOKEN,
+            role,
+            migration: self.id,
+            capabilities: self.capabilities,
+            memory: self.memory,
+            token: self.token.clone(),
+        };
+        write_all(&*stream, &hello.encode())?;
+        let (prefix, rest) = read_first(&*stream, Direction::FromDestination)?;
+        let welcome = hello.accept(hello::decode_answer(&prefix, &rest)?)??;
+        let streams = if let Role::Control { streams } = role { streams } else { 0 };
+        let limits = Limits::default().for_welcome(&welcome);
+        Ok((stream, Agreed::new(welcome.capabilities, streams, limits)))
+    }
+}
+
+/// Hears who is there.
+pub(crate) fn hear(stream: &dyn Stream) -> Result<Hello, HelloError> {
+    let (prefix, rest) = read_first(stream, Direction::FromSource)?;
+    Ok(Hello::decode(&prefix, &rest)?)
+}
+
+/// Answers.
+pub(crate) fn answer(stream: &dyn Stream, answer: &Answer) -> std::io::Result<()> {
+    write_all(stream, &hello::encode_answer(answer))
+}
+
+fn read_first(stream: &dyn Stream, direction: Direction) -> Result<([u8; PREFIX_LEN], Vec<u8>), HelloError> {
+    let mut prefix = [0; PREFIX_LEN];
+    read_exact(stream, &mut prefix)?;
+    // Bounded by `hello::MOST_REST`.
+    let mut rest = vec![0; hello::rest(&prefix, direction)?];
+    read_exact(stream, &mut rest)?;
+    Ok((prefix, rest))
+}

@@ -1,0 +1,184 @@
+//! Frames over a stream: what both sides need of a connection, below what they mean by it.
+//!
+//! Whoever reads a frame believes its numbers only after `wire` has checked them. Nothing here waits longer than the stream's own
+//! patience for a single call, so a peer that stalls in the middle of a frame is noticed.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never};
+use whimbrel_core::machine::message::Message;
+use whimbrel_wire::control;
+use whimbrel_wire::frame::{self, FrameHeader, FrameKind, HEADER_LEN};
+use whimbrel_wire::{Limits, WireError};
+
+use crate::transport::Stream;
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// It ended between two frames, as one on which nothing more is to be said.
+    #[error("the connection was closed")]
+    Ended,
+    /// It ended elsewhere, or nothing came or went for too long.
+    #[error("the connection was lost")]
+    Io(#[from] io::Error),
+    /// The peer says what nobody may say.
+    #[error("the peer broke the protocol")]
+    Wire(#[from] WireError),
+    /// A frame of a kind that has no place here.
+    #[error("the peer broke the protocol: a frame of kind `{0:?}` on this connection")]
+    Kind(FrameKind),
+}
+
+impl LinkError {
+    /// Whether it ended as one that is not needed any more.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+
+    /// With its causes, for people.
+    pub(crate) fn in_words(&self) -> String {
+        in_words(self)
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+/// Fills `into`.
+pub(crate) fn read_exact(stream: &dyn Stream, mut into: &mut [u8]) -> io::Result<()> {
+    while !into.is_empty() {
+        match stream.read(into) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => into = into.get_mut(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes`.
+pub(crate) fn write_all(stream: &dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(&[IoSlice::new(bytes)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The next frame's header.
+pub(crate) fn read_header(stream: &dyn Stream, limits: &Limits) -> Result<FrameHeader, LinkError> {
+    let mut bytes = [0; HEADER_LEN];
+    let first = loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return Err(LinkError::Ended),
+            Ok(count) => break count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    read_exact(stream, bytes.get_mut(first..).unwrap_or_default())?;
+    Ok(FrameHeader::decode(&bytes, limits)?)
+}
+
+/// What a control connection gives to whoever waits for it.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The peer said this.
+    Message(Message),
+    /// Nothing more will come.
+    Lost(LinkError),
+}
+
+/// A message that waits makes the peer wait, which it has time for.
+const WAITING: usize = 16;
+
+/// A control connection and the thread that listens to it. Dropped, both end, and nothing of it is heard afterwards.
+pub(crate) struct Link {
+    limits: Limits,
+    stream: Arc<dyn Stream>,
+    heard: Option<Receiver<Heard>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    /// Begins to listen. A peer of which nothing is heard, or that takes nothing, for as long as `patience` is lost.
+    ///
+    /// `limits` are what the peer takes, and what is taken of it.
+    pub(crate) fn new(stream: Arc<dyn Stream>, patience: Duration, limits: Limits) -> io::Result<Self> {
+        stream.set_patience(Some(patience), Some(patience))?;
+        let (tell, heard) = bounded(WAITING);
+        let from = Arc::clone(&stream);
+        let reader = thread::Builder::new().name("control".to_owned()).spawn(move || listen(&*from, &limits, &tell))?;
+        Ok(Self { limits, stream, heard: Some(heard), reader: Some(reader) })
+    }
+
+    /// Where what the peer says arrives.
+    pub(crate) fn heard(&self) -> Receiver<Heard> {
+        self.heard.clone().unwrap_or_else(never)
+    }
+
+    /// Says something.
+    pub(crate) fn say(&self, message: &Message) -> Result<(), LinkError> {
+        Ok(write_all(&*self.stream, &control::encode(message, &self.limits)?)?)
+    }
+
+    /// Says that somebody is here.
+    pub(crate) fn ping(&self) -> Result<(), LinkError> {
+        Ok(write_all(&*self.stream, &frame::ping())?)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stream.shutdown();
+        // A reader that waits to be heard waits for nobody.
+        self.heard = None;
+        if let Some(reader) = self.reader.take() {
+            // It has said what there was to say.
+            let _ = reader.join();
+        }
+    }
+}
+
+fn listen(stream: &dyn Stream, limits: &Limits, tell: &Sender<Heard>) {
+    loop {
+        let heard = next_message(stream, limits).map_or_else(Heard::Lost, Heard::Message);
+        let lost = matches!(heard, Heard::Lost(_));
+        if tell.send(heard).is_err() || lost {
+            return;
+        }
+    }
+}
+
+fn next_message(stream: &dyn Stream, limits: &Limits) -> Result<Message, LinkError> {
+    loop {
+        let header = read_header(stream, limits)?;
+        match header.kind {
+            FrameKind::Control => {
+                let mut body = vec![0; header.length as usize];
+                read_exact(stream, &mut body)?;
+                header.verify(&body)?;
+                return Ok(control::decode(&body, limits)?);
+            }
+            FrameKind::Ping => {}
+            kind => return Err(LinkError::Kind(kind)),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What a migration shows of itself while it runs.
+
+use whimbrel_core::machine::{DestinationPhase, SourcePhase};
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::progress::Progress;
+use whimbrel_core::report::RoundReport;
+use whimbrel_core::throttle::Throttle;
+use whimbrel_core::units::Timestamp;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The source's machine is in another phase.
+    Source(SourcePhase),
+    /// The destination's machine is in another phase.
+    Destination(DestinationPhase),
+    /// Pages were sent, or the dirty log was harvested.
+    Progress(&'a Progress),
+    /// A pass over memory has ended.
+    Round(&'a RoundReport),
+    /// The guest is slowed like this from now on.
+    Throttle(Throttle),
+    /// Pages are sent no faster than this.
+    Limit(RateLimit),
+    /// There is a connection to the peer again.
+    Connected,
+    /// A connection was lost.
+    Lost {
+        /// Which, and how.
+        what: &'a str,
+    },
+    /// A record could not be written to stable storage and is tried again.
+    StorageFails {
+        /// What the system says.
+        what: &'a str,
+    },
+}
+
+/// Sees everything, changes nothing. Called on the driver's thread, which waits for it: be quick.
+pub trait Observer {
+    /// Something happened, so long after the driver began.
+    fn on_event(&mut self, at: Timestamp, event: &Event<'_>);
+}
+
+/// Sees nothing.
+impl Observer for () {
+    fn on_event(&mut self, _at: Timestamp, _event: &Event<'_>) {}
+}
+
+impl<F: FnMut(Timestamp, &Event<'_>)> Observer for F {
+    fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
+        self(at, event);
+    }
+}

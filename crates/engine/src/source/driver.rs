@@ -1,0 +1,564 @@
+//! The loop: wait, tell the machine, do what it asks for.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{never, select};
+use whimbrel_core::controller::{Controller, Harvested};
+use whimbrel_core::dirty::PageSet;
+use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
+use whimbrel_core::machine::handoff::StableRecord;
+use whimbrel_core::machine::message::{Configuration, Message};
+use whimbrel_core::machine::phase::SourceEventKind;
+use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, SourceEvent, SourcePhase, Step};
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::throttle::Throttle;
+use whimbrel_core::layout::PageSize;
+use whimbrel_core::units::Timestamp;
+use whimbrel_wire::Limits;
+use whimbrel_wire::pages::{Encoder, Sharding};
+
+use super::connecting::{self, Joined};
+use super::pages::{PageStreams, Said};
+use super::reconnect::Reconnecting;
+use super::transmit::Dealing;
+use super::{Outgoing, SourceError, SourceResult, SourceSettings};
+use crate::capabilities;
+use crate::clock::{Clock as _, SystemClock};
+use crate::hello::Introduction;
+use crate::limiter::Limiter;
+use crate::link::{Heard, Link, in_words};
+use crate::observer::{Event, Observer};
+use crate::orders::{Order, Orders};
+use crate::stable::{PersistError, StableStore};
+use crate::transport::{Connect, Stream};
+
+/// How long a destination of which a page stream was lost may take to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How long stable storage that fails is left alone before it is tried again.
+const STORAGE_PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) struct Driver<'a> {
+    pub(super) machine: Source,
+    clock: SystemClock,
+    pub(super) dealing: Dealing,
+    pub(super) pages: Option<PageStreams>,
+    ram: Arc<dyn GuestRam>,
+    log: &'a mut dyn DirtyLog,
+    guest: &'a mut dyn Guest,
+    connect: Arc<dyn Connect>,
+    store: &'a mut dyn StableStore,
+    settings: SourceSettings,
+    name: String,
+    introduction: Introduction,
+    limiter: Arc<Limiter>,
+    /// The policy's limit.
+    wanted: RateLimit,
+    orders: &'a Orders,
+    observer: &'a mut dyn Observer,
+    link: Option<Link>,
+    reconnecting: Option<Reconnecting>,
+    found: PageSet,
+    wakes: BTreeSet<Timestamp>,
+    spoke: Timestamp,
+    shown: SourcePhase,
+    rounds: u32,
+    /// When the machine was done, or began to doubt.
+    alone_since: Option<Timestamp>,
+    /// A page stream was lost: all is, at this time.
+    doomed: Option<(Timestamp, String)>,
+    timed_out: bool,
+    leaving: bool,
+}
+
+impl<'a> Driver<'a> {
+    /// Connects. Nothing is done to the guest.
+    pub(super) fn begin(
+        outgoing: Outgoing<'a>,
+        settings: SourceSettings,
+        orders: &'a Orders,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, SourceError> {
+        let Outgoing { name, vcpus, ram, log, guest, policy, connect, store } = outgoing;
+        if !(1..=64).contains(&settings.streams) {
+            return Err(SourceError::Streams(settings.streams));
+        }
+        let layout = ram.layout().clone();
+        let offered = capabilities::of(&mut *guest);
+        let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
+        let configuration = Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
+        let machine = Source::new(configuration, controller).with_patience(settings.patience);
+
+        let clock = SystemClock::start();
+        let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
+        let introduction = connecting::introduction(&settings, layout.bytes());
+        let joined = connecting::all(&*connect, &settings, &introduction)?;
+        let mut driver = Self {
+            machine,
+            clock,
+            dealing: Dealing::new(sharding(settings.streams), settings.streams),
+            pages: None,
+            found: PageSet::new(layout.numbers()),
+            ram,
+            log,
+            guest,
+            connect,
+            store,
+            settings,
+            name,
+            introduction,
+            limiter,
+            wanted: RateLimit::Unlimited,
+            orders,
+            observer,
+            link: None,
+            reconnecting: None,
+            wakes: BTreeSet::new(),
+            spoke: Timestamp::ZERO,
+            shown: SourcePhase::Idle,
+            rounds: 0,
+            alone_since: None,
+            doomed: None,
+            timed_out: false,
+            leaving: false,
+        };
+        let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
+        let pages = PageStreams::start(joined.pages, encoders, &driver.ram, &driver.limiter, clock);
+        driver.pages = Some(pages.map_err(SourceError::Thread)?);
+        let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
+        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
+        driver.link = Some(link);
+        Ok(driver)
+    }
+
+    /// Everything, until nothing is left to do here.
+    pub(super) fn run(mut self) -> Result<SourceResult, SourceError> {
+        // Not needed for being right: the record is then written with one call.
+        if let Err(error) = self.store.prepare(self.settings.id, &self.name) {
+            self.show(&Event::StorageFails { what: &in_words(&error) });
+        }
+        self.tell(SourceEvent::Start);
+        loop {
+            while let Some(action) = self.machine.poll() {
+                self.carry_out(action);
+            }
+            if self.is_over() {
+                break;
+            }
+            self.wait(None);
+        }
+        Ok(self.end())
+    }
+
+    fn end(mut self) -> SourceResult {
+        self.reconnecting = None;
+        self.hang_up();
+        let now = self.clock.now();
+        let handoff = *self.machine.handoff();
+        SourceResult {
+            report: self.machine.report(now),
+            right: handoff.right(),
+            settled: handoff.is_settled(),
+            capabilities: self.machine.controller().progress().capabilities,
+            journal: self.machine.into_journal(),
+        }
+    }
+
+    /// Whether there is nothing more to do or to wait for.
+    fn is_over(&mut self) -> bool {
+        if self.leaving {
+            return true;
+        }
+        let (phase, now) = (self.machine.phase(), self.clock.now());
+        let wait = match phase {
+            SourcePhase::Done if self.machine.handoff().is_settled() => return true,
+            SourcePhase::Done => Some(self.settings.farewell),
+            SourcePhase::InDoubt | SourcePhase::AwaitingRunning if self.alone_since.is_some() => {
+                self.settings.asking
+            }
+            SourcePhase::InDoubt => self.settings.asking,
+            _ => {
+                self.alone_since = None;
+                return false;
+            }
+        };
+        let since = *self.alone_since.get_or_insert(now);
+        wait.is_some_and(|wait| now.since(since) >= wait)
+    }
+
+    // ---- waiting ------------------------------------------------------------------------------------------------------
+
+    /// Waits for one thing to happen, until then at most, and tells the machine.
+    pub(super) fn wait(&mut self, until: Option<Timestamp>) {
+        let now = self.clock.now();
+        let due = [self.next_due(), until].into_iter().flatten().min();
+        // Nothing is waited for longer: the peer wants to hear that somebody is here.
+        let quiet = self.ping_after().saturating_sub(now.since(self.spoke));
+        let timeout = due.map_or(quiet, |due| due.since(now).min(quiet));
+        let heard = self.link.as_ref().map_or_else(never, Link::heard);
+        let said = self.pages.as_ref().map_or_else(never, PageStreams::said);
+        let made = self.reconnecting.as_ref().map_or_else(never, Reconnecting::made);
+        select! {
+            recv(said) -> said => if let Ok(said) = said { self.take(said) },
+            recv(heard) -> heard => match heard {
+                Ok(Heard::Message(message)) => self.hear(message),
+                Ok(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
+                Err(_) => self.lose("control"),
+            },
+            recv(made) -> made => if let Ok(made) = made { self.connected_again(made) },
+            recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(order) },
+            default(timeout) => {}
+        }
+        self.look_at_the_clock();
+    }
+
+    fn ping_after(&self) -> Duration {
+        self.settings.patience / 4
+    }
+
+    /// The earliest time at which something is to be done.
+    fn next_due(&self) -> Option<Timestamp> {
+        let limit = self.settings.time_limit.filter(|_| !self.timed_out);
+        let limit = limit.map(|limit| Timestamp::ZERO.saturating_add(limit));
+        let alone = match (self.alone_since, self.machine.phase()) {
+            (Some(since), SourcePhase::Done) => Some(since.saturating_add(self.settings.farewell)),
+            (Some(since), _) => self.settings.asking.map(|wait| since.saturating_add(wait)),
+            (None, _) => None,
+        };
+        let doomed = self.doomed.as_ref().map(|(at, _)| *at);
+        [self.wakes.first().copied(), limit, alone, doomed].into_iter().flatten().min()
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = self.clock.now();
+        let mut woken = false;
+        while self.wakes.first().is_some_and(|at| *at <= now) {
+            self.wakes.pop_first();
+            woken = true;
+        }
+        if woken {
+            self.tell_if_it_fits(SourceEvent::Wake);
+        }
+        if let Some(limit) = self.settings.time_limit
+            && !self.timed_out
+            && now.since(Timestamp::ZERO) >= limit
+        {
+            self.timed_out = true;
+            self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::TimeLimit));
+        }
+        if let Some((_, what)) = self.doomed.take_if(|(at, _)| *at <= now) {
+            self.lose(&what);
+        }
+        if now.since(self.spoke) >= self.ping_after() {
+            self.spoke = now;
+            if let Some(Err(error)) = self.link.as_ref().map(Link::ping) {
+                self.lose(&format!("control: {}", error.in_words()));
+            }
+        }
+    }
+
+    fn take(&mut self, said: Said) {
+        match said {
+            Said::Sent { stream, tally } => {
+                if let Some(pages) = &mut self.pages {
+                    pages.heard(stream);
+                }
+                self.dealing.count(tally);
+            }
+            Said::Lost { stream, why } => {
+                // A destination that does not want the guest any more says so on the control connection: it is listened to for
+                // a moment, because a reason is better than none.
+                let at = self.clock.now().saturating_add(LAST_WORDS);
+                self.doomed.get_or_insert((at, format!("page stream {stream}: {why}")));
+            }
+        }
+    }
+
+    fn connected_again(&mut self, stream: Box<dyn Stream>) {
+        self.reconnecting = None;
+        match Link::new(Arc::from(stream), self.settings.patience, Limits::default()) {
+            Ok(link) => {
+                self.link = Some(link);
+                self.spoke = self.clock.now();
+                self.show(&Event::Connected);
+                self.tell_if_it_fits(SourceEvent::Connected);
+            }
+            Err(error) => {
+                self.show(&Event::Lost { what: &format!("control: {error}") });
+                self.reconnect();
+            }
+        }
+    }
+
+    /// What the destination says. What does not fit is a breach of the protocol.
+    fn hear(&mut self, message: Message) {
+        let now = self.clock.now();
+        let Err(error) = self.machine.handle(now, SourceEvent::Received(message)) else {
+            return self.show_phase();
+        };
+        let failure = Failure { step: Step::Protocol, detail: error.to_string() };
+        if self.machine.handoff().may_cancel() {
+            self.tell_if_it_fits(SourceEvent::Failed(failure));
+        } else {
+            self.lose(&format!("control: {failure}"));
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Cancel(reason) => self.tell_if_it_fits(SourceEvent::Cancel(reason)),
+            Order::Change { parameter, value } => {
+                self.tell_if_it_fits(SourceEvent::Change { parameter, value });
+            }
+            Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(fence)),
+            Order::Limit(limit) => {
+                self.settings.limit = limit;
+                self.limit();
+            }
+            Order::Leave => self.leaving = true,
+            Order::Discard => {}
+        }
+    }
+
+    // ---- the machine --------------------------------------------------------------------------------------------------
+
+    /// Tells the machine what it asked for.
+    pub(super) fn tell(&mut self, event: SourceEvent) {
+        let now = self.clock.now();
+        let name = event.name();
+        if let Err(error) = self.machine.handle(now, event) {
+            // Cannot be: the machine asked for it.
+            debug_assert!(false, "{name}: {error}");
+            self.show(&Event::Lost { what: &error.to_string() });
+        }
+        self.show_phase();
+    }
+
+    /// Tells the machine what may have come too late.
+    fn tell_if_it_fits(&mut self, event: SourceEvent) {
+        let fits = event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
+        let now = self.clock.now();
+        // What the handoff does not take has come too late as well.
+        if fits && self.machine.handle(now, event).is_ok() {
+            self.show_phase();
+        }
+    }
+
+    fn carry_out(&mut self, action: SourceAction) {
+        match action {
+            SourceAction::Send(message) => self.say(&message),
+            SourceAction::StartTracking => {
+                let done = self.log.start();
+                self.answer(Step::StartTracking, done, SourceEvent::TrackingStarted);
+            }
+            SourceAction::StopTracking => {
+                let done = self.log.stop();
+                self.answer(Step::StopTracking, done, SourceEvent::TrackingStopped);
+            }
+            SourceAction::Transmit(transmit) => self.transmit(transmit),
+            SourceAction::Harvest => self.harvest(),
+            SourceAction::Throttle(throttle) => self.throttle(throttle),
+            SourceAction::Limit(limit) => {
+                self.wanted = limit;
+                self.limit();
+            }
+            SourceAction::Pause => {
+                let done = self.guest.pause();
+                self.answer(Step::Pause, done, SourceEvent::Paused);
+            }
+            SourceAction::SaveState => match self.guest.save() {
+                Ok(state) => self.tell(SourceEvent::Saved(state)),
+                Err(error) => self.fail(Step::SaveState, &error),
+            },
+            SourceAction::Resume => {
+                let done = self.guest.resume();
+                self.answer(Step::Resume, done, SourceEvent::Resumed);
+            }
+            SourceAction::Persist(record) => self.persist(record),
+            SourceAction::Erase => {
+                if let Err(error) = self.store.erase(self.settings.id) {
+                    self.show(&Event::StorageFails { what: &in_words(&error) });
+                }
+            }
+            SourceAction::Reconnect => self.reconnect(),
+            SourceAction::Wake(at) => {
+                self.wakes.insert(at);
+            }
+            // The caller has the guest, and sees whose it is. No page is ever asked for: post-copy is not offered.
+            SourceAction::Release | SourceAction::Done | SourceAction::Urgent(_) => {}
+            // Whoever adds an action sees to it here.
+            other => debug_assert!(false, "{other:?} is not carried out"),
+        }
+    }
+
+    fn answer<E: std::error::Error>(&mut self, step: Step, done: Result<(), E>, event: SourceEvent) {
+        match done {
+            Ok(()) => self.tell(event),
+            Err(error) => self.fail(step, &error),
+        }
+    }
+
+    pub(super) fn fail(&mut self, step: Step, error: &dyn std::error::Error) {
+        self.tell(SourceEvent::Failed(Failure { step, detail: in_words(error) }));
+    }
+
+    fn harvest(&mut self) {
+        if let Err(error) = self.log.harvest(&mut self.found) {
+            return self.fail(Step::Harvest, &error);
+        }
+        let in_flight = self.in_flight();
+        let backlog = self.machine.backlog_mut();
+        let left_over = backlog.pending();
+        match backlog.harvested(&mut self.found) {
+            Ok(harvested) => {
+                let pending = self.machine.backlog().pending();
+                let dirtied = harvested.dirty;
+                self.tell(SourceEvent::Harvested(Harvested { dirtied, left_over, pending, in_flight }));
+                self.show_progress();
+            }
+            Err(error) => self.fail(Step::Harvest, &error),
+        }
+    }
+
+    fn throttle(&mut self, throttle: Throttle) {
+        match self.guest.throttle(throttle) {
+            Ok(true) => self.show(&Event::Throttle(throttle)),
+            Ok(false) => {
+                let detail = format!("this guest cannot be slowed like this: {throttle:?}");
+                self.tell(SourceEvent::Failed(Failure { step: Step::Throttle, detail }));
+            }
+            Err(error) => self.fail(Step::Throttle, &error),
+        }
+    }
+
+    /// The lower of what the policy wants and what whoever ordered the migration allows.
+    fn limit(&mut self) {
+        let limit = match (self.wanted, self.settings.limit) {
+            (RateLimit::AtMost(wanted), RateLimit::AtMost(allowed)) => RateLimit::AtMost(wanted.min(allowed)),
+            (RateLimit::Unlimited, limit) | (limit, RateLimit::Unlimited) => limit,
+        };
+        self.limiter.set(limit);
+        self.show(&Event::Limit(limit));
+    }
+
+    /// Writes the record, and goes on trying for as long as nobody can know whether it is there.
+    fn persist(&mut self, record: StableRecord) {
+        loop {
+            match self.store.persist(self.settings.id, record) {
+                Ok(()) => return self.tell(SourceEvent::Persisted),
+                Err(PersistError::Not(error)) => {
+                    self.show(&Event::StorageFails { what: &in_words(&error) });
+                    return self.tell(SourceEvent::NotPersisted);
+                }
+                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+            }
+            if self.orders.next() == Some(Order::Leave) {
+                self.leaving = true;
+                return;
+            }
+            std::thread::sleep(STORAGE_PAUSE);
+        }
+    }
+
+    // ---- connections --------------------------------------------------------------------------------------------------
+
+    /// Sends a message; at the end of a round behind everything that the page streams were given.
+    fn say(&mut self, message: &Message) {
+        if let Message::RoundEnd { round } = message {
+            self.pages.iter_mut().for_each(|pages| pages.gate(*round));
+        }
+        let said = self.link.as_ref().map(|link| link.say(message));
+        self.spoke = self.clock.now();
+        if let Some(Err(error)) = said {
+            self.lose(&format!("control: {}", error.in_words()));
+        }
+    }
+
+    /// The connection is of no more use: all of it, for a round without some of its pages is none.
+    fn lose(&mut self, what: &str) {
+        if self.link.is_none() {
+            return;
+        }
+        self.hang_up();
+        self.show(&Event::Lost { what });
+        self.tell_if_it_fits(SourceEvent::Disconnected);
+    }
+
+    /// Ends all connections and their threads.
+    fn hang_up(&mut self) {
+        self.doomed = None;
+        self.pages = None;
+        self.dealing.clear();
+        self.link = None;
+    }
+
+    fn reconnect(&mut self) {
+        self.hang_up();
+        match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
+            Ok(reconnecting) => self.reconnecting = Some(reconnecting),
+            Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
+        }
+    }
+
+    // ---- what others see ----------------------------------------------------------------------------------------------
+
+    pub(super) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn show(&mut self, event: &Event<'_>) {
+        let now = self.clock.now();
+        self.observer.on_event(now, event);
+    }
+
+    fn show_phase(&mut self) {
+        let phase = self.machine.phase();
+        if phase != self.shown {
+            self.shown = phase;
+            self.show(&Event::Source(phase));
+        }
+    }
+
+    pub(super) fn show_progress(&mut self) {
+        let now = self.clock.now();
+        self.observer.on_event(now, &Event::Progress(self.machine.controller().progress()));
+        if self.machine.round_count() != self.rounds {
+            self.rounds = self.machine.round_count();
+            // An open one is counted.
+            if let Some(round) = self.machine.report(now).rounds.last() {
+                self.observer.on_event(now, &Event::Round(round));
+            }
+        }
+    }
+}
+
+/// Which pages go by which stream.
+fn sharding(streams: u16) -> Sharding {
+    NonZeroU16::new(streams).map_or(Sharding::ONE, Sharding::new)
+}
+
+/// An encoder for each page stream, as was agreed on.
+fn encoders(
+    settings: &SourceSettings,
+    joined: &Joined,
+    page_size: PageSize,
+    clock: SystemClock,
+) -> Result<Vec<Encoder>, SourceError> {
+    let mut config = settings.encoding.clone();
+    config.encodings = config.encodings.common(joined.agreed.encodings);
+    config.payload_checksums = joined.agreed.payload_checksums;
+    config.sharding = sharding(settings.streams);
+    // The cache is what the whole migration may have.
+    config.delta_cache.0 /= u64::from(settings.streams);
+    let encoder = |stream: &Arc<dyn Stream>| {
+        // Where something lies between, it takes copies.
+        let mut config = config.clone();
+        config.copy |= stream.descriptor().is_none();
+        let encoder = Encoder::new(&config, page_size).map_err(SourceError::Encoder)?;
+        Ok(encoder.with_clock(Box::new(move || clock.now())))
+    };
+    joined.pages.iter().map(encoder).collect()
+}

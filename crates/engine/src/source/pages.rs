@@ -1,0 +1,372 @@
+//! Page streams: one thread each, that encodes pages and hands them to its connection.
+//!
+//! The driver deals pages out in jobs and hears of each that was handed over. A page always goes by the same stream, so that
+//! two versions of it never overtake one another. A stream that fails says so once and takes nothing more.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never};
+use whimbrel_core::embed::{GuestRam, Piece, RamError};
+use whimbrel_core::layout::PageRun;
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
+use whimbrel_wire::frame;
+use whimbrel_wire::pages::{EncodeError, Encoder, Encoding, PageFrame, Pass};
+
+use crate::clock::{Clock as _, SystemClock};
+use crate::limiter::{BURST, Closed, Limiter};
+use crate::link::{in_words, write_all};
+use crate::transport::Stream;
+
+/// Jobs that wait for a stream, beside the one that it works at: enough that it never waits for the driver.
+const WAITING: usize = 3;
+
+/// Guest memory of one frame, in bytes. Larger ones make nothing faster, smaller ones more calls.
+const BATCH: u64 = 512 << 10;
+
+/// What a stream is to do.
+#[derive(Debug)]
+enum Job {
+    /// Send these, which belong to this pass.
+    Pages(Vec<PageRun>, Pass),
+    /// Say that all of this round was sent.
+    Gate(u32),
+}
+
+/// What a job came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) pages: Pages,
+    pub(super) zero: Pages,
+    pub(super) bytes: ByteCount,
+}
+
+/// What a stream says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A job was handed over.
+    Sent { stream: usize, tally: Tally },
+    /// It is of no more use.
+    Lost { stream: usize, why: String },
+}
+
+/// The page streams of a migration. Dropped, they end at once; what was handed over is still carried.
+pub(super) struct PageStreams {
+    streams: Vec<PageStream>,
+    limiter: Arc<Limiter>,
+    said: Option<Receiver<Said>>,
+}
+
+struct PageStream {
+    connection: Arc<dyn Stream>,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    /// Jobs that were dealt and not heard of.
+    outstanding: usize,
+}
+
+impl PageStreams {
+    /// Starts a thread for each connection.
+    pub(super) fn start(
+        connections: Vec<Arc<dyn Stream>>,
+        encoders: Vec<Encoder>,
+        ram: &Arc<dyn GuestRam>,
+        limiter: &Arc<Limiter>,
+        clock: SystemClock,
+    ) -> io::Result<Self> {
+        // Each may say something of every job, and of its end.
+        let (tell, said) = bounded(connections.len() * (WAITING + 3));
+        let mut streams = Self { streams: Vec::new(), limiter: Arc::clone(limiter), said: Some(said) };
+        for (number, (connection, encoder)) in connections.into_iter().zip(encoders).enumerate() {
+            let (jobs, taken) = bounded(WAITING + 1);
+            let work = Work {
+                number,
+                stream: Arc::clone(&connection),
+                encoder,
+                pass: Pass::Bulk,
+                link: Throughput::new(clock),
+                ram: Arc::clone(ram),
+                limiter: Arc::clone(limiter),
+                tell: tell.clone(),
+                frame: PageFrame::default(),
+            };
+            let name = format!("pages-{number}");
+            let thread = thread::Builder::new().name(name).spawn(move || work.until_the_end(&taken))?;
+            let (jobs, thread) = (Some(jobs), Some(thread));
+            streams.streams.push(PageStream { connection, jobs, thread, outstanding: 0 });
+        }
+        Ok(streams)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Where what they say arrives; to be told to [`PageStreams::heard`].
+    pub(super) fn said(&self) -> Receiver<Said> {
+        self.said.clone().unwrap_or_else(never)
+    }
+
+    /// A job of this stream is done.
+    pub(super) fn heard(&mut self, stream: usize) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.outstanding = stream.outstanding.saturating_sub(1);
+        }
+    }
+
+    /// Whether this stream would take a job now.
+    pub(super) fn has_room(&self, stream: usize) -> bool {
+        self.streams.get(stream).is_some_and(|stream| stream.outstanding < WAITING)
+    }
+
+    /// Whether everything that was dealt was handed over.
+    pub(super) fn are_idle(&self) -> bool {
+        self.streams.iter().all(|stream| stream.outstanding == 0)
+    }
+
+    /// Deals out pages. Only where there is room.
+    pub(super) fn send(&mut self, stream: usize, runs: Vec<PageRun>, pass: Pass) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.deal(Job::Pages(runs, pass));
+        }
+    }
+
+    /// Has all say that all of `round` was sent. Only when they are idle.
+    pub(super) fn gate(&mut self, round: u32) {
+        self.streams.iter_mut().for_each(|stream| stream.deal(Job::Gate(round)));
+    }
+
+    /// Bytes that the system has taken and not carried yet; none if it does not say.
+    pub(super) fn unsent(&self) -> Option<ByteCount> {
+        self.streams.iter().try_fold(ByteCount(0), |sum, stream| {
+            let unsent = whimbrel_guest::socket::unsent(stream.connection.descriptor()?).ok()?;
+            Some(ByteCount(sum.0 + unsent.0))
+        })
+    }
+}
+
+impl PageStream {
+    fn deal(&mut self, job: Job) {
+        // A stream that is gone has said so.
+        if self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok()) {
+            self.outstanding += 1;
+        }
+    }
+}
+
+impl Drop for PageStreams {
+    fn drop(&mut self) {
+        self.limiter.close();
+        // A stream that waits to be heard waits for nobody.
+        self.said = None;
+        for stream in &mut self.streams {
+            stream.connection.shutdown();
+            stream.jobs = None;
+        }
+        for thread in self.streams.iter_mut().filter_map(|stream| stream.thread.take()) {
+            // It has said what there was to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a stream ended early.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("the connection was lost")]
+    Io(#[from] io::Error),
+    #[error("guest memory cannot be sent")]
+    Ram(#[from] RamError),
+    #[error("the migration is over")]
+    Closed(#[from] Closed),
+    #[error("a page cannot be encoded")]
+    Encode(#[from] EncodeError),
+}
+
+struct Work {
+    number: usize,
+    stream: Arc<dyn Stream>,
+    encoder: Encoder,
+    pass: Pass,
+    link: Throughput,
+    ram: Arc<dyn GuestRam>,
+    limiter: Arc<Limiter>,
+    tell: Sender<Said>,
+    frame: PageFrame,
+}
+
+impl Work {
+    fn until_the_end(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            let done = match job {
+                Job::Pages(runs, pass) => self.send(&runs, pass),
+                Job::Gate(round) => {
+                    write_all(&*self.stream, &frame::gate(round)).map(|()| Tally::default()).map_err(Into::into)
+                }
+            };
+            let stream = self.number;
+            let (said, failed) = match done {
+                Ok(tally) => (Said::Sent { stream, tally }, false),
+                Err(error) => (Said::Lost { stream, why: in_words(&error) }, true),
+            };
+            if self.tell.send(said).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, runs: &[PageRun], pass: Pass) -> Result<Tally, StreamError> {
+        if pass != self.pass {
+            self.pass = pass;
+            self.encoder.begin_pass(pass);
+        }
+        let mut tally = Tally::default();
+        let batch = self.batch();
+        for runs in batches(runs, batch) {
+            let encoded = self.encoder.encode(&runs, &*self.ram, &mut self.frame)?;
+            if encoded.bytes > ByteCount(0) {
+                self.hand_over(encoded.bytes)?;
+            }
+            tally.pages.0 += encoded.pages.0;
+            tally.zero.0 += encoded.of(Encoding::Zero).pages.0;
+            tally.bytes.0 += encoded.bytes.0;
+        }
+        Ok(tally)
+    }
+
+    /// Sends the frame, when the limit allows it.
+    fn hand_over(&mut self, bytes: ByteCount) -> Result<(), StreamError> {
+        let began = self.link.clock.now();
+        self.limiter.acquire(bytes)?;
+        send_frame(&self.frame, &*self.ram, &*self.stream)?;
+        if let Some(bandwidth) = self.link.carried(bytes, began) {
+            self.encoder.set_bandwidth(Some(bandwidth));
+        }
+        Ok(())
+    }
+
+    /// Pages of a frame: fewer where so many would take longer than the limit is late.
+    fn batch(&self) -> Pages {
+        let page = self.ram.layout().page_size().bytes().0;
+        let most = (BATCH / page).max(1);
+        match self.limiter.limit() {
+            RateLimit::Unlimited => Pages(most),
+            RateLimit::AtMost(rate) => {
+                let bytes = rate.as_f64() * BURST.as_secs_f64();
+                Pages(((bytes / page as f64) as u64).clamp(1, most))
+            }
+        }
+    }
+}
+
+/// What a connection carries while there is something to send: what the encoder weighs its work against.
+struct Throughput {
+    clock: SystemClock,
+    bytes: u64,
+    busy: Duration,
+}
+
+/// So long a connection is watched before it is said what it carries.
+const WATCHED: Duration = Duration::from_millis(50);
+
+impl Throughput {
+    fn new(clock: SystemClock) -> Self {
+        Self { clock, bytes: 0, busy: Duration::ZERO }
+    }
+
+    /// So many bytes were handed over since then; gives what it carries, now and then.
+    fn carried(&mut self, bytes: ByteCount, began: Timestamp) -> Option<Bandwidth> {
+        self.bytes += bytes.0;
+        self.busy += self.clock.now().since(began);
+        if self.busy < WATCHED {
+            return None;
+        }
+        let carried = Bandwidth::measured(ByteCount(self.bytes), self.busy);
+        (self.bytes, self.busy) = (0, Duration::ZERO);
+        carried
+    }
+}
+
+/// Runs of at most `most` pages together, in their order.
+fn batches(runs: &[PageRun], most: Pages) -> impl Iterator<Item = Vec<PageRun>> + '_ {
+    let most = most.0.max(1);
+    let mut rest = runs.iter().copied();
+    let mut open = rest.next();
+    std::iter::from_fn(move || {
+        let mut batch = Vec::new();
+        let mut room = most;
+        while let Some(run) = open {
+            if room == 0 {
+                break;
+            }
+            let count = run.count.0.min(room);
+            batch.push(PageRun { first: run.first, count: Pages(count) });
+            room -= count;
+            open = if count < run.count.0 {
+                let first = whimbrel_core::layout::PageNumber(run.first.0 + count);
+                Some(PageRun { first, count: Pages(run.count.0 - count) })
+            } else {
+                rest.next()
+            };
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// Hands a frame to the connection: guest memory without a copy where both can.
+fn send_frame(frame: &PageFrame, ram: &dyn GuestRam, stream: &dyn Stream) -> Result<(), StreamError> {
+    match (ram.direct(), stream.descriptor()) {
+        (Some(direct), Some(descriptor)) => {
+            let mut pieces: Vec<Piece<'_>> = frame.pieces().collect();
+            let mut from = 0;
+            while from < pieces.len() {
+                let sent = direct.send(&pieces[from..], descriptor)?;
+                if sent == 0 {
+                    return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+                }
+                from += advance(&mut pieces[from..], sent);
+            }
+            Ok(())
+        }
+        _ => {
+            let mut copy = Vec::new();
+            for piece in frame.pieces() {
+                match piece {
+                    Piece::Bytes(bytes) => copy.extend_from_slice(bytes),
+                    Piece::Ram(range) => {
+                        let start = copy.len();
+                        copy.resize(start + range.len.0 as usize, 0);
+                        ram.read(range.at, &mut copy[start..])?;
+                    }
+                }
+            }
+            Ok(write_all(stream, &copy)?)
+        }
+    }
+}
+
+/// Takes `sent` bytes off the front; gives how many pieces are gone whole.
+fn advance(pieces: &mut [Piece<'_>], mut sent: usize) -> usize {
+    for (index, piece) in pieces.iter_mut().enumerate() {
+        let len = match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Ram(range) => range.len.0 as usize,
+        };
+        if sent < len {
+            match piece {
+                Piece::Bytes(bytes) => *bytes = &bytes[sent..],
+                Piece::Ram(range) => {
+                    range.at.0 += sent as u64;
+                    range.len.0 -= sent as u64;
+                }
+            }
+            return index;
+        }
+        sent -= len;
+    }
+    pieces.len()
+}

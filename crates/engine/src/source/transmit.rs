@@ -1,0 +1,178 @@
+//! Sending what is pending: pages are taken from the backlog and dealt to the page streams.
+//!
+//! A page goes by the stream that its number says, always: in order, whatever the others do. Pages of one stream are gathered
+//! until they are worth a job. Events are looked at wherever streams are waited for, so that a cancel is not held up; if the
+//! machine then wants something else, sending ends early, which it expects.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use whimbrel_core::controller::Transmitted;
+use whimbrel_core::dirty::Backlog;
+use whimbrel_core::layout::{PageNumber, PageRun};
+use whimbrel_core::machine::{SourceEvent, Transmit};
+use whimbrel_core::progress::Progress;
+use whimbrel_core::units::{ByteCount, Pages};
+use whimbrel_wire::pages::{Pass, SHARD_PAGES, Sharding};
+
+use super::driver::Driver;
+use super::pages::{PageStreams, Tally};
+
+/// The fewest pages that are worth a job of their own, and the most of one.
+const JOB: RangeInclusive<u64> = 64..=512;
+
+/// How long a job should take: by so much a slice may end late.
+const JOB_TIME: Duration = Duration::from_millis(2);
+
+/// Pages on their way from the backlog to the streams.
+#[derive(Debug)]
+pub(super) struct Dealing {
+    sharding: Sharding,
+    /// For each stream what is not a job yet.
+    gathered: Vec<Gathered>,
+    /// The pass that pages now belong to.
+    pass: Pass,
+    /// What was handed over since the machine was told last.
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    runs: Vec<PageRun>,
+    pages: u64,
+}
+
+/// How dealing went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dealt {
+    /// There may be more.
+    Some,
+    /// A stream has to hand something over first.
+    NoRoom,
+    /// Nothing is pending, and all of it was dealt.
+    All,
+}
+
+impl Dealing {
+    pub(super) fn new(sharding: Sharding, streams: u16) -> Self {
+        let gathered = (0..streams).map(|_| Gathered::default()).collect();
+        Self { sharding, gathered, pass: Pass::Bulk, tally: Tally::default() }
+    }
+
+    /// Counts what a stream has handed over.
+    pub(super) fn count(&mut self, tally: Tally) {
+        self.tally.pages.0 += tally.pages.0;
+        self.tally.zero.0 += tally.zero.0;
+        self.tally.bytes.0 += tally.bytes.0;
+    }
+
+    /// Forgets what was not dealt: there is nobody to send it.
+    pub(super) fn clear(&mut self) {
+        self.gathered.iter_mut().for_each(|gathered| *gathered = Gathered::default());
+    }
+
+    /// Takes a run from the backlog and deals out what has become a job.
+    fn deal(&mut self, backlog: &mut Backlog, streams: &mut PageStreams, job: u64) -> Dealt {
+        if let Some(full) = self.gathered.iter().position(|gathered| gathered.pages >= job) {
+            return self.hand_over(full, streams);
+        }
+        if let Some(run) = backlog.take_run(Pages(job)) {
+            for part in shards(run) {
+                let stream = usize::from(self.sharding.stream_of(part.first));
+                if let Some(gathered) = self.gathered.get_mut(stream) {
+                    gathered.pages += part.count.0;
+                    gathered.runs.push(part);
+                }
+            }
+            return Dealt::Some;
+        }
+        match self.gathered.iter().position(|gathered| gathered.pages > 0) {
+            Some(rest) => self.hand_over(rest, streams),
+            None => Dealt::All,
+        }
+    }
+
+    fn hand_over(&mut self, stream: usize, streams: &mut PageStreams) -> Dealt {
+        if !streams.has_room(stream) {
+            return Dealt::NoRoom;
+        }
+        if let Some(gathered) = self.gathered.get_mut(stream) {
+            streams.send(stream, std::mem::take(gathered).runs, self.pass);
+        }
+        Dealt::Some
+    }
+}
+
+/// A run in parts that each go by one stream.
+fn shards(run: PageRun) -> impl Iterator<Item = PageRun> {
+    let (mut first, end) = (run.first.0, run.end().0);
+    std::iter::from_fn(move || {
+        let next = ((first / SHARD_PAGES + 1) * SHARD_PAGES).min(end);
+        let part = PageRun { first: PageNumber(first), count: Pages(next.saturating_sub(first)) };
+        first = next;
+        (part.count.0 > 0).then_some(part)
+    })
+}
+
+/// Pages of a job: what a stream carries in the time of one, as far as that is known.
+fn job(progress: &Progress, streams: usize) -> u64 {
+    let bytes = progress.bandwidth.map_or(0.0, |bandwidth| bandwidth.as_f64() * JOB_TIME.as_secs_f64());
+    let pages = bytes / streams.max(1) as f64 / progress.page_size.bytes().0 as f64;
+    (pages as u64).clamp(*JOB.start(), *JOB.end())
+}
+
+impl Driver<'_> {
+    /// Sends pending pages until none is left or the slice is over.
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
+        let until = transmit.slice.map(|slice| self.clock_now().saturating_add(slice));
+        let asked = self.machine.phase();
+        self.dealing.pass = match self.machine.round_count() {
+            _ if transmit.last => Pass::Last,
+            0 | 1 => Pass::Bulk,
+            _ => Pass::Round,
+        };
+        let job = job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
+        while self.machine.phase() == asked {
+            let Some(streams) = &mut self.pages else { break };
+            let dealt = self.dealing.deal(self.machine.backlog_mut(), streams, job);
+            let over = until.is_some_and(|until| self.clock_now() >= until);
+            // When nothing is pending the machine takes it that everything was sent, and ends the round.
+            let drained = self.machine.backlog().pending() == Pages(0);
+            match dealt {
+                Dealt::Some if over && !drained => break,
+                Dealt::Some => {}
+                Dealt::All if self.pages.as_ref().is_none_or(PageStreams::are_idle) => break,
+                Dealt::NoRoom if over && !drained => break,
+                Dealt::All | Dealt::NoRoom => self.wait(until.filter(|_| !drained)),
+            }
+        }
+        self.transmitted();
+    }
+
+    fn transmitted(&mut self) {
+        let in_flight = self.in_flight();
+        let Tally { pages, zero, bytes } = std::mem::take(&mut self.dealing.tally);
+        let pending = self.machine.backlog().pending();
+        let sent = Transmitted { pages, zero, bytes, pending, skipped: Pages(0), in_flight };
+        self.tell(SourceEvent::Transmitted(sent));
+        self.show_progress();
+    }
+
+    /// Bytes that the system has taken and not carried yet.
+    pub(super) fn in_flight(&self) -> Option<ByteCount> {
+        self.pages.as_ref().and_then(PageStreams::unsent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_split_where_another_stream_may_carry_on() {
+        let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
+        let parts: Vec<_> = shards(run(60, 80)).collect();
+        assert_eq!(parts, [run(60, 4), run(64, 64), run(128, 12)]);
+        assert_eq!(shards(run(64, 64)).collect::<Vec<_>>(), [run(64, 64)]);
+    }
+}

@@ -1,0 +1,59 @@
+//! Whole moves of a lab guest between two drivers, over connections of every kind: the guest goes on exactly, nothing of the
+//! migration is left, and whatever goes wrong before *go* leaves it where it was.
+#![cfg(target_os = "linux")]
+
+mod world;
+
+use std::time::Duration;
+
+use whimbrel_core::machine::DestinationOutcome;
+use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::report::Outcome;
+use whimbrel_core::units::Bandwidth;
+use world::{World, mib};
+
+#[test]
+fn a_guest_that_writes_goes_on_exactly_at_the_destination() {
+    let moved = World::of(mib(32)).writing(20_000.0).go();
+    assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+    assert_eq!(moved.source.right, Right::Theirs);
+    assert_eq!(moved.destination.outcome, DestinationOutcome::Running);
+    assert!(moved.source.report.rounds.len() > 1);
+    moved.check_the_guest_there();
+}
+
+#[test]
+fn a_guest_goes_by_many_streams() {
+    for streams in [2, 7, 64] {
+        let moved = World::of(mib(32)).writing(20_000.0).streams(streams).go();
+        assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+        moved.check_the_guest_there();
+    }
+}
+
+#[test]
+fn an_idle_guest_is_sent_once() {
+    let moved = World::of(mib(32)).go();
+    let report = &moved.source.report;
+    assert_eq!(report.outcome, Outcome::Completed, "{}", report.why);
+    assert!(report.amplification() < 1.05, "{}", report.amplification());
+    moved.check_the_guest_there();
+}
+
+#[test]
+fn a_limit_is_kept() {
+    let limit = RateLimit::AtMost(Bandwidth::new(64 << 20).expect("a rate"));
+    let moved = World::of(mib(32)).limit(limit).go();
+    let report = &moved.source.report;
+    assert_eq!(report.outcome, Outcome::Completed, "{}", report.why);
+    assert!(report.total > Duration::from_millis(450), "{:?}", report.total);
+    moved.check_the_guest_there();
+}
+
+#[test]
+fn a_journal_of_a_real_run_replays_to_itself() {
+    let moved = World::of(mib(16)).writing(20_000.0).go();
+    let replayed = moved.fresh_source().replay(&moved.source.journal).expect("what the machine took it takes again");
+    assert_eq!(replayed, moved.source.journal);
+}

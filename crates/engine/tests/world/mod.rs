@@ -1,0 +1,228 @@
+//! A lab guest, two hosts and what lies between them, for tests of whole moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use whimbrel_core::controller::Controller;
+use whimbrel_core::embed::Guest as _;
+use whimbrel_core::layout::{PageSize, RamLayout};
+use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::{DestinationOutcome, Source};
+use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::policy::{Policy, RateLimit, presets};
+use whimbrel_core::units::ByteCount;
+use whimbrel_engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
+use whimbrel_engine::orders::{Orders, Remote};
+use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
+use whimbrel_engine::stable::{MemoryStore, Role};
+use whimbrel_engine::transport::memory::MemoryHub;
+use whimbrel_engine::transport::{Connect, Listen};
+use whimbrel_guest::lab::LabGuest;
+use whimbrel_guest::lab::config::{LabConfig, Writer};
+use whimbrel_guest::log::SoftwareLog;
+use whimbrel_guest::memory::{Backing, GuestMemory};
+use whimbrel_wire::hello::Token;
+
+pub(crate) fn mib(mib: u64) -> ByteCount {
+    ByteCount::mib(mib)
+}
+
+/// What is to be moved, and how.
+pub(crate) struct World {
+    layout: RamLayout,
+    lab: LabConfig,
+    policy: &'static str,
+    settings: SourceSettings,
+    destination: DestinationSettings,
+    hub: MemoryHub,
+    connect: Arc<dyn Connect>,
+    listen: Arc<dyn Listen>,
+}
+
+/// What came of it.
+pub(crate) struct Moved {
+    pub(crate) source: SourceResult,
+    pub(crate) destination: DestinationResult,
+    layout: RamLayout,
+    lab: LabConfig,
+    policy: &'static str,
+    here: LabGuest,
+    memory: Arc<GuestMemory>,
+    there: Option<Arc<GuestMemory>>,
+}
+
+/// Where a guest is in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    Here,
+    There,
+}
+
+fn token() -> Token {
+    Token::new(b"open sesame").expect("short enough")
+}
+
+impl World {
+    /// A guest with so much memory that does nothing but beat, over connections within the process.
+    pub(crate) fn of(memory: ByteCount) -> Self {
+        let hub = MemoryHub::new();
+        Self {
+            layout: RamLayout::contiguous(memory, PageSize::Kib4).expect("whole pages"),
+            lab: LabConfig { device_rate: 0.0, ..LabConfig::default() },
+            policy: "qemu-default",
+            settings: SourceSettings::new(MigrationId(7), token()),
+            destination: DestinationSettings::new(token(), ByteCount::gib(1)),
+            connect: Arc::new(hub.connector()),
+            listen: Arc::new(hub.listen().expect("nobody listens yet")),
+            hub,
+        }
+    }
+
+    /// Two vCPUs that write half of its memory, so many pages a second together, and a device.
+    pub(crate) fn writing(mut self, rate: f64) -> Self {
+        let half = self.layout.pages().0 / 2;
+        let writer = |pages| Writer { pages, rate: rate / 2.0, ..Writer::default() };
+        self.lab.writers = vec![writer(0..half / 2), writer(half / 2..half)];
+        self.lab.device_rate = 200.0;
+        self
+    }
+
+    pub(crate) fn streams(mut self, streams: u16) -> Self {
+        self.settings.streams = streams;
+        self
+    }
+
+    pub(crate) fn limit(mut self, limit: RateLimit) -> Self {
+        self.settings.limit = limit;
+        self
+    }
+
+    /// Both sides wait no longer than this for one another.
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self.destination.patience = patience;
+        self
+    }
+
+    pub(crate) fn policy(mut self, policy: &'static str) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What lies between the two.
+    pub(crate) fn between(&self) -> MemoryHub {
+        self.hub.clone()
+    }
+
+    /// Moves the guest.
+    pub(crate) fn go(self) -> Moved {
+        self.go_with(|_, _| ())
+    }
+
+    /// Moves the guest while somebody does something about it, with a remote of the source's and one of the destination's.
+    pub(crate) fn go_with(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Moved {
+        let Self { layout, lab, policy, settings, destination, hub: _, connect, listen } = self;
+        let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
+        let mut log = SoftwareLog::new(&layout);
+        let mut here =
+            LabGuest::new(Arc::clone(&memory), lab.clone(), Some(Arc::clone(log.bitmap()))).expect("a guest");
+        here.fill();
+        here.resume().expect("it runs");
+        thread::sleep(Duration::from_millis(10));
+
+        let (orders, orders_there) = (Orders::new(), Orders::new());
+        let (remote, remote_there) = (orders.remote(), orders_there.remote());
+        let mut there = None;
+        let (source, destination) = thread::scope(|scope| {
+            let receiving = scope.spawn(|| {
+                let mut host = |configuration: &Configuration| {
+                    let ram = GuestMemory::new(configuration.layout.clone(), Backing::Private);
+                    let ram = Arc::new(ram.map_err(|error| error.to_string())?);
+                    there = Some(Arc::clone(&ram));
+                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None);
+                    let guest = Box::new(guest.map_err(|error| error.to_string())?);
+                    Ok(Replica { ram, guest, fresh: true })
+                };
+                let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                let mut received =
+                    destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes");
+                received.afterlife.answer(Duration::from_secs(5));
+                received
+            });
+            scope.spawn(|| meddle(remote, remote_there));
+            let outgoing = Outgoing {
+                name: "lab".to_owned(),
+                vcpus: lab.writers.len() as u32,
+                ram: Arc::<GuestMemory>::clone(&memory),
+                log: &mut log,
+                guest: &mut here,
+                policy: build(policy),
+                connect,
+                store: &mut MemoryStore::new(Role::Source),
+            };
+            let source = source::send(outgoing, settings, &orders, &mut ()).expect("somebody is there");
+            (source, receiving.join().expect("no panic"))
+        });
+        Moved { source, destination, layout, lab, policy, here, memory, there }
+    }
+}
+
+fn build(policy: &str) -> Box<dyn Policy> {
+    presets::build(policy, &BTreeMap::new()).expect("a preset")
+}
+
+impl Moved {
+    /// The guest runs on exactly one side, and there it goes on exactly.
+    pub(crate) fn check_the_guest_where_it_is(self) -> Where {
+        match self.source.right {
+            Right::Theirs => {
+                assert_eq!(self.destination.outcome, DestinationOutcome::Running);
+                self.check_the_guest_there();
+                Where::There
+            }
+            Right::Mine => {
+                assert_eq!(self.destination.outcome, DestinationOutcome::Gone);
+                assert!(self.destination.replica.is_none());
+                self.check_the_guest_here();
+                Where::Here
+            }
+            Right::Undecided => panic!("nobody knows: {:?}", self.source.report),
+        }
+    }
+
+    /// The guest runs at the destination, and all of its memory is what it must be.
+    pub(crate) fn check_the_guest_there(mut self) {
+        thread::sleep(Duration::from_millis(20));
+        let there = self.there.take().expect("it was built");
+        let replica = self.destination.replica.as_mut().expect("it is there");
+        replica.guest.pause().expect("it stops");
+        let state = replica.guest.save().expect("it is paused");
+        let expected = self.here.expected(&state).expect("its own state");
+        expected.check(&*there).expect("no page is lost or stale");
+    }
+
+    /// The guest runs at the source, as if nothing had been.
+    pub(crate) fn check_the_guest_here(mut self) {
+        let beats = self.here.heartbeat().beats;
+        thread::sleep(Duration::from_millis(20));
+        self.here.pause().expect("it stops");
+        assert!(self.here.heartbeat().beats > beats, "it stands still");
+        let state = self.here.save().expect("it is paused");
+        let expected = self.here.expected(&state).expect("its own state");
+        expected.check(&*self.memory).expect("no page is lost or stale");
+    }
+
+    /// A source that has done nothing yet, of the same migration.
+    pub(crate) fn fresh_source(&self) -> Source {
+        let capabilities = self.source.capabilities;
+        let policy = build(self.policy);
+        let controller =
+            Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities).expect("offered");
+        let vcpus = self.lab.writers.len() as u32;
+        let configuration =
+            Configuration { id: MigrationId(7), name: "lab".to_owned(), layout: self.layout.clone(), vcpus };
+        Source::new(configuration, controller)
+    }
+}

@@ -1,0 +1,209 @@
+//! Which compressor, if any: from what it was seen to save and to cost, and from how fast the link is.
+//!
+//! Owned by the encoder, which asks before each batch and tells what each compressed group came to. It has no clock and
+//! no dice: told the same, it decides the same.
+//!
+//! # The rule
+//!
+//! A byte of guest memory sent in encoding e takes the stream
+//!
+//! ```text
+//! time(e) = ratio(e) / bandwidth + cost(e)          time(raw) = 1 / bandwidth
+//! ```
+//!
+//! with ratio(e) bytes sent for one of memory and cost(e) seconds of one core; the least wins. So an encoding is worth it
+//! exactly if what it saves, times what a byte takes on the link, is more than what it costs: the condition
+//! that "Adaptive Compression" rests on (Krintz and Sucu, IEEE TPDS 17(1), 2006, without their forecasts), and
+//! with compressing and sending one after the other. Where they overlap, the slower of both sets the pace, and the sum is at most
+//! twice that: then it compresses too little rather than too much. What unpacking costs the destination is not counted;
+//! for LZ4 and Zstandard it is a fraction of packing.
+//!
+//! Ratio and cost are means of what was seen, each new group counting one eighth. They are of pages that are not
+//! zero and whose sample shows some order (`sample.rs`). Before anything was seen they are the assumptions below.
+//!
+//! # Trying
+//!
+//! What is not used is not measured. So in every [`EVERY`]th batch one small group ([`TRY_BYTES`]) is packed by a compressor
+//! whose turn it is, whatever the rule says; in the first batches each has its turn at once. At 64 batches of 512 KiB and
+//! 16 KiB in 50 us, that is 1 % of the time of a link of 6 GiB/s.
+//!
+//! # How it degrades
+//!
+//! * Without a bandwidth, or with an enormous one: raw, but for the tries.
+//! * Without a clock: costs stay as assumed; ratios are measured.
+//! * A bandwidth that contains the time of packing makes the link look slow and packing cheap. The driver must measure
+//!   bytes against the time spent in sending alone.
+//! * Content that changes from batch to batch is judged by its mean; what a group really came to decides whether it is
+//!   sent packed.
+
+use std::time::Duration;
+
+use whimbrel_core::units::Bandwidth;
+
+use super::{Encoding, Encodings};
+
+/// One batch in so many has a group that is only tried.
+const EVERY: u64 = 64;
+/// Bytes of a group that is only tried.
+pub(super) const TRY_BYTES: usize = 16 << 10;
+/// The weight of a new observation.
+const WEIGHT: f64 = 0.125;
+
+/// A compressor as it was seen so far.
+#[derive(Clone, Copy, Debug)]
+struct Arm {
+    encoding: Encoding,
+    /// Bytes out for one in.
+    ratio: f64,
+    /// Nanoseconds a byte in.
+    cost: f64,
+    seen: bool,
+}
+
+/// Assumed until seen: half the bytes at 500 MB/s, and what QEMU's documentation measured of zstd on the Silesia corpus
+/// (`docs/mechanisms.md`): 0.373 at 355 MB/s a thread.
+const ASSUMED: [Arm; 2] = [
+    Arm { encoding: Encoding::Lz4, ratio: 0.5, cost: 2.0, seen: false },
+    Arm { encoding: Encoding::Zstd, ratio: 0.373, cost: 2.82, seen: false },
+];
+
+/// What to do with the pages of a batch that are neither zero nor known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// What the rule says: raw, lz4 or zstd.
+    pub(super) encoding: Encoding,
+    /// One group is packed in this way whatever the rule says.
+    pub(super) attempt: Option<Encoding>,
+    /// Pages whose sample shows no order are not packed.
+    pub(super) sample: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Chooser {
+    arms: Vec<Arm>,
+    /// Nanoseconds a byte on the link.
+    byte: Option<f64>,
+    batches: u64,
+    tries: usize,
+}
+
+impl Chooser {
+    /// One that may choose of `encodings`.
+    pub(super) fn new(encodings: Encodings) -> Self {
+        let arms = ASSUMED.into_iter().filter(|arm| encodings.contains(arm.encoding)).collect();
+        Self { arms, byte: None, batches: 0, tries: 0 }
+    }
+
+    /// What the stream carries while it is not kept waiting for bytes.
+    pub(super) fn set_bandwidth(&mut self, bandwidth: Option<Bandwidth>) {
+        self.byte = bandwidth.map(|bandwidth| 1e9 / bandwidth.as_f64());
+    }
+
+    /// For the next batch.
+    pub(super) fn plan(&mut self) -> Plan {
+        let best = self.best();
+        let first = self.arms.iter().position(|arm| !arm.seen);
+        let due = self.batches.is_multiple_of(EVERY).then_some(self.tries).or(first);
+        let attempt =
+            due.and_then(|turn| self.arms.get(turn % self.arms.len().max(1))).map(|arm| arm.encoding);
+        self.batches += 1;
+        if self.batches % EVERY == 1 {
+            self.tries = self.tries.wrapping_add(1);
+        }
+        // What is used anyway is measured anyway.
+        Plan { encoding: best, attempt: attempt.filter(|attempt| *attempt != best), sample: true }
+    }
+
+    fn best(&self) -> Encoding {
+        let Some(byte) = self.byte else { return Encoding::Raw };
+        let time = |arm: &Arm| arm.ratio * byte + arm.cost;
+        let least = self.arms.iter().min_by(|one, other| time(one).total_cmp(&time(other)));
+        least.filter(|arm| time(arm) < byte).map_or(Encoding::Raw, |arm| arm.encoding)
+    }
+
+    /// The most bytes for one of memory at which something else than `encoding` is better: what it saved so far.
+    pub(super) fn ratio(&self, encoding: Encoding) -> f64 {
+        self.arms.iter().find(|arm| arm.encoding == encoding).map_or(1.0, |arm| arm.ratio)
+    }
+
+    /// A group of `memory` bytes became `packed`, in so much time if somebody measured it.
+    pub(super) fn learn(&mut self, encoding: Encoding, memory: usize, packed: usize, took: Option<Duration>) {
+        let Some(arm) = self.arms.iter_mut().find(|arm| arm.encoding == encoding && memory > 0) else {
+            return;
+        };
+        let weight = if arm.seen { WEIGHT } else { 1.0 };
+        arm.ratio += weight * (packed.min(memory) as f64 / memory as f64 - arm.ratio);
+        if let Some(took) = took {
+            arm.cost += weight * (took.as_nanos() as f64 / memory as f64 - arm.cost);
+        }
+        arm.seen = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chooser() -> Chooser {
+        Chooser::new(Encodings::PLAIN.with(Encoding::Lz4).with(Encoding::Zstd))
+    }
+
+    fn see(chooser: &mut Chooser, encoding: Encoding, ratio: f64, nanos_a_byte: f64) {
+        for _ in 0..100 {
+            let took = Duration::from_nanos((nanos_a_byte * 1e6) as u64);
+            chooser.learn(encoding, 1_000_000, (ratio * 1e6) as usize, Some(took));
+        }
+    }
+
+    fn at(chooser: &mut Chooser, mb_per_second: u64) -> Encoding {
+        chooser.set_bandwidth(Bandwidth::new(mb_per_second * 1_000_000));
+        chooser.plan().encoding
+    }
+
+    #[test]
+    fn the_slower_the_link_the_harder_it_packs() {
+        let mut chooser = chooser();
+        see(&mut chooser, Encoding::Lz4, 0.5, 2.0);
+        see(&mut chooser, Encoding::Zstd, 0.4, 4.0);
+        // lz4 is worth it from 0.5/B > 2 ns on, zstd before it from 0.1/B > 2 ns on.
+        assert_eq!(at(&mut chooser, 260), Encoding::Raw);
+        assert_eq!(at(&mut chooser, 240), Encoding::Lz4);
+        assert_eq!(at(&mut chooser, 55), Encoding::Lz4);
+        assert_eq!(at(&mut chooser, 45), Encoding::Zstd);
+    }
+
+    #[test]
+    fn what_does_not_pack_is_sent_as_it_is_and_tried_again() {
+        let mut chooser = chooser();
+        see(&mut chooser, Encoding::Lz4, 1.0, 1.0);
+        see(&mut chooser, Encoding::Zstd, 1.0, 1.0);
+        assert_eq!(at(&mut chooser, 10), Encoding::Raw);
+        let tried: Vec<_> = (0..4 * EVERY).filter_map(|_| chooser.plan().attempt).collect();
+        assert_eq!(tried.len(), 4);
+        assert!(tried.contains(&Encoding::Lz4) && tried.contains(&Encoding::Zstd), "{tried:?}");
+        see(&mut chooser, Encoding::Lz4, 0.1, 1.0);
+        assert_eq!(at(&mut chooser, 10), Encoding::Lz4);
+    }
+
+    #[test]
+    fn without_a_bandwidth_nothing_is_packed_but_each_is_tried_at_once() {
+        let mut chooser = chooser();
+        let first = chooser.plan();
+        assert_eq!((first.encoding, first.attempt), (Encoding::Raw, Some(Encoding::Lz4)));
+        chooser.learn(Encoding::Lz4, 4096, 100, None);
+        assert_eq!(chooser.plan().attempt, Some(Encoding::Zstd));
+        chooser.learn(Encoding::Zstd, 4096, 100, None);
+        assert_eq!(chooser.plan().attempt, None);
+    }
+
+    #[test]
+    fn with_nothing_to_choose_from_it_is_raw() {
+        let mut chooser = Chooser::new(Encodings::PLAIN);
+        chooser.set_bandwidth(Some(Bandwidth::SLOWEST));
+        for _ in 0..200 {
+            let plan = chooser.plan();
+            assert_eq!((plan.encoding, plan.attempt), (Encoding::Raw, None));
+        }
+    }
+}
