@@ -118,7 +118,8 @@ impl World {
                     let guest = Box::new(guest.map_err(|error| error.to_string())?);
                     Ok(Replica { ram, guest, fresh: true })
                 };
-                let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                let incoming =
+                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
                 destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes")
             });
             scope.spawn(|| meddle(remote, remote_there));
@@ -170,8 +171,8 @@ impl Moved {
     pub(crate) fn fresh_source(&self) -> Source {
         let capabilities = self.source.capabilities;
         let policy = build(self.policy);
-        let controller =
-            Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities).expect("offered");
+        let controller = Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities)
+            .expect("offered");
         let vcpus = self.lab.writers.len() as u32;
         let configuration =
             Configuration { id: MigrationId(7), name: "lab".to_owned(), layout: self.layout.clone(), vcpus };
