@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn random_pages_have_no_order_and_text_has() {
         let mistaken =
-            (0..10_000).filter(|seed| of_copy(&testing::random(4096, *seed)) == Sample::Order).count();
-        assert!(mistaken <= 5, "{mistaken} of 10,000");
+            (0..2_000).filter(|seed| of_copy(&testing::random(4096, *seed)) == Sample::Order).count();
+        assert!(mistaken <= 2, "{mistaken} of 2,000");
         for share in [0, 30, 50, 70] {
             let page = testing::compressible(4096, share, 7);
             assert_eq!(of_copy(&page), Sample::Order, "{share} % random");

@@ -387,7 +387,7 @@ fn configs() -> impl proptest::strategy::Strategy<Value = EncoderConfig> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     /// The replica ends with the guest's memory, whatever the guest writes and when: within a look, between look and
     /// send, between rounds.
