@@ -1,0 +1,478 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::directory::Call;
+use super::file::{BLOCK, Found, Header, decode_record, encode_record};
+use super::*;
+
+const ID: MigrationId = MigrationId(0xfeed);
+
+/// A directory that is removed afterwards, in memory where that can be had: thousands of synchronisations are made.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let shared = Path::new("/dev/shm");
+        let above = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self(above.join(format!("whimbrel-stable-{}-{number}", std::process::id())))
+    }
+
+    fn store(&self, role: Role) -> DirectoryStore {
+        DirectoryStore::open(&self.0, role).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut all: Vec<_> = fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// When a call is told to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// It does nothing.
+    Before,
+    /// It does what it is told.
+    After,
+}
+
+/// Sees each call that a store makes, lets some of them fail, and knows what a power cut could leave.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    calls: usize,
+    faults: BTreeMap<usize, When>,
+    log: Vec<Call>,
+    disk: Disk,
+}
+
+/// What could be on the disk, told from what is in memory.
+#[derive(Debug, Default)]
+struct Disk {
+    files: Vec<OnDisk>,
+    /// Which file the name is of, in memory.
+    live: Option<usize>,
+    /// And of which it may be on the disk.
+    names: BTreeSet<Option<usize>>,
+    /// The one that the store writes to.
+    held: Option<usize>,
+}
+
+/// A file's second block.
+#[derive(Debug)]
+struct OnDisk {
+    maybe_empty: bool,
+    maybe_record: bool,
+    /// Memory has it, and will be written when it is asked for.
+    dirty: bool,
+}
+
+impl Disk {
+    /// What a call did, or that it failed and did nothing.
+    fn see(&mut self, call: Call, acted: bool) {
+        if self.names.is_empty() {
+            self.names.insert(None);
+        }
+        let mut unknown = OnDisk { maybe_empty: true, maybe_record: true, dirty: false };
+        let held = self.held.and_then(|held| self.files.get_mut(held)).unwrap_or(&mut unknown);
+        match (call, acted) {
+            (Call::Create, true) => {
+                self.files.push(OnDisk { maybe_empty: true, maybe_record: false, dirty: false });
+            }
+            (Call::Name, true) => {
+                self.live = Some(self.files.len() - 1);
+                (self.held, _) = (self.live, self.names.insert(self.live));
+            }
+            (Call::Remove, true) => {
+                self.live = None;
+                self.names.insert(None);
+            }
+            (Call::SyncDirectory, true) => self.names = BTreeSet::from([self.live]),
+            // Of the first block, when it takes hold of a file.
+            (Call::Lock, true) if self.live.is_some() => self.held = self.live,
+            (Call::WriteRecord, true) => {
+                // From here on the kernel may write it whenever it likes.
+                (held.maybe_record, held.dirty) = (true, true);
+            }
+            (Call::SyncRecord, acted) => {
+                // What failed is not tried again by itself: the page is clean.
+                let written = std::mem::take(&mut held.dirty) && acted;
+                held.maybe_empty &= !written;
+            }
+            _ => {}
+        }
+    }
+
+    /// After a power cut now: whether a restart may find the record, and whether it must.
+    fn found(&self) -> (bool, bool) {
+        let of = |name: &Option<usize>| name.map(|index| &self.files[index]);
+        let may = self.names.iter().any(|name| of(name).is_some_and(|file| file.maybe_record));
+        let must = !self.names.is_empty()
+            && self
+                .names
+                .iter()
+                .all(|name| of(name).is_some_and(|file| file.maybe_record && !file.maybe_empty));
+        (may, must)
+    }
+}
+
+impl Watch {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn around<T>(&self, call: Call, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let fault = {
+            let mut seen = self.seen();
+            seen.calls += 1;
+            seen.log.push(call);
+            let index = seen.calls - 1;
+            seen.faults.get(&index).copied()
+        };
+        let failed = || Err(io::Error::from_raw_os_error(5));
+        let outcome = if fault == Some(When::Before) { failed() } else { act() };
+        self.seen().disk.see(call, outcome.is_ok());
+        if fault == Some(When::After) { failed() } else { outcome }
+    }
+}
+
+/// What is checked after each answer.
+fn check(watch: &Watch, answer: &Result<(), PersistError>) {
+    let seen = watch.seen();
+    let (may, must) = seen.disk.found();
+    match answer {
+        Ok(()) => assert!(must, "said to be written: {seen:?}"),
+        Err(PersistError::Not(_)) => assert!(!may, "said not to be written: {seen:?}"),
+        Err(PersistError::Unknown(_)) => {}
+    }
+}
+
+fn name_of(answer: &Result<(), PersistError>) -> &'static str {
+    match answer {
+        Ok(()) => "written",
+        Err(PersistError::Not(_)) => "not",
+        Err(PersistError::Unknown(_)) => "unknown",
+    }
+}
+
+/// One life of a record among these faults; gives how many calls there were and what was answered.
+fn live(faults: &BTreeMap<usize, When>, prepared: bool, died: bool) -> (usize, Vec<&'static str>) {
+    let scratch = Scratch::new();
+    let watch = Watch(Arc::new(Mutex::new(Seen { faults: faults.clone(), ..Seen::default() })));
+    let open = || {
+        let mut store = scratch.store(Role::Source);
+        store.watch = watch.clone();
+        store
+    };
+    let mut store = open();
+    if prepared && store.prepare(ID, "guest").is_err() {
+        assert!(!watch.seen().disk.found().0);
+    }
+    let mut answers = Vec::new();
+    for _ in 0..faults.len() + 2 {
+        let answer = store.persist(ID, StableRecord::Go);
+        check(&watch, &answer);
+        if died {
+            // The process is killed, and another comes.
+            drop(store);
+            store = open();
+            match store.load(ID) {
+                Ok(Some(StableRecord::Go)) => assert!(watch.seen().disk.found().1, "{:?}", watch.seen()),
+                Ok(None) => assert!(answer.is_err() && !watch.seen().disk.found().0, "{:?}", watch.seen()),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => {}
+            }
+        }
+        answers.push(name_of(&answer));
+        if answer.is_ok() {
+            break;
+        }
+    }
+    // Each call but the last used up a fault.
+    assert_eq!(answers.last(), Some(&"written"), "{:?}", watch.seen());
+    drop(store);
+    assert_eq!(scratch.store(Role::Source).load(ID).unwrap(), Some(StableRecord::Go));
+    let calls = watch.seen().calls;
+    (calls, answers)
+}
+
+/// Up to three of all calls fail, each without having done anything or all the same.
+#[test]
+fn what_is_claimed_is_true_after_a_power_cut_whatever_fails() {
+    let mut answers = BTreeMap::new();
+    for (prepared, died) in [(true, false), (false, false), (true, true), (false, true)] {
+        let calls = live(&BTreeMap::new(), prepared, died).0 + 4;
+        let one = |index| [When::Before, When::After].map(|when| (index, when));
+        for first in 0..calls {
+            for second in first..calls {
+                for third in (second..calls).step_by(if prepared && !died { 1 } else { 3 }) {
+                    for (a, b, c) in (0..8).map(|bits| (bits & 1, bits >> 1 & 1, bits >> 2)) {
+                        let faults = [one(first)[a], one(second)[b], one(third)[c]];
+                        let faults = BTreeMap::from(faults);
+                        for answer in live(&faults, prepared, died).1 {
+                            *answers.entry(answer).or_insert(0) += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    eprintln!("{answers:?}");
+    // Certain mostly, also about what has not happened.
+    assert!(answers["unknown"] > 0 && answers["not"] > answers["unknown"], "{answers:?}");
+}
+
+#[test]
+fn a_record_is_one_write_and_one_synchronisation_when_it_matters() {
+    let scratch = Scratch::new();
+    let mut store = scratch.store(Role::Destination);
+    let calls = |store: &DirectoryStore| std::mem::take(&mut store.watch.seen().log);
+    store.prepare(ID, "guest").unwrap();
+    let made =
+        [Call::Create, Call::Lock, Call::WriteBlocks, Call::SyncBlocks, Call::Name, Call::SyncDirectory];
+    assert_eq!(calls(&store), made);
+    assert_eq!(store.load(ID).unwrap(), None);
+    assert_eq!(calls(&store), [Call::Read]);
+    store.persist(ID, StableRecord::Running).unwrap();
+    assert_eq!(calls(&store), [Call::WriteRecord, Call::SyncRecord]);
+    // Again, and as a new process sees it.
+    store.persist(ID, StableRecord::Running).unwrap();
+    assert_eq!(store.load(ID).unwrap(), Some(StableRecord::Running));
+    assert_eq!(calls(&store), []);
+    drop(store);
+    let mut store = scratch.store(Role::Destination);
+    assert_eq!(store.load(ID).unwrap(), Some(StableRecord::Running));
+    assert_eq!(calls(&store)[5..], [Call::Read, Call::WriteRecord, Call::SyncRecord]);
+    store.erase(ID).unwrap();
+    assert_eq!(store.load(ID).unwrap(), None);
+    store.erase(ID).unwrap();
+    assert_eq!(scratch.files(), Vec::<String>::new());
+}
+
+#[test]
+fn both_sides_of_a_migration_may_share_a_directory() {
+    let scratch = Scratch::new();
+    let (mut source, mut destination) = (scratch.store(Role::Source), scratch.store(Role::Destination));
+    source.prepare(ID, "one").unwrap();
+    destination.persist(ID, StableRecord::Running).unwrap();
+    source.persist(MigrationId(7), StableRecord::Go).unwrap();
+    assert_eq!(source.load(ID).unwrap(), None);
+    let foreign = source.persist(ID, StableRecord::Running).unwrap_err();
+    assert!(matches!(foreign, PersistError::Not(StoreError::OtherSide { role: Role::Source, .. })));
+    assert_eq!(
+        scratch.files(),
+        [
+            "0000000000000007-source.handoff",
+            "000000000000feed-destination.handoff",
+            "000000000000feed-source.handoff"
+        ]
+    );
+    drop(destination);
+    let all: Vec<_> = list(&scratch.0).unwrap().into_iter().map(Result::unwrap).collect();
+    let told: Vec<_> =
+        all.iter().map(|one| (one.id.0, one.role, one.guest.as_str(), one.record, one.in_use)).collect();
+    let expected = [
+        (7, Role::Source, "", Some(StableRecord::Go), true),
+        (0xfeed, Role::Destination, "", Some(StableRecord::Running), false),
+        (0xfeed, Role::Source, "one", None, true),
+    ];
+    assert_eq!(told, expected);
+    assert!(all.iter().all(|one| one.age < Duration::from_mins(1) && one.path.is_file()));
+}
+
+#[test]
+fn two_do_not_act_on_one_record() {
+    let scratch = Scratch::new();
+    let (mut one, mut other) = (scratch.store(Role::Source), scratch.store(Role::Source));
+    one.prepare(ID, "guest").unwrap();
+    let path = one.path(ID);
+    assert!(matches!(other.load(ID), Err(StoreError::InUse { path: at }) if at == path));
+    assert!(matches!(other.erase(ID), Err(StoreError::InUse { .. })));
+    assert!(matches!(other.prepare(ID, "x"), Err(StoreError::Failed { what: "name", .. })));
+    // It cannot know what the first one does.
+    assert!(matches!(other.persist(ID, StableRecord::Go), Err(PersistError::Unknown(_))));
+    one.persist(ID, StableRecord::Go).unwrap();
+    drop(one);
+    assert_eq!(other.load(ID).unwrap(), Some(StableRecord::Go));
+    // A listing holds nobody up for long.
+    let listing = fs::File::open(&path).unwrap();
+    drop(other);
+    listing.try_lock_shared().unwrap();
+    let waited = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(listing);
+    });
+    assert_eq!(scratch.store(Role::Source).load(ID).unwrap(), Some(StableRecord::Go));
+    waited.join().unwrap();
+}
+
+/// Writes these bytes into the file of a record.
+fn spoil(path: &Path, at: u64, bytes: &[u8]) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+#[test]
+fn files_that_are_not_what_they_say_are_errors_that_name_them() {
+    let scratch = Scratch::new();
+    let path = scratch.store(Role::Source).path(ID);
+    let good = Header { role: Role::Source, id: ID, made: SystemTime::now(), guest: "g".into() };
+    let of = |header: Header| [header.encode(), [0; BLOCK]].concat();
+    let other_role = of(Header { role: Role::Destination, ..good.clone() });
+    let other_id = of(Header { id: MigrationId(1), ..good.clone() });
+    let version = {
+        let mut block = of(good.clone());
+        block[8] = 9;
+        block
+    };
+    let mut flipped = of(good.clone());
+    flipped[40] ^= 1;
+    let mut foreign_record = of(good.clone());
+    let running = encode_record(ID, StableRecord::Running, SystemTime::now());
+    foreign_record[BLOCK..BLOCK + running.len()].copy_from_slice(&running);
+    let cases: [(&[u8], &str); 8] = [
+        (b"", "it does not begin as"),
+        (b"something else", "it does not begin as"),
+        (&of(good.clone())[..4000], "its checksum is wrong"),
+        (&version, "it is of version 9, this program knows version 1"),
+        (&flipped, "its checksum is wrong"),
+        (&other_role, "it is of the destination of migration 000000000000feed"),
+        (&other_id, "it is of the source of migration 0000000000000001"),
+        (&foreign_record, "a source keeps no record of 'running'"),
+    ];
+    for (content, fault) in cases {
+        fs::write(&path, content).unwrap();
+        let mut store = scratch.store(Role::Source);
+        let error = store.load(ID).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("000000000000feed-source.handoff") && text.contains(fault), "{text}");
+        if fault.starts_with("it is of the") || fault.starts_with("a source") {
+            continue;
+        }
+        let told = list(&scratch.0).unwrap().remove(0).unwrap_err();
+        assert_eq!(told.to_string(), text);
+        // Nobody writes over it, and nobody says that there is no record.
+        assert!(matches!(store.persist(ID, StableRecord::Go), Err(PersistError::Unknown(_))));
+        store.erase(ID).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+    // Cut behind its first block.
+    fs::write(&path, good.encode()).unwrap();
+    assert!(matches!(scratch.store(Role::Source).load(ID), Err(StoreError::Failed { what: "read", .. })));
+    assert!(list(&scratch.0).unwrap()[0].is_err());
+}
+
+#[test]
+fn what_is_left_of_a_record_counts_as_written() {
+    for at in [0, 17, 40] {
+        let scratch = Scratch::new();
+        let mut store = scratch.store(Role::Source);
+        store.persist(ID, StableRecord::Go).unwrap();
+        let path = store.path(ID);
+        drop(store);
+        spoil(&path, BLOCK as u64 + at, &[0xA5]);
+        assert_eq!(list(&scratch.0).unwrap()[0].as_ref().unwrap().record, Some(StableRecord::Go));
+        assert_eq!(scratch.store(Role::Source).load(ID).unwrap(), Some(StableRecord::Go));
+        // And it is whole again.
+        let block = fs::read(&path).unwrap();
+        let found = decode_record(block[BLOCK..].try_into().unwrap(), ID);
+        assert!(matches!(found, Found::Record(StableRecord::Go, _)), "{found:?}");
+    }
+}
+
+#[test]
+fn a_directory_is_made_and_what_crashes_left_is_swept() {
+    let scratch = Scratch::new();
+    let deep = scratch.0.join("a/b");
+    let mut store = DirectoryStore::open(&deep, Role::Source).unwrap();
+    store.prepare(ID, "guest").unwrap();
+    let left = deep.join("0000000000000001-source.handoff.1-1.new");
+    let young = deep.join("0000000000000001-source.handoff.1-2.new");
+    let foreign = deep.join("notes.new");
+    for path in [&left, &young, &foreign] {
+        fs::write(path, "half").unwrap();
+    }
+    let hour = SystemTime::now() - Duration::from_secs(3601);
+    for path in [&left, &foreign, &store.path(ID)] {
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_modified(hour).unwrap();
+    }
+    let locked = fs::File::open(&left).unwrap();
+    locked.lock().unwrap();
+    DirectoryStore::open(&deep, Role::Source).unwrap();
+    assert!(left.exists(), "somebody is at work on it");
+    drop(locked);
+    DirectoryStore::open(&deep, Role::Source).unwrap();
+    assert!(!left.exists() && young.exists() && foreign.exists() && store.path(ID).exists());
+    assert_eq!(list(&deep).unwrap().len(), 1);
+    // Not a directory.
+    let error = DirectoryStore::open(&foreign, Role::Source).unwrap_err();
+    assert!(matches!(error, StoreError::Failed { what: "make", path, .. } if path == foreign));
+    assert!(list(&foreign).is_err());
+}
+
+#[test]
+fn stores_for_tests_do_what_they_say() {
+    let shared = MemoryStore::new(Role::Source);
+    let faults = [Fault::UnknownLost, Fault::UnknownWritten, Fault::Not, Fault::Slow(Duration::ZERO)];
+    let mut store = FaultyStore::new(shared.clone(), faults);
+    let mut survivor = shared.clone();
+    store.prepare(ID, "guest").unwrap();
+    assert_eq!((survivor.len(), survivor.is_empty()), (1, false));
+    let mut step = |expected: &str, found| {
+        let answer = store.persist(ID, StableRecord::Go);
+        assert_eq!((name_of(&answer), survivor.load(ID).unwrap().is_some()), (expected, found));
+    };
+    step("unknown", false);
+    step("unknown", true);
+    step("not", false);
+    step("written", true);
+    step("written", true);
+    store.erase(ID).unwrap();
+    assert_eq!(store.load(ID).unwrap(), None);
+    assert!(matches!(store.persist(ID, StableRecord::Running), Err(PersistError::Not(_))));
+}
+
+proptest! {
+    /// Whatever the guest is called, and whatever the blocks hold.
+    #[test]
+    fn headers_are_read_as_they_were_written(guest in ".{0,3000}", id: u64, source: bool, secs in 0..1_u64 << 40) {
+        let role = if source { Role::Source } else { Role::Destination };
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
+        let header = Header { role, id: MigrationId(id), made, guest };
+        let read = Header::decode(&header.encode()).unwrap();
+        prop_assert!(header.guest.starts_with(&read.guest));
+        prop_assert!(read.guest.len() == header.guest.len() || read.guest.len() > BLOCK - 100);
+        prop_assert_eq!((read.role, read.id, read.made), (header.role, header.id, header.made));
+    }
+
+    #[test]
+    fn any_block_is_an_answer(block in prop::collection::vec(any::<u8>(), BLOCK), begin in 0..4_usize) {
+        let mut block: [u8; BLOCK] = block.try_into().unwrap();
+        let good = Header { role: Role::Source, id: ID, made: SystemTime::now(), guest: "g".into() }.encode();
+        let until = [0, 8, 12, 36][begin];
+        block[..until].copy_from_slice(&good[..until]);
+        prop_assert!(Header::decode(&block).is_err());
+        prop_assert_eq!(decode_record(&block, ID), Found::Remains);
+    }
+}
