@@ -8,6 +8,7 @@
 mod capabilities;
 pub mod clock;
 pub mod destination;
+pub mod digest;
 mod hello;
 pub mod limiter;
 mod link;

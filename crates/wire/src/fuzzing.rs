@@ -151,6 +151,9 @@ pub fn control(data: &[u8]) {
     assert_eq!(arrived(&message, &limits), Ok(message), "another message arrives");
 }
 
+/// Any bytes as the body of a pages frame, or as what a guest does while it is moved.
+pub use crate::pages::testing::check as pages;
+
 /// A message after it was sent.
 ///
 /// # Errors
