@@ -54,7 +54,9 @@ mod bench {
         drop(guest);
 
         println!("{mib} MiB, the best and the median of {passes} passes, GiB/s\n");
-        println!("| transport | streams | memory | bare | engine | engine / bare | with checksums | / bare |");
+        println!(
+            "| transport | streams | memory | bare | engine | engine / bare | with checksums | / bare |"
+        );
         println!("|---|---|---|---|---|---|---|---|");
         for transport in ["tcp", "unix"] {
             for streams in [1, 2] {
@@ -74,7 +76,8 @@ mod bench {
 
     fn print(transport: &str, streams: u16, prepared: bool, mib: u64, rows: &[Vec<Duration>; 3]) {
         let rates = rows.each_ref().map(|times| {
-            let mut rates: Vec<f64> = times.iter().map(|took| mib as f64 / 1024.0 / took.as_secs_f64()).collect();
+            let mut rates: Vec<f64> =
+                times.iter().map(|took| mib as f64 / 1024.0 / took.as_secs_f64()).collect();
             rates.sort_by(f64::total_cmp);
             (rates[rates.len() - 1], rates[rates.len() / 2])
         });

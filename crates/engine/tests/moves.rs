@@ -54,6 +54,7 @@ fn a_limit_is_kept() {
 #[test]
 fn a_journal_of_a_real_run_replays_to_itself() {
     let moved = World::of(mib(16)).writing(20_000.0).go();
-    let replayed = moved.fresh_source().replay(&moved.source.journal).expect("what the machine took it takes again");
+    let replayed =
+        moved.fresh_source().replay(&moved.source.journal).expect("what the machine took it takes again");
     assert_eq!(replayed, moved.source.journal);
 }

@@ -21,8 +21,8 @@ use super::receivers::{Receivers, Said};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
-use crate::hello::Agreed;
 use crate::clock::{Clock as _, SystemClock};
+use crate::hello::Agreed;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
@@ -153,8 +153,8 @@ impl<'a> Driver<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<Self, DestinationError> {
         let Incoming { listen, host, store } = incoming;
-        let admission =
-            Admission::open(listen, settings.token.clone(), settings.memory).map_err(DestinationError::Thread)?;
+        let admission = Admission::open(listen, settings.token.clone(), settings.memory)
+            .map_err(DestinationError::Thread)?;
         let core = Conversation {
             machine: Destination::new(),
             clock: SystemClock::start(),
@@ -333,7 +333,9 @@ impl<'a> Driver<'a> {
             }
             // Nothing more is missing, so nothing more need come.
             Said::Lost { ended: true, .. } if self.core.machine.phase() > DestinationPhase::Loading => {}
-            Said::Lost { stream, ended: false, why } if self.core.machine.phase() == DestinationPhase::Loading => {
+            Said::Lost { stream, ended: false, why }
+                if self.core.machine.phase() == DestinationPhase::Loading =>
+            {
                 self.break_off(format!("page stream {stream}: {why}"));
             }
             Said::Lost { stream, why, .. } => self.lose(&format!("page stream {stream}: {why}")),
@@ -496,7 +498,9 @@ impl<'a> Driver<'a> {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(DestinationEvent::NotPersisted);
                 }
-                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => {
+                    self.show(&Event::StorageFails { what: &in_words(&error) })
+                }
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;
@@ -596,7 +600,9 @@ impl Afterlife {
                     }
                     DestinationEvent::Connected
                 }
-                Happened::Arrived(_) | Happened::Said(_) | Happened::Ordered(_) | Happened::Nothing => continue,
+                Happened::Arrived(_) | Happened::Said(_) | Happened::Ordered(_) | Happened::Nothing => {
+                    continue;
+                }
             };
             let now = core.now();
             // What does not fit is nothing to answer.

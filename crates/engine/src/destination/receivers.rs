@@ -94,7 +94,9 @@ enum ReceiveError {
     Link(#[from] LinkError),
     #[error("the peer broke the protocol")]
     Wire(#[from] WireError),
-    #[error("the peer broke the protocol: payloads with a checksum where none was agreed on, or the other way round")]
+    #[error(
+        "the peer broke the protocol: payloads with a checksum where none was agreed on, or the other way round"
+    )]
     Unchecked,
     #[error("the peer broke the protocol")]
     Table(#[from] TableError),

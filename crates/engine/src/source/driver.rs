@@ -9,13 +9,13 @@ use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
+use whimbrel_core::layout::PageSize;
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::phase::SourceEventKind;
 use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, SourceEvent, SourcePhase, Step};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
 use whimbrel_wire::pages::{Encoder, Sharding};
@@ -89,7 +89,8 @@ impl<'a> Driver<'a> {
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
         let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        let configuration = Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
+        let configuration =
+            Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine = Source::new(configuration, controller).with_patience(settings.patience);
 
         let clock = SystemClock::start();
@@ -339,7 +340,8 @@ impl<'a> Driver<'a> {
 
     /// Tells the machine what may have come too late.
     fn tell_if_it_fits(&mut self, event: SourceEvent) {
-        let fits = event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
+        let fits =
+            event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
         let now = self.clock.now();
         // What the handoff does not take has come too late as well.
         if fits && self.machine.handle(now, event).is_ok() {
@@ -453,7 +455,9 @@ impl<'a> Driver<'a> {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(SourceEvent::NotPersisted);
                 }
-                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => {
+                    self.show(&Event::StorageFails { what: &in_words(&error) })
+                }
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;

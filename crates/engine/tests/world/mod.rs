@@ -9,8 +9,8 @@ use whimbrel_core::controller::Controller;
 use whimbrel_core::embed::Guest as _;
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
-use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
 use whimbrel_core::units::ByteCount;
 use whimbrel_engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
@@ -145,9 +145,10 @@ impl World {
                     let guest = Box::new(guest.map_err(|error| error.to_string())?);
                     Ok(Replica { ram, guest, fresh: true })
                 };
-                let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut received =
-                    destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes");
+                let incoming =
+                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                let mut received = destination::receive(incoming, destination, &orders_there, &mut ())
+                    .expect("somebody comes");
                 received.afterlife.answer(Duration::from_secs(5));
                 received
             });
@@ -218,8 +219,8 @@ impl Moved {
     pub(crate) fn fresh_source(&self) -> Source {
         let capabilities = self.source.capabilities;
         let policy = build(self.policy);
-        let controller =
-            Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities).expect("offered");
+        let controller = Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities)
+            .expect("offered");
         let vcpus = self.lab.writers.len() as u32;
         let configuration =
             Configuration { id: MigrationId(7), name: "lab".to_owned(), layout: self.layout.clone(), vcpus };
