@@ -173,6 +173,12 @@ pub struct Encoder {
     look: Look,
     cache: Option<Cache>,
     pass: Pass,
+    /// In this pass.
+    keeps_deltas: bool,
+    /// Time that packing took in this batch.
+    packing: Duration,
+    /// Bytes that deltas saved in this batch.
+    saved: f64,
     group: Group,
     /// A delta until it is known that it is short enough.
     delta: Vec<u8>,
@@ -226,6 +232,9 @@ impl Encoder {
             look: Look::new(),
             cache,
             pass: Pass::Bulk,
+            keeps_deltas: false,
+            packing: Duration::ZERO,
+            saved: 0.0,
             group: Group { bytes: Vec::new(), first: PageNumber(0), at: Gpa(0), pages: 0 },
             delta: Vec::new(),
             encoded: Encoded::default(),
@@ -249,6 +258,8 @@ impl Encoder {
     /// A pass over memory begins: the batches that follow belong to it.
     pub fn begin_pass(&mut self, pass: Pass) {
         self.pass = pass;
+        let pays = self.fixed.is_some() || self.chooser.begin_round();
+        self.keeps_deltas = self.cache.is_some() && pass != Pass::Bulk && pays;
         if let Some(cache) = &mut self.cache {
             cache.begin_round();
         }
@@ -281,6 +292,8 @@ impl Encoder {
             Some(encoding) => Plan { encoding, attempt: None, sample: false },
             None => self.chooser.plan(),
         };
+        (self.packing, self.saved) = (Duration::ZERO, 0.0);
+        let start = if self.keeps_deltas { self.now() } else { None };
         if let Err(error) = self.runs(runs, ram, frame) {
             frame.begin();
             // Pages of this batch may be in the cache already, and will never arrive.
@@ -289,6 +302,13 @@ impl Encoder {
         }
         for entry in frame.entries() {
             self.encoded.count(entry.encoding(), entry.run().count.0, entry.payload().0);
+        }
+        if self.keeps_deltas {
+            let took =
+                start.zip(self.now()).map(|(start, end)| end.since(start).saturating_sub(self.packing));
+            let found =
+                self.encoded.pages.0 - self.encoded.misses.0 - self.encoded.of(Encoding::Zero).pages.0;
+            self.chooser.learn_differences(found, self.saved, took);
         }
         frame.seal(self.checked);
         self.encoded.bytes = frame.len();
@@ -333,7 +353,7 @@ impl Encoder {
         for index in 0..count {
             let page = PageNumber(first.0 + index);
             let at = Gpa(at.0 + index * self.page as u64);
-            if self.keeps_deltas() {
+            if self.keeps_deltas {
                 self.known(page, at, ram, frame)?;
             } else if self.plan.encoding != Encoding::Raw || self.plan.attempt.is_some() {
                 self.packed(page, at, ram, frame)?;
@@ -345,8 +365,8 @@ impl Encoder {
         Ok(())
     }
 
-    fn keeps_deltas(&self) -> bool {
-        self.cache.is_some() && self.pass != Pass::Bulk
+    fn now(&mut self) -> Option<Timestamp> {
+        self.clock.as_mut().map(|clock| clock())
     }
 
     /// A page goes out, and nobody looks at what it holds.
@@ -447,9 +467,11 @@ impl Encoder {
         match found {
             Some((0, _)) => {
                 self.encoded.unchanged += Pages(1);
+                self.saved += limit as f64;
                 self.flush(frame);
             }
             Some((written, trailing)) => {
+                self.saved += (limit - written) as f64;
                 self.flush(frame);
                 frame.delta(page, at, gap.is_some(), &self.delta[..written], trailing);
             }
@@ -500,17 +522,17 @@ impl Encoder {
         }
         let encoding = self.plan.attempt.take().unwrap_or(self.plan.encoding);
         let memory = pages * self.page;
+        let start = self.now();
         let content = &self.group.bytes[..memory];
-        let start = self.clock.as_mut().map(|clock| clock());
         let packed = self.packer.pack(encoding, content, frame.room(Packer::room(memory)));
-        let took: Option<Duration> =
-            start.zip(self.clock.as_mut().map(|clock| clock())).map(|(start, end)| end.since(start));
+        let took = start.zip(self.now()).map(|(start, end)| end.since(start));
+        self.packing += took.unwrap_or_default();
         self.chooser.learn(encoding, memory, packed.unwrap_or(memory), took);
         // The destination should not unpack for nothing. At most 16 pages in a group.
         match packed.filter(|packed| *packed <= memory - memory / LEAST_GAIN) {
             Some(packed) => frame.copied(first, at, pages as u16, encoding, packed),
             None => {
-                frame.room(memory).copy_from_slice(content);
+                frame.room(memory).copy_from_slice(&self.group.bytes[..memory]);
                 frame.copied(first, at, pages as u16, Encoding::Raw, memory);
             }
         }

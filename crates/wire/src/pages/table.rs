@@ -250,3 +250,6 @@ fn check(
     }
     Ok(Entry { first, pages, encoding, length, at })
 }
+
+#[cfg(test)]
+mod tests;
