@@ -16,12 +16,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(target_os = "linux")]
 mod bench {
     use std::collections::BTreeMap;
-    use std::os::fd::AsFd as _;
+
     use std::sync::Arc;
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use whimbrel_core::embed::{DirectRam, DirtyLog, Guest as _, GuestRam as _, Piece, RamRange};
+    use whimbrel_core::embed::{DirtyLog, Guest as _, GuestRam as _, Piece, RamRange};
     use whimbrel_core::layout::{Gpa, PageSize, RamLayout};
     use whimbrel_core::machine::message::{Configuration, MigrationId};
     use whimbrel_core::policy::presets;

@@ -17,3 +17,4 @@ pub mod orders;
 pub mod source;
 pub mod stable;
 pub mod transport;
+mod verify;
