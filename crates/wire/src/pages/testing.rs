@@ -254,7 +254,7 @@ fn applied(table: &[u8], entries: u16, payload: &[u8]) {
     let mut read = Table::default();
     let accepted = Encodings::available();
     let taken = read.read(table, entries, payload.len() as u64, &ram.layout, accepted).is_ok();
-    assert_eq!(taken, read.entries().len() == usize::from(entries) && (taken || entries == 0));
+    assert_eq!(read.entries().len(), if taken { entries.into() } else { 0 });
     let _ = apply(table, entries, payload, accepted, &mut decoder, &ram);
     let content = ram.content();
     let pages = [0..6, 64..67, 128..130].into_iter().flatten();
