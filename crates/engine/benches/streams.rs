@@ -16,12 +16,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(target_os = "linux")]
 mod bench {
     use std::collections::BTreeMap;
-    use std::os::fd::AsFd as _;
+
     use std::sync::Arc;
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use whimbrel_core::embed::{DirectRam, DirtyLog, Guest as _, GuestRam as _, Piece, RamRange};
+    use whimbrel_core::embed::{DirtyLog, Guest as _, GuestRam as _, Piece, RamRange};
     use whimbrel_core::layout::{Gpa, PageSize, RamLayout};
     use whimbrel_core::machine::message::{Configuration, MigrationId};
     use whimbrel_core::policy::presets;
@@ -54,7 +54,9 @@ mod bench {
         drop(guest);
 
         println!("{mib} MiB, the best and the median of {passes} passes, GiB/s\n");
-        println!("| transport | streams | memory | bare | engine | engine / bare | with checksums | / bare |");
+        println!(
+            "| transport | streams | memory | bare | engine | engine / bare | with checksums | / bare |"
+        );
         println!("|---|---|---|---|---|---|---|---|");
         for transport in ["tcp", "unix"] {
             for streams in [1, 2] {
@@ -74,7 +76,8 @@ mod bench {
 
     fn print(transport: &str, streams: u16, prepared: bool, mib: u64, rows: &[Vec<Duration>; 3]) {
         let rates = rows.each_ref().map(|times| {
-            let mut rates: Vec<f64> = times.iter().map(|took| mib as f64 / 1024.0 / took.as_secs_f64()).collect();
+            let mut rates: Vec<f64> =
+                times.iter().map(|took| mib as f64 / 1024.0 / took.as_secs_f64()).collect();
             rates.sort_by(f64::total_cmp);
             (rates[rates.len() - 1], rates[rates.len() / 2])
         });
@@ -106,8 +109,8 @@ mod bench {
             }
         };
         let options = open::Options::default();
-        let listen = open::listen(&address.parse()?, &options)?;
-        let connect = open::connect(&listen.address().parse()?, &options)?;
+        let listen = open::listener(&address.parse()?, &options)?;
+        let connect = open::connector(&listen.address().parse()?, &options)?;
         Ok((Arc::from(connect), Arc::from(listen)))
     }
 
@@ -117,5 +120,121 @@ mod bench {
             memory.populate()?;
         }
         Ok(memory)
+    }
+
+    /// Two threads a stream, that move all of memory in chunks without a word.
+    fn bare(
+        memory: &Arc<GuestMemory>,
+        transport: &str,
+        streams: u16,
+        prepared: bool,
+    ) -> Result<Duration, Bad> {
+        let (connect, listen) = ends(transport)?;
+        let there = replica(memory.layout(), prepared)?;
+        let wait = Duration::from_secs(5);
+        let mut pairs = Vec::new();
+        for _ in 0..streams {
+            let near = thread::scope(|scope| {
+                let near = scope.spawn(|| connect.connect(wait));
+                let far = listen.accept(wait);
+                near.join().map(|near| (near, far))
+            });
+            let (near, far) = near.map_err(|_| "a thread panicked")?;
+            pairs.push((near?, far?.ok_or("nobody came")?));
+        }
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for (number, (near, far)) in (0..).zip(&pairs) {
+                let there = &there;
+                scope.spawn(move || send_bare(&**near, memory, number, streams));
+                scope.spawn(move || receive_bare(&**far, there, number, streams));
+            }
+        });
+        Ok(began.elapsed())
+    }
+
+    /// The chunks of one stream.
+    fn chunks(memory: &GuestMemory, number: u64, streams: u16) -> impl Iterator<Item = RamRange> {
+        let count = memory.layout().bytes().0 / CHUNK;
+        (number..count)
+            .step_by(streams.into())
+            .map(|chunk| RamRange { at: Gpa(chunk * CHUNK), len: ByteCount(CHUNK) })
+    }
+
+    fn send_bare(stream: &dyn Stream, memory: &GuestMemory, number: u64, streams: u16) {
+        let direct = memory.direct().expect("memory of this process");
+        let to = stream.descriptor().expect("a socket");
+        for mut range in chunks(memory, number, streams) {
+            while range.len.0 > 0 {
+                let sent = direct.send(&[Piece::Ram(range)], to).expect("the receiver is there") as u64;
+                range = RamRange { at: Gpa(range.at.0 + sent), len: ByteCount(range.len.0 - sent) };
+            }
+        }
+    }
+
+    fn receive_bare(stream: &dyn Stream, memory: &GuestMemory, number: u64, streams: u16) {
+        let direct = memory.direct().expect("memory of this process");
+        let from = stream.descriptor().expect("a socket");
+        for mut range in chunks(memory, number, streams) {
+            while range.len.0 > 0 {
+                let came = direct.receive(&[range], from).expect("the sender is there") as u64;
+                range = RamRange { at: Gpa(range.at.0 + came), len: ByteCount(range.len.0 - came) };
+            }
+        }
+    }
+
+    /// A whole migration of the same memory.
+    fn engine(
+        memory: &Arc<GuestMemory>,
+        transport: &str,
+        streams: u16,
+        prepared: bool,
+        checksums: bool,
+    ) -> Result<Duration, Bad> {
+        let (connect, listen) = ends(transport)?;
+        let token = Token::new(b"bench")?;
+        let lab = LabConfig { heartbeat: false, device_rate: 0.0, ..LabConfig::default() };
+        let mut log = SoftwareLog::new(memory.layout());
+        let mut guest = LabGuest::new(Arc::clone(memory), lab.clone(), Some(Arc::clone(log.bitmap())))?;
+        guest.resume()?;
+        let mut settings = SourceSettings::new(MigrationId(1), token.clone());
+        settings.streams = streams;
+        settings.encoding.payload_checksums = checksums;
+        let sent = thread::scope(|scope| {
+            let layout = memory.layout().clone();
+            let receiving = scope.spawn(move || {
+                let mut host = |_: &Configuration| {
+                    let ram = replica(&layout, prepared).map_err(|error| error.to_string())?;
+                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None);
+                    let guest = Box::new(guest.map_err(|error| error.to_string())?);
+                    Ok(Replica { ram, guest, fresh: true })
+                };
+                let mut store = MemoryStore::new(Role::Destination);
+                let incoming = Incoming { listen, host: &mut host, store: &mut store };
+                let settings = DestinationSettings::new(token, ByteCount::gib(64));
+                let _ = destination::receive(incoming, settings, &Orders::new(), &mut ());
+            });
+            let outgoing = Outgoing {
+                name: "bench".to_owned(),
+                vcpus: 1,
+                ram: Arc::<GuestMemory>::clone(memory),
+                log: &mut log as &mut dyn DirtyLog,
+                guest: &mut guest,
+                policy: presets::build("xen-5", &BTreeMap::new())
+                    .map_err(|error| error.to_string())
+                    .expect("a preset"),
+                connect,
+                store: &mut MemoryStore::new(Role::Source),
+            };
+            let sent = source::send(outgoing, settings, &Orders::new(), &mut ());
+            let _ = receiving.join();
+            sent
+        })?;
+        let report = sent.report;
+        if report.outcome != Outcome::Completed {
+            return Err(format!("{}: {}", report.outcome, report.why).into());
+        }
+        // All of it, the handshake, the switchover and what is undone included.
+        Ok(report.total)
     }
 }

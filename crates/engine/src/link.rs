@@ -125,7 +125,9 @@ impl Link {
         stream.set_patience(Some(patience), Some(patience))?;
         let (tell, heard) = bounded(WAITING);
         let from = Arc::clone(&stream);
-        let reader = thread::Builder::new().name("control".to_owned()).spawn(move || listen(&*from, &limits, &tell))?;
+        let reader = thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || listen(&*from, &limits, &tell))?;
         Ok(Self { limits, stream, heard: Some(heard), reader: Some(reader) })
     }
 

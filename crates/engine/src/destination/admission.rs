@@ -74,9 +74,8 @@ impl Admission {
         let door = Arc::new(Door { terms, guest: Mutex::new(None), heard: AtomicUsize::new(0), tell });
         let unwanted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&unwanted);
-        let thread = thread::Builder::new()
-            .name("accept".to_owned())
-            .spawn(move || accept(&*listen, &door, &told))?;
+        let thread =
+            thread::Builder::new().name("accept".to_owned()).spawn(move || accept(&*listen, &door, &told))?;
         Ok(Self { arrived: Some(arrived), unwanted, thread: Some(thread) })
     }
 

@@ -25,7 +25,8 @@ impl Preparing {
     pub(super) fn start(ram: Arc<dyn GuestRam>) -> io::Result<Self> {
         let unwanted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&unwanted);
-        let thread = thread::Builder::new().name("prepare".to_owned()).spawn(move || prepare(&*ram, &told))?;
+        let thread =
+            thread::Builder::new().name("prepare".to_owned()).spawn(move || prepare(&*ram, &told))?;
         Ok(Self { unwanted, thread: Some(thread) })
     }
 }

@@ -9,13 +9,13 @@ use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
+use whimbrel_core::layout::PageSize;
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::phase::SourceEventKind;
 use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, SourceEvent, SourcePhase, Step};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::layout::PageSize;
 use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
 use whimbrel_wire::pages::{Encoder, Sharding};
@@ -34,6 +34,7 @@ use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
 use crate::stable::{PersistError, StableStore};
 use crate::transport::{Connect, Stream};
+use crate::verify::Verifier;
 
 /// How long a destination of which a page stream was lost may take to say why.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -62,6 +63,9 @@ pub(super) struct Driver<'a> {
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
     found: PageSet,
+    /// A digest was agreed on.
+    digest: bool,
+    verifier: Option<Verifier>,
     wakes: BTreeSet<Timestamp>,
     spoke: Timestamp,
     shown: SourcePhase,
@@ -89,7 +93,8 @@ impl<'a> Driver<'a> {
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
         let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        let configuration = Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
+        let configuration =
+            Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine = Source::new(configuration, controller).with_patience(settings.patience);
 
         let clock = SystemClock::start();
@@ -102,6 +107,8 @@ impl<'a> Driver<'a> {
             dealing: Dealing::new(sharding(settings.streams), settings.streams),
             pages: None,
             found: PageSet::new(layout.numbers()),
+            digest: joined.agreed.digest,
+            verifier: None,
             ram,
             log,
             guest,
@@ -339,7 +346,8 @@ impl<'a> Driver<'a> {
 
     /// Tells the machine what may have come too late.
     fn tell_if_it_fits(&mut self, event: SourceEvent) {
-        let fits = event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
+        let fits =
+            event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
         let now = self.clock.now();
         // What the handoff does not take has come too late as well.
         if fits && self.machine.handle(now, event).is_ok() {
@@ -352,9 +360,17 @@ impl<'a> Driver<'a> {
             SourceAction::Send(message) => self.say(&message),
             SourceAction::StartTracking => {
                 let done = self.log.start();
+                // From here on every write is in a harvest, which makes what was hashed stale.
+                if done.is_ok() && self.digest {
+                    match Verifier::start(Arc::clone(&self.ram)) {
+                        Ok(verifier) => self.verifier = Some(verifier),
+                        Err(error) => return self.fail(Step::StartTracking, &error),
+                    }
+                }
                 self.answer(Step::StartTracking, done, SourceEvent::TrackingStarted);
             }
             SourceAction::StopTracking => {
+                self.verifier = None;
                 let done = self.log.stop();
                 self.answer(Step::StopTracking, done, SourceEvent::TrackingStopped);
             }
@@ -369,10 +385,7 @@ impl<'a> Driver<'a> {
                 let done = self.guest.pause();
                 self.answer(Step::Pause, done, SourceEvent::Paused);
             }
-            SourceAction::SaveState => match self.guest.save() {
-                Ok(state) => self.tell(SourceEvent::Saved(state)),
-                Err(error) => self.fail(Step::SaveState, &error),
-            },
+            SourceAction::SaveState => self.save(),
             SourceAction::Resume => {
                 let done = self.guest.resume();
                 self.answer(Step::Resume, done, SourceEvent::Resumed);
@@ -405,8 +418,22 @@ impl<'a> Driver<'a> {
         self.tell(SourceEvent::Failed(Failure { step, detail: in_words(error) }));
     }
 
+    fn save(&mut self) {
+        let mut state = match self.guest.save() {
+            Ok(state) => state,
+            Err(error) => return self.fail(Step::SaveState, &error),
+        };
+        match self.verifier.as_mut().map_or(Ok(()), |verifier| verifier.seal(&mut state)) {
+            Ok(()) => self.tell(SourceEvent::Saved(state)),
+            Err(error) => self.fail(Step::SaveState, &error),
+        }
+    }
+
     fn harvest(&mut self) {
         if let Err(error) = self.log.harvest(&mut self.found) {
+            return self.fail(Step::Harvest, &error);
+        }
+        if let Some(Err(error)) = self.verifier.as_ref().map(|verifier| verifier.harvested(&self.found)) {
             return self.fail(Step::Harvest, &error);
         }
         let in_flight = self.in_flight();
@@ -453,7 +480,9 @@ impl<'a> Driver<'a> {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
                     return self.tell(SourceEvent::NotPersisted);
                 }
-                Err(PersistError::Unknown(error)) => self.show(&Event::StorageFails { what: &in_words(&error) }),
+                Err(PersistError::Unknown(error)) => {
+                    self.show(&Event::StorageFails { what: &in_words(&error) })
+                }
             }
             if self.orders.next() == Some(Order::Leave) {
                 self.leaving = true;

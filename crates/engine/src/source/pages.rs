@@ -204,9 +204,9 @@ impl Work {
         for job in jobs {
             let done = match job {
                 Job::Pages(runs, pass) => self.send(&runs, pass),
-                Job::Gate(round) => {
-                    write_all(&*self.stream, &frame::gate(round)).map(|()| Tally::default()).map_err(Into::into)
-                }
+                Job::Gate(round) => write_all(&*self.stream, &frame::gate(round))
+                    .map(|()| Tally::default())
+                    .map_err(Into::into),
             };
             let stream = self.number;
             let (said, failed) = match done {

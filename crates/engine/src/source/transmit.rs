@@ -131,7 +131,8 @@ impl Driver<'_> {
             0 | 1 => Pass::Bulk,
             _ => Pass::Round,
         };
-        let job = job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
+        let job =
+            job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
         while self.machine.phase() == asked {
             let Some(streams) = &mut self.pages else { break };
             let dealt = self.dealing.deal(self.machine.backlog_mut(), streams, job);

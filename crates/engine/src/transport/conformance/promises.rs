@@ -279,7 +279,9 @@ fn shutdown_wakes_writers(ground: &dyn Ground) -> Outcome {
                 far.shutdown();
                 read_to_end(&*near)?;
             }
+            let began = Instant::now();
             let error = writing.join().map_err(|_| "it panicked".to_owned())?;
+            soon(began)?;
             if is_timeout(&error) { Err(format!("it gave {error}")) } else { Ok(()) }
         })?;
     }
@@ -309,6 +311,12 @@ fn in_time(began: Instant, at_least: Duration) -> Result<(), String> {
         return Err(format!("it took {took:?} instead of {at_least:?}"));
     }
     Ok(())
+}
+
+/// Checks that what had to wake somebody did, and not the system's giving up later.
+fn soon(began: Instant) -> Result<(), String> {
+    let took = began.elapsed();
+    if took > SOON { Err(format!("it took {took:?}")) } else { Ok(()) }
 }
 
 fn reads_are_patient(ground: &dyn Ground) -> Outcome {
@@ -374,7 +382,10 @@ fn loss_is_noticed(ground: &dyn Ground) -> Outcome {
         let reading = scope.spawn(|| near.read(&mut [0; 16]));
         thread::sleep(SETTLED);
         drop(far);
-        match reading.join() {
+        let began = Instant::now();
+        let result = reading.join();
+        soon(began)?;
+        match result {
             Ok(Ok(0)) => Ok(()),
             Ok(Err(error)) if !is_timeout(&error) => Ok(()),
             Ok(other) => Err(format!("who reads gets {other:?}")),
@@ -386,7 +397,9 @@ fn loss_is_noticed(ground: &dyn Ground) -> Outcome {
         let writing = scope.spawn(|| write_until_error(&*near));
         thread::sleep(SETTLED);
         drop(far);
+        let began = Instant::now();
         let error = writing.join().map_err(|_| "writing panicked".to_owned())?;
+        soon(began)?;
         if is_timeout(&error) { Err(format!("who writes gets {error}")) } else { Ok(Found::Kept) }
     })
 }

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use whimbrel_core::controller::Controller;
-use whimbrel_core::embed::Guest as _;
+use whimbrel_core::embed::{Guest as _, GuestRam};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
-use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
 use whimbrel_core::units::ByteCount;
 use whimbrel_engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
@@ -39,6 +39,8 @@ pub(crate) struct World {
     hub: MemoryHub,
     connect: Arc<dyn Connect>,
     listen: Arc<dyn Listen>,
+    /// What is between the drivers and the replica's memory.
+    veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
 }
 
 /// What came of it.
@@ -77,6 +79,7 @@ impl World {
             connect: Arc::new(hub.connector()),
             listen: Arc::new(hub.listen().expect("nobody listens yet")),
             hub,
+            veil: |memory| memory,
         }
     }
 
@@ -111,6 +114,28 @@ impl World {
         self
     }
 
+    pub(crate) fn verified(mut self) -> Self {
+        self.settings.verify = true;
+        self
+    }
+
+    pub(crate) fn checked(mut self) -> Self {
+        self.settings.encoding.payload_checksums = true;
+        self
+    }
+
+    /// Connections go through this.
+    pub(crate) fn through(mut self, with: impl FnOnce(Arc<dyn Connect>) -> Arc<dyn Connect>) -> Self {
+        self.connect = with(self.connect);
+        self
+    }
+
+    /// The replica's memory is seen through this.
+    pub(crate) fn veiled(mut self, veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>) -> Self {
+        self.veil = veil;
+        self
+    }
+
     /// What lies between the two.
     pub(crate) fn between(&self) -> MemoryHub {
         self.hub.clone()
@@ -123,7 +148,7 @@ impl World {
 
     /// Moves the guest while somebody does something about it, with a remote of the source's and one of the destination's.
     pub(crate) fn go_with(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Moved {
-        let Self { layout, lab, policy, settings, destination, hub: _, connect, listen } = self;
+        let Self { layout, lab, policy, settings, destination, hub: _, connect, listen, veil } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
         let mut log = SoftwareLog::new(&layout);
         let mut here =
@@ -143,11 +168,12 @@ impl World {
                     there = Some(Arc::clone(&ram));
                     let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None);
                     let guest = Box::new(guest.map_err(|error| error.to_string())?);
-                    Ok(Replica { ram, guest, fresh: true })
+                    Ok(Replica { ram: veil(ram), guest, fresh: true })
                 };
-                let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut received =
-                    destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes");
+                let incoming =
+                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                let mut received = destination::receive(incoming, destination, &orders_there, &mut ())
+                    .expect("somebody comes");
                 received.afterlife.answer(Duration::from_secs(5));
                 received
             });
@@ -218,8 +244,8 @@ impl Moved {
     pub(crate) fn fresh_source(&self) -> Source {
         let capabilities = self.source.capabilities;
         let policy = build(self.policy);
-        let controller =
-            Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities).expect("offered");
+        let controller = Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities)
+            .expect("offered");
         let vcpus = self.lab.writers.len() as u32;
         let configuration =
             Configuration { id: MigrationId(7), name: "lab".to_owned(), layout: self.layout.clone(), vcpus };

@@ -2,18 +2,14 @@
 //! the migration.
 //!
 //! `WHIMBREL_FAULTS` says how many moves are made; few unless it is set.
-#![cfg(target_os = "linux")]
-
-mod world;
-
 use std::thread;
 use std::time::Duration;
 
+use super::world::{Where, World, mib};
 use rand_core::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use whimbrel_engine::orders::Remote;
 use whimbrel_engine::transport::memory::MemoryHub;
-use world::{Where, World, mib};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
