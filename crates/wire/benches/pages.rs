@@ -71,7 +71,7 @@ fn bench(criterion: &mut Criterion, fastest: &Fastest, name: &str, bytes: u64, m
             for _ in 0..times {
                 let start = cpu_time();
                 pass();
-                let took = cpu_time() - start;
+                let took = cpu_time().saturating_sub(start);
                 fastest.note(name, bytes, took);
                 total += took;
             }
@@ -322,7 +322,7 @@ fn delta(criterion: &mut Criterion, fastest: &Fastest) {
             change();
             let start = cpu_time();
             encode_all(&mut encoder, &memory, &mut frame);
-            took = took.min(cpu_time() - start);
+            took = took.min(cpu_time().saturating_sub(start));
         }
         fastest.note(&format!("delta: {name} a page"), bytes, took);
         change();
