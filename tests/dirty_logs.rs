@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::time::Duration;
 
-use whimbrel::core::dirty::{PageSet, RangeError};
-use whimbrel::core::embed::{DirtyLog, LogError};
+use whimbrel::core::dirty::PageSet;
+use whimbrel::core::embed::{DirtyLog, LogError, check_set};
 use whimbrel::core::layout::{PageNumber, RamLayout};
 use whimbrel::core::units::{ByteCount, Timestamp};
 use whimbrel::guest::conformance::{Ground, Promise, Running, check};
@@ -93,11 +93,7 @@ impl DirtyLog for SimulatedLog {
         if !guest.is_tracking() {
             return Err(LogError::NotStarted { log: "simulated" });
         }
-        let (left, right) = (into.numbers(), guest.layout().numbers());
-        if left != right {
-            let cause = RangeError::OtherGuest { left, right };
-            return Err(LogError::OtherGuest { log: "simulated", cause });
-        }
+        check_set("simulated", guest.layout().numbers(), into)?;
         let skipped = if self.1 == Fault::SkipsAWord { 50 } else { usize::MAX };
         guest.harvest(*now, |word, mask| {
             if word != skipped {

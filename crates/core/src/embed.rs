@@ -16,6 +16,12 @@
 //!
 //! At the destination: [`GuestRam::write`] as pages come, [`Guest::restore`] when all are there, and [`Guest::resume`] when it is
 //! told to and not before.
+//!
+//! # From which threads
+//!
+//! [`GuestRam`] is called by any number of threads at the same time, while the guest runs and while the log is harvested. A log and a
+//! guest are called by one thread at a time, though not always by the same one, and two of their calls never overlap: but writers go on
+//! marking, and vCPUs writing, in the middle of each call. While a call blocks the migration waits, and nobody ends it.
 
 use std::error::Error;
 use std::io;
@@ -169,6 +175,21 @@ pub enum LogError {
     },
 }
 
+/// Refuses a set of another guest, as every log has to before it takes anything out: `log` is its name, `numbers` are those of the
+/// guest that it watches ([`RamLayout::numbers`]).
+///
+/// # Errors
+///
+/// [`LogError::OtherGuest`].
+pub fn check_set(log: &'static str, numbers: u64, into: &PageSet) -> Result<(), LogError> {
+    let (left, right) = (into.numbers(), numbers);
+    if left == right {
+        Ok(())
+    } else {
+        Err(LogError::OtherGuest { log, cause: RangeError::OtherGuest { left, right } })
+    }
+}
+
 /// What can be done, behind what is wrong.
 fn advice(help: &str) -> String {
     if help.is_empty() { String::new() } else { format!(": {help}") }
@@ -192,10 +213,12 @@ pub trait DirtyLog: Send {
     /// races with the call is in this harvest or in the next. Whoever reads a page of it afterwards sees what was
     /// written before.
     ///
+    /// Pages have the numbers of the guest's layout, so `into` has as many as [`RamLayout::numbers`].
+    ///
     /// # Errors
     ///
-    /// [`LogError::NotStarted`] before the start and after the stop; `into` is as it was. After any other error
-    /// pages may have been lost.
+    /// [`LogError::NotStarted`] before the start and after the stop, [`LogError::OtherGuest`] if `into` has other numbers
+    /// ([`check_set`]): `into` is then as it was, and no page is lost. After any other error pages may have been lost.
     fn harvest(&mut self, into: &mut PageSet) -> Result<(), LogError>;
 
     /// Ends recording and what it costs the guest. Idempotent, and also right after a failed call.
@@ -274,7 +297,7 @@ pub trait Guest: Send {
     /// [`GuestError::WrongMoment`] unless it is paused.
     fn save(&mut self) -> Result<Vec<Section>, GuestError>;
 
-    /// Takes over the state of another guest, while paused. All or nothing: a section that is unknown, missing or
+    /// Takes over the state of another guest, while paused, as a guest is that has just been made. All or nothing: a section that is unknown, missing or
     /// damaged leaves everything as it was.
     ///
     /// # Errors

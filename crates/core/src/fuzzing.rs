@@ -1,9 +1,10 @@
 //! Test support: a tiny world around both machines, driven by bytes.
 //!
 //! Used by the fuzz target `machines`, by property tests and by the tests that replay the corpus; not
-//! part of the interface. Every byte is a choice: deliver this, lose that, write there, fail here. After
+//! part of the interface. The target `peer` sets one machine against a peer that says anything. Every byte is a choice: deliver this, lose that, write there, fail here. After
 //! each step and at the end the promises of the engine are asserted, so a panic is a finding.
 
+mod peer;
 #[cfg(test)]
 mod tests;
 mod whim;
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::peer::check_peer;
 use self::whim::Whim;
 use crate::controller::{Controller, Harvested, Transmitted};
 use crate::dirty::{PageSet, Take};

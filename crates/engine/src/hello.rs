@@ -44,7 +44,7 @@ impl Agreed {
     fn new(capabilities: Capabilities, streams: u16, limits: Limits) -> Self {
         Self {
             streams,
-            encodings: Encodings::from_bits(capabilities.encodings()),
+            encodings: capabilities.encodings(),
             payload_checksums: capabilities.contains(Capabilities::PAYLOAD_CHECKSUMS),
             digest: capabilities.contains(Capabilities::DIGEST),
             limits,

@@ -8,6 +8,7 @@
 mod capabilities;
 pub mod clock;
 pub mod destination;
+pub mod digest;
 mod hello;
 pub mod limiter;
 mod link;
@@ -16,3 +17,4 @@ pub mod orders;
 pub mod source;
 pub mod stable;
 pub mod transport;
+mod verify;

@@ -129,12 +129,14 @@ impl Vmm {
 /// brought out by `immediate_exit` and a signal to its thread; the KVM guest of `whimbrel_guest::kvm` does that.
 fn run(mut vcpu: Box<VcpuFd>, device: &Device, stop: &AtomicBool) -> Result<Box<VcpuFd>> {
     loop {
-        match vcpu.run()? {
-            VcpuExit::IoOut(0x10, _) => {
+        match vcpu.run() {
+            Ok(VcpuExit::IoOut(0x10, _)) => {
                 device.told()?;
                 // A slow device, or there would be nothing to see: all pages would be dirty at each harvest.
                 std::thread::sleep(Duration::from_micros(50));
             }
+            // A signal of somebody's, as a debugger's: nothing happened.
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
             other => return Err(format!("the guest went astray: {other:?}").into()),
         }
         if stop.load(Ordering::Relaxed) {
@@ -177,7 +179,8 @@ impl Guest for Vmm {
                 let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
                 Vcpu::Running(std::thread::spawn(move || run(vcpu, &device, &stop)))
             }
-            other => other,
+            Vcpu::Running(thread) => Vcpu::Running(thread),
+            Vcpu::Lost => return Err(GuestError::WrongMoment { what: "resume", does: "has failed" }),
         };
         Ok(())
     }

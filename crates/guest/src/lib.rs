@@ -29,6 +29,8 @@
 //! On Linux. Elsewhere it still builds, with [`conformance`] and the logs that need no kernel.
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod cycle;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod lab;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod memory;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use whimbrel_core::units::duration;
-use whimbrel_guest::lab::config::LabConfig;
+use whimbrel_guest::lab::config::{ConfigError, LabConfig};
 use whimbrel_lab::real::beside::Beside;
 use whimbrel_lab::real::guest::lab_guest;
 use whimbrel_lab::real::run::{Harvest, LogChoice, Watch, WatchError, Watched, watch};
@@ -72,6 +72,10 @@ impl Watching {
         });
         shows.nothing();
         let watched = watched.map_err(|error| match error {
+            // No more threads or files to be had: nothing is wrong with the scenario.
+            WatchError::Config(error @ (ConfigError::Thread { .. } | ConfigError::Pipe(_))) => {
+                Failure::failed(error)
+            }
             WatchError::Config(_) | WatchError::Layout(_) | WatchError::TooLarge { .. } => {
                 Failure::bad_input(error)
             }

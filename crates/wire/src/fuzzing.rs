@@ -1,18 +1,18 @@
 //! Test support: any bytes to every decoder, and what must hold of whatever is taken.
 //!
 //! Used by the fuzz targets of the same names, by property tests and by the test that replays the corpora; not part of the
-//! interface. A panic is a finding.
+//! interface. A panic is a finding. Nobody guesses a checksum, so bytes are also tried with the right ones.
 
 use whimbrel_core::machine::message::Message;
 
 use crate::error::WireError;
 use crate::frame::{FrameHeader, FrameKind, HEADER_LEN, gate, gate_round, ping};
 use crate::hello::{
-    Answer, Capabilities, Direction, Hello, PREFIX_LEN, Reject, Terms, Token, Versions, decode_answer,
+    Answer, Capabilities, Direction, Hello, MAGIC, PREFIX_LEN, Reject, Terms, Token, Versions, decode_answer,
     encode_answer, rest,
 };
 use crate::limits::Limits;
-use crate::{control, frame};
+use crate::{control, frame, hello};
 
 /// Reads `data` as the first message of a source and of a destination. What is taken is written as it was read, and is
 /// answered.
@@ -21,6 +21,23 @@ use crate::{control, frame};
 ///
 /// If a promise is broken.
 pub fn hello(data: &[u8]) {
+    first_message(data);
+    first_message(&sealed_first_message(data));
+}
+
+/// The same bytes as a first message of their length, with its checksum.
+fn sealed_first_message(data: &[u8]) -> Vec<u8> {
+    let mut data = data.to_owned();
+    if let Some((prefix, behind)) = data.split_first_chunk_mut::<PREFIX_LEN>() {
+        prefix[..8].copy_from_slice(&MAGIC);
+        prefix[10..12].copy_from_slice(&(behind.len() as u16).to_le_bytes());
+        let sum = hello::checksum(prefix, behind);
+        prefix[12..].copy_from_slice(&sum.to_le_bytes());
+    }
+    data
+}
+
+fn first_message(data: &[u8]) {
     let Some((prefix, behind)) = data.split_first_chunk::<PREFIX_LEN>() else { return };
     if let Some(bytes) = announced(prefix, behind, Direction::FromSource)
         && let Ok(hello) = Hello::decode(prefix, bytes)
@@ -71,6 +88,28 @@ fn reread_answer(answer: &Answer) -> Result<Answer, WireError> {
 ///
 /// If a promise is broken.
 pub fn frame(data: &[u8]) {
+    one_frame(data);
+    one_frame(&sealed_frame(data));
+}
+
+/// The same bytes with the checksums that a frame of them has.
+fn sealed_frame(data: &[u8]) -> Vec<u8> {
+    let mut data = data.to_owned();
+    if let Some((header, behind)) = data.split_first_chunk_mut::<HEADER_LEN>() {
+        let [kind, flags, e0, e1, l0, l1, l2, l3, ..] = *header;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        let whole = FrameKind::from_code(kind) != Some(FrameKind::Pages) || flags & 1 == 1;
+        let table = usize::from(u16::from_le_bytes([e0, e1])) * frame::ENTRY_LEN;
+        let covered = if whole { length as usize } else { table };
+        let sum = frame::checksum(behind.get(..covered).unwrap_or(behind));
+        header[8..12].copy_from_slice(&sum.to_le_bytes());
+        let own = frame::checksum(&header[..12]);
+        header[12..].copy_from_slice(&own.to_le_bytes());
+    }
+    data
+}
+
+fn one_frame(data: &[u8]) {
     let Ok((header, body)) = read(data, &Limits::default()) else { return };
     assert_eq!(header.encode()[..], data[..HEADER_LEN], "a header is written otherwise than it was read");
     let covered = body.get(..header.covered() as usize);
@@ -111,6 +150,9 @@ pub fn control(data: &[u8]) {
     let Ok(message) = control::decode(data, &limits) else { return };
     assert_eq!(arrived(&message, &limits), Ok(message), "another message arrives");
 }
+
+/// Any bytes as the body of a pages frame, or as what a guest does while it is moved.
+pub use crate::pages::testing::check as pages;
 
 /// A message after it was sent.
 ///

@@ -13,6 +13,12 @@ proptest! {
     fn every_end_is_sound(data in prop::collection::vec(any::<u8>(), 0..600)) {
         check_machines(&data);
     }
+
+    /// Each side keeps its promises whatever the other one says.
+    #[test]
+    fn no_peer_makes_a_side_break_its_promises(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        check_peer(&data);
+    }
 }
 
 /// The destination is lost after *go*: what a fence makes of the guest is what the report says.

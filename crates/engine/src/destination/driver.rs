@@ -28,6 +28,7 @@ use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
 use crate::stable::{PersistError, StableStore};
 use crate::transport::Stream;
+use crate::verify::Verifier;
 
 /// How long stable storage that fails is left alone before it is tried again.
 const STORAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -46,6 +47,7 @@ pub(super) struct Driver<'a> {
     configuration: Option<Arc<Configuration>>,
     replica: Option<Replica>,
     preparing: Option<Preparing>,
+    verifier: Option<Verifier>,
     shown: DestinationPhase,
     resume_failed: Option<String>,
     why: Option<String>,
@@ -179,6 +181,7 @@ impl<'a> Driver<'a> {
             configuration: None,
             replica: None,
             preparing: None,
+            verifier: None,
             shown: DestinationPhase::Listening,
             resume_failed: None,
             why: None,
@@ -422,6 +425,7 @@ impl<'a> Driver<'a> {
             DestinationAction::DropReplica => {
                 self.preparing = None;
                 self.core.receivers = None;
+                self.verifier = None;
                 self.replica = None;
             }
             DestinationAction::Done(_) => {}
@@ -451,9 +455,10 @@ impl<'a> Driver<'a> {
         match built {
             Ok(replica) => {
                 self.ledger.build = self.core.now().since(began);
-                if let Some(agreed) = &self.core.agreed {
-                    let receivers = Receivers::new(Arc::clone(&replica.ram), agreed.clone(), replica.fresh);
-                    self.core.receivers = Some(receivers);
+                if let Err(error) = self.expect_pages(&replica) {
+                    let reason = format!("no thread for the migration: {error}");
+                    self.why = Some(reason.clone());
+                    return self.tell(DestinationEvent::Refused { reason });
                 }
                 // Without it everything goes on, slower.
                 self.preparing = Preparing::start(Arc::clone(&replica.ram)).ok();
@@ -468,13 +473,24 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn restore(&mut self, state: Vec<Section>) {
+    /// What is to be there before the first page comes.
+    fn expect_pages(&mut self, replica: &Replica) -> std::io::Result<()> {
+        let Some(agreed) = &self.core.agreed else { return Ok(()) };
+        self.verifier = agreed.digest.then(|| Verifier::start(Arc::clone(&replica.ram))).transpose()?;
+        let written = self.verifier.as_ref().map(Verifier::written);
+        let ram = Arc::clone(&replica.ram);
+        self.core.receivers = Some(Receivers::new(ram, agreed.clone(), replica.fresh, written));
+        Ok(())
+    }
+
+    fn restore(&mut self, mut state: Vec<Section>) {
         self.preparing = None;
         let began = self.core.now();
-        let restored = match &mut self.replica {
+        let checked = self.verifier.take().map_or(Ok(()), |mut verifier| verifier.check(&mut state));
+        let restored = checked.map_err(|error| in_words(&error)).and_then(|()| match &mut self.replica {
             Some(replica) => replica.guest.restore(state).map_err(|error| in_words(&error)),
             None => Err("there is no replica".to_owned()),
-        };
+        });
         self.ledger.restore = self.core.now().since(began);
         match restored {
             Ok(()) => self.tell(DestinationEvent::Restored),

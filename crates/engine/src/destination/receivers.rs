@@ -20,6 +20,7 @@ use super::touched::Touched;
 use crate::hello::Agreed;
 use crate::link::{LinkError, in_words, read_exact, read_header};
 use crate::transport::Stream;
+use crate::verify::Written;
 
 /// What a page stream says.
 #[derive(Debug)]
@@ -36,16 +37,18 @@ pub(super) struct Receivers {
     ram: Arc<dyn GuestRam>,
     agreed: Agreed,
     touched: Arc<Touched>,
+    /// Whoever keeps a digest is told what was written.
+    written: Option<Written>,
     tell: Sender<Said>,
     said: Option<Receiver<Said>>,
 }
 
 impl Receivers {
     /// None yet, for this replica; `fresh` if its memory was never written.
-    pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool) -> Self {
+    pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool, written: Option<Written>) -> Self {
         let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
         let touched = Arc::new(Touched::new(ram.layout(), fresh));
-        Self { streams: Vec::new(), ram, agreed, touched, tell, said: Some(said) }
+        Self { streams: Vec::new(), ram, agreed, touched, written, tell, said: Some(said) }
     }
 
     /// Where what they say arrives.
@@ -60,6 +63,7 @@ impl Receivers {
             stream: Arc::clone(&stream),
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
+            written: self.written.clone(),
             agreed: self.agreed.clone(),
             ram: Arc::clone(&self.ram),
             tell: self.tell.clone(),
@@ -117,6 +121,7 @@ struct Work {
     stream: Arc<dyn Stream>,
     decoder: Decoder,
     touched: Arc<Touched>,
+    written: Option<Written>,
     agreed: Agreed,
     ram: Arc<dyn GuestRam>,
     tell: Sender<Said>,
@@ -147,7 +152,14 @@ impl Work {
     fn frame(&mut self, limits: &Limits) -> Result<Option<u32>, ReceiveError> {
         let header = read_header(&*self.stream, limits)?;
         match header.kind {
-            FrameKind::Pages => self.pages(&header).map(|()| None),
+            FrameKind::Pages => {
+                let done = self.pages(&header);
+                // What a frame that failed has written is written, too.
+                if let Some(written) = &self.written {
+                    self.table.entries().iter().for_each(|entry| written.run(entry.run()));
+                }
+                done.map(|()| None)
+            }
             FrameKind::Gate => {
                 let mut body = [0; GATE_LEN];
                 read_exact(&*self.stream, &mut body)?;

@@ -34,6 +34,10 @@ use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
 use crate::stable::{PersistError, StableStore};
 use crate::transport::{Connect, Stream};
+use crate::verify::Verifier;
+
+/// How long a destination of which a page stream was lost may take to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How long stable storage that fails is left alone before it is tried again.
 const STORAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -59,12 +63,17 @@ pub(super) struct Driver<'a> {
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
     found: PageSet,
+    /// A digest was agreed on.
+    digest: bool,
+    verifier: Option<Verifier>,
     wakes: BTreeSet<Timestamp>,
     spoke: Timestamp,
     shown: SourcePhase,
     rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
+    /// A page stream was lost: all is, at this time.
+    doomed: Option<(Timestamp, String)>,
     timed_out: bool,
     leaving: bool,
 }
@@ -98,6 +107,8 @@ impl<'a> Driver<'a> {
             dealing: Dealing::new(sharding(settings.streams), settings.streams),
             pages: None,
             found: PageSet::new(layout.numbers()),
+            digest: joined.agreed.digest,
+            verifier: None,
             ram,
             log,
             guest,
@@ -117,6 +128,7 @@ impl<'a> Driver<'a> {
             shown: SourcePhase::Idle,
             rounds: 0,
             alone_since: None,
+            doomed: None,
             timed_out: false,
             leaving: false,
         };
@@ -223,7 +235,8 @@ impl<'a> Driver<'a> {
             (Some(since), _) => self.settings.asking.map(|wait| since.saturating_add(wait)),
             (None, _) => None,
         };
-        [self.wakes.first().copied(), limit, alone].into_iter().flatten().min()
+        let doomed = self.doomed.as_ref().map(|(at, _)| *at);
+        [self.wakes.first().copied(), limit, alone, doomed].into_iter().flatten().min()
     }
 
     fn look_at_the_clock(&mut self) {
@@ -243,6 +256,9 @@ impl<'a> Driver<'a> {
             self.timed_out = true;
             self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::TimeLimit));
         }
+        if let Some((_, what)) = self.doomed.take_if(|(at, _)| *at <= now) {
+            self.lose(&what);
+        }
         if now.since(self.spoke) >= self.ping_after() {
             self.spoke = now;
             if let Some(Err(error)) = self.link.as_ref().map(Link::ping) {
@@ -259,7 +275,12 @@ impl<'a> Driver<'a> {
                 }
                 self.dealing.count(tally);
             }
-            Said::Lost { stream, why } => self.lose(&format!("page stream {stream}: {why}")),
+            Said::Lost { stream, why } => {
+                // A destination that does not want the guest any more says so on the control connection: it is listened to for
+                // a moment, because a reason is better than none.
+                let at = self.clock.now().saturating_add(LAST_WORDS);
+                self.doomed.get_or_insert((at, format!("page stream {stream}: {why}")));
+            }
         }
     }
 
@@ -339,9 +360,17 @@ impl<'a> Driver<'a> {
             SourceAction::Send(message) => self.say(&message),
             SourceAction::StartTracking => {
                 let done = self.log.start();
+                // From here on every write is in a harvest, which makes what was hashed stale.
+                if done.is_ok() && self.digest {
+                    match Verifier::start(Arc::clone(&self.ram)) {
+                        Ok(verifier) => self.verifier = Some(verifier),
+                        Err(error) => return self.fail(Step::StartTracking, &error),
+                    }
+                }
                 self.answer(Step::StartTracking, done, SourceEvent::TrackingStarted);
             }
             SourceAction::StopTracking => {
+                self.verifier = None;
                 let done = self.log.stop();
                 self.answer(Step::StopTracking, done, SourceEvent::TrackingStopped);
             }
@@ -356,10 +385,7 @@ impl<'a> Driver<'a> {
                 let done = self.guest.pause();
                 self.answer(Step::Pause, done, SourceEvent::Paused);
             }
-            SourceAction::SaveState => match self.guest.save() {
-                Ok(state) => self.tell(SourceEvent::Saved(state)),
-                Err(error) => self.fail(Step::SaveState, &error),
-            },
+            SourceAction::SaveState => self.save(),
             SourceAction::Resume => {
                 let done = self.guest.resume();
                 self.answer(Step::Resume, done, SourceEvent::Resumed);
@@ -392,8 +418,22 @@ impl<'a> Driver<'a> {
         self.tell(SourceEvent::Failed(Failure { step, detail: in_words(error) }));
     }
 
+    fn save(&mut self) {
+        let mut state = match self.guest.save() {
+            Ok(state) => state,
+            Err(error) => return self.fail(Step::SaveState, &error),
+        };
+        match self.verifier.as_mut().map_or(Ok(()), |verifier| verifier.seal(&mut state)) {
+            Ok(()) => self.tell(SourceEvent::Saved(state)),
+            Err(error) => self.fail(Step::SaveState, &error),
+        }
+    }
+
     fn harvest(&mut self) {
         if let Err(error) = self.log.harvest(&mut self.found) {
+            return self.fail(Step::Harvest, &error);
+        }
+        if let Some(Err(error)) = self.verifier.as_ref().map(|verifier| verifier.harvested(&self.found)) {
             return self.fail(Step::Harvest, &error);
         }
         let in_flight = self.in_flight();
@@ -478,6 +518,7 @@ impl<'a> Driver<'a> {
 
     /// Ends all connections and their threads.
     fn hang_up(&mut self) {
+        self.doomed = None;
         self.pages = None;
         self.dealing.clear();
         self.link = None;

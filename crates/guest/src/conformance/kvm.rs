@@ -1,6 +1,5 @@
 //! A KVM guest whose vCPUs write, and beside them, where there is a software log for it, a monitor that emulates devices.
 
-use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +10,7 @@ use whimbrel_core::embed::{DirtyLog, Guest as _, GuestRam, LogError};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, RamLayout};
 use whimbrel_core::units::ByteCount;
 
+use super::real::{Stopper, pipe_with};
 use super::{Ground, Running};
 use crate::kvm::{KvmGuest, TOLD_WORD};
 use crate::memory::GuestMemory;
@@ -91,15 +91,6 @@ impl Running for Busy<'_> {
     }
 }
 
-/// Stops the device when it is dropped, so also if something panics.
-struct Stopper<'a>(&'a AtomicBool);
-
-impl Drop for Stopper<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Ground for KvmGround {
     fn layout(&self) -> RamLayout {
         GuestRam::layout(&**self.guest.memory()).clone()
@@ -143,10 +134,9 @@ impl Ground for KvmGround {
         let memory = self.guest.memory();
         let Some(address) = GuestRam::layout(&**memory).address_of(page) else { return false };
         self.kernel += 1;
-        let (reader, mut writer) = std::io::pipe().expect("a pipe");
-        writer.write_all(&self.kernel.to_ne_bytes()).expect("room for a word");
         let at = Gpa(address.0 + 8 * KERNEL_WORD as u64);
-        let read = memory.read_from(at, ByteCount(8), reader.as_fd()).expect("memory of this guest");
+        let read =
+            memory.read_from(at, ByteCount(8), pipe_with(self.kernel).as_fd()).expect("memory of this guest");
         assert_eq!(read, ByteCount(8));
         bitmap.mark(page).expect("a page of this guest");
         true

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use whimbrel_core::dirty::{DirtyBitmap, PageSet};
-use whimbrel_core::embed::{DirtyLog, GuestRam, LogError, RamError};
+use whimbrel_core::embed::{DirtyLog, GuestRam, LogError};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, RamLayout};
 use whimbrel_core::units::ByteCount;
 
@@ -25,7 +25,10 @@ const WORK: Duration = Duration::from_micros(20);
 const REST: Duration = Duration::from_micros(150);
 
 /// Guest memory as the threads of a [`MemoryGround`] write it.
-pub trait WrittenRam: GuestRam {
+pub trait WrittenRam: Send + Sync {
+    /// The memory.
+    fn ram(&self) -> &dyn GuestRam;
+
     /// Adds one to the word at `at`, and then marks its page, if that is what this memory's log needs. A word has one
     /// writer at a time.
     fn add_one(&self, at: Gpa);
@@ -59,27 +62,17 @@ struct Marked {
 impl Marked {
     fn mark(&self, at: Gpa) {
         if let Some(bitmap) = &self.bitmap {
-            let page = self.layout().page_at(at).expect("memory of this guest");
+            let page = self.memory.layout().page_at(at).expect("memory of this guest");
             bitmap.mark(page).expect("a page of this guest");
         }
     }
 }
 
-impl GuestRam for Marked {
-    fn layout(&self) -> &RamLayout {
-        self.memory.layout()
-    }
-
-    fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
-        self.memory.read(at, out)
-    }
-
-    fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError> {
-        self.memory.write(at, data)
-    }
-}
-
 impl WrittenRam for Marked {
+    fn ram(&self) -> &dyn GuestRam {
+        &*self.memory
+    }
+
     fn add_one(&self, at: Gpa) {
         self.memory.word(at).expect("a word of this guest").fetch_add(1, Ordering::Relaxed);
         self.mark(at);
@@ -122,7 +115,7 @@ impl MemoryGround {
     /// A ground for `log`, which watches memory of another kind.
     pub fn over(memory: Arc<dyn WrittenRam>, log: Box<dyn DirtyLog>) -> Self {
         let busy = std::array::from_fn(|_| AtomicU64::new(NONE));
-        let layout = memory.layout();
+        let layout = memory.ram().layout();
         let start = |page| layout.address_of(PageNumber(page)).unwrap_or(Gpa(u64::MAX));
         let starts = (0..layout.numbers()).map(start).collect();
         Self { memory, starts, log, kernel: AtomicU64::new(0), busy }
@@ -154,7 +147,7 @@ impl Guest<'_> {
 
     /// Word `word` of those at the end of a page.
     fn far(&self, page: PageNumber, word: usize) -> Gpa {
-        let words = self.memory.layout().page_size().bytes().0 as usize / 8;
+        let words = self.memory.ram().layout().page_size().bytes().0 as usize / 8;
         self.near(page, words - FAR + word)
     }
 
@@ -162,8 +155,8 @@ impl Guest<'_> {
     fn content(&self, page: PageNumber) -> u64 {
         let mut words = [[0; 8]; WRITERS + FAR];
         let (near, far) = words.split_at_mut(WRITERS);
-        self.memory.read(self.near(page, 0), near.as_flattened_mut()).expect("memory of this guest");
-        self.memory.read(self.far(page, 0), far.as_flattened_mut()).expect("memory of this guest");
+        self.memory.ram().read(self.near(page, 0), near.as_flattened_mut()).expect("memory of this guest");
+        self.memory.ram().read(self.far(page, 0), far.as_flattened_mut()).expect("memory of this guest");
         words.map(u64::from_ne_bytes).into_iter().fold(0, u64::wrapping_add)
     }
 
@@ -201,7 +194,7 @@ impl Guest<'_> {
     /// Writes to pages in an order of its own until it is told to stop: half of its writes to a few that all writers share.
     /// It rests often: a page whose write was lost must not be written again soon, and the harvester needs a processor too.
     fn keep_writing(&self, writer: usize, stop: &AtomicBool) {
-        let pages: Vec<_> = pages_of(self.memory.layout()).filter(|&page| writes(page)).collect();
+        let pages: Vec<_> = pages_of(self.memory.ram().layout()).filter(|&page| writes(page)).collect();
         // xorshift64 (Marsaglia 2003); never zero.
         let mut random = 0x9e37_79b9_7f4a_7c15_u64 ^ (writer as u64 + 1);
         let mut awake = Instant::now();
@@ -242,7 +235,7 @@ impl Running for Busy<'_> {
 
 impl Ground for MemoryGround {
     fn layout(&self) -> RamLayout {
-        self.memory.layout().clone()
+        self.memory.ram().layout().clone()
     }
 
     fn log(&mut self) -> &mut dyn DirtyLog {
@@ -290,8 +283,8 @@ impl Ground for MemoryGround {
     }
 }
 
-/// Ends the writers when it is dropped.
-struct Stopper<'a>(&'a AtomicBool);
+/// Tells writers to end when it is dropped, so also if something panics.
+pub(super) struct Stopper<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for Stopper<'_> {
     fn drop(&mut self) {

@@ -14,7 +14,7 @@ use whimbrel_core::layout::{Gpa, PageNumber};
 use whimbrel_core::units::ByteCount;
 
 use super::{KvmError, failed};
-use crate::memory::Mapped;
+use crate::memory::{HostRange, Mapped};
 
 /// What of a region KVM has to know.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +78,14 @@ impl KvmSlots {
     ///
     /// [`KvmError::Slots`] or [`KvmError::Failed`]; the VM then has none of it.
     pub fn new(vm: Arc<VmFd>, memory: Arc<dyn Mapped>, first_slot: u32) -> Result<Self, KvmError> {
-        let regions = memory.layout().regions().iter();
-        let part = |(region, range): (&whimbrel_core::layout::Region, crate::memory::HostRange)| Part {
-            start: region.start,
+        let part = |range: HostRange| Part {
+            // Where there is no such page KVM refuses.
+            start: memory.layout().address_of(range.pages.first).unwrap_or(Gpa(u64::MAX)),
             len: range.len,
             address: range.address,
             first: range.pages.first,
         };
-        let parts: Vec<_> = regions.zip(memory.ranges()).map(part).collect();
+        let parts: Vec<_> = memory.ranges().into_iter().map(part).collect();
         check_slots(&vm, first_slot, parts.len())?;
         let mut slots =
             Self { vm, memory: Some(memory), parts: Vec::new(), first_slot, watched: AtomicBool::new(false) };

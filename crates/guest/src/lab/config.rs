@@ -133,9 +133,22 @@ pub enum ConfigError {
         /// Which writer.
         writer: usize,
     },
+    /// A write that takes longer than anybody waits.
+    #[error("writer {writer}: a write cost of {}s is not accepted: at most {}s", .cost.as_secs_f64(), MAX_COST.as_secs())]
+    WriteCost {
+        /// Which writer.
+        writer: usize,
+        /// As configured.
+        cost: Duration,
+    },
     /// A device that cannot keep up.
     #[error("a device rate of {0} is not accepted: from 0 to 10000 blocks a second")]
     DeviceRate(f64),
+    /// No pipe for the device.
+    #[error(
+        "cannot make the pipe that the device's blocks come through: raise the limit of open files (`ulimit -n`)"
+    )]
+    Pipe(#[source] io::Error),
     /// No thread.
     #[error("cannot start the thread {name}: raise the limit of processes (`ulimit -u`)")]
     Thread {
@@ -149,6 +162,8 @@ pub enum ConfigError {
 
 /// Page writes a second beyond which a thread only writes and never rests; far more than any can make.
 const MAX_RATE: f64 = 1e10;
+/// The longest that a write may take; that of scenarios.
+const MAX_COST: Duration = Duration::from_hours(1);
 /// Zipf's exponent beyond which all writes go to one page.
 const MAX_EXPONENT: f64 = 100.0;
 
@@ -187,6 +202,9 @@ impl Writer {
         }
         if !self.phases.is_empty() && self.phases.iter().all(|(length, _)| length.is_zero()) {
             return Err(ConfigError::Phases { writer });
+        }
+        if self.write_cost > MAX_COST {
+            return Err(ConfigError::WriteCost { writer, cost: self.write_cost });
         }
         match self.pattern {
             Pattern::Zipf { exponent } => number(writer, "an exponent", exponent, MAX_EXPONENT),

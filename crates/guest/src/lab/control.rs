@@ -1,10 +1,10 @@
 //! Running, paused, throttled: what all threads of a guest obey.
 //!
-//! A thread asks at every turn with one load of a number; only when that has changed does it take the lock. It sleeps
+//! A thread asks at every turn with one load of a flag; only while that is set does it take the lock. It sleeps
 //! nowhere else than here, so that a pause never waits for a sleeper.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use whimbrel_core::throttle::Throttle;
 
 use super::Shared;
 use super::config::ConfigError;
+use crate::cycle::Cycle;
 
 /// What is wanted of the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +37,17 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Rhythm {
     since: Instant,
-    run: Duration,
-    sleep: Duration,
+    cycle: Cycle,
 }
 
 impl Rhythm {
     /// How long a vCPU has to sleep now, if it has to.
     fn asleep(&self, now: Instant) -> Option<Duration> {
-        let period = (self.run + self.sleep).as_nanos();
-        let into =
-            Duration::from_nanos((now.saturating_duration_since(self.since).as_nanos() % period) as u64);
-        (into >= self.run).then(|| (self.run + self.sleep).saturating_sub(into))
+        let Cycle { run, sleep } = self.cycle;
+        let period = run + sleep;
+        let since = now.saturating_duration_since(self.since);
+        let into = Duration::from_nanos((since.as_nanos() % period.as_nanos()) as u64);
+        (into >= run).then(|| period.saturating_sub(into))
     }
 }
 
@@ -58,8 +59,8 @@ pub(super) struct Control {
     told: Condvar,
     /// For whoever pauses: they stand still.
     stands: Condvar,
-    /// Odd while threads have to look at the state at each turn: paused, ended or throttled.
-    turn: AtomicU64,
+    /// Threads have to look at the state at each turn: paused, ended or throttled.
+    look: AtomicBool,
 }
 
 /// Whether a thread goes on.
@@ -73,6 +74,13 @@ pub(super) enum Turn {
     End,
 }
 
+/// Whether a throttle slows a thread: what runs on vCPUs, and not a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slowed {
+    Yes,
+    No,
+}
+
 impl Control {
     pub(super) fn paused() -> Self {
         let state = State { wanted: Wanted::Paused, threads: 0, still: 0, rhythm: None };
@@ -80,7 +88,7 @@ impl Control {
             state: Mutex::new(state),
             told: Condvar::new(),
             stands: Condvar::new(),
-            turn: AtomicU64::new(1),
+            look: AtomicBool::new(true),
         }
     }
 
@@ -89,10 +97,10 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells all threads; `look` says whether they must look at each turn from now on.
+    /// Tells all threads, and whether they must look at each turn from now on.
     fn tell(&self, state: &State) {
         let look = state.wanted != Wanted::Running || state.rhythm.is_some();
-        self.turn.store(u64::from(look), Ordering::Release);
+        self.look.store(look, Ordering::Release);
         self.told.notify_all();
     }
 
@@ -121,11 +129,11 @@ impl Control {
         state.wanted == Wanted::Paused && state.still == state.threads
     }
 
-    /// Slows all threads; false if they cannot be slowed so.
+    /// Slows all threads that can be; false if none can be slowed so.
     pub(super) fn throttle(&self, throttle: Throttle) -> bool {
-        let Ok(rhythm) = rhythm(throttle) else { return false };
+        let Ok(cycle) = Cycle::of(throttle) else { return false };
         let mut state = self.lock();
-        state.rhythm = rhythm;
+        state.rhythm = cycle.map(|cycle| Rhythm { since: Instant::now(), cycle });
         self.tell(&state);
         true
     }
@@ -139,16 +147,16 @@ impl Control {
     /// Asked by a thread before each piece of work: waits while it is to stand still.
     #[inline]
     pub(super) fn turn(&self) -> Turn {
-        if self.turn.load(Ordering::Acquire) == 0 { Turn::Go } else { self.look(None) }
+        if self.look.load(Ordering::Acquire) { self.look(None, Slowed::Yes) } else { Turn::Go }
     }
 
     /// A thread has nothing to do for so long. Returns early if something is wanted of it.
-    pub(super) fn rest(&self, time: Duration) -> Turn {
-        self.look(Instant::now().checked_add(time))
+    pub(super) fn rest(&self, time: Duration, slowed: Slowed) -> Turn {
+        self.look(Instant::now().checked_add(time), slowed)
     }
 
     /// Waits while the thread is to stand still, and until `rest` is over.
-    fn look(&self, rest: Option<Instant>) -> Turn {
+    fn look(&self, rest: Option<Instant>, slowed: Slowed) -> Turn {
         let mut state = self.lock();
         let mut woken = false;
         loop {
@@ -160,7 +168,8 @@ impl Control {
                 }
                 Wanted::Running => {
                     let now = Instant::now();
-                    let asleep = state.rhythm.and_then(|rhythm| rhythm.asleep(now));
+                    let rhythm = state.rhythm.filter(|_| slowed == Slowed::Yes);
+                    let asleep = rhythm.and_then(|rhythm| rhythm.asleep(now));
                     let resting =
                         rest.map(|rest| rest.saturating_duration_since(now)).filter(|rest| !rest.is_zero());
                     let Some(time) = asleep.max(resting) else {
@@ -184,24 +193,6 @@ impl Control {
         state.still -= 1;
         state
     }
-}
-
-/// What a throttle is to a thread; an error if there is no such thing.
-fn rhythm(throttle: Throttle) -> Result<Option<Rhythm>, ()> {
-    let since = Instant::now();
-    let (share, run, sleep) = match throttle {
-        Throttle::Off => return Ok(None),
-        Throttle::DutyCycle { share, run } => {
-            let share = share.as_f64();
-            (share, run, run.mul_f64(share / (1.0 - share)))
-        }
-        Throttle::MicroSleeps { share, sleep } => {
-            let share = share.as_f64();
-            (share, sleep.mul_f64((1.0 - share) / share), sleep)
-        }
-        _ => return Err(()),
-    };
-    Ok((share > 0.0 && !sleep.is_zero()).then_some(Rhythm { since, run, sleep }))
 }
 
 /// The threads of a guest; ended and waited for when dropped.
@@ -268,7 +259,7 @@ mod tests {
     use whimbrel_core::units::CpuShare;
 
     fn asleep_ms(throttle: Throttle, millis: u64) -> Vec<Option<u64>> {
-        let rhythm = rhythm(throttle).unwrap().unwrap();
+        let rhythm = Rhythm { since: Instant::now(), cycle: Cycle::of(throttle).unwrap().unwrap() };
         let at = |millis| rhythm.since + Duration::from_millis(millis);
         (0..millis).map(|millis| rhythm.asleep(at(millis)).map(|left| left.as_millis() as u64)).collect()
     }
@@ -286,12 +277,5 @@ mod tests {
         let found = asleep_ms(Throttle::MicroSleeps { share: CpuShare::percent(20), sleep }, 20);
         let expected: Vec<_> = (0..20).map(|at| (at % 10 >= 8).then_some(10 - at % 10)).collect();
         assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn no_throttle_has_no_rhythm_and_a_dirty_limit_is_none() {
-        assert!(rhythm(Throttle::Off).unwrap().is_none());
-        let quota = whimbrel_core::units::Bandwidth::new(1).unwrap();
-        assert!(rhythm(Throttle::DirtyLimit { quota, period: Duration::from_secs(1) }).is_err());
     }
 }

@@ -3,8 +3,7 @@
 //! They come through a pipe, so that the *kernel* writes guest memory, as it does for a virtio device behind `readv`. Whoever keeps
 //! a software log gets them marked.
 
-use std::fs::File;
-use std::io::{PipeReader, Write as _};
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,7 @@ use whimbrel_core::layout::{Gpa, RamLayout};
 use whimbrel_core::units::ByteCount;
 
 use super::config::{LabConfig, MAX_VCPUS};
-use super::control::Turn;
+use super::control::{Slowed, Turn};
 use super::writes::{LINE, key, line};
 use super::{Shared, mark, zero_pages};
 use crate::memory::GuestMemory;
@@ -87,21 +86,19 @@ impl Device {
         self.blocks.store(blocks, Ordering::Release);
     }
 
-    /// What the thread does.
-    pub(super) fn run(&self, shared: &Shared, period: Duration) {
-        let Ok((reader, writer)) = std::io::pipe() else { return };
-        let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
-        let mut turn = shared.control.turn();
+    /// What the thread does. Blocks come through `pipe`.
+    pub(super) fn run(&self, shared: &Shared, period: Duration, mut pipe: (PipeReader, PipeWriter)) {
+        let mut turn = shared.control.rest(Duration::ZERO, Slowed::No);
         while turn != Turn::End {
-            if !self.write(shared, &reader, &mut writer) {
+            if !self.write(shared, &mut pipe) {
                 return;
             }
-            turn = shared.control.rest(period);
+            turn = shared.control.rest(period, Slowed::No);
         }
     }
 
     /// One block, from the pipe to memory; false if the pipe is broken.
-    fn write(&self, shared: &Shared, reader: &PipeReader, writer: &mut File) -> bool {
+    fn write(&self, shared: &Shared, (reader, writer): &mut (PipeReader, PipeWriter)) -> bool {
         let number = self.blocks.load(Ordering::Relaxed);
         let page = self.ring.page(number);
         let block: Vec<u8> = line(self.ring.key, number).into_iter().flat_map(u64::to_ne_bytes).collect();

@@ -2,12 +2,13 @@
 //!
 //! It beats five times a millisecond and looks at the host's monotonic clock each time, which goes on while the guest is paused
 //! and is the same in all processes of a host. So the first beat at the destination sees how long the guest was
-//! away: the downtime that the guest itself sees.
+//! away: the downtime that the guest itself sees. It is a program of the guest, so the sleeps of a throttle are gaps as well: whoever
+//! looks for a pause among them knows when that was.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::control::Turn;
+use super::control::{Slowed, Turn};
 use super::{Shared, host_clock};
 
 /// Between two beats.
@@ -84,7 +85,7 @@ impl Pulse {
             self.lock().beat(now);
             // By the clock, so that it does not beat slower by what waking takes; beats that were missed are missed.
             due = (due + PERIOD).max(now);
-            turn = shared.control.rest(due.saturating_sub(now));
+            turn = shared.control.rest(due.saturating_sub(now), Slowed::Yes);
         }
     }
 }

@@ -97,7 +97,7 @@ impl LabGuest {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] if there is no such guest, or no thread for it.
+    /// A [`ConfigError`] if there is no such guest, or no thread or pipe for it.
     pub fn new(
         memory: Arc<GuestMemory>,
         config: LabConfig,
@@ -116,7 +116,8 @@ impl LabGuest {
         }
         if let Some(period) = device.period() {
             let device = Arc::clone(&device);
-            threads.spawn("lab-device".into(), move |shared| device.run(shared, period))?;
+            let pipe = std::io::pipe().map_err(ConfigError::Pipe)?;
+            threads.spawn("lab-device".into(), move |shared| device.run(shared, period, pipe))?;
         }
         if config.heartbeat {
             let pulse = Arc::clone(&pulse);

@@ -36,7 +36,7 @@ impl Pace {
             phases: writer.phases.iter().map(&mut phase).collect(),
             start: writer.start.as_secs_f64(),
             end: writer.end.map_or(f64::INFINITY, |end| end.as_secs_f64()),
-            catch_up: (writer.catch_up + SLACK).as_secs_f64(),
+            catch_up: writer.catch_up.saturating_add(SLACK).as_secs_f64(),
         }
     }
 
@@ -122,6 +122,12 @@ mod tests {
         assert_eq!(pace(&[(100, 1000.0), (100, 0.0)], 50).due(millis(101), 90), (10, 0));
         // One that ended long ago is, but for one write.
         assert_eq!(pace(&[(100, 1000.0), (100, 0.0)], 50).due(millis(150), 90), (1, 9));
+    }
+
+    #[test]
+    fn a_writer_may_never_give_up() {
+        let pace = Pace::new(&Writer { rate: 1000.0, catch_up: Duration::MAX, ..Writer::default() });
+        assert_eq!(pace.due(millis(3_600_000), 0), (3_600_000, 0));
     }
 
     #[test]

@@ -47,8 +47,11 @@ fn section(kind: String, numbers: impl IntoIterator<Item = u64>) -> Section {
 
 /// Takes the numbers of section `kind` out of `sections`.
 fn take(sections: &mut Vec<&Section>, kind: &str, name: &'static str) -> Result<Vec<u64>, GuestError> {
-    let place = sections.iter().position(|section| section.kind == kind && section.version == VERSION);
+    let place = sections.iter().position(|section| section.kind == kind);
     let section = sections.remove(place.ok_or(GuestError::MissingSection { kind: name })?);
+    if section.version != VERSION {
+        return Err(GuestError::UnknownSection { kind: kind.to_owned(), version: section.version });
+    }
     match section.bytes.as_chunks::<8>() {
         (numbers, []) => Ok(numbers.iter().map(|number| u64::from_le_bytes(*number)).collect()),
         _ => Err(damaged(name, format!("{} bytes are no whole numbers", section.bytes.len()))),
@@ -109,7 +112,7 @@ impl Registers {
 
 fn read_vcpu(numbers: &[u64], pace: &Pace) -> Result<VcpuRegisters, GuestError> {
     let [writes, generator, time, forgone] = fields(VCPU, numbers)?;
-    // Whoever plays the writes back must not do so for ever.
+    // Whoever plays the writes back plays no more than such a writer makes in its time.
     let wanted = pace.wanted(Duration::from_nanos(time)) + 1.0;
     if writes as f64 + forgone as f64 > wanted {
         return Err(damaged(VCPU, format!("{writes} writes, when {wanted:.0} at most were wanted")));

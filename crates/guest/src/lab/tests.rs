@@ -4,7 +4,7 @@ use super::config::{Pattern, Writer};
 use super::*;
 use crate::log::{SoftwareLog, UserfaultfdLog};
 use crate::memory::Backing;
-use crate::surroundings::has_userfaultfd;
+use crate::surroundings::{Refuse, has_userfaultfd, refusing};
 use std::thread::sleep;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, GuestRam};
@@ -208,6 +208,7 @@ fn a_throttled_vcpu_writes_no_more_than_the_time_that_is_left_to_it() {
         period: Duration::from_secs(1),
     };
     assert!(!guest.throttle(limit).unwrap());
+    assert!(!guest.throttle(Throttle::duty_cycle(CpuShare::ALL)).unwrap());
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn state_that_is_not_the_guests_own_changes_nothing() {
         assert!(error.contains(says), "{error}");
     };
     refused(change(&|state| drop(state.remove(1))), "the state of `vcpu-` is missing");
-    refused(change(&|state| state[2].version = 9), "is missing");
+    refused(change(&|state| state[2].version = 9), "`vcpu-1`, version 9");
     refused(
         change(&|state| state.push(Section { kind: "floppy".into(), ..state[0].clone() })),
         "`floppy`, version 1",
@@ -253,4 +254,35 @@ fn a_writer_is_never_further_behind_than_it_catches_up_and_never_ahead() {
         // 50 ms that are caught up, and 5 ms that are not counted as missed.
         assert!((0.0..=200_000.0 * 0.055 + 1.0).contains(&behind) && work.writes > 0, "{work:?}");
     }
+}
+
+#[test]
+fn a_guest_that_cannot_have_its_device_says_so() {
+    let new = || LabGuest::new(memory(), LabConfig::default(), None).map(drop);
+    let refused = refusing(&[Refuse::call(libc::SYS_pipe2, rustix::io::Errno::MFILE)], new).unwrap_err();
+    assert!(refused.to_string().contains("raise the limit of open files (`ulimit -n`)"), "{refused}");
+    new().unwrap();
+}
+
+#[test]
+fn a_write_that_would_never_end_is_refused() {
+    let writer = Writer { pages: 0..1, write_cost: Duration::MAX, ..Writer::default() };
+    let refused = LabGuest::new(memory(), LabConfig { writers: vec![writer], ..LabConfig::default() }, None);
+    let text = refused.unwrap_err().to_string();
+    assert!(text.ends_with("is not accepted: at most 3600s"), "{text}");
+}
+
+#[test]
+fn a_throttle_slows_vcpus_and_no_device() {
+    let writer = Writer { pages: 0..1024, rate: 10_000.0, ..Writer::default() };
+    let config = LabConfig { writers: vec![writer], device_rate: 1000.0, ..LabConfig::default() };
+    let mut guest = LabGuest::new(memory(), config, None).unwrap();
+    guest.fill();
+    // Ten milliseconds, and then nothing for ten seconds.
+    assert!(guest.throttle(Throttle::duty_cycle(CpuShare::clamped(0.999))).unwrap());
+    run(&mut guest, 50);
+    let (blocks, beats) = (guest.device.registers(), guest.heartbeat().beats);
+    run(&mut guest, 300);
+    assert!(guest.device.registers() > blocks + 20, "{blocks} blocks, then {}", guest.device.registers());
+    assert_eq!(guest.heartbeat().beats, beats);
 }

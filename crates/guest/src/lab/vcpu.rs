@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::config::LabConfig;
-use super::control::Turn;
+use super::control::{Slowed, Turn};
 use super::pace::Pace;
 use super::writes::{Choice, Generator, LINE, key, leave, line};
 use super::{Shared, Work, mark};
@@ -12,7 +12,8 @@ use super::{Shared, Work, mark};
 /// How often the thread looks whether something is due.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Writes after which it looks whether it is to stand still: so long a pause waits.
+/// Writes after which it looks whether it is to stand still; fewer where they would take longer than [`TICK`]. So long a pause
+/// waits.
 const BATCH: u64 = 32;
 
 /// All that a vCPU is, beside memory.
@@ -36,6 +37,8 @@ pub(super) struct Vcpu {
     choice: Choice,
     pace: Pace,
     write_cost: Duration,
+    /// Writes in one go.
+    batch: u64,
     registers: Mutex<VcpuRegisters>,
 }
 
@@ -48,6 +51,7 @@ impl Vcpu {
             choice: Choice::new(writer),
             pace: Pace::new(writer),
             write_cost: writer.write_cost,
+            batch: (TICK.as_nanos() / writer.write_cost.as_nanos().max(1)).clamp(1, BATCH.into()) as u64,
             registers: Mutex::new(first_registers(config, index)),
         }
     }
@@ -83,7 +87,7 @@ impl Vcpu {
             let now = Instant::now();
             let made = self.write_what_is_due(shared, now - since);
             since = now;
-            turn = if made == 0 { shared.control.rest(TICK) } else { shared.control.turn() };
+            turn = if made == 0 { shared.control.rest(TICK, Slowed::Yes) } else { shared.control.turn() };
         }
     }
 
@@ -95,7 +99,7 @@ impl Vcpu {
         let ran = Duration::from_nanos(registers.time);
         let (due, too_late) = self.pace.due(ran, registers.writes + registers.forgone);
         registers.forgone += too_late;
-        let due = due.min(BATCH);
+        let due = due.min(self.batch);
         for _ in 0..due {
             self.write(shared, &mut registers);
         }

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, LogError};
+use whimbrel_core::embed::{DirtyLog, LogError, check_set};
 use whimbrel_core::layout::{NUMBERS_PER_WORD, PageNumber};
 
-use super::check_set;
 use crate::kvm::{KvmError, KvmSlots};
 
 const NAME: &str = "KVM";
@@ -85,7 +84,7 @@ impl DirtyLog for KvmLog {
         if !self.started {
             return Err(LogError::NotStarted { log: NAME });
         }
-        check_set(NAME, self.slots.memory().layout(), into)?;
+        check_set(NAME, self.slots.memory().layout().numbers(), into)?;
         let shift = self.shift;
         let failed = |what, cause| failed(what, harvest_help(cause), cause);
         self.slots.harvest(failed, |first, words| join(words, first, shift, into))

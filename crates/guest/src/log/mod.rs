@@ -20,10 +20,6 @@ mod union;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod userfaultfd;
 
-use whimbrel_core::dirty::{PageSet, RangeError};
-use whimbrel_core::embed::LogError;
-use whimbrel_core::layout::RamLayout;
-
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use best::{Choice, Probe, best, probe};
 #[cfg(all(feature = "kvm", target_os = "linux", target_pointer_width = "64"))]
@@ -32,14 +28,3 @@ pub use software::SoftwareLog;
 pub use union::Union;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use userfaultfd::UserfaultfdLog;
-
-/// Refuses a set of another guest before anything is harvested.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-pub(crate) fn check_set(log: &'static str, layout: &RamLayout, into: &PageSet) -> Result<(), LogError> {
-    let (left, right) = (into.numbers(), layout.numbers());
-    if left == right {
-        Ok(())
-    } else {
-        Err(LogError::OtherGuest { log, cause: RangeError::OtherGuest { left, right } })
-    }
-}

@@ -37,14 +37,11 @@ impl DirtyLog for Union {
     }
 
     fn start(&mut self) -> Result<(), LogError> {
-        for index in 0..self.logs.len() {
-            if let Err(error) = self.logs[index].start() {
-                // What matters is why it does not start.
-                let _ = stop_all(&mut self.logs[..index]);
-                return Err(error);
-            }
-        }
-        Ok(())
+        let started = self.logs.iter_mut().try_for_each(|log| log.start());
+        started.inspect_err(|_| {
+            // Also those that recorded before this call. What matters is why it does not start.
+            let _ = stop_all(&mut self.logs);
+        })
     }
 
     fn harvest(&mut self, into: &mut PageSet) -> Result<(), LogError> {
@@ -53,5 +50,84 @@ impl DirtyLog for Union {
 
     fn stop(&mut self) -> Result<(), LogError> {
         stop_all(&mut self.logs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A log that fails when it is told to; it can be seen whether it records.
+    #[derive(Clone, Default)]
+    struct Failing {
+        records: Arc<AtomicBool>,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl Failing {
+        /// Does it, or fails.
+        fn set(&self, records: bool, what: &str) -> Result<(), LogError> {
+            if self.fails.load(Ordering::Relaxed) {
+                let cause = "it is told to".into();
+                return Err(LogError::Failed { log: self.name(), what: what.into(), help: "", cause });
+            }
+            self.records.store(records, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    impl DirtyLog for Failing {
+        fn name(&self) -> &'static str {
+            "failing"
+        }
+
+        fn start(&mut self) -> Result<(), LogError> {
+            self.set(true, "start")
+        }
+
+        fn harvest(&mut self, _: &mut PageSet) -> Result<(), LogError> {
+            Err(LogError::NotStarted { log: self.name() })
+        }
+
+        fn stop(&mut self) -> Result<(), LogError> {
+            self.set(false, "stop")
+        }
+    }
+
+    fn three() -> ([Failing; 3], Union) {
+        let logs = [(); 3].map(|()| Failing::default());
+        let union = Union::of(logs.iter().map(|log| Box::new(log.clone()) as Box<dyn DirtyLog>).collect());
+        (logs, union)
+    }
+
+    fn recording(logs: &[Failing]) -> Vec<bool> {
+        logs.iter().map(|log| log.records.load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn if_one_cannot_be_started_none_is_not_even_those_that_were() {
+        for before in [false, true] {
+            let (logs, mut union) = three();
+            if before {
+                union.start().unwrap();
+                // It has ended by itself.
+                logs[1].records.store(false, Ordering::Relaxed);
+            }
+            logs[1].fails.store(true, Ordering::Relaxed);
+            assert_eq!(union.start().unwrap_err().to_string(), "the failing dirty log cannot start");
+            assert_eq!(recording(&logs), [false; 3], "{before}");
+        }
+    }
+
+    #[test]
+    fn all_are_stopped_though_one_cannot_be() {
+        let (logs, mut union) = three();
+        union.start().unwrap();
+        assert_eq!(recording(&logs), [true; 3]);
+        logs[1].fails.store(true, Ordering::Relaxed);
+        assert_eq!(union.stop().unwrap_err().to_string(), "the failing dirty log cannot stop");
+        assert_eq!(recording(&logs), [false, true, false]);
     }
 }

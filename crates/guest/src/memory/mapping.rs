@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::process::{Resource, getrlimit};
 
 use super::Backing;
 use super::help::{self, Refused};
@@ -103,10 +104,16 @@ impl Mapping {
     /// Lets the kernel write what `file` has; gives how much that was.
     pub(super) fn read_from(&self, offset: usize, len: usize, file: BorrowedFd<'_>) -> io::Result<usize> {
         let address = self.at(offset, len);
-        // SAFETY: `at` has checked that the range is within this map; others see its bytes as atomics only, under which
-        // the kernel may write. (`libc`, because rustix would want a reference, which nobody may have.)
-        let read = unsafe { libc::read(file.as_raw_fd(), address, len) };
-        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+        loop {
+            // SAFETY: `at` has checked that the range is within this map; others see its bytes as atomics only, under which
+            // the kernel may write. (`libc`, because rustix would want a reference, which nobody may have.)
+            let read = unsafe { libc::read(file.as_raw_fd(), address, len) };
+            let read = usize::try_from(read).map_err(|_| io::Error::last_os_error());
+            // A signal came before anything was read, as those do that bring vCPUs out of their run loop.
+            if !matches!(&read, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+                return read;
+            }
+        }
     }
 
     /// The address of `offset`, with `len` bytes behind it.
@@ -136,6 +143,10 @@ fn file(len: usize) -> Result<OwnedFd, Refused> {
         made => made,
     };
     let file = file.map_err(Refused::by(help::file))?;
+    // The kernel would end the process with SIGXFSZ and not only refuse.
+    if getrlimit(Resource::Fsize).current.is_some_and(|most| most < len as u64) {
+        return Err(Refused::by(help::file)(Errno::FBIG));
+    }
     rustix::fs::ftruncate(&file, len as u64).map_err(Refused::by(help::file))?;
     // Whoever gets the descriptor may write, but not cut memory off under a guest.
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;

@@ -148,11 +148,14 @@ pub struct HostRange {
 ///
 /// All of [`Mapped::ranges`] is mapped, readable and writable, of whole host pages, and stays so at the same addresses for as
 /// long as the value lives; nobody holds plain references to it.
+///
+/// What is not about safety: a page of the layout is a whole number of host pages, each range is as long as its `pages`, and ranges
+/// are always the same.
 pub unsafe trait Mapped: Send + Sync {
     /// How its pages are numbered.
     fn layout(&self) -> &RamLayout;
 
-    /// Where each region is, in the order of the layout.
+    /// Where each region is, in the order of the layout. Regions that are left out are not watched.
     fn ranges(&self) -> Vec<HostRange>;
 }
 

@@ -258,6 +258,17 @@ fn too_few_descriptors_name_the_limit() {
 }
 
 #[test]
+fn too_large_a_file_names_the_limit_and_ends_nobody() {
+    in_a_child("memory::tests::too_large_a_file_names_the_limit_and_ends_nobody", || {
+        limit(Resource::Fsize, 1 << 20);
+        let text = text(&plain(ByteCount::mib(2), Backing::Memfd).unwrap_err());
+        assert!(text.contains("raise `ulimit -f`"), "{text}");
+        plain(ByteCount::mib(1), Backing::Memfd).unwrap();
+        plain(ByteCount::mib(2), Backing::Shared).unwrap();
+    });
+}
+
+#[test]
 fn memory_that_may_not_be_locked_names_the_limit() {
     in_a_child("memory::tests::memory_that_may_not_be_locked_names_the_limit", || {
         // Not none at all (ENOMEM), and none (EPERM).

@@ -3,12 +3,11 @@
 use vm_memory::GuestMemoryBackend as _;
 use vm_memory::bitmap::{AtomicBitmap, Bitmap as _};
 use whimbrel_core::dirty::{PageSet, WORD_PAGES};
-use whimbrel_core::embed::{DirtyLog, GuestRam as _, LogError};
+use whimbrel_core::embed::{DirtyLog, GuestRam as _, LogError, check_set};
 use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::units::{ByteCount, Pages};
 
 use super::{VmMemory, VmMemoryError};
-use crate::log::check_set;
 
 const NAME: &str = "vm-memory";
 
@@ -109,7 +108,7 @@ impl DirtyLog for BitmapLog {
             return Err(LogError::NotStarted { log: NAME });
         }
         let layout = self.memory.layout();
-        check_set(NAME, layout, into)?;
+        check_set(NAME, layout.numbers(), into)?;
         let page = layout.page_size().bytes().0;
         for ((region, run), &size) in self.memory.memory.iter().zip(layout.runs()).zip(&self.bit_sizes) {
             // `GuestMemoryRegion::bitmap` would be a slice, which cannot be harvested.

@@ -41,21 +41,11 @@ impl Written {
     }
 }
 
-impl GuestRam for Written {
-    fn layout(&self) -> &RamLayout {
-        GuestRam::layout(&self.memory)
-    }
-
-    fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
-        self.memory.read(at, out)
-    }
-
-    fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError> {
-        self.memory.write(at, data)
-    }
-}
-
 impl WrittenRam for Written {
+    fn ram(&self) -> &dyn GuestRam {
+        &self.memory
+    }
+
     fn add_one(&self, at: Gpa) {
         let (memory, at) = (self.memory.memory(), GuestAddress(at.0));
         let count: u64 = memory.load(at, Ordering::Relaxed).unwrap();

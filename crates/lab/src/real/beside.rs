@@ -48,6 +48,15 @@ pub struct Rate {
     pub forgone: u64,
 }
 
+/// The guest's heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Pulse {
+    /// Beats.
+    pub beats: u64,
+    /// The longest time without one, seconds.
+    pub longest_gap_s: f64,
+}
+
 /// A harvest of both.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct HarvestPair {
@@ -90,8 +99,8 @@ pub struct Beside {
     pub harvests: Vec<HarvestPair>,
     /// Different pages by length of window.
     pub curve: Vec<CurvePair>,
-    /// Beats of the guest's heart, and the longest time without one, seconds.
-    pub heartbeat: (u64, f64),
+    /// What the guest itself saw.
+    pub heartbeat: Pulse,
     /// Whether dirty rate and curve agree within [`AGREEMENT`].
     pub agrees: bool,
 }
@@ -134,7 +143,7 @@ impl Beside {
             harvests: harvests.collect(),
             agrees: dirty_rate.agrees() && curve.iter().all(|point| point.pages.agrees()),
             curve,
-            heartbeat: (watched.heartbeat.beats, longest),
+            heartbeat: Pulse { beats: watched.heartbeat.beats, longest_gap_s: longest },
         })
     }
 }

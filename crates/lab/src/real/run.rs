@@ -86,7 +86,8 @@ pub enum WatchError {
     Config(#[from] ConfigError),
     /// More than the machine can give now.
     #[error(
-        "guest.memory = {memory}, and {available} are free on this machine: take a smaller guest (--set guest.memory=1GiB)"
+        "guest.memory = {memory}, and {} are free on this machine: take a smaller guest (--set guest.memory=1GiB)",
+        .available.human()
     )]
     TooLarge {
         /// Of the guest.
@@ -168,7 +169,7 @@ pub fn watch(
     let mut before = Duration::ZERO;
     while before < watch.length && !stop.load(Ordering::Relaxed) {
         let due = (before + watch.interval).min(watch.length);
-        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+        sleep(begun + due, stop);
         let took = timed(|| log.harvest(&mut dirty))?;
         // A page of this harvest was written before its end.
         let at = begun.elapsed();
@@ -194,6 +195,20 @@ pub fn watch(
         vcpus: (0..guest.config().writers.len()).map(|index| guest.work(index)).collect(),
         heartbeat: guest.heartbeat(),
     })
+}
+
+/// How long nobody looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Sleeps until `due`, or until `stop` is set.
+fn sleep(due: Instant, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
 }
 
 fn timed<E>(act: impl FnOnce() -> Result<(), E>) -> Result<Duration, E> {

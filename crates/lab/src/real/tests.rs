@@ -1,7 +1,7 @@
 //! A real guest dirties what its simulation does.
 
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use whimbrel_core::units::ByteCount;
 use whimbrel_guest::memory::Backing;
@@ -41,6 +41,24 @@ fn dirty_rate_and_working_set_curve_are_those_of_the_simulation() {
             assert!(found.harvests.len() > 5 && found.dirty_rate.measured > 1000.0);
         }
     }
+}
+
+#[test]
+fn who_asks_it_to_stop_does_not_wait_for_a_harvest() {
+    let config = config(Pattern::Uniform);
+    let minute = Duration::from_mins(1);
+    let how = Watch { length: minute, interval: minute, backing: Backing::Private, log: LogChoice::Software };
+    let (stop, lab) = (AtomicBool::new(false), lab_guest(&config, 3).unwrap());
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // When it runs, most likely; and if not, it must end as well.
+            std::thread::sleep(Duration::from_secs(2));
+            stop.store(true, Ordering::Relaxed);
+        });
+        watch(&config, lab, &how, &stop, |_| {}).unwrap();
+    });
+    assert!(begun.elapsed() < minute / 2, "{:?}", begun.elapsed());
 }
 
 #[test]

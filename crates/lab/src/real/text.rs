@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::beside::{AGREEMENT, Beside, HarvestPair, Pair};
+use super::beside::{AGREEMENT, Beside, HarvestPair, Pair, Pulse};
 use crate::chart::Unit;
 use crate::table::{Align, Columns, per_cent};
 
@@ -23,8 +23,8 @@ pub fn beside(found: &Beside) -> String {
     let instead = found.instead.as_ref().map(|why| format!(", because {why}")).unwrap_or_default();
     let (start, stop) = (time(found.start_s), time(found.stop_s));
     let _ = writeln!(text, "dirty log  {}{instead}; started in {start}, stopped in {stop}", found.log);
-    let (beats, longest) = found.heartbeat;
-    let _ = writeln!(text, "heartbeat  {beats} beats, the longest gap {}", time(longest));
+    let Pulse { beats, longest_gap_s } = found.heartbeat;
+    let _ = writeln!(text, "heartbeat  {beats} beats, the longest gap {}", time(longest_gap_s));
     let _ = writeln!(text, "memory     holds what the guest's registers say\n");
     rates(&mut text, found);
     harvests(&mut text, found);

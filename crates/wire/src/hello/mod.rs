@@ -189,7 +189,7 @@ fn open(prefix: &[u8; PREFIX_LEN], rest: &[u8], direction: Direction) -> Result<
 }
 
 /// CRC-32 of the prefix without its checksum, and the rest.
-fn checksum(prefix: &[u8; PREFIX_LEN], rest: &[u8]) -> u32 {
+pub(crate) fn checksum(prefix: &[u8; PREFIX_LEN], rest: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&prefix[..12]);
     hasher.update(rest);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::pages::{Encoding, Encodings};
 
 fn token(text: &str) -> Token {
     Token::new(text.as_bytes()).unwrap()
@@ -297,4 +298,12 @@ fn a_reason_that_is_too_long_is_shortened_between_letters() {
         panic!("another answer");
     };
     assert!(told.len() == 1000 && text.starts_with(&told), "{} bytes", told.len());
+}
+
+#[test]
+fn capabilities_have_the_bits_of_the_specification() {
+    assert_eq!(Capabilities::KNOWN.bits(), 0b11_0001_1111);
+    assert_eq!(Capabilities::from_bits(u64::MAX).encodings().iter().count(), Encoding::ALL.len());
+    assert_eq!(Capabilities::of(Encodings::PLAIN.with(Encoding::Zstd)).bits(), 0b1011);
+    assert_eq!(Capabilities::DIGEST.encodings(), Encodings::PLAIN);
 }

@@ -27,10 +27,18 @@
 //! whose turn it is, whatever the rule says; in the first batches each has its turn at once. At 64 batches of 512 KiB and
 //! 16 KiB in 50 us, that is 1 % of the time of a link of 6 GiB/s.
 //!
+//! # Differences
+//!
+//! A delta cache costs the copy and the comparison of every page, those too that it does not have. A round in which any page was
+//! found is judged at its end: if the bytes saved, times what a byte takes on the link, are less than the time that all its
+//! pages took, the next [`REST`] rounds do without; then two rounds fill the cache and are judged anew. Saved is what the
+//! page would have been packed, less its delta. Where pages are copied anyway that time is counted as well, so it gives up a
+//! little early.
+//!
 //! # How it degrades
 //!
 //! * Without a bandwidth, or with an enormous one: raw, but for the tries.
-//! * Without a clock: costs stay as assumed; ratios are measured.
+//! * Without a clock: costs stay as assumed; ratios are measured; differences are always kept.
 //! * A bandwidth that contains the time of packing makes the link look slow and packing cheap. The driver must measure
 //!   bytes against the time spent in sending alone.
 //! * Content that changes from batch to batch is judged by its mean; what a group really came to decides whether it is
@@ -46,6 +54,8 @@ use super::{Encoding, Encodings};
 const EVERY: u64 = 64;
 /// Bytes of a group that is only tried.
 pub(super) const TRY_BYTES: usize = 16 << 10;
+/// Rounds without differences after one in which they did not pay.
+const REST: u32 = 6;
 /// The weight of a new observation.
 const WEIGHT: f64 = 0.125;
 
@@ -78,6 +88,18 @@ pub(super) struct Plan {
     pub(super) sample: bool,
 }
 
+/// What differences saved and took in the round that is under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Differences {
+    found: u64,
+    /// Bytes.
+    saved: f64,
+    /// Nanoseconds; none if nobody measured them.
+    took: Option<f64>,
+    /// Rounds still to come without.
+    rest: u32,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Chooser {
@@ -86,13 +108,14 @@ pub(super) struct Chooser {
     byte: Option<f64>,
     batches: u64,
     tries: usize,
+    differences: Differences,
 }
 
 impl Chooser {
     /// One that may choose of `encodings`.
     pub(super) fn new(encodings: Encodings) -> Self {
         let arms = ASSUMED.into_iter().filter(|arm| encodings.contains(arm.encoding)).collect();
-        Self { arms, byte: None, batches: 0, tries: 0 }
+        Self { arms, byte: None, batches: 0, tries: 0, differences: Differences::default() }
     }
 
     /// What the stream carries while it is not kept waiting for bytes.
@@ -120,6 +143,22 @@ impl Chooser {
         let time = |arm: &Arm| arm.ratio * byte + arm.cost;
         let least = self.arms.iter().min_by(|one, other| time(one).total_cmp(&time(other)));
         least.filter(|arm| time(arm) < byte).map_or(Encoding::Raw, |arm| arm.encoding)
+    }
+
+    /// A round begins: says whether it is one with differences.
+    pub(super) fn begin_round(&mut self) -> bool {
+        let Differences { found, saved, took, rest } = std::mem::take(&mut self.differences);
+        let paid = self.byte.zip(took).is_none_or(|(byte, took)| saved * byte >= took);
+        self.differences.rest = if found > 0 && !paid { REST } else { rest.saturating_sub(1) };
+        self.differences.rest == 0
+    }
+
+    /// Pages of which `found` were found, `saved` bytes in all, took so much time.
+    pub(super) fn learn_differences(&mut self, found: u64, saved: f64, took: Option<Duration>) {
+        let now = &mut self.differences;
+        now.found += found;
+        now.saved += saved;
+        now.took = took.map(|took| now.took.unwrap_or(0.0) + took.as_nanos() as f64).or(now.took);
     }
 
     /// The most bytes for one of memory at which something else than `encoding` is better: what it saved so far.
@@ -195,6 +234,29 @@ mod tests {
         assert_eq!(chooser.plan().attempt, Some(Encoding::Zstd));
         chooser.learn(Encoding::Zstd, 4096, 100, None);
         assert_eq!(chooser.plan().attempt, None);
+    }
+
+    #[test]
+    fn differences_that_do_not_pay_rest_and_are_tried_again() {
+        let mut chooser = chooser();
+        chooser.set_bandwidth(Bandwidth::new(1_000_000_000));
+        // A nanosecond a byte: 1000 saved are worth 1 us.
+        let mut round = |found, saved, micros| {
+            chooser.learn_differences(found, saved, Some(Duration::from_micros(micros)));
+            chooser.begin_round()
+        };
+        assert!(round(1, 1000.0, 1));
+        assert!(round(0, 0.0, 100), "nothing was found: the cache fills");
+        assert!(!round(1, 999.0, 1));
+        let rested = (0..20).take_while(|_| !round(0, 0.0, 0)).count();
+        assert_eq!(rested as u32, REST - 1);
+        assert!(round(1, 2000.0, 1));
+        chooser.set_bandwidth(None);
+        chooser.learn_differences(1, 0.0, Some(Duration::from_secs(1)));
+        assert!(chooser.begin_round(), "a link that nobody knows");
+        chooser.set_bandwidth(Some(Bandwidth::FASTEST));
+        chooser.learn_differences(1, 0.0, None);
+        assert!(chooser.begin_round(), "a cost that nobody knows");
     }
 
     #[test]

@@ -13,85 +13,16 @@ use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
 
 use super::cache::Cache;
 use super::chooser::{Chooser, Plan, TRY_BYTES};
+use super::config::{Clock, Compression, EncoderConfig, Pass};
 use super::frame::PageFrame;
 use super::packer::Packer;
 use super::sample::{self, Sample};
-use super::sharding::Sharding;
 use super::table::most_pages;
 use super::zero::{Look, is_zero};
 use super::{ENCODED_BYTES, Encoding, Encodings, delta, in_region, page_bytes};
 
 /// The most guest memory in one batch, unless a single page is larger: what a peer's default limits take.
 pub(super) const BATCH_BYTES: u64 = 512 << 10;
-
-/// What time it is, for an encoder that is to learn what packing costs.
-pub type Clock = Box<dyn FnMut() -> Timestamp + Send>;
-
-/// Which compressor, if any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Compression {
-    /// What pays, of the encodings that were agreed on: see [`Encoder::set_bandwidth`].
-    #[default]
-    Adaptive,
-    /// None.
-    Off,
-    /// Everything that gets shorter by it goes as LZ4.
-    Lz4,
-    /// Everything that gets shorter by it goes as Zstandard.
-    Zstd,
-}
-
-/// What an encoder may do.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct EncoderConfig {
-    /// Pages full of zeroes are found and sent as such. Default: yes. Without, every page is sent with all its bytes.
-    pub zero_detection: bool,
-    /// Checksums cover the payloads. Default: no. Every page is then copied.
-    pub payload_checksums: bool,
-    /// Every payload is copied into the frame, as where it is to be encrypted. Default: no.
-    pub copy: bool,
-    /// What both sides agreed on. Default: zero and raw.
-    pub encodings: Encodings,
-    /// Which compressor of these. Default: [`Compression::Adaptive`].
-    pub compression: Compression,
-    /// The level of Zstandard, from 1 up to 22. Default 1: a link for which more pays is rare.
-    pub level: i32,
-    /// Memory for pages as they were sent last; a page costs its size and 16 bytes, and the places are a power of two. Default
-    /// 0: no deltas. It pays for a guest that changes a few bytes in many pages over a slow link; each page sent after the bulk
-    /// round is copied for it.
-    pub delta_cache: ByteCount,
-    /// Which pages this connection carries: the cache has its places for these. Default: all.
-    pub sharding: Sharding,
-}
-
-impl Default for EncoderConfig {
-    fn default() -> Self {
-        Self {
-            zero_detection: true,
-            payload_checksums: false,
-            copy: false,
-            encodings: Encodings::PLAIN,
-            compression: Compression::Adaptive,
-            level: 1,
-            delta_cache: ByteCount(0),
-            sharding: Sharding::ONE,
-        }
-    }
-}
-
-/// Which pass over memory begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pass {
-    /// Each page for the first time: nothing is known of any, and none is kept.
-    #[default]
-    Bulk,
-    /// Pages that were written since.
-    Round,
-    /// The same, and no page is sent again afterwards: none is put into the cache.
-    Last,
-}
 
 /// Why a batch was not encoded. The frame is empty then.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +104,12 @@ pub struct Encoder {
     look: Look,
     cache: Option<Cache>,
     pass: Pass,
+    /// In this pass.
+    keeps_deltas: bool,
+    /// Time that packing took in this batch.
+    packing: Duration,
+    /// Bytes that deltas saved in this batch.
+    saved: f64,
     group: Group,
     /// A delta until it is known that it is short enough.
     delta: Vec<u8>,
@@ -226,6 +163,9 @@ impl Encoder {
             look: Look::new(),
             cache,
             pass: Pass::Bulk,
+            keeps_deltas: false,
+            packing: Duration::ZERO,
+            saved: 0.0,
             group: Group { bytes: Vec::new(), first: PageNumber(0), at: Gpa(0), pages: 0 },
             delta: Vec::new(),
             encoded: Encoded::default(),
@@ -249,6 +189,8 @@ impl Encoder {
     /// A pass over memory begins: the batches that follow belong to it.
     pub fn begin_pass(&mut self, pass: Pass) {
         self.pass = pass;
+        let worth_it = self.fixed.is_some() || self.chooser.begin_round();
+        self.keeps_deltas = self.cache.is_some() && pass != Pass::Bulk && worth_it;
         if let Some(cache) = &mut self.cache {
             cache.begin_round();
         }
@@ -281,6 +223,8 @@ impl Encoder {
             Some(encoding) => Plan { encoding, attempt: None, sample: false },
             None => self.chooser.plan(),
         };
+        (self.packing, self.saved) = (Duration::ZERO, 0.0);
+        let start = if self.keeps_deltas { self.now() } else { None };
         if let Err(error) = self.runs(runs, ram, frame) {
             frame.begin();
             // Pages of this batch may be in the cache already, and will never arrive.
@@ -289,6 +233,13 @@ impl Encoder {
         }
         for entry in frame.entries() {
             self.encoded.count(entry.encoding(), entry.run().count.0, entry.payload().0);
+        }
+        if self.keeps_deltas {
+            let took =
+                start.zip(self.now()).map(|(start, end)| end.since(start).saturating_sub(self.packing));
+            let found =
+                self.encoded.pages.0 - self.encoded.misses.0 - self.encoded.of(Encoding::Zero).pages.0;
+            self.chooser.learn_differences(found, self.saved, took);
         }
         frame.seal(self.checked);
         self.encoded.bytes = frame.len();
@@ -333,7 +284,7 @@ impl Encoder {
         for index in 0..count {
             let page = PageNumber(first.0 + index);
             let at = Gpa(at.0 + index * self.page as u64);
-            if self.keeps_deltas() {
+            if self.keeps_deltas {
                 self.known(page, at, ram, frame)?;
             } else if self.plan.encoding != Encoding::Raw || self.plan.attempt.is_some() {
                 self.packed(page, at, ram, frame)?;
@@ -345,8 +296,8 @@ impl Encoder {
         Ok(())
     }
 
-    fn keeps_deltas(&self) -> bool {
-        self.cache.is_some() && self.pass != Pass::Bulk
+    fn now(&mut self) -> Option<Timestamp> {
+        self.clock.as_mut().map(|clock| clock())
     }
 
     /// A page goes out, and nobody looks at what it holds.
@@ -433,7 +384,8 @@ impl Encoder {
             if self.pass != Pass::Last {
                 cache.insert(page, content);
             }
-            return Ok(self.unknown(page, at, frame));
+            self.unknown(page, at, frame);
+            return Ok(());
         };
         // What is pending in the group goes before it, so a delta cannot go on behind the last entry then.
         let most = most_pages(Encoding::Delta, self.page_size);
@@ -441,13 +393,17 @@ impl Encoder {
         let limit = delta_limit(&self.chooser, self.plan.encoding, self.page);
         self.delta.resize(limit, 0);
         let found = delta::encode(last, content, gap.unwrap_or(0), &mut self.delta);
-        last.copy_from_slice(content);
+        if !matches!(found, Some((0, _))) {
+            last.copy_from_slice(content);
+        }
         match found {
             Some((0, _)) => {
                 self.encoded.unchanged += Pages(1);
+                self.saved += limit as f64;
                 self.flush(frame);
             }
             Some((written, trailing)) => {
+                self.saved += (limit - written) as f64;
                 self.flush(frame);
                 frame.delta(page, at, gap.is_some(), &self.delta[..written], trailing);
             }
@@ -480,7 +436,11 @@ impl Encoder {
             (self.group.first, self.group.at) = (page, at);
         }
         self.group.pages += 1;
-        let most = if self.plan.attempt.is_some() { TRY_BYTES } else { ENCODED_BYTES as usize };
+        let most = match (self.plan.attempt, self.plan.encoding) {
+            (Some(_), _) => TRY_BYTES,
+            (None, Encoding::Lz4) => LZ4_BYTES,
+            _ => ENCODED_BYTES as usize,
+        };
         if (self.group.pages + 1) * self.page > most {
             self.flush(frame);
         }
@@ -494,22 +454,25 @@ impl Encoder {
         }
         let encoding = self.plan.attempt.take().unwrap_or(self.plan.encoding);
         let memory = pages * self.page;
+        let start = self.now();
         let content = &self.group.bytes[..memory];
-        let start = self.clock.as_mut().map(|clock| clock());
         let packed = self.packer.pack(encoding, content, frame.room(Packer::room(memory)));
-        let took: Option<Duration> =
-            start.zip(self.clock.as_mut().map(|clock| clock())).map(|(start, end)| end.since(start));
+        let took = start.zip(self.now()).map(|(start, end)| end.since(start));
+        self.packing += took.unwrap_or_default();
         self.chooser.learn(encoding, memory, packed.unwrap_or(memory), took);
         // The destination should not unpack for nothing. At most 16 pages in a group.
-        match packed.filter(|packed| *packed <= memory - memory / LEAST_GAIN) {
-            Some(packed) => frame.copied(first, at, pages as u16, encoding, packed),
-            None => {
-                frame.room(memory).copy_from_slice(content);
-                frame.copied(first, at, pages as u16, Encoding::Raw, memory);
-            }
+        if let Some(packed) = packed.filter(|packed| *packed <= memory - memory / LEAST_GAIN) {
+            frame.copied(first, at, pages as u16, encoding, packed);
+        } else {
+            frame.room(memory).copy_from_slice(&self.group.bytes[..memory]);
+            frame.copied(first, at, pages as u16, Encoding::Raw, memory);
         }
     }
 }
+
+/// Bytes of a group for LZ4. From 64 KiB on its table has twice the size and is cleared for each block: a quarter slower, for 2 % of
+/// the bytes (`docs/benchmarks.md`).
+const LZ4_BYTES: usize = 60 << 10;
 
 /// One byte in so many has to be saved.
 const LEAST_GAIN: usize = 32;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use whimbrel_core::dirty::{DirtyBitmap, PageSet, WORD_PAGES};
-use whimbrel_core::embed::{Cause, DirtyLog, GuestRam, LogError, RamError};
+use whimbrel_core::embed::{Cause, DirtyLog, GuestRam, LogError, check_set};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
@@ -212,25 +212,15 @@ struct SloppyRam {
 
 impl SloppyRam {
     fn mark(&self, at: Gpa) {
-        self.bitmap.mark(self.layout().page_at(at).unwrap()).unwrap();
-    }
-}
-
-impl GuestRam for SloppyRam {
-    fn layout(&self) -> &RamLayout {
-        self.memory.layout()
-    }
-
-    fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
-        self.memory.read(at, out)
-    }
-
-    fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError> {
-        self.memory.write(at, data)
+        self.bitmap.mark(self.memory.layout().page_at(at).unwrap()).unwrap();
     }
 }
 
 impl WrittenRam for SloppyRam {
+    fn ram(&self) -> &dyn GuestRam {
+        &*self.memory
+    }
+
     fn add_one(&self, at: Gpa) {
         let write = || self.memory.word(at).unwrap().fetch_add(1, Ordering::Relaxed);
         if self.fault == Sloppy::MarkedTooEarly {
@@ -260,7 +250,7 @@ impl WrittenRam for SloppyRam {
     fn discard(&self, run: PageRun) -> bool {
         self.memory.discard(run).unwrap();
         if self.fault == Sloppy::BalloonUnmarked {
-            let from = self.layout().address_of(run.first).unwrap();
+            let from = self.memory.layout().address_of(run.first).unwrap();
             self.balloon[0].store(from.0, Ordering::Relaxed);
             self.balloon[1].store(from.0 + run.count.bytes(PageSize::Kib4).0, Ordering::Relaxed);
         }
@@ -314,11 +304,7 @@ impl DirtyLog for NotAtomic {
         if !self.started {
             return Err(LogError::NotStarted { log: self.name() });
         }
-        let (left, right) = (into.numbers(), self.bits.0.len() as u64 * WORD_PAGES);
-        if left != right {
-            let cause = whimbrel_core::dirty::RangeError::OtherGuest { left, right };
-            return Err(LogError::OtherGuest { log: self.name(), cause });
-        }
+        check_set(self.name(), self.bits.0.len() as u64 * WORD_PAGES, into)?;
         for (index, word) in self.bits.0.iter().enumerate() {
             into.or_word(index, word.load(Ordering::SeqCst));
         }
@@ -339,24 +325,14 @@ struct MarkedInBits {
     bits: Arc<Bits>,
 }
 
-impl GuestRam for MarkedInBits {
-    fn layout(&self) -> &RamLayout {
-        self.memory.layout()
-    }
-
-    fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
-        self.memory.read(at, out)
-    }
-
-    fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError> {
-        self.memory.write(at, data)
-    }
-}
-
 impl WrittenRam for MarkedInBits {
+    fn ram(&self) -> &dyn GuestRam {
+        &*self.memory
+    }
+
     fn add_one(&self, at: Gpa) {
         self.memory.word(at).unwrap().fetch_add(1, Ordering::Relaxed);
-        let page = self.layout().page_at(at).unwrap().0;
+        let page = self.memory.layout().page_at(at).unwrap().0;
         self.bits.0[(page / WORD_PAGES) as usize].fetch_or(1 << (page % WORD_PAGES), Ordering::SeqCst);
     }
 }

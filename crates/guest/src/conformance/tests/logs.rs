@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use whimbrel_core::dirty::{DirtyBitmap, PageSet};
-use whimbrel_core::embed::{DirtyLog, GuestRam, LogError, RamError};
+use whimbrel_core::embed::{DirtyLog, GuestRam, LogError};
 use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
@@ -171,25 +171,15 @@ struct HalfMarked {
     second: Gpa,
 }
 
-impl GuestRam for HalfMarked {
-    fn layout(&self) -> &RamLayout {
-        self.memory.layout()
-    }
-
-    fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError> {
-        self.memory.read(at, out)
-    }
-
-    fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError> {
-        self.memory.write(at, data)
-    }
-}
-
 impl WrittenRam for HalfMarked {
+    fn ram(&self) -> &dyn GuestRam {
+        &*self.memory
+    }
+
     fn add_one(&self, at: Gpa) {
         self.memory.word(at).unwrap().fetch_add(1, Ordering::Relaxed);
         if at >= self.second {
-            self.bitmap.mark(self.layout().page_at(at).unwrap()).unwrap();
+            self.bitmap.mark(self.memory.layout().page_at(at).unwrap()).unwrap();
         }
     }
 }

@@ -32,10 +32,11 @@ use whimbrel_core::throttle::Throttle;
 use self::board::{Board, LIST_LEN};
 use self::code::at;
 use self::state::{VERSION, VcpuState};
-use self::throttle::{Cycle, Throttler};
+use self::throttle::Throttler;
 use self::vcpu::Vcpu;
 use self::writer::{Progress, Task};
 use super::{KvmError, KvmSlots, failed, open};
+use crate::cycle::Cycle;
 use crate::memory::{GuestMemory, Mapped as _};
 
 pub use self::pace::Pace;
@@ -409,10 +410,7 @@ impl Guest for KvmGuest {
     }
 
     fn throttle(&mut self, throttle: Throttle) -> Result<bool, GuestError> {
-        let cycle = Cycle::of(throttle);
-        if cycle.is_none() && !throttle.is_off() {
-            return Ok(false);
-        }
+        let Ok(cycle) = Cycle::of(throttle) else { return Ok(false) };
         // The old one first, or its vCPUs would be woken from the sleep of the new one.
         self.throttler = None;
         let start = |cycle| Throttler::start(cycle, &self.vcpus);

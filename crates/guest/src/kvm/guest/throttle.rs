@@ -2,37 +2,10 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::CpuShare;
+use std::time::Instant;
 
 use super::vcpu::Vcpu;
-
-/// Lengths of the two parts of a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cycle {
-    run: Duration,
-    sleep: Duration,
-}
-
-impl Cycle {
-    /// The cycle of `throttle`; none if it is not one, or takes all or nothing away.
-    pub(super) fn of(throttle: Throttle) -> Option<Self> {
-        let times = |share: CpuShare, part: Duration, ratio: fn(f64) -> f64| {
-            let share = share.as_f64();
-            (share > 0.0 && share < 1.0).then(|| part.mul_f64(ratio(share)))
-        };
-        let (run, sleep) = match throttle {
-            Throttle::DutyCycle { share, run } => (run, times(share, run, |share| share / (1.0 - share))?),
-            Throttle::MicroSleeps { share, sleep } => {
-                (times(share, sleep, |share| (1.0 - share) / share)?, sleep)
-            }
-            _ => return None,
-        };
-        (!run.is_zero() && !sleep.is_zero()).then_some(Self { run, sleep })
-    }
-}
+use crate::cycle::Cycle;
 
 /// Sends vCPUs to sleep until it is dropped.
 #[derive(Debug)]
@@ -85,24 +58,4 @@ fn wait(deadline: Instant, ended: &(Mutex<bool>, Condvar)) -> bool {
         guard = ended.1.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0;
     }
     *guard
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_kept_by_sleeping_for_its_part_of_the_period() {
-        let ms = Duration::from_millis;
-        let cycle = |throttle| Cycle::of(throttle).map(|cycle| (cycle.run, cycle.sleep));
-        let duty = |share, run| cycle(Throttle::DutyCycle { share: CpuShare::clamped(share), run });
-        assert_eq!(duty(0.75, ms(10)), Some((ms(10), ms(30))));
-        let sleeps = Throttle::MicroSleeps { share: CpuShare::clamped(0.75), sleep: ms(3) };
-        assert_eq!(cycle(sleeps), Some((ms(1), ms(3))));
-        // All of it, nothing, and none at a time are no cycles.
-        assert_eq!(duty(1.0, ms(10)), None);
-        assert_eq!(duty(0.0, ms(10)), None);
-        assert_eq!(duty(0.5, ms(0)), None);
-        assert_eq!(cycle(Throttle::Off), None);
-    }
 }

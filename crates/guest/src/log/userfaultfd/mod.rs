@@ -14,12 +14,11 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, getpid};
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, LogError};
+use whimbrel_core::embed::{DirtyLog, LogError, check_set};
 use whimbrel_core::layout::{PageNumber, PageRun, PageSize};
 use whimbrel_core::units::{ByteCount, Pages};
 
 use self::sys::Written;
-use super::check_set;
 use crate::memory::{HostRange, Mapped};
 
 const NAME: &str = "userfaultfd";
@@ -61,12 +60,12 @@ const RUNS: usize = 4096;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct UserfaultfdLog {
+    /// While it records. Dropped before the memory: at addresses that are unmapped there may be somebody else's next.
+    armed: Option<Armed>,
     memory: Arc<dyn Mapped>,
     pagemap: OwnedFd,
     /// Whose memory it is.
     process: Pid,
-    /// While it records.
-    armed: Option<Armed>,
     /// How many runs of written pages one call to the kernel may report.
     room: usize,
     written: Vec<Written>,
@@ -141,7 +140,7 @@ impl UserfaultfdLog {
             .map_err(|cause| failed("open /proc/self/pagemap".into(), help::pagemap(&cause), cause))?;
         // Whoever cannot start is better told now.
         open()?;
-        Ok(Self { memory, pagemap, process: getpid(), armed: None, room: RUNS, written: Vec::new() })
+        Ok(Self { armed: None, memory, pagemap, process: getpid(), room: RUNS, written: Vec::new() })
     }
 
     /// Whether this kind of memory can be protected, and nobody else has it. Nothing is protected afterwards.
@@ -242,7 +241,7 @@ impl DirtyLog for UserfaultfdLog {
     fn harvest(&mut self, into: &mut PageSet) -> Result<(), LogError> {
         self.check_process()?;
         let Some(armed) = &self.armed else { return Err(LogError::NotStarted { log: NAME }) };
-        check_set(NAME, self.memory.layout(), into)?;
+        check_set(NAME, self.memory.layout().numbers(), into)?;
         let ranges = armed.ranges.clone();
         ranges.iter().try_for_each(|range| self.scan(range, into))
     }

@@ -126,7 +126,8 @@ pub(super) fn unregister(userfaultfd: &OwnedFd, range: &HostRange) -> io::Result
     let mut range = kernel_range(range);
     // SAFETY: the opcode is that of the structure, which outlives the call.
     let call = unsafe { Updater::<UNREGISTER, _>::new(&mut range) };
-    // SAFETY: `UFFDIO_UNREGISTER` changes how faults of the range are resolved, and no content.
+    // SAFETY: `UFFDIO_UNREGISTER` changes how faults of the range are resolved, and no content. It is mapped memory still: whoever
+    // registered it holds it.
     unsafe { rustix::ioctl::ioctl(userfaultfd.as_fd(), call) }?;
     Ok(())
 }

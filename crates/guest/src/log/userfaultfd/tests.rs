@@ -114,6 +114,31 @@ fn a_log_on_memory_that_another_has_is_refused_and_does_no_harm() {
     assert_eq!(harvest(&mut other), [0, 93]);
 }
 
+/// Behind its addresses could be another guest's memory, under a log of its own.
+#[test]
+fn the_protection_is_lifted_before_the_memory_is_unmapped() {
+    struct Unwatched(Arc<GuestMemory>);
+    // SAFETY: what `GuestMemory` promises, which lives as long.
+    unsafe impl Mapped for Unwatched {
+        fn layout(&self) -> &RamLayout {
+            GuestRam::layout(&*self.0)
+        }
+        fn ranges(&self) -> Vec<HostRange> {
+            self.0.ranges()
+        }
+    }
+    impl Drop for Unwatched {
+        fn drop(&mut self) {
+            assert!(self.0.ranges().iter().all(|range| traces(range) == (false, 0)));
+        }
+    }
+    if has_userfaultfd() {
+        let mut log = UserfaultfdLog::new(Arc::new(Unwatched(memory(Backing::Private)))).unwrap();
+        log.start().unwrap();
+        drop(log);
+    }
+}
+
 /// As few as one run at a time: nothing is lost or told twice where the kernel had to stop.
 #[test]
 fn what_does_not_fit_in_one_call_comes_in_the_next() {

@@ -1,17 +1,13 @@
 //! Whole moves of a lab guest between two drivers, over connections of every kind: the guest goes on exactly, nothing of the
 //! migration is left, and whatever goes wrong before *go* leaves it where it was.
-#![cfg(target_os = "linux")]
-
-mod world;
-
 use std::time::Duration;
 
+use super::world::{World, mib};
 use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::Bandwidth;
-use world::{World, mib};
 
 #[test]
 fn a_guest_that_writes_goes_on_exactly_at_the_destination() {
@@ -57,4 +53,13 @@ fn a_journal_of_a_real_run_replays_to_itself() {
     let replayed =
         moved.fresh_source().replay(&moved.source.journal).expect("what the machine took it takes again");
     assert_eq!(replayed, moved.source.journal);
+}
+
+#[test]
+fn a_guest_whose_memory_is_compared_goes_on_exactly() {
+    for streams in [1, 3] {
+        let moved = World::of(mib(32)).writing(20_000.0).streams(streams).verified().go();
+        assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+        moved.check_the_guest_there();
+    }
 }

@@ -1,0 +1,11 @@
+//! Whole moves of a lab guest between two drivers in one process.
+#![cfg(target_os = "linux")]
+
+/// Bytes and pages that change on their way are found.
+mod damage;
+/// Moves that go wrong at any moment, in any way that a connection can.
+mod faults;
+/// Moves that go well.
+mod moves;
+/// A lab guest, two hosts and what lies between them.
+mod world;
