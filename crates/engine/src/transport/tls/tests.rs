@@ -287,7 +287,9 @@ fn what_did_not_go_in_time_goes_while_this_side_waits_for_the_answer() {
     thread::scope(|scope| {
         far.set_patience(Some(SOON), None).unwrap();
         let began = std::time::Instant::now();
-        let waiting = scope.spawn(|| while near.read(&mut [0; 8]).is_err() && began.elapsed() < SOON * 2 {});
+        let near = &near;
+        let waiting =
+            scope.spawn(move || while near.read(&mut [0; 8]).is_err() && began.elapsed() < SOON * 2 {});
         let mut some = vec![0; 100_000];
         let mut came = 0;
         while came < taken {
