@@ -62,9 +62,13 @@ fn no_descriptor_and_no_thread_is_left() {
     kinds.push("tls:127.0.0.1:0".to_owned());
     let options = options(&directory);
     // Whatever the process makes at its first connection is there already.
-    kinds.iter().for_each(|kind| all_ends(kind, &options, 1));
+    for kind in &kinds {
+        all_ends(kind, &options, 1);
+    }
     let before = descriptors_and_threads();
-    kinds.iter().for_each(|kind| all_ends(kind, &options, 20));
+    for kind in &kinds {
+        all_ends(kind, &options, 20);
+    }
     // A thread is gone a moment after it was joined.
     let began = Instant::now();
     while descriptors_and_threads() != before && began.elapsed() < SOON {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::transport::conformance::{Ground, Promise, check};
+use crate::transport::conformance::{Ground, Opened, Promise, check};
 use crate::transport::memory::{Link, MemoryHub};
 use crate::transport::{Connect, Listen, Stream, TransportError};
 
@@ -82,7 +82,7 @@ impl Ground for Faulty {
         "broken"
     }
 
-    fn open(&self) -> Result<(Box<dyn Listen>, Box<dyn Connect>), TransportError> {
+    fn open(&self) -> Result<Opened, TransportError> {
         let hub = MemoryHub::new();
         let listener =
             FaultyListener { fault: self.fault, listener: Box::new(hub.listen()?), hub: hub.clone() };
