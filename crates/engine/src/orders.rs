@@ -3,7 +3,7 @@
 //! An [`Orders`] is given to the driver, its [`Remote`]s to whoever wants a say: a signal handler, a control plane, a person. A
 //! driver looks at them wherever it waits. An order that has come too late is ignored, as the machine says.
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use whimbrel_core::machine::CancelReason;
 use whimbrel_core::machine::handoff::Fence;
 use whimbrel_core::policy::RateLimit;
@@ -62,10 +62,7 @@ impl Orders {
 
     /// The next, if there is one.
     pub(crate) fn next(&self) -> Option<Order> {
-        match self.taken.try_recv() {
-            Ok(order) => Some(order),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.taken.try_recv().ok()
     }
 }
 

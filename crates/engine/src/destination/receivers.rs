@@ -142,6 +142,10 @@ impl Work {
                 Err(error) => Said::Lost { stream, ended: is_end(&error), why: in_words(&error) },
             };
             let lost = matches!(said, Said::Lost { .. });
+            if lost {
+                // So that a peer that still writes learns it.
+                self.stream.shutdown();
+            }
             if self.tell.send(said).is_err() || lost {
                 return;
             }
@@ -191,11 +195,11 @@ impl Work {
             }
             return Ok(());
         }
-        self.from_the_stream()
+        self.take_payloads()
     }
 
     /// The payloads of the table, as they come.
-    fn from_the_stream(&mut self) -> Result<(), ReceiveError> {
+    fn take_payloads(&mut self) -> Result<(), ReceiveError> {
         let direct = self.ram.direct().zip(self.stream.descriptor());
         let mut raw = Vec::new();
         for entry in self.table.entries() {

@@ -1,4 +1,9 @@
 //! What a migration shows of itself while it runs.
+//!
+//! A driver tells its [`Observer`], on its own thread. `Spans` (feature `tracing`) passes that on to a subscriber of `tracing`.
+
+#[cfg(feature = "tracing")]
+mod spans;
 
 use whimbrel_core::controller::Outlook;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
@@ -7,6 +12,9 @@ use whimbrel_core::progress::Progress;
 use whimbrel_core::report::RoundReport;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
+
+#[cfg(feature = "tracing")]
+pub use self::spans::Spans;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
