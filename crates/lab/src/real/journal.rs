@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_core::controller::{Controller, Unsupported};
-use whimbrel_core::journal::{Entry, Journal};
+use whimbrel_core::journal::{Diverged, Entry, Journal};
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{MachineError, Source};
 use whimbrel_core::policy::Verdict;
@@ -89,8 +89,8 @@ pub enum ReplayError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Difference {
-    /// The machine does not take an event that it took then.
-    #[error("{0}")]
+    /// Though the policy decides the same, the machine does not take an event that it took then.
+    #[error(transparent)]
     Machine(#[from] MachineError),
     /// Another decision, or another reason.
     #[error("decision {index}, at {at}: {recorded} was recorded, {replayed} is what the replay says", recorded = told(.recorded), replayed = told(.replayed))]
@@ -161,6 +161,18 @@ impl RealJournal {
         Ok(Source::new(self.configuration.clone(), controller).with_patience(self.patience))
     }
 
+    /// The first decision that a fresh policy would not make on what the recorded one saw.
+    fn decided_otherwise(&self) -> Result<Option<Difference>, ReplayError> {
+        let mut policy = presets::build(&self.policy.preset, &self.policy.parameters)?;
+        let diverged = self.journal.replay_decisions(&mut *policy).err();
+        Ok(diverged.map(|Diverged { index, at, recorded, replayed }| Difference::Decision {
+            index,
+            at,
+            recorded,
+            replayed,
+        }))
+    }
+
     /// Feeds the events to a fresh source, and compares what it decides with what was decided.
     ///
     /// # Errors
@@ -171,7 +183,8 @@ impl RealJournal {
             self.journal.entries().iter().filter(|entry| matches!(entry, Entry::Event { .. })).count();
         let decisions = self.journal.decisions().count();
         let difference = match self.fresh()?.replay(&self.journal) {
-            Err(error) => Some(error.into()),
+            // Most often because something else was decided before.
+            Err(error) => Some(self.decided_otherwise()?.unwrap_or(error.into())),
             Ok(journal) => difference(&self.journal, &journal),
         };
         Ok(Replayed { events, decisions, difference })

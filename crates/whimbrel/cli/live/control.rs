@@ -209,6 +209,7 @@ fn no_doubt(standing: &Standing) -> String {
 pub(super) struct Server {
     unwanted: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// As somebody elsewhere can name it.
     pub(super) path: PathBuf,
 }
 
@@ -231,8 +232,17 @@ impl Server {
         let thread = std::thread::Builder::new().name("orders".to_owned()).spawn(serve);
         let thread =
             thread.map_err(|cause| TransportError::new("no thread for the control socket", cause))?;
-        Ok(Self { unwanted, thread: Some(thread), path: path.to_owned() })
+        Ok(Self { unwanted, thread: Some(thread), path: from_anywhere(path) })
     }
+}
+
+/// The longest path that a socket can have.
+const LONGEST_PATH: usize = 107;
+
+/// The path from the root, where a socket can be reached by that.
+pub(super) fn from_anywhere(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).ok();
+    absolute.filter(|path| path.as_os_str().len() <= LONGEST_PATH).unwrap_or_else(|| path.to_owned())
 }
 
 impl Drop for Server {

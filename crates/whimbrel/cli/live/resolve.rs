@@ -14,7 +14,7 @@ use whimbrel_lab::table::{Align, Columns, named};
 use super::super::args::{ResolveArgs, Side, TextFormat};
 use super::super::failure::Failure;
 use super::super::{print, tell, width};
-use super::control::{self, Question, Reply, ask};
+use super::control::{self, Question, Reply, ask, from_anywhere};
 use super::{directory, open_store, shown};
 
 /// How names of control sockets end.
@@ -115,7 +115,10 @@ fn running(directory: &Path) -> Vec<(PathBuf, Reply)> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let sockets = entries.filter(|path| path.to_string_lossy().ends_with(CONTROL));
     // One that was killed has left its socket behind.
-    let answers = sockets.filter_map(|path| ask(&path, Question::Status).ok().map(|reply| (path, reply)));
+    let answers = sockets.filter_map(|path| {
+        let reply = ask(&path, Question::Status).ok()?;
+        Some((from_anywhere(&path), reply))
+    });
     let mut running: Vec<_> = answers.collect();
     running.sort_by(|(one, _), (other, _)| one.cmp(other));
     running

@@ -68,7 +68,7 @@ fn a_journal_that_was_changed_is_found_out() {
     let difference = other.replay().unwrap().difference.unwrap();
     assert!(matches!(difference, Difference::Decision { index: 0, .. }), "{difference}");
     assert!(difference.to_string().contains("7.00 ms"), "{difference}");
-    // An event that does not fit.
+    // An event that does not fit, though all is decided as it was.
     let text = recorded().to_json().unwrap().replacen("\"tracking-started\"", "\"paused\"", 1);
     let replayed = RealJournal::from_json(&text).unwrap().replay().unwrap();
     assert!(matches!(replayed.difference, Some(Difference::Machine(_))), "{replayed:?}");
