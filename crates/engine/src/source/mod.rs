@@ -80,6 +80,9 @@ pub struct SourceSettings {
     pub farewell: Duration,
     /// How long to ask a destination that was lost behind *go*; none: until it answers or somebody orders otherwise.
     pub asking: Option<Duration>,
+    /// Whether each round begins with an outlook on the rest, which reports and observers then have. It costs up to some
+    /// milliseconds a round.
+    pub outlook: bool,
 }
 
 impl SourceSettings {
@@ -96,6 +99,7 @@ impl SourceSettings {
             time_limit: None,
             farewell: Duration::from_secs(3),
             asking: None,
+            outlook: false,
         }
     }
 }
