@@ -35,6 +35,9 @@ use crate::orders::{Order, Orders};
 use crate::stable::{PersistError, StableStore};
 use crate::transport::{Connect, Stream};
 
+/// How long a destination of which a page stream was lost may take to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// How long stable storage that fails is left alone before it is tried again.
 const STORAGE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,6 +68,8 @@ pub(super) struct Driver<'a> {
     rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
+    /// A page stream was lost: all is, at this time.
+    doomed: Option<(Timestamp, String)>,
     timed_out: bool,
     leaving: bool,
 }
@@ -116,6 +121,7 @@ impl<'a> Driver<'a> {
             shown: SourcePhase::Idle,
             rounds: 0,
             alone_since: None,
+            doomed: None,
             timed_out: false,
             leaving: false,
         };
@@ -222,7 +228,8 @@ impl<'a> Driver<'a> {
             (Some(since), _) => self.settings.asking.map(|wait| since.saturating_add(wait)),
             (None, _) => None,
         };
-        [self.wakes.first().copied(), limit, alone].into_iter().flatten().min()
+        let doomed = self.doomed.as_ref().map(|(at, _)| *at);
+        [self.wakes.first().copied(), limit, alone, doomed].into_iter().flatten().min()
     }
 
     fn look_at_the_clock(&mut self) {
@@ -242,6 +249,9 @@ impl<'a> Driver<'a> {
             self.timed_out = true;
             self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::TimeLimit));
         }
+        if let Some((_, what)) = self.doomed.take_if(|(at, _)| *at <= now) {
+            self.lose(&what);
+        }
         if now.since(self.spoke) >= self.ping_after() {
             self.spoke = now;
             if let Some(Err(error)) = self.link.as_ref().map(Link::ping) {
@@ -258,7 +268,12 @@ impl<'a> Driver<'a> {
                 }
                 self.dealing.count(tally);
             }
-            Said::Lost { stream, why } => self.lose(&format!("page stream {stream}: {why}")),
+            Said::Lost { stream, why } => {
+                // A destination that does not want the guest any more says so on the control connection: it is listened to for
+                // a moment, because a reason is better than none.
+                let at = self.clock.now().saturating_add(LAST_WORDS);
+                self.doomed.get_or_insert((at, format!("page stream {stream}: {why}")));
+            }
         }
     }
 
@@ -474,6 +489,7 @@ impl<'a> Driver<'a> {
 
     /// Ends all connections and their threads.
     fn hang_up(&mut self) {
+        self.doomed = None;
         self.pages = None;
         self.dealing.clear();
         self.link = None;

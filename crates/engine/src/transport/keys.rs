@@ -21,8 +21,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::tls::{Fingerprint, IdentityError, Trust};
 
-/// The name of every CA made here: a certificate names who signed it, and so needs only the CA's key to be signed. Two CAs are told
-/// apart by their keys.
+/// How the name of every CA made here begins; a fingerprint of its key follows. So two CAs have two names, and the key alone is
+/// enough to know the name that a certificate has to give as its signer's.
 const AUTHORITY: &str = "whimbrel migration CA";
 
 /// Clocks differ: a certificate is valid from this much before it was made.
@@ -150,7 +150,7 @@ pub fn keygen(what: &Keygen) -> Result<Made, KeygenError> {
     let files = Files::new(what)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(KeygenError::Failed)?;
     let certificate = match &what.kind {
-        Kind::Authority => authority(what.days)?.self_signed(&key).map_err(KeygenError::Failed)?,
+        Kind::Authority => authority(&key, what.days)?.self_signed(&key).map_err(KeygenError::Failed)?,
         Kind::Host { names } => host(names, what.days)?.self_signed(&key).map_err(KeygenError::Failed)?,
         Kind::Signed { names, authority, key: signer } => {
             sign(&host(names, what.days)?, &key, authority, signer)?
@@ -177,17 +177,18 @@ fn params(names: &[String], days: u32) -> Result<CertificateParams, KeygenError>
     Ok(params)
 }
 
-fn authority(days: u32) -> Result<CertificateParams, KeygenError> {
+fn authority(key: &KeyPair, days: u32) -> Result<CertificateParams, KeygenError> {
     let mut params = params(&[], days)?;
-    params.distinguished_name = authority_name();
+    params.distinguished_name = authority_name(key);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 
-fn authority_name() -> DistinguishedName {
+fn authority_name(key: &KeyPair) -> DistinguishedName {
+    let fingerprint = Fingerprint::of(key.public_key_raw()).to_string();
     let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, AUTHORITY);
+    name.push(DnType::CommonName, format!("{AUTHORITY} {fingerprint:.23}"));
     name
 }
 
@@ -219,7 +220,7 @@ fn sign(
     let text = fs::read_to_string(signer).map_err(unreadable(signer))?;
     let signing = KeyPair::from_pem(&text).map_err(KeygenError::Failed)?;
     let mut issuer = CertificateParams::default();
-    issuer.distinguished_name = authority_name();
+    issuer.distinguished_name = authority_name(&signing);
     issuer.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     issuer.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let made = params.signed_by(key, &Issuer::new(issuer, signing)).map_err(KeygenError::Failed)?;

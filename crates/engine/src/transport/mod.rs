@@ -30,7 +30,9 @@ pub use self::address::{Address, HostPort};
 /// One connection. Shared by a thread that reads and one that writes. It waits for ever until
 /// [`Stream::set_patience`] says otherwise. Dropping it without [`Stream::shutdown`] may look to the peer like a loss.
 pub trait Stream: Send + Sync {
-    /// Waits for bytes and gives how many came; none at the end of the stream, or if there is no room in `into`.
+    /// Waits for bytes and gives how many came; none at the end of the stream, or if there is no room in `into`. Both
+    /// directions end together: who reads the end has this side's shutdown done, too, so that nobody goes on writing to a peer
+    /// that is gone. (Who reads from the [`Stream::descriptor`] does it themselves.)
     ///
     /// # Errors
     ///

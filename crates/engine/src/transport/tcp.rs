@@ -265,7 +265,12 @@ struct TcpStream {
 
 impl Stream for TcpStream {
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(into)
+        let count = self.socket.read(into)?;
+        if count == 0 && !into.is_empty() {
+            // The system would let a writer wait for a peer that has ended and reads nothing any more.
+            self.socket.shutdown();
+        }
+        Ok(count)
     }
 
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {

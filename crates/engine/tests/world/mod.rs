@@ -8,7 +8,8 @@ use std::time::Duration;
 use whimbrel_core::controller::Controller;
 use whimbrel_core::embed::Guest as _;
 use whimbrel_core::layout::{PageSize, RamLayout};
-use whimbrel_core::machine::Source;
+use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
 use whimbrel_core::units::ByteCount;
@@ -35,6 +36,7 @@ pub(crate) struct World {
     policy: &'static str,
     settings: SourceSettings,
     destination: DestinationSettings,
+    hub: MemoryHub,
     connect: Arc<dyn Connect>,
     listen: Arc<dyn Listen>,
 }
@@ -49,6 +51,13 @@ pub(crate) struct Moved {
     here: LabGuest,
     memory: Arc<GuestMemory>,
     there: Option<Arc<GuestMemory>>,
+}
+
+/// Where a guest is in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    Here,
+    There,
 }
 
 fn token() -> Token {
@@ -67,6 +76,7 @@ impl World {
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
             listen: Arc::new(hub.listen().expect("nobody listens yet")),
+            hub,
         }
     }
 
@@ -89,6 +99,23 @@ impl World {
         self
     }
 
+    /// Both sides wait no longer than this for one another.
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self.destination.patience = patience;
+        self
+    }
+
+    pub(crate) fn policy(mut self, policy: &'static str) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What lies between the two.
+    pub(crate) fn between(&self) -> MemoryHub {
+        self.hub.clone()
+    }
+
     /// Moves the guest.
     pub(crate) fn go(self) -> Moved {
         self.go_with(|_, _| ())
@@ -96,7 +123,7 @@ impl World {
 
     /// Moves the guest while somebody does something about it, with a remote of the source's and one of the destination's.
     pub(crate) fn go_with(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Moved {
-        let Self { layout, lab, policy, settings, destination, connect, listen } = self;
+        let Self { layout, lab, policy, settings, destination, hub: _, connect, listen } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
         let mut log = SoftwareLog::new(&layout);
         let mut here =
@@ -119,7 +146,10 @@ impl World {
                     Ok(Replica { ram, guest, fresh: true })
                 };
                 let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes")
+                let mut received =
+                    destination::receive(incoming, destination, &orders_there, &mut ()).expect("somebody comes");
+                received.afterlife.answer(Duration::from_secs(5));
+                received
             });
             scope.spawn(|| meddle(remote, remote_there));
             let outgoing = Outgoing {
@@ -144,6 +174,24 @@ fn build(policy: &str) -> Box<dyn Policy> {
 }
 
 impl Moved {
+    /// The guest runs on exactly one side, and there it goes on exactly.
+    pub(crate) fn check_the_guest_where_it_is(self) -> Where {
+        match self.source.right {
+            Right::Theirs => {
+                assert_eq!(self.destination.outcome, DestinationOutcome::Running);
+                self.check_the_guest_there();
+                Where::There
+            }
+            Right::Mine => {
+                assert_eq!(self.destination.outcome, DestinationOutcome::Gone);
+                assert!(self.destination.replica.is_none());
+                self.check_the_guest_here();
+                Where::Here
+            }
+            Right::Undecided => panic!("nobody knows: {:?}", self.source.report),
+        }
+    }
+
     /// The guest runs at the destination, and all of its memory is what it must be.
     pub(crate) fn check_the_guest_there(mut self) {
         thread::sleep(Duration::from_millis(20));

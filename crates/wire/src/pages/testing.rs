@@ -3,11 +3,11 @@
 use std::sync::Mutex;
 
 use whimbrel_core::embed::{GuestRam, Piece, RamError};
-use whimbrel_core::layout::{Gpa, PageSize, RamLayout, Region};
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::layout::{Gpa, PageNumber, PageRun, PageSize, RamLayout, Region};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages};
 
-use super::{Decoder, Encodings, PageFrame, Table};
-use crate::frame::{FrameHeader, FrameKind, HEADER_LEN};
+use super::{Compression, Decoder, Encoder, EncoderConfig, Encodings, PageFrame, Pass, Table};
+use crate::frame::{ENTRY_LEN, FrameHeader, FrameKind, HEADER_LEN};
 use crate::limits::Limits;
 
 /// A small generator (xorshift): content only has to be without order.
@@ -74,7 +74,16 @@ impl VecRam {
 
     /// Three regions of 4 KiB pages: two that are neighbours in address and number, 64 and 40 pages, and 7 behind a hole.
     pub fn small() -> Self {
-        let regions = [(0, 64), (64, 40), (4096, 7)];
+        Self::of([(0, 64), (64, 40), (4096, 7)])
+    }
+
+    /// The same with so few pages that looking at all of them costs nothing: 6, 3 and 2, from page 0, 64 and 128 on.
+    pub fn tiny() -> Self {
+        Self::of([(0, 6), (6, 3), (4096, 2)])
+    }
+
+    /// Regions by first page and number of pages.
+    fn of(regions: [(u64, u64); 3]) -> Self {
         let region =
             |(start, pages): (u64, u64)| Region { start: Gpa(start << 12), len: ByteCount(pages << 12) };
         // Such a layout there is.
@@ -184,4 +193,136 @@ fn apply(
         payload = rest;
     }
     Ok(found)
+}
+
+/// Any bytes as a frame's body, or as what a guest does while it is moved.
+///
+/// # Panics
+///
+/// If a promise is broken.
+pub fn check(data: &[u8]) {
+    match data.split_first() {
+        Some((0, data)) => check_body(data),
+        Some((1, data)) => check_repaired(data),
+        Some((_, data)) => check_move(data),
+        None => {}
+    }
+}
+
+/// The first byte says how many entries: as they are.
+fn check_body(data: &[u8]) {
+    let Some((&entries, body)) = data.split_first() else { return };
+    let (table, payload) = body.split_at((usize::from(entries) * ENTRY_LEN).min(body.len()));
+    applied(table, entries.into(), payload);
+}
+
+/// The same, with each entry made one that is nearly always right: so payloads are reached.
+fn check_repaired(data: &[u8]) {
+    let Some((&entries, body)) = data.split_first() else { return };
+    let (raw, mut payload) = body.split_at((usize::from(entries % 8) * ENTRY_LEN).min(body.len()));
+    let (mut table, mut payloads) = (Vec::new(), Vec::new());
+    for entry in raw.as_chunks::<ENTRY_LEN>().0 {
+        let mut entry = *entry;
+        entry[0] = [0, 1, 4, 64, 65, 128, 129, 6][usize::from(entry[0] % 8)];
+        (entry[1..8]).fill(0);
+        (entry[8], entry[9]) = (entry[8] % 4, 0);
+        (entry[10], entry[11]) = (entry[10] % 5, 0);
+        let memory = usize::from(entry[8]) << 12;
+        let length = match entry[10] {
+            0 => 0,
+            1 => memory,
+            _ => usize::from(u16::from_le_bytes([entry[12], entry[13]])).min(payload.len()),
+        };
+        entry[12..].copy_from_slice(&(length as u32).to_le_bytes());
+        table.extend_from_slice(&entry);
+        let (own, rest) = payload.split_at(length.min(payload.len()));
+        payloads.extend_from_slice(own);
+        payloads.resize(payloads.len() + length - own.len(), 7);
+        payload = rest;
+    }
+    applied(&table, (table.len() / ENTRY_LEN) as u16, &payloads);
+}
+
+/// A body, applied to memory of which nothing but its pages may change.
+fn applied(table: &[u8], entries: u16, payload: &[u8]) {
+    let ram = VecRam::tiny();
+    let untouched: Vec<u8> = (0..11_u8).flat_map(|page| [page * 3; 1 << 12]).collect();
+    if let Ok(mut bytes) = ram.bytes.lock() {
+        bytes.copy_from_slice(&untouched);
+    }
+    let mut decoder = Decoder::new(PageSize::Kib4);
+    let mut read = Table::default();
+    let accepted = Encodings::available();
+    let taken = read.read(table, entries, payload.len() as u64, &ram.layout, accepted).is_ok();
+    assert_eq!(taken, read.entries().len() == usize::from(entries) && (taken || entries == 0));
+    let _ = apply(table, entries, payload, accepted, &mut decoder, &ram);
+    let content = ram.content();
+    let pages = [0..6, 64..67, 128..130].into_iter().flatten();
+    for ((page, before), after) in pages.zip(untouched.chunks(1 << 12)).zip(content.chunks(1 << 12)) {
+        let named = read.entries().iter().any(|entry| entry.run().contains(PageNumber(page)));
+        assert!(named || before == after, "page {page} is in no entry and changed");
+    }
+}
+
+/// Each two bytes are something that the guest or the migration does; at the end the replica is the guest.
+fn check_move(data: &[u8]) {
+    let Some(([kind, cache], data)) = data.split_first_chunk::<2>() else { return };
+    let compression = [Compression::Adaptive, Compression::Off, Compression::Lz4, Compression::Zstd];
+    let config = EncoderConfig {
+        compression: compression[usize::from(kind % 4)],
+        zero_detection: kind & 4 == 0,
+        payload_checksums: kind & 8 != 0,
+        copy: kind & 16 != 0,
+        encodings: Encodings::available(),
+        delta_cache: ByteCount(u64::from(*cache) << 10),
+        ..EncoderConfig::default()
+    };
+    let Ok(mut encoder) = Encoder::new(&config, PageSize::Kib4) else { return };
+    encoder.set_bandwidth(Bandwidth::new(u64::from(*cache) << 20));
+    let (source, replica) = (VecRam::tiny(), VecRam::tiny());
+    let (mut decoder, mut frame) = (Decoder::new(PageSize::Kib4), PageFrame::new());
+    let mut dirty = [true; 11];
+    let numbers: Vec<_> = [0..6, 64..67, 128..130].into_iter().flatten().map(PageNumber).collect();
+    let mut batch =
+        |dirty: &mut [bool; 11], encoder: &mut Encoder, write: &mut dyn FnMut(&mut [bool; 11])| {
+            let taken = std::mem::replace(dirty, [false; 11]);
+            let runs = numbers.iter().zip(taken).filter(|(_, dirty)| *dirty);
+            let runs: Vec<_> = runs.map(|(first, _)| PageRun { first: *first, count: Pages(1) }).collect();
+            let Ok(encoded) = encoder.encode(&runs, &source, &mut frame) else { panic!("these are pages") };
+            // Between look and send.
+            write(dirty);
+            if frame.is_empty() {
+                return assert_eq!(encoded.bytes, ByteCount(0));
+            }
+            let bytes = send(&frame, &source).unwrap_or_default();
+            assert_eq!(bytes.len() as u64, encoded.bytes.0, "the frame has another length than it says");
+            let received = receive(&bytes, Encodings::available(), &mut decoder, &replica);
+            assert!(received.is_ok(), "{received:?}");
+        };
+    let write = |what: u8, value: u8, dirty: &mut [bool; 11]| {
+        let page = usize::from(what >> 2) % 11;
+        dirty[page] = true;
+        let at = address_at(page);
+        let content = match what & 3 {
+            0 => vec![0; 1 << 12],
+            1 => random(1 << 12, value.into()),
+            2 => compressible(1 << 12, u64::from(value) % 100, value.into()),
+            _ => vec![value; 1 + usize::from(value) % 50],
+        };
+        assert!(source.write(at, &content).is_ok());
+    };
+    for [what, value] in data.as_chunks::<2>().0 {
+        match what {
+            250..=255 => encoder.begin_pass([Pass::Bulk, Pass::Round, Pass::Last][usize::from(value % 3)]),
+            200..=249 => batch(&mut dirty, &mut encoder, &mut |dirty| write(*what, *value, dirty)),
+            _ => write(*what, *value, &mut dirty),
+        }
+    }
+    batch(&mut dirty, &mut encoder, &mut |_| {});
+    assert!(source.content() == replica.content(), "the replica is not the guest");
+}
+
+/// Address of a page of [`VecRam::tiny`], by its place among all.
+fn address_at(page: usize) -> Gpa {
+    Gpa(if page < 9 { page as u64 } else { 4096 + page as u64 - 9 } << 12)
 }

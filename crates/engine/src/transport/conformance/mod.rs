@@ -50,7 +50,7 @@ pub enum Promise {
     EndsBehindTheLast,
     /// A shutdown wakes who reads, at either end.
     ShutdownWakesReaders,
-    /// A shutdown wakes who writes, at either end.
+    /// A shutdown wakes who writes at this end, and at the other if somebody reads there.
     ShutdownWakesWriters,
     /// Behind a shutdown nothing is taken, and another does nothing.
     ShutdownIsFinal,

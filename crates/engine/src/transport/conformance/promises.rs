@@ -124,16 +124,24 @@ fn read_to_end(stream: &dyn Stream) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Bytes none of whose parts looks like another (xorshift64*, Vigna 2016).
+/// Bytes in which a part that is missing, doubled or in another's place shows: random (xorshift64*, Vigna 2016), and the same
+/// again only after an odd megabyte.
 fn pattern(seed: u64, count: usize) -> Vec<u8> {
+    const PERIOD: usize = (1 << 20) + 7;
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut word = || {
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count.min(PERIOD) {
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
-    };
-    (0..count.div_ceil(8)).flat_map(|_| word()).take(count).collect()
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(count.min(PERIOD));
+    while bytes.len() < count {
+        let more = PERIOD.min(count - bytes.len());
+        bytes.extend_from_within(..more);
+    }
+    bytes
 }
 
 fn same(came: &[u8], written: &[u8]) -> Result<(), String> {
@@ -266,9 +274,10 @@ fn shutdown_wakes_writers(ground: &dyn Ground) -> Outcome {
                 return Err("nobody reads, and a write failed instead of waiting".to_owned());
             }
             if own {
-                near.shutdown()
+                near.shutdown();
             } else {
-                far.shutdown()
+                far.shutdown();
+                read_to_end(&*near)?;
             }
             let error = writing.join().map_err(|_| "it panicked".to_owned())?;
             if is_timeout(&error) { Err(format!("it gave {error}")) } else { Ok(()) }

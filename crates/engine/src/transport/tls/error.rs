@@ -105,7 +105,7 @@ impl TlsError {
     fn certificate(fault: CertificateError, shown: Fingerprint) -> Self {
         match fault {
             CertificateError::ApplicationVerificationFailure => Self::Unknown { shown },
-            // With a CA of the same name, the signature is what differs.
+            // Of a CA that has the same name as one that is trusted, the signature is what differs.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 Self::WrongAuthority { shown }
             }

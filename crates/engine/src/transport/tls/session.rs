@@ -323,8 +323,13 @@ impl Stream for TlsStream {
             if let Some(error) = lock(&self.failed).clone() {
                 return Err(error.into());
             }
-            if let Some(count) = self.take(&mut input, into)? {
-                return Ok(count);
+            match self.take(&mut input, into)? {
+                Some(0) => {
+                    self.shutdown();
+                    return Ok(0);
+                }
+                Some(count) => return Ok(count),
+                None => {}
             }
             self.settle();
             if deadline.over() {
@@ -374,5 +379,23 @@ impl Stream for TlsStream {
             Some(shown) => format!("tls:{} ({shown})", self.peer),
             None => format!("tls:{}", self.peer),
         }
+    }
+}
+
+/// What happens to a connection in tests.
+#[cfg(test)]
+impl TlsStream {
+    /// Ends it as somebody between would: without a farewell.
+    pub(super) fn cut(&self) {
+        self.socket.shutdown();
+    }
+
+    /// Puts bytes of somebody else's into it.
+    pub(super) fn inject(&self, bytes: &[u8]) {
+        self.socket.write(&[IoSlice::new(bytes)]).unwrap();
+    }
+
+    pub(super) fn renew_keys(&self) {
+        lock(&self.session).refresh_traffic_keys().unwrap();
     }
 }
