@@ -7,6 +7,7 @@
 //! * [`core`]: what migrating means, without I/O: machines, policies, dirty pages, reports.
 //! * [`sim`]: those machines in virtual time, with a guest, two hosts and a link.
 //! * [`guest`]: real guests: memory, dirty logs, a guest to try them on.
+//! * [`engine`]: those machines with real bytes over real sockets; what goes over them is [`wire`].
 //! * [`lab`]: scenarios, sweeps, tables, charts and reports.
 //!
 //! The program `whimbrel` is built from these with the feature `cli` (a default); who uses the library
@@ -43,9 +44,11 @@
 #![forbid(unsafe_code)]
 
 pub use whimbrel_core as core;
+pub use whimbrel_engine as engine;
 pub use whimbrel_guest as guest;
 pub use whimbrel_lab as lab;
 pub use whimbrel_sim as sim;
+pub use whimbrel_wire as wire;
 
 /// The example in the README compiles and runs.
 #[cfg(doctest)]
