@@ -18,7 +18,7 @@
 //! # Ok::<(), &str>(())
 //! ```
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use whimbrel_core::machine::CancelReason;
 use whimbrel_core::machine::handoff::Fence;
 use whimbrel_core::policy::RateLimit;
@@ -80,10 +80,7 @@ impl Orders {
 
     /// The next, if there is one.
     pub(crate) fn next(&self) -> Option<Order> {
-        match self.taken.try_recv() {
-            Ok(order) => Some(order),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.taken.try_recv().ok()
     }
 }
 

@@ -97,7 +97,9 @@ impl Verifier {
         if here == there {
             return Ok(());
         }
-        let words = |bytes: &[u8]| bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        // Enough to see that they differ.
+        let words = |bytes: &[u8]| bytes.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        let words = |bytes: &[u8]| format!("{:016x}", words(bytes));
         Err(VerifyError::Different { here: words(&here), there: words(&there) })
     }
 

@@ -37,3 +37,8 @@ fn every_committed_control_message_is_read_or_refused() {
 fn every_committed_batch_of_pages_is_applied_or_refused_and_every_guest_moved() {
     replay("pages", fuzzing::pages);
 }
+
+#[test]
+fn every_committed_batch_of_pages_is_read_or_refused() {
+    replay("pages", fuzzing::pages);
+}

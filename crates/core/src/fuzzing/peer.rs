@@ -96,6 +96,8 @@ struct Heard {
     go: bool,
     cancel: bool,
     state: bool,
+    /// That pages are missing.
+    missing: bool,
 }
 
 impl Heard {
@@ -104,6 +106,7 @@ impl Heard {
         match message {
             Message::Lost { .. } => self.lost = true,
             Message::State(_) => self.state = true,
+            Message::PostCopy { missing } => self.missing |= *missing > Pages(0),
             Message::Handoff { message, .. } => match message {
                 H::Ready | H::Answer(Standing::Prepared) => self.ready = true,
                 H::Running | H::Answer(Standing::Running) => self.running = true,
@@ -567,9 +570,13 @@ impl There {
     /// What was promised is kept until somebody who may says otherwise.
     fn drop_replica(&mut self) {
         assert!(!self.runs || self.lost, "a guest that runs was dropped");
-        let allowed = self.heard.cancel || self.discarded || self.fenced == Some(Fence::MayHaveRun);
+        // With pages missing that nobody will send any more, any fence ends it.
+        let fenced = self.fenced == Some(Fence::MayHaveRun) || self.fenced.is_some() && self.heard.missing;
+        let allowed = self.heard.cancel || self.discarded || fenced;
         assert!(!self.promised || allowed || self.lost, "a promised replica was dropped: {:?}", self.heard);
         (self.replica, self.runs) = (false, false);
+        // What was being built or restored is so no more.
+        self.due.retain(|event| !matches!(event, DestinationEvent::Built | DestinationEvent::Restored));
     }
 
     /// The source is never heard of again.

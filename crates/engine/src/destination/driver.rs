@@ -3,26 +3,24 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{never, select};
-use whimbrel_core::machine::handoff::{HandoffMessage, StableRecord};
+use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
 use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Step,
 };
 use whimbrel_core::units::Timestamp;
-use whimbrel_wire::Limits;
 
 use super::admission::{Admission, Arrived};
 use super::answering;
+use super::conversation::{Afterlife, Conversation, Happened};
 use super::preparing::Preparing;
 use super::receivers::{Receivers, Said};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
-use crate::clock::{Clock as _, SystemClock};
-use crate::hello::Agreed;
+use crate::clock::SystemClock;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
@@ -53,98 +51,6 @@ pub(super) struct Driver<'a> {
     why: Option<String>,
     ledger: DestinationLedger,
     leaving: bool,
-}
-
-/// What is spoken with the source, and on what.
-struct Conversation {
-    machine: Destination,
-    clock: SystemClock,
-    admission: Admission,
-    agreed: Option<Agreed>,
-    link: Option<Link>,
-    receivers: Option<Receivers>,
-    /// Page connections that came before the replica was there.
-    early: Vec<(u16, Arc<dyn Stream>)>,
-    /// The last round that each page stream has ended.
-    gates: Vec<Option<u32>>,
-    /// Messages that wait for pages which were sent before them.
-    held: VecDeque<Message>,
-    spoke: Timestamp,
-    patience: Duration,
-}
-
-/// One thing that happened.
-enum Happened {
-    Arrived(Arrived),
-    Said(Said),
-    Heard(Heard),
-    Ordered(Order),
-    Nothing,
-}
-
-impl Conversation {
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    fn limits(&self) -> Limits {
-        self.agreed.as_ref().map_or_else(Limits::default, |agreed| agreed.limits)
-    }
-
-    /// Waits for one thing to happen, for so long at most.
-    fn wait(&self, orders: Option<&Orders>, timeout: Duration) -> Happened {
-        let never_ordered = never();
-        let taken = orders.map_or(&never_ordered, |orders| &orders.taken);
-        let heard = self.link.as_ref().map_or_else(never, Link::heard);
-        let said = self.receivers.as_ref().map_or_else(never, Receivers::said);
-        select! {
-            recv(said) -> said => said.map_or(Happened::Nothing, Happened::Said),
-            recv(heard) -> heard => heard.map_or(Happened::Nothing, Happened::Heard),
-            recv(self.admission.arrived()) -> arrived => arrived.map_or(Happened::Nothing, Happened::Arrived),
-            recv(taken) -> order => order.map_or(Happened::Nothing, Happened::Ordered),
-            default(timeout) => Happened::Nothing,
-        }
-    }
-
-    /// Whether every page stream has ended this round.
-    fn is_through(&self, round: u32) -> bool {
-        self.gates.iter().all(|gate| gate.is_some_and(|ended| ended >= round))
-    }
-
-    /// The next message whose pages are all here.
-    fn next_message(&mut self) -> Option<Message> {
-        if let Some(Message::RoundEnd { round }) = self.held.front()
-            && !self.is_through(*round)
-        {
-            return None;
-        }
-        self.held.pop_front()
-    }
-
-    fn hold(&mut self, message: Message) {
-        // Whoever cancels does not want the pages that are still to come.
-        if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
-            self.held.clear();
-        }
-        self.held.push_back(message);
-    }
-
-    /// Nothing more comes on these connections.
-    fn hang_up(&mut self) {
-        self.link = None;
-        self.receivers = None;
-        self.early.clear();
-        self.held.clear();
-    }
-
-    fn say(&mut self, message: &Message) -> Result<(), String> {
-        self.spoke = self.now();
-        match &self.link {
-            Some(link) => link.say(message).map_err(|error| error.in_words()),
-            // Nobody is there to hear it; who asks again is told again.
-            None => Ok(()),
-        }
-    }
 }
 
 impl<'a> Driver<'a> {
@@ -205,7 +111,7 @@ impl<'a> Driver<'a> {
     fn await_somebody(&mut self) -> Result<(), DestinationError> {
         while self.core.link.is_none() {
             let left = match self.settings.waiting {
-                None => Duration::from_secs(3600),
+                None => Duration::from_hours(1),
                 Some(waiting) => {
                     let left = waiting.saturating_sub(self.core.now().since(Timestamp::ZERO));
                     if left.is_zero() {
@@ -254,7 +160,7 @@ impl<'a> Driver<'a> {
                 self.hear();
             }
             Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
-            Happened::Ordered(order) => self.obey(order),
+            Happened::Ordered(order) => self.obey(&order),
             Happened::Nothing => {}
         }
         self.ping();
@@ -369,7 +275,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: &Order) {
         match order {
             Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) => {
                 self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
@@ -378,7 +284,7 @@ impl<'a> Driver<'a> {
             Order::Fence(fence) => {
                 // Whoever guarantees that the source is out of the game need not wait for its connection to be lost.
                 self.lose("the source was fenced");
-                self.tell_if_it_fits(DestinationEvent::Fenced(fence));
+                self.tell_if_it_fits(DestinationEvent::Fenced(*fence));
             }
             Order::Discard => {
                 self.lose("the replica was given up");
@@ -515,7 +421,7 @@ impl<'a> Driver<'a> {
                     return self.tell(DestinationEvent::NotPersisted);
                 }
                 Err(PersistError::Unknown(error)) => {
-                    self.show(&Event::StorageFails { what: &in_words(&error) })
+                    self.show(&Event::StorageFails { what: &in_words(&error) });
                 }
             }
             if self.orders.next() == Some(Order::Leave) {
@@ -569,63 +475,6 @@ impl<'a> Driver<'a> {
         if phase != self.shown {
             self.shown = phase;
             self.show(&Event::Destination(phase));
-        }
-    }
-}
-
-/// What is left of a destination when its guest runs or is gone: it still answers a source that did not hear of it.
-///
-/// Without it such a source can't know and keeps its guest paused, until it asks a destination that reads the record from
-/// stable storage.
-pub struct Afterlife(Conversation);
-
-impl Afterlife {
-    /// Answers for so long, or until the source has closed its connection; gives whether it has. That it has says that it
-    /// needs no more answers, most often: the record on stable storage is there for the rest. May be called again.
-    ///
-    /// A source asks for as long as [`SourceSettings::asking`](crate::source::SourceSettings::asking) says. Dropping this ends
-    /// all connections; a later [`receive`](super::receive) with the same store answers too.
-    pub fn answer(&mut self, how_long: Duration) -> bool {
-        let core = &mut self.0;
-        let until = Instant::now() + how_long;
-        let mut closed = false;
-        loop {
-            while let Some(action) = core.machine.poll() {
-                if let DestinationAction::Send(message) = action {
-                    if core.say(&message).is_err() {
-                        core.hang_up();
-                    }
-                }
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || closed {
-                return closed;
-            }
-            let event = match core.wait(None, left) {
-                Happened::Heard(Heard::Message(message)) => DestinationEvent::Received(message),
-                Happened::Heard(Heard::Lost(error)) => {
-                    closed = error.is_end();
-                    core.hang_up();
-                    DestinationEvent::Disconnected
-                }
-                Happened::Arrived(Arrived::Again { stream }) => {
-                    core.hang_up();
-                    let now = core.now();
-                    // Where it was lost before, that is known.
-                    let _ = core.machine.handle(now, DestinationEvent::Disconnected);
-                    match Link::new(Arc::from(stream), core.patience, core.limits()) {
-                        Ok(link) => core.link = Some(link),
-                        Err(_) => continue,
-                    }
-                    DestinationEvent::Connected
-                }
-                Happened::Arrived(_) | Happened::Said(_) | Happened::Ordered(_) | Happened::Nothing => {
-                    continue;
-                }
-            };
-            let now = core.now();
-            // What does not fit is nothing to answer.
-            let _ = core.machine.handle(now, event);
         }
     }
 }

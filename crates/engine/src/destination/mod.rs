@@ -9,6 +9,7 @@
 
 mod admission;
 mod answering;
+mod conversation;
 mod driver;
 mod preparing;
 mod receivers;
@@ -26,7 +27,7 @@ use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::hello::Token;
 
-pub use self::driver::Afterlife;
+pub use self::conversation::Afterlife;
 use self::driver::Driver;
 use crate::observer::Observer;
 use crate::orders::Orders;

@@ -191,11 +191,11 @@ impl Work {
             }
             return Ok(());
         }
-        self.from_the_stream()
+        self.take_payloads()
     }
 
     /// The payloads of the table, as they come.
-    fn from_the_stream(&mut self) -> Result<(), ReceiveError> {
+    fn take_payloads(&mut self) -> Result<(), ReceiveError> {
         let direct = self.ram.direct().zip(self.stream.descriptor());
         let mut raw = Vec::new();
         for entry in self.table.entries() {

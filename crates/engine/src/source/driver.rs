@@ -142,7 +142,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Everything, until nothing is left to do here.
-    pub(super) fn run(mut self) -> Result<SourceResult, SourceError> {
+    pub(super) fn run(mut self) -> SourceResult {
         // Not needed for being right: the record is then written with one call.
         if let Err(error) = self.store.prepare(self.settings.id, &self.name) {
             self.show(&Event::StorageFails { what: &in_words(&error) });
@@ -157,7 +157,7 @@ impl<'a> Driver<'a> {
             }
             self.wait(None);
         }
-        Ok(self.end())
+        self.end()
     }
 
     fn end(mut self) -> SourceResult {
@@ -481,7 +481,7 @@ impl<'a> Driver<'a> {
                     return self.tell(SourceEvent::NotPersisted);
                 }
                 Err(PersistError::Unknown(error)) => {
-                    self.show(&Event::StorageFails { what: &in_words(&error) })
+                    self.show(&Event::StorageFails { what: &in_words(&error) });
                 }
             }
             if self.orders.next() == Some(Order::Leave) {

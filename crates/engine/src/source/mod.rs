@@ -199,5 +199,5 @@ pub fn send<'a>(
     orders: &'a Orders,
     observer: &'a mut dyn Observer,
 ) -> Result<SourceResult, SourceError> {
-    Driver::begin(outgoing, settings, orders, observer)?.run()
+    Ok(Driver::begin(outgoing, settings, orders, observer)?.run())
 }

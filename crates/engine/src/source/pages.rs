@@ -319,34 +319,35 @@ fn batches(runs: &[PageRun], most: Pages) -> impl Iterator<Item = Vec<PageRun>> 
 
 /// Hands a frame to the connection: guest memory without a copy where both can.
 fn send_frame(frame: &PageFrame, ram: &dyn GuestRam, stream: &dyn Stream) -> Result<(), StreamError> {
-    match (ram.direct(), stream.descriptor()) {
-        (Some(direct), Some(descriptor)) => {
-            let mut pieces: Vec<Piece<'_>> = frame.pieces().collect();
-            let mut from = 0;
-            while from < pieces.len() {
-                let sent = direct.send(&pieces[from..], descriptor)?;
-                if sent == 0 {
-                    return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-                }
-                from += advance(&mut pieces[from..], sent);
-            }
-            Ok(())
+    let (Some(direct), Some(descriptor)) = (ram.direct(), stream.descriptor()) else {
+        return send_copy(frame, ram, stream);
+    };
+    let mut pieces: Vec<Piece<'_>> = frame.pieces().collect();
+    let mut from = 0;
+    while let Some(rest) = pieces.get_mut(from..).filter(|rest| !rest.is_empty()) {
+        let sent = direct.send(rest, descriptor)?;
+        if sent == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
-        _ => {
-            let mut copy = Vec::new();
-            for piece in frame.pieces() {
-                match piece {
-                    Piece::Bytes(bytes) => copy.extend_from_slice(bytes),
-                    Piece::Ram(range) => {
-                        let start = copy.len();
-                        copy.resize(start + range.len.0 as usize, 0);
-                        ram.read(range.at, &mut copy[start..])?;
-                    }
-                }
+        from += advance(rest, sent);
+    }
+    Ok(())
+}
+
+/// Hands a frame to the connection, put together.
+fn send_copy(frame: &PageFrame, ram: &dyn GuestRam, stream: &dyn Stream) -> Result<(), StreamError> {
+    let mut copy = Vec::new();
+    for piece in frame.pieces() {
+        match piece {
+            Piece::Bytes(bytes) => copy.extend_from_slice(bytes),
+            Piece::Ram(range) => {
+                let start = copy.len();
+                copy.resize(start + range.len.0 as usize, 0);
+                ram.read(range.at, copy.get_mut(start..).unwrap_or_default())?;
             }
-            Ok(write_all(stream, &copy)?)
         }
     }
+    Ok(write_all(stream, &copy)?)
 }
 
 /// Takes `sent` bytes off the front; gives how many pieces are gone whole.

@@ -34,10 +34,11 @@ use super::{PersistError, Role, StableStore, StoreError};
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Files without a name of their own that are older than this, and that nobody has locked, were left by a crash.
+/// Files without a record that are older than this, and that nobody has locked, were left by a crash.
 const LEFT_BEHIND: Duration = Duration::from_mins(1);
 
-/// A file a migration. The process that holds a record has its file locked, so that no two act on one.
+/// A file a migration. The process that holds a record has its file locked, so that no two act on one; each that was prepared,
+/// written or found is held until it is erased or the store is dropped. Room that was made and not needed is given back then.
 ///
 /// The directory must be on a disk: on `tmpfs` a power cut takes it away. Its file system must know hard links, as all of Unix do.
 #[derive(Debug)]
@@ -127,6 +128,12 @@ impl DirectoryStore {
             #[cfg(test)]
             watch: super::tests::Watch::default(),
         })
+    }
+
+    /// Ends as a process that is killed does.
+    #[cfg(test)]
+    pub(super) fn kill(mut self) {
+        self.held.clear();
     }
 
     /// Where the record of `id` is, or would be.
@@ -296,6 +303,18 @@ impl DirectoryStore {
     }
 }
 
+/// Room that was made for a record and not needed goes with the store.
+impl Drop for DirectoryStore {
+    fn drop(&mut self) {
+        let ids: Vec<_> = self.held.iter().filter(|(_, held)| !held.written).map(|(&id, _)| id).collect();
+        for id in ids {
+            if !self.doubtful.contains(&id) && matches!(self.found(id), Ok(Found::Nothing)) {
+                let _ = self.remove(id);
+            }
+        }
+    }
+}
+
 impl StableStore for DirectoryStore {
     fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
         if self.held.contains_key(&id) { Ok(()) } else { self.create(id, guest) }
@@ -396,20 +415,32 @@ fn make(directory: &Path) -> io::Result<()> {
     File::open(above)?.sync_all()
 }
 
-/// Removes what crashes have left of files that never got their name. That it cannot be done is no harm.
+/// Removes what crashes have left: files that never got their name, and room for records that were never written. That it
+/// cannot be done is no harm.
 fn sweep(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let ours = path.to_str().is_some_and(|path| path.ends_with(NEW) && path.contains(SUFFIX));
+        let name = path.to_str().unwrap_or_default();
         let old = || {
             let made = entry.metadata().and_then(|data| data.modified()).ok()?;
             SystemTime::now().duration_since(made).ok()
         };
-        if ours
-            && old().is_some_and(|age| age > LEFT_BEHIND)
-            && File::open(&path).is_ok_and(|file| file.try_lock().is_ok())
+        if !(name.ends_with(SUFFIX) || name.ends_with(NEW) && name.contains(SUFFIX))
+            || old().is_none_or(|age| age < LEFT_BEHIND)
         {
+            continue;
+        }
+        let Ok(file) = File::open(&path) else { continue };
+        // Locked, it cannot come to have a record; and whoever waits for the lock looks at the name again.
+        if file.try_lock().is_ok() && (name.ends_with(NEW) || is_room(&file)) {
             let _ = fs::remove_file(&path);
         }
     }
+}
+
+/// Whether a file has room for a record, and none in it.
+fn is_room(file: &File) -> bool {
+    let header = read_block(file, 0).map(|block| Header::decode(&block));
+    let record = read_block(file, BLOCK as u64);
+    matches!((header, record), (Ok(Ok(header)), Ok(block)) if decode_record(&block, header.id) == Found::Nothing)
 }

@@ -2,7 +2,7 @@
 //!
 //! A driver calls [`StableStore::prepare`] when a migration starts, and [`StableStore::persist`] when the handoff asks for it: that
 //! is in the middle of the blackout, at the source and again at the destination, so it is one overwrite of a block that has
-//! been there since the start. `whimbrel resolve` and a driver that starts again call [`StableStore::load`] and [`list`].
+//! been there since the start. `whimbrel resolve` and a driver that starts again call [`StableStore::load`] and [`list()`].
 //! Who may run the guest is decided elsewhere. What is said here must be true after a power cut: a record that is said to be
 //! written is found by every restart, and one that is said not to be is found by none.
 //!

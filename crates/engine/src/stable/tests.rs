@@ -196,7 +196,7 @@ fn live(faults: &BTreeMap<usize, When>, prepared: bool, died: bool) -> (usize, V
         check(&watch, &answer);
         if died {
             // The process is killed, and another comes.
-            drop(store);
+            store.kill();
             store = open();
             match store.load(ID) {
                 Ok(Some(StableRecord::Go)) => assert!(watch.seen().disk.found().1, "{:?}", watch.seen()),
@@ -413,18 +413,37 @@ fn a_directory_is_made_and_what_crashes_left_is_swept() {
     for path in [&left, &young, &foreign] {
         fs::write(path, "half").unwrap();
     }
-    let hour = SystemTime::now() - Duration::from_secs(3601);
-    for path in [&left, &foreign, &store.path(ID)] {
+    // Two of a process that was killed, one of which has its record; and one that is no record.
+    let mut killed = DirectoryStore::open(&deep, Role::Source).unwrap();
+    killed.prepare(MigrationId(1), "guest").unwrap();
+    killed.persist(MigrationId(2), StableRecord::Go).unwrap();
+    let [room, record, in_use] = [1, 2, ID.0].map(|id| killed.path(MigrationId(id)));
+    killed.kill();
+    let damaged = deep.join("0000000000000003-source.handoff");
+    fs::write(&damaged, "half").unwrap();
+    let old = |path: &Path| {
+        let hour = SystemTime::now() - Duration::from_hours(1);
         fs::OpenOptions::new().write(true).open(path).unwrap().set_modified(hour).unwrap();
+    };
+    for path in [&left, &foreign, &record, &in_use, &damaged] {
+        old(path);
     }
     let locked = fs::File::open(&left).unwrap();
     locked.lock().unwrap();
     DirectoryStore::open(&deep, Role::Source).unwrap();
     assert!(left.exists(), "somebody is at work on it");
+    assert!(room.exists(), "somebody may just have made it");
+    old(&room);
     drop(locked);
     DirectoryStore::open(&deep, Role::Source).unwrap();
-    assert!(!left.exists() && young.exists() && foreign.exists() && store.path(ID).exists());
-    assert_eq!(list(&deep).unwrap().len(), 1);
+    let there = [&left, &room, &young, &foreign, &record, &in_use, &damaged].map(|path| path.exists());
+    assert_eq!(there, [false, false, true, true, true, true, true]);
+    assert_eq!(list(&deep).unwrap().len(), 3);
+    // What was not needed goes with its store, what was stays.
+    store.persist(MigrationId(4), StableRecord::Go).unwrap();
+    let path = store.path(MigrationId(4));
+    drop(store);
+    assert_eq!((in_use.exists(), path.exists()), (false, true));
     // Not a directory.
     let error = DirectoryStore::open(&foreign, Role::Source).unwrap_err();
     assert!(matches!(error, StoreError::Failed { what: "make", path, .. } if path == foreign));

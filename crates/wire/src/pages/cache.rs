@@ -146,17 +146,15 @@ mod tests {
                 let (number, known) = (PageNumber(page), &mut sent[page as usize]);
                 match what {
                     // What the encoder does for a page: patched where it is found, put where it is not.
-                    0 => match cache.find(number) {
-                        Some(content) => {
+                    0 => {
+                        if let Some(content) = cache.find(number) {
                             prop_assert_eq!(*known, Some(content[0]));
                             content.fill(value);
-                            *known = Some(value);
-                        }
-                        None => {
+                        } else {
                             cache.insert(number, &[value; 8]);
-                            *known = Some(value);
                         }
-                    },
+                        *known = Some(value);
+                    }
                     1 => {
                         cache.forget(number);
                         *known = None;

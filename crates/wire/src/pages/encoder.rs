@@ -13,85 +13,16 @@ use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
 
 use super::cache::Cache;
 use super::chooser::{Chooser, Plan, TRY_BYTES};
+use super::config::{Clock, Compression, EncoderConfig, Pass};
 use super::frame::PageFrame;
 use super::packer::Packer;
 use super::sample::{self, Sample};
-use super::sharding::Sharding;
 use super::table::most_pages;
 use super::zero::{Look, is_zero};
 use super::{ENCODED_BYTES, Encoding, Encodings, delta, in_region, page_bytes};
 
 /// The most guest memory in one batch, unless a single page is larger: what a peer's default limits take.
 pub(super) const BATCH_BYTES: u64 = 512 << 10;
-
-/// What time it is, for an encoder that is to learn what packing costs.
-pub type Clock = Box<dyn FnMut() -> Timestamp + Send>;
-
-/// Which compressor, if any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Compression {
-    /// What pays, of the encodings that were agreed on: see [`Encoder::set_bandwidth`].
-    #[default]
-    Adaptive,
-    /// None.
-    Off,
-    /// Everything that gets shorter by it goes as LZ4.
-    Lz4,
-    /// Everything that gets shorter by it goes as Zstandard.
-    Zstd,
-}
-
-/// What an encoder may do.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct EncoderConfig {
-    /// Pages full of zeroes are found and sent as such. Default: yes. Without, every page is sent with all its bytes.
-    pub zero_detection: bool,
-    /// Checksums cover the payloads. Default: no. Every page is then copied.
-    pub payload_checksums: bool,
-    /// Every payload is copied into the frame, as where it is to be encrypted. Default: no.
-    pub copy: bool,
-    /// What both sides agreed on. Default: zero and raw.
-    pub encodings: Encodings,
-    /// Which compressor of these. Default: [`Compression::Adaptive`].
-    pub compression: Compression,
-    /// The level of Zstandard, from 1 up to 22. Default 1: a link for which more pays is rare.
-    pub level: i32,
-    /// Memory for pages as they were sent last; a page costs its size and 16 bytes, and the places are a power of two. Default
-    /// 0: no deltas. It pays for a guest that changes a few bytes in many pages over a slow link; each page sent after the bulk
-    /// round is copied for it.
-    pub delta_cache: ByteCount,
-    /// Which pages this connection carries: the cache has its places for these. Default: all.
-    pub sharding: Sharding,
-}
-
-impl Default for EncoderConfig {
-    fn default() -> Self {
-        Self {
-            zero_detection: true,
-            payload_checksums: false,
-            copy: false,
-            encodings: Encodings::PLAIN,
-            compression: Compression::Adaptive,
-            level: 1,
-            delta_cache: ByteCount(0),
-            sharding: Sharding::ONE,
-        }
-    }
-}
-
-/// Which pass over memory begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pass {
-    /// Each page for the first time: nothing is known of any, and none is kept.
-    #[default]
-    Bulk,
-    /// Pages that were written since.
-    Round,
-    /// The same, and no page is sent again afterwards: none is put into the cache.
-    Last,
-}
 
 /// Why a batch was not encoded. The frame is empty then.
 #[derive(Debug, thiserror::Error)]
@@ -258,8 +189,8 @@ impl Encoder {
     /// A pass over memory begins: the batches that follow belong to it.
     pub fn begin_pass(&mut self, pass: Pass) {
         self.pass = pass;
-        let pays = self.fixed.is_some() || self.chooser.begin_round();
-        self.keeps_deltas = self.cache.is_some() && pass != Pass::Bulk && pays;
+        let worth_it = self.fixed.is_some() || self.chooser.begin_round();
+        self.keeps_deltas = self.cache.is_some() && pass != Pass::Bulk && worth_it;
         if let Some(cache) = &mut self.cache {
             cache.begin_round();
         }
@@ -453,7 +384,8 @@ impl Encoder {
             if self.pass != Pass::Last {
                 cache.insert(page, content);
             }
-            return Ok(self.unknown(page, at, frame));
+            self.unknown(page, at, frame);
+            return Ok(());
         };
         // What is pending in the group goes before it, so a delta cannot go on behind the last entry then.
         let most = most_pages(Encoding::Delta, self.page_size);
@@ -529,12 +461,11 @@ impl Encoder {
         self.packing += took.unwrap_or_default();
         self.chooser.learn(encoding, memory, packed.unwrap_or(memory), took);
         // The destination should not unpack for nothing. At most 16 pages in a group.
-        match packed.filter(|packed| *packed <= memory - memory / LEAST_GAIN) {
-            Some(packed) => frame.copied(first, at, pages as u16, encoding, packed),
-            None => {
-                frame.room(memory).copy_from_slice(&self.group.bytes[..memory]);
-                frame.copied(first, at, pages as u16, Encoding::Raw, memory);
-            }
+        if let Some(packed) = packed.filter(|packed| *packed <= memory - memory / LEAST_GAIN) {
+            frame.copied(first, at, pages as u16, encoding, packed);
+        } else {
+            frame.room(memory).copy_from_slice(&self.group.bytes[..memory]);
+            frame.copied(first, at, pages as u16, Encoding::Raw, memory);
         }
     }
 }

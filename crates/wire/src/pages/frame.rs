@@ -112,16 +112,12 @@ impl PageFrame {
         // A payload is at most as long as the batch, which is bounded.
         let length = range.len.0 as u32;
         // A range must not go on into another region, nor does an entry.
-        let grows = match self.joined(first, pages, Encoding::Raw) {
-            Some(last) => {
-                (last.pages, last.length) = (last.pages + pages, last.length + length);
-                true
-            }
-            None => {
-                self.push(Entry { first, pages, encoding: Encoding::Raw, length, at: range.at });
-                false
-            }
-        };
+        let joined = self.joined(first, pages, Encoding::Raw);
+        let grows = joined.is_some();
+        match joined {
+            Some(last) => (last.pages, last.length) = (last.pages + pages, last.length + length),
+            None => self.push(Entry { first, pages, encoding: Encoding::Raw, length, at: range.at }),
+        }
         match self.parts.last_mut() {
             Some(Part::Ram(last)) if grows => last.len.0 += range.len.0,
             _ => self.parts.push(Part::Ram(range)),

@@ -48,6 +48,7 @@
 
 mod cache;
 mod chooser;
+mod config;
 mod decoder;
 mod delta;
 mod encoder;
@@ -71,8 +72,9 @@ use std::fmt;
 
 use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout};
 
+pub use self::config::{Clock, Compression, EncoderConfig, Pass};
 pub use self::decoder::{ApplyError, Decoder, Fault};
-pub use self::encoder::{Clock, Compression, EncodeError, Encoded, Encoder, EncoderConfig, Pass, Tally};
+pub use self::encoder::{EncodeError, Encoded, Encoder, Tally};
 pub use self::frame::PageFrame;
 pub use self::sharding::{SHARD_PAGES, Sharding};
 pub use self::table::{Entry, Table, TableError};

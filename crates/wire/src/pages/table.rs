@@ -223,10 +223,11 @@ fn check(
     layout: &RamLayout,
     accepted: Encodings,
 ) -> Result<Entry, TableError> {
-    let [a, b, c, d, e, f, g, h, i, j, code, reserved, k, l, m, n] = *bytes;
-    let first = PageNumber(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    let pages = u16::from_le_bytes([i, j]);
-    let length = u32::from_le_bytes([k, l, m, n]);
+    // Little endian throughout, so an entry is one number.
+    let bits = u128::from_le_bytes(*bytes);
+    let first = PageNumber(bits as u64);
+    let (pages, code, reserved) = ((bits >> 64) as u16, (bits >> 80) as u8, (bits >> 88) as u8);
+    let length = (bits >> 96) as u32;
     let page_size = layout.page_size();
     if pages == 0 {
         return Err(TableError::NoPages { entry, first });

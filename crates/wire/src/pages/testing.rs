@@ -254,7 +254,7 @@ fn applied(table: &[u8], entries: u16, payload: &[u8]) {
     let mut read = Table::default();
     let accepted = Encodings::available();
     let taken = read.read(table, entries, payload.len() as u64, &ram.layout, accepted).is_ok();
-    assert_eq!(taken, read.entries().len() == usize::from(entries) && (taken || entries == 0));
+    assert_eq!(read.entries().len(), if taken { entries.into() } else { 0 });
     let _ = apply(table, entries, payload, accepted, &mut decoder, &ram);
     let content = ram.content();
     let pages = [0..6, 64..67, 128..130].into_iter().flatten();
@@ -285,17 +285,17 @@ fn check_move(data: &[u8]) {
     let numbers: Vec<_> = [0..6, 64..67, 128..130].into_iter().flatten().map(PageNumber).collect();
     let mut batch =
         |dirty: &mut [bool; 11], encoder: &mut Encoder, write: &mut dyn FnMut(&mut [bool; 11])| {
-            let taken = std::mem::replace(dirty, [false; 11]);
+            let taken = std::mem::take(dirty);
             let runs = numbers.iter().zip(taken).filter(|(_, dirty)| *dirty);
             let runs: Vec<_> = runs.map(|(first, _)| PageRun { first: *first, count: Pages(1) }).collect();
-            let Ok(encoded) = encoder.encode(&runs, &source, &mut frame) else { panic!("these are pages") };
+            let Ok(done) = encoder.encode(&runs, &source, &mut frame) else { panic!("these are pages") };
             // Between look and send.
             write(dirty);
             if frame.is_empty() {
-                return assert_eq!(encoded.bytes, ByteCount(0));
+                return assert_eq!(done.bytes, ByteCount(0));
             }
             let bytes = send(&frame, &source).unwrap_or_default();
-            assert_eq!(bytes.len() as u64, encoded.bytes.0, "the frame has another length than it says");
+            assert_eq!(bytes.len() as u64, done.bytes.0, "the frame has another length than it says");
             let received = receive(&bytes, Encodings::available(), &mut decoder, &replica);
             assert!(received.is_ok(), "{received:?}");
         };

@@ -1,0 +1,172 @@
+//! What is spoken with the source, and on what; and what is left of that when the guest is here.
+//!
+//! The driver has a [`Conversation`] and tells the machine what it brings; when it is done an [`Afterlife`] goes on answering. Messages
+//! and pages come by different connections: a message that says that pages were sent before it waits here until they came.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{never, select};
+use whimbrel_core::machine::handoff::HandoffMessage;
+use whimbrel_core::machine::message::Message;
+use whimbrel_core::machine::{Destination, DestinationAction, DestinationEvent};
+use whimbrel_core::units::Timestamp;
+use whimbrel_wire::Limits;
+
+use super::admission::{Admission, Arrived};
+use super::receivers::{Receivers, Said};
+use crate::clock::{Clock as _, SystemClock};
+use crate::hello::Agreed;
+use crate::link::{Heard, Link};
+use crate::orders::{Order, Orders};
+use crate::transport::Stream;
+
+/// What is spoken with the source, and on what.
+pub(super) struct Conversation {
+    pub(super) machine: Destination,
+    pub(super) clock: SystemClock,
+    pub(super) admission: Admission,
+    pub(super) agreed: Option<Agreed>,
+    pub(super) link: Option<Link>,
+    pub(super) receivers: Option<Receivers>,
+    /// Page connections that came before the replica was there.
+    pub(super) early: Vec<(u16, Arc<dyn Stream>)>,
+    /// The last round that each page stream has ended.
+    pub(super) gates: Vec<Option<u32>>,
+    /// Messages that wait for pages which were sent before them.
+    pub(super) held: VecDeque<Message>,
+    pub(super) spoke: Timestamp,
+    pub(super) patience: Duration,
+}
+
+/// One thing that happened.
+pub(super) enum Happened {
+    Arrived(Arrived),
+    Said(Said),
+    Heard(Heard),
+    Ordered(Order),
+    Nothing,
+}
+
+impl Conversation {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.agreed.as_ref().map_or_else(Limits::default, |agreed| agreed.limits)
+    }
+
+    /// Waits for one thing to happen, for so long at most.
+    pub(super) fn wait(&self, orders: Option<&Orders>, timeout: Duration) -> Happened {
+        let never_ordered = never();
+        let taken = orders.map_or(&never_ordered, |orders| &orders.taken);
+        let heard = self.link.as_ref().map_or_else(never, Link::heard);
+        let said = self.receivers.as_ref().map_or_else(never, Receivers::said);
+        select! {
+            recv(said) -> said => said.map_or(Happened::Nothing, Happened::Said),
+            recv(heard) -> heard => heard.map_or(Happened::Nothing, Happened::Heard),
+            recv(self.admission.arrived()) -> arrived => arrived.map_or(Happened::Nothing, Happened::Arrived),
+            recv(taken) -> order => order.map_or(Happened::Nothing, Happened::Ordered),
+            default(timeout) => Happened::Nothing,
+        }
+    }
+
+    /// Whether every page stream has ended this round.
+    pub(super) fn is_through(&self, round: u32) -> bool {
+        self.gates.iter().all(|gate| gate.is_some_and(|ended| ended >= round))
+    }
+
+    /// The next message whose pages are all here.
+    pub(super) fn next_message(&mut self) -> Option<Message> {
+        if let Some(Message::RoundEnd { round }) = self.held.front()
+            && !self.is_through(*round)
+        {
+            return None;
+        }
+        self.held.pop_front()
+    }
+
+    pub(super) fn hold(&mut self, message: Message) {
+        // Whoever cancels does not want the pages that are still to come.
+        if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
+            self.held.clear();
+        }
+        self.held.push_back(message);
+    }
+
+    /// Nothing more comes on these connections.
+    pub(super) fn hang_up(&mut self) {
+        self.link = None;
+        self.receivers = None;
+        self.early.clear();
+        self.held.clear();
+    }
+
+    pub(super) fn say(&mut self, message: &Message) -> Result<(), String> {
+        self.spoke = self.now();
+        match &self.link {
+            Some(link) => link.say(message).map_err(|error| error.in_words()),
+            // Nobody is there to hear it; who asks again is told again.
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is left of a destination when its guest runs or is gone: it still answers a source that did not hear of it.
+///
+/// Without it such a source can't know and keeps its guest paused, until it asks a destination that reads the record from
+/// stable storage.
+pub struct Afterlife(pub(super) Conversation);
+
+impl Afterlife {
+    /// Answers for so long, or until the source has closed its connection; gives whether it has. That it has says that it
+    /// needs no more answers, most often: the record on stable storage is there for the rest. May be called again.
+    ///
+    /// A source asks for as long as [`SourceSettings::asking`](crate::source::SourceSettings::asking) says. Dropping this ends
+    /// all connections; a later [`receive`](super::receive) with the same store answers too.
+    pub fn answer(&mut self, how_long: Duration) -> bool {
+        let core = &mut self.0;
+        let until = Instant::now() + how_long;
+        let mut closed = false;
+        loop {
+            while let Some(action) = core.machine.poll() {
+                if let DestinationAction::Send(message) = action
+                    && core.say(&message).is_err()
+                {
+                    core.hang_up();
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || closed {
+                return closed;
+            }
+            let event = match core.wait(None, left) {
+                Happened::Heard(Heard::Message(message)) => DestinationEvent::Received(message),
+                Happened::Heard(Heard::Lost(error)) => {
+                    closed = error.is_end();
+                    core.hang_up();
+                    DestinationEvent::Disconnected
+                }
+                Happened::Arrived(Arrived::Again { stream }) => {
+                    core.hang_up();
+                    let now = core.now();
+                    // Where it was lost before, that is known.
+                    let _ = core.machine.handle(now, DestinationEvent::Disconnected);
+                    match Link::new(Arc::from(stream), core.patience, core.limits()) {
+                        Ok(link) => core.link = Some(link),
+                        Err(_) => continue,
+                    }
+                    DestinationEvent::Connected
+                }
+                Happened::Arrived(_) | Happened::Said(_) | Happened::Ordered(_) | Happened::Nothing => {
+                    continue;
+                }
+            };
+            let now = core.now();
+            // What does not fit is nothing to answer.
+            let _ = core.machine.handle(now, event);
+        }
+    }
+}
