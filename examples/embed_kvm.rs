@@ -92,9 +92,12 @@ struct Device {
 
 impl Device {
     fn told(&self) -> Result<()> {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        self.count.fetch_add(1, Ordering::Relaxed);
         let at = GuestRam::layout(&*self.memory).address_of(DEVICE_PAGE).ok_or("no page for the device")?;
-        self.memory.write(at, &count.to_le_bytes())?;
+        // On what is there, so that a page that was lost on the way is noticed.
+        let mut word = [0; 8];
+        self.memory.read(at, &mut word)?;
+        self.memory.write(at, &(u64::from_le_bytes(word) + 1).to_le_bytes())?;
         // After the write: whoever sees the mark sees the write too.
         self.bitmap.mark(DEVICE_PAGE)?;
         Ok(())
