@@ -54,6 +54,39 @@ impl<G: Guest + Any> OwnedGuest for G {}
 impl Replica {
     /// The guest as the type that the host made it of.
     ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use whimbrel_core::embed::{Guest, GuestError};
+    /// use whimbrel_core::layout::{PageSize, RamLayout};
+    /// use whimbrel_core::machine::message::Section;
+    /// use whimbrel_core::units::ByteCount;
+    /// use whimbrel_engine::destination::Replica;
+    /// use whimbrel_guest::memory::{Backing, GuestMemory};
+    ///
+    /// struct Vmm { number: u32 }
+    /// # struct Other;
+    /// # impl Guest for Other {
+    /// #     fn pause(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn resume(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn save(&mut self) -> Result<Vec<Section>, GuestError> { Ok(Vec::new()) }
+    /// #     fn restore(&mut self, _: Vec<Section>) -> Result<(), GuestError> { Ok(()) }
+    /// # }
+    /// # impl Guest for Vmm {
+    /// #     fn pause(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn resume(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn save(&mut self) -> Result<Vec<Section>, GuestError> { Ok(Vec::new()) }
+    /// #     fn restore(&mut self, _: Vec<Section>) -> Result<(), GuestError> { Ok(()) }
+    /// # }
+    ///
+    /// let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4)?;
+    /// let ram = Arc::new(GuestMemory::new(layout, Backing::Private)?);
+    /// let replica = Replica { ram, guest: Box::new(Vmm { number: 7 }), fresh: true };
+    /// # let replica = replica.into_guest::<Other>().err().ok_or("it is a Vmm")?;
+    /// let vmm: Box<Vmm> = replica.into_guest().map_err(|_| "another type")?;
+    /// assert_eq!(vmm.number, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The replica as it was, if it is of another type.

@@ -11,6 +11,7 @@ mod connecting;
 mod driver;
 mod pages;
 mod reconnect;
+mod settling;
 mod transmit;
 
 use std::fs::File;
@@ -32,6 +33,7 @@ use whimbrel_wire::hello::{Reject, Token};
 use whimbrel_wire::pages::EncoderConfig;
 
 use self::driver::Driver;
+pub use self::settling::{Restarted, SettleError, Settled, settle};
 use crate::hello::HelloError;
 use crate::observer::Observer;
 use crate::orders::Orders;
@@ -90,6 +92,13 @@ pub struct SourceSettings {
 }
 
 /// A name that no other attempt has: 64 random bits of the system's.
+///
+/// ```
+/// use whimbrel_engine::source::new_id;
+///
+/// assert_ne!(new_id()?, new_id()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 ///
