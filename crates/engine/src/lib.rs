@@ -6,7 +6,7 @@
 //!
 //! | module | what it is | who needs it |
 //! |---|---|---|
-//! | [`source`] | [`source::send`] moves a guest away | whoever has a guest |
+//! | [`source`] | [`source::send`] moves a guest away; [`source::settle`] ends what a crash left open | whoever has a guest |
 //! | [`destination`] | [`destination::receive`] takes one | whoever has room for guests |
 //! | [`transport`] | connections: TCP, TLS, Unix sockets, within the process; the traits of one of your own | both |
 //! | [`stable`] | records that survive a crash; the trait of a store of your own | both |

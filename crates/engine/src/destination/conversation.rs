@@ -125,7 +125,7 @@ impl Afterlife {
     /// needs no more answers, most often: the record on stable storage is there for the rest. May be called again.
     ///
     /// A source asks for as long as [`SourceSettings::asking`](crate::source::SourceSettings::asking) says. Dropping this ends
-    /// all connections; a later [`receive`](super::receive) with the same store answers too.
+    /// all connections; a later [`receive`](super::receive) with the same address, token and store answers too.
     pub fn answer(&mut self, how_long: Duration) -> bool {
         let core = &mut self.0;
         let until = Instant::now() + how_long;

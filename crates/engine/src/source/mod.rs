@@ -5,6 +5,8 @@
 //! ([`pages`]), and one makes a new connection where the machine wants that ([`reconnect`]). All of them end with the
 //! migration.
 //!
+//! After a crash there is no guest to move any more, only a record: [`settle`] asks the destination what became of it.
+//!
 //! The driver decides nothing. Whatever goes wrong becomes an event of the machine's, which says what follows.
 
 mod connecting;
