@@ -28,10 +28,9 @@ use whimbrel::core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel::core::layout::{Gpa, PageNumber, PageSize, RamLayout};
 use whimbrel::core::machine::message::{Configuration, Section};
 use whimbrel::core::policy::{RateLimit, presets};
-use whimbrel::core::units::{Bandwidth, ByteCount, Timestamp};
+use whimbrel::core::units::{Bandwidth, ByteCount};
 use whimbrel::engine::Token;
 use whimbrel::engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
-use whimbrel::engine::observer::Event;
 use whimbrel::engine::orders::Orders;
 use whimbrel::engine::source::{self, Outgoing, SourceResult, SourceSettings};
 use whimbrel::engine::stable::{MemoryStore, Role};
@@ -277,12 +276,7 @@ fn send(
     let mut settings = SourceSettings::new(source::new_id()?, token);
     // Or it would be over before there is anything to see.
     settings.limit = RateLimit::AtMost(Bandwidth::new(8 << 20).ok_or("a rate")?);
-    let mut watch = |at: Timestamp, event: &Event<'_>| {
-        if let Event::Round(round) = event {
-            println!("{at}: round {}, {} pages to send", round.round, round.pending.0);
-        }
-    };
-    Ok(source::send(outgoing, settings, &Orders::new(), &mut watch)?)
+    Ok(source::send(outgoing, settings, &Orders::new(), &mut ())?)
 }
 
 /// The destination's end: makes a VM for whatever guest comes, if it has room for it.
@@ -329,6 +323,10 @@ fn demonstrate() -> Result<()> {
     let destination = thread::spawn(move || receive(listen.into(), expected));
     let moved = send(&mut here, &mut log, connect.into(), token)?;
     let received = destination.join().map_err(|_| "the destination panicked")??;
+    for round in &moved.report.rounds {
+        let (number, pages, zero) = (round.round, round.sent_pages, round.zero_pages);
+        println!("round {number}: {} dirty, sent {pages} ({zero} zero) in {:?}", round.dirtied, round.length);
+    }
     println!("{}, the guest is {:?}: {}", moved.report.outcome, moved.right, moved.report.why);
     println!("it did not run for {:?}", moved.report.downtime.total());
     let replica = received.replica.ok_or_else(|| received.why.unwrap_or_default())?;

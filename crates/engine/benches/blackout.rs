@@ -120,8 +120,8 @@ mod bench {
         thread::sleep(Duration::from_millis(20));
 
         let policy = presets::build("qemu-default", &BTreeMap::new()).map_err(|error| error.to_string())?;
-        let mut kept_there = store(directory, Role::Destination)?;
-        let mut kept_here = store(directory, Role::Source)?;
+        let mut records_there = store(directory, Role::Destination)?;
+        let mut records = store(directory, Role::Source)?;
         let arriving = there.clone();
         let sent = thread::scope(|scope| {
             let token = &token;
@@ -131,13 +131,13 @@ mod bench {
                     Ok(Replica { ram, guest: Box::new(arriving.clone()), fresh: true })
                 };
                 let incoming =
-                    Incoming { listen: Arc::from(listen), host: &mut host, store: &mut *kept_there };
+                    Incoming { listen: Arc::from(listen), host: &mut host, store: &mut *records_there };
                 let settings = DestinationSettings::new(token.clone(), ByteCount::gib(64));
                 let orders = Orders::new();
                 if let Ok(mut received) = destination::receive(incoming, settings, &orders, &mut ()) {
                     received.afterlife.answer(Duration::from_secs(1));
                 }
-                kept_there.erase(id)
+                records_there.erase(id)
             });
             let outgoing = Outgoing {
                 name: "bench".to_owned(),
@@ -147,7 +147,7 @@ mod bench {
                 guest: &mut here,
                 policy,
                 connect: Arc::from(connect),
-                store: &mut *kept_here,
+                store: &mut *records,
             };
             let settings = SourceSettings::new(id, token.clone());
             let sent = source::send(outgoing, settings, &Orders::new(), &mut ());
@@ -155,7 +155,7 @@ mod bench {
             sent
         });
         let report = sent?.report;
-        kept_here.erase(id)?;
+        records.erase(id)?;
         if report.outcome != Outcome::Completed {
             return Err(format!("{}: {}", report.outcome, report.why).into());
         }

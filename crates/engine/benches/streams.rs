@@ -101,12 +101,11 @@ mod bench {
 
     fn ends(transport: &str) -> Result<Ends, Bad> {
         use whimbrel_engine::transport::open;
-        let address = match transport {
-            "tcp" => "tcp:127.0.0.1:0".to_owned(),
-            _ => {
-                let path = std::env::temp_dir().join(format!("whimbrel-bench-{}", std::process::id()));
-                format!("unix:{}", path.display())
-            }
+        let address = if transport == "tcp" {
+            "tcp:127.0.0.1:0".to_owned()
+        } else {
+            let path = std::env::temp_dir().join(format!("whimbrel-bench-{}", std::process::id()));
+            format!("unix:{}", path.display())
         };
         let options = open::Options::default();
         let listen = open::listener(&address.parse()?, &options)?;

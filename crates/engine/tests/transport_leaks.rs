@@ -56,15 +56,21 @@ fn once(listener: &dyn Listen, connector: &dyn Connect, end: End) {
 fn no_descriptor_and_no_thread_is_left() {
     let directory = std::env::temp_dir().join(format!("whimbrel-leaks-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    let mut kinds =
-        vec!["tcp:127.0.0.1:0".to_owned(), format!("unix:{}", directory.join("socket").display())];
-    #[cfg(feature = "tls")]
-    kinds.push("tls:127.0.0.1:0".to_owned());
+    let kinds = vec![
+        "tcp:127.0.0.1:0".to_owned(),
+        format!("unix:{}", directory.join("socket").display()),
+        #[cfg(feature = "tls")]
+        "tls:127.0.0.1:0".to_owned(),
+    ];
     let options = options(&directory);
     // Whatever the process makes at its first connection is there already.
-    kinds.iter().for_each(|kind| all_ends(kind, &options, 1));
+    for kind in &kinds {
+        all_ends(kind, &options, 1);
+    }
     let before = descriptors_and_threads();
-    kinds.iter().for_each(|kind| all_ends(kind, &options, 20));
+    for kind in &kinds {
+        all_ends(kind, &options, 20);
+    }
     // A thread is gone a moment after it was joined.
     let began = Instant::now();
     while descriptors_and_threads() != before && began.elapsed() < SOON {

@@ -70,6 +70,7 @@ fn body(message: &Message) -> Vec<u8> {
 }
 
 fn message_table() -> String {
+    use HandoffMessage as H;
     let mut table = "| code | message | then |\n|---|---|---|\n".to_owned();
     for (message, fields) in messages() {
         let name = message.name().trim_start_matches("message ");
@@ -77,7 +78,6 @@ fn message_table() -> String {
         let _ = writeln!(table, "| {} | *{name}* | {fields} |", body(&message)[0]);
     }
     table.push_str("\n| what in *handoff* | code |\n|---|---|\n");
-    use HandoffMessage as H;
     let answers = [Standing::Prepared, Standing::Running, Standing::Gone].map(H::Answer);
     let plain = [H::Ready, H::Go, H::Running, H::Cancel, H::Withdraw, H::Ask];
     for said in plain.into_iter().chain(answers) {

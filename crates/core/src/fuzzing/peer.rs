@@ -371,7 +371,8 @@ impl Here {
     fn assert_at_the_end(&self) {
         match self.source.phase() {
             SourcePhase::Idle => assert!(self.runs),
-            SourcePhase::InDoubt => {
+            // The guest, or the pages that it lacks there, are kept for whoever comes back.
+            SourcePhase::InDoubt | SourcePhase::PostCopy => {
                 assert!(self.written && !self.runs && !self.released);
                 assert!(self.wants_connection || self.fenced.is_some(), "in doubt, and nobody asks");
             }

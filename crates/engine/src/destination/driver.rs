@@ -255,6 +255,9 @@ impl<'a> Driver<'a> {
     fn hear(&mut self) {
         while let Some(message) = self.core.next_message() {
             if let Message::Configure(configuration) = &message {
+                if self.id != Some(configuration.id) {
+                    return self.break_off("a guest of another migration".to_owned());
+                }
                 self.configuration = Some(Arc::clone(configuration));
             }
             let now = self.core.now();

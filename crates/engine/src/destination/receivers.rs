@@ -142,6 +142,10 @@ impl Work {
                 Err(error) => Said::Lost { stream, ended: is_end(&error), why: in_words(&error) },
             };
             let lost = matches!(said, Said::Lost { .. });
+            if lost {
+                // So that a peer that still writes learns it.
+                self.stream.shutdown();
+            }
             if self.tell.send(said).is_err() || lost {
                 return;
             }

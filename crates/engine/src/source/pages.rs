@@ -27,11 +27,18 @@ const WAITING: usize = 3;
 /// Guest memory of one frame, in bytes. Larger ones make nothing faster, smaller ones more calls.
 const BATCH: u64 = 512 << 10;
 
+/// Which pass over memory pages belong to: the encoder is told of each that begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Passing {
+    pub(super) round: u32,
+    pub(super) pass: Pass,
+}
+
 /// What a stream is to do.
 #[derive(Debug)]
 enum Job {
     /// Send these, which belong to this pass.
-    Pages(Vec<PageRun>, Pass),
+    Pages(Vec<PageRun>, Passing),
     /// Say that all of this round was sent.
     Gate(u32),
 }
@@ -86,7 +93,7 @@ impl PageStreams {
                 number,
                 stream: Arc::clone(&connection),
                 encoder,
-                pass: Pass::Bulk,
+                passing: Passing::default(),
                 link: Throughput::new(clock),
                 ram: Arc::clone(ram),
                 limiter: Arc::clone(limiter),
@@ -129,9 +136,9 @@ impl PageStreams {
     }
 
     /// Deals out pages. Only where there is room.
-    pub(super) fn send(&mut self, stream: usize, runs: Vec<PageRun>, pass: Pass) {
+    pub(super) fn send(&mut self, stream: usize, runs: Vec<PageRun>, passing: Passing) {
         if let Some(stream) = self.streams.get_mut(stream) {
-            stream.deal(Job::Pages(runs, pass));
+            stream.deal(Job::Pages(runs, passing));
         }
     }
 
@@ -191,7 +198,7 @@ struct Work {
     number: usize,
     stream: Arc<dyn Stream>,
     encoder: Encoder,
-    pass: Pass,
+    passing: Passing,
     link: Throughput,
     ram: Arc<dyn GuestRam>,
     limiter: Arc<Limiter>,
@@ -203,7 +210,7 @@ impl Work {
     fn until_the_end(mut self, jobs: &Receiver<Job>) {
         for job in jobs {
             let done = match job {
-                Job::Pages(runs, pass) => self.send(&runs, pass),
+                Job::Pages(runs, passing) => self.send(&runs, passing),
                 Job::Gate(round) => write_all(&*self.stream, &frame::gate(round))
                     .map(|()| Tally::default())
                     .map_err(Into::into),
@@ -219,10 +226,10 @@ impl Work {
         }
     }
 
-    fn send(&mut self, runs: &[PageRun], pass: Pass) -> Result<Tally, StreamError> {
-        if pass != self.pass {
-            self.pass = pass;
-            self.encoder.begin_pass(pass);
+    fn send(&mut self, runs: &[PageRun], passing: Passing) -> Result<Tally, StreamError> {
+        if passing != self.passing {
+            self.passing = passing;
+            self.encoder.begin_pass(passing.pass);
         }
         let mut tally = Tally::default();
         let batch = self.batch();

@@ -16,7 +16,7 @@ use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_wire::pages::{Pass, SHARD_PAGES, Sharding};
 
 use super::driver::Driver;
-use super::pages::{PageStreams, Tally};
+use super::pages::{PageStreams, Passing, Tally};
 
 /// The fewest pages that are worth a job of their own, and the most of one.
 const JOB: RangeInclusive<u64> = 64..=512;
@@ -31,7 +31,7 @@ pub(super) struct Dealing {
     /// For each stream what is not a job yet.
     gathered: Vec<Gathered>,
     /// The pass that pages now belong to.
-    pass: Pass,
+    passing: Passing,
     /// What was handed over since the machine was told last.
     tally: Tally,
 }
@@ -56,7 +56,7 @@ enum Dealt {
 impl Dealing {
     pub(super) fn new(sharding: Sharding, streams: u16) -> Self {
         let gathered = (0..streams).map(|_| Gathered::default()).collect();
-        Self { sharding, gathered, pass: Pass::Bulk, tally: Tally::default() }
+        Self { sharding, gathered, passing: Passing::default(), tally: Tally::default() }
     }
 
     /// Counts what a stream has handed over.
@@ -97,7 +97,7 @@ impl Dealing {
             return Dealt::NoRoom;
         }
         if let Some(gathered) = self.gathered.get_mut(stream) {
-            streams.send(stream, std::mem::take(gathered).runs, self.pass);
+            streams.send(stream, std::mem::take(gathered).runs, self.passing);
         }
         Dealt::Some
     }
@@ -126,11 +126,13 @@ impl Driver<'_> {
     pub(super) fn transmit(&mut self, transmit: Transmit) {
         let until = transmit.slice.map(|slice| self.clock_now().saturating_add(slice));
         let asked = self.machine.phase();
-        self.dealing.pass = match self.machine.round_count() {
+        let round = self.machine.round_count();
+        let pass = match round {
             _ if transmit.last => Pass::Last,
             0 | 1 => Pass::Bulk,
             _ => Pass::Round,
         };
+        self.dealing.passing = Passing { round, pass };
         let job =
             job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
         while self.machine.phase() == asked {

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! with ratio(e) bytes sent for one of memory and cost(e) seconds of one core; the least wins. So an encoding is worth it
-//! exactly if what it saves, times what a byte takes on the link, is more than what it costs: the condition
-//! that "Adaptive Compression" rests on (Krintz and Sucu, IEEE TPDS 17(1), 2006, without their forecasts), and
-//! with compressing and sending one after the other. Where they overlap, the slower of both sets the pace, and the sum is at most
-//! twice that: then it compresses too little rather than too much. What unpacking costs the destination is not counted;
-//! for LZ4 and Zstandard it is a fraction of packing.
+//! exactly if what it saves, times what a byte takes on the link, is more than what it costs. That is the whole time of a page that
+//! is packed first and sent then, by one thread, as a page stream does; nothing is fitted. Where packing and sending
+//! overlap, the slower of both sets the pace, and the sum is at most twice that: then it packs too little rather than too much.
+//! What unpacking costs the destination is not counted: LZ4 and Zstandard unpack three times as fast as they pack
+//! (`docs/benchmarks.md`).
 //!
 //! Ratio and cost are means of what was seen, each new group counting one eighth. They are of pages that are not
 //! zero and whose sample shows some order (`sample.rs`). Before anything was seen they are the assumptions below.

@@ -12,7 +12,7 @@ pub type Clock = Box<dyn FnMut() -> Timestamp + Send>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// What pays, of the encodings that were agreed on: see [`Encoder::set_bandwidth`].
+    /// What pays, of the encodings that were agreed on: see [`Encoder::set_bandwidth`](super::Encoder::set_bandwidth).
     #[default]
     Adaptive,
     /// None.

@@ -102,8 +102,7 @@ pub(super) fn decode<E: From<Fault>>(
     while !delta.is_empty() {
         let (gap, rest) = take(delta)?;
         let (count, rest) = take(rest)?;
-        // Numbers are below 2^35 each, and `at` at most the length of an entry.
-        let end = at + gap + count;
+        let end = at.saturating_add(gap).saturating_add(count);
         if count == 0 || end > len {
             return Err(Fault::Outside { end, len }.into());
         }

@@ -470,7 +470,7 @@ impl Encoder {
     }
 }
 
-/// Bytes of a group for LZ4. From 64 KiB on its table has twice the size and is cleared for each block: a quarter slower, for 2 % of
+/// Bytes of a group for LZ4. From 64 KiB on its table has twice the size and is cleared for each block: a tenth slower, for 2 % of
 /// the bytes (`docs/benchmarks.md`).
 const LZ4_BYTES: usize = 60 << 10;
 

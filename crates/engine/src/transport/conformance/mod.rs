@@ -18,6 +18,9 @@ use super::{Connect, Listen, TransportError};
 #[cfg(doc)]
 use super::Stream;
 
+/// Who listens, and a way to there.
+pub type Opened = (Box<dyn Listen>, Box<dyn Connect>);
+
 /// Makes connections of one kind.
 pub trait Ground: Send + Sync {
     /// Its name.
@@ -28,7 +31,7 @@ pub trait Ground: Send + Sync {
     /// # Errors
     ///
     /// [`TransportError`] if that cannot be done.
-    fn open(&self) -> Result<(Box<dyn Listen>, Box<dyn Connect>), TransportError>;
+    fn open(&self) -> Result<Opened, TransportError>;
 
     /// A way to a place where nobody listens.
     ///

@@ -68,11 +68,10 @@ fn ends(ground: &dyn Ground) -> Result<Ends, String> {
     Ok(Ends { near, far, _listener: listener })
 }
 
+type Pair = (Box<dyn Stream>, Box<dyn Stream>);
+
 /// Makes a connection and carries a byte in each direction, so that both sides have agreed on it.
-fn connect(
-    listener: &dyn Listen,
-    connector: &dyn Connect,
-) -> Result<(Box<dyn Stream>, Box<dyn Stream>), String> {
+fn connect(listener: &dyn Listen, connector: &dyn Connect) -> Result<Pair, String> {
     thread::scope(|scope| {
         let near = scope.spawn(|| {
             let near = connector.connect(SOON).map_err(|error| said(&error))?;
@@ -238,9 +237,9 @@ fn shutdown_wakes_readers(ground: &dyn Ground) -> Outcome {
             let reading = scope.spawn(|| near.read(&mut [0; 16]));
             thread::sleep(SETTLED);
             if own {
-                near.shutdown()
+                near.shutdown();
             } else {
-                far.shutdown()
+                far.shutdown();
             }
             match reading.join() {
                 Ok(Ok(0)) => Ok(()),

@@ -24,7 +24,7 @@ fn a_cut_wakes_who_waits() {
     let (near, far, link) = pair();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| near.read(&mut [0; 8]));
-        let writing = scope.spawn(|| while write(&far, &[0; 1 << 16]).is_ok() {});
+        let writing = scope.spawn(|| while write(&far, &[0; 1 << 14]).is_ok() {});
         std::thread::sleep(Duration::from_millis(50));
         link.cut();
         let _ = reading.join().unwrap();
@@ -52,7 +52,7 @@ fn nothing_arrives_while_stalled_and_everything_afterwards() {
     far.set_patience(patience, patience).unwrap();
     link.stall(true);
     let mut taken = 0;
-    while let Ok(count) = write(&near, &[7; 100_000]) {
+    while let Ok(count) = write(&near, &[7; 10_000]) {
         taken += count;
     }
     assert_eq!(taken, ROOM);
@@ -61,7 +61,7 @@ fn nothing_arrives_while_stalled_and_everything_afterwards() {
     link.stall(false);
     let mut came = 0;
     loop {
-        match far.read(&mut [0; 50_000]).unwrap() {
+        match far.read(&mut [0; 5_000]).unwrap() {
             0 => break,
             count => came += count,
         }

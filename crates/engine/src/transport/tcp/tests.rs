@@ -99,6 +99,8 @@ fn connections_of_both_sides_have_the_options() {
     };
     let listener = TcpListener::bind(&at("127.0.0.1", 0), options).unwrap();
     let to = at("127.0.0.1", listener.port.local.port());
+    // A listener that has waited passes its own patience on to those who come then.
+    assert!(listener.port.accept(&options, Duration::from_millis(1)).unwrap().is_none());
     let (near, _) = dial(&to, &options, Guard::ThisMachine, Duration::from_secs(5)).unwrap();
     let (far, _) = listener.port.accept(&options, Duration::from_secs(5)).unwrap().unwrap();
     for Socket(socket) in [near, far] {

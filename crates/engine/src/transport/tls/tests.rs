@@ -285,7 +285,11 @@ fn what_did_not_go_in_time_goes_while_this_side_waits_for_the_answer() {
     }
     // All of it can be read, though nobody writes any more: this side only reads.
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| while near.read(&mut [0; 8]).is_err() {});
+        far.set_patience(Some(SOON), None).unwrap();
+        let began = std::time::Instant::now();
+        let near = &near;
+        let waiting =
+            scope.spawn(move || while near.read(&mut [0; 8]).is_err() && began.elapsed() < SOON * 2 {});
         let mut some = vec![0; 100_000];
         let mut came = 0;
         while came < taken {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::transport::conformance::{Ground, Promise, check};
+use crate::transport::conformance::{Ground, Opened, Promise, check};
 use crate::transport::memory::{Link, MemoryHub};
 use crate::transport::{Connect, Listen, Stream, TransportError};
 
@@ -82,7 +82,7 @@ impl Ground for Faulty {
         "broken"
     }
 
-    fn open(&self) -> Result<(Box<dyn Listen>, Box<dyn Connect>), TransportError> {
+    fn open(&self) -> Result<Opened, TransportError> {
         let hub = MemoryHub::new();
         let listener =
             FaultyListener { fault: self.fault, listener: Box::new(hub.listen()?), hub: hub.clone() };
@@ -109,8 +109,9 @@ impl Listen for FaultyListener {
         let late = if self.fault == Fault::AcceptsLate { Duration::from_secs(5) } else { Duration::ZERO };
         let taken = self.listener.accept(within + late)?;
         let links = self.hub.links();
+        // The last one cannot have been answered yet, so the loss always shows.
         if self.fault == Fault::LosesAConnection && links.len() > 10 {
-            links[3].cut();
+            links[links.len() - 1].cut();
         }
         Ok(taken.map(|stream| FaultyStream::wrap(self.fault, stream, links.last().unwrap().clone())))
     }

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::transport::conformance::Ground;
+use crate::transport::conformance::{Ground, Opened};
 use crate::transport::memory::MemoryHub;
 use crate::transport::tcp::{TcpConnector, TcpListener, TcpOptions};
 use crate::transport::unix::{UnixConnector, UnixListener};
 use crate::transport::{Address, Connect, HostPort, Listen, TransportError};
-
-type Opened = Result<(Box<dyn Listen>, Box<dyn Connect>), TransportError>;
 
 pub(super) struct Memory;
 
@@ -18,7 +16,7 @@ impl Ground for Memory {
         "memory"
     }
 
-    fn open(&self) -> Opened {
+    fn open(&self) -> Result<Opened, TransportError> {
         let hub = MemoryHub::new();
         Ok((Box::new(hub.listen()?), Box::new(hub.connector())))
     }
@@ -58,7 +56,7 @@ impl Ground for Unix {
         "unix"
     }
 
-    fn open(&self) -> Opened {
+    fn open(&self) -> Result<Opened, TransportError> {
         let path = self.path();
         Ok((Box::new(UnixListener::bind(&path)?), Box::new(UnixConnector::new(path))))
     }
@@ -90,7 +88,7 @@ impl Ground for Tcp {
         "tcp"
     }
 
-    fn open(&self) -> Opened {
+    fn open(&self) -> Result<Opened, TransportError> {
         let listener =
             TcpListener::bind(&HostPort { host: self.0.to_owned(), port: 0 }, TcpOptions::default())?;
         let at = port_of(&listener);
@@ -134,7 +132,7 @@ mod encrypted {
             "tls"
         }
 
-        fn open(&self) -> Opened {
+        fn open(&self) -> Result<Opened, TransportError> {
             let at = HostPort { host: "127.0.0.1".to_owned(), port: 0 };
             let listener = TlsListener::bind(&at, TcpOptions::default(), self.listens.clone())?;
             let at = port_of(&listener);

@@ -1,5 +1,7 @@
 //! What a migration shows of itself while it runs: to progress bars, logs, metrics.
 //!
+//! A driver tells its [`Observer`], on its own thread. `Spans` (feature `tracing`) passes that on to a subscriber of `tracing`.
+//!
 //! ```
 //! use whimbrel_core::units::Timestamp;
 //! use whimbrel_engine::observer::{Event, Observer};
@@ -16,12 +18,18 @@
 //! let _: &mut dyn Observer = &mut watch;
 //! ```
 
+#[cfg(feature = "tracing")]
+mod spans;
+
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
 use whimbrel_core::report::RoundReport;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
+
+#[cfg(feature = "tracing")]
+pub use self::spans::Spans;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
