@@ -147,7 +147,7 @@ fn run(mut vcpu: Box<VcpuFd>, device: &Device, stop: &AtomicBool) -> Result<Box<
             Ok(VcpuExit::IoOut(0x10, _)) => {
                 device.told()?;
                 // A slow device, or there would be nothing to see: all pages would be dirty at each harvest.
-                thread::sleep(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(2));
             }
             // A signal of somebody's, as a debugger's: nothing happened.
             Err(error) if is_interrupted(&error) => {}
@@ -275,7 +275,7 @@ fn send(
     };
     let mut settings = SourceSettings::new(source::new_id()?, token);
     // Or it would be over before there is anything to see.
-    settings.limit = RateLimit::AtMost(Bandwidth::new(8 << 20).ok_or("a rate")?);
+    settings.limit = RateLimit::AtMost(Bandwidth::new(4 << 20).ok_or("a rate")?);
     Ok(source::send(outgoing, settings, &Orders::new(), &mut ())?)
 }
 
