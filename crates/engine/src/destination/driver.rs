@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use whimbrel_core::machine::handoff::StableRecord;
+use whimbrel_core::machine::handoff::{HandoffMessage, StableRecord};
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
 use whimbrel_core::machine::{
     CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Step,
@@ -259,6 +259,9 @@ impl<'a> Driver<'a> {
                     return self.break_off("a guest of another migration".to_owned());
                 }
                 self.configuration = Some(Arc::clone(configuration));
+            }
+            if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
+                self.why.get_or_insert_with(|| "the source keeps the guest".to_owned());
             }
             let now = self.core.now();
             if let Err(error) = self.core.machine.handle(now, DestinationEvent::Received(message)) {
