@@ -192,6 +192,25 @@ fn a_guest_that_is_too_large_is_not_waited_for() {
     assert!(ended.err.contains("nobody came within 50"), "{}", ended.err);
 }
 
+#[test]
+fn what_the_peer_says_is_shown_and_not_obeyed() {
+    let fresh = with_guest();
+    let name = "\u{1b}]0;obeyed\u{7}.toml";
+    fresh.write(name, GUEST);
+    let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0", "--for", "50ms"]);
+    let usual =
+        ["send", "--store", "store", "--to", &there.address, "--token", &there.token, "--warm-up", "0s"];
+    let sent = fresh.run(&[&usual[..], &["--guest", name]].concat());
+    assert_eq!(sent.code, Some(0), "{}", sent.err);
+    let received = there.end();
+    assert!(received.out.contains("]0;obeyed"), "{}", received.out);
+    let listed = fresh.ok(&["resolve", "--store", "store"]);
+    assert!(listed.contains("]0;obeyed"), "{listed}");
+    for text in [sent.out, sent.err, received.out, received.err, listed] {
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+}
+
 /// A move that is under way, and lasts.
 fn under_way(fresh: &Fresh, more: &[&str]) -> (Running, Receive) {
     let mut there = receive(fresh, &["--listen", "tcp:127.0.0.1:0"]);
