@@ -4,6 +4,7 @@ mod bad_input;
 mod doubt;
 mod process;
 mod relay;
+#[cfg(feature = "tls")]
 mod tls;
 
 use std::time::Duration;
@@ -269,6 +270,37 @@ fn ctrl_c_ends_a_guest_that_has_come_as_its_time_does() {
     let received = there.end();
     assert_eq!(received.code, Some(0), "{}", received.err);
     assert!(received.out.contains("holds what the guest's registers say"), "{}", received.out);
+}
+
+#[test]
+fn a_guest_whose_time_is_over_stays() {
+    let fresh = with_guest();
+    let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0"]);
+    let sent =
+        send(&fresh, &there, &[&SLOW[..], &["--time-limit", "300ms", "--format", "json"]].concat()).end();
+    assert_eq!(sent.code, Some(1), "{}", sent.err);
+    let told = json(&sent.out);
+    assert_eq!(
+        (&told["outcome"], &told["live"]["exact"]),
+        (&"timed-out".into(), &true.into()),
+        "{}",
+        sent.out
+    );
+    assert_eq!(there.end().code, Some(1));
+}
+
+#[test]
+fn a_destination_that_stands_still_is_given_up() {
+    let fresh = with_guest();
+    let (here, there) = under_way(&fresh, &["--patience", "1s", "--format", "json"]);
+    signal("STOP", there.id());
+    let sent = here.end();
+    signal("CONT", there.id());
+    assert_eq!(sent.code, Some(1), "{}", sent.err);
+    assert_eq!(json(&sent.out)["live"]["exact"], true, "{}", sent.out);
+    let received = there.end();
+    assert_eq!(received.code, Some(1), "{}", received.err);
+    assert!(received.out.contains("outcome     gone"), "{}", received.out);
 }
 
 #[test]
