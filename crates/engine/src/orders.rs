@@ -1,7 +1,22 @@
 //! What people and programs may order while a migration runs.
 //!
 //! An [`Orders`] is given to the driver, its [`Remote`]s to whoever wants a say: a signal handler, a control plane, a person. A
-//! driver looks at them wherever it waits. An order that has come too late is ignored, as the machine says.
+//! driver looks at them wherever it waits, which it does between any two calls into the embedder's code. An order that has come too
+//! late, or that is none for this side, is ignored, as the machine says.
+//!
+//! ```
+//! use whimbrel_core::policy::RateLimit;
+//! use whimbrel_core::units::Bandwidth;
+//! use whimbrel_engine::orders::{Order, Orders};
+//!
+//! let orders = Orders::new();
+//! let remote = orders.remote();
+//! // On another thread, while `source::send` has the orders:
+//! let limit = Bandwidth::new(100 << 20).ok_or("a rate")?;
+//! assert!(remote.give(Order::Limit(RateLimit::AtMost(limit))));
+//! assert!(remote.cancel());
+//! # Ok::<(), &str>(())
+//! ```
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use whimbrel_core::machine::CancelReason;
@@ -12,29 +27,32 @@ use whimbrel_core::policy::RateLimit;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// The guest is to stay at the source. At the destination: the replica is not wanted.
+    /// The guest is to stay at the source; taken until *go* is written. At the destination: the replica is not wanted; taken
+    /// until it is ready.
     Cancel(CancelReason),
-    /// Change a parameter of the policy.
+    /// Source: change a parameter of the policy.
     Change {
-        /// Which.
+        /// Which, by the name that the policy gives it, as `downtime-limit`.
         parameter: String,
-        /// To what.
+        /// To what, as it is written, as `100ms`.
         value: String,
     },
-    /// Source: send pages no faster than this.
+    /// Source: send pages no faster than this, from now on and in place of [`limit`](crate::source::SourceSettings::limit).
     Limit(RateLimit),
-    /// Somebody guarantees that the other side is out of the game.
+    /// Somebody guarantees that the other side is out of the game, and ends a doubt by it. A host that does not answer is not
+    /// fenced: read what [`Fence`] demands.
     Fence(Fence),
-    /// Destination: give up a replica whose source does not come back.
+    /// Destination: give up a replica whose source does not come back. Always safe; if the source lost the guest too, it is lost.
     Discard,
-    /// Stop waiting for a peer that does not come back, and leave things as they are.
+    /// Stop waiting for a peer that does not come back, and leave things as they are: a guest whose
+    /// [`Right`](whimbrel_core::machine::handoff::Right) is undecided stays so, and paused.
     Leave,
 }
 
 /// More than anybody gives in a migration.
 const WAITING: usize = 64;
 
-/// Where a driver takes orders from.
+/// Where a driver takes orders from. Made for one migration; dozens may wait in it.
 #[derive(Debug)]
 pub struct Orders {
     pub(crate) taken: Receiver<Order>,
@@ -71,7 +89,7 @@ impl Orders {
 pub struct Remote(Sender<Order>);
 
 impl Remote {
-    /// Gives an order; false if the driver is gone, or has dozens waiting.
+    /// Gives an order and does not wait for it to be carried out; false if the [`Orders`] are gone, or dozens wait in them.
     pub fn give(&self, order: Order) -> bool {
         self.0.try_send(order).is_ok()
     }

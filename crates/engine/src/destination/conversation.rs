@@ -122,7 +122,11 @@ pub struct Afterlife(pub(super) Conversation);
 
 impl Afterlife {
     /// Answers for so long, or until the source has closed its connection; gives whether it has. That it has says that it
-    /// needs no more answers, most often: the record on stable storage is there for the rest.
+    /// needs no more answers, most often: the death of its process looks the same. So the record on stable storage is not to be erased
+    /// for it. May be called again.
+    ///
+    /// A source asks for as long as [`SourceSettings::asking`](crate::source::SourceSettings::asking) says. Dropping this ends
+    /// all connections; a later [`receive`](super::receive) with the same address, token and store answers too.
     pub fn answer(&mut self, how_long: Duration) -> bool {
         let core = &mut self.0;
         let until = Instant::now() + how_long;

@@ -15,6 +15,7 @@ mod preparing;
 mod receivers;
 mod touched;
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,18 +36,76 @@ use crate::transport::{Listen, TransportError};
 
 /// A guest that is being built: nothing of it has run.
 pub struct Replica {
-    /// Its memory.
+    /// Its memory, with the layout that the source told. Where it is a [`DirectRam`](whimbrel_core::embed::DirectRam) too, pages come from
+    /// a socket without a copy.
     pub ram: Arc<dyn GuestRam>,
-    /// Its vCPUs and devices, paused.
-    pub guest: Box<dyn Guest>,
-    /// Nobody has written its memory: all of it reads as zeroes.
+    /// Its vCPUs and devices, paused and as they are when just made. The driver restores and resumes it.
+    pub guest: Box<dyn OwnedGuest>,
+    /// Nobody has written its memory: all of it reads as zeroes, so pages of zeroes need not be written.
     pub fresh: bool,
 }
 
-/// Who has room for guests.
+/// A guest that borrows nothing, so that whoever made it can have it back as what it was ([`Replica::into_guest`]). Every [`Guest`]
+/// that borrows nothing is one.
+pub trait OwnedGuest: Guest + Any {}
+
+impl<G: Guest + Any> OwnedGuest for G {}
+
+impl Replica {
+    /// The guest as the type that the host made it of.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use whimbrel_core::embed::{Guest, GuestError};
+    /// use whimbrel_core::layout::{PageSize, RamLayout};
+    /// use whimbrel_core::machine::message::Section;
+    /// use whimbrel_core::units::ByteCount;
+    /// use whimbrel_engine::destination::Replica;
+    /// use whimbrel_guest::memory::{Backing, GuestMemory};
+    ///
+    /// struct Vmm { number: u32 }
+    /// # struct Other;
+    /// # impl Guest for Other {
+    /// #     fn pause(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn resume(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn save(&mut self) -> Result<Vec<Section>, GuestError> { Ok(Vec::new()) }
+    /// #     fn restore(&mut self, _: Vec<Section>) -> Result<(), GuestError> { Ok(()) }
+    /// # }
+    /// # impl Guest for Vmm {
+    /// #     fn pause(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn resume(&mut self) -> Result<(), GuestError> { Ok(()) }
+    /// #     fn save(&mut self) -> Result<Vec<Section>, GuestError> { Ok(Vec::new()) }
+    /// #     fn restore(&mut self, _: Vec<Section>) -> Result<(), GuestError> { Ok(()) }
+    /// # }
+    ///
+    /// let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4)?;
+    /// let ram = Arc::new(GuestMemory::new(layout, Backing::Private)?);
+    /// let replica = Replica { ram, guest: Box::new(Vmm { number: 7 }), fresh: true };
+    /// # let replica = replica.into_guest::<Other>().err().ok_or("it is a Vmm")?;
+    /// let vmm: Box<Vmm> = replica.into_guest().map_err(|_| "another type")?;
+    /// assert_eq!(vmm.number, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The replica as it was, if it is of another type.
+    pub fn into_guest<G: Guest + Any>(self) -> Result<Box<G>, Self> {
+        let Self { ram, guest, fresh } = self;
+        let any: &dyn Any = &*guest;
+        if !any.is::<G>() {
+            return Err(Self { ram, guest, fresh });
+        }
+        let any: Box<dyn Any> = guest;
+        Ok(any.downcast().unwrap_or_else(|_| unreachable!("it was looked at before")))
+    }
+}
+
+/// Who has room for guests. A closure is one.
 pub trait Host {
     /// Makes a replica for this guest, or says, for a person, why not. What it takes to hold the guest is to be taken now, so
-    /// that nothing is missing later. Called once.
+    /// that nothing is missing later. Called once, with a guest of no more memory than [`DestinationSettings::memory`]. The source
+    /// waits for it no longer than its patience.
     ///
     /// # Errors
     ///
@@ -62,29 +121,30 @@ impl<F: FnMut(&Configuration) -> Result<Replica, String>> Host for F {
 
 /// What a destination needs.
 pub struct Incoming<'a> {
-    /// Where connections come from.
+    /// Where connections come from. Kept until the [`Afterlife`] is dropped.
     pub listen: Arc<dyn Listen>,
     /// Who makes the replica.
     pub host: &'a mut dyn Host,
-    /// What survives a crash.
+    /// What survives a crash: [`DirectoryStore`](crate::stable::DirectoryStore), unless the guest may be lost. Sources that ask about
+    /// migrations of old are answered from it too.
     pub store: &'a mut dyn StableStore,
 }
 
-/// How to go about it.
+/// How to go about it. [`DestinationSettings::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct DestinationSettings {
-    /// What a source must know.
+    /// What a source must know. Whoever knows it may send a guest, so no two migrations should have the same.
     pub token: Token,
-    /// How long a peer may say nothing, in the middle of what it says or between, before it counts as lost.
+    /// How long a peer may say nothing, in the middle of what it says or between, before it counts as lost. Default: 30 s.
     pub patience: Duration,
-    /// No guest with more memory is taken.
+    /// No guest with more memory is taken. Looked at before anything is allocated.
     pub memory: ByteCount,
-    /// How long to wait for somebody to come; none: for ever.
+    /// How long to wait for somebody to come. Default: for ever.
     pub waiting: Option<Duration>,
 }
 
 impl DestinationSettings {
-    /// The usual ones, for whoever knows this token.
+    /// The defaults, for whoever knows this token.
     pub fn new(token: Token, memory: ByteCount) -> Self {
         Self { token, patience: PATIENCE, memory, waiting: None }
     }
@@ -121,15 +181,20 @@ pub struct DestinationLedger {
     pub resume: Duration,
 }
 
-/// What became of it.
+/// What became of it. What to do with the guest is in [`DestinationResult::right`] alone.
 pub struct DestinationResult {
-    /// How it ended here.
+    /// How it ended here; `Gone` too where it has not ended, because somebody ordered [`Leave`](crate::orders::Order::Leave).
     pub outcome: DestinationOutcome,
     /// Who may run the guest, as far as this side knows.
+    ///
+    /// * [`Right::Mine`]: it is in [`DestinationResult::replica`] and runs. If it could not be made to run, or there is no replica, it is to
+    ///   be started here, if need be from its disks; and nowhere else.
+    /// * [`Right::Theirs`]: nothing of it is here.
+    /// * [`Right::Undecided`]: the replica is complete and must stay paused; only after [`Leave`](crate::orders::Order::Leave).
     pub right: Right,
     /// What the source said of the guest; none if it never came so far.
     pub configuration: Option<Arc<Configuration>>,
-    /// The guest, if it is here. It runs, unless [`DestinationResult::resume_failed`].
+    /// The guest, if it is here. With [`Right::Mine`] it runs, unless [`DestinationResult::resume_failed`].
     pub replica: Option<Replica>,
     /// The guest belongs here and could not be made to run: why.
     pub resume_failed: Option<String>,
@@ -143,8 +208,11 @@ pub struct DestinationResult {
 
 /// Waits for a guest and takes it, on the calling thread.
 ///
-/// Returns when the guest runs here, or never will. A source that did not hear of it asks again:
-/// [`DestinationResult::afterlife`] answers.
+/// Returns when the guest runs here, or never will; a source that was lost when the replica was complete is waited for until it comes
+/// back, or `orders` ends it. A source that did not hear of the end asks again: [`DestinationResult::afterlife`] answers. Sources of
+/// other migrations that ask are answered from [`Incoming::store`] meanwhile.
+///
+/// The [crate] has an example.
 ///
 /// # Errors
 ///

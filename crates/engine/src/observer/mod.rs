@@ -1,6 +1,22 @@
-//! What a migration shows of itself while it runs.
+//! What a migration shows of itself while it runs: to progress bars, logs, metrics.
 //!
 //! A driver tells its [`Observer`], on its own thread. `Spans` (feature `tracing`) passes that on to a subscriber of `tracing`.
+//!
+//! ```
+//! use whimbrel_core::units::Timestamp;
+//! use whimbrel_engine::observer::{Event, Observer};
+//!
+//! let mut rounds = 0;
+//! let mut watch = |at: Timestamp, event: &Event<'_>| match event {
+//!     Event::Round(round) => {
+//!         rounds += 1;
+//!         println!("{at}: round {}: {} sent in {:?}", round.round, round.sent.human(), round.length);
+//!     }
+//!     Event::Lost { what } => eprintln!("{at}: {what}"),
+//!     _ => {}
+//! };
+//! let _: &mut dyn Observer = &mut watch;
+//! ```
 
 #[cfg(feature = "tracing")]
 mod spans;
@@ -48,9 +64,10 @@ pub enum Event<'a> {
     },
 }
 
-/// Sees everything, changes nothing. Called on the driver's thread, which waits for it: be quick.
+/// Sees everything, changes nothing. Called on the driver's thread, which waits for it, in the blackout too: be quick, hand on what
+/// takes long. A closure is one; `()` sees nothing.
 pub trait Observer {
-    /// Something happened, so long after the driver began.
+    /// Something happened, so long after the driver began; in the order in which it happened.
     fn on_event(&mut self, at: Timestamp, event: &Event<'_>);
 }
 

@@ -41,6 +41,7 @@ impl Observer for Spans {
                 let took = round.length.as_secs_f64();
                 info!(parent: &self.phase, at, round = number, pages, bytes, took, paused = round.paused, "round");
             }
+            Event::Outlook(outlook) => debug!(parent: &self.phase, at, ?outlook, "outlook"),
             Event::Throttle(throttle) => debug!(parent: &self.phase, at, %throttle, "throttle"),
             Event::Limit(limit) => debug!(parent: &self.phase, at, ?limit, "limit"),
             Event::Connected => info!(parent: &self.phase, at, "connected"),

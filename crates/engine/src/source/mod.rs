@@ -5,15 +5,19 @@
 //! ([`pages`]), and one makes a new connection where the machine wants that ([`reconnect`]). All of them end with the
 //! migration.
 //!
+//! After a crash there is no guest to move any more, only a record: [`settle`] asks the destination what became of it.
+//!
 //! The driver decides nothing. Whatever goes wrong becomes an event of the machine's, which says what follows.
 
 mod connecting;
 mod driver;
 mod pages;
 mod reconnect;
+mod settling;
 mod transmit;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +35,7 @@ use whimbrel_wire::hello::{Reject, Token};
 use whimbrel_wire::pages::EncoderConfig;
 
 use self::driver::Driver;
+pub use self::settling::{Restarted, SettleError, Settled, settle};
 use crate::hello::HelloError;
 use crate::observer::Observer;
 use crate::orders::Orders;
@@ -39,54 +44,78 @@ use crate::transport::{Connect, TransportError};
 
 /// What is to be moved, and what is wanted for it. The guest runs.
 pub struct Outgoing<'a> {
-    /// The guest's name.
+    /// The guest's name, as the destination is told and as the record says it.
     pub name: String,
-    /// Number of its vCPUs.
+    /// Number of its vCPUs, as the destination is told.
     pub vcpus: u32,
-    /// Its memory.
+    /// Its memory. Where it is a [`DirectRam`](whimbrel_core::embed::DirectRam) too, pages are not copied on the way to a socket.
     pub ram: Arc<dyn GuestRam>,
     /// What sees all of its writes. Not started.
     pub log: &'a mut dyn DirtyLog,
-    /// The guest.
+    /// The guest. Until [`send`] returns nobody else may pause, resume or slow it.
     pub guest: &'a mut dyn Guest,
-    /// Where it is decided how to go on.
+    /// Where it is decided how to go on, as by [`presets`](whimbrel_core::policy::presets::build).
     pub policy: Box<dyn Policy>,
-    /// The way to the destination.
+    /// The way to the destination. Called once for each connection, and again for as long as one that was lost is needed: it must
+    /// reach the same destination then.
     pub connect: Arc<dyn Connect>,
-    /// What survives a crash.
+    /// What survives a crash: [`DirectoryStore`](crate::stable::DirectoryStore), unless the guest may be lost.
     pub store: &'a mut dyn StableStore,
 }
 
-/// How to go about it.
+/// How to go about it. [`SourceSettings::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
-    /// Names this attempt: no two may be alike.
+    /// Names this attempt: no two may be alike. [`new_id`] makes one.
     pub id: MigrationId,
     /// What the destination wants to hear.
     pub token: Token,
-    /// Page connections: 1 to 64.
+    /// Page connections: 1 to 64. Default: 1. More than one pays where a core is slower than the link. Each has a thread on either
+    /// side.
     pub streams: u16,
-    /// How pages are encoded.
+    /// How pages are encoded, if the destination can do that too. Default: pages of zeroes are sent as such, all others as they are.
     pub encoding: EncoderConfig,
-    /// Whether the destination is to compare a digest of all memory before it says that it is ready.
+    /// Whether the destination is to compare a digest of all memory before it says that it is ready, if it can. Default: no. Costs a
+    /// thread and 0.0124 % of the guest's memory on either side, and at the switchover the time to hash what was written last.
     pub verify: bool,
-    /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost.
+    /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost. Default: 30 s. Shorter than
+    /// the destination needs to build a replica, or to restore its state, no migration succeeds.
     pub patience: Duration,
-    /// Pages are sent no faster than this, nor faster than the policy wants.
+    /// Pages are sent no faster than this, nor faster than the policy wants. Default: unlimited. Can be changed on the way
+    /// ([`Order::Limit`](crate::orders::Order::Limit)).
     pub limit: RateLimit,
-    /// After so long the guest stays here; none: no limit.
+    /// After so long, counted from the connection, the guest stays here, unless it was given away by then. Default: no limit.
     pub time_limit: Option<Duration>,
-    /// How long a destination that could not be told that the guest stays here is still called.
+    /// How long a destination that could not be told that the guest stays here is still called. Default: 3 s.
     pub farewell: Duration,
-    /// How long to ask a destination that was lost behind *go*; none: until it answers or somebody orders otherwise.
+    /// How long to ask a destination that was lost behind *go*. The guest is paused meanwhile, and afterwards too. Default: until it
+    /// answers or somebody orders otherwise.
     pub asking: Option<Duration>,
     /// Whether each round begins with an outlook on the rest, which reports and observers then have. It costs up to some
     /// milliseconds a round.
     pub outlook: bool,
 }
 
+/// A name that no other attempt has: 64 random bits of the system's.
+///
+/// ```
+/// use whimbrel_engine::source::new_id;
+///
+/// assert_ne!(new_id()?, new_id()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// If the system gives none.
+pub fn new_id() -> io::Result<MigrationId> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(MigrationId(u64::from_le_bytes(bytes)))
+}
+
 impl SourceSettings {
-    /// The usual ones, for this attempt.
+    /// The defaults, for this attempt.
     pub fn new(id: MigrationId, token: Token) -> Self {
         Self {
             id,
@@ -111,7 +140,7 @@ pub enum SourceError {
     /// There is no way to the destination.
     #[error("no connection to the destination")]
     Connect(#[from] TransportError),
-    /// The destination does not take this migration.
+    /// The destination does not take this migration: another token, another protocol, busy, too much memory.
     #[error(transparent)]
     Rejected(#[from] Reject),
     /// The destination does not speak this protocol.
@@ -120,7 +149,7 @@ pub enum SourceError {
     /// The connection was lost before anything was begun.
     #[error("the connection was lost before anything was begun")]
     Lost(#[source] io::Error),
-    /// Out of range.
+    /// [`SourceSettings::streams`] is out of range.
     #[error("{0} page streams: accepted are 1 to 64")]
     Streams(u16),
     /// The policy needs what this guest or ground does not offer.
@@ -145,10 +174,10 @@ impl From<HelloError> for SourceError {
     }
 }
 
-/// What became of it.
+/// What became of it. What to do with the guest is in [`SourceResult::right`] alone.
 #[derive(Debug)]
 pub struct SourceResult {
-    /// Rounds, ledger, totals, outcome and why.
+    /// Rounds, ledger, totals, outcome and why; for people and for tables.
     pub report: Report,
     /// Everything that happened and was decided. Fed to a [`Source`](whimbrel_core::machine::Source) of the same
     /// configuration, policy, patience and capabilities it gives itself.
@@ -156,16 +185,25 @@ pub struct SourceResult {
     /// What this ground and the guest offered the policy.
     pub capabilities: Capabilities,
     /// Who may run the guest, as far as this side knows.
+    ///
+    /// * [`Right::Mine`]: it runs here as before. With the outcome [`GuestLost`](whimbrel_core::report::Outcome::GuestLost) its memory
+    ///   must not be used: it is to be started from its disks.
+    /// * [`Right::Theirs`]: it is paused, and must never run again from this memory. Drop it from the inventory, then erase the record.
+    /// * [`Right::Undecided`]: the destination was lost behind *go*, and nobody waits for it any more. It must stay paused and
+    ///   keep its memory.
     pub right: Right,
-    /// The destination knows that it has nothing to keep, or has the guest.
+    /// The destination knows that it has nothing to keep, or has the guest: it will be asked nothing more. Without it and with
+    /// [`Right::Mine`] the destination may still keep a paused replica, until it is told [`Order::Discard`](crate::orders::Order::Discard).
     pub settled: bool,
 }
 
 /// Moves a guest, on the calling thread, until it is there or stays here.
 ///
 /// Returns when nothing of the migration is left here: tracking is off, the throttle gone, all threads have ended. The guest then
-/// runs here, or is paused and belongs to the destination, as [`SourceResult::right`] says: [`Right::Undecided`] if
-/// the destination was lost behind *go*; the guest must then stay paused.
+/// runs here, or is paused and belongs to the destination, as [`SourceResult::right`] says. Lost behind *go*, a destination is asked
+/// for as long as [`SourceSettings::asking`] says, by default for ever: `orders` ends that.
+///
+/// The [crate] has an example.
 ///
 /// # Errors
 ///

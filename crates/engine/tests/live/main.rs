@@ -7,5 +7,7 @@ mod damage;
 mod faults;
 /// Moves that go well.
 mod moves;
+/// Sources that were started anew, and what they are told.
+mod restarted;
 /// A lab guest, two hosts and what lies between them.
 mod world;

@@ -70,7 +70,8 @@ impl Registers {
         let vcpu = |(index, vcpu): (usize, &VcpuRegisters)| {
             section(format!("{VCPU}{index}"), [vcpu.writes, vcpu.generator, vcpu.time, vcpu.forgone])
         };
-        let Heartbeat { beats, last, late, longest } = &self.heartbeat;
+        // How it came here is of this side alone.
+        let Heartbeat { beats, last, late, longest, arrival: _ } = &self.heartbeat;
         let gaps = longest.iter().flat_map(|gap| [nanos(gap.ended), nanos(gap.length)]);
         let heartbeat = [*beats, *late, last.map_or(0, nanos)].into_iter().chain(gaps);
         let mut sections = vec![section(LAB.into(), [config.fingerprint()])];
@@ -123,5 +124,5 @@ fn read_heartbeat(numbers: &[u64]) -> Result<Heartbeat, GuestError> {
     let nanos = Duration::from_nanos;
     let longest =
         gaps.iter().map(|&[ended, length]| Gap { ended: nanos(ended), length: nanos(length) }).collect();
-    Ok(Heartbeat { beats, late, last: (beats > 0).then_some(nanos(last)), longest })
+    Ok(Heartbeat { beats, late, last: (beats > 0).then_some(nanos(last)), longest, arrival: None })
 }

@@ -31,22 +31,28 @@ fn layout() -> RamLayout {
 /// Memory of each kind, of which no two bytes near each other are alike.
 fn memories() -> Vec<(String, Arc<dyn GuestRam>)> {
     let of = |backing| Arc::new(GuestMemory::new(layout(), backing).unwrap());
-    let mut all: Vec<(String, Arc<dyn GuestRam>)> =
-        Backing::ALL.into_iter().map(|backing| (backing.to_string(), of(backing) as _)).collect();
-    #[cfg(feature = "rust-vmm")]
-    {
-        use vm_memory::{GuestAddress, GuestMemoryMmap};
-        let ranges = [(GuestAddress(0), 40 << 12), (GuestAddress(SECOND), 30 << 12)];
-        let ram = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
-        let memory = crate::rust_vmm::VmMemory::new(ram, PageSize::Kib4).unwrap();
-        all.push(("vm-memory".into(), Arc::new(memory)));
-    }
+    let ours = Backing::ALL.into_iter().map(|backing| (backing.to_string(), of(backing) as _));
+    let all: Vec<(String, Arc<dyn GuestRam>)> = ours.chain(others()).collect();
     for (_, memory) in &all {
         for region in layout().regions() {
             memory.write(region.start, &pattern(region.start.0, region.len.0)).unwrap();
         }
     }
     all
+}
+
+/// Memory that is not of this crate.
+fn others() -> Option<(String, Arc<dyn GuestRam>)> {
+    #[cfg(feature = "rust-vmm")]
+    {
+        use vm_memory::{GuestAddress, GuestMemoryMmap};
+        let ranges = [(GuestAddress(0), 40 << 12), (GuestAddress(SECOND), 30 << 12)];
+        let ram = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
+        let memory = crate::rust_vmm::VmMemory::new(ram, PageSize::Kib4).unwrap();
+        Some(("vm-memory".into(), Arc::new(memory)))
+    }
+    #[cfg(not(feature = "rust-vmm"))]
+    None
 }
 
 /// What [`memories`] hold.

@@ -1,34 +1,44 @@
-//! A whole tiny VMM on KVM, and a migration of its guest: what an embedder implements, and in which order it is called.
+//! A whole tiny VMM on KVM, whose guest is moved to another VM: what an embedder writes, and whom it calls.
 //!
 //! ```console
-//! $ cargo run -p whimbrel-guest --features kvm --example embed_kvm
+//! $ cargo run --features kvm --example embed_kvm
 //! ```
 //!
 //! Read it from the top. [`Vmm`] is yours: a VM with one vCPU on a thread and one emulated device. Of its three traits, memory
-//! (`GuestRam`) and the dirty log (`DirtyLog`) are ready-made; [`Guest`] is what you write. [`migrate`] is what an engine does with
-//! them, here within one process.
+//! (`GuestRam`) and the dirty log (`DirtyLog`) are ready-made; [`Guest`] is what you write. [`send`] and [`receive`] are the two ends of
+//! the migration, here on two threads of one program with TCP between: in yours each is in a process of its own.
 //!
 //! The guest counts up the first word of 128 pages, one after the other, and tells the device after each, which counts them in a page
 //! of its own. So every page says how often it was written, and the end of this program knows whether any write was lost.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
-use whimbrel_core::dirty::{DirtyBitmap, PageSet};
-use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
-use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout};
-use whimbrel_core::machine::message::Section;
-use whimbrel_core::units::ByteCount;
-use whimbrel_guest::kvm::{self, KvmSlots};
-use whimbrel_guest::log::{KvmLog, SoftwareLog, Union};
-use whimbrel_guest::memory::{Backing, GuestMemory};
+use whimbrel::core::dirty::DirtyBitmap;
+use whimbrel::core::embed::{DirtyLog, Guest, GuestError, GuestRam};
+use whimbrel::core::layout::{Gpa, PageNumber, PageSize, RamLayout};
+use whimbrel::core::machine::message::{Configuration, Section};
+use whimbrel::core::policy::{RateLimit, presets};
+use whimbrel::core::units::{Bandwidth, ByteCount};
+use whimbrel::engine::Token;
+use whimbrel::engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
+use whimbrel::engine::orders::Orders;
+use whimbrel::engine::source::{self, Outgoing, SourceResult, SourceSettings};
+use whimbrel::engine::stable::{MemoryStore, Role};
+use whimbrel::engine::transport::open::{Options, connector, listener};
+use whimbrel::engine::transport::{Connect, Listen};
+use whimbrel::guest::kvm::{self, KvmSlots};
+use whimbrel::guest::log::{KvmLog, SoftwareLog, Union};
+use whimbrel::guest::memory::{Backing, GuestMemory};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -81,9 +91,12 @@ struct Device {
 
 impl Device {
     fn told(&self) -> Result<()> {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        self.count.fetch_add(1, Ordering::Relaxed);
         let at = GuestRam::layout(&*self.memory).address_of(DEVICE_PAGE).ok_or("no page for the device")?;
-        self.memory.write(at, &count.to_le_bytes())?;
+        // On what is there, so that a page that was lost on the way is noticed.
+        let mut word = [0; 8];
+        self.memory.read(at, &mut word)?;
+        self.memory.write(at, &(u64::from_le_bytes(word) + 1).to_le_bytes())?;
         // After the write: whoever sees the mark sees the write too.
         self.bitmap.mark(DEVICE_PAGE)?;
         Ok(())
@@ -91,10 +104,9 @@ impl Device {
 }
 
 impl Vmm {
-    /// A VM with a MiB of memory and a vCPU that is about to run what is at address 0. Gives the log of its dirty pages too: what
+    /// A VM with this memory and a vCPU that is about to run what is at address 0. Gives the log of its dirty pages too: what
     /// vCPUs write, and what the device writes.
-    fn new() -> Result<(Self, Union)> {
-        let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4)?;
+    fn new(layout: &RamLayout) -> Result<(Self, Union)> {
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
         let vm: Arc<VmFd> = Arc::new(kvm::open()?.create_vm()?);
         // Needed by older processors of Intel's to run real mode; anywhere above guest memory.
@@ -105,9 +117,11 @@ impl Vmm {
         (sregs.cs.base, sregs.cs.selector) = (0, 0);
         (sregs.ds.base, sregs.ds.selector) = (FIRST << 12, (FIRST << 8) as u16);
         vcpu.set_sregs(&sregs)?;
-        vcpu.set_regs(&kvm_bindings::kvm_regs { rflags: 2, ..Default::default() })?;
+        let mut regs = vcpu.get_regs()?;
+        (regs.rip, regs.rflags) = (0, 2);
+        vcpu.set_regs(&regs)?;
 
-        let devices = SoftwareLog::new(&layout);
+        let devices = SoftwareLog::new(layout);
         let bitmap = Arc::clone(devices.bitmap());
         let device = Arc::new(Device { memory: Arc::clone(&memory), bitmap, count: AtomicU64::new(0) });
         let log = Union::of(vec![Box::new(KvmLog::new(Arc::clone(&slots))), Box::new(devices)]);
@@ -133,10 +147,10 @@ fn run(mut vcpu: Box<VcpuFd>, device: &Device, stop: &AtomicBool) -> Result<Box<
             Ok(VcpuExit::IoOut(0x10, _)) => {
                 device.told()?;
                 // A slow device, or there would be nothing to see: all pages would be dirty at each harvest.
-                std::thread::sleep(Duration::from_micros(50));
+                thread::sleep(Duration::from_millis(2));
             }
             // A signal of somebody's, as a debugger's: nothing happened.
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(error) if is_interrupted(&error) => {}
             other => return Err(format!("the guest went astray: {other:?}").into()),
         }
         if stop.load(Ordering::Relaxed) {
@@ -146,11 +160,16 @@ fn run(mut vcpu: Box<VcpuFd>, device: &Device, stop: &AtomicBool) -> Result<Box<
             let outcome = vcpu.run().map(|exit| format!("{exit:?}"));
             vcpu.set_kvm_immediate_exit(0);
             return match outcome {
-                Err(error) if error.errno() == libc::EINTR => Ok(vcpu),
+                Err(error) if is_interrupted(&error) => Ok(vcpu),
                 other => Err(format!("the vCPU does not stop: {other:?}").into()),
             };
         }
     }
+}
+
+fn is_interrupted(error: &kvm_ioctls::Error) -> bool {
+    let kind = io::Error::from_raw_os_error(error.errno()).kind();
+    matches!(kind, io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
 fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> GuestError {
@@ -177,7 +196,7 @@ impl Guest for Vmm {
         self.vcpu = match std::mem::replace(&mut self.vcpu, Vcpu::Lost) {
             Vcpu::Paused(vcpu) => {
                 let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
-                Vcpu::Running(std::thread::spawn(move || run(vcpu, &device, &stop)))
+                Vcpu::Running(thread::spawn(move || run(vcpu, &device, &stop)))
             }
             Vcpu::Running(thread) => Vcpu::Running(thread),
             Vcpu::Lost => return Err(GuestError::WrongMoment { what: "resume", does: "has failed" }),
@@ -213,7 +232,8 @@ impl Guest for Vmm {
         let damaged = |_| GuestError::Damaged { kind: "vcpu", fault: format!("{ds:#x} is no segment") };
         sregs.ds.selector = u16::try_from(ds).map_err(damaged)?;
         sregs.ds.base = ds << 4;
-        let regs = kvm_bindings::kvm_regs { rax, rip, rflags, ..Default::default() };
+        let mut regs = vcpu.get_regs().map_err(failed("restore"))?;
+        (regs.rax, regs.rip, regs.rflags) = (rax, rip, rflags);
         vcpu.set_sregs(&sregs).and_then(|()| vcpu.set_regs(&regs)).map_err(failed("restore"))?;
         self.device.count.store(count, Ordering::Relaxed);
         Ok(())
@@ -234,58 +254,43 @@ fn words<const N: usize>(kind: &'static str, section: &Section) -> Result<[u64; 
     Ok(std::array::from_fn(|index| u64::from_le_bytes(words[index])))
 }
 
-/// What an engine does with the three traits, without the network between. However it ends, the log is stopped, and one of both
-/// guests runs.
-fn migrate(
-    (source, from, log): (&mut dyn Guest, &dyn GuestRam, &mut dyn DirtyLog),
-    (destination, to): (&mut dyn Guest, &dyn GuestRam),
-) -> Result<()> {
-    let outcome = pre_copy(source, from, log, to).and_then(|state| Ok(destination.restore(state)?));
-    // Whatever each of these says, the next is done too.
-    let stopped = log.stop();
-    let resumed = if outcome.is_ok() { destination.resume() } else { source.resume() };
-    outcome.and(stopped.map_err(Into::into)).and(resumed.map_err(Into::into))
-}
-
-/// A policy would decide when to stop; this is simply the last.
-const LAST_ROUND: u32 = 3;
-
-/// Brings all memory over while the guest runs, then the rest and its state.
-fn pre_copy(
-    source: &mut dyn Guest,
-    from: &dyn GuestRam,
+/// The source's end. However it ends, the log is stopped, and the guest runs here or is the destination's.
+fn send(
+    vmm: &mut Vmm,
     log: &mut dyn DirtyLog,
-    to: &dyn GuestRam,
-) -> Result<Vec<Section>> {
-    // First the log, then the first page: what is written from here on is reported.
-    log.start()?;
-    let mut pages = PageSet::full_from(from.layout());
-    for round in 0..=LAST_ROUND {
-        copy(from, to, &pages)?;
-        // A network would take about so long.
-        std::thread::sleep(Duration::from_millis(2) + Duration::from_micros(50) * pages.count().0 as u32);
-        println!("round {round}: sent {}", pages.count());
-        if round == LAST_ROUND {
-            source.pause()?;
-        }
-        pages.clear();
-        log.harvest(&mut pages)?;
-        let runs = pages.runs().map(|run| format!(" {:#x}..{:#x}", run.first.0, run.end().0));
-        println!("         dirty meanwhile: {}:{}", pages.count(), runs.collect::<String>());
-    }
-    // It stands still: these are the last.
-    copy(from, to, &pages)?;
-    Ok(source.save()?)
+    connect: Arc<dyn Connect>,
+    token: Token,
+) -> Result<SourceResult> {
+    let downtime = BTreeMap::from([("downtime-limit".to_owned(), "20ms".to_owned())]);
+    let outgoing = Outgoing {
+        name: "counter".to_owned(),
+        vcpus: 1,
+        ram: vmm.memory.clone(),
+        log,
+        guest: vmm,
+        policy: presets::build("qemu-default", &downtime)?,
+        connect,
+        // Yours survives a power cut: `DirectoryStore`.
+        store: &mut MemoryStore::new(Role::Source),
+    };
+    let mut settings = SourceSettings::new(source::new_id()?, token);
+    // Or it would be over before there is anything to see.
+    settings.limit = RateLimit::AtMost(Bandwidth::new(4 << 20).ok_or("a rate")?);
+    Ok(source::send(outgoing, settings, &Orders::new(), &mut ())?)
 }
 
-fn copy(from: &dyn GuestRam, to: &dyn GuestRam, pages: &PageSet) -> Result<()> {
-    let mut page_bytes = vec![0; from.layout().page_size().bytes().0 as usize];
-    for page in pages.pages() {
-        let at = from.layout().address_of(page).ok_or("a page that is not memory")?;
-        from.read(at, &mut page_bytes)?;
-        to.write(at, &page_bytes)?;
-    }
-    Ok(())
+/// The destination's end: makes a VM for whatever guest comes, if it has room for it.
+fn receive(listen: Arc<dyn Listen>, token: Token) -> Result<DestinationResult> {
+    let mut host = |wanted: &Configuration| {
+        let (vmm, _log) = Vmm::new(&wanted.layout).map_err(|error| error.to_string())?;
+        Ok(Replica { ram: vmm.memory.clone(), guest: Box::new(vmm), fresh: true })
+    };
+    let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+    let settings = DestinationSettings::new(token, ByteCount::mib(64));
+    let mut received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
+    // The source may not have heard that the guest is here.
+    received.afterlife.answer(Duration::from_secs(5));
+    Ok(received)
 }
 
 /// Whether memory is what so many writes make of it.
@@ -303,25 +308,38 @@ fn check(memory: &GuestMemory, writes: u64) -> Result<()> {
 }
 
 fn demonstrate() -> Result<()> {
-    let (mut source, mut log) = Vmm::new()?;
-    source.memory.write(Gpa(0), &CODE)?;
-    source.resume()?;
-    while source.device.count.load(Ordering::Relaxed) < PAGES {
-        std::thread::sleep(Duration::from_millis(1));
+    let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4)?;
+    let (mut here, mut log) = Vmm::new(&layout)?;
+    here.memory.write(Gpa(0), &CODE)?;
+    here.resume()?;
+    while here.device.count.load(Ordering::Relaxed) < PAGES {
+        thread::sleep(Duration::from_millis(1));
     }
 
-    let (mut destination, _) = Vmm::new()?;
-    let (from, to) = (Arc::clone(&source.memory), Arc::clone(&destination.memory));
-    migrate((&mut source, &*from, &mut log), (&mut destination, &*to))?;
-
-    let moved_at = source.device.count.load(Ordering::Relaxed);
-    while destination.device.count.load(Ordering::Relaxed) < moved_at + PAGES {
-        std::thread::sleep(Duration::from_millis(1));
+    let listen = listener(&"tcp:127.0.0.1:0".parse()?, &Options::default())?;
+    let connect = connector(&listen.address().parse()?, &Options::default())?;
+    let token = Token::new(b"open sesame")?;
+    let expected = token.clone();
+    let destination = thread::spawn(move || receive(listen.into(), expected));
+    let moved = send(&mut here, &mut log, connect.into(), token)?;
+    let received = destination.join().map_err(|_| "the destination panicked")??;
+    for round in &moved.report.rounds {
+        let (number, pages, zero) = (round.round, round.sent_pages, round.zero_pages);
+        println!("round {number}: {} dirty, sent {pages} ({zero} zero) in {:?}", round.dirtied, round.length);
     }
-    destination.pause()?;
-    let writes = destination.device.count.load(Ordering::Relaxed);
-    check(&from, moved_at)?;
-    check(&to, writes)?;
+    println!("{}, the guest is {:?}: {}", moved.report.outcome, moved.right, moved.report.why);
+    println!("it did not run for {:?}", moved.report.downtime.total());
+    let replica = received.replica.ok_or_else(|| received.why.unwrap_or_default())?;
+    let mut there = replica.into_guest::<Vmm>().map_err(|_| "it is not a guest of ours")?;
+
+    let moved_at = here.device.count.load(Ordering::Relaxed);
+    while there.device.count.load(Ordering::Relaxed) < moved_at + PAGES {
+        thread::sleep(Duration::from_millis(1));
+    }
+    there.pause()?;
+    let writes = there.device.count.load(Ordering::Relaxed);
+    check(&here.memory, moved_at)?;
+    check(&there.memory, writes)?;
     println!("{moved_at} writes at the source, {} more at the destination, none lost", writes - moved_at);
     Ok(())
 }
