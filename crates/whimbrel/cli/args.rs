@@ -46,8 +46,8 @@ Examples:
   whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
   whimbrel forecast scenario.toml            before it starts: time, downtime, bytes, and what would do
   whimbrel guest run --for 3s                a real guest and its dirty log, beside its simulation
-  whimbrel receive --listen unix:/tmp/w.sock a real guest is moved: this terminal takes it,
-  whimbrel send --to unix:/tmp/w.sock …      and another runs and sends it
+  whimbrel receive --listen unix:w.sock      a real guest is moved: this terminal takes it,
+  whimbrel send --to unix:w.sock --token …   and another runs and sends it
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:

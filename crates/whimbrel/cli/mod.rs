@@ -107,7 +107,13 @@ fn drawing(path: Option<&Path>) -> Result<Option<WholeFile>, OutputError> {
 
 /// A line to standard error. If nobody can read that, there is nobody to tell.
 fn tell(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", visible(line));
+}
+
+/// The same text without characters that a terminal obeys: what peers and files say is shown.
+fn visible(text: &str) -> String {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().map(|c| if obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// The width for sentences: that of the terminal, within reason; a fixed one for files and pipes, so that

@@ -17,11 +17,19 @@ fn control(line: &str) -> String {
 
 /// A move of which the source is never told something, and what it was.
 fn without(fresh: &Fresh, lost: HandoffMessage, more: &[&str]) -> (Running, Receive, Relay) {
+    without_for(fresh, lost, "100ms", more)
+}
+
+/// The same, with a guest that runs for so long where it has come to.
+fn without_for(
+    fresh: &Fresh,
+    lost: HandoffMessage,
+    length: &str,
+    more: &[&str],
+) -> (Running, Receive, Relay) {
     let path: PathBuf = fresh.path("w");
-    let there = receive(
-        fresh,
-        &["--listen", &format!("unix:{}", path.display()), "--token", "sesame", "--for", "100ms"],
-    );
+    let listen = format!("unix:{}", path.display());
+    let there = receive(fresh, &["--listen", &listen, "--token", "sesame", "--for", length]);
     let relay = Relay::start(path, lost);
     let here = send_to(fresh, &relay.address, "sesame", more);
     relay.wait();
@@ -66,6 +74,24 @@ fn a_complete_replica_is_given_up_when_somebody_says_so() {
         assert_eq!(received.code, Some(1), "{}", received.err);
         assert!(received.out.contains(outcome), "{says}: {}", received.out);
     }
+}
+
+#[test]
+fn a_source_that_did_not_hear_that_its_guest_runs_asks_again_and_is_answered() {
+    let fresh = with_guest();
+    let (here, mut there, relay) = without_for(&fresh, HandoffMessage::Running, "10s", &[]);
+    there.line_with("the guest runs here");
+    relay.heal();
+    let sent = here.end();
+    assert_eq!(sent.code, Some(0), "{}", sent.err);
+    for words in ["in doubt: ", "connected again"] {
+        assert!(sent.err.contains(words), "{words}:\n{}", sent.err);
+    }
+    assert!(sent.out.contains("guest runs  at the destination"), "{}", sent.out);
+    signal("INT", there.id());
+    let received = there.end();
+    assert_eq!(received.code, Some(0), "{}", received.err);
+    assert!(received.out.contains("holds what the guest's registers say"), "{}", received.out);
 }
 
 #[test]

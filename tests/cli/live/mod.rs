@@ -4,6 +4,7 @@ mod bad_input;
 mod doubt;
 mod process;
 mod relay;
+#[cfg(feature = "tls")]
 mod tls;
 
 use std::time::Duration;
@@ -192,6 +193,25 @@ fn a_guest_that_is_too_large_is_not_waited_for() {
     assert!(ended.err.contains("nobody came within 50"), "{}", ended.err);
 }
 
+#[test]
+fn what_the_peer_says_is_shown_and_not_obeyed() {
+    let fresh = with_guest();
+    let name = "\u{1b}]0;obeyed\u{7}.toml";
+    fresh.write(name, GUEST);
+    let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0", "--for", "50ms"]);
+    let usual =
+        ["send", "--store", "store", "--to", &there.address, "--token", &there.token, "--warm-up", "0s"];
+    let sent = fresh.run(&[&usual[..], &["--guest", name]].concat());
+    assert_eq!(sent.code, Some(0), "{}", sent.err);
+    let received = there.end();
+    assert!(received.out.contains("]0;obeyed"), "{}", received.out);
+    let listed = fresh.ok(&["resolve", "--store", "store"]);
+    assert!(listed.contains("]0;obeyed"), "{listed}");
+    for text in [sent.out, sent.err, received.out, received.err, listed] {
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+}
+
 /// A move that is under way, and lasts.
 fn under_way(fresh: &Fresh, more: &[&str]) -> (Running, Receive) {
     let mut there = receive(fresh, &["--listen", "tcp:127.0.0.1:0"]);
@@ -250,6 +270,37 @@ fn ctrl_c_ends_a_guest_that_has_come_as_its_time_does() {
     let received = there.end();
     assert_eq!(received.code, Some(0), "{}", received.err);
     assert!(received.out.contains("holds what the guest's registers say"), "{}", received.out);
+}
+
+#[test]
+fn a_guest_whose_time_is_over_stays() {
+    let fresh = with_guest();
+    let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0"]);
+    let sent =
+        send(&fresh, &there, &[&SLOW[..], &["--time-limit", "300ms", "--format", "json"]].concat()).end();
+    assert_eq!(sent.code, Some(1), "{}", sent.err);
+    let told = json(&sent.out);
+    assert_eq!(
+        (&told["outcome"], &told["live"]["exact"]),
+        (&"timed-out".into(), &true.into()),
+        "{}",
+        sent.out
+    );
+    assert_eq!(there.end().code, Some(1));
+}
+
+#[test]
+fn a_destination_that_stands_still_is_given_up() {
+    let fresh = with_guest();
+    let (here, there) = under_way(&fresh, &["--patience", "1s", "--format", "json"]);
+    signal("STOP", there.id());
+    let sent = here.end();
+    signal("CONT", there.id());
+    assert_eq!(sent.code, Some(1), "{}", sent.err);
+    assert_eq!(json(&sent.out)["live"]["exact"], true, "{}", sent.out);
+    let received = there.end();
+    assert_eq!(received.code, Some(1), "{}", received.err);
+    assert!(received.out.contains("outcome     gone"), "{}", received.out);
 }
 
 #[test]

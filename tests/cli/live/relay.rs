@@ -57,7 +57,7 @@ impl Relay {
         assert!(*waited.0, "it never came");
     }
 
-    /// From now on everything is carried.
+    /// From now on everything is carried; the connection that was lost from ends.
     pub(crate) fn heal(&self) {
         self.state.losing.store(false, Ordering::Relaxed);
     }
@@ -97,9 +97,22 @@ fn answers(mut source: &TcpStream, mut destination: UnixStream, state: &State) -
         if is_lost {
             *state.has_lost.0.lock().expect("no panic") = true;
             state.has_lost.1.notify_all();
-            // Until the destination hangs up.
-            return std::io::copy(&mut destination, &mut std::io::sink()).map(drop);
+            return swallow(&mut destination, state);
         }
         source.write_all(&[&header[..], &body].concat())?;
     }
+}
+
+/// Hears what nobody is told, until the destination hangs up or nothing is lost any more.
+fn swallow(destination: &mut UnixStream, state: &State) -> std::io::Result<()> {
+    destination.set_read_timeout(Some(Duration::from_millis(10)))?;
+    let mut heard = [0; 4096];
+    while state.losing.load(Ordering::Relaxed) {
+        match destination.read(&mut heard) {
+            Ok(0) => break,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ use whimbrel_lab::table::{milliseconds as told_ms, named};
 use super::super::args::{ReceiveArgs, TextFormat};
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
-use super::super::{print, tell, width};
+use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side};
 use super::resolve::CONTROL;
 use super::view::{DestinationView, View};
@@ -131,7 +131,7 @@ impl Receiving {
         let ran = if runs { self.let_it_run(&mut result) } else { Duration::ZERO };
         let found = Found::new(&result, guest.as_ref().filter(|_| runs), ran);
         print(&match self.format {
-            TextFormat::Table => found.table(&self.chosen.name),
+            TextFormat::Table => visible(&found.table(&self.chosen.name)),
             TextFormat::Json => serde_json::to_string_pretty(&found).map_err(Failure::failed)? + "\n",
         })?;
         found.outcome(&self.interrupt)

@@ -8,7 +8,7 @@ use whimbrel_lab::table::counted;
 
 use super::super::args::{ReplayArgs, TextFormat};
 use super::super::failure::Failure;
-use super::super::print;
+use super::super::{print, visible};
 use super::shown;
 
 /// Reads the journal, replays it, and says whether it went the same way.
@@ -19,7 +19,7 @@ pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let journal = RealJournal::from_json(&text).map_err(|error| wrong(error.into()))?;
     let replayed = journal.replay().map_err(|error| wrong(error.into()))?;
     print(&match args.format {
-        TextFormat::Table => told(&journal, &replayed),
+        TextFormat::Table => visible(&told(&journal, &replayed)),
         TextFormat::Json => {
             let difference = replayed.difference.as_ref().map(ToString::to_string);
             let told = json!({

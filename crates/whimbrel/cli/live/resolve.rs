@@ -13,7 +13,7 @@ use whimbrel_lab::table::{Align, Columns, named};
 
 use super::super::args::{ResolveArgs, Side, TextFormat};
 use super::super::failure::Failure;
-use super::super::{print, tell, width};
+use super::super::{print, tell, visible, width};
 use super::control::{self, Question, Reply, ask, from_anywhere};
 use super::{directory, open_store, shown};
 
@@ -47,7 +47,7 @@ fn ordered(path: &Path, question: Question, format: TextFormat) -> Result<(), Fa
         Failure::Failed(anyhow::Error::new(error).context(context))
     })?;
     print(&match format {
-        TextFormat::Table => told(&reply),
+        TextFormat::Table => visible(&told(&reply)),
         TextFormat::Json => serde_json::to_string_pretty(&reply).map_err(Failure::failed)? + "\n",
     })?;
     match reply.refused {
@@ -131,7 +131,7 @@ fn listed(args: &ResolveArgs, directory: &Path) -> Result<(), Failure> {
         running.retain(|(_, reply)| reply.standing.migration == Some(shown(id)));
     }
     print(&match args.format {
-        TextFormat::Table => table(directory, &records, &running),
+        TextFormat::Table => visible(&table(directory, &records, &running)),
         TextFormat::Json => {
             let records: Vec<_> = records.iter().map(record_json).collect();
             let running: Vec<Value> = running.iter().filter_map(running_json).collect();

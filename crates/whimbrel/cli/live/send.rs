@@ -32,7 +32,7 @@ use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding as PageEncoding,
 use super::super::args::{Encoding, SendArgs, TextFormat};
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
-use super::super::{print, tell, width};
+use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side};
 use super::resolve::CONTROL;
 use super::view::{SourceView, View};
@@ -210,7 +210,7 @@ impl Sending {
         let setup = &self.chosen.setup;
         let record = MigrationRecord::of_report(&ended.result.report, &ended.lost, setup.run.seed);
         print(&match self.format {
-            TextFormat::Table => self.table(ended, &record),
+            TextFormat::Table => visible(&self.table(ended, &record)),
             TextFormat::Json => self.json(ended, &record)?,
         })?;
         if let Some(file) = self.journal.take() {

@@ -44,6 +44,7 @@ pub(crate) struct PeerArgs {
     /// Allows plain TCP beyond this machine, which can be read and changed on the way.
     #[arg(long)]
     pub(crate) insecure: bool,
+    #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
     /// How long a peer may say nothing, or take nothing, before it counts as lost.
@@ -59,6 +60,7 @@ pub(crate) struct PeerArgs {
 }
 
 /// Who this side is under TLS, and whom it trusts.
+#[cfg(feature = "tls")]
 #[derive(Debug, ClapArgs)]
 pub(crate) struct TlsArgs {
     /// The certificate that this side shows under TLS; `whimbrel keygen` makes one.

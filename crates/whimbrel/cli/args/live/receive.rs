@@ -18,7 +18,7 @@ use super::{GuestOf, PeerArgs, address};
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  whimbrel receive --guest web --listen unix:/tmp/whimbrel.sock
+  whimbrel receive --guest web --listen unix:w.sock
   whimbrel receive --guest guest.toml --listen tcp:127.0.0.1:0 --for 10s
   whimbrel receive --guest guest.toml --listen tls:0.0.0.0:4444 --tls-cert b.pem --tls-key b.key --tls-peer sha256:…
 

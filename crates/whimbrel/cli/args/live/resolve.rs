@@ -81,7 +81,7 @@ pub(crate) enum Side {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  whimbrel send --guest web --to unix:/tmp/whimbrel.sock --token 6f1c… --journal move.journal
+  whimbrel send --guest web --to unix:w.sock --token 6f1c… --journal move.journal
   whimbrel replay move.journal
 
 Exit codes: 0 it decides the same; 1 it does not; 2 the file is missing or no journal.")]

@@ -20,7 +20,7 @@ use super::{GuestOf, PeerArgs, address, migration};
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  whimbrel send --guest web --to unix:/tmp/whimbrel.sock --token 6f1c…
+  whimbrel send --guest web --to unix:w.sock --token 6f1c…
   whimbrel send --guest guest.toml --to tcp:127.0.0.1:4444 --token-file token --policy qemu-default:downtime-limit=50ms
   whimbrel send --guest guest.toml --to tls:b.example.org:4444 --token-file token --tls-cert a.pem --tls-key a.key \\
       --tls-ca ca.pem --streams 2 --encoding adaptive --journal move.journal
