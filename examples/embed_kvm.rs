@@ -150,7 +150,7 @@ fn run(mut vcpu: Box<VcpuFd>, device: &Device, stop: &AtomicBool) -> Result<Box<
                 thread::sleep(Duration::from_millis(2));
             }
             // A signal of somebody's, as a debugger's: nothing happened.
-            Err(error) if is_interrupted(&error) => {}
+            Err(error) if is_interrupted(error) => {}
             other => return Err(format!("the guest went astray: {other:?}").into()),
         }
         if stop.load(Ordering::Relaxed) {
@@ -160,14 +160,14 @@ fn run(mut vcpu: Box<VcpuFd>, device: &Device, stop: &AtomicBool) -> Result<Box<
             let outcome = vcpu.run().map(|exit| format!("{exit:?}"));
             vcpu.set_kvm_immediate_exit(0);
             return match outcome {
-                Err(error) if is_interrupted(&error) => Ok(vcpu),
+                Err(error) if is_interrupted(error) => Ok(vcpu),
                 other => Err(format!("the vCPU does not stop: {other:?}").into()),
             };
         }
     }
 }
 
-fn is_interrupted(error: &kvm_ioctls::Error) -> bool {
+fn is_interrupted(error: kvm_ioctls::Error) -> bool {
     let kind = io::Error::from_raw_os_error(error.errno()).kind();
     matches!(kind, io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }

@@ -1,8 +1,8 @@
 //! The destination's driver: carries out what the destination's machine asks for.
 //!
 //! One thread, the caller's, feeds the machine, restores and resumes the guest and writes to stable storage. Beside it a thread
-//! takes connections ([`admission`]), one reads control messages, one fills the replica from each page stream ([`receivers`]),
-//! and one makes memory resident ahead of them ([`preparing`]). The guest runs when the machine says so and never before.
+//! takes connections (`admission`), one reads control messages, one fills the replica from each page stream (`receivers`),
+//! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before.
 //!
 //! A destination takes one migration. Before somebody has shown the token nothing is allocated for them, and before the host has
 //! agreed no memory for their guest.
