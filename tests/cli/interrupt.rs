@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::run::{Fresh, SMALL, SMALL_SWEEP};
 
 /// Sends a signal as a person at another terminal does.
-fn signal(name: &str, process: u32) {
+pub(crate) fn signal(name: &str, process: u32) {
     let status = Command::new("kill").args([format!("-{name}"), process.to_string()]).status().expect("kill");
     assert!(status.success());
 }

@@ -11,6 +11,8 @@ mod forecast;
 mod guest;
 mod import;
 mod interrupt;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod live;
 mod measured;
 mod named;
 mod output;

@@ -199,15 +199,13 @@ mod bench {
         let mut settings = SourceSettings::new(MigrationId(1), token.clone());
         settings.streams = streams;
         settings.encoding.payload_checksums = checksums;
+        let ram = replica(memory.layout(), prepared)?;
+        let there = Box::new(LabGuest::new(Arc::clone(&ram), lab, None)?);
+        let built = Replica { ram, guest: there, fresh: true };
         let sent = thread::scope(|scope| {
-            let layout = memory.layout().clone();
             let receiving = scope.spawn(move || {
-                let mut host = |_: &Configuration| {
-                    let ram = replica(&layout, prepared).map_err(|error| error.to_string())?;
-                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None);
-                    let guest = Box::new(guest.map_err(|error| error.to_string())?);
-                    Ok(Replica { ram, guest, fresh: true })
-                };
+                let mut built = Some(built);
+                let mut host = |_: &Configuration| built.take().ok_or_else(|| "one guest only".to_owned());
                 let mut store = MemoryStore::new(Role::Destination);
                 let incoming = Incoming { listen, host: &mut host, store: &mut store };
                 let settings = DestinationSettings::new(token, ByteCount::gib(64));

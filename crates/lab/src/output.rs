@@ -49,6 +49,8 @@ pub struct Kind {
 impl Kind {
     /// A drawing as SVG.
     pub const DRAWING: Self = Self { name: "an SVG drawing", mark: "<svg" };
+    /// A journal of a real migration.
+    pub const JOURNAL: Self = Self { name: "a journal", mark: crate::real::journal::NAME };
     /// A trace of dirtied pages.
     pub const TRACE: Self = Self { name: "a trace", mark: crate::trace::NAME };
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
-use whimbrel_core::report::{Ledger, PostCopyReport, RoundReport};
+use whimbrel_core::report::{Ledger, PostCopyReport, Report, RoundReport};
 use whimbrel_core::units::{Bandwidth, ByteCount, PageRate};
 use whimbrel_sim::{Encoding, Lost, NearThreshold, Run, Totals};
 
@@ -232,8 +232,18 @@ pub const fn decision_name(decision: Decision) -> &'static str {
 impl MigrationRecord {
     /// The record of a run.
     pub fn of(run: &Run, seed: u64) -> Self {
-        let report = &run.report;
-        let lost = &run.disruption;
+        Self {
+            unreachable_ms: milliseconds(run.unreachable.unwrap_or_default()),
+            unchanged_pages: run.unchanged_pages.0,
+            encoding: EncodingRecord::of(&run.encoding),
+            near_threshold: run.near_threshold.as_ref().map(NearThresholdRecord::of),
+            ..Self::of_report(&run.report, &run.disruption, seed)
+        }
+    }
+
+    /// The record of a real run. What is not known of one is zero: what tracking cost its guest, when the network knew its new
+    /// place, what pages became.
+    pub fn of_report(report: &Report, lost: &Lost, seed: u64) -> Self {
         Self {
             schema: SCHEMA,
             outcome: report.outcome.as_str(),
@@ -242,7 +252,7 @@ impl MigrationRecord {
             seed,
             total_ms: milliseconds(report.total),
             downtime_ms: milliseconds(report.downtime.total()),
-            unreachable_ms: milliseconds(run.unreachable.unwrap_or_default()),
+            unreachable_ms: 0.0,
             paused_in_vain_ms: milliseconds(report.paused_in_vain),
             sent_bytes: report.sent.0,
             rounds: report.rounds.len(),
@@ -251,9 +261,9 @@ impl MigrationRecord {
             disruption: DisruptionRecord::of(lost),
             downtime: LedgerRecord::of(&report.downtime),
             post_copy: report.post_copy.as_ref().map(PostCopyRecord::of).unwrap_or_default(),
-            unchanged_pages: run.unchanged_pages.0,
-            encoding: EncodingRecord::of(&run.encoding),
-            near_threshold: run.near_threshold.as_ref().map(NearThresholdRecord::of),
+            unchanged_pages: 0,
+            encoding: EncodingRecord::default(),
+            near_threshold: None,
             round: report.rounds.iter().map(RoundRecord::of).collect(),
         }
     }

@@ -181,47 +181,77 @@ pub fn migration(setup: &Setup, record: &MigrationRecord, width: usize) -> Strin
     text.push('\n');
     text.push_str(&ledger(record));
     text.push('\n');
-    text.push_str(&totals(record, width));
+    text.push_str(&totals(record, true, width));
+    text
+}
+
+/// The same for a migration of a real guest, under the rows of `head`, each a name and what there is to say.
+pub fn real_migration(
+    setup: &Setup,
+    head: &[(&str, String)],
+    record: &MigrationRecord,
+    width: usize,
+) -> String {
+    let mut rows = guest_rows(setup);
+    rows.extend_from_slice(head);
+    rows.extend(policy_rows(setup));
+    let mut text = named(&rows, "          ", width);
+    for part in [rounds(&record.round, width), ledger(record), totals(record, false, width)] {
+        text.push('\n');
+        text.push_str(&part);
+    }
+    text
+}
+
+/// Names, and beside each what there is to say, behind `indent` and broken at `width` characters.
+pub fn named(rows: &[(&str, String)], indent: &str, width: usize) -> String {
+    let mut text = String::new();
+    for (name, value) in rows {
+        let lines = wrap(value, indent, width);
+        let _ = write!(text, "{name:<len$}{}", lines.trim_start(), len = indent.len());
+    }
     text
 }
 
 fn head(setup: &Setup, seed: u64, width: usize) -> String {
-    let (guest, link) = (&setup.guest, &setup.link);
-    let mut text = String::new();
-    let mut say = |name: &str, value: &str| {
-        let lines = wrap(value, "          ", width);
-        let _ = write!(text, "{name:<10}{}", lines.trim_start());
+    let link = &setup.link;
+    let mut rows = guest_rows(setup);
+    let changes = match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
+        0 => "",
+        _ => ", changing over time",
     };
+    let (bandwidth, round_trip) = (link.bandwidth.human(), duration::human(link.round_trip));
+    rows.push(("link", format!("{bandwidth}, round trip {round_trip}{changes}")));
+    rows.extend(encodings(&setup.host).map(|encodings| ("sending", encodings)));
+    rows.extend(policy_rows(setup));
+    rows.push(("seed", seed.to_string()));
+    named(&rows, "          ", width)
+}
+
+fn policy_rows(setup: &Setup) -> Vec<(&'static str, String)> {
+    let missing = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate);
+    let missing = missing.map(|missing| ("", format!("approximate: {missing}")));
+    [("policy", policy(setup))].into_iter().chain(missing).collect()
+}
+
+fn guest_rows(setup: &Setup) -> Vec<(&'static str, String)> {
+    let guest = &setup.guest;
     let zero = match guest.zero_pages.as_f64() {
         share if share > 0.0 => format!(", {:.0} % of them zero", share * 100.0),
         _ => String::new(),
     };
     let vcpus = if guest.vcpus == 1 { "1 vCPU".to_owned() } else { format!("{} vCPUs", guest.vcpus) };
-    say("guest", &format!("{}, {vcpus}, pages of {}{zero}", guest.memory.human(), guest.page_size));
+    let memory = guest.memory.human();
+    let mut rows = vec![("guest", format!("{memory}, {vcpus}, pages of {}{zero}", guest.page_size))];
     if guest.writers.is_empty() {
-        say("writer", "none");
+        rows.push(("writer", "none".to_owned()));
     }
     for writer in &guest.writers {
         let Written { what, over, rate } = written(writer);
-        say("writer", &[what, over.map_or_else(String::new, |over| format!(" over {over}")), rate].concat());
+        let over = over.map_or_else(String::new, |over| format!(" over {over}"));
+        rows.push(("writer", [what, over, rate].concat()));
     }
-    let changes = match link.changes.len() + link.outages.len() + usize::from(link.lost_at.is_some()) {
-        0 => "",
-        _ => ", changing over time",
-    };
-    say(
-        "link",
-        &format!("{}, round trip {}{changes}", link.bandwidth.human(), duration::human(link.round_trip)),
-    );
-    if let Some(encodings) = encodings(&setup.host) {
-        say("sending", &encodings);
-    }
-    say("policy", &policy(setup));
-    if let Some(missing) = presets::find(&setup.policy.preset).and_then(|preset| preset.approximate) {
-        say("", &format!("approximate: {missing}"));
-    }
-    say("seed", &seed.to_string());
-    text
+    rows
 }
 
 /// So many of something, whose name takes an `s`: `1 run`, `2 runs`.
@@ -345,7 +375,8 @@ fn ledger(record: &MigrationRecord) -> String {
     columns.lines().join("\n") + "\n"
 }
 
-fn totals(record: &MigrationRecord, width: usize) -> String {
+/// `faults`: it is known what tracking cost the guest.
+fn totals(record: &MigrationRecord, faults: bool, width: usize) -> String {
     let lost = &record.disruption;
     let converged = if record.converged { "converged" } else { "not converged" };
     let mut text = String::new();
@@ -392,13 +423,15 @@ fn totals(record: &MigrationRecord, width: usize) -> String {
     }
     let waiting = match lost.post_copy_vcpu_s {
         0.0 => String::new(),
-        waiting => format!(" waiting for pages {waiting:.3},"),
+        waiting => format!(", waiting for pages {waiting:.3}"),
     };
+    let faults =
+        if faults { format!(", tracking faults {:.3}", lost.tracking_faults_vcpu_s) } else { String::new() };
     say(
         "guest lost",
         &format!(
-            "{:.3} vCPU-s: throttle {:.3}, pause {:.3},{waiting} tracking faults {:.3}",
-            record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s, lost.tracking_faults_vcpu_s
+            "{:.3} vCPU-s: throttle {:.3}, pause {:.3}{waiting}{faults}",
+            record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s
         ),
     );
     say("outcome", &format!("{}, {converged}", record.outcome));

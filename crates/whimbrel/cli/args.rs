@@ -5,6 +5,8 @@ mod explain;
 mod forecast;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod guest;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod live;
 mod pages;
 mod trace;
 mod tune;
@@ -19,13 +21,15 @@ pub(super) use self::explain::ExplainArgs;
 pub(super) use self::forecast::ForecastArgs;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(super) use self::guest::*;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(super) use self::live::*;
 pub(super) use self::pages::{CompletionsArgs, ManArgs};
 pub(super) use self::trace::*;
 pub(super) use self::tune::TuneArgs;
 pub(super) use self::values::command;
 use self::values::{any, drawing, whole};
 
-/// Live migration of virtual machines, simulated: try a convergence policy on millions of migrations
+/// Live migration of virtual machines, simulated and real: try a convergence policy on millions of migrations
 /// before it touches a guest.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
@@ -42,6 +46,8 @@ Examples:
   whimbrel compare --policy xen-5 --policy mine.toml   policies on twelve workloads, and who wins
   whimbrel forecast scenario.toml            before it starts: time, downtime, bytes, and what would do
   whimbrel guest run --for 3s                a real guest and its dirty log, beside its simulation
+  whimbrel receive --listen unix:/tmp/w.sock a real guest is moved: this terminal takes it,
+  whimbrel send --to unix:/tmp/w.sock …      and another runs and sends it
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
@@ -63,6 +69,16 @@ pub(super) enum Command {
     Trace(TraceArgs),
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     Guest(GuestArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Receive(ReceiveArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Send(SendArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Resolve(ResolveArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Replay(ReplayArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", feature = "tls"))]
+    Keygen(KeygenArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -3,15 +3,15 @@
 use std::io::Write as _;
 
 use whimbrel_core::units::duration;
-use whimbrel_guest::lab::config::{ConfigError, LabConfig};
+use whimbrel_guest::lab::config::LabConfig;
 use whimbrel_lab::real::beside::Beside;
 use whimbrel_lab::real::guest::lab_guest;
-use whimbrel_lab::real::run::{Harvest, LogChoice, Watch, WatchError, Watched, watch};
+use whimbrel_lab::real::run::{Harvest, Watch, WatchError, Watched, watch};
 use whimbrel_lab::real::text;
 use whimbrel_lab::scenario::Setup;
 use whimbrel_sim::trace::record_like;
 
-use super::args::{GuestArgs, GuestCommand, GuestLog, GuestRunArgs, ScenarioArgs, TextFormat};
+use super::args::{GuestArgs, GuestCommand, GuestRunArgs, ScenarioArgs, TextFormat};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::print;
@@ -54,12 +54,12 @@ impl Watching {
                 duration::format(args.length)
             )));
         }
-        let log = match args.log {
-            GuestLog::Best => LogChoice::Best,
-            GuestLog::Userfaultfd => LogChoice::Userfaultfd,
-            GuestLog::Software => LogChoice::Software,
+        let watch = Watch {
+            length: args.length,
+            interval: args.interval,
+            backing: args.memory,
+            log: args.log.into(),
         };
-        let watch = Watch { length: args.length, interval: args.interval, backing: args.memory, log };
         let record = args.out().as_ref().map(Out::open).transpose()?;
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         Ok(Self { setup, lab, seed, watch, record, format: args.format, interrupt })
@@ -72,13 +72,7 @@ impl Watching {
         });
         shows.nothing();
         let watched = watched.map_err(|error| match error {
-            // No more threads or files to be had: nothing is wrong with the scenario.
-            WatchError::Config(error @ (ConfigError::Thread { .. } | ConfigError::Pipe(_))) => {
-                Failure::failed(error)
-            }
-            WatchError::Config(_) | WatchError::Layout(_) | WatchError::TooLarge { .. } => {
-                Failure::bad_input(error)
-            }
+            WatchError::Here(error) if error.is_the_guests() => Failure::bad_input(error),
             error => Failure::failed(error),
         })?;
         if let Some(code) = self.interrupt.exit_code() {

@@ -13,6 +13,8 @@ mod forecast;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod guest;
 mod interrupt;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod live;
 mod pages;
 mod policies;
 mod progress;
@@ -65,6 +67,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Trace(args) => trace::run(&args),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Guest(args) => guest::run(&args),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Receive(args) => live::Receiving::ready(&args).and_then(live::Receiving::run),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Send(args) => live::Sending::ready(&args).and_then(live::Sending::run),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Resolve(args) => live::resolve::run(&args),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Replay(args) => live::replay::run(&args),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64", feature = "tls"))]
+        Command::Keygen(args) => live::keygen::run(&args),
         Command::Validate(args) => validate::Validating::ready(args).and_then(validate::Validating::run),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => pages::man(&args),

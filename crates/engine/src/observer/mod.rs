@@ -21,6 +21,7 @@
 #[cfg(feature = "tracing")]
 mod spans;
 
+use whimbrel_core::controller::Outlook;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
@@ -43,6 +44,8 @@ pub enum Event<'a> {
     Progress(&'a Progress),
     /// A pass over memory has ended.
     Round(&'a RoundReport),
+    /// What is left of the migration, as forecast when a pass begins; only where outlooks are wanted.
+    Outlook(&'a Outlook),
     /// The guest is slowed like this from now on.
     Throttle(Throttle),
     /// Pages are sent no faster than this.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{never, select};
-use whimbrel_core::controller::{Controller, Harvested};
+use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
 use whimbrel_core::layout::PageSize;
@@ -92,7 +92,10 @@ impl<'a> Driver<'a> {
         }
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
-        let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
+        let mut controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
+        if settings.outlook {
+            controller = controller.with_outlook(&Prior { limit: settings.time_limit, ..Prior::default() });
+        }
         let configuration =
             Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine = Source::new(configuration, controller).with_patience(settings.patience);
@@ -556,9 +559,12 @@ impl<'a> Driver<'a> {
         self.observer.on_event(now, &Event::Progress(self.machine.controller().progress()));
         if self.machine.round_count() != self.rounds {
             self.rounds = self.machine.round_count();
-            // An open one is counted.
-            if let Some(round) = self.machine.report(now).rounds.last() {
+            // The one that has begun is counted.
+            if let Some(round) = self.machine.report(now).rounds.iter().nth_back(1) {
                 self.observer.on_event(now, &Event::Round(round));
+            }
+            if let Some(outlook) = self.machine.controller().outlook() {
+                self.observer.on_event(now, &Event::Outlook(&outlook));
             }
         }
     }

@@ -91,6 +91,9 @@ pub struct SourceSettings {
     /// How long to ask a destination that was lost behind *go*. The guest is paused meanwhile, and afterwards too. Default: until it
     /// answers or somebody orders otherwise.
     pub asking: Option<Duration>,
+    /// Whether each round begins with an outlook on the rest, which reports and observers then have. It costs up to some
+    /// milliseconds a round.
+    pub outlook: bool,
 }
 
 /// A name that no other attempt has: 64 random bits of the system's.
@@ -125,6 +128,7 @@ impl SourceSettings {
             time_limit: None,
             farewell: Duration::from_secs(3),
             asking: None,
+            outlook: false,
         }
     }
 }

@@ -31,6 +31,15 @@ impl Default for LabConfig {
     }
 }
 
+impl LabConfig {
+    /// By which both sides know that they mean the same guest: 64-bit FNV-1a of how it prints, for both run the same program.
+    pub fn fingerprint(&self) -> u64 {
+        format!("{self:?}").bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+}
+
 /// A vCPU that writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Writer {

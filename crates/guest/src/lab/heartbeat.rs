@@ -37,14 +37,20 @@ pub struct Heartbeat {
     pub late: u64,
     /// The longest gaps, the longest first.
     pub longest: Vec<Gap>,
+    /// The gap behind which the guest went on here with the state of another: how long a migration kept it away. None
+    /// where it began, and before the first beat here.
+    pub arrival: Option<Gap>,
 }
 
 impl Heartbeat {
-    fn beat(&mut self, now: Duration) {
+    fn beat(&mut self, now: Duration, arriving: bool) {
         if let Some(last) = self.last {
             let gap = Gap { ended: now, length: now.saturating_sub(last) };
             self.late += u64::from(gap.length > Duration::from_millis(1));
             self.remember(gap);
+            if arriving {
+                self.arrival = Some(gap);
+            }
         }
         self.beats += 1;
         self.last = Some(now);
@@ -61,19 +67,26 @@ impl Heartbeat {
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct Pulse(Mutex<Heartbeat>);
+pub(super) struct Pulse(Mutex<Beating>);
+
+#[derive(Debug, Default)]
+struct Beating {
+    seen: Heartbeat,
+    /// It goes on from elsewhere with the next beat.
+    arriving: bool,
+}
 
 impl Pulse {
-    fn lock(&self) -> MutexGuard<'_, Heartbeat> {
+    fn lock(&self) -> MutexGuard<'_, Beating> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn seen(&self) -> Heartbeat {
-        self.lock().clone()
+        self.lock().seen.clone()
     }
 
     pub(super) fn restore(&self, heartbeat: Heartbeat) {
-        *self.lock() = heartbeat;
+        *self.lock() = Beating { seen: heartbeat, arriving: true };
     }
 
     /// What the thread does.
@@ -82,7 +95,10 @@ impl Pulse {
         let mut due = host_clock();
         while turn != Turn::End {
             let now = host_clock();
-            self.lock().beat(now);
+            let mut beating = self.lock();
+            let arriving = std::mem::take(&mut beating.arriving);
+            beating.seen.beat(now, arriving);
+            drop(beating);
             // By the clock, so that it does not beat slower by what waking takes; beats that were missed are missed.
             due = (due + PERIOD).max(now);
             turn = shared.control.rest(due.saturating_sub(now), Slowed::Yes);
@@ -98,10 +114,10 @@ mod tests {
     fn gaps_are_remembered_longest_first_and_no_more_than_there_is_room_for() {
         let mut heartbeat = Heartbeat::default();
         let mut now = Duration::from_secs(1);
-        heartbeat.beat(now);
+        heartbeat.beat(now, false);
         for gap in (1..=40).rev().chain([900]).chain(1..=3) {
             now += Duration::from_micros(100 * gap);
-            heartbeat.beat(now);
+            heartbeat.beat(now, gap == 900);
         }
         assert_eq!(heartbeat.beats, 45);
         assert_eq!(heartbeat.longest.len(), REMEMBERED);
@@ -110,5 +126,6 @@ mod tests {
         assert!(heartbeat.longest.is_sorted_by(|one, other| one.length >= other.length));
         assert_eq!(heartbeat.late, 31);
         assert_eq!(heartbeat.last, Some(now));
+        assert_eq!(heartbeat.arrival.map(|gap| gap.length), Some(Duration::from_millis(90)));
     }
 }

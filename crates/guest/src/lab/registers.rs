@@ -34,13 +34,6 @@ pub(super) struct Registers {
     pub(super) heartbeat: Heartbeat,
 }
 
-/// 64-bit FNV-1a of how the configuration prints: both sides run the same program.
-fn fingerprint(config: &LabConfig) -> u64 {
-    format!("{config:?}").bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
 fn section(kind: String, numbers: impl IntoIterator<Item = u64>) -> Section {
     Section { kind, version: VERSION, bytes: numbers.into_iter().flat_map(u64::to_le_bytes).collect() }
 }
@@ -77,10 +70,11 @@ impl Registers {
         let vcpu = |(index, vcpu): (usize, &VcpuRegisters)| {
             section(format!("{VCPU}{index}"), [vcpu.writes, vcpu.generator, vcpu.time, vcpu.forgone])
         };
-        let Heartbeat { beats, last, late, longest } = &self.heartbeat;
+        // How it came here is of this side alone.
+        let Heartbeat { beats, last, late, longest, arrival: _ } = &self.heartbeat;
         let gaps = longest.iter().flat_map(|gap| [nanos(gap.ended), nanos(gap.length)]);
         let heartbeat = [*beats, *late, last.map_or(0, nanos)].into_iter().chain(gaps);
-        let mut sections = vec![section(LAB.into(), [fingerprint(config)])];
+        let mut sections = vec![section(LAB.into(), [config.fingerprint()])];
         sections.extend(self.vcpus.iter().enumerate().map(vcpu));
         sections.push(section(DEVICE.into(), [self.device]));
         sections.push(section(HEARTBEAT.into(), heartbeat));
@@ -91,7 +85,7 @@ impl Registers {
     pub(super) fn read(config: &LabConfig, sections: &[Section]) -> Result<Self, GuestError> {
         let mut left: Vec<&Section> = sections.iter().collect();
         let [found] = fields(LAB, &take(&mut left, LAB, LAB)?)?;
-        if found != fingerprint(config) {
+        if found != config.fingerprint() {
             return Err(damaged(LAB, "it is of a guest with another configuration".into()));
         }
         let mut vcpus = Vec::with_capacity(config.writers.len());
@@ -130,5 +124,5 @@ fn read_heartbeat(numbers: &[u64]) -> Result<Heartbeat, GuestError> {
     let nanos = Duration::from_nanos;
     let longest =
         gaps.iter().map(|&[ended, length]| Gap { ended: nanos(ended), length: nanos(length) }).collect();
-    Ok(Heartbeat { beats, late, last: (beats > 0).then_some(nanos(last)), longest })
+    Ok(Heartbeat { beats, late, last: (beats > 0).then_some(nanos(last)), longest, arrival: None })
 }

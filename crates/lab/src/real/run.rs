@@ -1,31 +1,18 @@
 //! Runs a lab guest and harvests its dirty log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, Guest as _, GuestError, LogError};
-use whimbrel_core::layout::{LayoutError, RamLayout};
-use whimbrel_core::units::{ByteCount, Pages};
-use whimbrel_guest::lab::config::{ConfigError, LabConfig};
-use whimbrel_guest::lab::{Heartbeat, LabGuest, Stale, Work};
-use whimbrel_guest::log::{self, SoftwareLog, UserfaultfdLog};
-use whimbrel_guest::memory::{Backing, GuestMemory, MemoryError, available};
+use whimbrel_core::embed::{Guest as _, GuestError, LogError};
+use whimbrel_core::units::Pages;
+use whimbrel_guest::lab::config::LabConfig;
+use whimbrel_guest::lab::{Heartbeat, Work};
+use whimbrel_guest::memory::Backing;
 use whimbrel_sim::config::GuestConfig;
 use whimbrel_sim::trace::{Trace, TraceBuilder, TraceError};
 
-/// Which dirty log watches the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogChoice {
-    /// The best that there is.
-    #[default]
-    Best,
-    /// Write protection by the kernel.
-    Userfaultfd,
-    /// Marks by the guest's own threads.
-    Software,
-}
+use super::here::{CheckError, Here, HereError, LogChoice, check};
 
 /// How a guest is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,63 +65,21 @@ pub struct Watched {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// Memory of no possible size.
-    #[error("guest.memory is not accepted")]
-    Layout(#[from] LayoutError),
-    /// The lab guest cannot be so.
-    #[error("the lab guest cannot be so")]
-    Config(#[from] ConfigError),
-    /// More than the machine can give now.
-    #[error(
-        "guest.memory = {memory}, and {} are free on this machine: take a smaller guest (--set guest.memory=1GiB)",
-        .available.human()
-    )]
-    TooLarge {
-        /// Of the guest.
-        memory: ByteCount,
-        /// Of the machine.
-        available: ByteCount,
-    },
-    /// No memory for it.
+    /// There is no such guest here.
     #[error(transparent)]
-    Memory(#[from] MemoryError),
+    Here(#[from] HereError),
     /// Its writes cannot be recorded.
     #[error(transparent)]
     Log(#[from] LogError),
     /// It does not do what it is told.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// Afterwards its memory is not what it must be: a fault of whimbrel's own.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// More than a trace has room for.
     #[error("what it dirties is no trace")]
     Trace(#[from] TraceError),
-    /// Afterwards its memory is not what it must be: a fault of whimbrel's own.
-    #[error("the guest's memory is not what its registers say")]
-    Stale(#[from] Stale),
-}
-
-/// A log for `memory`, what its writers must mark for it, and why it is not a better one.
-struct Chosen {
-    log: Box<dyn DirtyLog>,
-    marks: Option<Arc<whimbrel_core::dirty::DirtyBitmap>>,
-    instead: Option<String>,
-}
-
-fn choose(choice: LogChoice, memory: &Arc<GuestMemory>) -> Result<Chosen, LogError> {
-    match choice {
-        LogChoice::Best => {
-            let log::Choice { log, marks, passed_over } = log::best(Arc::clone(memory) as Arc<_>);
-            Ok(Chosen { log, marks, instead: passed_over.first().map(ToString::to_string) })
-        }
-        LogChoice::Userfaultfd => {
-            let log = UserfaultfdLog::new(Arc::clone(memory) as Arc<_>)?;
-            Ok(Chosen { log: Box::new(log), marks: None, instead: None })
-        }
-        LogChoice::Software => {
-            let log = SoftwareLog::new(memory.layout());
-            let marks = Some(Arc::clone(log.bitmap()));
-            Ok(Chosen { log: Box::new(log), marks, instead: None })
-        }
-    }
 }
 
 /// Runs the lab guest `lab`, made of `config`, and calls `see` after each harvest. Ends early when `stop` is set.
@@ -151,16 +96,8 @@ pub fn watch(
     stop: &AtomicBool,
     mut see: impl FnMut(&Harvest),
 ) -> Result<Watched, WatchError> {
-    let layout = RamLayout::contiguous(config.memory, config.page_size)?;
-    let numbers = layout.numbers();
-    if let Some(available) = available().filter(|available| config.memory > *available) {
-        return Err(WatchError::TooLarge { memory: config.memory, available });
-    }
-    let memory = Arc::new(GuestMemory::new(layout, watch.backing)?);
-    memory.populate()?;
-    let Chosen { mut log, marks, instead } = choose(watch.log, &memory)?;
-    let mut guest = LabGuest::new(Arc::clone(&memory), lab, marks)?;
-    guest.fill();
+    let Here { memory, mut log, mut guest, instead } = Here::new(config, lab, watch.backing, watch.log)?;
+    let numbers = memory.layout().numbers();
     let start = timed(|| log.start())?;
     let mut trace = TraceBuilder::new(config.memory, config.page_size)?;
     let (mut harvests, mut dirty) = (Vec::new(), PageSet::new(numbers));
@@ -183,8 +120,7 @@ pub fn watch(
     }
     guest.pause()?;
     let stopped = timed(|| log.stop())?;
-    let state = guest.save()?;
-    guest.expected(&state)?.check(&*memory)?;
+    check(&mut guest)?;
     Ok(Watched {
         log: log.name(),
         instead,

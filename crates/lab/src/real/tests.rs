@@ -10,7 +10,8 @@ use whimbrel_sim::trace::record_like;
 
 use super::beside::Beside;
 use super::guest::{Unsupported, lab_guest};
-use super::run::{LogChoice, Watch, watch};
+use super::here::LogChoice;
+use super::run::{Watch, watch};
 
 fn config(pattern: Pattern) -> GuestConfig {
     let writer =

@@ -80,3 +80,13 @@ pub(crate) enum GuestLog {
     /// The guest's own threads
     Software,
 }
+
+impl From<GuestLog> for whimbrel_lab::real::here::LogChoice {
+    fn from(log: GuestLog) -> Self {
+        match log {
+            GuestLog::Best => Self::Best,
+            GuestLog::Userfaultfd => Self::Userfaultfd,
+            GuestLog::Software => Self::Software,
+        }
+    }
+}

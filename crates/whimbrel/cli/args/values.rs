@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _};
-use whimbrel_core::units::duration;
+use whimbrel_core::units::{Bandwidth, ByteCount, duration};
 
 use super::Args;
 
 /// What values are called that begin with a number.
-const NUMBERS: [&str; 5] = ["N", "TIME", "SPREAD", "SIZE", "ADDRESS"];
+const NUMBERS: [&str; 6] = ["N", "TIME", "SPREAD", "SIZE", "ADDRESS", "RATE"];
 
 /// The definition of all commands. What takes a number takes one below zero too, to be told what is accepted.
 pub(in crate::cli) fn command() -> Command {
@@ -51,6 +51,25 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
         time if time > LONGEST => Err(format!("must be at most {}", duration::format(LONGEST))),
         time => Ok(time),
     }
+}
+
+/// Reads a time, which may be none.
+pub(super) fn time_or_none(text: &str) -> Result<Duration, String> {
+    if duration::parse(text).is_ok_and(|time| time.is_zero()) { Ok(Duration::ZERO) } else { time(text) }
+}
+
+/// Reads a size above zero.
+pub(super) fn size(text: &str) -> Result<ByteCount, String> {
+    match text.parse() {
+        Ok(ByteCount(0)) => Err("must be more than 0B".to_owned()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads a rate of sending.
+pub(super) fn rate(text: &str) -> Result<Bandwidth, String> {
+    text.parse().map_err(|error: whimbrel_core::units::UnitError| error.to_string())
 }
 
 /// A year, which no migration takes.

@@ -1,0 +1,95 @@
+//! The arguments of `whimbrel resolve` and `whimbrel replay`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use whimbrel_core::machine::message::MigrationId;
+
+use super::super::TextFormat;
+use super::migration;
+
+/// Say which migrations are known here, and end doubts about who may run a guest.
+///
+/// Without an order, lists the records on stable storage, and the commands that run and can be reached. With --control and an order, tells
+/// it a running `whimbrel send` or `whimbrel receive`, and prints how that stands afterwards.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel resolve
+  whimbrel resolve --control ~/.local/state/whimbrel/receive-4711.control
+  whimbrel resolve --control ~/.local/state/whimbrel/receive-4711.control --peer-never-ran
+  whimbrel resolve --id 6f1c0d2a99e31b07 --side source --forget
+
+--peer-never-ran and --peer-may-have-run are promises, and yours: the other side does not run this guest and never will, also not
+after a reboot or when its network returns: it is powered off for good, or cut off from the guest's disks and network. A host that
+merely does not answer is not that. They are taken only while there is no connection to the peer.
+  --peer-never-ran      it has not run the guest since it was paused for the handover: the memory held here is the latest, and
+                        the guest runs on from it. Evidence: the source's process is gone and its record says `go`, or it
+                        never came so far; the destination's record does not say `running`.
+  --peer-may-have-run   it may have: the memory held here is thrown away, and the guest is to be started from its disks, here.
+  --discard             a destination gives up a replica that nobody comes back for. Always safe.
+  --cancel              the guest stays at the source, if it has not been handed over.")]
+pub(crate) struct ResolveArgs {
+    /// Unix socket of a running `send` or `receive`.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["store", "id", "side", "forget"])]
+    pub(crate) control: Option<PathBuf>,
+    /// The other side is out of the game, and has not run the guest since it was paused for the handover.
+    #[arg(long, requires = "control", group = "order")]
+    pub(crate) peer_never_ran: bool,
+    /// The other side is out of the game, but may have run the guest meanwhile.
+    #[arg(long, requires = "control", group = "order")]
+    pub(crate) peer_may_have_run: bool,
+    /// Gives up a replica.
+    #[arg(long, requires = "control", group = "order")]
+    pub(crate) discard: bool,
+    /// Has the guest stay at the source.
+    #[arg(long, requires = "control", group = "order")]
+    pub(crate) cancel: bool,
+    /// Directory of the records; without it, `whimbrel` below `$XDG_STATE_HOME`, or else below `~/.local/state`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// One migration, by its hexadecimal digits.
+    #[arg(long, value_name = "ID", value_parser = migration)]
+    pub(crate) id: Option<MigrationId>,
+    /// Whose record is meant, where the directory has one of both.
+    #[arg(long, value_enum, value_name = "SIDE")]
+    pub(crate) side: Option<Side>,
+    /// Removes the record of a migration that is over, after saying what that means.
+    #[arg(long, requires = "id")]
+    pub(crate) forget: bool,
+    /// Also removes one that says `go`: nobody here knows who has that guest.
+    #[arg(long, requires = "forget")]
+    pub(crate) force: bool,
+    /// Text to read, or JSON.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
+
+/// The side of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    /// From where the guest goes
+    Source,
+    /// Where it goes
+    Destination,
+}
+
+/// Replay the journal of a real migration in the simulator's machine: does it decide the same?
+///
+/// A journal of `whimbrel send --journal` holds all that happened to the source, and what its policy was and decided. Here the same
+/// happens to a source that has done nothing yet.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel send --guest web --to unix:/tmp/whimbrel.sock --token 6f1c… --journal move.journal
+  whimbrel replay move.journal
+
+Exit codes: 0 it decides the same; 1 it does not; 2 the file is missing or no journal.")]
+pub(crate) struct ReplayArgs {
+    /// The journal.
+    #[arg(value_name = "JOURNAL")]
+    pub(crate) journal: PathBuf,
+    /// Text to read, or JSON.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}

@@ -1,0 +1,308 @@
+//! The control socket of a running `send` or `receive`: how it stands, and orders of whoever knows more than it can.
+//!
+//! One question a connection: a line with an order's name, or `status`; the answer is one line of JSON. Who can open the socket (mode
+//! 0600) may order. An order is given to the driver, which asks the machine; whether that took it shows in the phase.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use whimbrel_core::machine::CancelReason;
+use whimbrel_core::machine::handoff::Fence;
+use whimbrel_core::machine::message::MigrationId;
+use whimbrel_engine::orders::{Order, Remote};
+use whimbrel_engine::transport::unix::{UnixConnector, UnixListener};
+use whimbrel_engine::transport::{Connect as _, Listen as _, Stream, TransportError};
+
+use super::shown;
+
+/// How long somebody who has connected may take to ask, and how long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an order has to show effect.
+const EFFECT: Duration = Duration::from_secs(3);
+
+/// After so long without a change it has shown it; and the most changes that are waited for.
+const QUIET: Duration = Duration::from_millis(200);
+const STEPS: u32 = 10;
+
+/// How often it is looked whether the socket is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The longest question and the longest answer.
+const LONGEST: usize = 4096;
+
+/// What can be asked or ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Status,
+    Cancel,
+    PeerNeverRan,
+    PeerMayHaveRun,
+    Discard,
+}
+
+impl Question {
+    const ALL: [Self; 5] =
+        [Self::Status, Self::Cancel, Self::PeerNeverRan, Self::PeerMayHaveRun, Self::Discard];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Cancel => "cancel",
+            Self::PeerNeverRan => "peer-never-ran",
+            Self::PeerMayHaveRun => "peer-may-have-run",
+            Self::Discard => "discard",
+        }
+    }
+
+    fn order(self) -> Option<Order> {
+        match self {
+            Self::Status => None,
+            Self::Cancel => Some(Order::Cancel(CancelReason::Requested)),
+            Self::PeerNeverRan => Some(Order::Fence(Fence::NeverRan)),
+            Self::PeerMayHaveRun => Some(Order::Fence(Fence::MayHaveRun)),
+            Self::Discard => Some(Order::Discard),
+        }
+    }
+}
+
+/// The command at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Side {
+    Source,
+    Destination,
+}
+
+/// How it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Standing {
+    pub(super) side: Side,
+    /// None as long as nobody has come.
+    pub(super) migration: Option<String>,
+    pub(super) guest: String,
+    /// Where the migration is, in words.
+    pub(super) phase: String,
+    pub(super) connected: bool,
+    /// Only the peer, or an order, can say who may run the guest.
+    pub(super) in_doubt: bool,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reply {
+    #[serde(flatten)]
+    pub(super) standing: Standing,
+    /// Whether an order had an effect; none if none was given.
+    pub(super) taken: Option<bool>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<String>,
+}
+
+/// Where the command writes how it stands, and whoever asks reads it.
+pub(super) struct Desk {
+    standing: Mutex<(Standing, u64)>,
+    changed: Condvar,
+}
+
+impl Desk {
+    pub(super) fn new(side: Side, id: Option<MigrationId>, guest: &str) -> Self {
+        let (migration, guest) = (id.map(shown), guest.to_owned());
+        // A source connects before it begins, a destination waits.
+        let (connected, phase) = match side {
+            Side::Source => (true, "the guest runs, and is about to be moved"),
+            Side::Destination => (false, "waiting for a guest"),
+        };
+        let standing = Standing { side, migration, guest, phase: phase.into(), connected, in_doubt: false };
+        Self { standing: Mutex::new((standing, 0)), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Standing, u64)> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Standing {
+        self.lock().0.clone()
+    }
+
+    /// Changes it, and tells those who wait for that.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Standing)) {
+        let mut standing = self.lock();
+        change(&mut standing.0);
+        standing.1 += 1;
+        self.changed.notify_all();
+    }
+
+    /// Gives an order and waits for its effect.
+    fn give(&self, order: Order, remote: &Remote) -> Result<(), String> {
+        let standing = self.lock();
+        let ends_doubt = matches!(order, Order::Fence(_) | Order::Discard);
+        if ends_doubt && !standing.0.in_doubt {
+            return Err(no_doubt(&standing.0));
+        }
+        if order == Order::Discard && standing.0.side == Side::Source {
+            return Err("it is the source: only a destination gives up a replica".to_owned());
+        }
+        let before = standing.0.phase.clone();
+        drop(standing);
+        if !remote.give(order) {
+            return Err("it takes no more orders".to_owned());
+        }
+        let same = |(standing, _): &mut (Standing, u64)| standing.phase == before;
+        let waited = self.changed.wait_timeout_while(self.lock(), EFFECT, same);
+        let (standing, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        if late.timed_out() {
+            return Err("it had no effect: it came too late, or too early".to_owned());
+        }
+        self.settle(standing);
+        Ok(())
+    }
+
+    /// Waits until nothing has changed for a moment: an order has more than one step.
+    fn settle(&self, mut standing: MutexGuard<'_, (Standing, u64)>) {
+        for _ in 0..STEPS {
+            let seen = standing.1;
+            let same = |(_, changes): &mut (Standing, u64)| *changes == seen;
+            let waited = self.changed.wait_timeout_while(standing, QUIET, same);
+            let late;
+            (standing, late) = waited.unwrap_or_else(PoisonError::into_inner);
+            if late.timed_out() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, asked: &str, remote: &Remote) -> Reply {
+        let known = Question::ALL.into_iter().find(|question| question.name() == asked);
+        let done = match known.map(Question::order) {
+            None => Some(Err(format!("`{asked}` is not known to it"))),
+            Some(None) => None,
+            Some(Some(order)) => Some(self.give(order, remote)),
+        };
+        Reply {
+            standing: self.now(),
+            taken: done.as_ref().map(Result::is_ok),
+            refused: done.and_then(Result::err),
+        }
+    }
+}
+
+fn no_doubt(standing: &Standing) -> String {
+    match (standing.connected, standing.side) {
+        (true, _) => "there is no doubt to end: the peer is connected, and knows".to_owned(),
+        (false, Side::Source) => {
+            "there is no doubt to end: the source knows who may run the guest".to_owned()
+        }
+        (false, Side::Destination) => {
+            "there is no doubt to end: it holds no complete replica whose source was lost".to_owned()
+        }
+    }
+}
+
+/// Answers at a socket until it is dropped.
+pub(super) struct Server {
+    unwanted: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    /// As somebody elsewhere can name it.
+    pub(super) path: PathBuf,
+}
+
+impl Server {
+    /// Listens at `path`.
+    pub(super) fn start(path: &Path, desk: Arc<Desk>, remote: Remote) -> Result<Self, TransportError> {
+        let listener = UnixListener::bind(path)?;
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&unwanted);
+        let serve = move || {
+            while !told.load(Ordering::Relaxed) {
+                match listener.accept(LOOK) {
+                    // Whoever hangs up in the middle hears nothing.
+                    Ok(Some(stream)) => drop(serve(&*stream, &desk, &remote)),
+                    Ok(None) => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("orders".to_owned()).spawn(serve);
+        let thread =
+            thread.map_err(|cause| TransportError::new("no thread for the control socket", cause))?;
+        Ok(Self { unwanted, thread: Some(thread), path: from_anywhere(path) })
+    }
+}
+
+/// The longest path that a socket can have.
+const LONGEST_PATH: usize = 107;
+
+/// The path from the root, where a socket can be reached by that.
+pub(super) fn from_anywhere(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).ok();
+    absolute.filter(|path| path.as_os_str().len() <= LONGEST_PATH).unwrap_or_else(|| path.to_owned())
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(stream: &dyn Stream, desk: &Desk, remote: &Remote) -> io::Result<()> {
+    stream.set_patience(Some(PATIENCE), Some(PATIENCE))?;
+    let asked = read_line(stream)?;
+    let reply = serde_json::to_string(&desk.answer(&asked, remote))? + "\n";
+    write_all(stream, reply.as_bytes())?;
+    stream.shutdown();
+    Ok(())
+}
+
+/// Asks a running command.
+pub(super) fn ask(path: &Path, question: Question) -> Result<Reply, TransportError> {
+    let failed = |cause| TransportError::new(format!("{} does not answer", path.display()), cause);
+    let stream = UnixConnector::new(path).connect(PATIENCE)?;
+    stream.set_patience(Some(PATIENCE + EFFECT), Some(PATIENCE)).map_err(failed)?;
+    write_all(&*stream, format!("{}\n", question.name()).as_bytes()).map_err(failed)?;
+    let line = read_line(&*stream).map_err(failed)?;
+    serde_json::from_str(&line).map_err(|error| failed(error.into()))
+}
+
+fn read_line(stream: &dyn Stream) -> io::Result<String> {
+    let mut line = vec![0; LONGEST];
+    let mut len = 0;
+    loop {
+        let room = line.get_mut(len..).unwrap_or_default();
+        let count = match stream.read(room) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        len += count;
+        if let Some(end) = line.iter().take(len).position(|&byte| byte == b'\n') {
+            line.truncate(end);
+            return String::from_utf8(line)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+    }
+}
+
+fn write_all(stream: &dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(&[IoSlice::new(bytes)]) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! What is answered, and what is not even given to a driver.
+
+use whimbrel_engine::orders::Orders;
+
+use super::*;
+
+fn desk(side: Side) -> Desk {
+    Desk::new(side, Some(MigrationId(7)), "lab@0")
+}
+
+#[test]
+fn how_it_stands_is_told_and_what_is_unknown_refused() {
+    let (orders, desk) = (Orders::new(), desk(Side::Source));
+    let reply = desk.answer("status", &orders.remote());
+    assert_eq!((reply.taken, reply.refused), (None, None));
+    assert_eq!(reply.standing, desk.now());
+    assert_eq!(reply.standing.migration.as_deref(), Some("0000000000000007"));
+    let reply = desk.answer("statsu", &orders.remote());
+    assert_eq!((reply.taken, reply.refused.as_deref()), (Some(false), Some("`statsu` is not known to it")));
+}
+
+#[test]
+fn who_is_not_in_doubt_is_given_no_order_that_ends_it() {
+    let orders = Orders::new();
+    for side in [Side::Source, Side::Destination] {
+        for order in ["peer-never-ran", "peer-may-have-run", "discard"] {
+            let reply = desk(side).answer(order, &orders.remote());
+            assert!(reply.refused.as_ref().is_some_and(|why| why.contains("no doubt to end")), "{reply:?}");
+        }
+    }
+    let doubtful = desk(Side::Source);
+    doubtful.note(|standing| standing.in_doubt = true);
+    let reply = doubtful.answer("discard", &orders.remote());
+    assert!(reply.refused.is_some_and(|why| why.contains("only a destination")));
+}
+
+#[test]
+fn an_order_has_effect_when_the_phase_changes() {
+    let (orders, desk) = (Orders::new(), Arc::new(desk(Side::Destination)));
+    desk.note(|standing| standing.in_doubt = true);
+    let reply = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| desk.answer("peer-never-ran", &orders.remote()));
+        std::thread::sleep(Duration::from_millis(20));
+        for phase in ["letting the guest run", "the guest runs here"] {
+            desk.note(|standing| standing.phase = phase.to_owned());
+        }
+        asked.join().expect("an answer")
+    });
+    assert_eq!((reply.taken, reply.standing.phase.as_str()), (Some(true), "the guest runs here"));
+}

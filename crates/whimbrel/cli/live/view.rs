@@ -1,0 +1,308 @@
+//! What `send` and `receive` show while they run: a line on a terminal that changes in place, plain lines elsewhere.
+//!
+//! Called on the driver's thread, which waits for it. What a person must act on is shown in any case; the rest only to people.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use whimbrel_core::controller::Outlook;
+use whimbrel_core::machine::{DestinationPhase, SourcePhase};
+use whimbrel_core::progress::Progress;
+use whimbrel_core::report::RoundReport;
+use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp, VcpuSeconds, duration};
+use whimbrel_engine::observer::{Event, Observer};
+use whimbrel_sim::Lost;
+
+use super::super::args::TextFormat;
+use super::super::tell;
+use super::control::Desk;
+
+/// Time between two pictures of the line.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// Shows.
+pub(super) struct View {
+    how: How,
+    drawn: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// A line in place.
+    Terminal,
+    /// Line by line.
+    Lines,
+    /// Only what a person must act on.
+    Silent,
+}
+
+impl View {
+    pub(super) fn new(format: TextFormat) -> Self {
+        let how = match format {
+            TextFormat::Json => How::Silent,
+            TextFormat::Table if console::user_attended_stderr() => How::Terminal,
+            TextFormat::Table => How::Lines,
+        };
+        Self { how, drawn: None }
+    }
+
+    /// Whether somebody looks at a line in place.
+    pub(super) fn is_live(&self) -> bool {
+        self.how == How::Terminal
+    }
+
+    /// Something that happened, for people.
+    pub(super) fn say(&mut self, line: &str) {
+        if self.how != How::Silent {
+            self.warn(line);
+        }
+    }
+
+    /// Something that a person must know.
+    pub(super) fn warn(&mut self, line: &str) {
+        self.clear();
+        tell(line);
+    }
+
+    /// Takes the line in place away.
+    pub(super) fn clear(&mut self) {
+        if self.drawn.take().is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+
+    fn draw(&mut self, at: Timestamp, line: &str) {
+        let early = self.drawn.is_some_and(|drawn| at.since(drawn) < FRAME);
+        if self.how != How::Terminal || early {
+            return;
+        }
+        self.drawn = Some(at);
+        // A line that is broken cannot be taken away again.
+        let room = usize::from(console::Term::stderr().size().1).saturating_sub(1);
+        let shown: String = line.chars().take(room).collect();
+        let _ = write!(std::io::stderr(), "\r\x1b[K{shown}");
+    }
+}
+
+/// What the source's driver does, in words.
+pub(super) const fn source_words(phase: SourcePhase) -> &'static str {
+    match phase {
+        SourcePhase::Idle => "the guest runs, and is about to be moved",
+        SourcePhase::Connecting => "asking the destination for room",
+        SourcePhase::StartingTracking => "starting the dirty log",
+        SourcePhase::Sending => "sending",
+        SourcePhase::Gating => "waiting for the destination to have the round",
+        SourcePhase::Harvesting => "harvesting the dirty log",
+        SourcePhase::Pausing => "pausing the guest",
+        SourcePhase::LastHarvest => "harvesting for the last time",
+        SourcePhase::SendingLast => "sending the last pages",
+        SourcePhase::Saving => "saving the guest's state",
+        SourcePhase::AwaitingReady => "waiting for the destination to be ready",
+        SourcePhase::Committing => "writing down that the guest is handed over",
+        SourcePhase::AwaitingRunning => "handed over, waiting to hear that the guest runs",
+        SourcePhase::PostCopy => "the guest runs at the destination, and its last pages are sent",
+        SourcePhase::InDoubt => "in doubt: the destination was lost after the guest was handed over",
+        SourcePhase::Returning => "the guest stays here",
+        SourcePhase::Releasing => "the guest runs at the destination",
+        SourcePhase::Done => "done",
+    }
+}
+
+/// What the destination's does.
+pub(super) const fn destination_words(phase: DestinationPhase) -> &'static str {
+    match phase {
+        DestinationPhase::Listening => "waiting for a guest",
+        DestinationPhase::Building => "making room for the guest",
+        DestinationPhase::Loading => "receiving the guest's memory",
+        DestinationPhase::Restoring => "restoring the guest's state",
+        DestinationPhase::Prepared => "the replica is complete, and waits to be told that it may run",
+        DestinationPhase::Committing => "writing down that the guest runs here",
+        DestinationPhase::Resuming => "letting the guest run",
+        DestinationPhase::Filling => "the guest runs here, and its last pages arrive",
+        DestinationPhase::Running => "the guest runs here",
+        DestinationPhase::Gone => "there is no replica here",
+    }
+}
+
+/// Sees a source's migration: shows it, keeps the desk up to date, and adds up what the guest loses to the throttle.
+pub(super) struct SourceView {
+    pub(super) view: View,
+    desk: Arc<Desk>,
+    /// What to tell somebody when there is doubt.
+    doubt: String,
+    outlook: Option<Outlook>,
+    vcpus: f64,
+    /// Of the vCPUs' time, in force since then.
+    throttled: (f64, Timestamp),
+    lost: f64,
+    phase: SourcePhase,
+}
+
+impl SourceView {
+    pub(super) fn new(view: View, desk: Arc<Desk>, doubt: String, vcpus: u32) -> Self {
+        let throttled = (0.0, Timestamp::ZERO);
+        let vcpus = f64::from(vcpus);
+        Self { view, desk, doubt, outlook: None, vcpus, throttled, lost: 0.0, phase: SourcePhase::Idle }
+    }
+
+    /// What the guest lost to the throttle, and to standing still for so long.
+    pub(super) fn lost(&self, paused: Duration) -> Lost {
+        let seconds = |seconds: f64| VcpuSeconds::new(seconds).unwrap_or(VcpuSeconds::ZERO);
+        let pause = seconds(paused.as_secs_f64() * self.vcpus);
+        Lost { throttle: seconds(self.lost), pause, ..Lost::default() }
+    }
+
+    fn throttle(&mut self, at: Timestamp, share: f64) {
+        let (before, since) = self.throttled;
+        self.lost += before * at.since(since).as_secs_f64() * self.vcpus;
+        self.throttled = (share, at);
+    }
+
+    fn phase(&mut self, at: Timestamp, phase: SourcePhase) {
+        self.phase = phase;
+        let in_doubt = phase == SourcePhase::InDoubt;
+        self.desk.note(|standing| {
+            standing.phase = source_words(phase).into();
+            standing.in_doubt = in_doubt;
+        });
+        match phase {
+            // It stands still: that is counted as pause.
+            SourcePhase::Pausing => self.throttle(at, 0.0),
+            SourcePhase::InDoubt => {
+                let doubt = std::mem::take(&mut self.doubt);
+                if !doubt.is_empty() {
+                    self.view.warn(&doubt);
+                }
+            }
+            SourcePhase::Returning => self.view.say("the guest stays here"),
+            _ => {}
+        }
+    }
+
+    fn progress(&mut self, at: Timestamp, progress: &Progress) {
+        let line = line(self.phase, progress, self.outlook.as_ref());
+        self.view.draw(at, &line);
+    }
+}
+
+impl Observer for SourceView {
+    fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
+        match event {
+            Event::Source(phase) => self.phase(at, *phase),
+            Event::Progress(progress) => self.progress(at, progress),
+            Event::Round(round) => {
+                let line = round_line(round);
+                self.view.say(&line);
+            }
+            Event::Outlook(outlook) => self.outlook = Some(**outlook),
+            Event::Throttle(throttle) => self.throttle(at, throttle.share().as_f64()),
+            Event::Connected => {
+                self.desk.note(|standing| standing.connected = true);
+                self.view.say("connected again");
+            }
+            Event::Lost { what } => {
+                self.desk.note(|standing| standing.connected = false);
+                self.view.say(&format!("the connection was lost: {what}"));
+            }
+            Event::StorageFails { what } => {
+                self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The line in place.
+fn line(phase: SourcePhase, progress: &Progress, outlook: Option<&Outlook>) -> String {
+    let mut parts = Vec::new();
+    if let Some(outlook) = outlook {
+        // It was made when the round began.
+        let since = progress.now.since(progress.round_started);
+        parts.push(match outlook.remaining {
+            Some(remaining) => format!("about {} left", duration::human(remaining.saturating_sub(since))),
+            None => "no end in sight".to_owned(),
+        });
+    }
+    parts.push(format!("{} pending", progress.pending_bytes().human()));
+    if let Some(rate) = progress.dirty_rate {
+        parts.push(format!("{:.0} pages/s dirtied", rate.per_second()));
+    }
+    if let Some(bandwidth) = progress.bandwidth {
+        parts.push(by_second(bandwidth));
+    }
+    if !progress.throttle.is_off() {
+        parts.push(format!("throttle {}", progress.throttle));
+    }
+    format!("round {}, {}: {}", progress.round, source_words(phase), parts.join(", "))
+}
+
+/// As the tables have it.
+fn by_second(bandwidth: Bandwidth) -> String {
+    format!("{}/s", ByteCount(bandwidth.bytes_per_second()).human())
+}
+
+/// A round that is over.
+fn round_line(round: &RoundReport) -> String {
+    let rate = round.bandwidth.map(|rate| format!(", {}", by_second(rate))).unwrap_or_default();
+    let decision = round.decision.as_ref().map(|decided| format!("; {}", decided.reason)).unwrap_or_default();
+    format!(
+        "round {}: {} pages sent in {}{rate}{decision}",
+        round.round,
+        round.sent_pages.0,
+        duration::human(round.length)
+    )
+}
+
+/// Sees a destination's.
+pub(super) struct DestinationView {
+    pub(super) view: View,
+    desk: Arc<Desk>,
+    doubt: String,
+}
+
+impl DestinationView {
+    pub(super) fn new(view: View, desk: Arc<Desk>, doubt: String) -> Self {
+        Self { view, desk, doubt }
+    }
+
+    /// A replica that is complete and whose source was lost: nobody here can know.
+    fn judge(&mut self) {
+        let mut doubtful = false;
+        self.desk.note(|standing| {
+            let complete = standing.phase == destination_words(DestinationPhase::Prepared);
+            standing.in_doubt = complete && !standing.connected;
+            doubtful = standing.in_doubt;
+        });
+        if doubtful {
+            self.view.warn(&self.doubt);
+        }
+    }
+}
+
+impl Observer for DestinationView {
+    fn on_event(&mut self, _at: Timestamp, event: &Event<'_>) {
+        match event {
+            Event::Destination(phase) => {
+                let words = destination_words(*phase);
+                self.desk.note(|standing| standing.phase = words.into());
+                self.judge();
+                self.view.say(words);
+            }
+            Event::Connected => {
+                self.desk.note(|standing| standing.connected = true);
+                self.judge();
+                self.view.say("a source is connected");
+            }
+            Event::Lost { what } => {
+                self.desk.note(|standing| standing.connected = false);
+                self.view.say(&format!("the connection was lost: {what}"));
+                self.judge();
+            }
+            Event::StorageFails { what } => {
+                self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
+            }
+            _ => {}
+        }
+    }
+}

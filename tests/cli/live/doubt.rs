@@ -1,0 +1,146 @@
+//! The moves that only the peer, or a person, can end: nobody starts a guest who does not know, and who is told does.
+
+use std::path::PathBuf;
+
+use whimbrel::core::machine::handoff::HandoffMessage;
+
+use super::process::{Receive, Running, receive, send_to};
+use super::relay::Relay;
+use super::{json, with_guest};
+use crate::interrupt::signal;
+use crate::run::Fresh;
+
+/// The control socket that a command says that it has.
+fn control(line: &str) -> String {
+    line.split_once("control ").expect("its path").1.to_owned()
+}
+
+/// A move of which the source is never told something, and what it was.
+fn without(fresh: &Fresh, lost: HandoffMessage, more: &[&str]) -> (Running, Receive, Relay) {
+    let path: PathBuf = fresh.path("w");
+    let there = receive(
+        fresh,
+        &["--listen", &format!("unix:{}", path.display()), "--token", "sesame", "--for", "100ms"],
+    );
+    let relay = Relay::start(path, lost);
+    let here = send_to(fresh, &relay.address, "sesame", more);
+    relay.wait();
+    (here, there, relay)
+}
+
+#[test]
+fn a_complete_replica_whose_source_was_killed_runs_only_when_somebody_says_so() {
+    let fresh = with_guest();
+    let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Ready, &[]);
+    let path = control(&there.line_with("listening at "));
+    // As long as the source is there, it is asked.
+    let ended = fresh.run(&["resolve", "--control", &path, "--peer-never-ran"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("the peer is connected, and knows"), "{}", ended.err);
+    here.kill();
+    there.line_with("in doubt: the source was lost, and the replica here is complete");
+    let listed = fresh.ok(&["resolve", "--store", "store"]);
+    for words in ["the replica is complete, and waits to be told", "in doubt", &path] {
+        assert!(listed.contains(words), "{words}:\n{listed}");
+    }
+    let told = fresh.ok(&["resolve", "--control", &path, "--peer-never-ran"]);
+    assert!(told.contains("the guest runs here"), "{told}");
+    let received = there.end();
+    assert_eq!(received.code, Some(0), "{}", received.err);
+    assert!(received.out.contains("holds what the guest's registers say"), "{}", received.out);
+}
+
+#[test]
+fn a_complete_replica_is_given_up_when_somebody_says_so() {
+    for (order, outcome, says) in [
+        ("--discard", "outcome     gone", "the replica was given up"),
+        ("--peer-may-have-run", "outcome     guest-lost", "the source was fenced"),
+    ] {
+        let fresh = with_guest();
+        let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Ready, &[]);
+        here.kill();
+        there.line_with("in doubt");
+        let path = control(&there.line_with("listening at "));
+        fresh.ok(&["resolve", "--control", &path, order, "--format", "json"]);
+        let received = there.end();
+        assert_eq!(received.code, Some(1), "{}", received.err);
+        assert!(received.out.contains(outcome), "{says}: {}", received.out);
+    }
+}
+
+#[test]
+fn a_source_in_doubt_is_told_by_the_records_of_a_destination_that_was_killed() {
+    let fresh = with_guest();
+    let (mut here, mut there, relay) = without(&fresh, HandoffMessage::Running, &[]);
+    there.line_with("the guest runs here");
+    there.kill();
+    here.line_with("in doubt: the destination was lost after the guest was handed to it");
+    // It has lost its guest with its process, but not the record of whose it is.
+    drop(there);
+    relay.heal();
+    let again =
+        ["--listen", &format!("unix:{}", fresh.path("w").display()), "--token", "sesame", "--wait", "1min"];
+    let again = receive(&fresh, &again);
+    let sent = here.end();
+    assert_eq!(sent.code, Some(0), "{}", sent.err);
+    assert!(sent.out.contains("guest runs  at the destination"), "{}", sent.out);
+    signal("INT", again.id());
+    assert_eq!(again.end().code, Some(130));
+}
+
+#[test]
+fn a_source_in_doubt_has_its_guest_back_when_the_destination_never_ran_it() {
+    let fresh = with_guest();
+    // Ready comes, and *go* is answered by nothing that arrives.
+    let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Running, &["--format", "json"]);
+    there.kill();
+    let doubt = here.line_with("--peer-never-ran");
+    let path =
+        doubt.split_once("--control ").expect("a command").1.split(' ').next().expect("a path").to_owned();
+    let standing = json(&fresh.ok(&["resolve", "--control", &path, "--format", "json"]));
+    assert_eq!((&standing["in_doubt"], &standing["side"]), (&true.into(), &"source".into()));
+    let told = fresh.ok(&["resolve", "--control", &path, "--peer-never-ran"]);
+    assert!(told.contains("source"), "{told}");
+    let sent = here.end();
+    // It was not moved.
+    assert_eq!(sent.code, Some(1), "{}", sent.err);
+    assert_eq!(json(&sent.out)["live"]["exact"], true, "{}", sent.out);
+}
+
+#[test]
+fn who_leaves_a_doubt_keeps_the_record_of_it() {
+    let fresh = with_guest();
+    let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Running, &["--id", "2a"]);
+    there.kill();
+    here.line_with("in doubt");
+    signal("INT", here.id());
+    let sent = here.end();
+    assert_eq!(sent.code, Some(130), "{}", sent.err);
+    assert!(sent.out.contains("outcome     in-doubt"), "{}", sent.out);
+    let listed = json(&fresh.ok(&["resolve", "--store", "store", "--id", "2a", "--format", "json"]));
+    let record = |side: &str| {
+        let records = listed["records"].as_array().expect("records");
+        records.iter().find(|one| one["side"] == side).map(|one| one["record"].clone())
+    };
+    assert_eq!((record("source"), record("destination")), (Some("go".into()), Some("running".into())));
+    // The same name a second time could be taken for the first.
+    let ended =
+        fresh.run(&["send", "--to", "tcp:127.0.0.1:1", "--token", "x", "--store", "store", "--id", "2A"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("--id 000000000000002a: there was a migration of this name"), "{}", ended.err);
+    let forget = |more: &[&str]| {
+        fresh.run(&[&["resolve", "--store", "store", "--id", "2a", "--forget"], more].concat())
+    };
+    let ended = forget(&[]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("say which by --side"), "{}", ended.err);
+    let ended = forget(&["--side", "source"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("says `go`") && ended.err.contains("--force"), "{}", ended.err);
+    let ended = forget(&["--side", "source", "--force"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = forget(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.out.contains("Without this record a source that still asks"), "{}", ended.out);
+    assert!(fresh.ok(&["resolve", "--store", "store"]).starts_with("no records"));
+}

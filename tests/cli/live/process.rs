@@ -1,0 +1,131 @@
+//! Two processes at once, and what they say while they run.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::run::{Ended, Fresh};
+
+/// Longer than anything takes here, on a machine that has much else to do.
+const LONG: Duration = Duration::from_mins(2);
+
+/// A command that runs. Dropped, it is ended.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+    out: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    pub(crate) fn start(fresh: &Fresh, args: &[&str]) -> Self {
+        let mut command = fresh.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let (tell, lines) = channel();
+        let err = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn(move || err.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let mut stdout = child.stdout.take().expect("piped");
+        let out = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("UTF-8");
+            text
+        });
+        Self { child, lines, said: Vec::new(), out: Some(out) }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The first line on standard error that has these words; waits for it.
+    pub(crate) fn line_with(&mut self, words: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            if let Some(line) = self.said.iter().find(|line| line.contains(words)) {
+                return line.clone();
+            }
+            match self.lines.recv_timeout(LONG.saturating_sub(begun.elapsed())) {
+                Ok(line) => self.said.push(line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no `{words}`: {:#?}", self.said)
+                }
+            }
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            match self.child.try_wait().expect("its state") {
+                Some(status) => break status,
+                None if begun.elapsed() > LONG => panic!("it does not end: {:#?}", self.said),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        self.said.extend(self.lines.iter());
+        let out = self.out.take().expect("once").join().expect("read");
+        Ended { code: status.code(), out, err: self.said.join("\n") }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A destination for the guest of `guest.toml`, with a store in this directory.
+pub(crate) fn receive(fresh: &Fresh, more: &[&str]) -> Receive {
+    let mut running =
+        Running::start(fresh, &[&["receive", "--guest", "guest.toml", "--store", "store"], more].concat());
+    let listening = running.line_with("listening at ");
+    let address = listening.trim_start_matches("listening at ").split_once(", control ").expect("two").0;
+    let invitation = running.line_with("to be typed elsewhere: ");
+    let token = invitation.rsplit(' ').next().expect("the last").to_owned();
+    Receive { running, address: address.to_owned(), token }
+}
+
+/// A destination, and how it is reached.
+pub(crate) struct Receive {
+    pub(crate) running: Running,
+    pub(crate) address: String,
+    pub(crate) token: String,
+}
+
+impl Receive {
+    pub(crate) fn id(&self) -> u32 {
+        self.running.id()
+    }
+
+    pub(crate) fn line_with(&mut self, words: &str) -> String {
+        self.running.line_with(words)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.running.kill();
+    }
+
+    pub(crate) fn end(self) -> Ended {
+        self.running.end()
+    }
+}
+
+/// A source that goes to `there`.
+pub(crate) fn send(fresh: &Fresh, there: &Receive, more: &[&str]) -> Running {
+    send_to(fresh, &there.address, &there.token, more)
+}
+
+/// A source that goes to this address.
+pub(crate) fn send_to(fresh: &Fresh, to: &str, token: &str, more: &[&str]) -> Running {
+    let usual = ["send", "--guest", "guest.toml", "--store", "store", "--to", to, "--token", token];
+    let warm: &[&str] = if more.contains(&"--warm-up") { &[] } else { &["--warm-up", "20ms"] };
+    Running::start(fresh, &[&usual[..], warm, more].concat())
+}
