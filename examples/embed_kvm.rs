@@ -282,7 +282,7 @@ fn send(
 /// The destination's end: makes a VM for whatever guest comes, if it has room for it.
 fn receive(listen: Arc<dyn Listen>, token: Token) -> Result<DestinationResult> {
     let mut host = |wanted: &Configuration| {
-        let (vmm, _log) = Vmm::new(&wanted.layout).map_err(|error| error.to_string())?;
+        let (vmm, _log) = Vmm::new(&wanted.layout)?;
         Ok(Replica { ram: vmm.memory.clone(), guest: Box::new(vmm), fresh: true })
     };
     let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };

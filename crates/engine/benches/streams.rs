@@ -205,7 +205,7 @@ mod bench {
         let sent = thread::scope(|scope| {
             let receiving = scope.spawn(move || {
                 let mut built = Some(built);
-                let mut host = |_: &Configuration| built.take().ok_or_else(|| "one guest only".to_owned());
+                let mut host = |_: &Configuration| built.take().ok_or_else(|| "one guest only".into());
                 let mut store = MemoryStore::new(Role::Destination);
                 let incoming = Incoming { listen, host: &mut host, store: &mut store };
                 let settings = DestinationSettings::new(token, ByteCount::gib(64));

@@ -61,10 +61,8 @@
 //! let destination = thread::spawn(move || {
 //!     // Called when a guest comes: builds a replica, or says why not.
 //!     let mut host = |wanted: &Configuration| {
-//!         let ram = GuestMemory::new(wanted.layout.clone(), Backing::Private);
-//!         let ram = Arc::new(ram.map_err(|error| error.to_string())?);
-//!         let guest = LabGuest::new(Arc::clone(&ram), config.clone(), None);
-//!         let guest = Box::new(guest.map_err(|error| error.to_string())?);
+//!         let ram = Arc::new(GuestMemory::new(wanted.layout.clone(), Backing::Private)?);
+//!         let guest = Box::new(LabGuest::new(Arc::clone(&ram), config.clone(), None)?);
 //!         Ok(Replica { ram, guest, fresh: true })
 //!     };
 //!     let store = &mut MemoryStore::new(Role::Destination);

@@ -357,7 +357,7 @@ impl<'a> Driver<'a> {
             let wanted = configuration.layout.bytes();
             Err(format!("a guest of {wanted}; this host takes guests of up to {most}"))
         } else {
-            self.host.build(configuration)
+            self.host.build(configuration).map_err(|error| in_words(&*error))
         };
         let built = built.and_then(|replica| {
             // A host that builds something else would have its memory written wrongly.

@@ -1,8 +1,8 @@
 //! The destination's driver: carries out what the destination's machine asks for.
 //!
 //! One thread, the caller's, feeds the machine, restores and resumes the guest and writes to stable storage. Beside it a thread
-//! takes connections ([`admission`]), one reads control messages, one fills the replica from each page stream ([`receivers`]),
-//! and one makes memory resident ahead of them ([`preparing`]). The guest runs when the machine says so and never before.
+//! takes connections (`admission`), one reads control messages, one fills the replica from each page stream (`receivers`),
+//! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before.
 //!
 //! A destination takes one migration. Before somebody has shown the token nothing is allocated for them, and before the host has
 //! agreed no memory for their guest.
@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use whimbrel_core::embed::{Guest, GuestRam};
+use whimbrel_core::embed::{Cause, Guest, GuestRam};
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
@@ -103,18 +103,18 @@ impl Replica {
 
 /// Who has room for guests. A closure is one.
 pub trait Host {
-    /// Makes a replica for this guest, or says, for a person, why not. What it takes to hold the guest is to be taken now, so
+    /// Makes a replica for this guest, or says why not. What it takes to hold the guest is to be taken now, so
     /// that nothing is missing later. Called once, with a guest of no more memory than [`DestinationSettings::memory`]. The source
     /// waits for it no longer than its patience.
     ///
     /// # Errors
     ///
-    /// Why the guest is not taken. The source is told, and goes on running it.
-    fn build(&mut self, configuration: &Configuration) -> Result<Replica, String>;
+    /// Why the guest is not taken: any error, or words. The source is told it with all its causes, and goes on running the guest.
+    fn build(&mut self, configuration: &Configuration) -> Result<Replica, Cause>;
 }
 
-impl<F: FnMut(&Configuration) -> Result<Replica, String>> Host for F {
-    fn build(&mut self, configuration: &Configuration) -> Result<Replica, String> {
+impl<F: FnMut(&Configuration) -> Result<Replica, Cause>> Host for F {
+    fn build(&mut self, configuration: &Configuration) -> Result<Replica, Cause> {
         self(configuration)
     }
 }

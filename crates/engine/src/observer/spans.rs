@@ -8,7 +8,10 @@ use whimbrel_core::units::Timestamp;
 
 use super::{Event, Observer};
 
-/// Tells a subscriber of `tracing` what happens. See the [module](self).
+/// Tells a subscriber of `tracing` what happens.
+///
+/// One span for the migration, in it one for each phase, in these an event for each round, throttle, limit and loss; progress at the
+/// level of traces.
 #[derive(Debug)]
 pub struct Spans {
     migration: Span,

@@ -7,6 +7,8 @@ mod damage;
 mod faults;
 /// Moves that go well.
 mod moves;
+/// Guests that nobody takes.
+mod refused;
 /// Sources that were started anew, and what they are told.
 mod restarted;
 /// A lab guest, two hosts and what lies between them.

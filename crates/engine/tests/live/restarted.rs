@@ -1,5 +1,6 @@
 //! Sources whose process has died: what a new one is told of their guest, by a destination that knows, by one that was started anew
 //! too, by a fence, and by nobody.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -175,7 +176,7 @@ fn crash(hub: &MemoryHub) -> MemoryStore {
         ram: memory,
         log: &mut log,
         guest: &mut guest,
-        policy: presets::build("fixed-rounds", &Default::default()).expect("a preset"),
+        policy: presets::build("fixed-rounds", &BTreeMap::new()).expect("a preset"),
         connect: Arc::new(hub.connector()),
         store: &mut store,
     };

@@ -163,11 +163,9 @@ impl World {
         let (source, destination) = thread::scope(|scope| {
             let receiving = scope.spawn(|| {
                 let mut host = |configuration: &Configuration| {
-                    let ram = GuestMemory::new(configuration.layout.clone(), Backing::Private);
-                    let ram = Arc::new(ram.map_err(|error| error.to_string())?);
+                    let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
                     there = Some(Arc::clone(&ram));
-                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None);
-                    let guest = Box::new(guest.map_err(|error| error.to_string())?);
+                    let guest = Box::new(LabGuest::new(Arc::clone(&ram), lab.clone(), None)?);
                     Ok(Replica { ram: veil(ram), guest, fresh: true })
                 };
                 let incoming =

@@ -2,7 +2,7 @@
 //!
 //! Which bytes a message becomes is a matter of the protocol's version: each has a module of its own with its own types,
 //! so that the machines can change without the bytes, and a version that was released never does. Today there is one,
-//! [`v1`]. What the machines are told here has been checked: texts are text and short, layouts are layouts and fit.
+//! `v1`. What the machines are told here has been checked: texts are text and short, layouts are layouts and fit.
 
 #[cfg(test)]
 mod tests;
