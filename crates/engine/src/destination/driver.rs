@@ -287,15 +287,9 @@ impl<'a> Driver<'a> {
                 self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
                 self.tell_if_it_fits(DestinationEvent::Withdraw);
             }
-            Order::Fence(fence) => {
-                // Whoever guarantees that the source is out of the game need not wait for its connection to be lost.
-                self.lose("the source was fenced");
-                self.tell_if_it_fits(DestinationEvent::Fenced(*fence));
-            }
-            Order::Discard => {
-                self.lose("the replica was given up");
-                self.tell_if_it_fits(DestinationEvent::Discard);
-            }
+            // Taken only without a connection: with one, asking is better.
+            Order::Fence(fence) => self.tell_if_it_fits(DestinationEvent::Fenced(*fence)),
+            Order::Discard => self.tell_if_it_fits(DestinationEvent::Discard),
             Order::Leave => self.leaving = true,
             Order::Change { .. } | Order::Limit(_) => {}
         }
