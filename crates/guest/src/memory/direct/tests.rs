@@ -42,17 +42,17 @@ fn memories() -> Vec<(String, Arc<dyn GuestRam>)> {
 }
 
 /// Memory that is not of this crate.
-fn others() -> Option<(String, Arc<dyn GuestRam>)> {
+fn others() -> Vec<(String, Arc<dyn GuestRam>)> {
     #[cfg(feature = "rust-vmm")]
     {
         use vm_memory::{GuestAddress, GuestMemoryMmap};
         let ranges = [(GuestAddress(0), 40 << 12), (GuestAddress(SECOND), 30 << 12)];
         let ram = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
         let memory = crate::rust_vmm::VmMemory::new(ram, PageSize::Kib4).unwrap();
-        Some(("vm-memory".into(), Arc::new(memory)))
+        vec![("vm-memory".into(), Arc::new(memory))]
     }
     #[cfg(not(feature = "rust-vmm"))]
-    None
+    Vec::new()
 }
 
 /// What [`memories`] hold.
