@@ -4,6 +4,8 @@
 //! where they are made; here it is tested that they arrive.
 
 mod bad_input;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod bench;
 mod compare;
 mod explain;
 mod forecast;

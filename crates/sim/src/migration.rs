@@ -64,6 +64,9 @@ pub struct Setup {
     pub outlook: bool,
     /// For how long the guest is looked at before the migration, for the outlook; see [`observe`].
     pub look: Option<Duration>,
+    /// Whether the first slice of sending begins when the first page leaves. If not (the default), part of it has passed
+    /// then, as chance will have it: QEMU's threads begin where they like.
+    pub aligned: bool,
     /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
     pub witness: bool,
 }
@@ -85,6 +88,7 @@ impl Setup {
             every_tick: false,
             outlook: false,
             look: None,
+            aligned: false,
             witness: false,
         }
     }

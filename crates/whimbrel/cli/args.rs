@@ -1,5 +1,7 @@
 //! The arguments as they are typed. Nothing is read or opened here.
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod bench;
 mod compare;
 mod explain;
 mod forecast;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(super) use self::bench::{BenchArgs, Over};
 pub(super) use self::compare::{CompareArgs, SeedsOf};
 pub(super) use self::explain::ExplainArgs;
 pub(super) use self::forecast::ForecastArgs;
@@ -48,6 +52,7 @@ Examples:
   whimbrel guest run --for 3s                a real guest and its dirty log, beside its simulation
   whimbrel receive --listen unix:w.sock      a real guest is moved: this terminal takes it,
   whimbrel send --to unix:w.sock --token …   and another runs and sends it
+  whimbrel bench matrix.toml                 policies on real guests, each move beside its forecast
   whimbrel policies qemu-default             what a preset does, and where that is known from
 
 Exit codes:
@@ -69,6 +74,8 @@ pub(super) enum Command {
     Trace(TraceArgs),
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     Guest(GuestArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Bench(BenchArgs),
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     Receive(ReceiveArgs),
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -5,6 +5,8 @@
 //! reader that closes the pipe has seen enough: that is no failure.
 
 mod args;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod bench;
 mod compare;
 mod completions;
 mod explain;
@@ -67,6 +69,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Trace(args) => trace::run(&args),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Guest(args) => guest::run(&args),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Bench(args) => bench::Bench::ready(&args).and_then(bench::Bench::run),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Receive(args) => live::Receiving::ready(&args).and_then(live::Receiving::run),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

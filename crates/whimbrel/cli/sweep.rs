@@ -44,7 +44,7 @@ impl Sweep {
             #[cfg(feature = "parquet")]
             SweepFormat::Parquet => Format::Parquet,
         };
-        let tables = Tables { format, rounds: args.rounds, summary: args.summary };
+        let tables = Tables { format, rounds: args.rounds, summary: args.summary, real: false };
         let begin = match (args.resume, args.force) {
             (true, _) => Begin::Resume,
             (false, true) => Begin::Anyway,

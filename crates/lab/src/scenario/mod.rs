@@ -115,6 +115,7 @@ pub struct Scenario {
 const BUILTIN: &[(&str, &str)] = &[
     ("default", include_str!("../../../../scenarios/default.toml")),
     ("sweep", include_str!("../../../../scenarios/sweep.toml")),
+    ("bench", include_str!("../../../../scenarios/bench.toml")),
 ];
 
 impl Scenario {
@@ -173,7 +174,7 @@ impl Scenario {
         Self::resolve(document)
     }
 
-    /// A scenario that is part of the program: `default` (one migration) or `sweep` (the main job).
+    /// A scenario that is part of the program: `default` (one migration), `sweep` (the main job) or `bench` (real migrations).
     ///
     /// # Errors
     ///
@@ -313,6 +314,11 @@ impl Scenario {
         }
         text
     }
+}
+
+/// A guest as a scenario of its own, with every default; `seed` decides what it does.
+pub fn guest_toml(guest: &GuestConfig, seed: u64) -> String {
+    format!("[guest]\n{}\n[run]\nseed = {seed}\n", section(guest))
 }
 
 /// The entries of a table, lists of tables in one line each.

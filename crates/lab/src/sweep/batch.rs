@@ -76,10 +76,16 @@ impl<'a> CellTexts<'a> {
         }
     }
 
+    /// The text of where a cell lies.
+    pub(super) fn place(&self, cell: u64) -> Vec<u8> {
+        let mut place = Vec::new();
+        self.put_place(cell, &mut place);
+        place
+    }
+
     /// Adds a cell that is complete.
     pub(super) fn add(&self, cells: &mut Cells, record: CellRecord) {
-        let mut place = Vec::new();
-        self.put_place(record.cell, &mut place);
+        let place = self.place(record.cell);
         self.add_at(cells, record, &place);
     }
 

@@ -12,8 +12,8 @@ use super::{CellRecord, Finished, SweepError, page, pool};
 use crate::output::{FinishedFile, OutputError, WholeFile};
 use crate::scenario::{Grid, Scenario};
 
-/// What the tables are called; a sweep writes some of them.
-const TABLES: [&str; 4] = ["migrations", "rounds", "cells", "policies"];
+/// What the tables are called; a sweep writes some of them, and a bench `fidelity` beside them.
+const TABLES: [&str; 5] = ["migrations", "rounds", "cells", "policies", "fidelity"];
 
 /// The ends of their names.
 const FORMATS: [&str; 3] = ["jsonl", "csv", "parquet"];
@@ -39,6 +39,15 @@ pub struct Tables {
     pub rounds: bool,
     /// Percentiles by cell and by policy in place of a row a migration.
     pub summary: bool,
+    /// They are of real migrations, made by `whimbrel bench`.
+    pub real: bool,
+}
+
+impl Tables {
+    /// The command that they are made by.
+    pub(super) const fn command(self) -> &'static str {
+        if self.real { "bench" } else { "sweep" }
+    }
 }
 
 /// Whether a row a cell is wanted: not of so many cells that are only to be summed up.
@@ -125,7 +134,7 @@ impl ResultDir {
         begin: Begin,
     ) -> Result<Self, SweepError> {
         let identity = Identity::new(
-            scenario.to_toml(),
+            if tables.real { format!("# real\n{}", scenario.to_toml()) } else { scenario.to_toml() },
             grid.traces()?,
             tables.format.extension(),
             tables.rounds,
@@ -321,7 +330,7 @@ impl ResultDir {
         if self.tables.summary {
             files.push(self.policies_table(finished)?);
         }
-        files.push(self.file("scenario.toml", &scenario_file(scenario))?);
+        files.push(self.file("scenario.toml", &scenario_file(scenario, self.tables))?);
         let rows = self.row_tables();
         #[cfg(feature = "parquet")]
         if self.tables.format == Format::Parquet {
@@ -430,10 +439,11 @@ fn remove(path: &Path) -> Result<(), OutputError> {
 }
 
 /// The scenario as it is stored beside the results.
-fn scenario_file(scenario: &Scenario) -> String {
+fn scenario_file(scenario: &Scenario, tables: Tables) -> String {
     format!(
-        "{MARK} {}. Every default is written out; run it again with `whimbrel sweep scenario.toml`.\n\n{}",
+        "{MARK} {}. Every default is written out; run it again with `whimbrel {} scenario.toml`.\n\n{}",
         env!("CARGO_PKG_VERSION"),
+        tables.command(),
         scenario.to_toml()
     )
 }

@@ -11,6 +11,7 @@ mod beside;
 mod cell;
 mod files;
 mod kept;
+mod made;
 pub(crate) mod order;
 mod page;
 #[cfg(feature = "parquet")]
@@ -40,6 +41,7 @@ use whimbrel_sim::SimError;
 use self::batch::{Batch, Batches, CellTexts};
 pub use self::cell::{CellRecord, Levels, Spread};
 pub use self::files::{Begin, Published, ResultDir, Tables};
+pub use self::made::{Made, run_made};
 use self::order::InOrder;
 pub use self::row::Format;
 use self::row::Names;
@@ -318,7 +320,9 @@ pub fn run(grid: &Grid, options: &Options<'_>, results: &mut ResultDir) -> Resul
     let (_, _, failed) = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
     match failed {
         Some(error) => Err(error),
-        None => finish(grid, &pool, options, results, tally, &texts),
+        None => finish(grid, jobs, results, tally, &texts, |names, cells| {
+            pool.install(|| typical::make(grid, names, cells, options))
+        }),
     }
 }
 
@@ -327,14 +331,14 @@ fn pool(jobs: NonZeroUsize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildE
     rayon::ThreadPoolBuilder::new().num_threads(jobs.get()).build()
 }
 
-/// Sums it up.
+/// Sums it up. `typical` gives the runs that the page tells in full, of the names and the cells of a sweep that is complete.
 fn finish(
     grid: &Grid,
-    pool: &rayon::ThreadPool,
-    options: &Options<'_>,
+    jobs: usize,
     results: &mut ResultDir,
     mut tally: Tally<'_>,
     texts: &CellTexts<'_>,
+    typical: impl FnOnce(&Names<'_>, &[CellRecord]) -> Result<Vec<Typical>, SweepError>,
 ) -> Result<Finished, SweepError> {
     let (runs, planned) = (tally.runs(), grid.runs());
     let complete = runs == planned;
@@ -351,12 +355,8 @@ fn finish(
     let names = Names::of(grid)?;
     let with_page = has_page(grid);
     let cells = results.cells();
-    let typical = if complete && with_page {
-        pool.install(|| typical::make(grid, &names, &cells, options))?
-    } else {
-        Vec::new()
-    };
+    let typical = if complete && with_page { typical(&names, &cells)? } else { Vec::new() };
     let (policies, spreads) = (tally.policies(), tally.spreads());
-    let jobs = NonZeroUsize::new(pool.current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+    let jobs = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
     Ok(Finished { runs, planned, cells, policies, spreads, typical, jobs })
 }

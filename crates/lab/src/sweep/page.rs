@@ -44,7 +44,7 @@ fn input(
     tables: Tables,
 ) -> ReportInput {
     let setup = scenario.setup();
-    let mut command = "whimbrel sweep scenario.toml --out again".to_owned();
+    let mut command = format!("whimbrel {} scenario.toml --out again", tables.command());
     if tables.format != Format::default() {
         let _ = write!(command, " --format {}", tables.format.extension());
     }
@@ -58,7 +58,7 @@ fn input(
     // The line where the dirty rate equals the bandwidth is right for one writer only.
     let comparable = setup.guest.writers.len() == 1 && !swept("guest.page-size");
     ReportInput {
-        title: title(grid),
+        title: title(grid, tables),
         command,
         scenario_toml: scenario.to_toml(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,9 +72,11 @@ fn input(
     }
 }
 
-fn title(grid: &Grid) -> String {
+fn title(grid: &Grid, tables: Tables) -> String {
     let has = |key: &str| grid.axes().iter().any(|axis| axis.key.contains(key));
-    if has("link.bandwidth") && has(".rate") {
+    if tables.real {
+        "Live migration of real guests on one machine".to_owned()
+    } else if has("link.bandwidth") && has(".rate") {
         "Live migration over bandwidth and dirty rate".to_owned()
     } else {
         "Live migration: a sweep".to_owned()

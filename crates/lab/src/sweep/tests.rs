@@ -38,7 +38,7 @@ fn sweep(dir: &Path, jobs: usize, format: Format, rounds: bool) -> Finished {
     let grid = scenario.grid().expect("grid");
     let options =
         Options { jobs: NonZeroUsize::new(jobs), stop: &AtomicBool::new(false), after_runs: &|_| {} };
-    let tables = Tables { format, rounds, summary: false };
+    let tables = Tables { format, rounds, ..Tables::default() };
     let mut results = ResultDir::open(dir, &scenario, &grid, tables, Begin::New).expect("open");
     let finished = run(&grid, &options, &mut results).expect("run");
     results.publish(&scenario, &grid, &finished).expect("publish");
@@ -168,7 +168,7 @@ fn part_of(
 fn a_stopped_sweep_keeps_its_runs_and_ends_as_if_it_had_not_been_stopped() {
     let all = [
         Tables::default(),
-        Tables { rounds: true, format: Format::Csv, summary: false },
+        Tables { rounds: true, format: Format::Csv, ..Tables::default() },
         Tables { summary: true, ..Tables::default() },
     ];
     for (index, tables) in all.into_iter().enumerate() {

@@ -3,6 +3,7 @@
 //! The rounds of all runs would be most of a sweep's memory. Runs can be made again from their seed, so those that a
 //! page tells in full are chosen when the sweep is done, by its results, and are made once more.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
@@ -117,16 +118,7 @@ pub(super) fn make(
     cells: &[CellRecord],
     options: &Options<'_>,
 ) -> Result<Vec<Typical>, SweepError> {
-    let compared = cells.iter().map(|cell| {
-        let (place, one) = names.place(cell.cell);
-        (place, one, cell)
-    });
-    let mut all: Vec<Compared<'_>> = compared.collect();
-    all.sort_unstable_by_key(|(place, one, _)| (*place, *one));
-    let chosen = choose(&places(&all), &names.other_lengths());
-    let runs: Vec<&CellRecord> =
-        chosen.iter().flat_map(|place| place.cells).map(|(_, _, cell)| *cell).take(MOST_RUNS).collect();
-    let made = runs.into_par_iter().map(|record| {
+    let made = chosen(names, cells).into_par_iter().map(|record| {
         if options.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -141,6 +133,33 @@ pub(super) fn make(
         Ok(Some(Typical::of(record.cell, &MigrationRecord::of(&run, seed))))
     });
     Ok(made.collect::<Result<Vec<_>, SweepError>>()?.into_iter().flatten().collect())
+}
+
+/// The representative runs of the chosen places, of those whose records there are.
+pub(super) fn of_records(
+    names: &Names<'_>,
+    cells: &[CellRecord],
+    records: &BTreeMap<(u64, u32), MigrationRecord>,
+) -> Vec<Typical> {
+    let of = |cell: &CellRecord| {
+        records.get(&(cell.cell, cell.representative)).map(|record| Typical::of(cell.cell, record))
+    };
+    chosen(names, cells).into_iter().filter_map(of).collect()
+}
+
+/// The cells whose runs tell most.
+fn chosen<'a>(names: &Names<'_>, cells: &'a [CellRecord]) -> Vec<&'a CellRecord> {
+    let compared = cells.iter().map(|cell| {
+        let (place, one) = names.place(cell.cell);
+        (place, one, cell)
+    });
+    let mut all: Vec<Compared<'_>> = compared.collect();
+    all.sort_unstable_by_key(|(place, one, _)| (*place, *one));
+    let chosen = choose(&places(&all), &names.other_lengths());
+    let numbers = chosen.iter().flat_map(|place| place.cells).map(|(_, _, cell)| cell.cell).take(MOST_RUNS);
+    // In the order of the grid, as they were made.
+    let cell = |number: u64| cells.binary_search_by_key(&number, |cell| cell.cell).ok();
+    numbers.filter_map(|number| cells.get(cell(number)?)).collect()
 }
 
 /// The places of these cells, which are in their order.

@@ -3,6 +3,8 @@
 use whimbrel_core::report::Outcome;
 use whimbrel_sim::{Run, Totals};
 
+use crate::result::MigrationRecord;
+
 /// Bytes of a run in a file.
 pub(super) const STORED: usize = 42;
 
@@ -66,6 +68,19 @@ impl Values {
             sent_bytes: totals.sent.as_f64(),
             rounds: f64::from(totals.rounds),
             disruption_vcpu_s: totals.disruption.total().as_f64(),
+        }
+    }
+
+    /// Of a run that was made elsewhere.
+    pub(super) fn of_record(outcome: Outcome, record: &MigrationRecord) -> Self {
+        Self {
+            outcome,
+            converged: record.converged,
+            total_ms: record.total_ms,
+            downtime_ms: record.downtime_ms,
+            sent_bytes: record.sent_bytes as f64,
+            rounds: record.rounds as f64,
+            disruption_vcpu_s: record.disruption_vcpu_s,
         }
     }
 

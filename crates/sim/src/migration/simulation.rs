@@ -140,6 +140,7 @@ impl<'a> Simulation<'a> {
         let memory_gib = layout.bytes().as_f64() / (1u64 << 30) as f64;
         let source = source(setup, layout)?;
         let chance = |component| unit(&mut stream(setup.seed, component));
+        let begun = if setup.aligned { 0.0 } else { chance("sender") };
         let faster = factor(setup.link.bandwidth_spread, setup.seed, "link.bandwidth");
         let link = faster.map_or_else(|| setup.link.clone(), |faster| setup.link.times(faster));
         let mut queue = Queue::new();
@@ -160,7 +161,7 @@ impl<'a> Simulation<'a> {
             link: Link::new(&link, Sender::speed(&setup.host, &setup.link), chance("link")),
             count: Count::new(setup.host.count_jitter, setup.seed),
             switchover: factor(setup.host.switchover_spread, setup.seed, "host.switchover"),
-            sender: Sender::new(&setup.host, &setup.link, (page_size.bytes().0, numbers), chance("sender")),
+            sender: Sender::new(&setup.host, &setup.link, (page_size.bytes().0, numbers), begun),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,
             connected: true,

@@ -102,7 +102,7 @@ fn open_store(directory: &Path, role: Role) -> Result<DirectoryStore, Failure> {
 }
 
 /// Random bytes that nobody can guess.
-fn random<const COUNT: usize>() -> Result<[u8; COUNT], Failure> {
+pub(super) fn random<const COUNT: usize>() -> Result<[u8; COUNT], Failure> {
     let mut bytes = [0; COUNT];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.context("no randomness from /dev/urandom").map_err(Failure::Failed)?;
@@ -110,7 +110,7 @@ fn random<const COUNT: usize>() -> Result<[u8; COUNT], Failure> {
 }
 
 /// A name that no other migration has.
-fn new_id() -> Result<MigrationId, Failure> {
+pub(super) fn new_id() -> Result<MigrationId, Failure> {
     random().map(|bytes| MigrationId(u64::from_le_bytes(bytes)))
 }
 

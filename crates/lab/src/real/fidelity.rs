@@ -1,0 +1,381 @@
+//! A real migration beside its forecast, and beside what its guest saw.
+//!
+//! Made by `whimbrel bench` of each run; written as the table `fidelity`, a row a run, and summed up for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::chart::Unit;
+use crate::result::MigrationRecord;
+use crate::scenario::Cell;
+use crate::table::{Align, Columns, csv};
+
+/// The version of [`Fidelity`].
+pub const SCHEMA: u32 = 1;
+
+/// What is forecast of a migration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)] // As in `MigrationRecord`.
+pub struct Totals {
+    pub outcome: &'static str,
+    pub rounds: usize,
+    pub total_ms: f64,
+    pub sent_bytes: u64,
+    pub downtime_ms: f64,
+}
+
+impl Totals {
+    /// Of a record.
+    pub fn of(record: &MigrationRecord) -> Self {
+        Self {
+            outcome: record.outcome,
+            rounds: record.rounds,
+            total_ms: record.total_ms,
+            sent_bytes: record.sent_bytes,
+            downtime_ms: record.downtime_ms,
+        }
+    }
+}
+
+/// How far the forecast is above what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Errors {
+    /// As a share of the measured total time; none if they ended differently, or that is zero; so are the others.
+    pub total: Option<f64>,
+    /// Of the bytes.
+    pub sent: Option<f64>,
+    /// Of the downtime.
+    pub downtime: Option<f64>,
+    /// Of the downtime, milliseconds.
+    pub downtime_ms: Option<f64>,
+}
+
+impl Errors {
+    fn between(measured: &Totals, forecast: &Totals) -> Self {
+        let alike = measured.outcome == forecast.outcome;
+        let share =
+            |measured: f64, forecast: f64| (alike && measured > 0.0).then(|| forecast / measured - 1.0);
+        Self {
+            total: share(measured.total_ms, forecast.total_ms),
+            sent: share(measured.sent_bytes as f64, forecast.sent_bytes as f64),
+            downtime: share(measured.downtime_ms, forecast.downtime_ms),
+            downtime_ms: alike.then_some(forecast.downtime_ms - measured.downtime_ms),
+        }
+    }
+
+    /// Whether the downtime's error is within 15 % or 3 ms.
+    fn downtime_is_near(&self) -> Option<bool> {
+        let milliseconds = self.downtime_ms?.abs() <= DOWNTIME_MS;
+        Some(milliseconds || self.downtime.is_some_and(|share| share.abs() <= DOWNTIME))
+    }
+}
+
+/// Up to here the median error of a total time or of bytes is good.
+const SHARE: f64 = 0.05;
+/// The same of a downtime: as a share,
+const DOWNTIME: f64 = 0.15;
+/// or in milliseconds.
+const DOWNTIME_MS: f64 = 3.0;
+
+/// What the guest saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Seen {
+    /// The time without a heartbeat between source and destination, milliseconds; none if it did not move, or stood still for
+    /// longer many times.
+    pub gap_ms: Option<f64>,
+    /// By how much that is more than the ledger's downtime, milliseconds.
+    pub beyond_ledger_ms: Option<f64>,
+    /// Whether memory held what the guest's registers say, where it runs now.
+    pub exact: bool,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fidelity {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The cell's number.
+    pub cell: u64,
+    /// Which of its runs.
+    pub repetition: u32,
+    /// Where the cell lies: the values of the axes, by key.
+    pub axes: BTreeMap<String, String>,
+    /// The seed of both.
+    pub seed: u64,
+    /// What the real migration came to.
+    pub measured: Totals,
+    /// What the simulator said that it would.
+    pub forecast: Totals,
+    /// How far they are apart.
+    pub error: Errors,
+    /// What the guest saw.
+    pub guest: Seen,
+    /// Processes that were ready to run on the machine when it began, on average over the minute before (load average); none if
+    /// the machine does not say.
+    pub load: Option<f64>,
+}
+
+/// The columns of the table as CSV; those of the axes are put in after the second.
+const COLUMNS: &[&str] = &[
+    "seed",
+    "measured.outcome",
+    "measured.rounds",
+    "measured.total_ms",
+    "measured.sent_bytes",
+    "measured.downtime_ms",
+    "forecast.outcome",
+    "forecast.rounds",
+    "forecast.total_ms",
+    "forecast.sent_bytes",
+    "forecast.downtime_ms",
+    "error.total",
+    "error.sent",
+    "error.downtime",
+    "error.downtime_ms",
+    "guest.gap_ms",
+    "guest.beyond_ledger_ms",
+    "guest.exact",
+    "load",
+];
+
+fn optional(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+impl Fidelity {
+    /// A run, beside its forecast. `gap_ms` is what its heartbeat saw.
+    pub fn new(
+        cell: &Cell,
+        repetition: u32,
+        measured: &MigrationRecord,
+        forecast: &MigrationRecord,
+        (gap_ms, exact): (Option<f64>, bool),
+        load: Option<f64>,
+    ) -> Self {
+        let seed = measured.seed;
+        let (measured, forecast) = (Totals::of(measured), Totals::of(forecast));
+        let beyond_ledger_ms = gap_ms.map(|gap| gap - measured.downtime_ms);
+        Self {
+            schema: SCHEMA,
+            cell: cell.index,
+            repetition,
+            axes: cell.coordinates.iter().map(|at| (at.key.to_string(), at.text.clone())).collect(),
+            seed,
+            error: Errors::between(&measured, &forecast),
+            measured,
+            forecast,
+            guest: Seen { gap_ms, beyond_ledger_ms, exact },
+            load,
+        }
+    }
+
+    fn fields(&self) -> Vec<String> {
+        let totals = |totals: &Totals| {
+            let Totals { outcome, rounds, total_ms, sent_bytes, downtime_ms } = totals;
+            [
+                (*outcome).to_owned(),
+                rounds.to_string(),
+                total_ms.to_string(),
+                sent_bytes.to_string(),
+                downtime_ms.to_string(),
+            ]
+        };
+        let Errors { total, sent, downtime, downtime_ms } = self.error;
+        let mut fields = vec![self.schema.to_string(), self.cell.to_string(), self.repetition.to_string()];
+        fields.extend(self.axes.values().cloned());
+        fields.push(self.seed.to_string());
+        fields.extend(totals(&self.measured));
+        fields.extend(totals(&self.forecast));
+        fields.extend([total, sent, downtime, downtime_ms].map(optional));
+        fields.extend([self.guest.gap_ms, self.guest.beyond_ledger_ms].map(optional));
+        fields.extend([self.guest.exact.to_string(), optional(self.load)]);
+        fields
+    }
+}
+
+/// The table as JSON Lines.
+pub fn json_lines(rows: &[Fidelity]) -> String {
+    // Texts and numbers can always be written.
+    rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default() + "\n").collect()
+}
+
+/// The table as CSV, with the same names.
+pub fn csv(rows: &[Fidelity]) -> String {
+    let mut text = String::new();
+    let axes = rows.first().into_iter().flat_map(|row| row.axes.keys()).map(|key| format!("axes.{key}"));
+    let first = ["schema", "cell", "repetition"].map(str::to_owned);
+    csv::line(&mut text, first.into_iter().chain(axes).chain(COLUMNS.iter().map(|name| (*name).to_owned())));
+    for row in rows {
+        csv::line(&mut text, row.fields());
+    }
+    text
+}
+
+/// The median of these; of an even number, the mean of the two in the middle.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 1 => values.get(middle).copied(),
+        _ => Some(values[middle - 1].midpoint(values[middle])),
+    }
+}
+
+fn time(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), |ms| Unit::Milliseconds.format(ms))
+}
+
+fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:+.1} %", share * 100.0))
+}
+
+/// All runs for people: a line a cell with medians, then how good the forecasts were.
+pub fn text(rows: &[Fidelity]) -> String {
+    let mut text = String::new();
+    cells(&mut text, rows);
+    let absolute = |of: fn(&Errors) -> Option<f64>| {
+        median(rows.iter().filter_map(move |row| of(&row.error)).map(f64::abs))
+    };
+    let alike = rows.iter().filter(|row| row.measured.outcome == row.forecast.outcome).count();
+    let _ = writeln!(
+        text,
+        "Forecasts of {} runs, of which {alike} ended as forecast; median error, and what is wanted:",
+        rows.len()
+    );
+    for (name, error) in [("total time", absolute(|e| e.total)), ("bytes", absolute(|e| e.sent))] {
+        let error = error.map_or_else(|| "-".to_owned(), |error| format!("{:.1} %", error * 100.0));
+        let _ = writeln!(text, "  {name:<11}{error:>9}   <= {:.0} %", SHARE * 100.0);
+    }
+    let (downtime, ms) = (absolute(|e| e.downtime), absolute(|e| e.downtime_ms));
+    let near: Vec<bool> = rows.iter().filter_map(|row| row.error.downtime_is_near()).collect();
+    let within = near.iter().filter(|near| **near).count();
+    let _ = writeln!(
+        text,
+        "  {:<11}{:>9}   <= {:.0} % or {DOWNTIME_MS:.0}ms: {}; {within} of {} runs are within",
+        "downtime",
+        downtime.map_or_else(|| "-".to_owned(), |error| format!("{:.1} %", error * 100.0)),
+        DOWNTIME * 100.0,
+        time(ms),
+        near.len(),
+    );
+    let beyond = median(rows.iter().filter_map(|row| row.guest.beyond_ledger_ms));
+    let _ = writeln!(
+        text,
+        "The guest's heartbeat paused for {} more than the ledger's downtime (median).",
+        time(beyond)
+    );
+    text
+}
+
+fn cells(text: &mut String, rows: &[Fidelity]) {
+    let mut names: Vec<(&str, Align)> = Vec::new();
+    let first = rows.first().map(|row| row.axes.clone()).unwrap_or_default();
+    names.extend(first.keys().map(|key| (key.as_str(), Align::Right)));
+    for name in ["runs", "total", "forecast", "error", "bytes", "downtime", "forecast", "error", "heartbeat"]
+    {
+        names.push((name, Align::Right));
+    }
+    names.push(("outcome", Align::Left));
+    let mut table = Columns::new(&names);
+    for cell in rows.chunk_by(|one, other| one.cell == other.cell) {
+        let of = |of: &dyn Fn(&Fidelity) -> Option<f64>| median(cell.iter().filter_map(of));
+        let mut line: Vec<String> =
+            cell.first().into_iter().flat_map(|row| row.axes.values().cloned()).collect();
+        line.push(cell.len().to_string());
+        line.extend([
+            time(of(&|row| Some(row.measured.total_ms))),
+            time(of(&|row| Some(row.forecast.total_ms))),
+            share(of(&|row| row.error.total)),
+            share(of(&|row| row.error.sent)),
+            time(of(&|row| Some(row.measured.downtime_ms))),
+            time(of(&|row| Some(row.forecast.downtime_ms))),
+            share(of(&|row| row.error.downtime)),
+            time(of(&|row| row.guest.gap_ms)),
+        ]);
+        line.push(outcomes(cell));
+        table.row(line);
+    }
+    table.put(text);
+}
+
+/// How the runs of a cell ended, and how they should have where that is not the same.
+fn outcomes(cell: &[Fidelity]) -> String {
+    let mut words: Vec<String> = cell
+        .iter()
+        .map(|row| match (row.measured.outcome, row.forecast.outcome) {
+            (measured, forecast) if measured == forecast => measured.to_owned(),
+            (measured, forecast) => format!("{measured} (forecast: {forecast})"),
+        })
+        .collect();
+    words.sort();
+    words.dedup();
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(measured_ms: f64, forecast_ms: f64, outcome: &'static str) -> Fidelity {
+        let totals = |total_ms| Totals {
+            outcome: "completed",
+            rounds: 3,
+            total_ms,
+            sent_bytes: 1000,
+            downtime_ms: total_ms / 10.0,
+        };
+        let (measured, forecast) = (totals(measured_ms), Totals { outcome, ..totals(forecast_ms) });
+        Fidelity {
+            schema: SCHEMA,
+            cell: 0,
+            repetition: 0,
+            axes: [("link.bandwidth".to_owned(), "100MB/s".to_owned())].into(),
+            seed: 7,
+            error: Errors::between(&measured, &forecast),
+            measured,
+            forecast,
+            guest: Seen { gap_ms: Some(11.5), beyond_ledger_ms: Some(1.5), exact: true },
+            load: None,
+        }
+    }
+
+    #[test]
+    fn errors_are_shares_of_what_was_measured_and_need_the_same_end() {
+        let error = row(100.0, 90.0, "completed").error;
+        assert!((error.total.expect("one") + 0.1).abs() < 1e-9, "{error:?}");
+        assert_eq!(error.sent, Some(0.0));
+        assert_eq!(error.downtime_is_near(), Some(true));
+        // 18 % and 18 ms too much.
+        assert_eq!(row(1000.0, 1180.0, "completed").error.downtime_is_near(), Some(false));
+        assert_eq!(row(100.0, 90.0, "aborted").error.total, None);
+    }
+
+    #[test]
+    fn medians_are_of_absolute_errors_and_the_table_has_a_line_a_cell() {
+        let rows =
+            [row(100.0, 90.0, "completed"), row(100.0, 104.0, "completed"), row(100.0, 106.0, "completed")];
+        let told = text(&rows);
+        assert!(told.contains("total time     6.0 %   <= 5 %"), "{told}");
+        assert!(told.contains("3 runs, of which 3 ended as forecast"), "{told}");
+        assert!(told.contains("100MB/s") && told.contains("+4.0 %"), "{told}");
+    }
+
+    #[test]
+    fn both_formats_have_the_same_names() {
+        let rows = [row(100.0, 90.0, "completed")];
+        let table = csv(&rows);
+        let names: Vec<&str> = table.lines().next().expect("names").split(',').collect();
+        let values = table.lines().nth(1).expect("a row").split(',').count();
+        assert_eq!(names.len(), values, "{table}");
+        let json: serde_json::Value = serde_json::from_str(&json_lines(&rows)).expect("JSON");
+        for name in names {
+            let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+            let value = if rest.is_empty() { &json[first] } else { &json[first][rest] };
+            assert!(!value.is_null() || name == "load", "{name}: {json}");
+        }
+    }
+}

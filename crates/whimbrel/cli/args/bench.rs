@@ -1,0 +1,71 @@
+//! The arguments of `whimbrel bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use whimbrel_guest::memory::Backing;
+
+use super::values::whole;
+use super::{GuestLog, SweepFormat};
+
+/// Move real guests between two processes on this machine, every cell of a grid, and set each beside its forecast.
+///
+/// The grid is a scenario with a [sweep], as `whimbrel sweep` takes it: policies (policy.preset), streams (host.streams), encodings
+/// (host.compression.method: none, lz4, zstd, adaptive; host.xbzrle.cache), dirty rates (guest.writers.N.rate), limits
+/// (link.bandwidth). What moving costs here is measured first, on idle guests, and the simulator forecasts every run with that.
+/// Writes the files of a sweep into the output directory, with the same names, and two more: fidelity (one row a run:
+/// measured, forecast, what the guest saw) and host.toml (what moving costs here).
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  whimbrel bench
+  whimbrel bench matrix.toml --runs 5 --out results
+  whimbrel bench matrix.toml --over tcp --set guest.memory=1GiB --format csv
+
+The machine should have nothing else to do: two cores are busy with each move, and the guest's threads besides. Ctrl-C keeps
+the finished rows.
+
+Exit codes: 0 every move was made, and every guest was exact; 1 one was not, or a file cannot be written; 2 the command line or the
+matrix is wrong; 130 stopped by Ctrl-C.")]
+pub(crate) struct BenchArgs {
+    /// Scenario file (TOML) with a [sweep]; without one a built-in matrix that takes less than a minute.
+    #[arg(value_name = "MATRIX.toml")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Changes a key of the matrix, such as guest.memory=1GiB; may be given many times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Runs of each cell; without it, the matrix's run.repeat.
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=100_000))]
+    pub(crate) runs: Option<u32>,
+    /// What lies between the two processes.
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub(crate) over: Over,
+    /// Who records the guest's writes.
+    #[arg(long, value_enum, default_value_t, value_name = "LOG")]
+    pub(crate) log: GuestLog,
+    /// What its memory is made of: private, private-huge, shared or memfd.
+    #[arg(long, default_value = "private", value_name = "KIND")]
+    pub(crate) memory: Backing,
+    /// Directory of the results; made if it does not exist. Results of an earlier bench are replaced.
+    #[arg(long, default_value = "whimbrel-bench", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// JSON Lines or CSV.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: SweepFormat,
+    /// Also writes a table with one row a round.
+    #[arg(long)]
+    pub(crate) rounds: bool,
+    /// Overwrites files of these names even if neither a sweep nor a bench wrote them, and gives up what was cut there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What lies between two processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Over {
+    /// A Unix socket
+    #[default]
+    Unix,
+    /// TCP over the loopback interface
+    Tcp,
+}

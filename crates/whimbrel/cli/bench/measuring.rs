@@ -1,0 +1,168 @@
+//! What moving costs here: idle guests are moved without a limit, and steps are timed one by one.
+//!
+//! Medians, because a machine has other things to do now and then. Nothing is taken from the moves that are forecast.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use whimbrel_core::dirty::PageSet;
+use whimbrel_core::embed::{Guest as _, GuestRam as _};
+use whimbrel_core::layout::{Gpa, PageNumber, PageRun};
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::report::{Ledger, Outcome};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Share};
+use whimbrel_lab::real::ground::Ground;
+use whimbrel_lab::real::guest::lab_guest;
+use whimbrel_lab::real::here::Here;
+use whimbrel_lab::scenario::{PolicySpec, Setup};
+use whimbrel_sim::config::GuestConfig;
+use whimbrel_wire::pages::{Encoder, PageFrame};
+
+use super::super::failure::Failure;
+use super::moving::{Moved, Mover, Wanted};
+use super::plan::{Method, Sending};
+
+/// Idle guests that are moved.
+const MOVES: usize = 5;
+
+/// Pages that are written to learn what a first write costs.
+const WRITES: u64 = 4096;
+
+/// What moving a guest like that of `setup` costs; none if it was stopped.
+pub(super) fn measure(
+    mover: &Mover,
+    setup: &Setup,
+    sending: Sending,
+    stop: &AtomicBool,
+) -> Result<Option<Ground>, Failure> {
+    let guest = GuestConfig {
+        memory: setup.guest.memory,
+        page_size: setup.guest.page_size,
+        vcpus: setup.guest.vcpus,
+        ..GuestConfig::default()
+    };
+    let policy = PolicySpec::default();
+    let plain = Sending { method: Method::None, delta_cache: 0, ..sending };
+    let mut moves = Vec::new();
+    for seed in 0..MOVES as u64 {
+        let wanted = Wanted {
+            guest: &guest,
+            policy: &policy,
+            sending: plain,
+            limit: RateLimit::Unlimited,
+            time_limit: Duration::from_mins(1),
+            seed,
+        };
+        let Some(moved) = mover.make(&wanted, stop)? else { return Ok(None) };
+        if moved.report.outcome != Outcome::Completed {
+            let why = anyhow::anyhow!("an idle guest could not be moved: {}", moved.report.why);
+            return Err(Failure::Failed(why));
+        }
+        moves.push(moved);
+    }
+    Ok(Some(ground(mover, &guest, sending, &moves)?))
+}
+
+fn ground(mover: &Mover, guest: &GuestConfig, sending: Sending, moves: &[Moved]) -> Result<Ground, Failure> {
+    let ledger = |of: fn(&Ledger) -> Duration| median(moves.iter().map(|moved| of(&moved.report.downtime)));
+    let there = |of: fn(&super::destination::Ledger) -> f64| {
+        let found = moves.iter().filter_map(|moved| moved.found.as_ref());
+        median(found.map(|found| Duration::try_from_secs_f64(of(&found.ledger) / 1e3).unwrap_or_default()))
+    };
+    let page = median(moves.iter().filter_map(|moved| {
+        let bulk = moved.report.rounds.first()?;
+        let pages = bulk.sent_pages.0 * guest.page_size.bytes().0 / 4096;
+        Some(bulk.length.div_f64(pages.max(1) as f64))
+    }));
+    let steps = Steps::timed(mover, guest, sending)?;
+    Ok(Ground {
+        memory: guest.memory,
+        // A page takes time, if it was sent at all.
+        page: page.max(Duration::from_nanos(1)),
+        harvest: ledger(|ledger| ledger.harvest),
+        begin: median(
+            moves.iter().filter_map(|moved| Some(moved.report.rounds.first()?.started.since(moved.began))),
+        ),
+        tracking_fault: steps.tracking_fault,
+        pause: ledger(|ledger| ledger.pause),
+        save: ledger(|ledger| ledger.save),
+        restore: there(|ledger| ledger.restore_ms),
+        resume: there(|ledger| ledger.resume_ms),
+        persist: there(|ledger| ledger.persist_ms),
+        round_trip: ledger(|ledger| ledger.transfer),
+        state: steps.state,
+        compression: steps.compression,
+    })
+}
+
+/// The one in the middle; none is zero.
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Steps that are timed one by one, on a guest that is not moved.
+struct Steps {
+    tracking_fault: Duration,
+    state: ByteCount,
+    compression: Option<(Share, Bandwidth)>,
+}
+
+impl Steps {
+    fn timed(mover: &Mover, guest: &GuestConfig, sending: Sending) -> Result<Self, Failure> {
+        let lab = lab_guest(guest, 0).map_err(Failure::bad_input)?;
+        let Here { memory, mut log, guest: mut lab, .. } =
+            Here::new(guest, lab, mover.backing, mover.log).map_err(Failure::failed)?;
+        let compression = match sending.method {
+            Method::None => None,
+            _ => Some(compressed(&*memory, sending)?),
+        };
+        let pages = memory.layout().pages().0.min(WRITES);
+        let write_all = || -> Result<Duration, Failure> {
+            let begun = Instant::now();
+            for page in 0..pages {
+                let at = memory.layout().address_of(PageNumber(page)).unwrap_or(Gpa(0));
+                memory.write(at, &[1]).map_err(Failure::failed)?;
+            }
+            Ok(begun.elapsed())
+        };
+        log.start().map_err(Failure::failed)?;
+        let mut found = PageSet::new(memory.layout().numbers());
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        for _ in 0..MOVES {
+            log.harvest(&mut found).map_err(Failure::failed)?;
+            first.push(write_all()?);
+            later.push(write_all()?);
+        }
+        log.stop().map_err(Failure::failed)?;
+        let (first, later) = (median(first.into_iter()), median(later.into_iter()));
+        let tracking_fault = first.saturating_sub(later).div_f64(pages.max(1) as f64);
+        let state = lab.save().map_err(Failure::failed)?;
+        let state = state.iter().map(|section| (section.bytes.len() + section.kind.len()) as u64).sum();
+        Ok(Self { tracking_fault, state: ByteCount(state), compression })
+    }
+}
+
+/// Pages of a batch.
+const BATCH: u64 = 64;
+
+/// What is left of the guest's pages, and bytes of pages a second by one thread.
+fn compressed(
+    memory: &whimbrel_guest::memory::GuestMemory,
+    sending: Sending,
+) -> Result<(Share, Bandwidth), Failure> {
+    let layout = memory.layout();
+    let alone = Sending { delta_cache: 0, ..sending };
+    let mut encoder = Encoder::new(&alone.encoder(), layout.page_size()).map_err(Failure::failed)?;
+    let (mut frame, mut bytes) = (PageFrame::default(), 0);
+    let begun = Instant::now();
+    let pages = layout.pages().0;
+    for first in (0..pages).step_by(BATCH as usize) {
+        let run = PageRun { first: PageNumber(first), count: Pages(BATCH.min(pages - first)) };
+        bytes += encoder.encode(&[run], memory, &mut frame).map_err(Failure::failed)?.bytes.0;
+    }
+    let speed = Bandwidth::measured(layout.bytes(), begun.elapsed()).unwrap_or(Bandwidth::FASTEST);
+    let ratio = Share::new((bytes as f64 / layout.bytes().as_f64()).min(1.0)).unwrap_or(Share::ONE);
+    Ok((ratio, speed))
+}

@@ -1,0 +1,268 @@
+//! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
+//!
+//! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
+//! [`measuring`] finds out what moving costs here. Moves are made one after another: each has the machine to itself.
+
+mod destination;
+mod measuring;
+mod moving;
+mod plan;
+mod work;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use indicatif::{ProgressBar, ProgressStyle};
+use whimbrel_core::units::duration;
+use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
+use whimbrel_lab::real::fidelity::{self, Fidelity};
+use whimbrel_lab::real::ground::Ground;
+use whimbrel_lab::result::MigrationRecord;
+use whimbrel_lab::scenario::{Cell, Grid, Scenario};
+use whimbrel_lab::sweep::{self, Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
+use whimbrel_lab::table::{self, counted};
+
+use self::measuring::measure;
+use self::moving::Mover;
+use self::plan::{Key, Sending};
+use self::work::Work;
+use super::args::{BenchArgs, ScenarioArgs, SweepFormat};
+use super::failure::{self, Failure};
+use super::interrupt::Interrupt;
+use super::print;
+use super::simulate::{Instead, scenario};
+
+/// A bench that is ready to be run.
+pub(super) struct Bench {
+    scenario: Scenario,
+    grid: Grid,
+    mover: Mover,
+    results: ResultDir,
+    out: PathBuf,
+    format: Format,
+    interrupt: Interrupt,
+}
+
+impl Bench {
+    /// Reads the matrix, checks its cells, opens the directory.
+    pub(super) fn ready(args: &BenchArgs) -> Result<Self, Failure> {
+        let runs = args.runs.map(|runs| format!("run.repeat={runs}"));
+        let overrides = args.overrides.iter().cloned().chain(runs).collect();
+        let named = ScenarioArgs { scenario: args.scenario.clone(), overrides, fidelity: None };
+        let scenario = scenario(&named, "bench", &Instead::default())?;
+        let grid = scenario.grid().map_err(Failure::bad_input)?;
+        plan::check(&grid)?;
+        let format = match args.format {
+            SweepFormat::Jsonl => Format::JsonLines,
+            SweepFormat::Csv => Format::Csv,
+            #[cfg(feature = "parquet")]
+            SweepFormat::Parquet => {
+                return Err(Failure::BadInput(anyhow!("--format parquet: accepted are jsonl and csv")));
+            }
+        };
+        let tables = Tables { format, rounds: args.rounds, summary: false, real: true };
+        let begin = if args.force { Begin::Anyway } else { Begin::New };
+        let interrupt = Interrupt::listen().map_err(Failure::failed)?;
+        let results = ResultDir::open(&args.out, &scenario, &grid, tables, begin).map_err(|error| match error {
+            SweepError::Unfinished { path } => Failure::Failed(anyhow!(
+                "cannot write results to {}: it holds results that are not finished; choose another directory, or give them up by \
+                 --force",
+                path.display()
+            )),
+            error => Failure::failed(error),
+        })?;
+        let work = Work::begin(&args.out)?;
+        let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
+        Ok(Self { scenario, grid, mover, results, out: args.out.clone(), format, interrupt })
+    }
+
+    /// Makes all moves, writes the results, sums them up.
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        let bar = bar(self.grid.runs());
+        let started = Instant::now();
+        let (mut grounds, mut rows) = (BTreeMap::new(), Vec::new());
+        let swept = plan::encodings_are_swept(&self.grid);
+        let (mover, interrupt) = (&self.mover, &self.interrupt);
+        let make = |cell: &Cell, repetition| {
+            let sending =
+                Sending::of(&cell.setup, swept).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
+            let key = Key::of(&cell.setup, sending);
+            if !grounds.contains_key(&key) {
+                bar.set_message("measuring what moving costs");
+                match measure(mover, &cell.setup, sending, &interrupt.stop)? {
+                    Some(ground) => grounds.insert(key.clone(), ground),
+                    None => return Ok(None),
+                };
+            }
+            bar.set_message("");
+            let Some(ground) = grounds.get(&key) else { return Ok(None) };
+            let Some((made, row)) = one(mover, ground, cell, repetition, sending, interrupt)? else {
+                return Ok(None);
+            };
+            rows.push(row);
+            bar.inc(1);
+            Ok::<_, Halt>(Some(made))
+        };
+        let finished = run_made(&self.grid, &interrupt.stop, make, &mut self.results);
+        bar.finish_and_clear();
+        // However it ended: what was made is kept.
+        let fidelity = self.keep(&rows);
+        let finished = finished.map_err(|Halt(failure)| failure)?;
+        let fidelity = fidelity.map_err(Failure::failed)?;
+        if finished.runs < finished.planned {
+            return Err(self.stopped(&finished, fidelity.as_deref()));
+        }
+        let took = started.elapsed();
+        let published =
+            self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+        let host = self.out.join("host.toml");
+        let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
+        write(&host, &text).map_err(Failure::failed)?;
+        let mut files = published.files;
+        // Publishing removes tables of earlier benches, and this one for one.
+        files.extend(keep(&self.out, self.format, &rows).map_err(Failure::failed)?);
+        files.push(host);
+        print(&summary(&finished, self.grid.cells(), &rows, &files, took))?;
+        broken(&rows)
+    }
+
+    fn keep(&self, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {
+        keep(&self.out, self.format, rows)
+    }
+
+    /// A signal ended it.
+    fn stopped(&self, finished: &Finished, fidelity: Option<&Path>) -> Failure {
+        let code = self.interrupt.exit_code().unwrap_or(failure::FAILED);
+        let message = match fidelity {
+            None => format!("none of {} moves was finished; nothing was written", finished.planned),
+            Some(fidelity) => format!(
+                "{} of {} moves were finished and are kept in {} and {}",
+                finished.runs,
+                finished.planned,
+                self.results.unfinished().display(),
+                fidelity.display()
+            ),
+        };
+        Failure::Interrupted { code, message }
+    }
+}
+
+/// A failure in the middle of a grid.
+struct Halt(Failure);
+
+impl From<SweepError> for Halt {
+    fn from(error: SweepError) -> Self {
+        Self(Failure::failed(error))
+    }
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+/// One run: forecast first, then made. None if it was stopped.
+fn one(
+    mover: &Mover,
+    ground: &Ground,
+    cell: &Cell,
+    repetition: u32,
+    sending: Sending,
+    interrupt: &Interrupt,
+) -> Result<Option<(Made, Fidelity)>, Failure> {
+    let seed = cell.setup.run.seed_of(repetition);
+    let mut setup = sweep::simulation(&ground.forecast(&cell.setup), seed).map_err(Failure::bad_input)?;
+    // The engine's threads wait for one another before the first page.
+    setup.aligned = true;
+    let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
+    let forecast = MigrationRecord::of(&run, seed);
+    let load = load();
+    let wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    let Some(moved) = mover.make(&wanted, &interrupt.stop)? else { return Ok(None) };
+    let outcome = moved.report.outcome;
+    let record = MigrationRecord::of_report(&moved.report, &moved.lost, seed);
+    let row = Fidelity::new(cell, repetition, &record, &forecast, (moved.gap_ms, moved.exact), load);
+    Ok(Some((Made { outcome, record }, row)))
+}
+
+/// The load average of the last minute.
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// Writes the table of forecasts; gives its file, if there is a row.
+fn keep(out: &Path, format: Format, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let text = match format {
+        Format::Csv => fidelity::csv(rows),
+        _ => fidelity::json_lines(rows),
+    };
+    let path = out.join(format!("fidelity.{}", format.extension()));
+    write(&path, &text).map(|()| Some(path))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), OutputError> {
+    let mut file = WholeFile::create(path)?;
+    file.write(text).and_then(|()| file.finish()).and_then(FinishedFile::publish).map(drop)
+}
+
+/// A guest that was not what it must be is a fault of whimbrel's, whatever else came out.
+fn broken(rows: &[Fidelity]) -> Result<(), Failure> {
+    let broken = rows.iter().filter(|row| !row.guest.exact).count();
+    if broken == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed(anyhow!(
+        "{} did not hold what its registers say; see the table fidelity",
+        counted(broken as u64, "guest")
+    )))
+}
+
+/// Shown on a terminal only.
+fn bar(runs: u64) -> ProgressBar {
+    let bar = ProgressBar::new(runs);
+    // The template is checked by a test; without it the default one is drawn.
+    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        bar.set_style(style);
+    }
+    bar.tick();
+    bar
+}
+
+const TEMPLATE: &str = "{bar:32} {pos}/{len} moves, {eta} left {msg}";
+
+fn summary(finished: &Finished, cells: u64, rows: &[Fidelity], files: &[PathBuf], took: Duration) -> String {
+    let mut text = table::policies(&finished.policies);
+    text.push('\n');
+    text.push_str(&fidelity::text(rows));
+    let all = format!("{} in {}", counted(finished.runs, "migration"), counted(cells, "cell"));
+    let load = rows.iter().filter_map(|row| row.load).fold(0.0, f64::max);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let _ = writeln!(
+        text,
+        "\n{all}, {}; up to {load:.1} processes were ready to run on {} (load average)",
+        duration::human(took),
+        counted(cores as u64, "core")
+    );
+    for (index, file) in files.iter().enumerate() {
+        let name = if index == 0 { "results" } else { "" };
+        let _ = writeln!(text, "{name:<9}{}", file.display());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_bar_has_a_valid_template() {
+        ProgressStyle::with_template(TEMPLATE).expect("a template");
+    }
+}

@@ -1,0 +1,218 @@
+//! One move: a lab guest runs in this process and goes to another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use whimbrel_core::embed::Guest as _;
+use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::report::{Outcome, Report};
+use whimbrel_core::units::{Timestamp, VcpuSeconds};
+use whimbrel_engine::observer::{Event, Observer};
+use whimbrel_engine::orders::{Order, Orders, Remote};
+use whimbrel_engine::source::{self, Outgoing, SourceSettings};
+use whimbrel_engine::stable::{DirectoryStore, Role, StableStore as _};
+use whimbrel_engine::transport::open::{Options, connector};
+use whimbrel_guest::memory::Backing;
+use whimbrel_lab::real::guest::lab_guest;
+use whimbrel_lab::real::here::{Here, Kept, LogChoice};
+use whimbrel_lab::scenario::{PolicyChange, PolicySpec, Setup, guest_toml};
+use whimbrel_sim::Lost;
+use whimbrel_sim::config::GuestConfig;
+use whimbrel_wire::hello::Token;
+
+use super::super::args::Over;
+use super::super::failure::Failure;
+use super::super::live::{new_id, random};
+use super::destination::{Destination, Found};
+use super::plan::Sending;
+use super::work::Work;
+
+/// How often it is looked whether somebody has pressed Ctrl-C, or a change of the policy is due.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What all moves have in common.
+pub(super) struct Mover {
+    pub(super) work: Work,
+    pub(super) over: Over,
+    pub(super) log: LogChoice,
+    pub(super) backing: Backing,
+}
+
+/// What is to be moved, and how.
+pub(super) struct Wanted<'a> {
+    pub(super) guest: &'a GuestConfig,
+    pub(super) policy: &'a PolicySpec,
+    pub(super) sending: Sending,
+    pub(super) limit: RateLimit,
+    pub(super) time_limit: Duration,
+    pub(super) seed: u64,
+}
+
+impl<'a> Wanted<'a> {
+    /// A run of a cell.
+    pub(super) fn of(setup: &'a Setup, sending: Sending, seed: u64) -> Self {
+        Self {
+            guest: &setup.guest,
+            policy: &setup.policy,
+            sending,
+            limit: RateLimit::AtMost(setup.link.bandwidth),
+            time_limit: setup.run.time_limit,
+            seed,
+        }
+    }
+}
+
+/// What came of it.
+pub(super) struct Moved {
+    pub(super) report: Report,
+    /// When it began, by the clock of the report's rounds: connections were made before.
+    pub(super) began: Timestamp,
+    pub(super) lost: Lost,
+    /// What the destination found; of a guest that stayed, nothing is of use.
+    pub(super) found: Option<Found>,
+    pub(super) gap_ms: Option<f64>,
+    /// Whether the guest was what it must be, wherever it is.
+    pub(super) exact: bool,
+}
+
+impl Mover {
+    /// Moves a guest that has just begun to run; none if it was stopped meanwhile.
+    pub(super) fn make(&self, wanted: &Wanted<'_>, stop: &AtomicBool) -> Result<Option<Moved>, Failure> {
+        let lab = lab_guest(wanted.guest, wanted.seed).map_err(Failure::bad_input)?;
+        let token: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let scenario = guest_toml(wanted.guest, wanted.seed);
+        // The name that `receive` expects.
+        let name = format!("guest@{:016x}", lab.fingerprint());
+        let destination = Destination::start(&self.work, self.over, self.backing, (&scenario, &token))?;
+        let here = Here::new(wanted.guest, lab, self.backing, self.log).map_err(Failure::failed)?;
+        let Here { memory, mut log, guest, .. } = here;
+        let guest = Kept::new(guest);
+        let connect = connector(&destination.address, &Options::default()).map_err(Failure::failed)?;
+        let directory = self.work.records("source");
+        let mut store = DirectoryStore::open(&directory, Role::Source).map_err(Failure::failed)?;
+        let mut settings =
+            SourceSettings::new(new_id()?, Token::new(token.as_bytes()).map_err(Failure::failed)?);
+        settings.streams = wanted.sending.streams;
+        settings.encoding = wanted.sending.encoder();
+        settings.limit = wanted.limit;
+        settings.time_limit = Some(wanted.time_limit);
+        let id = settings.id;
+        let orders = Orders::new();
+        let mut slowed = Slowed::new(wanted.guest.vcpus);
+        let outgoing = Outgoing {
+            name,
+            vcpus: wanted.guest.vcpus,
+            ram: memory,
+            log: &mut *log,
+            guest: &mut guest.clone(),
+            policy: wanted.policy.build().map_err(Failure::bad_input)?,
+            connect: Arc::from(connect),
+            store: &mut store,
+        };
+        // Not before everything is ready: what is forecast begins with its start.
+        guest.clone().resume().map_err(Failure::failed)?;
+        let moved = meddling(stop, &wanted.policy.changes, &orders.remote(), || {
+            source::send(outgoing, settings, &orders, &mut slowed)
+        });
+        let moved = moved.map_err(|error| {
+            Failure::Failed(
+                anyhow::Error::new(error).context(format!("nothing was moved: {}", destination.says())),
+            )
+        })?;
+        let _ = store.erase(id);
+        let (report, began) = (moved.report, slowed.began.unwrap_or(Timestamp::ZERO));
+        if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match moved.right {
+            Right::Undecided => Err(Failure::Failed(anyhow!(
+                "the destination was lost in the handover: {}",
+                destination.says()
+            ))),
+            Right::Mine => {
+                let exact = guest.check().is_ok();
+                let lost = slowed.lost(report.paused_in_vain);
+                Ok(Some(Moved { report, began, lost, found: None, gap_ms: None, exact }))
+            }
+            Right::Theirs => {
+                // Its memory is not needed any more, and its threads would be in the way.
+                drop(guest);
+                let found = destination.end()?;
+                if found.outcome != "running" {
+                    return Err(Failure::Failed(anyhow!(
+                        "the guest does not run at the destination: {}",
+                        found.outcome
+                    )));
+                }
+                let (gap_ms, exact) = (found.gap_ms(), found.exact == Some(true));
+                let lost = slowed.lost(report.downtime.total());
+                Ok(Some(Moved { report, began, lost, found: Some(found), gap_ms, exact }))
+            }
+        }
+    }
+}
+
+/// While `act` goes on, cancels it if that is wanted, and changes the policy as the scenario says.
+fn meddling<T>(stop: &AtomicBool, changes: &[PolicyChange], remote: &Remote, act: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (begun, mut cancelled) = (Instant::now(), false);
+            let mut changes = changes.iter().peekable();
+            while !over.load(Ordering::Relaxed) {
+                while let Some(change) = changes.next_if(|change| begun.elapsed() >= change.at) {
+                    let PolicyChange { parameter, value, .. } = change.clone();
+                    remote.give(Order::Change { parameter, value });
+                }
+                if !cancelled && stop.load(Ordering::Relaxed) {
+                    cancelled = remote.cancel();
+                }
+                std::thread::sleep(LOOK);
+            }
+        });
+        let done = act();
+        over.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+/// Adds up what the guest loses to the throttle, from the migration's beginning.
+struct Slowed {
+    vcpus: f64,
+    /// The share in force, and since when.
+    now: (f64, Timestamp),
+    lost: f64,
+    /// When the migration began.
+    began: Option<Timestamp>,
+}
+
+impl Slowed {
+    fn new(vcpus: u32) -> Self {
+        Self { vcpus: f64::from(vcpus), now: (0.0, Timestamp::ZERO), lost: 0.0, began: None }
+    }
+
+    /// With what it lost to standing still.
+    fn lost(&self, paused: Duration) -> Lost {
+        let seconds = |seconds: f64| VcpuSeconds::new(seconds).unwrap_or(VcpuSeconds::ZERO);
+        let pause = seconds(paused.as_secs_f64() * self.vcpus);
+        Lost { throttle: seconds(self.lost), pause, ..Lost::default() }
+    }
+}
+
+impl Observer for Slowed {
+    fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
+        self.began.get_or_insert(at);
+        let share = match event {
+            Event::Throttle(throttle) => throttle.share().as_f64(),
+            // It stands still: that is counted as pause.
+            Event::Source(whimbrel_core::machine::SourcePhase::Pausing) => 0.0,
+            _ => return,
+        };
+        let (before, since) = self.now;
+        self.lost += before * at.since(since).as_secs_f64() * self.vcpus;
+        self.now = (share, at);
+    }
+}

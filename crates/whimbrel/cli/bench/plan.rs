@@ -1,0 +1,143 @@
+//! What a cell asks of the engine, and what of it cannot be.
+
+use anyhow::anyhow;
+use whimbrel_core::controller::Controller;
+use whimbrel_core::progress::Capabilities;
+use whimbrel_core::units::ByteCount;
+use whimbrel_guest::memory::available;
+use whimbrel_lab::real::guest::lab_guest;
+use whimbrel_lab::scenario::{Cell, Grid, Setup};
+use whimbrel_sim::config::HostConfig;
+use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding, Encodings};
+
+use super::super::failure::Failure;
+
+/// The most streams that the engine has.
+const STREAMS: u32 = 64;
+
+/// The key that names encodings.
+const METHOD: &str = "host.compression.method";
+
+/// What the engine can do with a lab guest.
+const CAPABILITIES: Capabilities = Capabilities {
+    throttle: true,
+    dirty_limit: true,
+    post_copy: false,
+    harvest_on_demand: true,
+    pause: true,
+};
+
+/// How pages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Method {
+    None,
+    Lz4,
+    Zstd,
+    Adaptive,
+}
+
+/// How a guest is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Sending {
+    pub(super) streams: u16,
+    pub(super) method: Method,
+    /// Memory for pages as they were sent last; zero: no deltas.
+    pub(super) delta_cache: u64,
+}
+
+impl Sending {
+    /// As a cell says it; `swept`: the matrix sweeps encodings.
+    pub(super) fn of(setup: &Setup, swept: bool) -> Result<Self, String> {
+        let HostConfig { streams, compression, xbzrle, .. } = &setup.host;
+        let Some(streams) = u16::try_from(*streams).ok().filter(|_| *streams <= STREAMS) else {
+            return Err(format!("host.streams = {streams}: the engine has 1 to {STREAMS}"));
+        };
+        // A ratio of none says in a scenario that pages are not compressed.
+        let named = swept || compression.ratio.is_some();
+        let method = match compression.method.as_str() {
+            _ if !named => Method::None,
+            "none" => Method::None,
+            "lz4" => Method::Lz4,
+            "zstd" => Method::Zstd,
+            "adaptive" => Method::Adaptive,
+            other => return Err(format!("{METHOD} = {other:?}: accepted are none, lz4, zstd, adaptive")),
+        };
+        let delta_cache = xbzrle.cache.map_or(0, |cache| cache.0);
+        Ok(Self { streams, method, delta_cache })
+    }
+
+    pub(super) fn encoder(self) -> EncoderConfig {
+        let mut config = EncoderConfig::default();
+        let (encodings, compression) = match self.method {
+            Method::None => (Encodings::PLAIN, Compression::Off),
+            Method::Lz4 => (Encodings::PLAIN.with(Encoding::Lz4), Compression::Lz4),
+            Method::Zstd => (Encodings::PLAIN.with(Encoding::Zstd), Compression::Zstd),
+            Method::Adaptive => (Encodings::available().without(Encoding::Delta), Compression::Adaptive),
+        };
+        config.encodings = encodings;
+        config.compression = compression;
+        if self.delta_cache > 0 {
+            config.encodings = config.encodings.with(Encoding::Delta);
+            config.delta_cache = ByteCount(self.delta_cache);
+        }
+        config
+    }
+}
+
+/// What moving costs depends on this of a cell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    memory: u64,
+    page_size: u64,
+    sending: Sending,
+}
+
+impl Key {
+    pub(super) fn of(setup: &Setup, sending: Sending) -> Self {
+        Self { memory: setup.guest.memory.0, page_size: setup.guest.page_size.bytes().0, sending }
+    }
+}
+
+/// Whether encodings are swept.
+pub(super) fn encodings_are_swept(grid: &Grid) -> bool {
+    grid.axes().iter().any(|axis| &*axis.key == METHOD)
+}
+
+/// A cell that cannot be.
+pub(super) fn wrong(cell: &Cell, what: &str) -> Failure {
+    let values = cell.overrides().join(" ");
+    let place = if values.is_empty() { String::new() } else { format!("cell {} ({values}): ", cell.index) };
+    Failure::BadInput(anyhow!("{place}{what}"))
+}
+
+/// Whether every cell can be moved here.
+pub(super) fn check(grid: &Grid) -> Result<(), Failure> {
+    let swept = encodings_are_swept(grid);
+    for index in 0..grid.cells() {
+        let cell = grid.cell(index).map_err(Failure::bad_input)?;
+        check_cell(&cell, swept).map_err(|what| wrong(&cell, &what))?;
+    }
+    Ok(())
+}
+
+fn check_cell(cell: &Cell, swept: bool) -> Result<(), String> {
+    let Setup { guest, link, policy, run, .. } = &cell.setup;
+    Sending::of(&cell.setup, swept)?;
+    lab_guest(guest, run.seed).map_err(|error| error.to_string())?;
+    if !link.changes.is_empty() || !link.outages.is_empty() || link.lost_at.is_some() {
+        return Err("link.changes, link.outages and link.lost-at are only simulated: the link here is the engine's limit".to_owned());
+    }
+    let pages = guest.memory.0 >> guest.page_size.shift();
+    let policy = policy.build().map_err(|error| error.to_string())?;
+    Controller::new(policy, guest.page_size, whimbrel_core::units::Pages(pages), CAPABILITIES)
+        .map_err(|error| error.to_string())?;
+    let both = ByteCount(guest.memory.0.saturating_mul(2));
+    match available().filter(|available| both > *available) {
+        Some(available) => Err(format!(
+            "guest.memory = {}: source and destination need it both, and {} are free on this machine",
+            guest.memory,
+            available.human()
+        )),
+        None => Ok(()),
+    }
+}
