@@ -176,8 +176,8 @@ fn one(
 ) -> Result<Option<(Made, Fidelity)>, Failure> {
     let seed = cell.setup.run.seed_of(repetition);
     let mut setup = sweep::simulation(&ground.forecast(&cell.setup), seed).map_err(Failure::bad_input)?;
-    // The engine's threads wait for one another before the first page.
-    setup.aligned = true;
+    // The engine's threads wait for one another before the first page, and at the end of each round.
+    (setup.aligned, setup.drained) = (true, true);
     let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
     let forecast = MigrationRecord::of(&run, seed);
     let load = load();
