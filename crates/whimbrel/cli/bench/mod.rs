@@ -167,7 +167,7 @@ impl From<Failure> for Halt {
 
 /// One run: forecast first, then made. None if it was stopped.
 fn one(
-    mover: &Mover,
+    between: &Mover,
     ground: &Ground,
     cell: &Cell,
     repetition: u32,
@@ -182,7 +182,7 @@ fn one(
     let forecast = MigrationRecord::of(&run, seed);
     let load = load();
     let wanted = moving::Wanted::of(&cell.setup, sending, seed);
-    let Some(moved) = mover.make(&wanted, &interrupt.stop)? else { return Ok(None) };
+    let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
     let record = MigrationRecord::of_report(&moved.report, &moved.lost, seed);
     let row = Fidelity::new(cell, repetition, &record, &forecast, (moved.gap_ms, moved.exact), load);
@@ -199,10 +199,7 @@ fn keep(out: &Path, format: Format, rows: &[Fidelity]) -> Result<Option<PathBuf>
     if rows.is_empty() {
         return Ok(None);
     }
-    let text = match format {
-        Format::Csv => fidelity::csv(rows),
-        _ => fidelity::json_lines(rows),
-    };
+    let text = if format == Format::Csv { fidelity::csv(rows) } else { fidelity::json_lines(rows) };
     let path = out.join(format!("fidelity.{}", format.extension()));
     write(&path, &text).map(|()| Some(path))
 }
