@@ -67,6 +67,9 @@ pub struct Setup {
     /// Whether the first slice of sending begins when the first page leaves. If not (the default), part of it has passed
     /// then, as chance will have it: QEMU's threads begin where they like.
     pub aligned: bool,
+    /// Whether a round ends when the link has carried all of it. If not (the default), it ends when all is handed over: what the
+    /// link's buffer holds then is carried meanwhile.
+    pub drained: bool,
     /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
     pub witness: bool,
 }
@@ -89,6 +92,7 @@ impl Setup {
             outlook: false,
             look: None,
             aligned: false,
+            drained: false,
             witness: false,
         }
     }

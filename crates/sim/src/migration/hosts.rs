@@ -8,7 +8,7 @@ use whimbrel_core::machine::{
     DestinationAction, DestinationEvent, SourceAction, SourceEvent, SourcePhase, Transmit,
 };
 use whimbrel_core::throttle::Throttle;
-use whimbrel_core::units::Timestamp;
+use whimbrel_core::units::{ByteCount, Pages, Timestamp};
 
 use super::simulation::{Event, Side, Simulation, nanos};
 use crate::link::timestamp;
@@ -121,7 +121,11 @@ impl Simulation<'_> {
             witness: self.witness.as_mut(),
             behind: None,
         };
-        let (end, mut sent) = self.sender.send(nanos(self.now), transmit, parts);
+        let (mut end, mut sent) = self.sender.send(nanos(self.now), transmit, parts);
+        if self.setup.drained && sent.pending == Pages(0) {
+            end = self.link.drained(end);
+            sent.in_flight = Some(ByteCount(0));
+        }
         sent.bytes = if transmit.last {
             self.count.settle(sent.bytes)
         } else {

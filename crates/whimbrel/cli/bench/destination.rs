@@ -18,7 +18,7 @@ use super::super::failure::Failure;
 use super::work::Work;
 
 /// How long a destination may take to listen, and to end when the guest has come: longer than any does on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long the guest runs there, so that its heartbeat sees the end of the gap.
 const RUNS: Duration = Duration::from_millis(50);
@@ -44,6 +44,7 @@ pub(super) struct Found {
 
 /// Milliseconds.
 #[derive(Debug, Deserialize)]
+#[allow(clippy::struct_field_names)] // As in the report.
 pub(super) struct Ledger {
     pub(super) restore_ms: f64,
     pub(super) persist_ms: f64,

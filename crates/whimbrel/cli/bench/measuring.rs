@@ -30,7 +30,7 @@ const WRITES: u64 = 4096;
 
 /// What moving a guest like that of `setup` costs; none if it was stopped.
 pub(super) fn measure(
-    mover: &Mover,
+    between: &Mover,
     setup: &Setup,
     sending: Sending,
     stop: &AtomicBool,
@@ -43,7 +43,7 @@ pub(super) fn measure(
     };
     let policy = PolicySpec::default();
     let plain = Sending { method: Method::None, delta_cache: 0, ..sending };
-    let mut moves = Vec::new();
+    let mut made = Vec::new();
     for seed in 0..MOVES as u64 {
         let wanted = Wanted {
             guest: &guest,
@@ -53,35 +53,35 @@ pub(super) fn measure(
             time_limit: Duration::from_mins(1),
             seed,
         };
-        let Some(moved) = mover.make(&wanted, stop)? else { return Ok(None) };
+        let Some(moved) = between.make(&wanted, stop)? else { return Ok(None) };
         if moved.report.outcome != Outcome::Completed {
             let why = anyhow::anyhow!("an idle guest could not be moved: {}", moved.report.why);
             return Err(Failure::Failed(why));
         }
-        moves.push(moved);
+        made.push(moved);
     }
-    Ok(Some(ground(mover, &guest, sending, &moves)?))
+    Ok(Some(ground(between, &guest, sending, &made)?))
 }
 
-fn ground(mover: &Mover, guest: &GuestConfig, sending: Sending, moves: &[Moved]) -> Result<Ground, Failure> {
-    let ledger = |of: fn(&Ledger) -> Duration| median(moves.iter().map(|moved| of(&moved.report.downtime)));
+fn ground(between: &Mover, guest: &GuestConfig, sending: Sending, made: &[Moved]) -> Result<Ground, Failure> {
+    let ledger = |of: fn(&Ledger) -> Duration| median(made.iter().map(|moved| of(&moved.report.downtime)));
     let there = |of: fn(&super::destination::Ledger) -> f64| {
-        let found = moves.iter().filter_map(|moved| moved.found.as_ref());
+        let found = made.iter().filter_map(|moved| moved.found.as_ref());
         median(found.map(|found| Duration::try_from_secs_f64(of(&found.ledger) / 1e3).unwrap_or_default()))
     };
-    let page = median(moves.iter().filter_map(|moved| {
+    let page = median(made.iter().filter_map(|moved| {
         let bulk = moved.report.rounds.first()?;
         let pages = bulk.sent_pages.0 * guest.page_size.bytes().0 / 4096;
         Some(bulk.length.div_f64(pages.max(1) as f64))
     }));
-    let steps = Steps::timed(mover, guest, sending)?;
+    let steps = Steps::timed(between, guest, sending)?;
     Ok(Ground {
         memory: guest.memory,
         // A page takes time, if it was sent at all.
         page: page.max(Duration::from_nanos(1)),
         harvest: ledger(|ledger| ledger.harvest),
         begin: median(
-            moves.iter().filter_map(|moved| Some(moved.report.rounds.first()?.started.since(moved.began))),
+            made.iter().filter_map(|moved| Some(moved.report.rounds.first()?.started.since(moved.began))),
         ),
         tracking_fault: steps.tracking_fault,
         pause: ledger(|ledger| ledger.pause),
@@ -110,13 +110,13 @@ struct Steps {
 }
 
 impl Steps {
-    fn timed(mover: &Mover, guest: &GuestConfig, sending: Sending) -> Result<Self, Failure> {
+    fn timed(between: &Mover, guest: &GuestConfig, sending: Sending) -> Result<Self, Failure> {
         let lab = lab_guest(guest, 0).map_err(Failure::bad_input)?;
         let Here { memory, mut log, guest: mut lab, .. } =
-            Here::new(guest, lab, mover.backing, mover.log).map_err(Failure::failed)?;
+            Here::new(guest, lab, between.backing, between.log).map_err(Failure::failed)?;
         let compression = match sending.method {
             Method::None => None,
-            _ => Some(compressed(&*memory, sending)?),
+            _ => Some(compressed(&memory, sending)?),
         };
         let pages = memory.layout().pages().0.min(WRITES);
         let write_all = || -> Result<Duration, Failure> {

@@ -167,7 +167,7 @@ impl From<Failure> for Halt {
 
 /// One run: forecast first, then made. None if it was stopped.
 fn one(
-    mover: &Mover,
+    between: &Mover,
     ground: &Ground,
     cell: &Cell,
     repetition: u32,
@@ -176,13 +176,13 @@ fn one(
 ) -> Result<Option<(Made, Fidelity)>, Failure> {
     let seed = cell.setup.run.seed_of(repetition);
     let mut setup = sweep::simulation(&ground.forecast(&cell.setup), seed).map_err(Failure::bad_input)?;
-    // The engine's threads wait for one another before the first page.
-    setup.aligned = true;
+    // The engine's threads wait for one another before the first page, and at the end of each round.
+    (setup.aligned, setup.drained) = (true, true);
     let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
     let forecast = MigrationRecord::of(&run, seed);
     let load = load();
     let wanted = moving::Wanted::of(&cell.setup, sending, seed);
-    let Some(moved) = mover.make(&wanted, &interrupt.stop)? else { return Ok(None) };
+    let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
     let record = MigrationRecord::of_report(&moved.report, &moved.lost, seed);
     let row = Fidelity::new(cell, repetition, &record, &forecast, (moved.gap_ms, moved.exact), load);
@@ -199,10 +199,7 @@ fn keep(out: &Path, format: Format, rows: &[Fidelity]) -> Result<Option<PathBuf>
     if rows.is_empty() {
         return Ok(None);
     }
-    let text = match format {
-        Format::Csv => fidelity::csv(rows),
-        _ => fidelity::json_lines(rows),
-    };
+    let text = if format == Format::Csv { fidelity::csv(rows) } else { fidelity::json_lines(rows) };
     let path = out.join(format!("fidelity.{}", format.extension()));
     write(&path, &text).map(|()| Some(path))
 }

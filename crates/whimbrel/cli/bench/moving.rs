@@ -82,7 +82,7 @@ impl Mover {
     /// Moves a guest that has just begun to run; none if it was stopped meanwhile.
     pub(super) fn make(&self, wanted: &Wanted<'_>, stop: &AtomicBool) -> Result<Option<Moved>, Failure> {
         let lab = lab_guest(wanted.guest, wanted.seed).map_err(Failure::bad_input)?;
-        let token: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = format!("{:032x}", u128::from_le_bytes(random()?));
         let scenario = guest_toml(wanted.guest, wanted.seed);
         // The name that `receive` expects.
         let name = format!("guest@{:016x}", lab.fingerprint());
