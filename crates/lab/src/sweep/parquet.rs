@@ -220,7 +220,7 @@ repeat = 2
         let _ = std::fs::remove_dir_all(&dir);
         let scenario = Scenario::parse(SMALL, "small.toml").expect("scenario");
         let grid = scenario.grid().expect("grid");
-        let tables = Tables { format, rounds: !summary, summary };
+        let tables = Tables { format, rounds: !summary, summary, real: false };
         let mut results = ResultDir::open(&dir, &scenario, &grid, tables, Begin::New).expect("open");
         let options =
             Options { jobs: NonZeroUsize::new(2), stop: &AtomicBool::new(false), after_runs: &|_| {} };
