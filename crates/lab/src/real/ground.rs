@@ -223,7 +223,8 @@ mod tests {
         let setup = ground().forecast(&asked);
         assert_eq!((setup.link.bandwidth, setup.host.streams), (asked.link.bandwidth, 3));
         assert_eq!(setup.guest.memory, asked.guest.memory);
-        assert_eq!(setup.host.page_cost, Duration::from_nanos(1_700));
+        assert_eq!(setup.host.page_cost, Duration::from_nanos(3 * 1_700), "three streams, side by side");
+        assert_eq!(setup.host.first_touch_cost, Duration::from_nanos(1_700));
         assert_eq!(setup.host.harvest_cost, Duration::from_millis(1), "for each GiB");
         assert_eq!((setup.link.page_overhead, setup.guest.state), (ByteCount(16), ByteCount(700)));
         setup.host.validate().expect("a host");

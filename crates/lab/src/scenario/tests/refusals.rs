@@ -136,7 +136,7 @@ fn a_file_that_cannot_be_read_is_named() {
     );
     assert_eq!(
         Scenario::builtin("demo").unwrap_err().to_string(),
-        "no built-in scenario `demo`: there are `default`, `sweep`"
+        "no built-in scenario `demo`: there are `default`, `sweep`, `bench`"
     );
 }
 
