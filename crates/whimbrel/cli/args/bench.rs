@@ -38,7 +38,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=100_000))]
     pub(crate) runs: Option<u32>,
     /// What lies between the two processes.
-    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    #[arg(id = "transport", long = "over", value_enum, default_value_t, value_name = "KIND")]
     pub(crate) over: Over,
     /// Who records the guest's writes.
     #[arg(long, value_enum, default_value_t, value_name = "LOG")]
