@@ -3,7 +3,8 @@
 //! What they mean is `wire`'s affair ([`whimbrel_wire::hello`]); here they go over a stream, and what the two sides agreed on is
 //! put into the words of those who use it.
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::units::ByteCount;
@@ -13,7 +14,7 @@ use whimbrel_wire::hello::{
 use whimbrel_wire::pages::{EncoderConfig, Encodings};
 use whimbrel_wire::{Limits, WireError};
 
-use crate::link::{read_exact, write_all};
+use crate::link::write_all;
 use crate::transport::{Connect, Stream, TransportError};
 
 /// How a connection did not come about.
@@ -105,7 +106,7 @@ impl Introduction {
             token: self.token.clone(),
         };
         write_all(&*stream, &hello.encode())?;
-        let (prefix, rest) = read_first(&*stream, Direction::FromDestination)?;
+        let (prefix, rest) = read_first(&*stream, Direction::FromDestination, within)?;
         let welcome = hello.accept(hello::decode_answer(&prefix, &rest)?)??;
         let streams = if let Role::Control { streams } = role { streams } else { 0 };
         let limits = Limits::default().for_welcome(&welcome);
@@ -114,8 +115,8 @@ impl Introduction {
 }
 
 /// Hears who is there.
-pub(crate) fn hear(stream: &dyn Stream) -> Result<Hello, HelloError> {
-    let (prefix, rest) = read_first(stream, Direction::FromSource)?;
+pub(crate) fn hear(stream: &dyn Stream, within: Duration) -> Result<Hello, HelloError> {
+    let (prefix, rest) = read_first(stream, Direction::FromSource, within)?;
     Ok(Hello::decode(&prefix, &rest)?)
 }
 
@@ -124,11 +125,35 @@ pub(crate) fn answer(stream: &dyn Stream, answer: &Answer) -> std::io::Result<()
     write_all(stream, &hello::encode_answer(answer))
 }
 
-fn read_first(stream: &dyn Stream, direction: Direction) -> Result<([u8; PREFIX_LEN], Vec<u8>), HelloError> {
+/// All of it within this time, however it trickles in.
+fn read_first(
+    stream: &dyn Stream,
+    direction: Direction,
+    within: Duration,
+) -> Result<([u8; PREFIX_LEN], Vec<u8>), HelloError> {
+    let until = Instant::now() + within;
     let mut prefix = [0; PREFIX_LEN];
-    read_exact(stream, &mut prefix)?;
+    read_until(stream, &mut prefix, until)?;
     // Bounded by `hello::MOST_REST`.
     let mut rest = vec![0; hello::rest(&prefix, direction)?];
-    read_exact(stream, &mut rest)?;
+    read_until(stream, &mut rest, until)?;
+    stream.set_patience(Some(within), Some(within))?;
     Ok((prefix, rest))
+}
+
+fn read_until(stream: &dyn Stream, mut into: &mut [u8], until: Instant) -> io::Result<()> {
+    while !into.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_patience(Some(left), Some(left))?;
+        match stream.read(into) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => into = into.get_mut(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -19,11 +19,14 @@ use whimbrel_wire::hello::{Answer, Hello, Reject, Role, Terms, Token, Versions};
 use crate::hello::{self, Agreed};
 use crate::transport::{Listen, Stream, TransportError};
 
-/// How long somebody may take for one of their first words, of which there are two.
+/// How long somebody may take for their first words.
 const FIRST_WORDS: Duration = Duration::from_secs(5);
 
 /// How many may be heard at once: those of one migration, and some more.
 const HEARD: usize = 80;
+
+/// What the system says when it lacks something: `ENOMEM`, `ENFILE`, `EMFILE`, `ENOBUFS`.
+const LACKING: [i32; 4] = [libc::ENOMEM, libc::ENFILE, libc::EMFILE, libc::ENOBUFS];
 
 /// How often it is looked whether the door is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
@@ -61,6 +64,8 @@ struct Door {
 /// Takes connections until it is dropped.
 pub(super) struct Admission {
     arrived: Option<Receiver<Arrived>>,
+    /// Kept, so that a door that has closed is silent.
+    _tell: Sender<Arrived>,
     unwanted: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -71,12 +76,13 @@ impl Admission {
         let (tell, arrived) = bounded(HEARD);
         let limits = Limits { memory, ..Limits::default() };
         let terms = Terms { token, versions: Versions::SPOKEN, capabilities: hello::offered(), limits };
+        let silent = tell.clone();
         let door = Arc::new(Door { terms, guest: Mutex::new(None), heard: AtomicUsize::new(0), tell });
         let unwanted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&unwanted);
         let thread =
             thread::Builder::new().name("accept".to_owned()).spawn(move || accept(&*listen, &door, &told))?;
-        Ok(Self { arrived: Some(arrived), unwanted, thread: Some(thread) })
+        Ok(Self { arrived: Some(arrived), _tell: silent, unwanted, thread: Some(thread) })
     }
 
     /// Where those arrive who were let in.
@@ -116,6 +122,10 @@ fn accept(listen: &dyn Listen, door: &Arc<Door>, unwanted: &AtomicBool) {
                     Err(_) => drop(door.heard.fetch_sub(1, Ordering::Relaxed)),
                 }
             }
+            // The system lacks something for now, as descriptors: whoever is connected goes on, whoever comes may come again.
+            Err(why) if why.cause.raw_os_error().is_some_and(|code| LACKING.contains(&code)) => {
+                thread::sleep(LOOK);
+            }
             Err(why) => {
                 let _ = door.tell.send(Arrived::Closed { why });
                 break;
@@ -136,8 +146,7 @@ impl Door {
     }
 
     fn let_in(&self, stream: Box<dyn Stream>) -> Result<(), hello::HelloError> {
-        stream.set_patience(Some(FIRST_WORDS), Some(FIRST_WORDS))?;
-        let hello = hello::hear(&*stream)?;
+        let hello = hello::hear(&*stream, FIRST_WORDS)?;
         // One at a time, and answered before the next is looked at: whoever is welcomed finds the others known.
         let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = self.judge(&hello, guest.as_ref());

@@ -22,6 +22,9 @@ use crate::link::{Heard, Link};
 use crate::orders::{Order, Orders};
 use crate::transport::Stream;
 
+/// Messages that may wait for their pages: a round's end or two, and the state behind the last.
+const HELD: usize = 64;
+
 /// What is spoken with the source, and on what.
 pub(super) struct Conversation {
     pub(super) machine: Destination,
@@ -88,12 +91,18 @@ impl Conversation {
         self.held.pop_front()
     }
 
-    pub(super) fn hold(&mut self, message: Message) {
+    /// Keeps a message until the pages are here that were sent before it; false if so much is not kept.
+    pub(super) fn hold(&mut self, message: Message) -> bool {
         // Whoever cancels does not want the pages that are still to come.
         if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
             self.held.clear();
         }
+        let state = |message: &Message| matches!(message, Message::State(_));
+        if self.held.len() >= HELD || state(&message) && self.held.iter().any(state) {
+            return false;
+        }
         self.held.push_back(message);
+        true
     }
 
     /// Nothing more comes on these connections.
@@ -129,6 +138,10 @@ impl Afterlife {
     /// all connections; a later [`receive`](super::receive) with the same address, token and store answers too.
     pub fn answer(&mut self, how_long: Duration) -> bool {
         let core = &mut self.0;
+        // Nobody has decided anything.
+        if core.machine.outcome().is_none() {
+            return false;
+        }
         let until = Instant::now() + how_long;
         let mut closed = false;
         loop {

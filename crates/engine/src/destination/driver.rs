@@ -47,6 +47,8 @@ pub(super) struct Driver<'a> {
     preparing: Option<Preparing>,
     verifier: Option<Verifier>,
     shown: DestinationPhase,
+    /// The replica is not wanted any more.
+    dropping: bool,
     resume_failed: Option<String>,
     why: Option<String>,
     ledger: DestinationLedger,
@@ -89,6 +91,7 @@ impl<'a> Driver<'a> {
             preparing: None,
             verifier: None,
             shown: DestinationPhase::Listening,
+            dropping: false,
             resume_failed: None,
             why: None,
             ledger: DestinationLedger::default(),
@@ -103,6 +106,7 @@ impl<'a> Driver<'a> {
             while let Some(action) = self.core.machine.poll() {
                 self.carry_out(action);
             }
+            self.free_what_was_dropped();
         }
         Ok(self.end())
     }
@@ -156,8 +160,11 @@ impl<'a> Driver<'a> {
             Happened::Arrived(arrived) => self.admit(arrived),
             Happened::Said(said) => self.hear_stream(said),
             Happened::Heard(Heard::Message(message)) => {
-                self.core.hold(message);
-                self.hear();
+                if self.core.hold(message) {
+                    self.hear();
+                } else {
+                    self.break_off("more is said than waits for its pages".to_owned());
+                }
             }
             Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
             Happened::Ordered(order) => self.obey(&order),
@@ -187,7 +194,9 @@ impl<'a> Driver<'a> {
             Arrived::Again { stream } => {
                 self.lose("a new connection takes the place of the old one");
                 self.talk_over(stream);
-                self.tell_if_it_fits(DestinationEvent::Connected);
+                if self.core.link.is_some() {
+                    self.tell_if_it_fits(DestinationEvent::Connected);
+                }
             }
             Arrived::Pages { number, stream } => {
                 self.core.early.push((number, Arc::from(stream)));
@@ -202,7 +211,11 @@ impl<'a> Driver<'a> {
     fn answer_for_the_dead(&mut self, id: MigrationId, stream: Box<dyn Stream>) {
         match self.store.load(id) {
             // It takes as long as the other side takes, and then ends.
-            Ok(record) => drop(thread::spawn(move || answering::answer(stream, record))),
+            Ok(record) => {
+                let answer = move || answering::answer(stream, record);
+                // Where there is no thread for it, whoever asks asks again.
+                let _ = thread::Builder::new().name("answer".to_owned()).spawn(answer);
+            }
             // Whoever cannot know does not answer.
             Err(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
         }
@@ -258,7 +271,7 @@ impl<'a> Driver<'a> {
                 if self.id != Some(configuration.id) {
                     return self.break_off("a guest of another migration".to_owned());
                 }
-                self.configuration = Some(Arc::clone(configuration));
+                self.configuration.get_or_insert_with(|| Arc::clone(configuration));
             }
             if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
                 self.why.get_or_insert_with(|| "the source keeps the guest".to_owned());
@@ -328,15 +341,20 @@ impl<'a> Driver<'a> {
             DestinationAction::Restore(state) => self.restore(state),
             DestinationAction::Persist(record) => self.persist(record),
             DestinationAction::Resume => self.resume(),
-            DestinationAction::DropReplica => {
-                self.preparing = None;
-                self.core.receivers = None;
-                self.verifier = None;
-                self.replica = None;
-            }
+            DestinationAction::DropReplica => self.dropping = true,
             DestinationAction::Done(_) => {}
             // Whoever adds an action sees to it here.
             other => debug_assert!(false, "{other:?} is not carried out"),
+        }
+    }
+
+    /// After all was said: to free much memory takes a while, and somebody waits for the answer.
+    fn free_what_was_dropped(&mut self) {
+        if std::mem::take(&mut self.dropping) {
+            self.preparing = None;
+            self.core.receivers = None;
+            self.verifier = None;
+            self.replica = None;
         }
     }
 
@@ -418,6 +436,8 @@ impl<'a> Driver<'a> {
                 Ok(()) => return self.tell(DestinationEvent::Persisted),
                 Err(PersistError::Not(error)) => {
                     self.show(&Event::StorageFails { what: &in_words(&error) });
+                    // The source asks again at once.
+                    thread::sleep(STORAGE_PAUSE);
                     return self.tell(DestinationEvent::NotPersisted);
                 }
                 Err(PersistError::Unknown(error)) => {

@@ -1,15 +1,14 @@
 //! The loop: wait, tell the machine, do what it asks for.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
-use whimbrel_core::layout::PageSize;
+use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::phase::SourceEventKind;
@@ -18,9 +17,8 @@ use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
-use whimbrel_wire::pages::{Encoder, Sharding};
 
-use super::connecting::{self, Joined};
+use super::connecting::{self, encoders, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::transmit::Dealing;
@@ -39,12 +37,15 @@ use crate::verify::Verifier;
 /// How long a destination of which a page stream was lost may take to say why.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How often a guest that does not resume is told to, with the same pause between as stable storage has.
+const RESUMES: u32 = 10;
+
 /// How long stable storage that fails is left alone before it is tried again.
 const STORAGE_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Driver<'a> {
     pub(super) machine: Source,
-    clock: SystemClock,
+    pub(super) clock: SystemClock,
     pub(super) dealing: Dealing,
     pub(super) pages: Option<PageStreams>,
     ram: Arc<dyn GuestRam>,
@@ -59,7 +60,7 @@ pub(super) struct Driver<'a> {
     /// The policy's limit.
     wanted: RateLimit,
     orders: &'a Orders,
-    observer: &'a mut dyn Observer,
+    pub(super) observer: &'a mut dyn Observer,
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
     found: PageSet,
@@ -68,10 +69,12 @@ pub(super) struct Driver<'a> {
     verifier: Option<Verifier>,
     wakes: BTreeSet<Timestamp>,
     spoke: Timestamp,
-    shown: SourcePhase,
-    rounds: u32,
+    pub(super) shown: SourcePhase,
+    pub(super) rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
+    /// The last round that the destination has acknowledged.
+    acknowledged: Option<u32>,
     /// A page stream was lost: all is, at this time.
     doomed: Option<(Timestamp, String)>,
     timed_out: bool,
@@ -131,6 +134,7 @@ impl<'a> Driver<'a> {
             shown: SourcePhase::Idle,
             rounds: 0,
             alone_since: None,
+            acknowledged: None,
             doomed: None,
             timed_out: false,
             leaving: false,
@@ -209,16 +213,23 @@ impl<'a> Driver<'a> {
         let quiet = self.ping_after().saturating_sub(now.since(self.spoke));
         let timeout = due.map_or(quiet, |due| due.since(now).min(quiet));
         let heard = self.link.as_ref().map_or_else(never, Link::heard);
-        let said = self.pages.as_ref().map_or_else(never, PageStreams::said);
+        let said = self.pages.as_ref().filter(|_| self.needs_streams()).map_or_else(never, PageStreams::said);
         let made = self.reconnecting.as_ref().map_or_else(never, Reconnecting::made);
         select! {
-            recv(said) -> said => if let Ok(said) = said { self.take(said) },
+            recv(said) -> said => match said {
+                Ok(said) => self.take(said),
+                Err(_) => self.doom("page streams: their threads have ended"),
+            },
             recv(heard) -> heard => match heard {
                 Ok(Heard::Message(message)) => self.hear(message),
                 Ok(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
                 Err(_) => self.lose("control"),
             },
-            recv(made) -> made => if let Ok(made) = made { self.connected_again(made) },
+            recv(made) -> made => match made {
+                Ok(made) => self.connected_again(made),
+                // Its thread has ended without a word.
+                Err(_) => self.reconnecting = None,
+            },
             recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(order) },
             default(timeout) => {}
         }
@@ -278,13 +289,24 @@ impl<'a> Driver<'a> {
                 }
                 self.dealing.count(tally);
             }
-            Said::Lost { stream, why } => {
-                // A destination that does not want the guest any more says so on the control connection: it is listened to for
-                // a moment, because a reason is better than none.
-                let at = self.clock.now().saturating_add(LAST_WORDS);
-                self.doomed.get_or_insert((at, format!("page stream {stream}: {why}")));
-            }
+            Said::Lost { stream, why } => self.doom(&format!("page stream {stream}: {why}")),
         }
+    }
+
+    /// Whether a page stream that is lost does any harm: not where the migration is over.
+    fn needs_streams(&self) -> bool {
+        let over = matches!(
+            self.machine.phase(),
+            SourcePhase::Returning | SourcePhase::Releasing | SourcePhase::Done
+        );
+        self.doomed.is_none() && !over
+    }
+
+    /// The connection is of no more use. A destination that does not want the guest any more says so on the control connection: it is
+    /// listened to for a moment, because a reason is better than none.
+    fn doom(&mut self, what: &str) {
+        let at = self.clock.now().saturating_add(LAST_WORDS);
+        self.doomed.get_or_insert((at, what.to_owned()));
     }
 
     fn connected_again(&mut self, stream: Box<dyn Stream>) {
@@ -306,10 +328,22 @@ impl<'a> Driver<'a> {
     /// What the destination says. What does not fit is a breach of the protocol.
     fn hear(&mut self, message: Message) {
         let now = self.clock.now();
+        // Each round is acknowledged once: a peer that goes on acknowledging would fill the journal.
+        if let Message::Acknowledge { round } = &message {
+            if self.acknowledged.is_some_and(|before| *round <= before) {
+                return self.breach(format!("round {round} was acknowledged before"));
+            }
+            self.acknowledged = Some(*round);
+        }
         let Err(error) = self.machine.handle(now, SourceEvent::Received(message)) else {
             return self.show_phase();
         };
-        let failure = Failure { step: Step::Protocol, detail: error.to_string() };
+        self.breach(error.to_string());
+    }
+
+    /// The peer broke the protocol.
+    fn breach(&mut self, detail: String) {
+        let failure = Failure { step: Step::Protocol, detail };
         if self.machine.handoff().may_cancel() {
             self.tell_if_it_fits(SourceEvent::Failed(failure));
         } else {
@@ -327,6 +361,10 @@ impl<'a> Driver<'a> {
             Order::Limit(limit) => {
                 self.settings.limit = limit;
                 self.limit();
+            }
+            // Before the doubt there is nothing to leave but a guest that is to go on: that is cancelled.
+            Order::Leave if self.machine.handoff().may_cancel() => {
+                self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::Requested));
             }
             Order::Leave => self.leaving = true,
             Order::Discard => {}
@@ -390,7 +428,7 @@ impl<'a> Driver<'a> {
             }
             SourceAction::SaveState => self.save(),
             SourceAction::Resume => {
-                let done = self.guest.resume();
+                let done = resume(self.guest);
                 self.answer(Step::Resume, done, SourceEvent::Resumed);
             }
             SourceAction::Persist(record) => self.persist(record),
@@ -491,7 +529,7 @@ impl<'a> Driver<'a> {
                 self.leaving = true;
                 return;
             }
-            std::thread::sleep(STORAGE_PAUSE);
+            thread::sleep(STORAGE_PAUSE);
         }
     }
 
@@ -514,9 +552,14 @@ impl<'a> Driver<'a> {
         if self.link.is_none() {
             return;
         }
+        let was_over = matches!(self.machine.phase(), SourcePhase::Returning | SourcePhase::Done);
         self.hang_up();
         self.show(&Event::Lost { what });
         self.tell_if_it_fits(SourceEvent::Disconnected);
+        // A destination that may have missed that the guest stays here is told again.
+        if was_over && !self.machine.handoff().is_settled() {
+            self.reconnect();
+        }
     }
 
     /// Ends all connections and their threads.
@@ -534,66 +577,16 @@ impl<'a> Driver<'a> {
             Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
         }
     }
-
-    // ---- what others see ----------------------------------------------------------------------------------------------
-
-    pub(super) fn clock_now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    pub(super) fn show(&mut self, event: &Event<'_>) {
-        let now = self.clock.now();
-        self.observer.on_event(now, event);
-    }
-
-    fn show_phase(&mut self) {
-        let phase = self.machine.phase();
-        if phase != self.shown {
-            self.shown = phase;
-            self.show(&Event::Source(phase));
-        }
-    }
-
-    pub(super) fn show_progress(&mut self) {
-        let now = self.clock.now();
-        self.observer.on_event(now, &Event::Progress(self.machine.controller().progress()));
-        if self.machine.round_count() != self.rounds {
-            self.rounds = self.machine.round_count();
-            // The one that has begun is counted.
-            if let Some(round) = self.machine.report(now).rounds.iter().nth_back(1) {
-                self.observer.on_event(now, &Event::Round(round));
-            }
-            if let Some(outlook) = self.machine.controller().outlook() {
-                self.observer.on_event(now, &Event::Outlook(&outlook));
-            }
-        }
-    }
 }
 
-/// Which pages go by which stream.
-fn sharding(streams: u16) -> Sharding {
-    NonZeroU16::new(streams).map_or(Sharding::ONE, Sharding::new)
-}
-
-/// An encoder for each page stream, as was agreed on.
-fn encoders(
-    settings: &SourceSettings,
-    joined: &Joined,
-    page_size: PageSize,
-    clock: SystemClock,
-) -> Result<Vec<Encoder>, SourceError> {
-    let mut config = settings.encoding.clone();
-    config.encodings = config.encodings.common(joined.agreed.encodings);
-    config.payload_checksums = joined.agreed.payload_checksums;
-    config.sharding = sharding(settings.streams);
-    // The cache is what the whole migration may have.
-    config.delta_cache.0 /= u64::from(settings.streams);
-    let encoder = |stream: &Arc<dyn Stream>| {
-        // Where something lies between, it takes copies.
-        let mut config = config.clone();
-        config.copy |= stream.descriptor().is_none();
-        let encoder = Encoder::new(&config, page_size).map_err(SourceError::Encoder)?;
-        Ok(encoder.with_clock(Box::new(move || clock.now())))
-    };
-    joined.pages.iter().map(encoder).collect()
+/// Lets a guest run that belongs here: one that does not resume at once is told again.
+fn resume(guest: &mut dyn Guest) -> Result<(), GuestError> {
+    let mut tries = 1;
+    loop {
+        match guest.resume() {
+            Err(_) if tries < RESUMES => thread::sleep(STORAGE_PAUSE),
+            done => return done,
+        }
+        tries += 1;
+    }
 }

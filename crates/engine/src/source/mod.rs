@@ -14,6 +14,7 @@ mod driver;
 mod pages;
 mod reconnect;
 mod settling;
+mod showing;
 mod transmit;
 
 use std::fs::File;

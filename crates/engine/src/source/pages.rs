@@ -208,6 +208,7 @@ struct Work {
 
 impl Work {
     fn until_the_end(mut self, jobs: &Receiver<Job>) {
+        let _watch = Watch { stream: self.number, tell: self.tell.clone() };
         for job in jobs {
             let done = match job {
                 Job::Pages(runs, passing) => self.send(&runs, passing),
@@ -266,6 +267,21 @@ impl Work {
                 let bytes = rate.as_f64() * BURST.as_secs_f64();
                 Pages(((bytes / page as f64) as u64).clamp(1, most))
             }
+        }
+    }
+}
+
+/// Says that a stream is lost whose thread panics, which may happen in an embedder's code.
+struct Watch {
+    stream: usize,
+    tell: Sender<Said>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let why = "its thread has panicked".to_owned();
+            let _ = self.tell.send(Said::Lost { stream: self.stream, why });
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Dealing {
 struct Gathered {
     runs: Vec<PageRun>,
     pages: u64,
+    /// The pass that all of them belong to.
+    passing: Passing,
 }
 
 /// How dealing went on.
@@ -73,6 +75,11 @@ impl Dealing {
 
     /// Takes a run from the backlog and deals out what has become a job.
     fn deal(&mut self, backlog: &mut Backlog, streams: &mut PageStreams, job: u64) -> Dealt {
+        // What an earlier pass has left: a page must not come twice in one job.
+        let earlier = |gathered: &Gathered| gathered.pages > 0 && gathered.passing != self.passing;
+        if let Some(earlier) = self.gathered.iter().position(earlier) {
+            return self.hand_over(earlier, streams);
+        }
         if let Some(full) = self.gathered.iter().position(|gathered| gathered.pages >= job) {
             return self.hand_over(full, streams);
         }
@@ -80,6 +87,7 @@ impl Dealing {
             for part in shards(run) {
                 let stream = usize::from(self.sharding.stream_of(part.first));
                 if let Some(gathered) = self.gathered.get_mut(stream) {
+                    gathered.passing = self.passing;
                     gathered.pages += part.count.0;
                     gathered.runs.push(part);
                 }
@@ -97,7 +105,8 @@ impl Dealing {
             return Dealt::NoRoom;
         }
         if let Some(gathered) = self.gathered.get_mut(stream) {
-            streams.send(stream, std::mem::take(gathered).runs, self.passing);
+            let Gathered { runs, passing, .. } = std::mem::take(gathered);
+            streams.send(stream, runs, passing);
         }
         Dealt::Some
     }

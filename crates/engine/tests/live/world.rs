@@ -13,7 +13,9 @@ use whimbrel_core::machine::message::{Configuration, MigrationId};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
 use whimbrel_core::units::ByteCount;
-use whimbrel_engine::destination::{self, DestinationResult, DestinationSettings, Incoming, Replica};
+use whimbrel_engine::destination::{
+    self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
+};
 use whimbrel_engine::orders::{Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
@@ -148,6 +150,11 @@ impl World {
 
     /// Moves the guest while somebody does something about it, with a remote of the source's and one of the destination's.
     pub(crate) fn go_with(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Moved {
+        self.attempt(meddle).unwrap_or_else(|stayed| panic!("nothing was begun: {}", stayed.why))
+    }
+
+    /// The same, where it may come to nothing before anything is begun.
+    pub(crate) fn attempt(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Result<Moved, Box<NotBegun>> {
         let Self { layout, lab, policy, settings, destination, hub: _, connect, listen, veil } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
         let mut log = SoftwareLog::new(&layout);
@@ -170,11 +177,11 @@ impl World {
                 };
                 let incoming =
                     Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut received = destination::receive(incoming, destination, &orders_there, &mut ())
-                    .expect("somebody comes");
+                let mut received = destination::receive(incoming, destination, &orders_there, &mut ())?;
                 received.afterlife.answer(Duration::from_secs(5));
-                received
+                Ok::<_, DestinationError>(received)
             });
+            let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
             let outgoing = Outgoing {
                 name: "lab".to_owned(),
@@ -186,11 +193,49 @@ impl World {
                 connect,
                 store: &mut MemoryStore::new(Role::Source),
             };
-            let source = source::send(outgoing, settings, &orders, &mut ()).expect("somebody is there");
+            let source = source::send(outgoing, settings, &orders, &mut ());
+            if source.is_err() {
+                // Nobody comes any more.
+                give_up.cancel();
+            }
             (source, receiving.join().expect("no panic"))
         });
-        Moved { source, destination, layout, lab, policy, here, memory, there }
+        match (source, destination) {
+            (Ok(source), Ok(destination)) => {
+                Ok(Moved { source, destination, layout, lab, policy, here, memory, there })
+            }
+            (Ok(source), Err(error)) => panic!("{:?}, but {error}", source.report),
+            (Err(error), destination) => {
+                let there = destination.is_ok_and(|there| there.outcome == DestinationOutcome::Running);
+                assert!(!there, "it runs at the destination, and {error}");
+                Err(Box::new(NotBegun { why: error.to_string(), here, memory }))
+            }
+        }
     }
+}
+
+/// A move that came to nothing before anything was begun.
+pub(crate) struct NotBegun {
+    pub(crate) why: String,
+    here: LabGuest,
+    memory: Arc<GuestMemory>,
+}
+
+impl NotBegun {
+    /// The guest ran on, untouched.
+    pub(crate) fn check_the_guest(self) {
+        check_here(self.here, &self.memory);
+    }
+}
+
+/// A guest that stayed goes on exactly.
+fn check_here(mut here: LabGuest, memory: &GuestMemory) {
+    let beats = here.heartbeat().beats;
+    thread::sleep(Duration::from_millis(20));
+    here.pause().expect("it stops");
+    assert!(here.heartbeat().beats > beats, "it stands still");
+    let state = here.save().expect("it is paused");
+    here.expected(&state).expect("its own state").check(memory).expect("no page is lost or stale");
 }
 
 fn build(policy: &str) -> Box<dyn Policy> {
@@ -228,14 +273,8 @@ impl Moved {
     }
 
     /// The guest runs at the source, as if nothing had been.
-    pub(crate) fn check_the_guest_here(mut self) {
-        let beats = self.here.heartbeat().beats;
-        thread::sleep(Duration::from_millis(20));
-        self.here.pause().expect("it stops");
-        assert!(self.here.heartbeat().beats > beats, "it stands still");
-        let state = self.here.save().expect("it is paused");
-        let expected = self.here.expected(&state).expect("its own state");
-        expected.check(&*self.memory).expect("no page is lost or stale");
+    pub(crate) fn check_the_guest_here(self) {
+        check_here(self.here, &self.memory);
     }
 
     /// A source that has done nothing yet, of the same migration.
