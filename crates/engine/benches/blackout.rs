@@ -45,7 +45,8 @@ mod bench {
         let arguments: Vec<String> = std::env::args().collect();
         let numbers: Vec<u64> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
         // `--test`: whether it still works.
-        let (mib, moves) = if arguments.iter().any(|argument| argument == "--test") { (16, 1) } else { (1024, 50) };
+        let (mib, moves) =
+            if arguments.iter().any(|argument| argument == "--test") { (16, 1) } else { (1024, 50) };
         let mib = numbers.first().copied().unwrap_or(mib);
         let moves = numbers.get(1).copied().unwrap_or(moves);
         let in_memory = arguments.iter().any(|argument| argument == "memory");
