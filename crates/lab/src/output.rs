@@ -50,6 +50,7 @@ impl Kind {
     /// A drawing as SVG.
     pub const DRAWING: Self = Self { name: "an SVG drawing", mark: "<svg" };
     /// A journal of a real migration.
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     pub const JOURNAL: Self = Self { name: "a journal", mark: crate::real::journal::NAME };
     /// A trace of dirtied pages.
     pub const TRACE: Self = Self { name: "a trace", mark: crate::trace::NAME };

@@ -149,10 +149,9 @@ impl PageStreams {
 
     /// Bytes that the system has taken and not carried yet; none if it does not say.
     pub(super) fn unsent(&self) -> Option<ByteCount> {
-        self.streams.iter().try_fold(ByteCount(0), |sum, stream| {
-            let unsent = whimbrel_guest::socket::unsent(stream.connection.descriptor()?).ok()?;
-            Some(ByteCount(sum.0 + unsent.0))
-        })
+        self.streams
+            .iter()
+            .try_fold(ByteCount(0), |sum, stream| Some(ByteCount(sum.0 + unsent(&*stream.connection)?.0)))
     }
 }
 
@@ -284,6 +283,17 @@ impl Drop for Watch {
             let _ = self.tell.send(Said::Lost { stream: self.stream, why });
         }
     }
+}
+
+/// Bytes that a connection has taken and not carried yet; none where nobody knows.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn unsent(stream: &dyn Stream) -> Option<ByteCount> {
+    whimbrel_guest::socket::unsent(stream.descriptor()?).ok()
+}
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+fn unsent(_stream: &dyn Stream) -> Option<ByteCount> {
+    None
 }
 
 /// What a connection carries while there is something to send: what the encoder weighs its work against.

@@ -134,6 +134,7 @@ fn is_passing(error: &io::Error) -> bool {
         libc::ENETDOWN,
         libc::ENOPROTOOPT,
         libc::EHOSTDOWN,
+        #[cfg(target_os = "linux")]
         libc::ENONET,
         libc::EHOSTUNREACH,
         libc::ENETUNREACH,
