@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _};
-use whimbrel_core::units::{Bandwidth, ByteCount, duration};
+use whimbrel_core::units::duration;
+#[cfg(target_os = "linux")]
+use whimbrel_core::units::{Bandwidth, ByteCount};
 
 use super::Args;
 
@@ -54,11 +56,13 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a time, which may be none.
+#[cfg(target_os = "linux")]
 pub(super) fn time_or_none(text: &str) -> Result<Duration, String> {
     if duration::parse(text).is_ok_and(|time| time.is_zero()) { Ok(Duration::ZERO) } else { time(text) }
 }
 
 /// Reads a size above zero.
+#[cfg(target_os = "linux")]
 pub(super) fn size(text: &str) -> Result<ByteCount, String> {
     match text.parse() {
         Ok(ByteCount(0)) => Err("must be more than 0B".to_owned()),
@@ -68,6 +72,7 @@ pub(super) fn size(text: &str) -> Result<ByteCount, String> {
 }
 
 /// Reads a rate of sending.
+#[cfg(target_os = "linux")]
 pub(super) fn rate(text: &str) -> Result<Bandwidth, String> {
     text.parse().map_err(|error: whimbrel_core::units::UnitError| error.to_string())
 }

@@ -9,16 +9,19 @@ mod logs;
 
 use super::*;
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn harvests() -> u64 {
     std::env::var("WHIMBREL_HARVESTS").map_or(10_000, |text| text.parse().expect("a number of harvests"))
 }
 
 /// Fails if `ground` breaks a promise, or lacks what is needed to check one other than `lacks`.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn passes(ground: impl Ground, lacks: &[Promise]) {
     passes_after(harvests(), ground, lacks);
 }
 
 /// The same with another number of harvests.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn passes_after(harvests: u64, mut ground: impl Ground, lacks: &[Promise]) {
     match check(&mut ground, harvests) {
         Ok(missing) => assert_eq!(missing, lacks),
