@@ -312,5 +312,6 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-#[cfg(test)]
+// On memory of real guests.
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 mod tests;
