@@ -104,6 +104,7 @@ pub mod clock;
 pub mod destination;
 pub mod digest;
 mod hello;
+mod insisting;
 pub mod limiter;
 mod link;
 pub mod observer;

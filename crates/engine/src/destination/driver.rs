@@ -20,19 +20,14 @@ use super::receivers::{Receivers, Said};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
+use crate::insisting::{self, Kept};
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{PersistError, StableStore};
+use crate::stable::{StableStore, StoreError};
 use crate::transport::Stream;
 use crate::verify::Verifier;
-
-/// How long stable storage that fails is left alone before it is tried again.
-const STORAGE_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a guest that does not resume is told again, with the same pause between.
-const RESUMES: u32 = 10;
 
 pub(super) struct Driver<'a> {
     core: Conversation,
@@ -425,48 +420,31 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Writes the record, and goes on trying for as long as nobody can know whether it is there.
     fn persist(&mut self, record: StableRecord) {
         let Some(id) = self.id else { return };
         let began = self.core.now();
-        loop {
-            let done = self.store.persist(id, record);
-            self.ledger.persist = self.core.now().since(began);
-            match done {
-                Ok(()) => return self.tell(DestinationEvent::Persisted),
-                Err(PersistError::Not(error)) => {
-                    self.show(&Event::StorageFails { what: &in_words(&error) });
-                    // The source asks again at once.
-                    thread::sleep(STORAGE_PAUSE);
-                    return self.tell(DestinationEvent::NotPersisted);
-                }
-                Err(PersistError::Unknown(error)) => {
-                    self.show(&Event::StorageFails { what: &in_words(&error) });
-                }
+        let (clock, observer) = (self.core.clock, &mut *self.observer);
+        let failed = |error: &StoreError| {
+            observer.on_event(clock.now(), &Event::StorageFails { what: &in_words(error) });
+        };
+        let kept = insisting::persist(self.store, (id, record), self.orders, failed);
+        self.ledger.persist = self.core.now().since(began);
+        match kept {
+            Kept::Written => self.tell(DestinationEvent::Persisted),
+            Kept::NotWritten => {
+                // The source asks again at once.
+                thread::sleep(insisting::PAUSE);
+                self.tell(DestinationEvent::NotPersisted);
             }
-            if self.orders.next() == Some(Order::Leave) {
-                self.leaving = true;
-                return;
-            }
-            thread::sleep(STORAGE_PAUSE);
+            Kept::Left => self.leaving = true,
         }
     }
 
     /// Lets the guest run. *Running* is written: it belongs here, whether it can be made to run or not.
     fn resume(&mut self) {
         let began = self.core.now();
-        let Some(replica) = &mut self.replica else { return self.tell(DestinationEvent::Resumed) };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match replica.guest.resume() {
-                Ok(()) => break,
-                Err(error) if tries == RESUMES => {
-                    self.resume_failed = Some(in_words(&error));
-                    break;
-                }
-                Err(_) => thread::sleep(STORAGE_PAUSE),
-            }
+        if let Some(replica) = &mut self.replica {
+            self.resume_failed = insisting::resume(&mut *replica.guest).err().map(|error| in_words(&error));
         }
         self.ledger.resume = self.core.now().since(began);
         self.tell(DestinationEvent::Resumed);

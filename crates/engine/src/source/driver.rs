@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
+use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::phase::SourceEventKind;
@@ -26,22 +25,17 @@ use super::{Outgoing, SourceError, SourceResult, SourceSettings};
 use crate::capabilities;
 use crate::clock::{Clock as _, SystemClock};
 use crate::hello::Introduction;
+use crate::insisting::{self, Kept};
 use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{PersistError, StableStore};
+use crate::stable::{StableStore, StoreError};
 use crate::transport::{Connect, Stream};
 use crate::verify::Verifier;
 
 /// How long a destination of which a page stream was lost may take to say why.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// How often a guest that does not resume is told to, with the same pause between as stable storage has.
-const RESUMES: u32 = 10;
-
-/// How long stable storage that fails is left alone before it is tried again.
-const STORAGE_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Driver<'a> {
     pub(super) machine: Source,
@@ -428,7 +422,7 @@ impl<'a> Driver<'a> {
             }
             SourceAction::SaveState => self.save(),
             SourceAction::Resume => {
-                let done = resume(self.guest);
+                let done = insisting::resume(self.guest);
                 self.answer(Step::Resume, done, SourceEvent::Resumed);
             }
             SourceAction::Persist(record) => self.persist(record),
@@ -512,24 +506,15 @@ impl<'a> Driver<'a> {
         self.show(&Event::Limit(limit));
     }
 
-    /// Writes the record, and goes on trying for as long as nobody can know whether it is there.
     fn persist(&mut self, record: StableRecord) {
-        loop {
-            match self.store.persist(self.settings.id, record) {
-                Ok(()) => return self.tell(SourceEvent::Persisted),
-                Err(PersistError::Not(error)) => {
-                    self.show(&Event::StorageFails { what: &in_words(&error) });
-                    return self.tell(SourceEvent::NotPersisted);
-                }
-                Err(PersistError::Unknown(error)) => {
-                    self.show(&Event::StorageFails { what: &in_words(&error) });
-                }
-            }
-            if self.orders.next() == Some(Order::Leave) {
-                self.leaving = true;
-                return;
-            }
-            thread::sleep(STORAGE_PAUSE);
+        let (clock, observer) = (self.clock, &mut *self.observer);
+        let failed = |error: &StoreError| {
+            observer.on_event(clock.now(), &Event::StorageFails { what: &in_words(error) });
+        };
+        match insisting::persist(self.store, (self.settings.id, record), self.orders, failed) {
+            Kept::Written => self.tell(SourceEvent::Persisted),
+            Kept::NotWritten => self.tell(SourceEvent::NotPersisted),
+            Kept::Left => self.leaving = true,
         }
     }
 
@@ -576,17 +561,5 @@ impl<'a> Driver<'a> {
             Ok(reconnecting) => self.reconnecting = Some(reconnecting),
             Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
         }
-    }
-}
-
-/// Lets a guest run that belongs here: one that does not resume at once is told again.
-fn resume(guest: &mut dyn Guest) -> Result<(), GuestError> {
-    let mut tries = 1;
-    loop {
-        match guest.resume() {
-            Err(_) if tries < RESUMES => thread::sleep(STORAGE_PAUSE),
-            done => return done,
-        }
-        tries += 1;
     }
 }
