@@ -7,16 +7,19 @@ use std::time::Duration;
 use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
+use whimbrel_core::embed::GuestRam;
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::phase::SourceEventKind;
-use whimbrel_core::machine::{CancelReason, Failure, Source, SourceAction, SourceEvent, SourcePhase, Step};
+use whimbrel_core::machine::{
+    CancelReason, Failure, MachineError, Source, SourceAction, SourceEvent, SourcePhase, Step,
+};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
 
+use super::charge::Charge;
 use super::connecting::{self, encoders, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
@@ -43,8 +46,7 @@ pub(super) struct Driver<'a> {
     pub(super) dealing: Dealing,
     pub(super) pages: Option<PageStreams>,
     ram: Arc<dyn GuestRam>,
-    log: &'a mut dyn DirtyLog,
-    guest: &'a mut dyn Guest,
+    charge: Charge<'a>,
     connect: Arc<dyn Connect>,
     store: &'a mut dyn StableStore,
     settings: SourceSettings,
@@ -110,8 +112,7 @@ impl<'a> Driver<'a> {
             digest: joined.agreed.digest,
             verifier: None,
             ram,
-            log,
-            guest,
+            charge: Charge::new(guest, log),
             connect,
             store,
             settings,
@@ -321,7 +322,6 @@ impl<'a> Driver<'a> {
 
     /// What the destination says. What does not fit is a breach of the protocol.
     fn hear(&mut self, message: Message) {
-        let now = self.clock.now();
         // Each round is acknowledged once: a peer that goes on acknowledging would fill the journal.
         if let Message::Acknowledge { round } = &message {
             if self.acknowledged.is_some_and(|before| *round <= before) {
@@ -329,7 +329,7 @@ impl<'a> Driver<'a> {
             }
             self.acknowledged = Some(*round);
         }
-        let Err(error) = self.machine.handle(now, SourceEvent::Received(message)) else {
+        let Err(error) = self.pass_on(SourceEvent::Received(message)) else {
             return self.show_phase();
         };
         self.breach(error.to_string());
@@ -367,11 +367,17 @@ impl<'a> Driver<'a> {
 
     // ---- the machine --------------------------------------------------------------------------------------------------
 
+    /// Passes an event to the machine; whose the guest is then is known before anything is done about it.
+    fn pass_on(&mut self, event: SourceEvent) -> Result<(), MachineError> {
+        let taken = self.machine.handle(self.clock.now(), event);
+        self.charge.belongs(self.machine.handoff().right());
+        taken
+    }
+
     /// Tells the machine what it asked for.
     pub(super) fn tell(&mut self, event: SourceEvent) {
-        let now = self.clock.now();
         let name = event.name();
-        if let Err(error) = self.machine.handle(now, event) {
+        if let Err(error) = self.pass_on(event) {
             // Cannot be: the machine asked for it.
             debug_assert!(false, "{name}: {error}");
             self.show(&Event::Lost { what: &error.to_string() });
@@ -383,9 +389,8 @@ impl<'a> Driver<'a> {
     fn tell_if_it_fits(&mut self, event: SourceEvent) {
         let fits =
             event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
-        let now = self.clock.now();
         // What the handoff does not take has come too late as well.
-        if fits && self.machine.handle(now, event).is_ok() {
+        if fits && self.pass_on(event).is_ok() {
             self.show_phase();
         }
     }
@@ -394,7 +399,7 @@ impl<'a> Driver<'a> {
         match action {
             SourceAction::Send(message) => self.say(&message),
             SourceAction::StartTracking => {
-                let done = self.log.start();
+                let done = self.charge.log.start();
                 // From here on every write is in a harvest, which makes what was hashed stale.
                 if done.is_ok() && self.digest {
                     match Verifier::start(Arc::clone(&self.ram)) {
@@ -406,7 +411,7 @@ impl<'a> Driver<'a> {
             }
             SourceAction::StopTracking => {
                 self.verifier = None;
-                let done = self.log.stop();
+                let done = self.charge.log.stop();
                 self.answer(Step::StopTracking, done, SourceEvent::TrackingStopped);
             }
             SourceAction::Transmit(transmit) => self.transmit(transmit),
@@ -417,12 +422,12 @@ impl<'a> Driver<'a> {
                 self.limit();
             }
             SourceAction::Pause => {
-                let done = self.guest.pause();
+                let done = self.charge.guest.pause();
                 self.answer(Step::Pause, done, SourceEvent::Paused);
             }
             SourceAction::SaveState => self.save(),
             SourceAction::Resume => {
-                let done = insisting::resume(self.guest);
+                let done = insisting::resume(self.charge.guest);
                 self.answer(Step::Resume, done, SourceEvent::Resumed);
             }
             SourceAction::Persist(record) => self.persist(record),
@@ -454,7 +459,7 @@ impl<'a> Driver<'a> {
     }
 
     fn save(&mut self) {
-        let mut state = match self.guest.save() {
+        let mut state = match self.charge.guest.save() {
             Ok(state) => state,
             Err(error) => return self.fail(Step::SaveState, &error),
         };
@@ -465,7 +470,7 @@ impl<'a> Driver<'a> {
     }
 
     fn harvest(&mut self) {
-        if let Err(error) = self.log.harvest(&mut self.found) {
+        if let Err(error) = self.charge.log.harvest(&mut self.found) {
             return self.fail(Step::Harvest, &error);
         }
         if let Some(Err(error)) = self.verifier.as_ref().map(|verifier| verifier.harvested(&self.found)) {
@@ -486,7 +491,7 @@ impl<'a> Driver<'a> {
     }
 
     fn throttle(&mut self, throttle: Throttle) {
-        match self.guest.throttle(throttle) {
+        match self.charge.guest.throttle(throttle) {
             Ok(true) => self.show(&Event::Throttle(throttle)),
             Ok(false) => {
                 let detail = format!("this guest cannot be slowed like this: {throttle:?}");

@@ -9,6 +9,7 @@
 //!
 //! The driver decides nothing. Whatever goes wrong becomes an event of the machine's, which says what follows.
 
+mod charge;
 mod connecting;
 mod driver;
 mod pages;

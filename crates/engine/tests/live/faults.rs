@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::world::{Where, World, mib};
 use rand_core::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use whimbrel_core::machine::SourcePhase;
+use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::Remote;
 use whimbrel_engine::transport::memory::MemoryHub;
 
@@ -137,4 +139,28 @@ fn whatever_happens_to_the_connections_there_is_one_whole_guest() {
     }
     println!("{here} stayed, {there} moved");
     assert!(count < 20 || (here > 0 && there > 0), "{here} stayed, {there} moved: nothing was tried");
+}
+
+/// Panics when the source's machine comes to this phase.
+macro_rules! panics_in {
+    ($phase:ident) => {
+        |event| assert!(!matches!(event, Event::Source(SourcePhase::$phase)), "told to panic")
+    };
+}
+
+#[test]
+fn a_panic_of_the_embedders_leaves_the_guest_running_and_untracked() {
+    let watches: [fn(&Event<'_>); 5] = [
+        panics_in!(Sending),
+        panics_in!(LastHarvest),
+        panics_in!(Saving),
+        panics_in!(AwaitingReady),
+        |event| assert!(!matches!(event, Event::Progress(progress) if progress.round > 1), "told to panic"),
+    ];
+    for watch in watches {
+        let world = World::of(mib(4)).writing(20_000.0).policy("fixed-rounds").watched(watch);
+        let stayed = world.attempt(|_, _| ()).err().expect("it panicked");
+        assert_eq!(stayed.why, "somebody has panicked");
+        stayed.check_the_guest();
+    }
 }

@@ -1,21 +1,24 @@
 //! A lab guest, two hosts and what lies between them, for tests of whole moves.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use whimbrel_core::controller::Controller;
-use whimbrel_core::embed::{Guest as _, GuestRam};
+use whimbrel_core::dirty::PageSet;
+use whimbrel_core::embed::{DirtyLog as _, Guest as _, GuestRam};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::{Configuration, MigrationId};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{ByteCount, Timestamp};
 use whimbrel_engine::destination::{
     self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
 };
+use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::{Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
@@ -43,6 +46,10 @@ pub(crate) struct World {
     listen: Arc<dyn Listen>,
     /// What is between the drivers and the replica's memory.
     veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
+    /// What watches the source.
+    watch: fn(&Event<'_>),
+    /// How long the destination answers a source that comes again.
+    answering: Duration,
 }
 
 /// What came of it.
@@ -82,6 +89,8 @@ impl World {
             listen: Arc::new(hub.listen().expect("nobody listens yet")),
             hub,
             veil: |memory| memory,
+            watch: |_| (),
+            answering: Duration::from_secs(5),
         }
     }
 
@@ -138,6 +147,13 @@ impl World {
         self
     }
 
+    /// The source is watched by this, which may panic: nobody comes again then.
+    pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch = watch;
+        self.answering = Duration::from_millis(50);
+        self
+    }
+
     /// What lies between the two.
     pub(crate) fn between(&self) -> MemoryHub {
         self.hub.clone()
@@ -155,7 +171,19 @@ impl World {
 
     /// The same, where it may come to nothing before anything is begun.
     pub(crate) fn attempt(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Result<Moved, Box<NotBegun>> {
-        let Self { layout, lab, policy, settings, destination, hub: _, connect, listen, veil } = self;
+        let Self {
+            layout,
+            lab,
+            policy,
+            settings,
+            destination,
+            hub: _,
+            connect,
+            listen,
+            veil,
+            watch,
+            answering,
+        } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
         let mut log = SoftwareLog::new(&layout);
         let mut here =
@@ -178,7 +206,7 @@ impl World {
                 let incoming =
                     Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
                 let mut received = destination::receive(incoming, destination, &orders_there, &mut ())?;
-                received.afterlife.answer(Duration::from_secs(5));
+                received.afterlife.answer(answering);
                 Ok::<_, DestinationError>(received)
             });
             let give_up = remote_there.clone();
@@ -193,7 +221,13 @@ impl World {
                 connect,
                 store: &mut MemoryStore::new(Role::Source),
             };
-            let source = source::send(outgoing, settings, &orders, &mut ());
+            let mut observer = |_: Timestamp, event: &Event<'_>| watch(event);
+            // A panic of somebody's is one more way in which nothing comes of it.
+            let sent = || source::send(outgoing, settings, &orders, &mut observer);
+            let source = match catch_unwind(AssertUnwindSafe(sent)) {
+                Ok(source) => source.map_err(|error| error.to_string()),
+                Err(_) => Err("somebody has panicked".to_owned()),
+            };
             if source.is_err() {
                 // Nobody comes any more.
                 give_up.cancel();
@@ -208,7 +242,8 @@ impl World {
             (Err(error), destination) => {
                 let there = destination.is_ok_and(|there| there.outcome == DestinationOutcome::Running);
                 assert!(!there, "it runs at the destination, and {error}");
-                Err(Box::new(NotBegun { why: error.to_string(), here, memory }))
+                let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
+                Err(Box::new(NotBegun { why: error, tracked, here, memory }))
             }
         }
     }
@@ -217,6 +252,8 @@ impl World {
 /// A move that came to nothing before anything was begun.
 pub(crate) struct NotBegun {
     pub(crate) why: String,
+    /// Its writes are still recorded.
+    tracked: bool,
     here: LabGuest,
     memory: Arc<GuestMemory>,
 }
@@ -224,6 +261,7 @@ pub(crate) struct NotBegun {
 impl NotBegun {
     /// The guest ran on, untouched.
     pub(crate) fn check_the_guest(self) {
+        assert!(!self.tracked);
         check_here(self.here, &self.memory);
     }
 }
