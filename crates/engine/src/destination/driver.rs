@@ -15,6 +15,7 @@ use whimbrel_core::units::Timestamp;
 use super::admission::{Admission, Arrived};
 use super::answering;
 use super::conversation::{Afterlife, Conversation, Happened};
+use super::housed::Housed;
 use super::preparing::Preparing;
 use super::receivers::{Receivers, Said};
 use super::{
@@ -38,7 +39,7 @@ pub(super) struct Driver<'a> {
     observer: &'a mut dyn Observer,
     id: Option<MigrationId>,
     configuration: Option<Arc<Configuration>>,
-    replica: Option<Replica>,
+    housed: Housed,
     preparing: Option<Preparing>,
     verifier: Option<Verifier>,
     shown: DestinationPhase,
@@ -82,7 +83,7 @@ impl<'a> Driver<'a> {
             observer,
             id: None,
             configuration: None,
-            replica: None,
+            housed: Housed::default(),
             preparing: None,
             verifier: None,
             shown: DestinationPhase::Listening,
@@ -140,7 +141,7 @@ impl<'a> Driver<'a> {
             outcome,
             right: machine.handoff().right(),
             configuration: self.configuration,
-            replica: self.replica,
+            replica: self.housed.replica.take(),
             resume_failed: self.resume_failed,
             why: self.why,
             ledger: self.ledger,
@@ -349,7 +350,7 @@ impl<'a> Driver<'a> {
             self.preparing = None;
             self.core.receivers = None;
             self.verifier = None;
-            self.replica = None;
+            self.housed.replica = None;
         }
     }
 
@@ -381,7 +382,7 @@ impl<'a> Driver<'a> {
                 }
                 // Without it everything goes on, slower.
                 self.preparing = Preparing::start(Arc::clone(&replica.ram)).ok();
-                self.replica = Some(replica);
+                self.housed.replica = Some(replica);
                 self.receive_pages();
                 self.tell(DestinationEvent::Built);
             }
@@ -406,10 +407,11 @@ impl<'a> Driver<'a> {
         self.preparing = None;
         let began = self.core.now();
         let checked = self.verifier.take().map_or(Ok(()), |mut verifier| verifier.check(&mut state));
-        let restored = checked.map_err(|error| in_words(&error)).and_then(|()| match &mut self.replica {
-            Some(replica) => replica.guest.restore(state).map_err(|error| in_words(&error)),
-            None => Err("there is no replica".to_owned()),
-        });
+        let restored =
+            checked.map_err(|error| in_words(&error)).and_then(|()| match &mut self.housed.replica {
+                Some(replica) => replica.guest.restore(state).map_err(|error| in_words(&error)),
+                None => Err("there is no replica".to_owned()),
+            });
         self.ledger.restore = self.core.now().since(began);
         match restored {
             Ok(()) => self.tell(DestinationEvent::Restored),
@@ -443,7 +445,8 @@ impl<'a> Driver<'a> {
     /// Lets the guest run. *Running* is written: it belongs here, whether it can be made to run or not.
     fn resume(&mut self) {
         let began = self.core.now();
-        if let Some(replica) = &mut self.replica {
+        self.housed.runs = true;
+        if let Some(replica) = &mut self.housed.replica {
             self.resume_failed = insisting::resume(&mut *replica.guest).err().map(|error| in_words(&error));
         }
         self.ledger.resume = self.core.now().since(began);

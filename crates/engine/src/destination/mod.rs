@@ -11,6 +11,7 @@ mod admission;
 mod answering;
 mod conversation;
 mod driver;
+mod housed;
 mod preparing;
 mod receivers;
 mod touched;

@@ -5,6 +5,8 @@
 mod damage;
 /// Moves that go wrong at any moment, in any way that a connection can.
 mod faults;
+/// A guest whose driver at the destination panics when it runs.
+mod left;
 /// Moves that go well.
 mod moves;
 /// Guests that nobody takes.
