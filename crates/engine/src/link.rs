@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::machine::message::Message;
@@ -112,6 +112,7 @@ const WAITING: usize = 16;
 /// A control connection and the thread that listens to it. Dropped, both end, and nothing of it is heard afterwards.
 pub(crate) struct Link {
     limits: Limits,
+    patience: Duration,
     stream: Arc<dyn Stream>,
     heard: Option<Receiver<Heard>>,
     reader: Option<JoinHandle<()>>,
@@ -128,7 +129,7 @@ impl Link {
         let reader = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || listen(&*from, &limits, &tell))?;
-        Ok(Self { limits, stream, heard: Some(heard), reader: Some(reader) })
+        Ok(Self { limits, patience, stream, heard: Some(heard), reader: Some(reader) })
     }
 
     /// Where what the peer says arrives.
@@ -138,12 +139,31 @@ impl Link {
 
     /// Says something.
     pub(crate) fn say(&self, message: &Message) -> Result<(), LinkError> {
-        Ok(write_all(&*self.stream, &control::encode(message, &self.limits)?)?)
+        Ok(self.write(&control::encode(message, &self.limits)?)?)
     }
 
     /// Says that somebody is here.
     pub(crate) fn ping(&self) -> Result<(), LinkError> {
-        Ok(write_all(&*self.stream, &frame::ping())?)
+        Ok(self.write(&frame::ping())?)
+    }
+
+    /// All of it within the patience, however slowly the peer takes it: whoever waits for this does nothing else.
+    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + self.patience;
+        while !bytes.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_patience(Some(self.patience), Some(left))?;
+            match self.stream.write(&[IoSlice::new(bytes)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -182,5 +202,37 @@ fn next_message(stream: &dyn Stream, limits: &Limits) -> Result<Message, LinkErr
             FrameKind::Ping => {}
             kind => return Err(LinkError::Kind(kind)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use whimbrel_core::machine::message::Section;
+
+    use super::*;
+    use crate::transport::memory::pair;
+
+    #[test]
+    fn a_peer_that_takes_a_message_drop_by_drop_holds_nobody_up() {
+        let (near, far, _link) = pair();
+        let patience = Duration::from_millis(200);
+        let link = Link::new(Arc::new(near), patience, Limits::default()).unwrap();
+        let state = vec![Section { kind: "memory".to_owned(), version: 1, bytes: vec![7; 1 << 20] }];
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // So slowly for some seconds, and then all of it.
+                let (until, mut drop) = (Instant::now() + Duration::from_secs(3), [0; 4096]);
+                while far.read(&mut drop).is_ok_and(|count| count > 0) {
+                    if Instant::now() < until {
+                        thread::sleep(patience / 8);
+                    }
+                }
+            });
+            assert!(link.say(&Message::State(state)).is_err());
+            // Ends the other side.
+            drop(link);
+        });
     }
 }

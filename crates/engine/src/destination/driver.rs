@@ -234,7 +234,7 @@ impl<'a> Driver<'a> {
         let patience = self.core.patience;
         let started = self.core.early.drain(..).try_for_each(|(number, stream)| {
             stream.set_patience(None, Some(patience))?;
-            receivers.add(number, stream)
+            receivers.add(number, stream, patience)
         });
         if let Err(error) = started {
             self.lose(&format!("page streams: {error}"));

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
@@ -57,10 +58,13 @@ impl Receivers {
     }
 
     /// Begins to receive from one more.
-    pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>) -> io::Result<()> {
+    ///
+    /// Between frames it may be silent for as long as it likes, within one for `patience`.
+    pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>, patience: Duration) -> io::Result<()> {
         let work = Work {
             number,
             stream: Arc::clone(&stream),
+            patience,
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
             written: self.written.clone(),
@@ -119,6 +123,7 @@ impl From<io::Error> for ReceiveError {
 struct Work {
     number: u16,
     stream: Arc<dyn Stream>,
+    patience: Duration,
     decoder: Decoder,
     touched: Arc<Touched>,
     written: Option<Written>,
@@ -155,9 +160,16 @@ impl Work {
     /// Takes one frame; gives the round that it ends, if it is a gate.
     fn frame(&mut self, limits: &Limits) -> Result<Option<u32>, ReceiveError> {
         let header = read_header(&*self.stream, limits)?;
+        self.stream.set_patience(Some(self.patience), Some(self.patience))?;
+        let round = self.take_body(&header)?;
+        self.stream.set_patience(None, Some(self.patience))?;
+        Ok(round)
+    }
+
+    fn take_body(&mut self, header: &FrameHeader) -> Result<Option<u32>, ReceiveError> {
         match header.kind {
             FrameKind::Pages => {
-                let done = self.pages(&header);
+                let done = self.pages(header);
                 // What a frame that failed has written is written, too.
                 if let Some(written) = &self.written {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));
@@ -277,4 +289,47 @@ fn take_if_whole(left: &mut u64, len: u64) -> bool {
 /// Whether a stream ended where it may.
 fn is_end(error: &ReceiveError) -> bool {
     matches!(error, ReceiveError::Link(LinkError::Ended))
+}
+
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod tests {
+    use whimbrel_core::layout::{PageSize, RamLayout};
+    use whimbrel_guest::memory::{Backing, GuestMemory};
+    use whimbrel_wire::frame::checksum;
+    use whimbrel_wire::pages::Encodings;
+
+    use super::*;
+    use crate::link::write_all;
+    use crate::transport::memory::pair;
+
+    #[test]
+    fn who_is_silent_between_frames_stays_and_who_stalls_within_one_is_lost() {
+        let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4).unwrap();
+        let ram = Arc::new(GuestMemory::new(layout, Backing::Private).unwrap());
+        let limits = Limits::default();
+        let agreed = Agreed {
+            streams: 1,
+            encodings: Encodings::PLAIN,
+            payload_checksums: false,
+            digest: false,
+            limits,
+        };
+        let mut receivers = Receivers::new(ram, agreed, true, None);
+        let (near, far, _link) = pair();
+        let patience = Duration::from_millis(50);
+        near.set_patience(None, Some(patience)).unwrap();
+        receivers.add(0, Arc::new(near), patience).unwrap();
+        let said = receivers.said();
+        assert!(said.recv_timeout(4 * patience).is_err(), "it was silent, and that is all");
+        let header = FrameHeader {
+            kind: FrameKind::Pages,
+            entries: 1,
+            length: 16 + 4096,
+            checksum: checksum(&[0; 16]),
+            payload_checked: false,
+        };
+        write_all(&far, &header.encode()).unwrap();
+        let said = said.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(matches!(said, Said::Lost { ended: false, .. }), "{said:?}");
+    }
 }
