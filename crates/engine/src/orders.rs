@@ -44,7 +44,8 @@ pub enum Order {
     Fence(Fence),
     /// Destination: give up a replica whose source does not come back. Always safe; if the source lost the guest too, it is lost.
     Discard,
-    /// Stop waiting for a peer that does not come back, and leave things as they are: a guest whose
+    /// Stop waiting for a peer that does not come back, and leave things as they are; before the handover there is nothing to
+    /// leave, and it is as [`Order::Cancel`]. A guest whose
     /// [`Right`](whimbrel_core::machine::handoff::Right) is undecided stays so, and paused.
     Leave,
 }

@@ -292,14 +292,15 @@ impl<'a> Driver<'a> {
 
     fn obey(&mut self, order: &Order) {
         match order {
-            Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) => {
+            // Before the replica is ready there is nothing to leave.
+            Order::Leave if !self.core.machine.handoff().may_withdraw() => self.leaving = true,
+            Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) | Order::Leave => {
                 self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
                 self.tell_if_it_fits(DestinationEvent::Withdraw);
             }
             // Taken only without a connection: with one, asking is better.
             Order::Fence(fence) => self.tell_if_it_fits(DestinationEvent::Fenced(*fence)),
             Order::Discard => self.tell_if_it_fits(DestinationEvent::Discard),
-            Order::Leave => self.leaving = true,
             Order::Change { .. } | Order::Limit(_) => {}
         }
     }

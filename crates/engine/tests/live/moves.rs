@@ -2,12 +2,13 @@
 //! migration is left, and whatever goes wrong before *go* leaves it where it was.
 use std::time::Duration;
 
-use super::world::{World, mib};
+use super::world::{Where, World, mib};
 use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::Bandwidth;
+use whimbrel_engine::orders::Order;
 
 #[test]
 fn a_guest_that_writes_goes_on_exactly_at_the_destination() {
@@ -62,4 +63,25 @@ fn a_guest_whose_memory_is_compared_goes_on_exactly() {
         assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
         moved.check_the_guest_there();
     }
+}
+
+#[test]
+fn who_leaves_before_the_handover_cancels() {
+    let slowly = || {
+        let limit = RateLimit::AtMost(Bandwidth::new(8 << 20).expect("a rate"));
+        World::of(mib(32)).writing(20_000.0).limit(limit)
+    };
+    let wait = || std::thread::sleep(Duration::from_millis(150));
+    let moved = slowly().go_with(|source, _| {
+        wait();
+        source.give(Order::Leave);
+    });
+    assert_eq!(moved.source.report.outcome, Outcome::Cancelled, "{}", moved.source.report.why);
+    assert_eq!(moved.check_the_guest_where_it_is(), Where::Here);
+    let moved = slowly().go_with(|_, destination| {
+        wait();
+        destination.give(Order::Leave);
+    });
+    assert_eq!(moved.source.report.outcome, Outcome::Failed, "{}", moved.source.report.why);
+    assert_eq!(moved.check_the_guest_where_it_is(), Where::Here);
 }
