@@ -27,6 +27,7 @@ use std::error::Error;
 use std::io;
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::dirty::{PageSet, RangeError};
 use crate::layout::{Gpa, RamLayout};
@@ -289,6 +290,13 @@ pub trait Guest: Send {
     ///
     /// A [`GuestError`]; the guest does not run.
     fn resume(&mut self) -> Result<(), GuestError>;
+
+    /// After `pause`: how long ago the last of its vCPUs and devices stopped. After `resume`: how long ago the first could go on.
+    /// None if it cannot say; then it counts as standing still from the call of `pause` until `resume` has returned. Asked right
+    /// after either, for the downtime that is reported, and for nothing else.
+    fn turned_ago(&self) -> Option<Duration> {
+        None
+    }
 
     /// The state of vCPUs and devices, while paused. Saving changes nothing, so the guest may be resumed afterwards.
     ///

@@ -119,13 +119,18 @@ pub struct Decided {
 
 /// The downtime, split into its parts; they follow one another and add up to it.
 ///
-/// Durations at the destination are told by the destination (no common clock is needed). `commit`, the
-/// way of *go*, is half of what lies between sending *go* and hearing *running*, less the time the
-/// destination needed.
+/// It begins when the last of the guest's vCPUs and devices has stopped, not when that was asked for, and ends when the first may
+/// run at the destination. A guest that cannot say so ([`Guest::turned_ago`](crate::embed::Guest::turned_ago)) counts
+/// as stopped when it was told to, and as running when it says that it does.
+///
+/// Durations at the destination are told by the destination (no common clock is needed). All of them are known but one, the
+/// way of *go*, which is in `commit`: half of what lies between sending *go* and hearing *running* beyond what the
+/// destination needed, or half of `transfer` if that is less, in which the state and *ready* went the same ways. It is wrong by
+/// no more than itself, so not by more than half of `transfer`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Ledger {
-    /// Stopping the vCPUs and draining device I/O.
+    /// From when the guest stood still until its driver knew; all of stopping it, where the guest cannot tell.
     #[serde(with = "duration")]
     pub pause: Duration,
     /// Held paused by the policy while rounds went on ([`Decision::Pause`]).

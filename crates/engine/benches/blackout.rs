@@ -33,8 +33,8 @@ mod bench {
     use whimbrel_engine::source::{self, Outgoing, SourceSettings};
     use whimbrel_engine::stable::{DirectoryStore, MemoryStore, Role, StableStore};
     use whimbrel_engine::transport::open;
-    use whimbrel_guest::lab::LabGuest;
     use whimbrel_guest::lab::config::LabConfig;
+    use whimbrel_guest::lab::{LabGuest, host_clock};
     use whimbrel_guest::log;
     use whimbrel_guest::memory::{Backing, GuestMemory};
     use whimbrel_wire::hello::Token;
@@ -53,40 +53,83 @@ mod bench {
         let records = Path::new(env!("CARGO_TARGET_TMPDIR")).join("blackout");
         let directory = (!in_memory).then_some(records.as_path());
 
-        let mut gaps = Vec::new();
+        let mut seen = Vec::new();
         for id in 0..moves {
-            gaps.push(once(mib, MigrationId(id + 1), directory)?);
+            seen.push(once(mib, MigrationId(id + 1), directory)?);
         }
-        gaps.sort_by_key(|(gap, _)| *gap);
-        let at = |share: f64| gaps[((gaps.len() - 1) as f64 * share) as usize];
         let kept = if in_memory { "in memory" } else { "on disk" };
-        println!("{moves} moves of an idle guest of {mib} MiB, TCP on loopback, records {kept}");
-        for (name, share) in [("quickest", 0.0), ("median", 0.5), ("90 %", 0.9), ("slowest", 1.0)] {
-            let (gap, ledger) = at(share);
-            let parts = ledger.parts().map(|(part, took)| format!("{part} {:.2}", took.as_secs_f64() * 1e3));
-            let (gap, total) = (gap.as_secs_f64() * 1e3, ledger.total().as_secs_f64() * 1e3);
-            println!("{name:9} {gap:7.2} ms seen by the guest, ledger {total:.2} ms: {}", parts.join(", "));
+        println!(
+            "{moves} moves of an idle guest of {mib} MiB, TCP on loopback, records {kept}; in milliseconds"
+        );
+        println!("{:34}{:>9}{:>9}{:>9}{:>9}", "", "quickest", "median", "90 %", "slowest");
+        let row = |name: &str, of: &dyn Fn(&Seen) -> Duration| {
+            let mut times: Vec<Duration> = seen.iter().map(of).collect();
+            times.sort_unstable();
+            let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+            println!("{name:34}{:9.2}{:9.2}{:9.2}{:9.2}", at(0.0), at(0.5), at(0.9), at(1.0));
+        };
+        row("from heartbeat to heartbeat", &|seen| seen.gap);
+        row("last heartbeat to pause", &|seen| seen.before);
+        row("ledger", &|seen| seen.ledger.total());
+        for (index, (name, _)) in Ledger::default().parts().iter().enumerate() {
+            if seen.iter().any(|seen| seen.ledger.parts()[index].1 > Duration::ZERO) {
+                row(&format!("  {name}"), &|seen| seen.ledger.parts()[index].1);
+            }
         }
+        row("told to run to first heartbeat", &|seen| seen.after);
+        row("difference of ledger and heartbeats", &|seen| seen.gap.abs_diff(seen.ledger.total()));
         Ok(())
     }
 
-    /// A guest whose heartbeat can be read while a driver has it.
+    /// What was seen of a move.
+    struct Seen {
+        /// From the last heartbeat at the source to the first at the destination.
+        gap: Duration,
+        /// From the last heartbeat until the guest was told to stop, and from when it was told to run to the first.
+        before: Duration,
+        after: Duration,
+        ledger: Ledger,
+    }
+
+    /// A guest whose heartbeat can be read while a driver has it, and of which it is known when it was told to stop or to run.
     #[derive(Clone)]
-    struct Watched(Arc<Mutex<LabGuest>>);
+    struct Watched {
+        guest: Arc<Mutex<LabGuest>>,
+        /// When the last of that began, and when it was done.
+        told: Arc<Mutex<(Duration, Duration)>>,
+    }
 
     impl Watched {
+        fn new(guest: LabGuest) -> Self {
+            Self { guest: Arc::new(Mutex::new(guest)), told: Arc::default() }
+        }
+
         fn guest(&self) -> MutexGuard<'_, LabGuest> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            self.guest.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn told(&self) -> MutexGuard<'_, (Duration, Duration)> {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
     impl Guest for Watched {
         fn pause(&mut self) -> Result<(), GuestError> {
-            self.guest().pause()
+            let began = host_clock();
+            self.guest().pause()?;
+            *self.told() = (began, host_clock());
+            Ok(())
         }
 
         fn resume(&mut self) -> Result<(), GuestError> {
-            self.guest().resume()
+            let began = host_clock();
+            self.guest().resume()?;
+            *self.told() = (began, host_clock());
+            Ok(())
+        }
+
+        fn turned_ago(&self) -> Option<Duration> {
+            self.guest().turned_ago()
         }
 
         fn save(&mut self) -> Result<Vec<Section>, GuestError> {
@@ -105,16 +148,16 @@ mod bench {
         })
     }
 
-    /// One move: what the guest saw, and the ledger.
-    fn once(mib: u64, id: MigrationId, directory: Option<&Path>) -> Result<(Duration, Ledger), Bad> {
+    /// One move.
+    fn once(mib: u64, id: MigrationId, directory: Option<&Path>) -> Result<Seen, Bad> {
         let layout = RamLayout::contiguous(ByteCount::mib(mib), PageSize::Kib4)?;
         let lab = LabConfig { device_rate: 0.0, ..LabConfig::default() };
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
         let log::Choice { mut log, marks, .. } = log::best(Arc::clone(&memory) as Arc<_>);
-        let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks)?;
-        here.fill();
+        let mut here = Watched::new(LabGuest::new(Arc::clone(&memory), lab.clone(), marks)?);
+        here.guest().fill();
         let replica = Arc::new(GuestMemory::new(layout, Backing::Private)?);
-        let there = Watched(Arc::new(Mutex::new(LabGuest::new(Arc::clone(&replica), lab, None)?)));
+        let there = Watched::new(LabGuest::new(Arc::clone(&replica), lab, None)?);
         let options = open::Options::default();
         let listen = open::listener(&"tcp:127.0.0.1:0".parse()?, &options)?;
         let connect = open::connector(&listen.address().parse()?, &options)?;
@@ -164,6 +207,12 @@ mod bench {
         }
         thread::sleep(Duration::from_millis(20));
         let gap = there.guest().heartbeat().arrival.ok_or("it had no heartbeat")?;
-        Ok((gap.length, report.downtime))
+        let (paused, resumed) = (here.told().0, there.told().0);
+        Ok(Seen {
+            gap: gap.length,
+            before: paused.saturating_sub(gap.ended.saturating_sub(gap.length)),
+            after: gap.ended.saturating_sub(resumed),
+            ledger: report.downtime,
+        })
     }
 }

@@ -286,6 +286,12 @@ impl<S: Stock> Source<S> {
         }
     }
 
+    /// The guest that was to be paused stood still from `at` on: for drivers whose guest goes on for a while after it was told.
+    /// Whoever does not say so has a guest that stops when it is told.
+    pub fn guest_stopped(&mut self, at: Timestamp) {
+        self.stopwatch.stopped = at;
+    }
+
     /// Whether there is nothing to do now: [`Source::poll`] gives none.
     #[inline]
     pub fn is_silent(&self) -> bool {

@@ -11,6 +11,8 @@ use crate::units::duration::whole_nanos;
 pub(super) struct Stopwatch {
     pub(super) started: Timestamp,
     pub(super) pause_asked: Timestamp,
+    /// When the guest stood still, if that is known better: from here on it misses time.
+    pub(super) stopped: Timestamp,
     pub(super) paused: Timestamp,
     /// When a guest that was paused early was to be handed over.
     pub(super) held_until: Timestamp,
@@ -50,12 +52,13 @@ impl Stopwatch {
         let restore = at_most(self.restoring, waiting);
         let answering = since(self.running, self.go);
         let resume = at_most(self.resuming, answering);
-        // There and back: half of it is the way of *go*, and the guest runs before *running* arrives.
-        let way = (answering - resume) / 2;
+        // There and back: half of it is the way of *go*, and the guest runs before *running* arrives. Whoever is to hear *running* may
+        // come to it late, because the guest that runs takes the processor; state and *ready* went there and back while it stood.
+        let way = (answering - resume).min(waiting - restore) / 2;
         let last_harvest = self.paused.max(self.held_until);
         let time = Duration::from_nanos;
         Ledger {
-            pause: time(since(self.paused, self.pause_asked)),
+            pause: time(since(self.paused, self.pause_asked.max(self.stopped))),
             held: time(since(last_harvest, self.paused)),
             harvest: time(since(self.harvested, last_harvest)),
             last_pages: time(since(self.pages_sent, self.harvested)),

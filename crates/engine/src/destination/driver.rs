@@ -308,7 +308,10 @@ impl<'a> Driver<'a> {
     // ---- the machine --------------------------------------------------------------------------------------------------
 
     fn tell(&mut self, event: DestinationEvent) {
-        let now = self.core.now();
+        self.tell_at(self.core.now(), event);
+    }
+
+    fn tell_at(&mut self, now: Timestamp, event: DestinationEvent) {
         let name = event.name();
         if let Err(error) = self.core.machine.handle(now, event) {
             // Cannot be: the machine asked for it.
@@ -450,8 +453,12 @@ impl<'a> Driver<'a> {
         if let Some(replica) = &mut self.housed.replica {
             self.resume_failed = insisting::resume(&mut *replica.guest).err().map(|error| in_words(&error));
         }
-        self.ledger.resume = self.core.now().since(began);
-        self.tell(DestinationEvent::Resumed);
+        // It may have run for a while before this thread goes on.
+        let now = self.core.now();
+        let ago = self.housed.replica.as_ref().and_then(|replica| replica.guest.turned_ago());
+        let running = now.saturating_sub(ago.unwrap_or_default()).max(began);
+        self.ledger.resume = running.since(began);
+        self.tell_at(running, DestinationEvent::Resumed);
     }
 
     // ---- connections, and what others see -----------------------------------------------------------------------------

@@ -421,10 +421,7 @@ impl<'a> Driver<'a> {
                 self.wanted = limit;
                 self.limit();
             }
-            SourceAction::Pause => {
-                let done = self.charge.guest.pause();
-                self.answer(Step::Pause, done, SourceEvent::Paused);
-            }
+            SourceAction::Pause => self.pause(),
             SourceAction::SaveState => self.save(),
             SourceAction::Resume => {
                 let done = insisting::resume(self.charge.guest);
@@ -456,6 +453,16 @@ impl<'a> Driver<'a> {
 
     pub(super) fn fail(&mut self, step: Step, error: &dyn std::error::Error) {
         self.tell(SourceEvent::Failed(Failure { step, detail: in_words(error) }));
+    }
+
+    fn pause(&mut self) {
+        let told = self.clock.now();
+        let done = self.charge.guest.pause();
+        // Whatever comes between the two looks at the clock makes the downtime shorter, never longer than it was.
+        let ago = self.charge.guest.turned_ago();
+        let stopped = ago.map(|ago| self.clock.now().saturating_sub(ago));
+        self.machine.guest_stopped(stopped.map_or(told, |stopped| stopped.max(told)));
+        self.answer(Step::Pause, done, SourceEvent::Paused);
     }
 
     fn save(&mut self) {

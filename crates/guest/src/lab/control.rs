@@ -31,6 +31,8 @@ struct State {
     /// Threads that stand still.
     still: usize,
     rhythm: Option<Rhythm>,
+    /// When the last thread stood still, or all might go on.
+    turned: Instant,
 }
 
 /// A throttle: run and sleep in turn, from `since` on.
@@ -83,7 +85,8 @@ pub(super) enum Slowed {
 
 impl Control {
     pub(super) fn paused() -> Self {
-        let state = State { wanted: Wanted::Paused, threads: 0, still: 0, rhythm: None };
+        let state =
+            State { wanted: Wanted::Paused, threads: 0, still: 0, rhythm: None, turned: Instant::now() };
         Self {
             state: Mutex::new(state),
             told: Condvar::new(),
@@ -97,10 +100,15 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells all threads, and whether they must look at each turn from now on.
-    fn tell(&self, state: &State) {
+    /// Says whether threads must look at each turn from now on.
+    fn flag(&self, state: &State) {
         let look = state.wanted != Wanted::Running || state.rhythm.is_some();
         self.look.store(look, Ordering::Release);
+    }
+
+    /// Tells all threads, and whether they must look at each turn from now on.
+    fn tell(&self, state: &State) {
+        self.flag(state);
         self.told.notify_all();
     }
 
@@ -120,8 +128,17 @@ impl Control {
         let mut state = self.lock();
         if state.wanted == Wanted::Paused {
             state.wanted = Wanted::Running;
-            self.tell(&state);
+            state.turned = Instant::now();
+            self.flag(&state);
+            // Whoever wakes finds the lock free.
+            drop(state);
+            self.told.notify_all();
         }
+    }
+
+    /// How long ago all threads stood still, or might go on, whichever was later.
+    pub(super) fn turned_ago(&self) -> Duration {
+        self.lock().turned.elapsed()
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -185,6 +202,7 @@ impl Control {
     fn stand_still<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.still += 1;
         if state.still == state.threads {
+            state.turned = Instant::now();
             self.stands.notify_all();
         }
         while state.wanted == Wanted::Paused {

@@ -52,8 +52,8 @@ use crate::memory::GuestMemory;
 pub use self::expected::{Expected, Stale, checksum};
 pub use self::heartbeat::{Gap, Heartbeat};
 
-/// Time of the host's monotonic clock, which all its processes share.
-pub(crate) fn host_clock() -> Duration {
+/// Time of the host's monotonic clock, which all its processes share: what a [`Heartbeat`] tells its times by.
+pub fn host_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
@@ -182,6 +182,10 @@ impl Guest for LabGuest {
     fn resume(&mut self) -> Result<(), GuestError> {
         self.shared.control.resume();
         Ok(())
+    }
+
+    fn turned_ago(&self) -> Option<Duration> {
+        Some(self.shared.control.turned_ago())
     }
 
     fn save(&mut self) -> Result<Vec<Section>, GuestError> {

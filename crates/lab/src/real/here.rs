@@ -210,6 +210,10 @@ impl Guest for Kept {
         self.lock().guest.resume()
     }
 
+    fn turned_ago(&self) -> Option<Duration> {
+        self.lock().guest.turned_ago()
+    }
+
     fn save(&mut self) -> Result<Vec<Section>, GuestError> {
         self.lock().guest.save()
     }
