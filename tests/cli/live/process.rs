@@ -1,7 +1,7 @@
 //! Two processes at once, and what they say while they run.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,7 +21,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(fresh: &Fresh, args: &[&str]) -> Self {
-        let mut command = fresh.command(args);
+        Self::start_as(fresh.command(args))
+    }
+
+    /// The same, by a command that ends up as the program.
+    pub(crate) fn start_as(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let (tell, lines) = channel();
         let err = BufReader::new(child.stderr.take().expect("piped"));
@@ -84,8 +88,17 @@ impl Drop for Running {
 
 /// A destination for the guest of `guest.toml`, with a store in this directory.
 pub(crate) fn receive(fresh: &Fresh, more: &[&str]) -> Receive {
-    let mut running =
-        Running::start(fresh, &[&["receive", "--guest", "guest.toml", "--store", "store"], more].concat());
+    receive_as(fresh.command(&receiving(more)))
+}
+
+/// The arguments of such a destination.
+pub(crate) fn receiving<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["receive", "--guest", "guest.toml", "--store", "store"], more].concat()
+}
+
+/// The same, by a command that ends up as the program.
+pub(crate) fn receive_as(command: Command) -> Receive {
+    let mut running = Running::start_as(command);
     let listening = running.line_with("listening at ");
     let address = listening.trim_start_matches("listening at ").split_once(", control ").expect("two").0;
     let invitation = running.line_with("to be typed elsewhere: ");
@@ -125,7 +138,12 @@ pub(crate) fn send(fresh: &Fresh, there: &Receive, more: &[&str]) -> Running {
 
 /// A source that goes to this address.
 pub(crate) fn send_to(fresh: &Fresh, to: &str, token: &str, more: &[&str]) -> Running {
+    Running::start(fresh, &sending(to, token, more))
+}
+
+/// The arguments of such a source.
+pub(crate) fn sending<'a>(to: &'a str, token: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let usual = ["send", "--guest", "guest.toml", "--store", "store", "--to", to, "--token", token];
     let warm: &[&str] = if more.contains(&"--warm-up") { &[] } else { &["--warm-up", "20ms"] };
-    Running::start(fresh, &[&usual[..], warm, more].concat())
+    [&usual[..], warm, more].concat()
 }

@@ -214,7 +214,16 @@ impl Rounds {
 
     /// All rounds in which something was sent, and the paused one. An open round is given as it stands.
     pub(super) fn finished(&self) -> Vec<RoundReport> {
+        self.all().cloned().collect()
+    }
+
+    /// The last but one of these.
+    pub(super) fn last_but_one(&self) -> Option<&RoundReport> {
+        self.all().nth_back(1)
+    }
+
+    fn all(&self) -> impl DoubleEndedIterator<Item = &RoundReport> {
         let put_away = self.put_away.iter().flat_map(|rounds| rounds.iter());
-        put_away.chain(&self.closed).chain(&self.open).cloned().collect()
+        put_away.chain(&self.closed).chain(&self.open)
     }
 }

@@ -28,7 +28,7 @@ use super::waiting::Action;
 use crate::controller::{Controller, Unsupported};
 use crate::dirty::{Backlog, Expected, Gate, PageSet, Stock};
 use crate::policy::Policy;
-use crate::report::Outcome;
+use crate::report::{Outcome, RoundReport};
 use crate::units::{Pages, Timestamp};
 
 /// How long the source waits for an answer, unless told otherwise.
@@ -209,6 +209,11 @@ impl<S: Stock> Source<S> {
     /// Passes over memory so far, an open one counted.
     pub fn round_count(&self) -> u32 {
         self.rounds.count()
+    }
+
+    /// The round before the last that has begun, as the report will have it.
+    pub fn round_before(&self) -> Option<&RoundReport> {
+        self.rounds.last_but_one()
     }
 
     /// Where it is.

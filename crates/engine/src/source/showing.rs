@@ -29,8 +29,8 @@ impl Driver<'_> {
         self.observer.on_event(now, &Event::Progress(self.machine.controller().progress()));
         if self.machine.round_count() != self.rounds {
             self.rounds = self.machine.round_count();
-            // The one that has begun is counted.
-            if let Some(round) = self.machine.report(now).rounds.iter().nth_back(1) {
+            // Not from a report of all rounds: the guest may stand still.
+            if let Some(round) = self.machine.round_before() {
                 self.observer.on_event(now, &Event::Round(round));
             }
             if let Some(outlook) = self.machine.controller().outlook() {

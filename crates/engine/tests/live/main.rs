@@ -13,5 +13,7 @@ mod moves;
 mod refused;
 /// Sources that were started anew, and what they are told.
 mod restarted;
+/// What the ledger says, and what the guest sees.
+mod seen;
 /// A lab guest, two hosts and what lies between them.
 mod world;

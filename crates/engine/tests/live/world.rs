@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use whimbrel_core::controller::Controller;
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog as _, Guest as _, GuestRam};
+use whimbrel_core::embed::{DirtyLog as _, Guest, GuestError, GuestRam};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
-use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Timestamp};
 use whimbrel_engine::destination::{
     self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
@@ -48,6 +49,8 @@ pub(crate) struct World {
     veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
     /// What watches the source.
     watch: fn(&Event<'_>),
+    /// How late the guest does what it is told.
+    late: Duration,
     /// How long the destination answers a source that comes again.
     answering: Duration,
 }
@@ -90,6 +93,7 @@ impl World {
             hub,
             veil: |memory| memory,
             watch: |_| (),
+            late: Duration::ZERO,
             answering: Duration::from_secs(5),
         }
     }
@@ -154,6 +158,12 @@ impl World {
         self
     }
 
+    /// The guest runs on for so long when it is told to stop, and when it is told to run it has run for so long before that is said.
+    pub(crate) fn late(mut self, late: Duration) -> Self {
+        self.late = late;
+        self
+    }
+
     /// What lies between the two.
     pub(crate) fn between(&self) -> MemoryHub {
         self.hub.clone()
@@ -182,6 +192,7 @@ impl World {
             listen,
             veil,
             watch,
+            late,
             answering,
         } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
@@ -200,8 +211,8 @@ impl World {
                 let mut host = |configuration: &Configuration| {
                     let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
                     there = Some(Arc::clone(&ram));
-                    let guest = Box::new(LabGuest::new(Arc::clone(&ram), lab.clone(), None)?);
-                    Ok(Replica { ram: veil(ram), guest, fresh: true })
+                    let guest = Late { guest: LabGuest::new(Arc::clone(&ram), lab.clone(), None)?, late };
+                    Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
                 };
                 let incoming =
                     Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
@@ -211,12 +222,13 @@ impl World {
             });
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
+            let mut late_here = Late { guest: &mut here, late };
             let outgoing = Outgoing {
                 name: "lab".to_owned(),
                 vcpus: lab.writers.len() as u32,
                 ram: Arc::<GuestMemory>::clone(&memory),
                 log: &mut log,
-                guest: &mut here,
+                guest: &mut late_here,
                 policy: build(policy),
                 connect,
                 store: &mut MemoryStore::new(Role::Source),
@@ -246,6 +258,41 @@ impl World {
                 Err(Box::new(NotBegun { why: error, tracked, here, memory }))
             }
         }
+    }
+}
+
+/// A guest that does late what it is told, and says when it has done it.
+struct Late<G> {
+    guest: G,
+    late: Duration,
+}
+
+impl<G: std::borrow::BorrowMut<LabGuest> + Send> Guest for Late<G> {
+    fn pause(&mut self) -> Result<(), GuestError> {
+        thread::sleep(self.late);
+        self.guest.borrow_mut().pause()
+    }
+
+    fn resume(&mut self) -> Result<(), GuestError> {
+        self.guest.borrow_mut().resume()?;
+        thread::sleep(self.late);
+        Ok(())
+    }
+
+    fn turned_ago(&self) -> Option<Duration> {
+        self.guest.borrow().turned_ago()
+    }
+
+    fn save(&mut self) -> Result<Vec<Section>, GuestError> {
+        self.guest.borrow_mut().save()
+    }
+
+    fn restore(&mut self, state: Vec<Section>) -> Result<(), GuestError> {
+        self.guest.borrow_mut().restore(state)
+    }
+
+    fn throttle(&mut self, throttle: Throttle) -> Result<bool, GuestError> {
+        self.guest.borrow_mut().throttle(throttle)
     }
 }
 
@@ -308,6 +355,20 @@ impl Moved {
         let state = replica.guest.save().expect("it is paused");
         let expected = self.here.expected(&state).expect("its own state");
         expected.check(&*there).expect("no page is lost or stale");
+    }
+
+    /// How long the guest was without a heartbeat when it was moved.
+    pub(crate) fn gap(&mut self) -> Duration {
+        let replica = self.destination.replica.take().expect("it is there");
+        let guest = replica.into_guest::<Late<LabGuest>>().ok().expect("what the host made");
+        let until = std::time::Instant::now() + Duration::from_mins(1);
+        loop {
+            if let Some(gap) = guest.guest.heartbeat().arrival {
+                return gap.length;
+            }
+            assert!(std::time::Instant::now() < until, "it has no heartbeat");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The guest runs at the source, as if nothing had been.
