@@ -151,19 +151,6 @@ fn userfaultfd_with_room_for_few_runs() {
     }
 }
 
-/// Several threads walk over the page tables, and their parts end anywhere.
-#[test]
-fn userfaultfd_whose_walk_is_shared() {
-    if !has_userfaultfd() {
-        return;
-    }
-    for (hands, part) in [(1, 1 << 20), (3, 50 << 12)] {
-        let memory = memory(Backing::Private);
-        let log = UserfaultfdLog::new(memory.clone()).unwrap().with_crew(hands, part);
-        passes_after(harvests().div_ceil(20), MemoryGround::new(memory, Box::new(log), None), &[]);
-    }
-}
-
 /// The first region of a guest's memory.
 struct First(Arc<GuestMemory>);
 

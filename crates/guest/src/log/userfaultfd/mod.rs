@@ -3,17 +3,14 @@
 //!
 //! See `Documentation/admin-guide/mm/pagemap.rst` and `userfaultfd.rst` in Linux.
 
-mod crew;
 mod help;
 mod sys;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use rustix::process::{Pid, getpid};
 use whimbrel_core::dirty::PageSet;
@@ -21,7 +18,6 @@ use whimbrel_core::embed::{DirtyLog, LogError, check_set};
 use whimbrel_core::layout::{PageNumber, PageRun, PageSize};
 use whimbrel_core::units::{ByteCount, Pages};
 
-use self::crew::Crew;
 use self::sys::Written;
 use crate::memory::{HostRange, Mapped};
 
@@ -29,13 +25,6 @@ const NAME: &str = "userfaultfd";
 
 /// Runs of written pages that one call to the kernel may report.
 const RUNS: usize = 4096;
-
-/// Memory for which one more thread looks through page tables: what one does in a tenth of a millisecond.
-const A_HAND: u64 = 256 << 20;
-/// The most threads beside the one that harvests. The guest may want the processors, too.
-const HANDS: usize = 7;
-/// What a thread takes at a time, between addresses that are multiples of it, so that no huge page is cut.
-const PART: u64 = 64 << 20;
 
 /// Write-protects all memory and asks the kernel where the protection is gone.
 ///
@@ -74,10 +63,7 @@ pub struct UserfaultfdLog {
     /// While it records. Dropped before the memory: at addresses that are unmapped there may be somebody else's next.
     armed: Option<Armed>,
     memory: Arc<dyn Mapped>,
-    pagemap: Arc<OwnedFd>,
-    /// How the page tables are shared out, and to whom, while it records.
-    sharing: Sharing,
-    crew: Option<Crew>,
+    pagemap: OwnedFd,
     /// Whose memory it is.
     process: Pid,
     /// How many runs of written pages one call to the kernel may report.
@@ -89,71 +75,6 @@ impl std::fmt::Debug for UserfaultfdLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UserfaultfdLog").field("armed", &self.armed).finish_non_exhaustive()
     }
-}
-
-/// How many threads walk over the page tables beside the one that harvests, and over how much at a time.
-#[derive(Clone, Copy, Debug)]
-struct Sharing {
-    hands: usize,
-    part: u64,
-}
-
-impl Sharing {
-    fn of(memory: &dyn Mapped) -> Self {
-        let bytes = memory.layout().bytes().0;
-        let others = available_parallelism().map_or(0, |all| all.get() - 1);
-        let hands = others.min(usize::try_from(bytes / A_HAND).unwrap_or(HANDS)).min(HANDS);
-        Self { hands, part: PART.max(memory.layout().page_size().bytes().0) }
-    }
-
-    /// `range` in parts.
-    fn parts(self, range: &HostRange) -> impl Iterator<Item = Range<u64>> {
-        let (mut from, end) = (range.address as u64, (range.address + range.len) as u64);
-        std::iter::from_fn(move || {
-            let until = ((from / self.part + 1) * self.part).min(end);
-            let part = from..until;
-            from = until;
-            (!part.is_empty()).then_some(part)
-        })
-    }
-}
-
-/// Where a walk ended too early, and why; none if the kernel gave no reason.
-#[derive(Debug)]
-struct Stuck {
-    rest: Range<u64>,
-    cause: Option<io::Error>,
-}
-
-impl From<Stuck> for LogError {
-    fn from(Stuck { rest, cause }: Stuck) -> Self {
-        let what = format!("look through {:#x} to {:#x}", rest.start, rest.end);
-        match cause {
-            Some(cause) => failed(what, help::scan(&cause), cause),
-            None => failed(what, "", io::Error::other("the kernel stands still")),
-        }
-    }
-}
-
-/// Finds what was written in `range`, and protects that again. `found` has it as soon as it is protected.
-fn scan(
-    pagemap: &OwnedFd,
-    range: Range<u64>,
-    buffer: &mut [Written],
-    mut found: impl FnMut(&[Written]),
-) -> Result<(), Stuck> {
-    let Range { start: mut from, end } = range;
-    while from < end {
-        let stuck = |cause| Stuck { rest: from..end, cause };
-        let scanned = sys::scan(pagemap, from..end, buffer).map_err(|cause| stuck(Some(cause)))?;
-        found(buffer.get(..scanned.runs).unwrap_or_default());
-        // It goes on behind the last run that there was room for.
-        if scanned.until <= from {
-            return Err(stuck(None));
-        }
-        from = scanned.until;
-    }
-    Ok(())
 }
 
 /// Memory that is protected. Dropping it lifts the protection.
@@ -219,9 +140,7 @@ impl UserfaultfdLog {
             .map_err(|cause| failed("open /proc/self/pagemap".into(), help::pagemap(&cause), cause))?;
         // Whoever cannot start is better told now.
         open()?;
-        let sharing = Sharing::of(&*memory);
-        let (pagemap, written) = (Arc::new(pagemap), Vec::new());
-        Ok(Self { armed: None, memory, pagemap, sharing, crew: None, process: getpid(), room: RUNS, written })
+        Ok(Self { armed: None, memory, pagemap, process: getpid(), room: RUNS, written: Vec::new() })
     }
 
     /// Whether this kind of memory can be protected, and nobody else has it. Nothing is protected afterwards.
@@ -233,13 +152,6 @@ impl UserfaultfdLog {
     #[cfg(test)]
     pub(crate) fn with_room(mut self, room: usize) -> Self {
         self.room = room;
-        self
-    }
-
-    /// The same log with so many more threads, that take so much at a time.
-    #[cfg(test)]
-    pub(crate) fn with_crew(mut self, hands: usize, part: u64) -> Self {
-        self.sharing = Sharing { hands, part };
         self
     }
 
@@ -257,47 +169,27 @@ impl UserfaultfdLog {
         Err(failed("watch this process".into(), "make a new log in the child", cause))
     }
 
-    /// Adds what was written in `ranges`, and protects that again.
-    fn scan(&mut self, ranges: &[HostRange], into: &mut PageSet) -> Result<(), LogError> {
-        let size = self.memory.layout().page_size();
+    /// Adds what was written in `range`, and protects that again.
+    fn scan(&mut self, range: &HostRange, into: &mut PageSet) -> Result<(), LogError> {
+        let end = (range.address + range.len) as u64;
+        let mut from = range.address as u64;
         self.written.resize(self.room, Written::default());
-        for range in ranges {
-            let mut added = Ok(());
-            let from = range.address as u64;
-            scan(&self.pagemap, from..from + range.len as u64, &mut self.written, |runs| {
-                let add = add(runs, std::slice::from_ref(range), size, into);
-                added = std::mem::replace(&mut added, Ok(())).and(add);
-            })?;
-            added?;
+        while from < end {
+            let stuck = |help, cause| failed(format!("look through {from:#x} to {end:#x}"), help, cause);
+            let scanned = sys::scan(&self.pagemap, from..end, &mut self.written)
+                .map_err(|cause| stuck(help::scan(&cause), cause))?;
+            for run in &self.written[..scanned.runs] {
+                let pages = pages_of(run, range, self.memory.layout().page_size());
+                into.insert_run(pages).map_err(|cause| LogError::OtherGuest { log: NAME, cause })?;
+            }
+            // It goes on behind the last run that there was room for.
+            if scanned.until <= from {
+                return Err(stuck("", io::Error::other("the kernel stands still")));
+            }
+            from = scanned.until;
         }
         Ok(())
     }
-
-    /// The same, all of the crew together.
-    fn scan_together(&self, crew: &Crew, ranges: &[HostRange], into: &mut PageSet) -> Result<(), LogError> {
-        let size = self.memory.layout().page_size();
-        let parts = ranges.iter().flat_map(|range| self.sharing.parts(range)).collect();
-        let mut outcome = Ok(());
-        crew.walk(&self.pagemap, self.room, parts, |found| {
-            let added = add(&found.runs, ranges, size, into);
-            let stuck = found.stuck.map_or(Ok(()), |stuck| Err(stuck.into()));
-            outcome = std::mem::replace(&mut outcome, Ok(())).and(added).and(stuck);
-        });
-        outcome
-    }
-}
-
-/// Adds the guest pages of `runs`, each of which lies in one of `ranges`.
-fn add(runs: &[Written], ranges: &[HostRange], size: PageSize, into: &mut PageSet) -> Result<(), LogError> {
-    let holds = |range: &&HostRange, run: &Written| {
-        (range.address as u64..(range.address + range.len) as u64).contains(&run.start)
-    };
-    for run in runs {
-        let Some(range) = ranges.iter().find(|range| holds(range, run)) else { continue };
-        let pages = pages_of(run, range, size);
-        into.insert_run(pages).map_err(|cause| LogError::OtherGuest { log: NAME, cause })?;
-    }
-    Ok(())
 }
 
 /// The guest pages that `run` of `range` touches: they are as large as the host's or larger, and dirty if any part of them is.
@@ -342,7 +234,6 @@ impl DirtyLog for UserfaultfdLog {
         self.check_process()?;
         if self.armed.is_none() {
             self.armed = Some(Armed::new(&*self.memory, Some(&self.pagemap))?);
-            self.crew = (self.sharing.hands > 0).then(|| Crew::of(self.sharing.hands));
         }
         Ok(())
     }
@@ -352,15 +243,11 @@ impl DirtyLog for UserfaultfdLog {
         let Some(armed) = &self.armed else { return Err(LogError::NotStarted { log: NAME }) };
         check_set(NAME, self.memory.layout().numbers(), into)?;
         let ranges = armed.ranges.clone();
-        match &self.crew {
-            Some(crew) => self.scan_together(crew, &ranges, into),
-            None => self.scan(&ranges, into),
-        }
+        ranges.iter().try_for_each(|range| self.scan(range, into))
     }
 
     fn stop(&mut self) -> Result<(), LogError> {
         self.written = Vec::new();
-        self.crew = None;
         self.armed.take().map_or(Ok(()), |mut armed| armed.lift())
     }
 }

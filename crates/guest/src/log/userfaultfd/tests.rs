@@ -159,39 +159,6 @@ fn what_does_not_fit_in_one_call_comes_in_the_next() {
     }
 }
 
-/// Parts end in the middle of what was written, and threads come to them in any order.
-#[test]
-fn threads_that_share_the_walk_find_what_one_finds() {
-    for (hands, part, room) in [(1, 4096, 21), (1, 1 << 16, 1), (3, 5 << 12, 2), (7, 1 << 30, 3)] {
-        let memory = memory(Backing::Private);
-        let Some(log) = log(&memory) else { return };
-        let mut log = log.with_room(room).with_crew(hands, part);
-        log.start().unwrap();
-        let some: Vec<_> = (0..40).step_by(2).chain(64..90).chain([93]).collect();
-        for _ in 0..20 {
-            write(&memory, some.iter().copied());
-            assert_eq!(harvest(&mut log), some, "{hands} {part} {room}");
-            assert_eq!(harvest(&mut log), Vec::<u64>::new(), "{hands} {part} {room}");
-        }
-        log.stop().unwrap();
-        log.start().unwrap();
-        write(&memory, [3]);
-        assert_eq!(harvest(&mut log), [3]);
-    }
-}
-
-#[test]
-fn a_child_waits_for_none_of_its_parents_threads() {
-    let memory = memory(Backing::Private);
-    let Some(log) = log(&memory) else { return };
-    let mut log = log.with_crew(2, 1 << 16);
-    log.start().unwrap();
-    write(&memory, [1]);
-    let child = Child::that(|| log.stop().unwrap());
-    assert_eq!(harvest(&mut log), [1]);
-    drop(child);
-}
-
 #[test]
 fn a_huge_page_that_was_given_back_is_reported_when_it_is_written_again() {
     let layout = RamLayout::contiguous(ByteCount::mib(8), PageSize::Kib4).unwrap();
