@@ -125,8 +125,8 @@ pub struct Decided {
 ///
 /// Durations at the destination are told by the destination (no common clock is needed). All of them are known but one, the
 /// way of *go*, which is in `commit`: half of what lies between sending *go* and hearing *running* beyond what the
-/// destination needed, or half of `transfer` if that is less, in which the state and *ready* went the same ways. It is wrong by
-/// no more than itself, so not by more than half of `transfer`.
+/// destination needed, or half of `transfer` if that is less, in which the state and *ready* went the same ways. So of all that is
+/// counted no more than half of `transfer` can be too much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Ledger {

@@ -121,10 +121,10 @@ impl Moved {
 
 /// Moves until one is within a millisecond: what is always left out is never within it, and what a busy machine adds is, now and
 /// then. Gives that move.
-fn within_a_millisecond(mut moves: impl FnMut() -> Moved) -> Moved {
+fn within_a_millisecond(mut once: impl FnMut() -> Moved) -> Moved {
     let mut seen = Vec::new();
     for _ in 0..30 {
-        let moved = moves();
+        let moved = once();
         let beyond = moved.beyond_the_ledger();
         if beyond.abs() <= 1.0 {
             return moved;

@@ -75,23 +75,7 @@ impl Wire {
         for (number, host) in [1, 2].into_iter().zip(hosts) {
             host.run(&format!("ip address add 10.0.0.{number}/24 dev eth0"))?;
         }
-        wire.wake(hosts, &ends).map(|()| wire)
-    }
-
-    /// Has both hosts say something.
-    fn wake(&self, hosts: [&Namespace; 2], ends: &[Arc<End>]) -> Result<(), String> {
-        let begun = Instant::now();
-        while ends.iter().any(|end| end.to.get().is_none()) {
-            for (host, other) in hosts.into_iter().zip(["10.0.0.2:9", "10.0.0.1:9"]) {
-                let said = host.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(&[0], other))?;
-                said.map_err(|error| format!("{other}: {error}"))?;
-            }
-            if begun.elapsed() > Duration::from_mins(1) {
-                return Err("nothing comes by the wire".into());
-            }
-            thread::sleep(LOOK);
-        }
-        Ok(())
+        wake(hosts, &ends).map(|()| wire)
     }
 
     /// From now on nothing comes through, what is on its way included.
@@ -117,6 +101,22 @@ impl Drop for Wire {
             let _ = thread.join();
         }
     }
+}
+
+/// Has both hosts say something.
+fn wake(hosts: [&Namespace; 2], ends: &[Arc<End>]) -> Result<(), String> {
+    let begun = Instant::now();
+    while ends.iter().any(|end| end.to.get().is_none()) {
+        for (host, other) in hosts.into_iter().zip(["10.0.0.2:9", "10.0.0.1:9"]) {
+            let said = host.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(&[0], other))?;
+            said.map_err(|error| format!("{other}: {error}"))?;
+        }
+        if begun.elapsed() > Duration::from_mins(1) {
+            return Err("nothing comes by the wire".into());
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// Takes frames from this end.
