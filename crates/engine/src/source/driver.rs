@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{never, select};
@@ -456,6 +457,8 @@ impl<'a> Driver<'a> {
     }
 
     fn pause(&mut self) {
+        // This thread comes from a harvest: guest threads that waited for its processor meanwhile go on before they are stopped.
+        thread::yield_now();
         let told = self.clock.now();
         let done = self.charge.guest.pause();
         // Whatever comes between the two looks at the clock makes the downtime shorter, never longer than it was.
