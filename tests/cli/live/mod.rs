@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod doubt;
+mod faults;
 mod process;
 mod relay;
 #[cfg(feature = "tls")]

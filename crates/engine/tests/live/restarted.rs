@@ -200,7 +200,7 @@ fn a_replica_that_is_ready_is_told_to_run_by_a_source_that_was_started_anew() {
         (settled, receiving.join().expect("no panic").expect("somebody came"))
     });
     assert_eq!(settled, Settled { right: Right::Theirs, settled: true });
-    assert_eq!((received.outcome, received.right), (DestinationOutcome::Running, Right::Mine));
+    assert_eq!((received.outcome, received.right), (Some(DestinationOutcome::Running), Right::Mine));
     // It goes on exactly.
     let replica = received.replica.expect("it is here");
     let ram = Arc::clone(&replica.ram);

@@ -240,7 +240,7 @@ impl World {
             }
             (Ok(source), Err(error)) => panic!("{:?}, but {error}", source.report),
             (Err(error), destination) => {
-                let there = destination.is_ok_and(|there| there.outcome == DestinationOutcome::Running);
+                let there = destination.is_ok_and(|there| there.outcome == Some(DestinationOutcome::Running));
                 assert!(!there, "it runs at the destination, and {error}");
                 let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
                 Err(Box::new(NotBegun { why: error, tracked, here, memory }))
@@ -285,12 +285,12 @@ impl Moved {
     pub(crate) fn check_the_guest_where_it_is(self) -> Where {
         match self.source.right {
             Right::Theirs => {
-                assert_eq!(self.destination.outcome, DestinationOutcome::Running);
+                assert_eq!(self.destination.outcome, Some(DestinationOutcome::Running));
                 self.check_the_guest_there();
                 Where::There
             }
             Right::Mine => {
-                assert_eq!(self.destination.outcome, DestinationOutcome::Gone);
+                assert_eq!(self.destination.outcome, Some(DestinationOutcome::Gone));
                 assert!(self.destination.replica.is_none());
                 self.check_the_guest_here();
                 Where::Here

@@ -123,11 +123,11 @@ impl Receiving {
         let mut result = taken.map_err(|error| self.nobody(error))?;
         let guest = guest.into_inner().unwrap_or_else(PoisonError::into_inner);
         let id = result.configuration.as_ref().map(|configuration| configuration.id);
-        if let (Some(id), DestinationOutcome::Gone, false) = (id, result.outcome, undecided(&result)) {
+        if let (Some(id), Some(DestinationOutcome::Gone)) = (id, result.outcome) {
             // The guest never ran here, which is what is said without a record, too.
             let _ = self.store.erase(id);
         }
-        let runs = result.outcome == DestinationOutcome::Running && result.resume_failed.is_none();
+        let runs = result.outcome == Some(DestinationOutcome::Running) && result.resume_failed.is_none();
         let ran = if runs { self.let_it_run(&mut result) } else { Duration::ZERO };
         let found = Found::new(&result, guest.as_ref().filter(|_| runs), ran);
         print(&match self.format {
@@ -218,11 +218,6 @@ fn build(
     Ok((Replica { ram, guest: Box::new(kept.clone()), fresh: true }, kept))
 }
 
-/// Whether it was left with a replica of which nobody here knows whether it may run.
-fn undecided(result: &DestinationResult) -> bool {
-    result.right == Right::Undecided
-}
-
 fn doubt(control: &Server) -> String {
     let control = quoted(&control.path.to_string_lossy());
     format!(
@@ -305,10 +300,10 @@ impl Found {
     /// Looks at the guest that ran here, if one did.
     fn new(result: &DestinationResult, guest: Option<&Kept>, ran: Duration) -> Self {
         let outcome = match result.outcome {
-            _ if undecided(result) => "in-doubt",
-            DestinationOutcome::Running => "running",
-            DestinationOutcome::Gone => "gone",
-            DestinationOutcome::GuestLost => "guest-lost",
+            None => "in-doubt",
+            Some(DestinationOutcome::Running) => "running",
+            Some(DestinationOutcome::Gone) => "gone",
+            Some(DestinationOutcome::GuestLost) => "guest-lost",
         };
         let checked =
             guest.map(|guest| guest.check().map_err(|error| format!("{:#}", anyhow::Error::new(error))));
