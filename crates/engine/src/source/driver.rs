@@ -59,6 +59,8 @@ pub(super) struct Driver<'a> {
     pub(super) observer: &'a mut dyn Observer,
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
+    /// A connection that was lost is still to be made again.
+    to_reconnect: bool,
     found: PageSet,
     /// A digest was agreed on.
     digest: bool,
@@ -124,6 +126,7 @@ impl<'a> Driver<'a> {
             observer,
             link: None,
             reconnecting: None,
+            to_reconnect: false,
             wakes: BTreeSet::new(),
             spoke: Timestamp::ZERO,
             shown: SourcePhase::Idle,
@@ -203,6 +206,9 @@ impl<'a> Driver<'a> {
 
     /// Waits for one thing to happen, until then at most, and tells the machine.
     pub(super) fn wait(&mut self, until: Option<Timestamp>) {
+        if self.to_reconnect && self.reconnecting.is_none() {
+            self.reconnect();
+        }
         let now = self.clock.now();
         let due = [self.next_due(), until].into_iter().flatten().min();
         // Nothing is waited for longer: the peer wants to hear that somebody is here.
@@ -223,7 +229,7 @@ impl<'a> Driver<'a> {
             },
             recv(made) -> made => match made {
                 Ok(made) => self.connected_again(made),
-                // Its thread has ended without a word.
+                // Its thread has ended without a word: there will be another.
                 Err(_) => self.reconnecting = None,
             },
             recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(order) },
@@ -309,6 +315,7 @@ impl<'a> Driver<'a> {
         self.reconnecting = None;
         match Link::new(Arc::from(stream), self.settings.patience, limits) {
             Ok(link) => {
+                self.to_reconnect = false;
                 self.link = Some(link);
                 self.spoke = self.clock.now();
                 self.show(&Event::Connected);
@@ -571,6 +578,7 @@ impl<'a> Driver<'a> {
 
     fn reconnect(&mut self) {
         self.hang_up();
+        self.to_reconnect = true;
         match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
             Ok(reconnecting) => self.reconnecting = Some(reconnecting),
             Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use whimbrel_core::controller::Controller;
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog as _, Guest as _, GuestRam};
+use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
-use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
+use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::{ByteCount, Timestamp};
 use whimbrel_engine::destination::{
     self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
@@ -26,7 +27,7 @@ use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect, Listen};
 use whimbrel_guest::lab::LabGuest;
 use whimbrel_guest::lab::config::{LabConfig, Writer};
-use whimbrel_guest::log::SoftwareLog;
+use whimbrel_guest::log::{self, SoftwareLog};
 use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::Token;
 
@@ -38,7 +39,7 @@ pub(crate) fn mib(mib: u64) -> ByteCount {
 pub(crate) struct World {
     layout: RamLayout,
     lab: LabConfig,
-    policy: &'static str,
+    policy: Preset,
     settings: SourceSettings,
     destination: DestinationSettings,
     hub: MemoryHub,
@@ -46,8 +47,11 @@ pub(crate) struct World {
     listen: Arc<dyn Listen>,
     /// What is between the drivers and the replica's memory.
     veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
-    /// What watches the source.
+    /// What watches the source, and the destination.
     watch: fn(&Event<'_>),
+    watch_there: fn(&Event<'_>),
+    /// The best dirty log of this machine; otherwise its own threads mark what they write.
+    best_log: bool,
     /// How long the destination answers a source that comes again.
     answering: Duration,
 }
@@ -58,7 +62,7 @@ pub(crate) struct Moved {
     pub(crate) destination: DestinationResult,
     layout: RamLayout,
     lab: LabConfig,
-    policy: &'static str,
+    policy: Preset,
     here: LabGuest,
     memory: Arc<GuestMemory>,
     there: Option<Arc<GuestMemory>>,
@@ -82,7 +86,7 @@ impl World {
         Self {
             layout: RamLayout::contiguous(memory, PageSize::Kib4).expect("whole pages"),
             lab: LabConfig { device_rate: 0.0, ..LabConfig::default() },
-            policy: "qemu-default",
+            policy: ("qemu-default", &[]),
             settings: SourceSettings::new(MigrationId(7), token()),
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
@@ -90,6 +94,8 @@ impl World {
             hub,
             veil: |memory| memory,
             watch: |_| (),
+            watch_there: |_| (),
+            best_log: false,
             answering: Duration::from_secs(5),
         }
     }
@@ -120,8 +126,12 @@ impl World {
         self
     }
 
-    pub(crate) fn policy(mut self, policy: &'static str) -> Self {
-        self.policy = policy;
+    pub(crate) fn policy(self, policy: &'static str) -> Self {
+        self.policy_with(policy, &[])
+    }
+
+    pub(crate) fn policy_with(mut self, policy: &'static str, parameters: Parameters) -> Self {
+        self.policy = (policy, parameters);
         self
     }
 
@@ -147,10 +157,34 @@ impl World {
         self
     }
 
-    /// The source is watched by this, which may panic: nobody comes again then.
+    /// The source is watched by this.
+    pub(crate) fn seen(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// The same, where it may panic: nobody comes again then.
     pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
         self.watch = watch;
         self.answering = Duration::from_millis(50);
+        self
+    }
+
+    /// The destination is watched by this.
+    pub(crate) fn watched_there(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch_there = watch;
+        self
+    }
+
+    /// The guest's writes are seen by the best dirty log of this machine.
+    pub(crate) fn best_log(mut self) -> Self {
+        self.best_log = true;
+        self
+    }
+
+    /// Connections are of this kind.
+    pub(crate) fn over(mut self, connect: Arc<dyn Connect>, listen: Arc<dyn Listen>) -> Self {
+        (self.connect, self.listen) = (connect, listen);
         self
     }
 
@@ -182,12 +216,20 @@ impl World {
             listen,
             veil,
             watch,
+            watch_there,
+            best_log,
             answering,
         } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
-        let mut log = SoftwareLog::new(&layout);
-        let mut here =
-            LabGuest::new(Arc::clone(&memory), lab.clone(), Some(Arc::clone(log.bitmap()))).expect("a guest");
+        let (mut log, marks) = if best_log {
+            let best = log::best(Arc::clone(&memory) as Arc<_>);
+            (best.log, best.marks)
+        } else {
+            let log = SoftwareLog::new(&layout);
+            let marks = Some(Arc::clone(log.bitmap()));
+            (Box::new(log) as Box<dyn DirtyLog>, marks)
+        };
+        let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
         here.fill();
         here.resume().expect("it runs");
         thread::sleep(Duration::from_millis(10));
@@ -205,18 +247,20 @@ impl World {
                 };
                 let incoming =
                     Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut received = destination::receive(incoming, destination, &orders_there, &mut ())?;
+                let mut observer = |_: Timestamp, event: &Event<'_>| watch_there(event);
+                let mut received = destination::receive(incoming, destination, &orders_there, &mut observer)?;
                 received.afterlife.answer(answering);
                 Ok::<_, DestinationError>(received)
             });
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
+            let mut slowed = Slowed { guest: &mut here, throttle: Throttle::Off };
             let outgoing = Outgoing {
                 name: "lab".to_owned(),
                 vcpus: lab.writers.len() as u32,
                 ram: Arc::<GuestMemory>::clone(&memory),
-                log: &mut log,
-                guest: &mut here,
+                log: &mut *log,
+                guest: &mut slowed,
                 policy: build(policy),
                 connect,
                 store: &mut MemoryStore::new(Role::Source),
@@ -228,12 +272,16 @@ impl World {
                 Ok(source) => source.map_err(|error| error.to_string()),
                 Err(_) => Err("somebody has panicked".to_owned()),
             };
+            // However it ended.
+            assert_eq!(slowed.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
                 // Nobody comes any more.
                 give_up.cancel();
             }
             (source, receiving.join().expect("no panic"))
         });
+        let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
+        assert!(!tracked, "its writes are still recorded");
         match (source, destination) {
             (Ok(source), Ok(destination)) => {
                 Ok(Moved { source, destination, layout, lab, policy, here, memory, there })
@@ -242,18 +290,47 @@ impl World {
             (Err(error), destination) => {
                 let there = destination.is_ok_and(|there| there.outcome == Some(DestinationOutcome::Running));
                 assert!(!there, "it runs at the destination, and {error}");
-                let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
-                Err(Box::new(NotBegun { why: error, tracked, here, memory }))
+                Err(Box::new(NotBegun { why: error, here, memory }))
             }
         }
+    }
+}
+
+/// The guest, and how it is slowed.
+struct Slowed<'a> {
+    guest: &'a mut LabGuest,
+    throttle: Throttle,
+}
+
+impl Guest for Slowed<'_> {
+    fn pause(&mut self) -> Result<(), GuestError> {
+        self.guest.pause()
+    }
+
+    fn resume(&mut self) -> Result<(), GuestError> {
+        self.guest.resume()
+    }
+
+    fn save(&mut self) -> Result<Vec<Section>, GuestError> {
+        self.guest.save()
+    }
+
+    fn restore(&mut self, state: Vec<Section>) -> Result<(), GuestError> {
+        self.guest.restore(state)
+    }
+
+    fn throttle(&mut self, throttle: Throttle) -> Result<bool, GuestError> {
+        let taken = self.guest.throttle(throttle)?;
+        if taken {
+            self.throttle = throttle;
+        }
+        Ok(taken)
     }
 }
 
 /// A move that came to nothing before anything was begun.
 pub(crate) struct NotBegun {
     pub(crate) why: String,
-    /// Its writes are still recorded.
-    tracked: bool,
     here: LabGuest,
     memory: Arc<GuestMemory>,
 }
@@ -261,7 +338,6 @@ pub(crate) struct NotBegun {
 impl NotBegun {
     /// The guest ran on, untouched.
     pub(crate) fn check_the_guest(self) {
-        assert!(!self.tracked);
         check_here(self.here, &self.memory);
     }
 }
@@ -276,8 +352,14 @@ fn check_here(mut here: LabGuest, memory: &GuestMemory) {
     here.expected(&state).expect("its own state").check(memory).expect("no page is lost or stale");
 }
 
-fn build(policy: &str) -> Box<dyn Policy> {
-    presets::build(policy, &BTreeMap::new()).expect("a preset")
+type Parameters = &'static [(&'static str, &'static str)];
+/// A policy by its name, and what it is told.
+type Preset = (&'static str, Parameters);
+
+fn build((policy, parameters): Preset) -> Box<dyn Policy> {
+    let told = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    let parameters: BTreeMap<_, _> = parameters.iter().map(told).collect();
+    presets::build(policy, &parameters).expect("a preset")
 }
 
 impl Moved {

@@ -3,6 +3,7 @@
 //! One question a connection: a line with an order's name, or `status`; the answer is one line of JSON. Who can open the socket (mode
 //! 0600) may order. An order is given to the driver, which asks the machine; whether that took it shows in the phase.
 
+use std::fs;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -172,8 +173,11 @@ impl Desk {
         let same = |state: &mut State| state.standing.phase == before && state.ignored == ignored;
         let waited = self.changed.wait_timeout_while(self.lock(), EFFECT, same);
         let (state, late) = waited.unwrap_or_else(PoisonError::into_inner);
-        if late.timed_out() || state.standing.phase == before {
+        if late.timed_out() {
             return Err("it had no effect: it came too late, or too early".to_owned());
+        }
+        if state.standing.phase == before {
+            return Err("it was not taken: the peer is connected again, or it came too late".to_owned());
         }
         self.settle(state);
         Ok(())
@@ -249,6 +253,33 @@ impl Server {
             thread.map_err(|cause| TransportError::new("no thread for the control socket", cause))?;
         Ok(Self { unwanted, thread: Some(thread), path: from_anywhere(path) })
     }
+}
+
+/// How names of control sockets end.
+pub(super) const CONTROL: &str = ".control";
+
+/// The control socket of this process in the directory of its records. Those that processes have left behind which were
+/// killed are removed.
+pub(super) fn usual(directory: &Path, command: &str) -> PathBuf {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in entries.filter(|path| is_left_behind(path)) {
+        // One that stays does no harm.
+        let _ = fs::remove_file(path);
+    }
+    directory.join(format!("{command}-{}{CONTROL}", std::process::id()))
+}
+
+/// Whether this is the socket of a process that is no more. One that nobody listens at may also be about to be listened at, so
+/// the process is looked for, too.
+fn is_left_behind(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let process =
+        name.strip_suffix(CONTROL).and_then(|name| name.split_once('-')).map(|(_, process)| process);
+    let Some(process) = process.and_then(|process| process.parse::<u32>().ok()) else { return false };
+    let known = Path::new("/proc/self").exists();
+    let gone = known && !Path::new(&format!("/proc/{process}")).exists();
+    gone && matches!(UnixConnector::new(path).connect(PATIENCE),
+        Err(error) if error.cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The longest path that a socket can have.

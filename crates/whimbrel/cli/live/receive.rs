@@ -28,8 +28,7 @@ use super::super::args::{ReceiveArgs, TextFormat};
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
-use super::control::{Desk, Server, Side};
-use super::resolve::CONTROL;
+use super::control::{Desk, Server, Side, usual};
 use super::view::{DestinationView, View};
 use super::{
     Chosen, MARK, directory, given_token, no_connection, open_store, options, quoted, random, same_guest,
@@ -84,8 +83,7 @@ impl Receiving {
         let store = open_store(&directory, Role::Destination)?;
         let desk = Arc::new(Desk::new(Side::Destination, None, &chosen.name));
         let orders = Orders::new();
-        let path = directory.join(format!("receive-{}{CONTROL}", std::process::id()));
-        let path = args.peer.control.clone().unwrap_or(path);
+        let path = args.peer.control.clone().unwrap_or_else(|| usual(&directory, "receive"));
         let control = Server::start(&path, Arc::clone(&desk), orders.remote()).map_err(no_connection)?;
         let mut settings = DestinationSettings::new(token_of(&token)?, most);
         settings.patience = args.peer.patience;

@@ -172,7 +172,7 @@ fn draw_when(dice: &mut Dice, streams: u16) -> When {
             // Control says little, pages much, and nothing comes back on their connections but the first words.
             let most = match (link, to_destination) {
                 (0, _) => 1_500,
-                (_, true) => 5 << 20,
+                (_, true) => (5 << 19) / u64::from(streams),
                 (_, false) => 60,
             };
             When::Bytes { link, to_destination, bytes: dice.below(most) }

@@ -103,7 +103,15 @@ impl Run<'_> {
         let [_, there] = self.hosts.records();
         let order = if there.is_none() { "--peer-never-ran" } else { "--peer-may-have-run" };
         let told = self.hosts.resolve("here", order);
-        assert_eq!(told.code, Some(0), "{order}: {}", told.err);
+        // It may have heard in this moment, or not know yet that a connection it has is dead: then it is told again.
+        let too_soon = [
+            "the peer is connected, and knows",
+            "the source knows who may run",
+            "answers at here",
+            "it was not taken",
+        ];
+        let refused = too_soon.iter().any(|words| told.err.contains(words));
+        assert!(told.code == Some(0) || refused, "{order}: {}", told.err);
     }
 
     /// The source is dead, or has its guest and could not say so.
