@@ -84,6 +84,28 @@ pub(super) struct Fault {
     pub(super) deed: Deed,
 }
 
+impl Fault {
+    /// What goes wrong, and about when, for a summary.
+    pub(super) fn kind(&self) -> String {
+        let deed = match self.deed {
+            Deed::Cut { .. } => "cut",
+            Deed::Stall { .. } => "stall",
+            Deed::Delay(_) => "delay",
+            Deed::Corrupt => "corrupt",
+            Deed::KillDestination { .. } => "kill destination",
+            Deed::KillSource => "kill source",
+            Deed::FreezeDestination(_) => "freeze destination",
+            Deed::FreezeSource(_) => "freeze source",
+        };
+        match self.when {
+            When::Passing { step, .. } => format!("{deed} at {step:?}"),
+            When::Bytes { link: 0, .. } => format!("{deed} within control"),
+            When::Bytes { .. } => format!("{deed} within pages"),
+            When::After(_) => format!("{deed} at any time"),
+        }
+    }
+}
+
 /// How a replica that waits in vain is ended, where more than one way is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {

@@ -176,12 +176,14 @@ impl Hosts {
     }
 
     pub(super) fn kill_the_destination(&self, again: Option<Duration>) {
+        // In one step with the kill: it is not dead for good for a moment.
+        let mut at = lock(&self.again);
         let was_killed = self.destination.was_killed();
         self.destination.kill();
         // One that was started again has no guest to lose, and is started again in any case.
         let again = again.or(was_killed.then_some(Duration::ZERO));
         if self.destination.was_killed() {
-            *lock(&self.again) = again.map(|after| Instant::now() + after);
+            *at = again.map(|after| Instant::now() + after);
         }
     }
 
@@ -223,7 +225,8 @@ impl Hosts {
 
     /// Whether the destination is dead for good.
     pub(super) fn is_gone_for_good(&self) -> bool {
-        self.destination.is_over() && lock(&self.again).is_none()
+        let again = lock(&self.again);
+        again.is_none() && self.destination.is_over()
     }
 
     // ---- what is known of them --------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
     let (count, first) = (setting("WHIMBREL_FAULTS", 16), setting("WHIMBREL_FIRST", 0));
-    let (next, fates, failed) = (AtomicU64::new(first), Mutex::default(), Mutex::default());
+    let (next, failed) = (AtomicU64::new(first), Mutex::default());
+    let (fates, kinds) = (Mutex::default(), Mutex::default());
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -40,6 +41,8 @@ fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
                     println!("{seed}: {fate:?} after {done:?} of {case:?}");
                     let fates: &mut BTreeMap<Fate, u64> = &mut lock(&fates);
                     *fates.entry(fate).or_default() += 1;
+                    let kinds: &mut BTreeMap<String, u64> = &mut lock(&kinds);
+                    done.iter().for_each(|fault| *kinds.entry(fault.kind()).or_default() += 1);
                 }
                 Err(_) => {
                     println!("{seed}: FAILED: {case:?}");
@@ -55,7 +58,7 @@ fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
         }
     });
     let (fates, failed) = (lock(&fates).clone(), lock(&failed).clone());
-    println!("{fates:?}");
+    println!("{:#?}\n{fates:#?}", lock(&kinds));
     assert!(
         failed.is_empty(),
         "WHIMBREL_FIRST={} WHIMBREL_FAULTS=1 repeats the first of {failed:?}",
