@@ -158,7 +158,9 @@ impl Case {
         let dice = &mut Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x77);
         let streams = dice.one_of(&[1, 1, 2, 3]);
         let when = draw_when(dice, streams);
-        let deed = draw_deed(dice);
+        // Most of what passes is pages: there a bit turns more often than elsewhere.
+        let pages = matches!(when, When::Bytes { link: 1.., to_destination: true, .. });
+        let deed = if pages && dice.once_in(3) { Deed::Corrupt } else { draw_deed(dice) };
         let first = Fault { when, late: draw_late(dice), deed };
         let second = dice.once_in(2).then(|| {
             let when = When::Passing { step: dice.one_of(&AGAIN), before: dice.once_in(2) };
