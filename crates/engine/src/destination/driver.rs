@@ -284,10 +284,13 @@ impl<'a> Driver<'a> {
     fn break_off(&mut self, detail: String) {
         if self.core.machine.handoff().may_withdraw() {
             self.why.get_or_insert_with(|| detail.clone());
-            self.tell_if_it_fits(DestinationEvent::Failed(Failure { step: Step::Protocol, detail }));
-        } else {
-            self.lose(&detail);
+            let failure = Failure { step: Step::Protocol, detail: detail.clone() };
+            if self.tell_if_it_fits(DestinationEvent::Failed(failure)) {
+                return;
+            }
         }
+        // Behind *ready*, and before there is a guest to withdraw from.
+        self.lose(&detail);
     }
 
     fn obey(&mut self, order: &Order) {
