@@ -13,9 +13,8 @@ use whimbrel_wire::hello::{self, Direction, Hello, PREFIX_LEN};
 
 use super::world::{World, mib};
 
-/// What the destination says.
-const PAYLOAD: u32 = 40_000;
-const ENTRIES: u16 = 7;
+/// What the destination says: bytes of payload, and entries.
+type Most = (u32, u16);
 
 /// All that went over each connection.
 type Written = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -23,6 +22,7 @@ type Written = Arc<Mutex<Vec<Vec<u8>>>>;
 /// A destination that takes less than others.
 struct Modest {
     inner: Arc<dyn Connect>,
+    most: Most,
     written: Written,
 }
 
@@ -31,6 +31,7 @@ struct ModestStream {
     /// Its welcome as it is told, until it was read.
     welcome: Mutex<Option<Vec<u8>>>,
     number: usize,
+    most: Most,
     written: Written,
 }
 
@@ -40,7 +41,8 @@ impl Connect for Modest {
         let mut written = self.written.lock().expect("no panic");
         written.push(Vec::new());
         let (number, written) = (written.len() - 1, Arc::clone(&self.written));
-        Ok(Box::new(ModestStream { inner, welcome: Mutex::new(None), number, written }))
+        let most = self.most;
+        Ok(Box::new(ModestStream { inner, welcome: Mutex::new(None), number, most, written }))
     }
 }
 
@@ -63,7 +65,7 @@ impl ModestStream {
         let rest = self.read_exact(len)?;
         let mut answer = hello::decode_answer(&prefix, &rest).map_err(io::Error::other)?;
         if let Ok(welcome) = &mut answer {
-            (welcome.payload, welcome.entries) = (PAYLOAD, ENTRIES);
+            (welcome.payload, welcome.entries) = self.most;
         }
         Ok(hello::encode_answer(&answer))
     }
@@ -107,8 +109,8 @@ impl Stream for ModestStream {
 }
 
 /// Holds every frame of a connection against what the destination takes; gives how many there were.
-fn check(mut written: &[u8]) -> usize {
-    let limits = Limits { payload: ByteCount(PAYLOAD.into()), entries: ENTRIES, ..Limits::default() };
+fn check(mut written: &[u8], (payload, entries): Most) -> usize {
+    let limits = Limits { payload: ByteCount(payload.into()), entries, ..Limits::default() };
     let prefix: [u8; PREFIX_LEN] = written[..PREFIX_LEN].try_into().expect("so many");
     let first = PREFIX_LEN + hello::rest(&prefix, Direction::FromSource).expect("a hello");
     Hello::decode(&prefix, &written[PREFIX_LEN..first]).expect("a hello");
@@ -125,17 +127,19 @@ fn check(mut written: &[u8]) -> usize {
 
 #[test]
 fn frames_keep_to_what_the_destination_takes() {
-    let written = Written::default();
-    let seen = Arc::clone(&written);
-    let moved = World::of(mib(4))
-        .writing(20_000.0)
-        .streams(2)
-        .policy("fixed-rounds")
-        .through(move |inner| Arc::new(Modest { inner, written: seen }))
-        .go();
-    assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
-    moved.check_the_guest_there();
-    let written = written.lock().expect("no panic");
-    let frames: Vec<usize> = written.iter().map(|written| check(written)).collect();
-    assert!(frames.len() == 3 && frames[1..].iter().all(|&frames| frames > 40), "{frames:?}");
+    for most in [(20_000, 1024), (512 << 10, 7)] {
+        let written = Written::default();
+        let seen = Arc::clone(&written);
+        let moved = World::of(mib(4))
+            .writing(20_000.0)
+            .streams(2)
+            .policy("fixed-rounds")
+            .through(move |inner| Arc::new(Modest { inner, most, written: seen }))
+            .go();
+        assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+        moved.check_the_guest_there();
+        let written = written.lock().expect("no panic");
+        let frames: Vec<usize> = written.iter().map(|written| check(written, most)).collect();
+        assert!(frames.len() == 3 && frames[1..].iter().all(|&frames| frames > 40), "{frames:?}");
+    }
 }
