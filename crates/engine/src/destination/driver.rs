@@ -159,7 +159,7 @@ impl<'a> Driver<'a> {
                 if self.core.hold(message) {
                     self.hear();
                 } else {
-                    self.break_off("more is said than waits for its pages".to_owned());
+                    self.break_off("more is said than waits for its pages");
                 }
             }
             Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
@@ -254,7 +254,7 @@ impl<'a> Driver<'a> {
             Said::Lost { stream, ended: false, why }
                 if self.core.machine.phase() == DestinationPhase::Loading =>
             {
-                self.break_off(format!("page stream {stream}: {why}"));
+                self.break_off(&format!("page stream {stream}: {why}"));
             }
             Said::Lost { stream, why, .. } => self.lose(&format!("page stream {stream}: {why}")),
         }
@@ -265,7 +265,7 @@ impl<'a> Driver<'a> {
         while let Some(message) = self.core.next_message() {
             if let Message::Configure(configuration) = &message {
                 if self.id != Some(configuration.id) {
-                    return self.break_off("a guest of another migration".to_owned());
+                    return self.break_off("a guest of another migration");
                 }
                 self.configuration.get_or_insert_with(|| Arc::clone(configuration));
             }
@@ -274,23 +274,23 @@ impl<'a> Driver<'a> {
             }
             let now = self.core.now();
             if let Err(error) = self.core.machine.handle(now, DestinationEvent::Received(message)) {
-                return self.break_off(error.to_string());
+                return self.break_off(&error.to_string());
             }
             self.show_phase();
         }
     }
 
     /// The peer broke the protocol, or what it sent cannot be taken.
-    fn break_off(&mut self, detail: String) {
+    fn break_off(&mut self, detail: &str) {
         if self.core.machine.handoff().may_withdraw() {
-            self.why.get_or_insert_with(|| detail.clone());
-            let failure = Failure { step: Step::Protocol, detail: detail.clone() };
+            self.why.get_or_insert_with(|| detail.to_owned());
+            let failure = Failure { step: Step::Protocol, detail: detail.to_owned() };
             if self.tell_if_it_fits(DestinationEvent::Failed(failure)) {
                 return;
             }
         }
         // Behind *ready*, and before there is a guest to withdraw from.
-        self.lose(&detail);
+        self.lose(detail);
     }
 
     fn obey(&mut self, order: &Order) {

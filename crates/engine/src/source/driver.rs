@@ -232,7 +232,7 @@ impl<'a> Driver<'a> {
                 // Its thread has ended without a word: there will be another.
                 Err(_) => self.reconnecting = None,
             },
-            recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(order) },
+            recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(&order) },
             default(timeout) => {}
         }
         self.look_at_the_clock();
@@ -353,16 +353,17 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        let taken = match order.clone() {
-            Order::Cancel(reason) => self.tell_if_it_fits(SourceEvent::Cancel(reason)),
+    fn obey(&mut self, order: &Order) {
+        let taken = match order {
+            Order::Cancel(reason) => self.tell_if_it_fits(SourceEvent::Cancel(*reason)),
             Order::Change { parameter, value } => {
+                let (parameter, value) = (parameter.clone(), value.clone());
                 self.tell_if_it_fits(SourceEvent::Change { parameter, value })
             }
             // Taken only without a connection: with one, asking is better.
-            Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(fence)),
+            Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(*fence)),
             Order::Limit(limit) => {
-                self.settings.limit = limit;
+                self.settings.limit = *limit;
                 self.limit();
                 true
             }
@@ -377,7 +378,7 @@ impl<'a> Driver<'a> {
             Order::Discard => false,
         };
         if !taken {
-            self.show(&Event::Ignored { order: &order });
+            self.show(&Event::Ignored { order });
         }
     }
 

@@ -21,7 +21,7 @@ use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_wire::hello::{Capabilities, Hello, Role, Token, Versions};
 
 use super::left::Left;
-use super::way::{Kind, Way};
+use super::way::{Ends, Kind, Way};
 use super::world::{Where, World, mib};
 
 /// What goes wrong.
@@ -154,7 +154,7 @@ fn world(case: Case) -> (World, Way) {
             let way = Way::Memory(world.between());
             (world, way)
         }
-        Some((way, connect, listen)) => (world.over(connect, listen), way),
+        Some(Ends { way, connect, listen }) => (world.over(connect, listen), way),
     }
 }
 

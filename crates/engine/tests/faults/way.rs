@@ -19,16 +19,22 @@ pub(crate) enum Kind {
     Tcp,
 }
 
+/// Sockets, and what either side is given.
+pub(crate) struct Ends {
+    pub(crate) way: Way,
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) listen: Arc<dyn Listen>,
+}
+
 /// One of them.
-#[derive(Clone)]
 pub(crate) enum Way {
     Memory(MemoryHub),
     Sockets(Arc<Sockets>),
 }
 
 impl Way {
-    /// Sockets; those of a memory hub the world has already.
-    pub(crate) fn sockets(kind: Kind) -> Option<(Self, Arc<dyn Connect>, Arc<dyn Listen>)> {
+    /// Sockets; the ends of a memory hub the world has already.
+    pub(crate) fn sockets(kind: Kind) -> Option<Ends> {
         let at = match kind {
             Kind::Memory => return None,
             Kind::Unix => {
@@ -42,7 +48,7 @@ impl Way {
         let (to, made) = (to.expect("a way"), Mutex::default());
         let sockets = Arc::new(Sockets { to, made, unreachable: AtomicBool::new(false) });
         let connect = Arc::clone(&sockets) as Arc<dyn Connect>;
-        Some((Self::Sockets(sockets), connect, Arc::from(listen)))
+        Some(Ends { way: Self::Sockets(sockets), connect, listen: Arc::from(listen) })
     }
 
     /// Connections that were made.

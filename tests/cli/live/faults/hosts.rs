@@ -252,7 +252,7 @@ impl Hosts {
         serde_json::from_str(&answer).ok()
     }
 
-    /// Orders something as a person does; false if it was refused.
+    /// Orders something as a person does.
     pub(super) fn resolve(&self, control: &str, order: &str) -> Ended {
         self.fresh.run(&["resolve", "--control", control, order])
     }

@@ -24,32 +24,43 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
+/// What came of all runs.
+#[derive(Debug, Default)]
+struct Tally {
+    fates: BTreeMap<Fate, u64>,
+    /// What went wrong, and when.
+    done: BTreeMap<String, u64>,
+    /// Seeds.
+    failed: Vec<u64>,
+}
+
+fn run(seed: u64, tally: &Mutex<Tally>) {
+    let case = Case::draw(seed);
+    let gone = catch_unwind(AssertUnwindSafe(|| go(&case)));
+    let mut tally = lock(tally);
+    if let Ok((fate, done)) = gone {
+        println!("{seed}: {fate:?} after {done:?} of {case:?}");
+        *tally.fates.entry(fate).or_default() += 1;
+        for fault in done {
+            *tally.done.entry(fault.kind()).or_default() += 1;
+        }
+    } else {
+        println!("{seed}: FAILED: {case:?}");
+        tally.failed.push(seed);
+    }
+}
+
 #[test]
 fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
     let (count, first) = (setting("WHIMBREL_FAULTS", 16), setting("WHIMBREL_FIRST", 0));
-    let (next, failed) = (AtomicU64::new(first), Mutex::default());
-    let (fates, kinds) = (Mutex::default(), Mutex::default());
+    let (next, tally) = (AtomicU64::new(first), Mutex::default());
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= first + count {
                 return;
             }
-            let case = Case::draw(seed);
-            match catch_unwind(AssertUnwindSafe(|| go(&case))) {
-                Ok((fate, done)) => {
-                    println!("{seed}: {fate:?} after {done:?} of {case:?}");
-                    let fates: &mut BTreeMap<Fate, u64> = &mut lock(&fates);
-                    *fates.entry(fate).or_default() += 1;
-                    let kinds: &mut BTreeMap<String, u64> = &mut lock(&kinds);
-                    done.iter().for_each(|fault| *kinds.entry(fault.kind()).or_default() += 1);
-                }
-                Err(_) => {
-                    println!("{seed}: FAILED: {case:?}");
-                    let failed: &mut Vec<u64> = &mut lock(&failed);
-                    failed.push(seed);
-                }
-            }
+            run(seed, &tally);
         }
     };
     thread::scope(|scope| {
@@ -57,8 +68,8 @@ fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
             scope.spawn(work);
         }
     });
-    let (fates, failed) = (lock(&fates).clone(), lock(&failed).clone());
-    println!("{:#?}\n{fates:#?}", lock(&kinds));
+    let Tally { fates, done, failed } = &*lock(&tally);
+    println!("{done:#?}\n{fates:#?}");
     assert!(
         failed.is_empty(),
         "WHIMBREL_FIRST={} WHIMBREL_FAULTS=1 repeats the first of {failed:?}",
