@@ -229,6 +229,7 @@ impl Shared {
             match step {
                 Some(Step::State) => self.hosts.look_at_the_source(),
                 Some(Step::Ready) => self.hosts.look_at_the_destination(),
+                Some(Step::Running | Step::Answer) => self.hosts.tell_the_source(),
                 _ => {}
             }
             self.pass(link, to_destination, &mut frame, step)?;

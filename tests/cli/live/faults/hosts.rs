@@ -109,6 +109,8 @@ pub(super) struct Hosts {
     again: Mutex<Option<Instant>>,
     /// It was.
     restarted: Mutex<bool>,
+    /// The destination's word was on its way to the source, which needs no record when it has it.
+    told: Mutex<bool>,
     done: Mutex<Vec<Fault>>,
 }
 
@@ -123,6 +125,7 @@ impl Hosts {
             destination: Host::default(),
             again: Mutex::default(),
             restarted: Mutex::default(),
+            told: Mutex::default(),
             done: Mutex::default(),
         };
         hosts.receive();
@@ -173,6 +176,15 @@ impl Hosts {
 
     pub(super) fn look_at_the_destination(&self) {
         self.destination.look();
+    }
+
+    pub(super) fn tell_the_source(&self) {
+        *lock(&self.told) = true;
+    }
+
+    /// Whether the source may know where its guest is.
+    pub(super) fn source_may_know(&self) -> bool {
+        *lock(&self.told)
     }
 
     pub(super) fn kill_the_destination(&self, again: Option<Duration>) {
