@@ -59,6 +59,10 @@ pub enum RamError {
         #[source]
         cause: io::Error,
     },
+    /// The descriptor between which and memory bytes were to be moved failed, as a connection that is lost. Nothing is wrong
+    /// with the memory.
+    #[error("the descriptor to send to or to receive from failed")]
+    Descriptor(#[source] io::Error),
 }
 
 /// Guest memory, readable and writable while the guest runs.
@@ -128,8 +132,8 @@ pub trait DirectRam: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RamError::NotMemory`] if a range is not within one region: nothing was sent. [`RamError::Failed`] with what the system
-    /// says; `WouldBlock` is a time limit of the descriptor's.
+    /// [`RamError::NotMemory`] if a range is not within one region: nothing was sent. [`RamError::Descriptor`] with what the system
+    /// says of `to`; `WouldBlock` is a time limit of its. [`RamError::Failed`] if memory itself cannot be read.
     fn send(&self, pieces: &[Piece<'_>], to: BorrowedFd<'_>) -> Result<usize, RamError>;
 
     /// Fills `ranges`, in order, with what comes from `from`, as `readv(2)` does; gives how many bytes came. None is the end

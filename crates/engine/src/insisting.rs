@@ -9,8 +9,10 @@ use whimbrel_core::embed::{Guest, GuestError};
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::MigrationId;
 
+use crate::link::in_words;
+use crate::observer::Event;
 use crate::orders::{Order, Orders};
-use crate::stable::{PersistError, StableStore, StoreError};
+use crate::stable::{PersistError, StableStore};
 
 /// How long somebody who failed is left alone before they are told again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
@@ -29,24 +31,28 @@ pub(crate) enum Kept {
     Left,
 }
 
-/// Writes the record, and goes on trying for as long as nobody can know whether it is there. `failed` hears of each failure.
+/// Writes the record, and goes on trying for as long as nobody can know whether it is there. `show` hears of each failure, and of
+/// orders that have come too late.
 pub(crate) fn persist(
     store: &mut dyn StableStore,
     (id, record): (MigrationId, StableRecord),
     orders: &Orders,
-    mut failed: impl FnMut(&StoreError),
+    mut show: impl FnMut(&Event<'_>),
 ) -> Kept {
     loop {
         match store.persist(id, record) {
             Ok(()) => return Kept::Written,
             Err(PersistError::Not(error)) => {
-                failed(&error);
+                show(&Event::StorageFails { what: &in_words(&error) });
                 return Kept::NotWritten;
             }
-            Err(PersistError::Unknown(error)) => failed(&error),
+            Err(PersistError::Unknown(error)) => show(&Event::StorageFails { what: &in_words(&error) }),
         }
-        if orders.next() == Some(Order::Leave) {
-            return Kept::Left;
+        while let Some(order) = orders.next() {
+            if order == Order::Leave {
+                return Kept::Left;
+            }
+            show(&Event::Ignored { order: &order });
         }
         thread::sleep(PAUSE);
     }

@@ -2,7 +2,7 @@
 //!
 //! An [`Orders`] is given to the driver, its [`Remote`]s to whoever wants a say: a signal handler, a control plane, a person. A
 //! driver looks at them wherever it waits, which it does between any two calls into the embedder's code. An order that has come too
-//! late, or that is none for this side, is ignored, as the machine says.
+//! late, or that is none for this side, is not taken, and the observer is [told](crate::observer::Event::Ignored).
 //!
 //! ```
 //! use whimbrel_core::policy::RateLimit;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod doubt;
+mod faults;
 mod network;
 mod process;
 mod relay;
@@ -317,6 +318,23 @@ fn a_destination_that_is_killed_leaves_an_exact_guest_at_the_source() {
     let told = json(&sent.out);
     assert_eq!((&told["outcome"], &told["live"]["exact"]), (&"failed".into(), &true.into()), "{}", sent.out);
     assert_eq!(told["live"]["guest_runs"], "source");
+}
+
+#[test]
+fn what_a_killed_command_leaves_keeps_nobody_from_starting_again() {
+    let fresh = with_guest();
+    let listen = format!("unix:{}", fresh.path("w").display());
+    let mut named = receive(&fresh, &["--listen", &listen, "--control", "there"]);
+    let mut usual = receive(&fresh, &["--listen", "tcp:127.0.0.1:0"]);
+    let left = format!("store/receive-{}.control", usual.id());
+    named.kill();
+    usual.kill();
+    assert!(fresh.names().contains(&left), "{:?}", fresh.names());
+    let again = receive(&fresh, &["--listen", &listen, "--control", "there", "--for", "50ms"]);
+    let sent = send(&fresh, &again, &[]).end();
+    assert_eq!((sent.code, again.end().code), (Some(0), Some(0)), "{}", sent.err);
+    let sockets = fresh.names().into_iter().filter(|name| name.ends_with(".control"));
+    assert_eq!(sockets.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 #[test]

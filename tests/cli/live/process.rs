@@ -59,8 +59,20 @@ impl Running {
         }
     }
 
+    /// Whether a line with these words has come by now.
+    pub(crate) fn has_said(&mut self, words: &str) -> bool {
+        self.said.extend(self.lines.try_iter());
+        self.said.iter().any(|line| line.contains(words))
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
+    }
+
+    /// Returns when nothing of it is left.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
+        self.child.wait().expect("its end");
     }
 
     /// Waits for its end.

@@ -55,6 +55,8 @@ struct Guest {
 
 struct Door {
     terms: Terms,
+    /// Nobody is let in but those who ask.
+    closed: bool,
     guest: Mutex<Option<Guest>>,
     /// Who is being heard.
     heard: AtomicUsize,
@@ -71,13 +73,14 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Lets in whoever knows this token, with a guest of at most so much memory.
-    pub(super) fn open(listen: Arc<dyn Listen>, token: Token, memory: ByteCount) -> io::Result<Self> {
+    /// Lets in whoever knows this token, with a guest of at most so much memory; with none, only those who ask.
+    pub(super) fn open(listen: Arc<dyn Listen>, token: Token, memory: Option<ByteCount>) -> io::Result<Self> {
         let (tell, arrived) = bounded(HEARD);
-        let limits = Limits { memory, ..Limits::default() };
+        let limits = Limits { memory: memory.unwrap_or(ByteCount(0)), ..Limits::default() };
         let terms = Terms { token, versions: Versions::SPOKEN, capabilities: hello::offered(), limits };
         let silent = tell.clone();
-        let door = Arc::new(Door { terms, guest: Mutex::new(None), heard: AtomicUsize::new(0), tell });
+        let (closed, guest) = (memory.is_none(), Mutex::new(None));
+        let door = Arc::new(Door { terms, closed, guest, heard: AtomicUsize::new(0), tell });
         let unwanted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&unwanted);
         let thread =
@@ -175,6 +178,11 @@ impl Door {
     }
 
     fn judge(&self, hello: &Hello, guest: Option<&Guest>) -> Answer {
+        if self.closed && matches!(hello.role, Role::Control { .. }) && self.terms.token.matches(&hello.token)
+        {
+            let text = "no guest is taken here: only questions about earlier ones are answered".to_owned();
+            return Err(Reject::Other { code: Reject::OTHER, text });
+        }
         let welcome = self.terms.judge(hello)?;
         match (hello.role, guest) {
             (Role::Control { .. }, Some(_)) => Err(Reject::Busy),

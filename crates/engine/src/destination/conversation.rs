@@ -15,6 +15,7 @@ use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
 
 use super::admission::{Admission, Arrived};
+use super::answering::Answering;
 use super::receivers::{Receivers, Said};
 use crate::clock::{Clock as _, SystemClock};
 use crate::hello::Agreed;
@@ -30,6 +31,8 @@ pub(super) struct Conversation {
     pub(super) machine: Destination,
     pub(super) clock: SystemClock,
     pub(super) admission: Admission,
+    /// Those who ask about other migrations.
+    pub(super) answering: Answering,
     pub(super) agreed: Option<Agreed>,
     pub(super) link: Option<Link>,
     pub(super) receivers: Option<Receivers>,

@@ -13,7 +13,7 @@ use whimbrel_core::machine::{
 use whimbrel_core::units::Timestamp;
 
 use super::admission::{Admission, Arrived};
-use super::answering;
+use super::answering::Answering;
 use super::conversation::{Afterlife, Conversation, Happened};
 use super::housed::Housed;
 use super::preparing::Preparing;
@@ -26,7 +26,7 @@ use crate::insisting::{self, Kept};
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{StableStore, StoreError};
+use crate::stable::StableStore;
 use crate::transport::Stream;
 use crate::verify::Verifier;
 
@@ -59,12 +59,13 @@ impl<'a> Driver<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<Self, DestinationError> {
         let Incoming { listen, host, store } = incoming;
-        let admission = Admission::open(listen, settings.token.clone(), settings.memory)
+        let admission = Admission::open(listen, settings.token.clone(), Some(settings.memory))
             .map_err(DestinationError::Thread)?;
         let core = Conversation {
             machine: Destination::new(),
             clock: SystemClock::start(),
             admission,
+            answering: Answering::default(),
             agreed: None,
             link: None,
             receivers: None,
@@ -136,9 +137,8 @@ impl<'a> Driver<'a> {
         self.preparing = None;
         self.core.receivers = None;
         let machine = &self.core.machine;
-        let outcome = machine.outcome().unwrap_or(whimbrel_core::machine::DestinationOutcome::Gone);
         DestinationResult {
-            outcome,
+            outcome: machine.outcome(),
             right: machine.handoff().right(),
             configuration: self.configuration,
             replica: self.housed.replica.take(),
@@ -159,7 +159,7 @@ impl<'a> Driver<'a> {
                 if self.core.hold(message) {
                     self.hear();
                 } else {
-                    self.break_off("more is said than waits for its pages".to_owned());
+                    self.break_off("more is said than waits for its pages");
                 }
             }
             Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
@@ -206,11 +206,11 @@ impl<'a> Driver<'a> {
     /// Somebody asks about a migration of which there is at most a record.
     fn answer_for_the_dead(&mut self, id: MigrationId, stream: Box<dyn Stream>) {
         match self.store.load(id) {
-            // It takes as long as the other side takes, and then ends.
             Ok(record) => {
-                let answer = move || answering::answer(stream, record);
-                // Where there is no thread for it, whoever asks asks again.
-                let _ = thread::Builder::new().name("answer".to_owned()).spawn(answer);
+                // Where there is no room for it, whoever asks asks again.
+                if self.core.answering.begin(stream, record) {
+                    self.show(&Event::Answered { id, record });
+                }
             }
             // Whoever cannot know does not answer.
             Err(error) => self.show(&Event::StorageFails { what: &in_words(&error) }),
@@ -254,7 +254,7 @@ impl<'a> Driver<'a> {
             Said::Lost { stream, ended: false, why }
                 if self.core.machine.phase() == DestinationPhase::Loading =>
             {
-                self.break_off(format!("page stream {stream}: {why}"));
+                self.break_off(&format!("page stream {stream}: {why}"));
             }
             Said::Lost { stream, why, .. } => self.lose(&format!("page stream {stream}: {why}")),
         }
@@ -265,7 +265,7 @@ impl<'a> Driver<'a> {
         while let Some(message) = self.core.next_message() {
             if let Message::Configure(configuration) = &message {
                 if self.id != Some(configuration.id) {
-                    return self.break_off("a guest of another migration".to_owned());
+                    return self.break_off("a guest of another migration");
                 }
                 self.configuration.get_or_insert_with(|| Arc::clone(configuration));
             }
@@ -274,34 +274,46 @@ impl<'a> Driver<'a> {
             }
             let now = self.core.now();
             if let Err(error) = self.core.machine.handle(now, DestinationEvent::Received(message)) {
-                return self.break_off(error.to_string());
+                return self.break_off(&error.to_string());
             }
             self.show_phase();
         }
     }
 
     /// The peer broke the protocol, or what it sent cannot be taken.
-    fn break_off(&mut self, detail: String) {
+    fn break_off(&mut self, detail: &str) {
         if self.core.machine.handoff().may_withdraw() {
-            self.why.get_or_insert_with(|| detail.clone());
-            self.tell_if_it_fits(DestinationEvent::Failed(Failure { step: Step::Protocol, detail }));
-        } else {
-            self.lose(&detail);
+            self.why.get_or_insert_with(|| detail.to_owned());
+            let failure = Failure { step: Step::Protocol, detail: detail.to_owned() };
+            if self.tell_if_it_fits(DestinationEvent::Failed(failure)) {
+                return;
+            }
         }
+        // Behind *ready*, and before there is a guest to withdraw from.
+        self.lose(detail);
     }
 
     fn obey(&mut self, order: &Order) {
-        match order {
+        let taken = match order {
             // Before the replica is ready there is nothing to leave.
-            Order::Leave if !self.core.machine.handoff().may_withdraw() => self.leaving = true,
+            Order::Leave if !self.core.machine.handoff().may_withdraw() => {
+                self.leaving = true;
+                true
+            }
             Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) | Order::Leave => {
-                self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
-                self.tell_if_it_fits(DestinationEvent::Withdraw);
+                let taken = self.tell_if_it_fits(DestinationEvent::Withdraw);
+                if taken {
+                    self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
+                }
+                taken
             }
             // Taken only without a connection: with one, asking is better.
             Order::Fence(fence) => self.tell_if_it_fits(DestinationEvent::Fenced(*fence)),
             Order::Discard => self.tell_if_it_fits(DestinationEvent::Discard),
-            Order::Change { .. } | Order::Limit(_) => {}
+            Order::Change { .. } | Order::Limit(_) => false,
+        };
+        if !taken {
+            self.show(&Event::Ignored { order });
         }
     }
 
@@ -321,13 +333,16 @@ impl<'a> Driver<'a> {
         self.show_phase();
     }
 
-    fn tell_if_it_fits(&mut self, event: DestinationEvent) {
+    /// Tells the machine what may have come too late; gives whether it was taken.
+    fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
         let fits = event.kind().is_some_and(|kind| !self.core.machine.phase().after(kind).is_empty());
         let now = self.core.now();
         // What the handoff does not take has come too late as well.
-        if fits && self.core.machine.handle(now, event).is_ok() {
+        let taken = fits && self.core.machine.handle(now, event).is_ok();
+        if taken {
             self.show_phase();
         }
+        taken
     }
 
     fn carry_out(&mut self, action: DestinationAction) {
@@ -430,10 +445,8 @@ impl<'a> Driver<'a> {
         let Some(id) = self.id else { return };
         let began = self.core.now();
         let (clock, observer) = (self.core.clock, &mut *self.observer);
-        let failed = |error: &StoreError| {
-            observer.on_event(clock.now(), &Event::StorageFails { what: &in_words(error) });
-        };
-        let kept = insisting::persist(self.store, (id, record), self.orders, failed);
+        let show = |event: &Event<'_>| observer.on_event(clock.now(), event);
+        let kept = insisting::persist(self.store, (id, record), self.orders, show);
         self.ledger.persist = self.core.now().since(began);
         match kept {
             Kept::Written => self.tell(DestinationEvent::Persisted),

@@ -4,6 +4,9 @@
 //! takes connections (`admission`), one reads control messages, one fills the replica from each page stream (`receivers`),
 //! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before.
 //!
+//! After a crash there is no replica any more, only records: [`answer`] tells a source in doubt what they say, as [`receive`] does
+//! beside its own migration.
+//!
 //! A destination takes one migration. Before somebody has shown the token nothing is allocated for them, and before the host has
 //! agreed no memory for their guest.
 
@@ -28,6 +31,7 @@ use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::hello::Token;
 
+pub use self::answering::{Records, answer};
 pub use self::conversation::Afterlife;
 use self::driver::Driver;
 use crate::observer::Observer;
@@ -184,8 +188,8 @@ pub struct DestinationLedger {
 
 /// What became of it. What to do with the guest is in [`DestinationResult::right`] alone.
 pub struct DestinationResult {
-    /// How it ended here; `Gone` too where it has not ended, because somebody ordered [`Leave`](crate::orders::Order::Leave).
-    pub outcome: DestinationOutcome,
+    /// How it ended here; none where it has not, because somebody ordered [`Leave`](crate::orders::Order::Leave).
+    pub outcome: Option<DestinationOutcome>,
     /// Who may run the guest, as far as this side knows.
     ///
     /// * [`Right::Mine`]: it is in [`DestinationResult::replica`] and runs. If it could not be made to run, or there is no replica, it is to

@@ -111,7 +111,17 @@ enum ReceiveError {
     #[error("a page cannot be put into the replica")]
     Apply(#[from] ApplyError),
     #[error("the replica's memory cannot be written")]
-    Ram(#[from] RamError),
+    Ram(#[source] RamError),
+}
+
+impl From<RamError> for ReceiveError {
+    fn from(error: RamError) -> Self {
+        match error {
+            // Memory and connection meet in one call.
+            RamError::Descriptor(error) => error.into(),
+            error => Self::Ram(error),
+        }
+    }
 }
 
 impl From<io::Error> for ReceiveError {

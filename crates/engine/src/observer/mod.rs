@@ -22,12 +22,16 @@
 mod spans;
 
 use whimbrel_core::controller::Outlook;
+use whimbrel_core::machine::handoff::StableRecord;
+use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
 use whimbrel_core::report::RoundReport;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
+
+use crate::orders::Order;
 
 #[cfg(feature = "tracing")]
 pub use self::spans::Spans;
@@ -61,6 +65,20 @@ pub enum Event<'a> {
     StorageFails {
         /// What the system says.
         what: &'a str,
+    },
+    /// An order was not taken: it has come too late or too early, or is none for this side. So it is with a
+    /// [`Fence`](Order::Fence) as long as there is a connection, which a peer that has died without a word leaves behind for as long as the
+    /// patience lasts: give it again when the connection is [`Lost`](Self::Lost).
+    Ignored {
+        /// Which.
+        order: &'a Order,
+    },
+    /// Somebody asks about a migration of which there is at most a record here, and is answered by that.
+    Answered {
+        /// Which migration.
+        id: MigrationId,
+        /// What is written; none, and the source is told that its guest never ran here.
+        record: Option<StableRecord>,
     },
 }
 

@@ -50,6 +50,10 @@ impl Observer for Spans {
             Event::Connected => info!(parent: &self.phase, at, "connected"),
             Event::Lost { what } => warn!(parent: &self.phase, at, what, "lost"),
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
+            Event::Ignored { order } => warn!(parent: &self.phase, at, ?order, "ignored"),
+            Event::Answered { id, record } => {
+                info!(parent: &self.phase, at, migration = id.0, ?record, "answered");
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::{StableStore, StoreError};
+use crate::stable::StableStore;
 use crate::transport::{Connect, Stream};
 use crate::verify::Verifier;
 
@@ -60,6 +60,8 @@ pub(super) struct Driver<'a> {
     pub(super) observer: &'a mut dyn Observer,
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
+    /// A connection that was lost is still to be made again.
+    to_reconnect: bool,
     found: PageSet,
     /// A digest was agreed on.
     digest: bool,
@@ -125,6 +127,7 @@ impl<'a> Driver<'a> {
             observer,
             link: None,
             reconnecting: None,
+            to_reconnect: false,
             wakes: BTreeSet::new(),
             spoke: Timestamp::ZERO,
             shown: SourcePhase::Idle,
@@ -136,9 +139,10 @@ impl<'a> Driver<'a> {
             leaving: false,
         };
         let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
-        let pages = PageStreams::start(joined.pages, encoders, &driver.ram, &driver.limiter, clock);
-        driver.pages = Some(pages.map_err(SourceError::Thread)?);
         let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
+        let sent = (&driver.ram, &limits);
+        let pages = PageStreams::start(joined.pages, encoders, sent, &driver.limiter, clock);
+        driver.pages = Some(pages.map_err(SourceError::Thread)?);
         let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
         driver.link = Some(link);
         Ok(driver)
@@ -203,6 +207,9 @@ impl<'a> Driver<'a> {
 
     /// Waits for one thing to happen, until then at most, and tells the machine.
     pub(super) fn wait(&mut self, until: Option<Timestamp>) {
+        if self.to_reconnect && self.reconnecting.is_none() {
+            self.reconnect();
+        }
         let now = self.clock.now();
         let due = [self.next_due(), until].into_iter().flatten().min();
         // Nothing is waited for longer: the peer wants to hear that somebody is here.
@@ -223,10 +230,10 @@ impl<'a> Driver<'a> {
             },
             recv(made) -> made => match made {
                 Ok(made) => self.connected_again(made),
-                // Its thread has ended without a word.
+                // Its thread has ended without a word: there will be another.
                 Err(_) => self.reconnecting = None,
             },
-            recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(order) },
+            recv(self.orders.taken) -> order => if let Ok(order) = order { self.obey(&order) },
             default(timeout) => {}
         }
         self.look_at_the_clock();
@@ -257,7 +264,7 @@ impl<'a> Driver<'a> {
             woken = true;
         }
         if woken {
-            self.tell_if_it_fits(SourceEvent::Wake);
+            let _ = self.tell_if_it_fits(SourceEvent::Wake);
         }
         if let Some(limit) = self.settings.time_limit
             && !self.timed_out
@@ -305,10 +312,11 @@ impl<'a> Driver<'a> {
         self.doomed.get_or_insert((at, what.to_owned()));
     }
 
-    fn connected_again(&mut self, stream: Box<dyn Stream>) {
+    fn connected_again(&mut self, (stream, limits): (Box<dyn Stream>, Limits)) {
         self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience, Limits::default()) {
+        match Link::new(Arc::from(stream), self.settings.patience, limits) {
             Ok(link) => {
+                self.to_reconnect = false;
                 self.link = Some(link);
                 self.spoke = self.clock.now();
                 self.show(&Event::Connected);
@@ -346,23 +354,32 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Cancel(reason) => self.tell_if_it_fits(SourceEvent::Cancel(reason)),
+    fn obey(&mut self, order: &Order) {
+        let taken = match order {
+            Order::Cancel(reason) => self.tell_if_it_fits(SourceEvent::Cancel(*reason)),
             Order::Change { parameter, value } => {
-                self.tell_if_it_fits(SourceEvent::Change { parameter, value });
+                let (parameter, value) = (parameter.clone(), value.clone());
+                self.tell_if_it_fits(SourceEvent::Change { parameter, value })
             }
-            Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(fence)),
+            // Taken only without a connection: with one, asking is better.
+            Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(*fence)),
             Order::Limit(limit) => {
-                self.settings.limit = limit;
+                self.settings.limit = *limit;
                 self.limit();
+                true
             }
             // Before the doubt there is nothing to leave but a guest that is to go on: that is cancelled.
             Order::Leave if self.machine.handoff().may_cancel() => {
-                self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::Requested));
+                self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::Requested))
             }
-            Order::Leave => self.leaving = true,
-            Order::Discard => {}
+            Order::Leave => {
+                self.leaving = true;
+                true
+            }
+            Order::Discard => false,
+        };
+        if !taken {
+            self.show(&Event::Ignored { order });
         }
     }
 
@@ -386,14 +403,16 @@ impl<'a> Driver<'a> {
         self.show_phase();
     }
 
-    /// Tells the machine what may have come too late.
-    fn tell_if_it_fits(&mut self, event: SourceEvent) {
+    /// Tells the machine what may have come too late; gives whether it was taken.
+    fn tell_if_it_fits(&mut self, event: SourceEvent) -> bool {
         let fits =
             event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
         // What the handoff does not take has come too late as well.
-        if fits && self.pass_on(event).is_ok() {
+        let taken = fits && self.pass_on(event).is_ok();
+        if taken {
             self.show_phase();
         }
+        taken
     }
 
     fn carry_out(&mut self, action: SourceAction) {
@@ -523,10 +542,8 @@ impl<'a> Driver<'a> {
 
     fn persist(&mut self, record: StableRecord) {
         let (clock, observer) = (self.clock, &mut *self.observer);
-        let failed = |error: &StoreError| {
-            observer.on_event(clock.now(), &Event::StorageFails { what: &in_words(error) });
-        };
-        match insisting::persist(self.store, (self.settings.id, record), self.orders, failed) {
+        let show = |event: &Event<'_>| observer.on_event(clock.now(), event);
+        match insisting::persist(self.store, (self.settings.id, record), self.orders, show) {
             Kept::Written => self.tell(SourceEvent::Persisted),
             Kept::NotWritten => self.tell(SourceEvent::NotPersisted),
             Kept::Left => self.leaving = true,
@@ -572,6 +589,7 @@ impl<'a> Driver<'a> {
 
     fn reconnect(&mut self) {
         self.hang_up();
+        self.to_reconnect = true;
         match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
             Ok(reconnecting) => self.reconnecting = Some(reconnecting),
             Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),

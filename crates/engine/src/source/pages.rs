@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::embed::{GuestRam, Piece, RamError};
-use whimbrel_core::layout::PageRun;
+use whimbrel_core::layout::{PageRun, PageSize};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
+use whimbrel_wire::Limits;
 use whimbrel_wire::frame;
 use whimbrel_wire::pages::{EncodeError, Encoder, Encoding, PageFrame, Pass};
 
@@ -80,10 +81,11 @@ impl PageStreams {
     pub(super) fn start(
         connections: Vec<Arc<dyn Stream>>,
         encoders: Vec<Encoder>,
-        ram: &Arc<dyn GuestRam>,
+        (ram, limits): (&Arc<dyn GuestRam>, &Limits),
         limiter: &Arc<Limiter>,
         clock: SystemClock,
     ) -> io::Result<Self> {
+        let most = batch(limits, ram.layout().page_size());
         // Each may say something of every job, and of its end.
         let (tell, said) = bounded(connections.len() * (WAITING + 3));
         let mut streams = Self { streams: Vec::new(), limiter: Arc::clone(limiter), said: Some(said) };
@@ -96,6 +98,7 @@ impl PageStreams {
                 passing: Passing::default(),
                 link: Throughput::new(clock),
                 ram: Arc::clone(ram),
+                most,
                 limiter: Arc::clone(limiter),
                 tell: tell.clone(),
                 frame: PageFrame::default(),
@@ -186,11 +189,21 @@ enum StreamError {
     #[error("the connection was lost")]
     Io(#[from] io::Error),
     #[error("guest memory cannot be sent")]
-    Ram(#[from] RamError),
+    Ram(#[source] RamError),
     #[error("the migration is over")]
     Closed(#[from] Closed),
     #[error("a page cannot be encoded")]
     Encode(#[from] EncodeError),
+}
+
+impl From<RamError> for StreamError {
+    fn from(error: RamError) -> Self {
+        match error {
+            // Memory and connection meet in one call.
+            RamError::Descriptor(error) => Self::Io(error),
+            error => Self::Ram(error),
+        }
+    }
 }
 
 struct Work {
@@ -200,6 +213,8 @@ struct Work {
     passing: Passing,
     link: Throughput,
     ram: Arc<dyn GuestRam>,
+    /// Pages that the destination takes in one frame at most.
+    most: Pages,
     limiter: Arc<Limiter>,
     tell: Sender<Said>,
     frame: PageFrame,
@@ -258,8 +273,7 @@ impl Work {
 
     /// Pages of a frame: fewer where so many would take longer than the limit is late.
     fn batch(&self) -> Pages {
-        let page = self.ram.layout().page_size().bytes().0;
-        let most = (BATCH / page).max(1);
+        let (page, most) = (self.ram.layout().page_size().bytes().0, self.most.0);
         match self.limiter.limit() {
             RateLimit::Unlimited => Pages(most),
             RateLimit::AtMost(rate) => {
@@ -268,6 +282,12 @@ impl Work {
             }
         }
     }
+}
+
+/// Pages of a frame at most, for a destination that takes so much: each may have an entry of its own, and be sent as it is.
+fn batch(limits: &Limits, page_size: PageSize) -> Pages {
+    let bytes = BATCH.min(limits.payload.0);
+    Pages((bytes / page_size.bytes().0).min(limits.entries.into()).max(1))
 }
 
 /// Says that a stream is lost whose thread panics, which may happen in an embedder's code.

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
+use whimbrel_wire::Limits;
 use whimbrel_wire::hello::Role;
 
 use crate::hello::Introduction;
@@ -20,9 +21,12 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// A connection, and what the destination takes on it.
+pub(super) type Made = (Box<dyn Stream>, Limits);
+
 /// Somebody who tries. Dropped, they stop.
 pub(super) struct Reconnecting {
-    made: Option<Receiver<Box<dyn Stream>>>,
+    made: Option<Receiver<Made>>,
     /// Dropped to say that nobody wants a connection any more.
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -35,9 +39,9 @@ impl Reconnecting {
         let thread = thread::Builder::new().name("reconnect".to_owned()).spawn(move || {
             let mut pause = PAUSES.0;
             loop {
-                if let Ok((stream, _)) = introduction.connect(&*connect, Role::Again, ATTEMPT) {
+                if let Ok((stream, agreed)) = introduction.connect(&*connect, Role::Again, ATTEMPT) {
                     // Nobody wants it: it is dropped, and with it closed.
-                    let _ = tell.send(stream);
+                    let _ = tell.send((stream, agreed.limits));
                     return;
                 }
                 match unwanted.recv_timeout(pause) {
@@ -50,7 +54,7 @@ impl Reconnecting {
     }
 
     /// Where the connection arrives.
-    pub(super) fn made(&self) -> Receiver<Box<dyn Stream>> {
+    pub(super) fn made(&self) -> Receiver<Made> {
         self.made.clone().unwrap_or_else(never)
     }
 }

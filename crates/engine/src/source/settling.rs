@@ -16,15 +16,14 @@ use whimbrel_core::machine::handoff::{
 };
 use whimbrel_core::machine::message::{Message, MigrationId};
 use whimbrel_core::units::ByteCount;
-use whimbrel_wire::Limits;
 use whimbrel_wire::hello::{Capabilities, Token};
 
-use super::reconnect::Reconnecting;
+use super::reconnect::{Made, Reconnecting};
 use crate::hello::Introduction;
 use crate::link::{Heard, Link};
 use crate::orders::{Order, Orders};
 use crate::stable::{StableStore, StoreError};
-use crate::transport::{Connect, Stream};
+use crate::transport::Connect;
 
 /// Between a connection that was lost and the next.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -125,7 +124,11 @@ impl Settling<'_> {
                     // A peer that says anything else is of no use.
                     Ok(_) | Err(_) => self.lose(),
                 },
-                recv(made) -> made => if let Ok(stream) = made { self.talk(stream) },
+                recv(made) -> made => match made {
+                    Ok(made) => self.talk(made),
+                    // Its thread has ended without a word: another is begun.
+                    Err(_) => self.reconnecting = None,
+                },
                 recv(orders.taken) -> order => match order {
                     Ok(Order::Fence(fence)) => {
                         // Whoever guarantees that the destination is out of the game need not wait for its connection to be lost.
@@ -141,10 +144,10 @@ impl Settling<'_> {
         Ok(Settled { right: self.handoff.right(), settled: self.handoff.is_settled() })
     }
 
-    fn talk(&mut self, stream: Box<dyn Stream>) {
+    fn talk(&mut self, (stream, limits): Made) {
         self.reconnecting = None;
         // Without a thread to listen it is tried again.
-        if let Ok(link) = Link::new(Arc::from(stream), PATIENCE, Limits::default()) {
+        if let Ok(link) = Link::new(Arc::from(stream), PATIENCE, limits) {
             self.link = Some(link);
             self.tell(SourceEvent::Connected);
         }

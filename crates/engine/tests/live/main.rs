@@ -3,17 +3,22 @@
 
 /// Bytes and pages that change on their way are found.
 mod damage;
-/// Moves that go wrong at any moment, in any way that a connection can.
-mod faults;
 /// A guest whose driver at the destination panics when it runs.
 mod left;
 /// Moves that go well.
 mod moves;
+/// Orders that are not taken, and whoever gave them is told.
+mod orders;
+/// Embedders whose code panics.
+mod panics;
 /// Guests that nobody takes.
 mod refused;
 /// Sources that were started anew, and what they are told.
 mod restarted;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// What a destination says that it takes.
+mod welcome;
 /// A lab guest, two hosts and what lies between them.
+#[allow(dead_code)] // Each program of tests needs a part of it.
 mod world;

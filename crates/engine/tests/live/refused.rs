@@ -1,13 +1,16 @@
 //! Guests that nobody takes: they run on where they are, and the source says why.
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use whimbrel_core::embed::{Cause, Guest as _, GuestError};
 use whimbrel_core::layout::{PageSize, RamLayout};
+use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::handoff::Right;
-use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::machine::message::{Configuration, Message, MigrationId};
 use whimbrel_core::policy::presets;
 use whimbrel_core::report::Outcome;
 use whimbrel_engine::Token;
@@ -15,13 +18,49 @@ use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica}
 use whimbrel_engine::orders::Orders;
 use whimbrel_engine::source::{self, Outgoing, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
+use whimbrel_engine::transport::Connect as _;
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_guest::lab::LabGuest;
 use whimbrel_guest::lab::config::LabConfig;
 use whimbrel_guest::log::SoftwareLog;
 use whimbrel_guest::memory::{Backing, GuestMemory};
+use whimbrel_wire::hello::{self, Capabilities, Hello, Versions};
+use whimbrel_wire::{Limits, control};
 
 use super::world::mib;
+
+/// A source that never says which guest it brings.
+#[test]
+fn who_speaks_out_of_turn_is_sent_away_at_once() -> Result<(), Box<dyn Error>> {
+    let (hub, token) = (MemoryHub::new(), Token::new(b"open sesame")?);
+    let (listen, mut there) = (hub.listen()?, DestinationSettings::new(token.clone(), mib(64)));
+    // Longer than anybody waits here.
+    there.patience = Duration::from_hours(1);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut host = |_: &Configuration| -> Result<Replica, Cause> { Err("nobody asked for it")? };
+        let store = &mut MemoryStore::new(Role::Destination);
+        let incoming = Incoming { listen: Arc::new(listen), host: &mut host, store };
+        let received = destination::receive(incoming, there, &Orders::new(), &mut ()).expect("somebody came");
+        let _ = tell.send((received.outcome, received.why));
+    });
+    let hello = Hello {
+        versions: Versions::SPOKEN,
+        role: hello::Role::Control { streams: 1 },
+        migration: MigrationId(7),
+        capabilities: Capabilities::from_bits(0),
+        memory: mib(1),
+        token,
+    };
+    let stream = hub.connector().connect(Duration::from_secs(20))?;
+    stream.write(&[IoSlice::new(&hello.encode())])?;
+    let state = control::encode(&Message::State(Vec::new()), &Limits::default())?;
+    stream.write(&[IoSlice::new(&state)])?;
+    let (outcome, why) = told.recv_timeout(Duration::from_mins(1))?;
+    assert_eq!(outcome, Some(DestinationOutcome::Gone));
+    assert!(why.is_some_and(|why| why.contains("state")));
+    Ok(())
+}
 
 /// Of a host that has no room, why the source says that its guest stayed.
 #[test]

@@ -11,11 +11,15 @@ use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::handoff::{Fence, Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
 use whimbrel_core::policy::presets;
+use whimbrel_core::units::Timestamp;
 use whimbrel_engine::destination::{
-    self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
+    self, DestinationError, DestinationResult, DestinationSettings, Incoming, Records, Replica, answer,
 };
+use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::{Order, Orders, Remote};
-use whimbrel_engine::source::{self, Outgoing, Restarted, Settled, SourceSettings, settle};
+use whimbrel_engine::source::{
+    self, Outgoing, Restarted, Settled, SourceError, SourceResult, SourceSettings, settle,
+};
 use whimbrel_engine::stable::{MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::{MemoryHub, MemoryListener};
 use whimbrel_guest::lab::LabGuest;
@@ -99,6 +103,44 @@ fn a_destination_that_was_started_anew_too_answers_by_its_record() {
     assert_eq!(settled, Settled { right: Right::Mine, settled: true });
 }
 
+#[test]
+fn records_are_answered_where_no_guest_is_taken() {
+    for (there, right) in [(Some(StableRecord::Running), Right::Theirs), (None, Right::Mine)] {
+        let (hub, orders) = (MemoryHub::new(), Orders::new());
+        let (leave, mut answered) = (orders.remote(), Vec::new());
+        let mut records = store(Role::Source, Some(StableRecord::Go));
+        let settled = thread::scope(|scope| {
+            let listen = Arc::new(hub.listen().expect("nobody listens yet"));
+            let answering = scope.spawn(|| {
+                let store = &mut store(Role::Destination, there);
+                let mut watch = |_: Timestamp, event: &Event<'_>| match event {
+                    Event::Answered { id, record } => answered.push((*id, *record)),
+                    other => panic!("{other:?}"),
+                };
+                answer(Records { listen, token: token(), store }, None, &orders, &mut watch)
+            });
+            let connect = Arc::new(hub.connector());
+            let restarted = Restarted { id: ID, token: token(), connect, store: &mut records };
+            let settled = settle(restarted, Some(SOON), &Orders::new()).expect("its own record");
+            // Who comes with a guest is sent away, and keeps it.
+            let refused = begin(&hub).expect_err("no guest is taken").to_string();
+            assert!(refused.contains("no guest is taken here"), "{refused}");
+            leave.give(Order::Leave);
+            answering.join().expect("no panic").expect("it answers until somebody leaves");
+            settled
+        });
+        assert_eq!(settled, Settled { right, settled: true });
+        assert_eq!(answered, [(ID, there)]);
+    }
+}
+
+#[test]
+fn records_are_answered_for_as_long_as_was_said() {
+    let listen = Arc::new(MemoryHub::new().listen().expect("nobody listens yet"));
+    let records = Records { listen, token: token(), store: &mut store(Role::Destination, None) };
+    answer(records, Some(Duration::from_millis(20)), &Orders::new(), &mut ()).expect("nobody asks");
+}
+
 /// What a source with this record ends with when nobody answers and this is ordered.
 fn ordered(here: Option<StableRecord>, order: Option<Order>) -> Settled {
     let (orders, mut records) = (Orders::new(), store(Role::Source, here));
@@ -161,6 +203,23 @@ impl StableStore for Crash {
 
 /// A source that crashes between *go* and its sending. Gives what it leaves behind.
 fn crash(hub: &MemoryHub) -> MemoryStore {
+    let (orders, records) = (Orders::new(), MemoryStore::new(Role::Source));
+    let mut store = Crash { records: records.clone(), hub: hub.clone(), source: orders.remote() };
+    let left = attempt(hub, &mut store, &orders).expect("it begins");
+    assert_eq!(left.right, Right::Undecided, "{}", left.report.why);
+    records
+}
+
+/// A source that begins.
+fn begin(hub: &MemoryHub) -> Result<SourceResult, SourceError> {
+    attempt(hub, &mut MemoryStore::new(Role::Source), &Orders::new())
+}
+
+fn attempt(
+    hub: &MemoryHub,
+    store: &mut dyn StableStore,
+    orders: &Orders,
+) -> Result<SourceResult, SourceError> {
     let layout = RamLayout::contiguous(mib(4), PageSize::Kib4).expect("whole pages");
     let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
     let mut log = SoftwareLog::new(&layout);
@@ -168,8 +227,6 @@ fn crash(hub: &MemoryHub) -> MemoryStore {
         LabGuest::new(Arc::clone(&memory), config(), Some(Arc::clone(log.bitmap()))).expect("a guest");
     guest.fill();
     guest.resume().expect("it runs");
-    let (orders, records) = (Orders::new(), MemoryStore::new(Role::Source));
-    let mut store = Crash { records: records.clone(), hub: hub.clone(), source: orders.remote() };
     let outgoing = Outgoing {
         name: "lab".to_owned(),
         vcpus: 1,
@@ -178,11 +235,25 @@ fn crash(hub: &MemoryHub) -> MemoryStore {
         guest: &mut guest,
         policy: presets::build("fixed-rounds", &BTreeMap::new()).expect("a preset"),
         connect: Arc::new(hub.connector()),
-        store: &mut store,
+        store,
     };
-    let left = source::send(outgoing, SourceSettings::new(ID, token()), &orders, &mut ()).expect("it begins");
-    assert_eq!(left.right, Right::Undecided, "{}", left.report.why);
-    records
+    source::send(outgoing, SourceSettings::new(ID, token()), orders, &mut ())
+}
+
+#[test]
+fn who_leaves_a_replica_that_waits_is_told_no_outcome() {
+    let hub = MemoryHub::new();
+    let orders = Orders::new();
+    let leave = orders.remote();
+    let received = thread::scope(|scope| {
+        let listen = hub.listen().expect("nobody listens yet");
+        let receiving = scope.spawn(|| receive(listen, &mut MemoryStore::new(Role::Destination), &orders));
+        crash(&hub);
+        leave.give(Order::Leave);
+        receiving.join().expect("no panic").expect("somebody came")
+    });
+    assert_eq!((received.outcome, received.right), (None, Right::Undecided));
+    assert!(received.replica.is_some(), "it may be the only copy");
 }
 
 #[test]
@@ -200,7 +271,7 @@ fn a_replica_that_is_ready_is_told_to_run_by_a_source_that_was_started_anew() {
         (settled, receiving.join().expect("no panic").expect("somebody came"))
     });
     assert_eq!(settled, Settled { right: Right::Theirs, settled: true });
-    assert_eq!((received.outcome, received.right), (DestinationOutcome::Running, Right::Mine));
+    assert_eq!((received.outcome, received.right), (Some(DestinationOutcome::Running), Right::Mine));
     // It goes on exactly.
     let replica = received.replica.expect("it is here");
     let ram = Arc::clone(&replica.ram);

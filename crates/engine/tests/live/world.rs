@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use whimbrel_core::controller::Controller;
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{DirtyLog as _, Guest, GuestError, GuestRam};
+use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
@@ -27,7 +27,7 @@ use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect, Listen};
 use whimbrel_guest::lab::LabGuest;
 use whimbrel_guest::lab::config::{LabConfig, Writer};
-use whimbrel_guest::log::SoftwareLog;
+use whimbrel_guest::log::{self, SoftwareLog};
 use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::Token;
 
@@ -39,7 +39,7 @@ pub(crate) fn mib(mib: u64) -> ByteCount {
 pub(crate) struct World {
     layout: RamLayout,
     lab: LabConfig,
-    policy: &'static str,
+    policy: Preset,
     settings: SourceSettings,
     destination: DestinationSettings,
     hub: MemoryHub,
@@ -47,10 +47,13 @@ pub(crate) struct World {
     listen: Arc<dyn Listen>,
     /// What is between the drivers and the replica's memory.
     veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
-    /// What watches the source.
+    /// What watches the source, and the destination.
     watch: fn(&Event<'_>),
     /// How late the guest does what it is told.
     late: Duration,
+    watch_there: fn(&Event<'_>),
+    /// The best dirty log of this machine; otherwise its own threads mark what they write.
+    best_log: bool,
     /// How long the destination answers a source that comes again.
     answering: Duration,
 }
@@ -61,7 +64,7 @@ pub(crate) struct Moved {
     pub(crate) destination: DestinationResult,
     layout: RamLayout,
     lab: LabConfig,
-    policy: &'static str,
+    policy: Preset,
     here: LabGuest,
     memory: Arc<GuestMemory>,
     there: Option<Arc<GuestMemory>>,
@@ -85,7 +88,7 @@ impl World {
         Self {
             layout: RamLayout::contiguous(memory, PageSize::Kib4).expect("whole pages"),
             lab: LabConfig { device_rate: 0.0, ..LabConfig::default() },
-            policy: "qemu-default",
+            policy: ("qemu-default", &[]),
             settings: SourceSettings::new(MigrationId(7), token()),
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
@@ -94,6 +97,8 @@ impl World {
             veil: |memory| memory,
             watch: |_| (),
             late: Duration::ZERO,
+            watch_there: |_| (),
+            best_log: false,
             answering: Duration::from_secs(5),
         }
     }
@@ -124,8 +129,12 @@ impl World {
         self
     }
 
-    pub(crate) fn policy(mut self, policy: &'static str) -> Self {
-        self.policy = policy;
+    pub(crate) fn policy(self, policy: &'static str) -> Self {
+        self.policy_with(policy, &[])
+    }
+
+    pub(crate) fn policy_with(mut self, policy: &'static str, parameters: Parameters) -> Self {
+        self.policy = (policy, parameters);
         self
     }
 
@@ -151,7 +160,13 @@ impl World {
         self
     }
 
-    /// The source is watched by this, which may panic: nobody comes again then.
+    /// The source is watched by this.
+    pub(crate) fn seen(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// The same, where it may panic: nobody comes again then.
     pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
         self.watch = watch;
         self.answering = Duration::from_millis(50);
@@ -161,6 +176,24 @@ impl World {
     /// The guest runs on for so long when it is told to stop, and when it is told to run it has run for so long before that is said.
     pub(crate) fn late(mut self, late: Duration) -> Self {
         self.late = late;
+        self
+    }
+
+    /// The destination is watched by this.
+    pub(crate) fn watched_there(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch_there = watch;
+        self
+    }
+
+    /// The guest's writes are seen by the best dirty log of this machine.
+    pub(crate) fn best_log(mut self) -> Self {
+        self.best_log = true;
+        self
+    }
+
+    /// Connections are of this kind.
+    pub(crate) fn over(mut self, connect: Arc<dyn Connect>, listen: Arc<dyn Listen>) -> Self {
+        (self.connect, self.listen) = (connect, listen);
         self
     }
 
@@ -193,12 +226,20 @@ impl World {
             veil,
             watch,
             late,
+            watch_there,
+            best_log,
             answering,
         } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
-        let mut log = SoftwareLog::new(&layout);
-        let mut here =
-            LabGuest::new(Arc::clone(&memory), lab.clone(), Some(Arc::clone(log.bitmap()))).expect("a guest");
+        let (mut log, marks) = if best_log {
+            let best = log::best(Arc::clone(&memory) as Arc<_>);
+            (best.log, best.marks)
+        } else {
+            let log = SoftwareLog::new(&layout);
+            let marks = Some(Arc::clone(log.bitmap()));
+            (Box::new(log) as Box<dyn DirtyLog>, marks)
+        };
+        let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
         here.fill();
         here.resume().expect("it runs");
         thread::sleep(Duration::from_millis(10));
@@ -211,24 +252,26 @@ impl World {
                 let mut host = |configuration: &Configuration| {
                     let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
                     there = Some(Arc::clone(&ram));
-                    let guest = Late { guest: LabGuest::new(Arc::clone(&ram), lab.clone(), None)?, late };
+                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None)?;
+                    let guest = Told { guest, late, throttle: Throttle::Off };
                     Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
                 };
                 let incoming =
                     Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut received = destination::receive(incoming, destination, &orders_there, &mut ())?;
+                let mut observer = |_: Timestamp, event: &Event<'_>| watch_there(event);
+                let mut received = destination::receive(incoming, destination, &orders_there, &mut observer)?;
                 received.afterlife.answer(answering);
                 Ok::<_, DestinationError>(received)
             });
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
-            let mut late_here = Late { guest: &mut here, late };
+            let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
             let outgoing = Outgoing {
                 name: "lab".to_owned(),
                 vcpus: lab.writers.len() as u32,
                 ram: Arc::<GuestMemory>::clone(&memory),
-                log: &mut log,
-                guest: &mut late_here,
+                log: &mut *log,
+                guest: &mut told,
                 policy: build(policy),
                 connect,
                 store: &mut MemoryStore::new(Role::Source),
@@ -240,34 +283,39 @@ impl World {
                 Ok(source) => source.map_err(|error| error.to_string()),
                 Err(_) => Err("somebody has panicked".to_owned()),
             };
+            // However it ended.
+            assert_eq!(told.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
                 // Nobody comes any more.
                 give_up.cancel();
             }
             (source, receiving.join().expect("no panic"))
         });
+        let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
+        assert!(!tracked, "its writes are still recorded");
         match (source, destination) {
             (Ok(source), Ok(destination)) => {
                 Ok(Moved { source, destination, layout, lab, policy, here, memory, there })
             }
             (Ok(source), Err(error)) => panic!("{:?}, but {error}", source.report),
             (Err(error), destination) => {
-                let there = destination.is_ok_and(|there| there.outcome == DestinationOutcome::Running);
+                let there = destination.is_ok_and(|there| there.outcome == Some(DestinationOutcome::Running));
                 assert!(!there, "it runs at the destination, and {error}");
-                let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
-                Err(Box::new(NotBegun { why: error, tracked, here, memory }))
+                Err(Box::new(NotBegun { why: error, here, memory }))
             }
         }
     }
 }
 
 /// A guest that does late what it is told, and says when it has done it.
-struct Late<G> {
+struct Told<G> {
     guest: G,
     late: Duration,
+    /// How it is slowed.
+    throttle: Throttle,
 }
 
-impl<G: std::borrow::BorrowMut<LabGuest> + Send> Guest for Late<G> {
+impl<G: std::borrow::BorrowMut<LabGuest> + Send> Guest for Told<G> {
     fn pause(&mut self) -> Result<(), GuestError> {
         thread::sleep(self.late);
         self.guest.borrow_mut().pause()
@@ -292,15 +340,17 @@ impl<G: std::borrow::BorrowMut<LabGuest> + Send> Guest for Late<G> {
     }
 
     fn throttle(&mut self, throttle: Throttle) -> Result<bool, GuestError> {
-        self.guest.borrow_mut().throttle(throttle)
+        let taken = self.guest.borrow_mut().throttle(throttle)?;
+        if taken {
+            self.throttle = throttle;
+        }
+        Ok(taken)
     }
 }
 
 /// A move that came to nothing before anything was begun.
 pub(crate) struct NotBegun {
     pub(crate) why: String,
-    /// Its writes are still recorded.
-    tracked: bool,
     here: LabGuest,
     memory: Arc<GuestMemory>,
 }
@@ -308,23 +358,32 @@ pub(crate) struct NotBegun {
 impl NotBegun {
     /// The guest ran on, untouched.
     pub(crate) fn check_the_guest(self) {
-        assert!(!self.tracked);
         check_here(self.here, &self.memory);
     }
 }
 
 /// A guest that stayed goes on exactly.
 fn check_here(mut here: LabGuest, memory: &GuestMemory) {
-    let beats = here.heartbeat().beats;
+    let (beats, begun) = (here.heartbeat().beats, Instant::now());
+    while here.heartbeat().beats == beats {
+        // Its heart beats thousands of times a second, where it is let.
+        assert!(begun.elapsed() < Duration::from_mins(1), "it stands still");
+        thread::sleep(Duration::from_millis(1));
+    }
     thread::sleep(Duration::from_millis(20));
     here.pause().expect("it stops");
-    assert!(here.heartbeat().beats > beats, "it stands still");
     let state = here.save().expect("it is paused");
     here.expected(&state).expect("its own state").check(memory).expect("no page is lost or stale");
 }
 
-fn build(policy: &str) -> Box<dyn Policy> {
-    presets::build(policy, &BTreeMap::new()).expect("a preset")
+type Parameters = &'static [(&'static str, &'static str)];
+/// A policy by its name, and what it is told.
+type Preset = (&'static str, Parameters);
+
+fn build((policy, parameters): Preset) -> Box<dyn Policy> {
+    let told = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    let parameters: BTreeMap<_, _> = parameters.iter().map(told).collect();
+    presets::build(policy, &parameters).expect("a preset")
 }
 
 impl Moved {
@@ -332,12 +391,12 @@ impl Moved {
     pub(crate) fn check_the_guest_where_it_is(self) -> Where {
         match self.source.right {
             Right::Theirs => {
-                assert_eq!(self.destination.outcome, DestinationOutcome::Running);
+                assert_eq!(self.destination.outcome, Some(DestinationOutcome::Running));
                 self.check_the_guest_there();
                 Where::There
             }
             Right::Mine => {
-                assert_eq!(self.destination.outcome, DestinationOutcome::Gone);
+                assert_eq!(self.destination.outcome, Some(DestinationOutcome::Gone));
                 assert!(self.destination.replica.is_none());
                 self.check_the_guest_here();
                 Where::Here
@@ -360,7 +419,7 @@ impl Moved {
     /// How long the guest was without a heartbeat when it was moved.
     pub(crate) fn gap(&mut self) -> Duration {
         let replica = self.destination.replica.take().expect("it is there");
-        let guest = replica.into_guest::<Late<LabGuest>>().ok().expect("what the host made");
+        let guest = replica.into_guest::<Told<LabGuest>>().ok().expect("what the host made");
         let until = std::time::Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(gap) = guest.guest.heartbeat().arrival {

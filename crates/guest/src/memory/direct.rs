@@ -119,7 +119,7 @@ pub(crate) fn send(memory: &impl Spans, pieces: &[Piece<'_>], to: BorrowedFd<'_>
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTSOCK) => again(|| write(to, &parts)),
         sent => sent,
     };
-    sent.map_err(|cause| RamError::Failed { at: first.unwrap_or(Gpa(0)), cause })
+    sent.map_err(|cause| blame(first.unwrap_or(Gpa(0)), cause))
 }
 
 /// [`DirectRam::receive`](whimbrel_core::embed::DirectRam::receive).
@@ -139,7 +139,16 @@ pub(crate) fn receive(
         return Ok(0);
     }
     let at = ranges.first().map_or(Gpa(0), |range| range.at);
-    again(|| read(from, &parts)).map_err(|cause| RamError::Failed { at, cause })
+    again(|| read(from, &parts)).map_err(|cause| blame(at, cause))
+}
+
+/// Whose fault it is: only of memory that is not there, as behind the end of its file, the kernel says `EFAULT`.
+fn blame(at: Gpa, cause: io::Error) -> RamError {
+    if Errno::from_io_error(&cause) == Some(Errno::FAULT) {
+        RamError::Failed { at, cause }
+    } else {
+        RamError::Descriptor(cause)
+    }
 }
 
 /// Calls until no signal comes between.

@@ -3,6 +3,7 @@
 //! One question a connection: a line with an order's name, or `status`; the answer is one line of JSON. Who can open the socket (mode
 //! 0600) may order. An order is given to the driver, which asks the machine; whether that took it shows in the phase.
 
+use std::fs;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,8 +108,16 @@ pub(super) struct Reply {
 
 /// Where the command writes how it stands, and whoever asks reads it.
 pub(super) struct Desk {
-    standing: Mutex<(Standing, u64)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+struct State {
+    standing: Standing,
+    /// How often that has changed.
+    changes: u64,
+    /// Orders that the driver did not take.
+    ignored: u64,
 }
 
 impl Desk {
@@ -120,58 +129,68 @@ impl Desk {
             Side::Destination => (false, "waiting for a guest"),
         };
         let standing = Standing { side, migration, guest, phase: phase.into(), connected, in_doubt: false };
-        Self { standing: Mutex::new((standing, 0)), changed: Condvar::new() }
+        let state = State { standing, changes: 0, ignored: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Standing, u64)> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> Standing {
-        self.lock().0.clone()
+        self.lock().standing.clone()
     }
 
     /// Changes it, and tells those who wait for that.
     pub(super) fn note(&self, change: impl FnOnce(&mut Standing)) {
-        let mut standing = self.lock();
-        change(&mut standing.0);
-        standing.1 += 1;
+        let mut state = self.lock();
+        change(&mut state.standing);
+        state.changes += 1;
+        self.changed.notify_all();
+    }
+
+    /// An order was not taken.
+    pub(super) fn ignored(&self) {
+        self.lock().ignored += 1;
         self.changed.notify_all();
     }
 
     /// Gives an order and waits for its effect.
     fn give(&self, order: Order, remote: &Remote) -> Result<(), String> {
-        let standing = self.lock();
+        let state = self.lock();
         let ends_doubt = matches!(order, Order::Fence(_) | Order::Discard);
-        if ends_doubt && !standing.0.in_doubt {
-            return Err(no_doubt(&standing.0));
+        if ends_doubt && !state.standing.in_doubt {
+            return Err(no_doubt(&state.standing));
         }
-        if order == Order::Discard && standing.0.side == Side::Source {
+        if order == Order::Discard && state.standing.side == Side::Source {
             return Err("it is the source: only a destination gives up a replica".to_owned());
         }
-        let before = standing.0.phase.clone();
-        drop(standing);
+        let (before, ignored) = (state.standing.phase.clone(), state.ignored);
+        drop(state);
         if !remote.give(order) {
             return Err("it takes no more orders".to_owned());
         }
-        let same = |(standing, _): &mut (Standing, u64)| standing.phase == before;
+        let same = |state: &mut State| state.standing.phase == before && state.ignored == ignored;
         let waited = self.changed.wait_timeout_while(self.lock(), EFFECT, same);
-        let (standing, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (state, late) = waited.unwrap_or_else(PoisonError::into_inner);
         if late.timed_out() {
             return Err("it had no effect: it came too late, or too early".to_owned());
         }
-        self.settle(standing);
+        if state.standing.phase == before {
+            return Err("it was not taken: the peer is connected again, or it came too late".to_owned());
+        }
+        self.settle(state);
         Ok(())
     }
 
     /// Waits until nothing has changed for a moment: an order has more than one step.
-    fn settle(&self, mut standing: MutexGuard<'_, (Standing, u64)>) {
+    fn settle(&self, mut state: MutexGuard<'_, State>) {
         for _ in 0..STEPS {
-            let seen = standing.1;
-            let same = |(_, changes): &mut (Standing, u64)| *changes == seen;
-            let waited = self.changed.wait_timeout_while(standing, QUIET, same);
+            let seen = state.changes;
+            let same = |state: &mut State| state.changes == seen;
+            let waited = self.changed.wait_timeout_while(state, QUIET, same);
             let late;
-            (standing, late) = waited.unwrap_or_else(PoisonError::into_inner);
+            (state, late) = waited.unwrap_or_else(PoisonError::into_inner);
             if late.timed_out() {
                 return;
             }
@@ -234,6 +253,33 @@ impl Server {
             thread.map_err(|cause| TransportError::new("no thread for the control socket", cause))?;
         Ok(Self { unwanted, thread: Some(thread), path: from_anywhere(path) })
     }
+}
+
+/// How names of control sockets end.
+pub(super) const CONTROL: &str = ".control";
+
+/// The control socket of this process in the directory of its records. Those that processes have left behind which were
+/// killed are removed.
+pub(super) fn usual(directory: &Path, command: &str) -> PathBuf {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in entries.filter(|path| is_left_behind(path)) {
+        // One that stays does no harm.
+        let _ = fs::remove_file(path);
+    }
+    directory.join(format!("{command}-{}{CONTROL}", std::process::id()))
+}
+
+/// Whether this is the socket of a process that is no more. One that nobody listens at may also be about to be listened at, so
+/// the process is looked for, too.
+fn is_left_behind(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let process =
+        name.strip_suffix(CONTROL).and_then(|name| name.split_once('-')).map(|(_, process)| process);
+    let Some(process) = process.and_then(|process| process.parse::<u32>().ok()) else { return false };
+    let known = Path::new("/proc/self").exists();
+    let gone = known && !Path::new(&format!("/proc/{process}")).exists();
+    gone && matches!(UnixConnector::new(path).connect(PATIENCE),
+        Err(error) if error.cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The longest path that a socket can have.

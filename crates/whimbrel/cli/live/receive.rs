@@ -28,8 +28,7 @@ use super::super::args::{ReceiveArgs, TextFormat};
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
-use super::control::{Desk, Server, Side};
-use super::resolve::CONTROL;
+use super::control::{Desk, Server, Side, usual};
 use super::view::{DestinationView, View};
 use super::{
     Chosen, MARK, directory, given_token, no_connection, open_store, options, quoted, random, same_guest,
@@ -84,8 +83,7 @@ impl Receiving {
         let store = open_store(&directory, Role::Destination)?;
         let desk = Arc::new(Desk::new(Side::Destination, None, &chosen.name));
         let orders = Orders::new();
-        let path = directory.join(format!("receive-{}{CONTROL}", std::process::id()));
-        let path = args.peer.control.clone().unwrap_or(path);
+        let path = args.peer.control.clone().unwrap_or_else(|| usual(&directory, "receive"));
         let control = Server::start(&path, Arc::clone(&desk), orders.remote()).map_err(no_connection)?;
         let mut settings = DestinationSettings::new(token_of(&token)?, most);
         settings.patience = args.peer.patience;
@@ -123,11 +121,11 @@ impl Receiving {
         let mut result = taken.map_err(|error| self.nobody(error))?;
         let guest = guest.into_inner().unwrap_or_else(PoisonError::into_inner);
         let id = result.configuration.as_ref().map(|configuration| configuration.id);
-        if let (Some(id), DestinationOutcome::Gone, false) = (id, result.outcome, undecided(&result)) {
+        if let (Some(id), Some(DestinationOutcome::Gone)) = (id, result.outcome) {
             // The guest never ran here, which is what is said without a record, too.
             let _ = self.store.erase(id);
         }
-        let runs = result.outcome == DestinationOutcome::Running && result.resume_failed.is_none();
+        let runs = result.outcome == Some(DestinationOutcome::Running) && result.resume_failed.is_none();
         let ran = if runs { self.let_it_run(&mut result) } else { Duration::ZERO };
         let found = Found::new(&result, guest.as_ref().filter(|_| runs), ran);
         print(&match self.format {
@@ -218,11 +216,6 @@ fn build(
     Ok((Replica { ram, guest: Box::new(kept.clone()), fresh: true }, kept))
 }
 
-/// Whether it was left with a replica of which nobody here knows whether it may run.
-fn undecided(result: &DestinationResult) -> bool {
-    result.right == Right::Undecided
-}
-
 fn doubt(control: &Server) -> String {
     let control = quoted(&control.path.to_string_lossy());
     format!(
@@ -305,10 +298,10 @@ impl Found {
     /// Looks at the guest that ran here, if one did.
     fn new(result: &DestinationResult, guest: Option<&Kept>, ran: Duration) -> Self {
         let outcome = match result.outcome {
-            _ if undecided(result) => "in-doubt",
-            DestinationOutcome::Running => "running",
-            DestinationOutcome::Gone => "gone",
-            DestinationOutcome::GuestLost => "guest-lost",
+            None => "in-doubt",
+            Some(DestinationOutcome::Running) => "running",
+            Some(DestinationOutcome::Gone) => "gone",
+            Some(DestinationOutcome::GuestLost) => "guest-lost",
         };
         let checked =
             guest.map(|guest| guest.check().map_err(|error| format!("{:#}", anyhow::Error::new(error))));

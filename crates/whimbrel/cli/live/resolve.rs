@@ -14,11 +14,8 @@ use whimbrel_lab::table::{Align, Columns, named};
 use super::super::args::{ResolveArgs, Side, TextFormat};
 use super::super::failure::Failure;
 use super::super::{print, tell, visible, width};
-use super::control::{self, Question, Reply, ask, from_anywhere};
+use super::control::{self, CONTROL, Question, Reply, ask, from_anywhere};
 use super::{directory, open_store, shown};
-
-/// How names of control sockets end.
-pub(super) const CONTROL: &str = ".control";
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {

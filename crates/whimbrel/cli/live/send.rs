@@ -33,8 +33,7 @@ use super::super::args::{Encoding, SendArgs, TextFormat};
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
-use super::control::{Desk, Server, Side};
-use super::resolve::CONTROL;
+use super::control::{Desk, Server, Side, usual};
 use super::view::{SourceView, View};
 use super::{
     Chosen, directory, given_token, new_id, no_connection, not_here, open_store, options, quoted, shown,
@@ -86,8 +85,7 @@ impl Sending {
         let journal = journal.transpose().map_err(Failure::failed)?;
         let desk = Arc::new(Desk::new(Side::Source, Some(id), &chosen.name));
         let orders = Orders::new();
-        let path = directory.join(format!("send-{}{CONTROL}", std::process::id()));
-        let path = args.peer.control.clone().unwrap_or(path);
+        let path = args.peer.control.clone().unwrap_or_else(|| usual(&directory, "send"));
         let control = Server::start(&path, Arc::clone(&desk), orders.remote()).map_err(no_connection)?;
         let mut settings = SourceSettings::new(id, token);
         settings.streams = args.streams;

@@ -17,6 +17,7 @@ use whimbrel_sim::Lost;
 use super::super::args::TextFormat;
 use super::super::tell;
 use super::control::Desk;
+use super::shown;
 
 /// Time between two pictures of the line.
 const FRAME: Duration = Duration::from_millis(100);
@@ -208,6 +209,7 @@ impl Observer for SourceView {
             Event::StorageFails { what } => {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
             }
+            Event::Ignored { .. } => self.desk.ignored(),
             _ => {}
         }
     }
@@ -301,6 +303,14 @@ impl Observer for DestinationView {
             }
             Event::StorageFails { what } => {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
+            }
+            Event::Ignored { .. } => self.desk.ignored(),
+            Event::Answered { id, record } => {
+                let told = match record {
+                    Some(_) => "that its guest was here",
+                    None => "that its guest never ran here",
+                };
+                self.view.say(&format!("the source of migration {} asks, and is told {told}", shown(*id)));
             }
             _ => {}
         }

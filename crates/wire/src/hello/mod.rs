@@ -329,7 +329,8 @@ impl Terms {
             }
             Role::Control { .. } | Role::Again | Role::Pages { .. } => {}
         }
-        if hello.memory > self.limits.memory {
+        // Whoever asks what became of a guest brings none: that a host has less room now must not keep it in doubt.
+        if hello.role != Role::Again && hello.memory > self.limits.memory {
             return Err(Reject::Memory { most: self.limits.memory });
         }
         Ok(Welcome {

@@ -234,6 +234,8 @@ fn more_than_the_destination_takes_is_refused_by_number() {
     }
     let large = terms.judge(&hello());
     assert_eq!(large, Err(Reject::Memory { most: ByteCount(1 << 29) }));
+    // Who only asks is heard, however large the guest was.
+    assert!(terms.judge(&Hello { role: Role::Again, ..hello() }).is_ok());
     for role in [Role::Control { streams: 4 }, Role::Pages { stream: 3 }, Role::Again] {
         let memory = ByteCount(1 << 29);
         assert!(terms.judge(&Hello { role, memory, ..hello() }).is_ok(), "{role:?}");

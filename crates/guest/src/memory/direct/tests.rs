@@ -202,7 +202,7 @@ fn a_full_socket_takes_a_part_and_the_next_call_goes_on() {
                 done += taken as u64;
                 parts += u64::from((taken as u64) < whole);
             }
-            Err(RamError::Failed { cause, .. }) if cause.kind() == ErrorKind::WouldBlock => {
+            Err(RamError::Descriptor(cause)) if cause.kind() == ErrorKind::WouldBlock => {
                 full += 1;
                 let mut some = [0; 16_000];
                 let count = far.read(&mut some).unwrap();
@@ -291,7 +291,7 @@ fn a_peer_that_is_gone_is_an_error_and_no_signal() {
             match memory.direct().unwrap().send(&pieces, socket) {
                 // TCP takes some before it hears of it.
                 Ok(_) => {}
-                Err(RamError::Failed { at: Gpa(0), cause }) => break cause.kind(),
+                Err(RamError::Descriptor(cause)) => break cause.kind(),
                 Err(error) => panic!("{error}"),
             }
         };
@@ -318,7 +318,7 @@ fn time_limits_of_a_socket_show_as_would_block() {
     let direct = memory.direct().unwrap();
     for tcp_too in [false, true] {
         let of = |error: Result<usize, RamError>| match error {
-            Err(RamError::Failed { cause, .. }) => cause.kind(),
+            Err(RamError::Descriptor(cause)) => cause.kind(),
             other => panic!("{other:?}"),
         };
         let short = Some(Duration::from_millis(30));
@@ -346,12 +346,15 @@ fn a_signal_in_between_is_not_told() {
         outcomes.next().unwrap()
     });
     assert_eq!((sent.unwrap(), calls), (3, 3));
-    // And what is no signal is told.
-    let refused = Refuse::call(libc::SYS_sendmsg, Errno::NOBUFS);
+    // And what is no signal is told, of the memory only where it is that.
     let (near, _far) = sockets();
-    let sent = refusing(&[refused], || memory.direct().unwrap().send(&[Piece::Ram(ram(4, 8))], near.as_fd()));
-    assert!(matches!(sent, Err(RamError::Failed { at: Gpa(4), cause })
+    let refused = |errno| {
+        let refused = Refuse::call(libc::SYS_sendmsg, errno);
+        refusing(&[refused], || memory.direct().unwrap().send(&[Piece::Ram(ram(4, 8))], near.as_fd()))
+    };
+    assert!(matches!(refused(Errno::NOBUFS), Err(RamError::Descriptor(cause))
         if Errno::from_io_error(&cause) == Some(Errno::NOBUFS)));
+    assert!(matches!(refused(Errno::FAULT), Err(RamError::Failed { at: Gpa(4), .. })));
 }
 
 /// The pages that `log` reports.

@@ -35,6 +35,23 @@ fn who_is_not_in_doubt_is_given_no_order_that_ends_it() {
 }
 
 #[test]
+fn an_order_that_the_driver_does_not_take_is_refused_at_once() {
+    let (orders, desk) = (Orders::new(), Arc::new(desk(Side::Destination)));
+    desk.note(|standing| standing.in_doubt = true);
+    let reply = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| desk.answer("peer-never-ran", &orders.remote()));
+        while !asked.is_finished() {
+            // What came before it says nothing of it.
+            desk.ignored();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        asked.join().expect("an answer")
+    });
+    assert_eq!(reply.taken, Some(false));
+    assert!(reply.refused.is_some_and(|why| why.contains("it was not taken")));
+}
+
+#[test]
 fn an_order_has_effect_when_the_phase_changes() {
     let (orders, desk) = (Orders::new(), Arc::new(desk(Side::Destination)));
     desk.note(|standing| standing.in_doubt = true);

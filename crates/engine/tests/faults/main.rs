@@ -1,0 +1,14 @@
+//! Moves within one process that go wrong at any moment, in any way that a connection can: exactly one whole guest afterwards, and
+//! nothing left of the migration. The only test of its process, because it counts threads and descriptors.
+#![cfg(target_os = "linux")]
+
+/// What is left of a migration in the process.
+mod left;
+/// The moves.
+mod series;
+/// What lies between two drivers, and can be cut.
+mod way;
+/// A lab guest, two hosts and what lies between them.
+#[allow(dead_code)] // Each program of tests needs a part of it.
+#[path = "../live/world.rs"]
+mod world;

@@ -1,0 +1,229 @@
+//! The moves.
+//!
+//! Each is drawn from its seed, which is printed. `WHIMBREL_FAULTS` says how many are made, few unless it is set; `WHIMBREL_FIRST` from
+//! which seed on.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rand_core::{Rng as _, SeedableRng as _};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use whimbrel_core::machine::message::MigrationId;
+use whimbrel_core::policy::RateLimit;
+use whimbrel_core::units::{Bandwidth, ByteCount};
+use whimbrel_engine::destination::{Records, answer};
+use whimbrel_engine::orders::{Order, Orders, Remote};
+use whimbrel_engine::stable::{self, MemoryStore};
+use whimbrel_engine::transport::Connect as _;
+use whimbrel_engine::transport::memory::MemoryHub;
+use whimbrel_wire::hello::{Capabilities, Hello, Role, Token, Versions};
+
+use super::left::Left;
+use super::way::{Ends, Kind, Way};
+use super::world::{Where, World, mib};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// One connection, by its number, is lost when so many bytes went over it.
+    CutAfter { link: usize, bytes: u64 },
+    /// One is lost at this moment.
+    Cut { link: usize },
+    /// All are.
+    CutAll,
+    /// Nothing arrives any more on one of them, from this moment on.
+    Stall { link: usize },
+    /// The source is told to stop.
+    Cancel,
+    /// The destination is told to stop.
+    Withdraw,
+}
+
+/// One move of the series.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    kind: Kind,
+    streams: u16,
+    fault: Fault,
+    at: Duration,
+    /// For so long nobody can connect again.
+    unreachable: Duration,
+    /// The link is so slow that the guest is slowed.
+    slow: bool,
+    best_log: bool,
+    verified: bool,
+}
+
+/// Numbers from a seed, each below what is asked for.
+struct Dice(Xoshiro256PlusPlus);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        // As good as even for what is thrown here.
+        self.0.next_u64() % end
+    }
+
+    fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+fn case(seed: u64) -> Case {
+    let dice = &mut Dice(Xoshiro256PlusPlus::seed_from_u64(seed));
+    let streams = 1 + dice.below(3) as u16;
+    let link = dice.below(u64::from(streams) + 1) as usize;
+    let kind = match dice.below(4) {
+        0 => Kind::Unix,
+        1 => Kind::Tcp,
+        _ => Kind::Memory,
+    };
+    let fault = match dice.below(8) {
+        // Only within the process bytes are counted. Control says little, pages much.
+        0..=3 if matches!(kind, Kind::Unix | Kind::Tcp) => Fault::Cut { link },
+        0..=3 if link == 0 => Fault::CutAfter { link, bytes: dice.below(2_000) },
+        0..=3 => Fault::CutAfter { link, bytes: dice.below(6 << 20) },
+        4 => Fault::CutAll,
+        5 => Fault::Stall { link },
+        6 => Fault::Cancel,
+        _ => Fault::Withdraw,
+    };
+    let slow = dice.once_in(10);
+    Case {
+        kind,
+        streams,
+        fault,
+        at: Duration::from_micros(dice.below(if slow { 900_000 } else { 60_000 })),
+        unreachable: Duration::from_millis(dice.below(3) * 150),
+        slow,
+        best_log: dice.once_in(2),
+        verified: dice.once_in(4),
+    }
+}
+
+/// Does what is to go wrong.
+fn meddle(case: Case, way: &Way, source: &Remote, destination: &Remote) {
+    let wait_for = |count: usize| {
+        // They are made before anything else.
+        for _ in 0..50_000 {
+            if way.count() >= count {
+                break;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    };
+    if let Fault::CutAfter { link, bytes } = case.fault {
+        wait_for(link + 1);
+        return way.cut_after(link, bytes);
+    }
+    let all = usize::from(case.streams) + 1;
+    wait_for(all);
+    thread::sleep(case.at);
+    let lost = matches!(case.fault, Fault::Cut { .. } | Fault::CutAll | Fault::Stall { .. });
+    way.set_reachable(!lost);
+    match case.fault {
+        Fault::CutAfter { .. } => {}
+        Fault::Cut { link } => way.cut(link),
+        Fault::CutAll => (0..all).for_each(|link| way.cut(link)),
+        Fault::Stall { link } => way.stall(link),
+        Fault::Cancel => drop(source.cancel()),
+        Fault::Withdraw => drop(destination.cancel()),
+    }
+    thread::sleep(case.unreachable);
+    way.set_reachable(true);
+}
+
+fn world(case: Case) -> (World, Way) {
+    let slow = Bandwidth::new(8 << 20).expect("a rate");
+    let mut world = if case.slow {
+        let policy: (_, &[_]) = ("qemu-auto-converge", &[("downtime-limit", "5ms")]);
+        World::of(mib(1)).policy_with(policy.0, policy.1).limit(RateLimit::AtMost(slow))
+    } else {
+        World::of(mib(4)).policy("fixed-rounds")
+    };
+    world = world.writing(20_000.0).streams(case.streams).patience(Duration::from_millis(400));
+    if case.best_log {
+        world = world.best_log();
+    }
+    if case.verified {
+        world = world.verified();
+    }
+    match Way::sockets(case.kind) {
+        None => {
+            let way = Way::Memory(world.between());
+            (world, way)
+        }
+        Some(Ends { way, connect, listen }) => (world.over(connect, listen), way),
+    }
+}
+
+fn go(seed: u64) -> Where {
+    let case = case(seed);
+    let (world, way) = world(case);
+    let whole = match world.attempt(move |source, destination| meddle(case, &way, &source, &destination)) {
+        Ok(moved) => {
+            println!("{seed}: {case:?}: {}: {}", moved.source.report.outcome, moved.source.report.why);
+            moved.check_the_guest_where_it_is()
+        }
+        Err(stayed) => {
+            println!("{seed}: {case:?}: not begun: {}", stayed.why);
+            stayed.check_the_guest();
+            Where::Here
+        }
+    };
+    // Who fails here is repeated by its seed.
+    println!("{seed}: {whole:?}");
+    whole
+}
+
+/// Somebody who is let in to ask, and says nothing, while the destination leaves.
+fn who_asks_and_says_nothing_keeps_no_thread() {
+    let (hub, orders) = (MemoryHub::new(), Orders::new());
+    let token = Token::new(b"open sesame").expect("short enough");
+    let before = Left::now();
+    let remote = orders.remote();
+    let (listen, connect) = (Arc::new(hub.listen().expect("nobody listens yet")), hub.connector());
+    let hello = Hello {
+        versions: Versions::SPOKEN,
+        role: Role::Again,
+        migration: MigrationId(7),
+        capabilities: Capabilities::from_bits(0),
+        memory: ByteCount(0),
+        token: token.clone(),
+    };
+    let asker = thread::scope(|scope| {
+        scope.spawn(|| {
+            let store = &mut MemoryStore::new(stable::Role::Destination);
+            answer(Records { listen, token, store }, None, &orders, &mut ()).expect("it answers");
+        });
+        let asker = connect.connect(Duration::from_secs(20)).expect("somebody listens");
+        asker.write(&[IoSlice::new(&hello.encode())]).expect("a hello");
+        assert!(asker.read(&mut [0; 64]).expect("a welcome") > 0);
+        remote.give(Order::Leave);
+        asker
+    });
+    // Sooner than it would have given up by itself.
+    before.check_within(Duration::from_secs(3));
+    drop(asker);
+}
+
+#[test]
+fn whatever_happens_to_the_connections_there_is_one_whole_guest_and_nothing_else_left() {
+    let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let (count, first) = (setting("WHIMBREL_FAULTS").unwrap_or(40), setting("WHIMBREL_FIRST").unwrap_or(0));
+    let (mut here, mut there) = (0, 0);
+    // Whatever the process makes at its first migration is there already.
+    World::of(mib(1)).best_log().verified().go().check_the_guest_where_it_is();
+    who_asks_and_says_nothing_keeps_no_thread();
+    let before = Left::now();
+    for seed in first..first + count {
+        match go(seed) {
+            Where::Here => here += 1,
+            Where::There => there += 1,
+        }
+        before.check();
+    }
+    println!("{here} stayed, {there} moved");
+    assert!(count < 20 || (here > 0 && there > 0), "{here} stayed, {there} moved: nothing was tried");
+}

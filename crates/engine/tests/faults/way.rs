@@ -1,0 +1,170 @@
+//! What lies between two drivers, and can be cut: connections within the process, or sockets of the system.
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use whimbrel_engine::transport::memory::{Link, MemoryHub};
+use whimbrel_engine::transport::open::{Options, connector, listener};
+use whimbrel_engine::transport::{Connect, Listen, Stream, TransportError};
+
+/// Which kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Memory,
+    Unix,
+    Tcp,
+}
+
+/// Sockets, and what either side is given.
+pub(crate) struct Ends {
+    pub(crate) way: Way,
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) listen: Arc<dyn Listen>,
+}
+
+/// One of them.
+pub(crate) enum Way {
+    Memory(MemoryHub),
+    Sockets(Arc<Sockets>),
+}
+
+impl Way {
+    /// Sockets; the ends of a memory hub the world has already.
+    pub(crate) fn sockets(kind: Kind) -> Option<Ends> {
+        let at = match kind {
+            Kind::Memory => return None,
+            Kind::Unix => {
+                let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+                format!("unix:{}", path.join(format!("faults-{}", std::process::id())).display())
+            }
+            Kind::Tcp => "tcp:127.0.0.1:0".to_owned(),
+        };
+        let listen = listener(&at.parse().expect("an address"), &Options::default()).expect("it listens");
+        let to = connector(&listen.address().parse().expect("an address"), &Options::default());
+        let (to, made) = (to.expect("a way"), Mutex::default());
+        let sockets = Arc::new(Sockets { to, made, unreachable: AtomicBool::new(false) });
+        let connect = Arc::clone(&sockets) as Arc<dyn Connect>;
+        Some(Ends { way: Self::Sockets(sockets), connect, listen: Arc::from(listen) })
+    }
+
+    /// Connections that were made.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Memory(hub) => hub.links().len(),
+            Self::Sockets(sockets) => sockets.made().len(),
+        }
+    }
+
+    pub(crate) fn set_reachable(&self, reachable: bool) {
+        match self {
+            Self::Memory(hub) => hub.set_reachable(reachable),
+            Self::Sockets(sockets) => sockets.unreachable.store(!reachable, Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn cut(&self, link: usize) {
+        match self {
+            Self::Memory(hub) => with(&hub.links(), link, Link::cut),
+            Self::Sockets(sockets) => with(&sockets.made(), link, |stream| stream.shutdown()),
+        }
+    }
+
+    /// Where that cannot be told from outside: now.
+    pub(crate) fn cut_after(&self, link: usize, bytes: u64) {
+        match self {
+            Self::Memory(hub) => with(&hub.links(), link, |link| link.cut_after(bytes)),
+            Self::Sockets(_) => self.cut(link),
+        }
+    }
+
+    /// Sockets of the system only end.
+    pub(crate) fn stall(&self, link: usize) {
+        match self {
+            Self::Memory(hub) => with(&hub.links(), link, |link| link.stall(true)),
+            Self::Sockets(_) => self.cut(link),
+        }
+    }
+}
+
+fn with<T>(all: &[T], index: usize, act: impl FnOnce(&T)) {
+    if let Some(one) = all.get(index) {
+        act(one);
+    }
+}
+
+/// Connections of the system's, which somebody else can end.
+pub(crate) struct Sockets {
+    to: Box<dyn Connect>,
+    made: Mutex<Vec<Arc<dyn Stream>>>,
+    unreachable: AtomicBool,
+}
+
+impl Sockets {
+    fn made(&self) -> Vec<Arc<dyn Stream>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing of them is kept.
+    fn forget(&self) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        if let Self::Sockets(sockets) = self {
+            sockets.forget();
+        }
+    }
+}
+
+impl Connect for Sockets {
+    fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError> {
+        if self.unreachable.load(Ordering::Relaxed) {
+            return Err(TransportError::new("unreachable", io::ErrorKind::HostUnreachable.into()));
+        }
+        let stream: Arc<dyn Stream> = Arc::from(self.to.connect(within)?);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stream));
+        Ok(Box::new(Shared(stream)))
+    }
+}
+
+/// A connection that somebody else holds, too.
+struct Shared(Arc<dyn Stream>);
+
+impl Stream for Shared {
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write(parts)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.descriptor()
+    }
+
+    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
+        self.0.set_patience(read, write)
+    }
+
+    fn shutdown(&self) {
+        self.0.shutdown();
+    }
+
+    fn peer(&self) -> String {
+        self.0.peer()
+    }
+}
+
+/// Whoever drops one ends it, although somebody else holds it: as one that nobody else holds.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}

@@ -1,0 +1,366 @@
+//! What lies between the two processes: carries what they say, knows how far they are, and does what is to go wrong.
+
+use std::io::{self, Read, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use whimbrel::core::machine::handoff::HandoffMessage;
+use whimbrel::core::machine::message::Message;
+use whimbrel::wire::Limits;
+use whimbrel::wire::control;
+use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
+use whimbrel::wire::hello::{self, Direction, Hello, PREFIX_LEN, Role};
+
+use super::case::{Deed, Fault, Step, When};
+use super::hosts::Hosts;
+
+/// How often it is looked whether something has changed.
+const LOOK: Duration = Duration::from_millis(1);
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connection of the source's, and its continuation.
+struct Link {
+    /// 0 is control, pages from 1 on, later ones have no number.
+    number: Option<usize>,
+    source: TcpStream,
+    destination: UnixStream,
+    stalled: AtomicBool,
+    /// A bit of the next that passes is turned.
+    spoiled: AtomicBool,
+    /// Bytes to the destination, and back.
+    carried: [AtomicU64; 2],
+}
+
+impl Link {
+    fn cut(&self) {
+        let _ = self.source.shutdown(Shutdown::Both);
+        let _ = self.destination.shutdown(Shutdown::Both);
+    }
+}
+
+struct Shared {
+    to: PathBuf,
+    hosts: Arc<Hosts>,
+    faults: Mutex<Vec<Fault>>,
+    links: Mutex<Vec<Arc<Link>>>,
+    unreachable: Mutex<Option<Instant>>,
+    /// Held by whoever does what is to go wrong.
+    acting: Mutex<()>,
+    calm: AtomicBool,
+    over: AtomicBool,
+}
+
+/// Carries connections to a Unix socket. Dropped, it ends them all.
+pub(super) struct Between {
+    pub(super) address: String,
+    shared: Arc<Shared>,
+}
+
+impl Between {
+    pub(super) fn start(to: PathBuf, hosts: Arc<Hosts>, faults: Vec<Fault>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("tcp:{}", listener.local_addr().expect("an address"));
+        listener.set_nonblocking(true).expect("a socket");
+        let shared = Arc::new(Shared {
+            to,
+            hosts,
+            faults: Mutex::new(faults),
+            links: Mutex::default(),
+            unreachable: Mutex::default(),
+            acting: Mutex::default(),
+            calm: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || accepting.accept(&listener));
+        Self { address, shared }
+    }
+
+    /// Nothing more goes wrong; what is being done is done when this returns.
+    pub(super) fn calm(&self) {
+        lock(&self.shared.faults).clear();
+        self.shared.calm.store(true, Ordering::Relaxed);
+        drop(lock(&self.shared.acting));
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        lock(&self.shared.links).iter().for_each(|link| link.cut());
+    }
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let mut timed = false;
+        while !self.is_over() {
+            let Ok((source, _)) = listener.accept() else {
+                thread::sleep(LOOK);
+                continue;
+            };
+            if lock(&self.unreachable).is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            // Nobody is there, for now.
+            let Ok(destination) = UnixStream::connect(&self.to) else { continue };
+            source.set_nonblocking(false).expect("a socket");
+            if !std::mem::replace(&mut timed, true) {
+                self.begin_to_count();
+            }
+            let shared = Arc::clone(self);
+            // Its first words say what it is, and may be long in coming.
+            thread::spawn(move || shared.carry(source, destination));
+        }
+    }
+
+    /// Does what is to be done at a time.
+    fn begin_to_count(self: &Arc<Self>) {
+        let timed = |when| if let When::After(after) = when { Some(after) } else { None };
+        let Some(fault) = self.take(|when| timed(*when).is_some()) else { return };
+        let shared = Arc::clone(self);
+        thread::spawn(move || {
+            thread::sleep(timed(fault.when).unwrap_or_default());
+            if shared.is_over() {
+                return;
+            }
+            let links = lock(&shared.links);
+            let link = links.get(fault.late.subsec_micros() as usize % links.len().max(1)).cloned();
+            drop(links);
+            if let Some(link) = link {
+                if fault.deed == Deed::Corrupt {
+                    link.spoiled.store(true, Ordering::Relaxed);
+                } else {
+                    shared.act(&fault, &link, &mut []);
+                }
+            }
+        });
+    }
+
+    /// The first fault that is due, which is then no more.
+    fn take(&self, is_due: impl Fn(&When) -> bool) -> Option<Fault> {
+        let mut faults = lock(&self.faults);
+        let index = faults.iter().position(|fault| is_due(&fault.when))?;
+        Some(faults.remove(index))
+    }
+
+    /// Whether it is not too late for it: then it is done before it is calm.
+    fn may_act(&self) -> Option<MutexGuard<'_, ()>> {
+        let acting = lock(&self.acting);
+        (!self.calm.load(Ordering::Relaxed)).then_some(acting)
+    }
+
+    fn carry(self: &Arc<Self>, mut source: TcpStream, destination: UnixStream) {
+        let Ok((first, role)) = first_words(&mut source) else { return };
+        let number = match role {
+            Role::Control { .. } => Some(0),
+            Role::Pages { stream } => Some(1 + usize::from(stream)),
+            Role::Again | Role::Unknown { .. } => None,
+        };
+        let pages = matches!(role, Role::Pages { .. });
+        let link = Arc::new(Link {
+            number,
+            source,
+            destination,
+            stalled: AtomicBool::new(false),
+            spoiled: AtomicBool::new(false),
+            carried: Default::default(),
+        });
+        lock(&self.links).push(Arc::clone(&link));
+        let (shared, back) = (Arc::clone(self), Arc::clone(&link));
+        let answers = thread::spawn(move || {
+            let _ = shared.answers(&back, pages);
+            back.cut();
+        });
+        let _ = self.asks(&link, first, pages);
+        link.cut();
+        let _ = answers.join();
+    }
+
+    /// What the source says.
+    fn asks(&self, link: &Link, mut first: Vec<u8>, pages: bool) -> io::Result<()> {
+        self.pass(link, true, &mut first, None)?;
+        if pages { self.bytes(link, true) } else { self.frames(link, true) }
+    }
+
+    /// What the destination says.
+    fn answers(&self, link: &Link, pages: bool) -> io::Result<()> {
+        let mut destination = &link.destination;
+        let mut prefix = [0; PREFIX_LEN];
+        destination.read_exact(&mut prefix)?;
+        let rest = hello::rest(&prefix, Direction::FromDestination).map_err(io::Error::other)?;
+        let mut answer = [&prefix[..], &vec![0; rest]].concat();
+        destination.read_exact(&mut answer[PREFIX_LEN..])?;
+        self.pass(link, false, &mut answer, None)?;
+        if pages { self.bytes(link, false) } else { self.frames(link, false) }
+    }
+
+    fn bytes(&self, link: &Link, to_destination: bool) -> io::Result<()> {
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            let (mut source, mut destination) = (&link.source, &link.destination);
+            let count =
+                if to_destination { source.read(&mut chunk)? } else { destination.read(&mut chunk)? };
+            if count == 0 {
+                return Ok(());
+            }
+            self.pass(link, to_destination, &mut chunk[..count], None)?;
+        }
+    }
+
+    fn frames(&self, link: &Link, to_destination: bool) -> io::Result<()> {
+        let (source, destination) = (&link.source, &link.destination);
+        loop {
+            let (mut frame, step) =
+                if to_destination { next_frame(source)? } else { next_frame(destination)? };
+            // What both hold is known from outside now, and nobody writes it but a guest that runs.
+            match step {
+                Some(Step::State) => self.hosts.look_at_the_source(),
+                Some(Step::Ready) => self.hosts.look_at_the_destination(),
+                Some(Step::Running | Step::Answer) => self.hosts.tell_the_source(),
+                _ => {}
+            }
+            self.pass(link, to_destination, &mut frame, step)?;
+        }
+    }
+
+    /// Carries something on, unless that goes wrong.
+    fn pass(
+        &self,
+        link: &Link,
+        to_destination: bool,
+        chunk: &mut [u8],
+        step: Option<Step>,
+    ) -> io::Result<()> {
+        let passing =
+            |before: bool| step.and_then(|step| self.take(|when| *when == When::Passing { step, before }));
+        if let Some(fault) = passing(true) {
+            self.act(&fault, link, chunk);
+        }
+        if link.spoiled.swap(false, Ordering::Relaxed) {
+            turn(chunk);
+        }
+        let carried = link.carried[usize::from(to_destination)].load(Ordering::Relaxed);
+        let reached = carried..carried + chunk.len() as u64;
+        let due = self.take(|when| {
+            matches!(*when, When::Bytes { link: of, to_destination: way, bytes }
+                if Some(of) == link.number && way == to_destination && reached.contains(&bytes))
+        });
+        match due {
+            Some(fault) => {
+                let When::Bytes { bytes, .. } = fault.when else { unreachable!("it was taken for that") };
+                let (before, behind) = chunk.split_at_mut((bytes - carried) as usize);
+                self.write(link, to_destination, before)?;
+                self.act(&fault, link, behind);
+                self.write(link, to_destination, behind)?;
+            }
+            None => self.write(link, to_destination, chunk)?,
+        }
+        if let Some(fault) = passing(false) {
+            self.act(&fault, link, &mut []);
+        }
+        Ok(())
+    }
+
+    fn write(&self, link: &Link, to_destination: bool, chunk: &[u8]) -> io::Result<()> {
+        while link.stalled.load(Ordering::Relaxed) {
+            if self.is_over() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            thread::sleep(LOOK);
+        }
+        link.carried[usize::from(to_destination)].fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        let (mut source, mut destination) = (&link.source, &link.destination);
+        if to_destination { destination.write_all(chunk) } else { source.write_all(chunk) }
+    }
+
+    /// Does what is to go wrong while this passes.
+    fn act(&self, fault: &Fault, link: &Link, chunk: &mut [u8]) {
+        thread::sleep(fault.late);
+        let Some(_acting) = self.may_act() else { return };
+        self.hosts.note(fault);
+        let block = |how_long| *lock(&self.unreachable) = Some(Instant::now() + how_long);
+        let each = |all: bool, act: &dyn Fn(&Link)| {
+            if all { lock(&self.links).iter().for_each(|link| act(link)) } else { act(link) }
+        };
+        match fault.deed {
+            Deed::Cut { all, unreachable } => {
+                block(unreachable);
+                each(all, &Link::cut);
+            }
+            Deed::Stall { all, unreachable } => {
+                block(unreachable);
+                each(all, &|link: &Link| link.stalled.store(true, Ordering::Relaxed));
+            }
+            Deed::Delay(how_long) => thread::sleep(how_long),
+            Deed::Corrupt if chunk.is_empty() => link.spoiled.store(true, Ordering::Relaxed),
+            Deed::Corrupt => turn(chunk),
+            Deed::KillDestination { again } => self.hosts.kill_the_destination(again),
+            Deed::KillSource => self.hosts.kill_the_source(),
+            Deed::FreezeDestination(how_long) => self.hosts.freeze_the_destination(how_long),
+            Deed::FreezeSource(how_long) => self.hosts.freeze_the_source(how_long),
+        }
+    }
+}
+
+/// Turns a bit, of the first byte or of one in the middle.
+fn turn(chunk: &mut [u8]) {
+    let middle = chunk.len() * 2 / 3;
+    if let Some(byte) = chunk.get_mut(middle) {
+        *byte ^= 0x10;
+    }
+}
+
+/// The source's first words on a connection, and what it is for.
+fn first_words(source: &mut TcpStream) -> io::Result<(Vec<u8>, Role)> {
+    let mut prefix = [0; PREFIX_LEN];
+    source.read_exact(&mut prefix)?;
+    let mut rest = vec![0; hello::rest(&prefix, Direction::FromSource).map_err(io::Error::other)?];
+    source.read_exact(&mut rest)?;
+    let hello = Hello::decode(&prefix, &rest).map_err(io::Error::other)?;
+    Ok(([&prefix[..], &rest].concat(), hello.role))
+}
+
+fn next_frame(mut from: impl Read) -> io::Result<(Vec<u8>, Option<Step>)> {
+    let limits = Limits::default();
+    let mut header = [0; HEADER_LEN];
+    from.read_exact(&mut header)?;
+    let decoded = FrameHeader::decode(&header, &limits).map_err(io::Error::other)?;
+    let mut body = vec![0; decoded.length as usize];
+    from.read_exact(&mut body)?;
+    let message =
+        (decoded.kind == FrameKind::Control).then(|| control::decode(&body, &limits).ok()).flatten();
+    Ok(([&header[..], &body].concat(), message.as_ref().and_then(step)))
+}
+
+fn step(message: &Message) -> Option<Step> {
+    Some(match message {
+        Message::Configure(_) => Step::Configure,
+        Message::Accept => Step::Accept,
+        Message::RoundEnd { .. } => Step::RoundEnd,
+        Message::Acknowledge { .. } => Step::Acknowledge,
+        Message::State(_) => Step::State,
+        Message::Handoff { message, .. } => match message {
+            HandoffMessage::Ready => Step::Ready,
+            HandoffMessage::Go => Step::Go,
+            HandoffMessage::Running => Step::Running,
+            HandoffMessage::Ask => Step::Ask,
+            HandoffMessage::Answer(_) => Step::Answer,
+            HandoffMessage::Cancel => Step::Cancel,
+            HandoffMessage::Withdraw => return None,
+        },
+        _ => return None,
+    })
+}
