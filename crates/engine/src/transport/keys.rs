@@ -16,7 +16,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{ServerName, UnixTime};
 use time::{Duration, OffsetDateTime};
 
 use super::tls::{Fingerprint, IdentityError, Trust};
@@ -106,14 +106,14 @@ pub enum KeygenError {
     /// A certificate that nobody could be connected to by.
     #[error("a host's certificate needs a name or an address by which it is connected to")]
     NoNames,
-    /// A name that no certificate can have.
-    #[error("`{name}` is neither a host name nor an address")]
+    /// A name that nobody can be connected to by.
+    #[error(
+        "`{name}` is neither a host name nor an address: accepted are names as `alpha.example` and addresses as `10.0.0.7` or \
+         `fd00::7`, without a port and without brackets"
+    )]
     BadName {
         /// What was given.
         name: String,
-        /// What the library says.
-        #[source]
-        cause: rcgen::Error,
     },
     /// A time that makes no sense.
     #[error("a certificate cannot be valid for {days} days: accepted are 1 to 36500")]
@@ -167,8 +167,9 @@ fn params(names: &[String], days: u32) -> Result<CertificateParams, KeygenError>
     }
     let mut params = CertificateParams::default();
     for name in names {
-        let bad = |cause| KeygenError::BadName { name: name.clone(), cause };
-        let one = CertificateParams::new(vec![name.clone()]).map_err(bad)?;
+        // As a source reads it when it connects: rcgen takes nearly anything, and nobody could ever use the certificate.
+        ServerName::try_from(name.as_str()).map_err(|_| KeygenError::BadName { name: name.clone() })?;
+        let one = CertificateParams::new(vec![name.clone()]).map_err(KeygenError::Failed)?;
         params.subject_alt_names.extend(one.subject_alt_names);
     }
     let now = OffsetDateTime::from(SystemTime::now());

@@ -1,6 +1,6 @@
 //! For tests, benches and fuzzing: content of known kind, and both ends of a page connection without a connection.
 
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use whimbrel_core::embed::{GuestRam, Piece, RamError};
 use whimbrel_core::layout::{Gpa, PageNumber, PageRun, PageSize, RamLayout, Region};
@@ -245,10 +245,11 @@ fn check_repaired(data: &[u8]) {
 
 /// A body, applied to memory of which nothing but its pages may change.
 fn applied(table: &[u8], entries: u16, payload: &[u8]) {
+    static UNTOUCHED: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..11_u8).flat_map(|page| [page * 3; 1 << 12]).collect());
     let ram = VecRam::tiny();
-    let untouched: Vec<u8> = (0..11_u8).flat_map(|page| [page * 3; 1 << 12]).collect();
     if let Ok(mut bytes) = ram.bytes.lock() {
-        bytes.copy_from_slice(&untouched);
+        bytes.copy_from_slice(&UNTOUCHED);
     }
     let mut decoder = Decoder::new(PageSize::Kib4);
     let mut read = Table::default();
@@ -258,7 +259,7 @@ fn applied(table: &[u8], entries: u16, payload: &[u8]) {
     let _ = apply(table, entries, payload, accepted, &mut decoder, &ram);
     let content = ram.content();
     let pages = [0..6, 64..67, 128..130].into_iter().flatten();
-    for ((page, before), after) in pages.zip(untouched.chunks(1 << 12)).zip(content.chunks(1 << 12)) {
+    for ((page, before), after) in pages.zip(UNTOUCHED.chunks(1 << 12)).zip(content.chunks(1 << 12)) {
         let named = read.entries().iter().any(|entry| entry.run().contains(PageNumber(page)));
         assert!(named || before == after, "page {page} is in no entry and changed");
     }
@@ -303,13 +304,7 @@ fn check_move(data: &[u8]) {
         let page = usize::from(what >> 2) % 11;
         dirty[page] = true;
         let at = address_at(page);
-        let content = match what & 3 {
-            0 => vec![0; 1 << 12],
-            1 => random(1 << 12, value.into()),
-            2 => compressible(1 << 12, u64::from(value) % 100, value.into()),
-            _ => vec![value; 1 + usize::from(value) % 50],
-        };
-        assert!(source.write(at, &content).is_ok());
+        assert!(source.write(at, written(what, value)).is_ok());
     };
     for [what, value] in data.as_chunks::<2>().0 {
         match what {
@@ -320,6 +315,26 @@ fn check_move(data: &[u8]) {
     }
     batch(&mut dirty, &mut encoder, &mut |_| {});
     assert!(source.content() == replica.content(), "the replica is not the guest");
+}
+
+/// What the guest writes: a page without order, one of words, zeroes, or a few bytes.
+fn written(what: u8, value: u8) -> &'static [u8] {
+    /// All there are of a kind, one page behind the other. Made once: making them takes longer than moving them.
+    fn all(page: impl Fn(u64) -> Vec<u8>) -> Vec<u8> {
+        (0..256).flat_map(page).collect()
+    }
+    static RANDOM: LazyLock<Vec<u8>> = LazyLock::new(|| all(|value| random(1 << 12, value)));
+    static WORDS: LazyLock<Vec<u8>> =
+        LazyLock::new(|| all(|value| compressible(1 << 12, value % 100, value)));
+    static SAME: LazyLock<Vec<u8>> = LazyLock::new(|| all(|value| vec![value as u8; 1 << 12]));
+    let (all, len) = match what & 3 {
+        0 => return &SAME[..1 << 12],
+        1 => (&RANDOM, 1 << 12),
+        2 => (&WORDS, 1 << 12),
+        _ => (&SAME, 1 + usize::from(value) % 50),
+    };
+    let start = usize::from(value) << 12;
+    &all[start..start + len]
 }
 
 /// Address of a page of [`VecRam::tiny`], by its place among all.

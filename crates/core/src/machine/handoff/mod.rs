@@ -52,6 +52,8 @@
 //!   and by `NotPersisted` only when no restart can find it. Who cannot tell must go on trying.
 //! * Effects are carried out in their order. Events are passed in one at a time.
 
+#[cfg(test)]
+mod courses;
 mod destination;
 #[cfg(test)]
 mod model;

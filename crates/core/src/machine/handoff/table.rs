@@ -343,17 +343,21 @@ fn tables() -> String {
 
 #[test]
 fn the_page_says_what_the_machines_do() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/handoff.md");
-    let page = std::fs::read_to_string(path).unwrap();
-    let (above, rest) = page.split_once(BEGIN).expect("the page has the begin marker");
-    let (found, below) = rest.split_once(END).expect("the page has the end marker");
-    let made = format!("\n{}\n", tables());
+    holds("handoff.md", BEGIN, END, &format!("\n{}\n", tables()));
+}
+
+/// That what stands between the markers of a page in `docs` is what was made, or with `UPDATE_DOCS` that it becomes so.
+pub(super) fn holds(page: &str, begin: &str, end: &str, made: &str) {
+    let path = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/{}"), page);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (above, rest) = text.split_once(begin).expect("the page has the begin marker");
+    let (found, below) = rest.split_once(end).expect("the page has the end marker");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, format!("{above}{BEGIN}{made}{END}{below}")).unwrap();
+        std::fs::write(path, format!("{above}{begin}{made}{end}{below}")).unwrap();
         return;
     }
     for (found, made) in found.lines().zip(made.lines()) {
-        assert_eq!(found, made, "docs/handoff.md is not what the machines do; see table.rs");
+        assert_eq!(found, made, "docs/{page} is not what the machines do; UPDATE_DOCS=1 writes it anew");
     }
-    assert_eq!(found.lines().count(), made.lines().count(), "docs/handoff.md has lines too many or few");
+    assert_eq!(found.lines().count(), made.lines().count(), "docs/{page} has lines too many or few");
 }

@@ -76,7 +76,22 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     assert!(refused(what(&directory, "../alpha", host(&["alpha"]))).contains("`../alpha`"));
     assert!(refused(what(&directory, ".alpha", host(&["alpha"]))).contains("`.alpha`"));
     assert!(refused(what(&directory, "alpha", host(&[]))).contains("needs a name"));
-    assert!(refused(what(&directory, "alpha", host(&["alphä"]))).contains("`alphä`"));
+    for name in [
+        "",
+        " ",
+        "alphä",
+        "a b",
+        "-a",
+        "a..b",
+        "*.example",
+        "10.0.0.300",
+        "alpha:7100",
+        "[::1]",
+        "tcp://alpha",
+    ] {
+        let wrong = refused(what(&directory, "alpha", host(&["alpha", name])));
+        assert!(wrong.contains(&format!("`{name}` is neither")), "{wrong}");
+    }
     for days in [0, 36_501] {
         let wrong = Keygen { days, ..what(&directory, "alpha", host(&["alpha"])) };
         assert!(refused(wrong).contains("1 to 36500"));

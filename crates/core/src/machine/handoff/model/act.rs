@@ -30,15 +30,21 @@ impl World {
             }
             Step::Fence(side, fence) => self.fence(side, fence, search),
             Step::Cancel => self.cancel(search),
-            Step::Withdraw => self.tell_destination(DestinationEvent::Withdraw, search),
+            Step::Withdraw => self.withdraw(search),
             Step::Lose(side) => {
-                self.left.losses -= 1;
+                spend(&mut self.left.losses);
                 self.disconnect(side, search)
             }
             Step::Crash(side, wrote) => {
                 match side {
-                    Side::Source => self.left.source_crashes -= 1,
-                    Side::Destination => self.left.destination_crashes -= 1,
+                    Side::Source => {
+                        spend(&mut self.left.source_crashes);
+                        self.past.source_crashed = true;
+                    }
+                    Side::Destination => {
+                        spend(&mut self.left.destination_crashes);
+                        self.past.destination_crashed = true;
+                    }
                 }
                 self.crash(side, wrote);
                 Ok(())
@@ -57,13 +63,16 @@ impl World {
     }
 
     fn fail_write(&mut self, side: Side, search: Search) -> Check {
-        self.left.failed_writes -= 1;
+        spend(&mut self.left.failed_writes);
         match side {
             Side::Source => {
                 self.source.writing = None;
                 self.tell_source(SourceEvent::NotPersisted, search)
             }
             Side::Destination => {
+                if search.is(Broken::NotWrittenIsSaidOfWhatIs) {
+                    self.destination.finish_write();
+                }
                 self.destination.writing = None;
                 self.tell_destination(DestinationEvent::NotPersisted, search)
             }
@@ -71,7 +80,7 @@ impl World {
     }
 
     fn repeat(&mut self, side: Side, search: Search) -> Check {
-        self.left.repeats -= 1;
+        spend(&mut self.left.repeats);
         match side {
             Side::Source => self.to_source.insert(0, self.to_source[0]),
             Side::Destination => self.to_destination.insert(0, self.to_destination[0]),
@@ -80,7 +89,8 @@ impl World {
     }
 
     fn kill(&mut self, side: Side) {
-        self.left.kills -= 1;
+        spend(&mut self.left.kills);
+        self.past.killed = true;
         self.crash(side, Wrote::No);
         match side {
             Side::Source => self.source.dead = true,
@@ -103,6 +113,7 @@ impl World {
                 self.state_arrived = true;
                 Ok(())
             }
+            Parcel::Message(HandoffMessage::Cancel) if search.is(Broken::IgnoresCancel) => Ok(()),
             Parcel::Message(message) => {
                 self.past.told_to_run |= message == HandoffMessage::Go;
                 self.tell_destination(DestinationEvent::Received(message), search)
@@ -114,6 +125,9 @@ impl World {
         match side {
             Side::Source => {
                 let record = matches!(self.source.writing, Some(Write::Record(_)));
+                if record && search.is(Broken::StorageForgetsWhatItSaidIsWritten) {
+                    self.source.writing = None;
+                }
                 self.source.finish_write();
                 if record && !search.is(Broken::GoSentBeforeWritten) {
                     self.tell_source(SourceEvent::Persisted, search)?;
@@ -195,12 +209,24 @@ impl World {
         self.tell_source(SourceEvent::Cancel, search)
     }
 
+    fn withdraw(&mut self, search: Search) -> Check {
+        if let Some(machine) = &mut self.destination.machine
+            && machine.state == DestinationState::Prepared
+        {
+            // Only a broken destination gets here.
+            machine.state = DestinationState::Building;
+        }
+        self.tell_destination(DestinationEvent::Withdraw, search)
+    }
+
     /// One side sees that the connection is lost. What was under way to it is gone; what it had sent
     /// may still arrive, until the other side sees it too.
     fn disconnect(&mut self, side: Side, search: Search) -> Check {
         match side {
             Side::Source => {
-                self.to_source.clear();
+                if !search.is(Broken::OldMessagesArriveLater) {
+                    self.to_source.clear();
+                }
                 self.tell_source(SourceEvent::Disconnected, search)?;
                 let committed = |machine: SourceHandoff| machine.state == SourceState::Committed;
                 let resumes = search.is(Broken::ResumesWhenDisconnectedAfterGo)
@@ -214,8 +240,13 @@ impl World {
                 }
             }
             Side::Destination => {
-                self.to_destination.clear();
+                if !search.is(Broken::OldMessagesArriveLater) {
+                    self.to_destination.clear();
+                }
                 self.tell_destination(DestinationEvent::Disconnected, search)?;
+                if search.is(Broken::TakesOverWhenDisconnected) && self.in_doubt(Side::Destination) {
+                    self.tell_destination(DestinationEvent::Fenced(Fence::NeverRan), search)?;
+                }
                 if search.is(Broken::DropsWhenDisconnected) && self.in_doubt(Side::Destination) {
                     self.tell_destination(DestinationEvent::Discard, search)?;
                 }
@@ -367,6 +398,10 @@ impl World {
         let lies =
             search.is(Broken::PreparedAnswersGone) && message == HandoffMessage::Answer(Standing::Prepared);
         let message = if lies { HandoffMessage::Answer(Standing::Gone) } else { message };
+        let claims = search.is(Broken::RestartedAnswersPrepared)
+            && self.past.destination_crashed
+            && message == HandoffMessage::Answer(Standing::Gone);
+        let message = if claims { HandoffMessage::Answer(Standing::Prepared) } else { message };
         if self.connected(Side::Source) {
             self.to_source.push(message);
         }

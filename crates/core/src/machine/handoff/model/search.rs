@@ -7,25 +7,25 @@ use super::*;
 
 /// What a search saw.
 #[derive(Debug, Default)]
-struct Seen {
-    worlds: usize,
-    steps: usize,
+pub(super) struct Seen {
+    pub(super) worlds: usize,
+    pub(super) steps: usize,
     ends_at_source: usize,
     ends_at_destination: usize,
     ends_with_memory: usize,
     ends_without_memory: usize,
-    sources: BTreeSet<SourceHandoff>,
-    destinations: BTreeSet<DestinationHandoff>,
+    pub(super) sources: BTreeSet<SourceHandoff>,
+    pub(super) destinations: BTreeSet<DestinationHandoff>,
 }
 
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     violation: Violation,
     path: Vec<Step>,
 }
 
 /// Visits every world, nearest first, so that a violation comes with its shortest story.
-fn explore(start: Budget, broken: Option<Broken>) -> Result<Seen, Found> {
+pub(super) fn explore(start: Budget, broken: Option<Broken>) -> Result<Seen, Found> {
     let search = Search { broken };
     let mut index = BTreeMap::from([(World::new(start), 0_usize)]);
     let mut worlds = vec![World::new(start)];
@@ -48,9 +48,9 @@ fn explore(start: Budget, broken: Option<Broken>) -> Result<Seen, Found> {
         world.check().map_err(|violation| found(violation, None))?;
         seen.sources.extend(world.source.machine);
         seen.destinations.extend(world.destination.machine);
-        let progress = world.progress();
+        let progress = world.progress(search);
         if progress.is_empty() {
-            world.check_end(start).map_err(|violation| found(violation, None))?;
+            world.check_end().map_err(|violation| found(violation, None))?;
             seen.count_end(&world);
         }
         let count = progress.len();
@@ -120,20 +120,26 @@ impl Seen {
     }
 }
 
-/// Two lost connections, two crashes of each host, a failed write, a repeated message, a host that
-/// dies for ever, and cancel, withdrawal, discard and fencing at any time: in every order.
-const MUCH_FAILS: Budget =
-    Budget { losses: 2, source_crashes: 2, destination_crashes: 2, failed_writes: 1, repeats: 1, kills: 1 };
-
 /// Enough to show the harm of each broken rule.
 const SOME_FAILS: Budget =
     Budget { losses: 1, source_crashes: 1, destination_crashes: 1, failed_writes: 1, repeats: 0, kills: 1 };
+
+/// Whatever fails does so as often as it likes, but for the host that dies for ever: with both dead there is nobody to ask.
+/// There are only so many worlds, so this is all of them.
+pub(super) const ANYTHING_FAILS: Budget = Budget {
+    losses: ALWAYS,
+    source_crashes: ALWAYS,
+    destination_crashes: ALWAYS,
+    failed_writes: ALWAYS,
+    repeats: ALWAYS,
+    kills: 1,
+};
 
 const NOTHING_FAILS: Budget =
     Budget { losses: 0, source_crashes: 0, destination_crashes: 0, failed_writes: 0, repeats: 0, kills: 0 };
 
 /// Each rule broken, and the first harm that comes of it.
-const HARM: [(Broken, Violation); 13] = [
+const HARM: [(Broken, Violation); 20] = [
     (Broken::GoSentBeforeWritten, Violation::BothHoldTheRight),
     (Broken::RunsBeforeWritten, Violation::OldMemoryResumed),
     (Broken::DropsWhenDisconnected, Violation::LostThoughPrepared),
@@ -147,13 +153,20 @@ const HARM: [(Broken, Violation); 13] = [
     (Broken::LostCancelIsNotRepeated, Violation::StillUndecided),
     (Broken::ResumesOldMemoryAfterFence, Violation::OldMemoryResumed),
     (Broken::NeverAsksAgain, Violation::StillUndecided),
+    (Broken::StorageForgetsWhatItSaidIsWritten, Violation::BothHoldTheRight),
+    (Broken::NotWrittenIsSaidOfWhatIs, Violation::BothHoldTheRight),
+    (Broken::WithdrawsAfterReady, Violation::LostThoughPrepared),
+    (Broken::TakesOverWhenDisconnected, Violation::OldMemoryResumed),
+    (Broken::IgnoresCancel, Violation::NotSettled),
+    (Broken::RestartedAnswersPrepared, Violation::NotSettled),
+    (Broken::TheLivingAreFenced, Violation::BothHoldTheRight),
 ];
 
 #[test]
 fn one_side_runs_the_guest_whatever_fails() {
-    let seen = explore(MUCH_FAILS, None).unwrap_or_else(|found| panic!("{found:?}"));
-    // A search that visits fewer has lost some of what can happen.
-    assert!(seen.worlds > 80_000 && seen.steps > 300_000, "{seen:?}");
+    let seen = explore(ANYTHING_FAILS, None).unwrap_or_else(|found| panic!("{found:?}"));
+    // A search that visits fewer has lost some of what can happen. The exact numbers stand in docs/protocol.md.
+    assert!(seen.worlds > 10_000 && seen.steps > 65_000, "{seen:?}");
     assert_eq!((seen.sources.len(), seen.destinations.len()), (18, 14), "{seen:?}");
     assert!(seen.ends_at_source > 0 && seen.ends_at_destination > 0, "{seen:?}");
     assert!(seen.ends_without_memory > 0 && seen.ends_with_memory > 0, "{seen:?}");
@@ -164,6 +177,13 @@ fn without_failures_only_a_cancel_or_a_withdrawal_keeps_the_guest() {
     let seen = explore(NOTHING_FAILS, None).unwrap_or_else(|found| panic!("{found:?}"));
     assert_eq!((seen.ends_at_source, seen.ends_at_destination), (4, 1), "{seen:?}");
     assert_eq!(seen.ends_without_memory, 0, "{seen:?}");
+}
+
+/// More than the driver owes: what was said on a lost connection may still be heard on the next.
+#[test]
+fn old_messages_do_no_harm() {
+    let seen = explore(SOME_FAILS, Some(Broken::OldMessagesArriveLater));
+    assert!(seen.unwrap_or_else(|found| panic!("{found:?}")).worlds > 20_000);
 }
 
 const MESSAGES: [HandoffMessage; 9] = [
@@ -180,15 +200,27 @@ const MESSAGES: [HandoffMessage; 9] = [
 
 const FENCES: [Fence; 2] = [Fence::NeverRan, Fence::MayHaveRun];
 
+/// All there are.
+pub(super) fn source_events() -> impl Iterator<Item = SourceEvent> {
+    use SourceEvent as E;
+    let plain = [E::Pause, E::Cancel, E::Persisted, E::NotPersisted, E::Connected, E::Disconnected];
+    plain.into_iter().chain(MESSAGES.map(E::Received)).chain(FENCES.map(E::Fenced))
+}
+
+/// All there are.
+pub(super) fn destination_events() -> impl Iterator<Item = DestinationEvent> {
+    use DestinationEvent as E;
+    let plain = [E::Verified, E::Withdraw, E::Persisted, E::NotPersisted, E::Resumed];
+    let rest = [E::Connected, E::Disconnected, E::Discard];
+    plain.into_iter().chain(rest).chain(MESSAGES.map(E::Received)).chain(FENCES.map(E::Fenced))
+}
+
 #[test]
 fn a_refused_event_changes_nothing_and_is_named() {
     let seen = explore(SOME_FAILS, None).unwrap_or_else(|found| panic!("{found:?}"));
     let mut refused = 0;
     for before in &seen.sources {
-        use SourceEvent as E;
-        let plain = [E::Pause, E::Cancel, E::Persisted, E::NotPersisted, E::Connected];
-        let said = MESSAGES.map(E::Received);
-        for event in plain.into_iter().chain([E::Disconnected]).chain(said).chain(FENCES.map(E::Fenced)) {
+        for event in source_events() {
             let mut machine = *before;
             if let Err(error) = machine.handle(event) {
                 assert_eq!(machine, *before, "{event} changed a source");
@@ -198,11 +230,7 @@ fn a_refused_event_changes_nothing_and_is_named() {
         }
     }
     for before in &seen.destinations {
-        use DestinationEvent as E;
-        let plain = [E::Verified, E::Withdraw, E::Persisted, E::NotPersisted, E::Resumed];
-        let rest = [E::Connected, E::Disconnected, E::Discard];
-        let said = MESSAGES.map(E::Received);
-        for event in plain.into_iter().chain(rest).chain(said).chain(FENCES.map(E::Fenced)) {
+        for event in destination_events() {
             let mut machine = *before;
             if let Err(error) = machine.handle(event) {
                 assert_eq!(machine, *before, "{event} changed a destination");
