@@ -23,6 +23,7 @@ use super::charge::Charge;
 use super::connecting::{self, encoders, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
+use super::showing::LINES;
 use super::transmit::Dealing;
 use super::{Outgoing, SourceError, SourceResult, SourceSettings};
 use crate::capabilities;
@@ -97,7 +98,8 @@ impl<'a> Driver<'a> {
         }
         let configuration =
             Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
-        let machine = Source::new(configuration, controller).with_patience(settings.patience);
+        let machine =
+            Source::new(configuration, controller).with_patience(settings.patience).with_room_for(LINES);
 
         let clock = SystemClock::start();
         let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
@@ -154,6 +156,7 @@ impl<'a> Driver<'a> {
             while let Some(action) = self.machine.poll() {
                 self.carry_out(action);
             }
+            self.show_journal();
             if self.is_over() {
                 break;
             }
@@ -165,6 +168,7 @@ impl<'a> Driver<'a> {
     fn end(mut self) -> SourceResult {
         self.reconnecting = None;
         self.hang_up();
+        self.show_rest_of_journal();
         let now = self.clock.now();
         let handoff = *self.machine.handoff();
         SourceResult {
@@ -172,7 +176,6 @@ impl<'a> Driver<'a> {
             right: handoff.right(),
             settled: handoff.is_settled(),
             capabilities: self.machine.controller().progress().capabilities,
-            journal: self.machine.into_journal(),
         }
     }
 

@@ -9,6 +9,7 @@ pub(super) mod keygen;
 mod receive;
 pub(super) mod replay;
 pub(super) mod resolve;
+mod scribe;
 mod send;
 mod view;
 
