@@ -60,6 +60,8 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
             (Some(index as u64 / 2), Some(index as u64 % 2))
         );
         assert_eq!(row["outcome"], "completed", "{row}");
+        // Each page that was found dirty cost its guest something.
+        assert!(row["disruption"]["tracking_faults_vcpu_s"].as_f64().is_some_and(|lost| lost > 0.0), "{row}");
         // All of memory went over, and took what the limit says.
         assert!(row["sent_bytes"].as_u64().is_some_and(|bytes| bytes >= 16 << 20), "{row}");
         assert!(row["total_ms"].as_f64().is_some_and(|ms| ms > 75.0), "16 MiB at 200 MB/s are 84 ms: {row}");
@@ -91,7 +93,10 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
 #[test]
 fn csv_has_the_same_columns_and_goes_over_tcp() {
     let fresh = tiny();
+    // Deltas, so that there is something to tell of encodings.
+    let deltas = ["--set", "host.xbzrle.cache=8MiB"];
     let one = ["--set", "guest.writers.0.rate=700", "--over", "tcp", "--format", "csv", "--rounds"];
+    let one = [&one[..], &deltas[..]].concat();
     fresh.ok(&[&["bench", "matrix.toml", "--out", "results"], &one[..]].concat());
     let table = fresh.read("results/fidelity.csv");
     let mut lines = table.lines();
@@ -101,6 +106,13 @@ fn csv_has_the_same_columns_and_goes_over_tcp() {
     let exact = names.iter().position(|name| *name == "guest.exact").expect("a column");
     assert_eq!(values[exact], "true");
     assert!(fresh.read("results/rounds.csv").lines().count() > 1);
+    let table = fresh.read("results/migrations.csv");
+    let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("a row"));
+    let misses = names.iter().position(|name| *name == "encoding.cache_misses").expect("a column");
+    // Commas stand in reasons before it, so it is counted from the end.
+    let misses = values[values.len() - (names.len() - misses)].parse::<u64>().expect("a number");
+    assert!(misses > 0, "{table}");
 }
 
 #[test]

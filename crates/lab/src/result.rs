@@ -273,8 +273,8 @@ impl MigrationRecord {
         }
     }
 
-    /// The record of a real run. What is not known of one is zero: what tracking cost its guest, when the network knew its new
-    /// place, what pages became.
+    /// The record of a real run. What its report does not say is zero: when the network knew its new place, what pages became, and what
+    /// tracking cost its guest, unless `lost` has it.
     pub fn of_report(report: &Report, lost: &Lost, seed: u64) -> Self {
         Self {
             schema: SCHEMA,

@@ -77,6 +77,17 @@ fn a_guest_moves_over_every_kind_of_plain_connection_and_is_exact() {
         assert_eq!((&received["outcome"], &received["exact"]), (&"running".into(), &true.into()));
         assert_eq!(received["migration"], sent["live"]["migration"]);
         assert!(sent["round"].as_array().is_some_and(|rounds| rounds.len() > 1));
+        // What pages became is told of each of them, and what tracking took.
+        let live = &sent["live"];
+        let encodings = live["encodings"].as_object().expect("by encoding");
+        let number = |of: &Value| of.as_u64().unwrap_or_else(|| panic!("{live}"));
+        let pages: u64 = encodings.values().map(|sent| number(&sent["pages"])).sum();
+        let rounds = sent["round"].as_array().expect("rounds").iter();
+        let handed_over: u64 = rounds.map(|round| number(&round["sent_pages"])).sum();
+        assert_eq!(pages + number(&sent["unchanged_pages"]), handed_over, "{live}");
+        let tracking = &live["tracking"];
+        assert!(number(&tracking["harvests"]) >= 1 && number(&tracking["found_pages"]) > 0, "{tracking}");
+        assert!(tracking["longest_harvest_ms"].as_f64() <= tracking["harvesting_ms"].as_f64(), "{tracking}");
         // The guest saw what the ledger says; on a busy machine a little more.
         let (gap, downtime) = (&received["heartbeat"]["move_gap_ms"], &sent["downtime_ms"]);
         let (gap, downtime) = (gap.as_f64().expect("a gap"), downtime.as_f64().expect("a downtime"));

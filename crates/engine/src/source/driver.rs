@@ -24,6 +24,7 @@ use super::connecting::{self, encoders, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
+use super::tracking::Tracking;
 use super::transmit::Dealing;
 use super::{Outgoing, SourceError, SourceResult, SourceSettings};
 use crate::capabilities;
@@ -61,6 +62,7 @@ pub(super) struct Driver<'a> {
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
     found: PageSet,
+    tracking: Tracking,
     /// A digest was agreed on.
     digest: bool,
     verifier: Option<Verifier>,
@@ -111,6 +113,7 @@ impl<'a> Driver<'a> {
             dealing: Dealing::new(sharding(settings.streams), settings.streams),
             pages: None,
             found: PageSet::new(layout.numbers()),
+            tracking: Tracking::default(),
             digest: joined.agreed.digest,
             verifier: None,
             ram,
@@ -175,6 +178,8 @@ impl<'a> Driver<'a> {
             report: self.machine.report(now),
             right: handoff.right(),
             settled: handoff.is_settled(),
+            encoded: self.dealing.total(),
+            tracking: self.tracking,
             capabilities: self.machine.controller().progress().capabilities,
         }
     }
@@ -402,7 +407,9 @@ impl<'a> Driver<'a> {
         match action {
             SourceAction::Send(message) => self.say(&message),
             SourceAction::StartTracking => {
+                let began = self.clock.now();
                 let done = self.charge.log.start();
+                self.tracking.start = self.clock.now().since(began);
                 // From here on every write is in a harvest, which makes what was hashed stale.
                 if done.is_ok() && self.digest {
                     match Verifier::start(Arc::clone(&self.ram)) {
@@ -414,7 +421,9 @@ impl<'a> Driver<'a> {
             }
             SourceAction::StopTracking => {
                 self.verifier = None;
+                let began = self.clock.now();
                 let done = self.charge.log.stop();
+                self.tracking.stop = self.clock.now().since(began);
                 self.answer(Step::StopTracking, done, SourceEvent::TrackingStopped);
             }
             SourceAction::Transmit(transmit) => self.transmit(transmit),
@@ -473,9 +482,11 @@ impl<'a> Driver<'a> {
     }
 
     fn harvest(&mut self) {
+        let began = self.clock.now();
         if let Err(error) = self.charge.log.harvest(&mut self.found) {
             return self.fail(Step::Harvest, &error);
         }
+        let took = self.clock.now().since(began);
         if let Some(Err(error)) = self.verifier.as_ref().map(|verifier| verifier.harvested(&self.found)) {
             return self.fail(Step::Harvest, &error);
         }
@@ -486,6 +497,7 @@ impl<'a> Driver<'a> {
             Ok(harvested) => {
                 let pending = self.machine.backlog().pending();
                 let dirtied = harvested.dirty;
+                self.tracking.harvested(took, dirtied);
                 self.tell(SourceEvent::Harvested(Harvested { dirtied, left_over, pending, in_flight }));
                 self.show_progress();
             }

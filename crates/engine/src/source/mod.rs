@@ -16,6 +16,7 @@ mod pages;
 mod reconnect;
 mod settling;
 mod showing;
+mod tracking;
 mod transmit;
 
 use std::fs::File;
@@ -33,10 +34,11 @@ use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Report;
 use whimbrel_wire::WireError;
 use whimbrel_wire::hello::{Reject, Token};
-use whimbrel_wire::pages::EncoderConfig;
+use whimbrel_wire::pages::{Encoded, EncoderConfig};
 
 use self::driver::Driver;
 pub use self::settling::{Restarted, SettleError, Settled, settle};
+pub use self::tracking::Tracking;
 use crate::hello::HelloError;
 use crate::observer::Observer;
 use crate::orders::Orders;
@@ -180,6 +182,10 @@ impl From<HelloError> for SourceError {
 pub struct SourceResult {
     /// Rounds, ledger, totals, outcome and why; for people and for tables.
     pub report: Report,
+    /// What all pages became that were handed over.
+    pub encoded: Encoded,
+    /// What recording the guest's writes took.
+    pub tracking: Tracking,
     /// What this ground and the guest offered the policy.
     pub capabilities: Capabilities,
     /// Who may run the guest, as far as this side knows.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use whimbrel_core::units::duration;
+use whimbrel_core::units::{VcpuSeconds, duration};
 use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
 use whimbrel_lab::real::fidelity::{self, Fidelity};
 use whimbrel_lab::real::ground::Ground;
@@ -27,6 +27,7 @@ use whimbrel_lab::sweep::{
     self, Begin, Finished, Format, Made, ResultDir, ResumeError, SweepError, Tables, run_made,
 };
 use whimbrel_lab::table::{self, counted};
+use whimbrel_sim::Lost;
 
 use self::diary::{Before, Diary};
 use self::measuring::measure;
@@ -36,6 +37,7 @@ use self::work::Work;
 use super::args::{BenchArgs, ScenarioArgs, SweepFormat};
 use super::failure::{self, Failure};
 use super::interrupt::Interrupt;
+use super::live::cost::record;
 use super::print;
 use super::simulate::{Instead, scenario};
 
@@ -223,7 +225,9 @@ fn one(
     let wanted = moving::Wanted::of(&cell.setup, sending, seed);
     let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
-    let record = MigrationRecord::of_report(&moved.report, &moved.lost, seed);
+    let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;
+    let lost = Lost { tracking_faults: VcpuSeconds::new(faults).unwrap_or(VcpuSeconds::ZERO), ..moved.lost };
+    let record = record(&moved.report, &moved.encoded, &lost, seed);
     let row = Fidelity::new(cell, repetition, &record, &forecast, (moved.gap_ms, moved.exact), load);
     Ok(Some((Made { outcome, record }, row)))
 }

@@ -4,6 +4,7 @@
 //! Nothing here decides who may run a guest: the engine does, and people, through [`control`].
 
 mod control;
+pub(super) mod cost;
 #[cfg(feature = "tls")]
 pub(super) mod keygen;
 mod receive;

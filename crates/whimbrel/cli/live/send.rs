@@ -1,5 +1,6 @@
 //! `whimbrel send`: runs a lab guest and moves it.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,7 @@ use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side};
+use super::cost::{self, As, TrackingRecord, encodings};
 use super::resolve::CONTROL;
 use super::scribe::{Scribe, Written};
 use super::view::{SourceView, View};
@@ -213,7 +215,7 @@ impl Sending {
             let _ = self.store.erase(self.settings.id);
         }
         let setup = &self.chosen.setup;
-        let record = MigrationRecord::of_report(&ended.result.report, &ended.lost, setup.run.seed);
+        let record = cost::record(&ended.result.report, &ended.result.encoded, &ended.lost, setup.run.seed);
         print(&match self.format {
             TextFormat::Table => visible(&self.table(ended, &record)),
             TextFormat::Json => self.json(ended, &record)?,
@@ -258,6 +260,8 @@ impl Sending {
                 to: &self.to,
                 sending: &self.how,
                 dirty_log: &ended.log,
+                tracking: TrackingRecord::of(&ended.result.tracking),
+                encodings: encodings(&ended.result.encoded),
                 right: ended.result.right,
                 guest_runs: ended.place(),
                 settled: ended.result.settled,
@@ -289,6 +293,10 @@ struct Live<'a> {
     to: &'a str,
     sending: &'a str,
     dirty_log: &'a str,
+    /// What the dirty log took here. What it cost the guest is a first write for each page found.
+    tracking: TrackingRecord,
+    /// What pages were sent as.
+    encodings: BTreeMap<&'static str, As>,
     right: Right,
     /// `source`, `destination` or `unknown`.
     guest_runs: &'static str,
