@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::interrupt::signal;
 use crate::run::Fresh;
 
 /// Two cells.
@@ -59,6 +60,8 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
             (Some(index as u64 / 2), Some(index as u64 % 2))
         );
         assert_eq!(row["outcome"], "completed", "{row}");
+        // Each page that was found dirty cost its guest something.
+        assert!(row["disruption"]["tracking_faults_vcpu_s"].as_f64().is_some_and(|lost| lost > 0.0), "{row}");
         // All of memory went over, and took what the limit says.
         assert!(row["sent_bytes"].as_u64().is_some_and(|bytes| bytes >= 16 << 20), "{row}");
         assert!(row["total_ms"].as_f64().is_some_and(|ms| ms > 75.0), "16 MiB at 200 MB/s are 84 ms: {row}");
@@ -91,7 +94,10 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
 #[test]
 fn csv_has_the_same_columns_and_goes_over_tcp() {
     let fresh = tiny();
+    // Deltas, so that there is something to tell of encodings.
+    let deltas = ["--set", "host.xbzrle.cache=8MiB"];
     let one = ["--set", "guest.writers.0.rate=700", "--over", "tcp", "--format", "csv", "--rounds"];
+    let one = [&one[..], &deltas[..]].concat();
     fresh.ok(&[&["bench", "matrix.toml", "--out", "results"], &one[..]].concat());
     let table = fresh.read("results/fidelity.csv");
     let mut lines = table.lines();
@@ -101,6 +107,13 @@ fn csv_has_the_same_columns_and_goes_over_tcp() {
     let exact = names.iter().position(|name| *name == "guest.exact").expect("a column");
     assert_eq!(values[exact], "true");
     assert!(fresh.read("results/rounds.csv").lines().count() > 1);
+    let table = fresh.read("results/migrations.csv");
+    let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("a row"));
+    let misses = names.iter().position(|name| *name == "encoding.cache_misses").expect("a column");
+    // Commas stand in reasons before it, so it is counted from the end.
+    let misses = values[values.len() - (names.len() - misses)].parse::<u64>().expect("a number");
+    assert!(misses > 0, "{table}");
 }
 
 #[test]
@@ -129,26 +142,83 @@ fn what_cannot_be_moved_is_refused_before_anything_is_written() {
     }
 }
 
+fn wait_for_a_row(fresh: &Fresh) {
+    let begun = Instant::now();
+    // Noted, not only written: a kill loses nothing behind that.
+    let noted = || std::fs::metadata(fresh.path("results/unfinished/progress.json")).is_ok();
+    while !noted() {
+        assert!(begun.elapsed() < Duration::from_mins(2), "no row was written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
+    let fresh = tiny();
+    let args = ["bench", "matrix.toml", "--runs", "4", "--out", "results", "--rounds"];
+    let mut child = fresh.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    wait_for_a_row(&fresh);
+    signal("KILL", child.id());
+    child.wait().expect("ends");
+    let lines = |name: &str| fresh.read(name).lines().map(str::to_owned).collect::<Vec<_>>();
+    let (moved, beside) =
+        (lines("results/unfinished/migrations.jsonl"), lines("results/unfinished/beside.jsonl"));
+    assert!((1..8).contains(&moved.len()), "{}", moved.len());
+    // Another bench is not gone on with, and neither is this one begun anew by mistake.
+    for (other, code, says) in [
+        (&["--resume", "--set", "guest.writers.0.rate=700"][..], 2, "another scenario"),
+        (
+            &["--resume", "--over", "tcp"],
+            2,
+            "begun with --over unix --log best --memory private, not --over tcp",
+        ),
+        (&[], 1, "go on with it by --resume"),
+    ] {
+        let ended = fresh.run(&[&args[..], other].concat());
+        assert_eq!(ended.code, Some(code), "{other:?}: {}", ended.err);
+        assert!(ended.err.contains(says), "{other:?}: {}", ended.err);
+    }
+    let told = fresh.ok(&[&args[..], &["--resume"]].concat());
+    assert!(told.contains("8 migrations in 2 cells") && told.contains("of them made before"), "{told}");
+    let all = lines("results/migrations.jsonl");
+    assert_eq!(all.len(), 8);
+    assert_eq!(all[..moved.len()], moved, "what was made before is as it was");
+    let fidelity = rows(&fresh.read("results/fidelity.jsonl"));
+    assert_eq!(fidelity.len(), 8);
+    for (row, moved) in fidelity.iter().zip(&all) {
+        let moved: Value = serde_json::from_str(moved).expect("JSON");
+        assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
+        assert_eq!((&row["cell"], &row["repetition"]), (&moved["cell"], &moved["repetition"]));
+    }
+    // What moving costs was measured once.
+    let ground = beside.iter().find(|line| line.contains("\"Ground\"")).expect("it was measured before");
+    let ground: Value = serde_json::from_str(ground).expect("JSON");
+    let nanos = ground["Ground"]["costs"]["page"]["nanos"].as_u64().expect("a time");
+    assert!(fresh.read("results/host.toml").contains("page-cost"));
+    assert!(nanos > 0);
+    assert!(!fresh.names().iter().any(|name| name.contains("unfinished") || name.contains(".bench-")));
+    // The page tells runs of before in full, too.
+    assert!(fresh.read("results/report.html").contains("real guests"));
+    let ended = fresh.run(&[&args[..], &["--resume"]].concat());
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("nothing") || ended.err.contains("holds no"), "{}", ended.err);
+}
+
 #[test]
 fn ctrl_c_keeps_the_finished_rows() {
     let fresh = tiny();
     let args = ["bench", "matrix.toml", "--runs", "1000", "--out", "results"];
     let child = fresh.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    let begun = Instant::now();
-    let grown = || {
-        std::fs::metadata(fresh.path("results/unfinished/migrations.jsonl")).is_ok_and(|data| data.len() > 0)
-    };
-    while !grown() {
-        assert!(begun.elapsed() < Duration::from_mins(2), "no row was written");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(status.expect("kill").success());
+    wait_for_a_row(&fresh);
+    signal("INT", child.id());
     let ended = child.wait_with_output().expect("ends");
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(130), "{told}");
     let count = rows(&fresh.read("results/unfinished/migrations.jsonl")).len();
-    assert!(count > 0 && told.contains(&format!("{count} of 2000 moves were finished")), "{told}");
+    let kept = format!(
+        "{count} of 2000 moves were finished and are kept in results/unfinished; the same command with --resume goes on"
+    );
+    assert!(count > 0 && told.contains(&kept), "{told}");
     assert_eq!(rows(&fresh.read("results/fidelity.jsonl")).len(), count);
     assert!(!fresh.names().iter().any(|name| name.contains(".bench-") || name.contains("report")));
 }

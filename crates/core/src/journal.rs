@@ -5,10 +5,16 @@
 //! ([`Source::replay`](crate::machine::Source::replay)); asking a fresh policy with the recorded
 //! progress gives the same verdicts ([`Journal::replay_decisions`]). A journal reads no clock: all
 //! times in it are the events' own.
+//!
+//! It grows with every tick. Whoever runs a machine for long, as the live engine does, takes its lines away now and then
+//! ([`Source::drain_journal`](crate::machine::Source::drain_journal)), and they are replayed line by line
+//! ([`Source::replay_line`](crate::machine::Source::replay_line)). Of the guest's state only kinds and versions are kept: the machine looks at nothing else, it may be
+//! large, and it is recorded while the guest stands still.
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::SourceEvent;
+use crate::machine::message::Section;
 use crate::policy::{Policy, Verdict};
 use crate::progress::{Moment, Progress};
 use crate::units::Timestamp;
@@ -53,6 +59,9 @@ pub struct Journal {
     schema: u32,
     #[serde(skip, default = "yes")]
     recording: bool,
+    /// Its first lines were taken away.
+    #[serde(skip)]
+    parted: bool,
     entries: Vec<Entry>,
 }
 
@@ -66,17 +75,34 @@ impl Journal {
 
     /// An empty journal that records.
     pub const fn recording() -> Self {
-        Self { schema: Self::SCHEMA, recording: true, entries: Vec::new() }
+        Self { schema: Self::SCHEMA, recording: true, parted: false, entries: Vec::new() }
     }
 
     /// A journal that stays empty.
     pub const fn off() -> Self {
-        Self { schema: Self::SCHEMA, recording: false, entries: Vec::new() }
+        Self { schema: Self::SCHEMA, recording: false, parted: false, entries: Vec::new() }
     }
 
     /// Forgets its lines; records on if it did.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
+        self.parted = false;
+    }
+
+    /// Gives its lines away, and records on in the memory that it has.
+    pub(crate) fn drain(&mut self) -> std::vec::Drain<'_, Entry> {
+        self.parted = true;
+        self.entries.drain(..)
+    }
+
+    /// Room for so many lines, so that recording them takes no more.
+    pub(crate) fn reserve(&mut self, lines: usize) {
+        self.entries.reserve(lines);
+    }
+
+    /// Whether it holds everything since the migration began.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.recording && !self.parted
     }
 
     /// Its lines.
@@ -107,7 +133,7 @@ impl Journal {
     #[inline]
     pub(crate) fn event(&mut self, at: Timestamp, event: &SourceEvent) {
         if self.recording {
-            self.entries.push(Entry::Event { at, event: event.clone() });
+            self.entries.push(Entry::Event { at, event: kept(event) });
         }
     }
 
@@ -150,6 +176,21 @@ impl Journal {
             index += 1;
         }
         Ok(())
+    }
+}
+
+/// What of an event is kept.
+fn kept(event: &SourceEvent) -> SourceEvent {
+    match event {
+        SourceEvent::Saved(sections) => {
+            let kept = |section: &Section| Section {
+                kind: section.kind.clone(),
+                version: section.version,
+                bytes: Vec::new(),
+            };
+            SourceEvent::Saved(sections.iter().map(kept).collect())
+        }
+        other => other.clone(),
     }
 }
 

@@ -42,6 +42,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every one.
+    pub const ALL: [Self; 9] = [
+        Self::InProgress,
+        Self::Completed,
+        Self::Refused,
+        Self::Aborted,
+        Self::Cancelled,
+        Self::Failed,
+        Self::TimedOut,
+        Self::InDoubt,
+        Self::GuestLost,
+    ];
+
     /// The stable name in results.
     pub const fn as_str(self) -> &'static str {
         match self {

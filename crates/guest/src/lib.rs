@@ -14,6 +14,7 @@
 //! | [`socket`] | what a socket holds that is not there yet |
 //! | [`lab`] | a guest without a hypervisor, that knows what its memory must hold |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
+//! | [`heap`] | how much of the heap a program has: for tests and benches |
 //!
 //! What they implement is in [`whimbrel_core::embed`]. Nothing here knows what a migration is, decides anything about one or
 //! opens a socket.
@@ -41,6 +42,7 @@ pub mod socket;
 pub mod kvm;
 
 pub mod conformance;
+pub mod heap;
 pub mod log;
 #[cfg(all(feature = "rust-vmm", target_os = "linux", target_pointer_width = "64"))]
 pub mod rust_vmm;

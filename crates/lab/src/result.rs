@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use whimbrel_core::policy::{Decision, SwitchoverWhen};
-use whimbrel_core::report::{Ledger, PostCopyReport, Report, RoundReport};
+use whimbrel_core::report::{Ledger, Outcome, PostCopyReport, Report, RoundReport};
 use whimbrel_core::units::{Bandwidth, ByteCount, PageRate};
 use whimbrel_sim::{Encoding, Lost, NearThreshold, Run, Totals};
 
@@ -16,13 +16,17 @@ use crate::table::fields::{Fields, name};
 /// The version of these records.
 pub const SCHEMA: u32 = 1;
 
+/// One of a few names that are stable. (Under this name: what is written as a reference is not read from text that goes away.)
+pub type Name = &'static str;
+
 /// One migration.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MigrationRecord {
     /// [`SCHEMA`].
     pub schema: u32,
     /// How it ended: `completed`, `aborted`, `timed-out`, ….
-    pub outcome: &'static str,
+    #[serde(deserialize_with = "known_outcome")]
+    pub outcome: Name,
     /// It completed, not because the policy ran into a bound of its own and not by post-copy.
     pub converged: bool,
     /// Why it ended so, in words.
@@ -57,15 +61,15 @@ pub struct MigrationRecord {
     /// What encoding pages came to, and the CPU time of sending.
     pub encoding: EncodingRecord,
     /// In a fluid simulation, the decision that hung on chance the most, if any did.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near_threshold: Option<NearThresholdRecord>,
     /// The rounds; left out where only totals are wanted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub round: Vec<RoundRecord>,
 }
 
 /// What the guest lost, by cause, vCPU-seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DisruptionRecord {
     /// Throttling.
     pub throttle_vcpu_s: f64,
@@ -78,7 +82,7 @@ pub struct DisruptionRecord {
 }
 
 /// What was done by post-copy; zero if nothing was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PostCopyRecord {
     /// From the handover until the destination had every page, milliseconds.
     pub length_ms: f64,
@@ -89,7 +93,7 @@ pub struct PostCopyRecord {
 }
 
 /// A decision of a fluid simulation that hung on chance: of exact runs some go on for a round more there.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NearThresholdRecord {
     /// In which round.
     pub round: u32,
@@ -114,7 +118,7 @@ impl NearThresholdRecord {
 }
 
 /// What encoding pages came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EncodingRecord {
     /// Pages compressed, and pages found in the cache of those sent before.
     pub encoded_pages: u64,
@@ -129,7 +133,7 @@ pub struct EncodingRecord {
 }
 
 /// The downtime ledger, milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // Documented at `whimbrel_core::report::Ledger`.
 pub struct LedgerRecord {
     pub pause_ms: f64,
@@ -145,7 +149,7 @@ pub struct LedgerRecord {
 }
 
 /// One pass over memory.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     /// 0 is the bulk round.
     pub round: u32,
@@ -179,19 +183,20 @@ pub struct RoundRecord {
     pub throttled: Option<String>,
     /// How much of the whole was done when it began, from 0 to 1, as forecast then; it never falls from one
     /// round to the next. None in the first round, of which nothing is known, and where it was not asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
     /// How long the migration would go on from then, as forecast then.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<EtaRecord>,
     /// The last decision in it.
-    pub decision: Option<&'static str>,
+    #[serde(deserialize_with = "known_decision")]
+    pub decision: Option<Name>,
     /// Why.
     pub reason: Option<String>,
 }
 
 /// How long a migration goes on, as forecast; milliseconds from the start of a round.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EtaRecord {
     /// The middle of it; none if no end is in sight.
     pub remaining_ms: Option<f64>,
@@ -229,6 +234,33 @@ pub const fn decision_name(decision: Decision) -> &'static str {
     }
 }
 
+/// All of them.
+const DECISIONS: [Decision; 9] = [
+    Decision::Continue,
+    Decision::Harvest,
+    Decision::Switchover { when: SwitchoverWhen::Now, forced: false },
+    Decision::Switchover { when: SwitchoverWhen::Now, forced: true },
+    Decision::Switchover { when: SwitchoverWhen::AfterRound, forced: false },
+    Decision::Switchover { when: SwitchoverWhen::AfterRound, forced: true },
+    Decision::PostCopy,
+    Decision::Pause,
+    Decision::Abort,
+];
+
+/// Reads the name of an outcome.
+pub(crate) fn known_outcome<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+    let name = String::deserialize(from)?;
+    let known = Outcome::ALL.iter().map(|outcome| outcome.as_str()).find(|known| *known == name);
+    known.ok_or_else(|| serde::de::Error::custom(format!("no outcome is called `{name}`")))
+}
+
+/// Reads the name of a decision, if there was one.
+fn known_decision<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Name>, D::Error> {
+    let Some(name) = Option::<String>::deserialize(from)? else { return Ok(None) };
+    let known = DECISIONS.iter().map(|decision| decision_name(*decision)).find(|known| *known == name);
+    known.map(Some).ok_or_else(|| serde::de::Error::custom(format!("no decision is called `{name}`")))
+}
+
 impl MigrationRecord {
     /// The record of a run.
     pub fn of(run: &Run, seed: u64) -> Self {
@@ -241,8 +273,8 @@ impl MigrationRecord {
         }
     }
 
-    /// The record of a real run. What is not known of one is zero: what tracking cost its guest, when the network knew its new
-    /// place, what pages became.
+    /// The record of a real run. What its report does not say is zero: when the network knew its new place, what pages became, and what
+    /// tracking cost its guest, unless `lost` has it.
     pub fn of_report(report: &Report, lost: &Lost, seed: u64) -> Self {
         Self {
             schema: SCHEMA,

@@ -80,12 +80,25 @@ fn a_guest_moves_over_every_kind_of_plain_connection_and_is_exact() {
         assert_eq!(received["migration"], sent["live"]["migration"]);
         assert!(sent["round"].as_array().is_some_and(|rounds| rounds.len() > 1));
         // The guest has missed all that the ledger says, in which half of `transfer` at most is not measured.
-        let number = |of: &Value| of.as_f64().unwrap_or_else(|| panic!("{sent}"));
-        let gap = number(&received["heartbeat"]["move_gap_ms"]);
+        let milliseconds = |of: &Value| of.as_f64().unwrap_or_else(|| panic!("{sent}"));
+        let gap = milliseconds(&received["heartbeat"]["move_gap_ms"]);
         assert!(
-            gap > number(&sent["downtime_ms"]) - number(&sent["downtime"]["transfer_ms"]) / 2.0 - 1e-6,
+            gap > milliseconds(&sent["downtime_ms"])
+                - milliseconds(&sent["downtime"]["transfer_ms"]) / 2.0
+                - 1e-6,
             "{gap}: {sent}"
         );
+        // What pages became is told of each of them, and what tracking took.
+        let live = &sent["live"];
+        let encodings = live["encodings"].as_object().expect("by encoding");
+        let number = |of: &Value| of.as_u64().unwrap_or_else(|| panic!("{live}"));
+        let pages: u64 = encodings.values().map(|sent| number(&sent["pages"])).sum();
+        let rounds = sent["round"].as_array().expect("rounds").iter();
+        let handed_over: u64 = rounds.map(|round| number(&round["sent_pages"])).sum();
+        assert_eq!(pages + number(&sent["unchanged_pages"]), handed_over, "{live}");
+        let tracking = &live["tracking"];
+        assert!(number(&tracking["harvests"]) >= 1 && number(&tracking["found_pages"]) > 0, "{tracking}");
+        assert!(tracking["longest_harvest_ms"].as_f64() <= tracking["harvesting_ms"].as_f64(), "{tracking}");
     }
     // Nothing is left of it but what a source may still ask for.
     let listed = json(&fresh.ok(&["resolve", "--store", "store", "--format", "json"]));

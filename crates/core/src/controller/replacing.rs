@@ -53,7 +53,7 @@ impl Controller {
         if let Some(capability) = policy.needs().missing_from(self.progress.capabilities) {
             return Err(Unsupported { policy: policy.name().to_owned(), capability }.into());
         }
-        if !self.journal.is_recording() {
+        if !self.journal.is_whole() {
             return Err(ReplaceError::Unrecorded { policy: policy.name().to_owned() });
         }
         let (policy_name, parameters) = (policy.name().to_owned(), policy.parameters());

@@ -22,11 +22,12 @@
 mod spans;
 
 use whimbrel_core::controller::Outlook;
+use whimbrel_core::journal::Entry;
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::policy::RateLimit;
-use whimbrel_core::progress::Progress;
+use whimbrel_core::progress::{Capabilities, Progress};
 use whimbrel_core::report::RoundReport;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
@@ -60,6 +61,15 @@ pub enum Event<'a> {
     Lost {
         /// Which, and how.
         what: &'a str,
+    },
+    /// More lines of the source's journal: every one comes once, in their order. They are shown while nothing waits for it, so those of the
+    /// blackout come behind it, and the last when everything is over; nobody keeps them otherwise. With a
+    /// [`Source`](whimbrel_core::machine::Source) of the same configuration, policy and patience they replay the migration.
+    Journal {
+        /// What the ground and the guest offered the policy, from the beginning on.
+        capabilities: Capabilities,
+        /// What happened, and what was decided.
+        lines: &'a [Entry],
     },
     /// A record could not be written to stable storage and is tried again.
     StorageFails {

@@ -49,6 +49,8 @@ impl Observer for Spans {
             Event::Limit(limit) => debug!(parent: &self.phase, at, ?limit, "limit"),
             Event::Connected => info!(parent: &self.phase, at, "connected"),
             Event::Lost { what } => warn!(parent: &self.phase, at, what, "lost"),
+            // Spans and events say the same.
+            Event::Journal { .. } => {}
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
             Event::Ignored { order } => warn!(parent: &self.phase, at, ?order, "ignored"),
             Event::Answered { id, record } => {

@@ -24,6 +24,8 @@ use super::charge::Charge;
 use super::connecting::{self, encoders, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
+use super::showing::LINES;
+use super::tracking::Tracking;
 use super::transmit::Dealing;
 use super::{Outgoing, SourceError, SourceResult, SourceSettings};
 use crate::capabilities;
@@ -63,6 +65,7 @@ pub(super) struct Driver<'a> {
     /// A connection that was lost is still to be made again.
     to_reconnect: bool,
     found: PageSet,
+    tracking: Tracking,
     /// A digest was agreed on.
     digest: bool,
     verifier: Option<Verifier>,
@@ -100,7 +103,8 @@ impl<'a> Driver<'a> {
         }
         let configuration =
             Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
-        let machine = Source::new(configuration, controller).with_patience(settings.patience);
+        let machine =
+            Source::new(configuration, controller).with_patience(settings.patience).with_room_for(LINES);
 
         let clock = SystemClock::start();
         let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
@@ -112,6 +116,7 @@ impl<'a> Driver<'a> {
             dealing: Dealing::new(sharding(settings.streams), settings.streams),
             pages: None,
             found: PageSet::new(layout.numbers()),
+            tracking: Tracking::default(),
             digest: joined.agreed.digest,
             verifier: None,
             ram,
@@ -159,6 +164,7 @@ impl<'a> Driver<'a> {
             while let Some(action) = self.machine.poll() {
                 self.carry_out(action);
             }
+            self.show_journal();
             if self.is_over() {
                 break;
             }
@@ -170,14 +176,16 @@ impl<'a> Driver<'a> {
     fn end(mut self) -> SourceResult {
         self.reconnecting = None;
         self.hang_up();
+        self.show_rest_of_journal();
         let now = self.clock.now();
         let handoff = *self.machine.handoff();
         SourceResult {
             report: self.machine.report(now),
             right: handoff.right(),
             settled: handoff.is_settled(),
+            encoded: self.dealing.total(),
+            tracking: self.tracking,
             capabilities: self.machine.controller().progress().capabilities,
-            journal: self.machine.into_journal(),
         }
     }
 
@@ -419,7 +427,9 @@ impl<'a> Driver<'a> {
         match action {
             SourceAction::Send(message) => self.say(&message),
             SourceAction::StartTracking => {
+                let began = self.clock.now();
                 let done = self.charge.log.start();
+                self.tracking.start = self.clock.now().since(began);
                 // From here on every write is in a harvest, which makes what was hashed stale.
                 if done.is_ok() && self.digest {
                     match Verifier::start(Arc::clone(&self.ram)) {
@@ -431,7 +441,9 @@ impl<'a> Driver<'a> {
             }
             SourceAction::StopTracking => {
                 self.verifier = None;
+                let began = self.clock.now();
                 let done = self.charge.log.stop();
+                self.tracking.stop = self.clock.now().since(began);
                 self.answer(Step::StopTracking, done, SourceEvent::TrackingStopped);
             }
             SourceAction::Transmit(transmit) => self.transmit(transmit),
@@ -499,9 +511,11 @@ impl<'a> Driver<'a> {
     }
 
     fn harvest(&mut self) {
+        let began = self.clock.now();
         if let Err(error) = self.charge.log.harvest(&mut self.found) {
             return self.fail(Step::Harvest, &error);
         }
+        let took = self.clock.now().since(began);
         if let Some(Err(error)) = self.verifier.as_ref().map(|verifier| verifier.harvested(&self.found)) {
             return self.fail(Step::Harvest, &error);
         }
@@ -512,6 +526,7 @@ impl<'a> Driver<'a> {
             Ok(harvested) => {
                 let pending = self.machine.backlog().pending();
                 let dirtied = harvested.dirty;
+                self.tracking.harvested(took, dirtied);
                 self.tell(SourceEvent::Harvested(Harvested { dirtied, left_over, pending, in_flight }));
                 self.show_progress();
             }

@@ -16,6 +16,7 @@ mod pages;
 mod reconnect;
 mod settling;
 mod showing;
+mod tracking;
 mod transmit;
 
 use std::fs::File;
@@ -25,7 +26,6 @@ use std::time::Duration;
 
 use whimbrel_core::controller::Unsupported;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestRam};
-use whimbrel_core::journal::Journal;
 use whimbrel_core::machine::PATIENCE;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::MigrationId;
@@ -34,10 +34,11 @@ use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Report;
 use whimbrel_wire::WireError;
 use whimbrel_wire::hello::{Reject, Token};
-use whimbrel_wire::pages::EncoderConfig;
+use whimbrel_wire::pages::{Encoded, EncoderConfig};
 
 use self::driver::Driver;
 pub use self::settling::{Restarted, SettleError, Settled, settle};
+pub use self::tracking::Tracking;
 use crate::hello::HelloError;
 use crate::observer::Observer;
 use crate::orders::Orders;
@@ -181,9 +182,10 @@ impl From<HelloError> for SourceError {
 pub struct SourceResult {
     /// Rounds, ledger, totals, outcome and why; for people and for tables.
     pub report: Report,
-    /// Everything that happened and was decided. Fed to a [`Source`](whimbrel_core::machine::Source) of the same
-    /// configuration, policy, patience and capabilities it gives itself.
-    pub journal: Journal,
+    /// What all pages became that were handed over.
+    pub encoded: Encoded,
+    /// What recording the guest's writes took.
+    pub tracking: Tracking,
     /// What this ground and the guest offered the policy.
     pub capabilities: Capabilities,
     /// Who may run the guest, as far as this side knows.
@@ -200,6 +202,9 @@ pub struct SourceResult {
 }
 
 /// Moves a guest, on the calling thread, until it is there or stays here.
+///
+/// Everything that happens and is decided is shown to `observer`, as the
+/// [journal](crate::observer::Event::Journal) too, which is kept nowhere else: it grows for as long as the migration takes.
 ///
 /// Returns when nothing of the migration is left here: tracking is off, the throttle gone, all threads have ended. The guest then
 /// runs here, or is paused and belongs to the destination, as [`SourceResult::right`] says. Lost behind *go*, a destination is asked

@@ -15,7 +15,7 @@ use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Timestamp};
 use whimbrel_wire::Limits;
 use whimbrel_wire::frame;
-use whimbrel_wire::pages::{EncodeError, Encoder, Encoding, PageFrame, Pass};
+use whimbrel_wire::pages::{EncodeError, Encoded, Encoder, PageFrame, Pass};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::limiter::{BURST, Closed, Limiter};
@@ -44,19 +44,11 @@ enum Job {
     Gate(u32),
 }
 
-/// What a job came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) pages: Pages,
-    pub(super) zero: Pages,
-    pub(super) bytes: ByteCount,
-}
-
 /// What a stream says.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// A job was handed over.
-    Sent { stream: usize, tally: Tally },
+    /// A job was handed over, and came to this.
+    Sent { stream: usize, tally: Encoded },
     /// It is of no more use.
     Lost { stream: usize, why: String },
 }
@@ -227,7 +219,7 @@ impl Work {
             let done = match job {
                 Job::Pages(runs, passing) => self.send(&runs, passing),
                 Job::Gate(round) => write_all(&*self.stream, &frame::gate(round))
-                    .map(|()| Tally::default())
+                    .map(|()| Encoded::default())
                     .map_err(Into::into),
             };
             let stream = self.number;
@@ -241,21 +233,19 @@ impl Work {
         }
     }
 
-    fn send(&mut self, runs: &[PageRun], passing: Passing) -> Result<Tally, StreamError> {
+    fn send(&mut self, runs: &[PageRun], passing: Passing) -> Result<Encoded, StreamError> {
         if passing != self.passing {
             self.passing = passing;
             self.encoder.begin_pass(passing.pass);
         }
-        let mut tally = Tally::default();
+        let mut tally = Encoded::default();
         let batch = self.batch();
         for runs in batches(runs, batch) {
             let encoded = self.encoder.encode(&runs, &*self.ram, &mut self.frame)?;
             if encoded.bytes > ByteCount(0) {
                 self.hand_over(encoded.bytes)?;
             }
-            tally.pages.0 += encoded.pages.0;
-            tally.zero.0 += encoded.of(Encoding::Zero).pages.0;
-            tally.bytes.0 += encoded.bytes.0;
+            tally += encoded;
         }
         Ok(tally)
     }

@@ -1,12 +1,44 @@
-//! What others see of a source: phases, progress and rounds, as its driver comes to them.
+//! What others see of a source: phases, progress, rounds and the journal, as its driver comes to them.
 
+use std::ops::Range;
+
+use whimbrel_core::machine::SourcePhase;
 use whimbrel_core::units::Timestamp;
 
 use super::driver::Driver;
 use crate::clock::Clock as _;
 use crate::observer::Event;
 
+/// Lines of the journal for which there is room: those of a blackout need no more memory, and there are never more than these beside
+/// what one pass over memory adds.
+pub(super) const LINES: usize = 512;
+
+/// So many are shown together.
+const TOGETHER: usize = 16;
+
+/// While the guest stands still for its handover nobody writes a journal.
+const BLACKOUT: Range<SourcePhase> = SourcePhase::Pausing..SourcePhase::PostCopy;
+
 impl Driver<'_> {
+    /// Shows lines of the journal if there are some, and time for it.
+    pub(super) fn show_journal(&mut self) {
+        let lines = self.machine.controller().journal().entries().len();
+        let held = BLACKOUT.contains(&self.machine.phase()) || self.machine.controller().progress().paused;
+        if lines >= if held { LINES } else { TOGETHER } {
+            self.show_rest_of_journal();
+        }
+    }
+
+    pub(super) fn show_rest_of_journal(&mut self) {
+        let now = self.clock.now();
+        let capabilities = self.machine.controller().progress().capabilities;
+        // The observer may panic; what is shown is then gone.
+        let lines = self.machine.drain_journal();
+        if !lines.as_slice().is_empty() {
+            self.observer.on_event(now, &Event::Journal { capabilities, lines: lines.as_slice() });
+        }
+    }
+
     pub(super) fn clock_now(&self) -> Timestamp {
         self.clock.now()
     }

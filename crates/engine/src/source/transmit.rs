@@ -13,10 +13,10 @@ use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::machine::{SourceEvent, Transmit};
 use whimbrel_core::progress::Progress;
 use whimbrel_core::units::{ByteCount, Pages};
-use whimbrel_wire::pages::{Pass, SHARD_PAGES, Sharding};
+use whimbrel_wire::pages::{Encoded, Encoding, Pass, SHARD_PAGES, Sharding};
 
 use super::driver::Driver;
-use super::pages::{PageStreams, Passing, Tally};
+use super::pages::{PageStreams, Passing};
 
 /// The fewest pages that are worth a job of their own, and the most of one.
 const JOB: RangeInclusive<u64> = 64..=512;
@@ -33,7 +33,9 @@ pub(super) struct Dealing {
     /// The pass that pages now belong to.
     passing: Passing,
     /// What was handed over since the machine was told last.
-    tally: Tally,
+    tally: Encoded,
+    /// The same since the beginning.
+    total: Encoded,
 }
 
 #[derive(Debug, Default)]
@@ -58,14 +60,24 @@ enum Dealt {
 impl Dealing {
     pub(super) fn new(sharding: Sharding, streams: u16) -> Self {
         let gathered = (0..streams).map(|_| Gathered::default()).collect();
-        Self { sharding, gathered, passing: Passing::default(), tally: Tally::default() }
+        Self {
+            sharding,
+            gathered,
+            passing: Passing::default(),
+            tally: Encoded::default(),
+            total: Encoded::default(),
+        }
     }
 
     /// Counts what a stream has handed over.
-    pub(super) fn count(&mut self, tally: Tally) {
-        self.tally.pages.0 += tally.pages.0;
-        self.tally.zero.0 += tally.zero.0;
-        self.tally.bytes.0 += tally.bytes.0;
+    pub(super) fn count(&mut self, tally: Encoded) {
+        self.tally += tally;
+        self.total += tally;
+    }
+
+    /// What was handed over since the beginning.
+    pub(super) fn total(&self) -> Encoded {
+        self.total
     }
 
     /// Forgets what was not dealt: there is nobody to send it.
@@ -163,7 +175,8 @@ impl Driver<'_> {
 
     fn transmitted(&mut self) {
         let in_flight = self.in_flight();
-        let Tally { pages, zero, bytes } = std::mem::take(&mut self.dealing.tally);
+        let tally = std::mem::take(&mut self.dealing.tally);
+        let (pages, zero, bytes) = (tally.pages, tally.of(Encoding::Zero).pages, tally.bytes);
         let pending = self.machine.backlog().pending();
         let sent = Transmitted { pages, zero, bytes, pending, skipped: Pages(0), in_flight };
         self.tell(SourceEvent::Transmitted(sent));

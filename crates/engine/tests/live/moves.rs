@@ -1,13 +1,17 @@
 //! Whole moves of a lab guest between two drivers, over connections of every kind: the guest goes on exactly, nothing of the
 //! migration is left, and whatever goes wrong before *go* leaves it where it was.
+use std::ops::Range;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::world::{Where, World, mib};
-use whimbrel_core::machine::DestinationOutcome;
+use whimbrel_core::journal::Entry;
 use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::{DestinationOutcome, SourceEvent, SourcePhase};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::Bandwidth;
+use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::Order;
 
 #[test]
@@ -51,9 +55,42 @@ fn a_limit_is_kept() {
 #[test]
 fn a_journal_of_a_real_run_replays_to_itself() {
     let moved = World::of(mib(16)).writing(20_000.0).go();
-    let replayed =
-        moved.fresh_source().replay(&moved.source.journal).expect("what the machine took it takes again");
-    assert_eq!(replayed, moved.source.journal);
+    let mut again = moved.fresh_source();
+    for line in &moved.lines {
+        again.replay_line(line).expect("what the machine took it takes again");
+    }
+    assert!(moved.lines.len() > 10);
+    assert_eq!(again.drain_journal().as_slice(), moved.lines);
+}
+
+#[test]
+fn a_long_run_shows_its_journal_as_it_goes_and_none_of_it_in_the_blackout() {
+    static SEEN: Mutex<Vec<(SourcePhase, usize)>> = Mutex::new(Vec::new());
+    let limit = RateLimit::AtMost(Bandwidth::new(32 << 20).expect("a rate"));
+    let moved = World::of(mib(16)).writing(2_000.0).policy("whimbrel").limit(limit).watched(|event| {
+        let mut seen = SEEN.lock().expect("nobody panics with it in hand");
+        match event {
+            Event::Source(phase) => seen.push((*phase, 0)),
+            Event::Journal { lines, .. } => seen.last_mut().expect("it has begun").1 += lines.len(),
+            _ => {}
+        }
+    });
+    let moved = moved.go();
+    assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+    let seen = SEEN.lock().expect("nobody panics with it in hand");
+    let shown = |phases: Range<SourcePhase>| {
+        seen.iter().filter(|(phase, _)| phases.contains(phase)).map(|(_, lines)| lines).sum::<usize>()
+    };
+    assert_eq!(shown(SourcePhase::Pausing..SourcePhase::PostCopy), 0);
+    assert!(shown(SourcePhase::Idle..SourcePhase::Pausing) >= 16, "{seen:?}");
+    assert_eq!(seen.iter().map(|(_, lines)| lines).sum::<usize>(), moved.lines.len());
+    // Nothing of the guest's state is in it.
+    let saved = moved.lines.iter().find_map(|line| match line {
+        Entry::Event { event: SourceEvent::Saved(sections), .. } => Some(sections),
+        _ => None,
+    });
+    let saved = saved.expect("it was saved");
+    assert!(!saved.is_empty() && saved.iter().all(|section| section.bytes.is_empty()), "{saved:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use whimbrel_core::controller::Controller;
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
+use whimbrel_core::journal::Entry;
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
@@ -62,6 +63,8 @@ pub(crate) struct World {
 pub(crate) struct Moved {
     pub(crate) source: SourceResult,
     pub(crate) destination: DestinationResult,
+    /// The source's journal.
+    pub(crate) lines: Vec<Entry>,
     layout: RamLayout,
     lab: LabConfig,
     policy: Preset,
@@ -246,7 +249,7 @@ impl World {
 
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
-        let mut there = None;
+        let (mut there, mut lines) = (None, Vec::new());
         let (source, destination) = thread::scope(|scope| {
             let receiving = scope.spawn(|| {
                 let mut host = |configuration: &Configuration| {
@@ -276,7 +279,12 @@ impl World {
                 connect,
                 store: &mut MemoryStore::new(Role::Source),
             };
-            let mut observer = |_: Timestamp, event: &Event<'_>| watch(event);
+            let mut observer = |_: Timestamp, event: &Event<'_>| {
+                if let Event::Journal { lines: more, .. } = event {
+                    lines.extend_from_slice(more);
+                }
+                watch(event);
+            };
             // A panic of somebody's is one more way in which nothing comes of it.
             let sent = || source::send(outgoing, settings, &orders, &mut observer);
             let source = match catch_unwind(AssertUnwindSafe(sent)) {
@@ -295,7 +303,7 @@ impl World {
         assert!(!tracked, "its writes are still recorded");
         match (source, destination) {
             (Ok(source), Ok(destination)) => {
-                Ok(Moved { source, destination, layout, lab, policy, here, memory, there })
+                Ok(Moved { source, destination, lines, layout, lab, policy, here, memory, there })
             }
             (Ok(source), Err(error)) => panic!("{:?}, but {error}", source.report),
             (Err(error), destination) => {

@@ -2,6 +2,25 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Words that are fetched together.
+const LINE: usize = 8;
+
+/// So many words ahead memory is asked for. Processors do that by themselves, but not from one page of 4 KiB to the next, nor do they look up where
+/// that one is.
+const AHEAD: usize = 256;
+
+/// Asks memory for the line at `address`, which need not be anywhere.
+#[inline]
+fn prefetch(address: *const AtomicU64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing for anybody; an address that is not mapped is passed over.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Bytes up to the next word, of at most `len`.
 fn head(offset: usize, len: usize) -> usize {
     (offset.wrapping_neg() % 8).min(len)
@@ -19,10 +38,20 @@ pub(crate) fn load(words: &[AtomicU64], offset: usize, out: &mut [u8]) {
     part(offset, head);
     let first = offset + head.len();
     let (whole, tail) = rest.as_chunks_mut::<8>();
-    for (out, word) in whole.iter_mut().zip(&words[first / 8..]) {
-        *out = word.load(Ordering::Relaxed).to_ne_bytes();
+    let words = &words[first / 8..];
+    let behind = first + whole.len() * 8;
+    // Whoever reads little looks only whether to go on.
+    let much = whole.len() > LINE;
+    for (out, words) in whole.chunks_mut(LINE).zip(words.chunks(LINE)) {
+        if much {
+            // Of this page or of the next, which is mostly read then.
+            prefetch(words.as_ptr().wrapping_add(AHEAD));
+        }
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
     }
-    part(first + whole.len() * 8, tail);
+    part(behind, tail);
 }
 
 /// Copies to `offset` bytes into `words` on. All of it must be there; neighbouring bytes stay what others make them.

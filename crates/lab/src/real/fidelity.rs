@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::chart::Unit;
-use crate::result::MigrationRecord;
+use crate::result::{MigrationRecord, Name, known_outcome};
 use crate::scenario::Cell;
 use crate::table::{Align, Columns, csv};
 
@@ -16,10 +16,11 @@ use crate::table::{Align, Columns, csv};
 pub const SCHEMA: u32 = 1;
 
 /// What is forecast of a migration.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // As in `MigrationRecord`.
 pub struct Totals {
-    pub outcome: &'static str,
+    #[serde(deserialize_with = "known_outcome")]
+    pub outcome: Name,
     pub rounds: usize,
     pub total_ms: f64,
     pub sent_bytes: u64,
@@ -40,7 +41,7 @@ impl Totals {
 }
 
 /// How far the forecast is above what was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Errors {
     /// As a share of the measured total time; none if they ended differently, or that is zero; so are the others.
     pub total: Option<f64>,
@@ -80,7 +81,7 @@ const DOWNTIME: f64 = 0.15;
 const DOWNTIME_MS: f64 = 3.0;
 
 /// What the guest saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// The time without a heartbeat between source and destination, milliseconds; none if it did not move, or stood still for
     /// longer many times.
@@ -92,7 +93,7 @@ pub struct Seen {
 }
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fidelity {
     /// [`SCHEMA`].
     pub schema: u32,

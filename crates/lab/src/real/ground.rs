@@ -7,13 +7,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
 use whimbrel_sim::config::{HostConfig, LinkConfig, ZeroPlacement};
 
 use crate::scenario::Setup;
 
 /// What moving a guest costs on a machine. Times are medians over idle moves, unless it says otherwise.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ground {
     /// Memory of the guest that was moved: what goes with its size was measured at this one.
     pub memory: ByteCount,

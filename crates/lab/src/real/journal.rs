@@ -1,14 +1,16 @@
 //! The journal of a real migration as a file, with all that it takes to replay it.
 //!
-//! Written by `whimbrel send`, read by `whimbrel replay`. Replaying feeds what happened to a source that has done nothing yet: the same
-//! machine as the simulator's. It must decide the same.
+//! Written by `whimbrel send` line by line while the guest is moved, read by `whimbrel replay` in the same way: neither ever holds more of it
+//! than a few lines, however long it took. The first line says what the source was made of, each other one is an event or a decision.
+//! Replaying feeds what happened to a source that has done nothing yet: the same machine as the simulator's. It must decide the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_core::controller::{Controller, Unsupported};
-use whimbrel_core::journal::{Diverged, Entry, Journal};
+use whimbrel_core::journal::Entry;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{MachineError, Source};
 use whimbrel_core::policy::Verdict;
@@ -23,7 +25,7 @@ use crate::scenario::PolicySpec;
 pub const NAME: &str = "whimbrel-journal";
 
 /// The version of the file.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The policy, as it was at the beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +43,10 @@ impl From<&PolicySpec> for Policy {
     }
 }
 
-/// A journal, and what its source was made of.
+/// What the source of a journal was made of: its first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct RealJournal {
+pub struct Head {
     /// [`NAME`].
     pub kind: String,
     /// [`SCHEMA`].
@@ -58,17 +60,26 @@ pub struct RealJournal {
     pub patience: Duration,
     /// What guest and ground offered the policy.
     pub capabilities: Capabilities,
-    /// What happened, and what was decided.
-    pub journal: Journal,
 }
 
 /// Why a journal was not replayed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// Not a journal, or damaged.
+    /// The file cannot be read.
+    #[error("it cannot be read")]
+    Io(#[from] io::Error),
+    /// Not a journal.
     #[error("it is not a journal that `whimbrel send` wrote")]
-    Json(#[from] serde_json::Error),
+    Head(#[source] serde_json::Error),
+    /// Damaged.
+    #[error("line {line} is no line of a journal")]
+    Line {
+        /// Which, from 1; the first one is the head.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// Something else, or of another time.
     #[error("it is `{kind}` of version {schema}; read are `{NAME}` of version {SCHEMA}")]
     Other {
@@ -89,7 +100,7 @@ pub enum ReplayError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Difference {
-    /// Though the policy decides the same, the machine does not take an event that it took then.
+    /// Though all was decided as it was, the machine does not take an event that it took then.
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// Another decision, or another reason.
@@ -104,7 +115,7 @@ pub enum Difference {
         /// What was decided now.
         replayed: Box<Verdict>,
     },
-    /// Anything else: the line of the journal, from 0.
+    /// Anything else: the line of the file, from 1.
     #[error("line {0} of the journal differs")]
     Line(usize),
 }
@@ -124,33 +135,35 @@ pub struct Replayed {
     pub difference: Option<Difference>,
 }
 
-impl RealJournal {
-    /// As JSON, on one line.
+impl Head {
+    /// As the first line of the file.
     ///
     /// # Errors
     ///
-    /// None for a journal of a run.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+    /// None for that of a run.
+    pub fn to_line(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 
-    /// Reads what [`RealJournal::to_json`] wrote.
+    /// Reads the first line of a journal, and leaves `from` behind it.
     ///
     /// # Errors
     ///
     /// A [`ReplayError`] that says what it is instead.
-    pub fn from_json(text: &str) -> Result<Self, ReplayError> {
+    pub fn read(from: &mut impl BufRead) -> Result<Self, ReplayError> {
         /// What every version has.
         #[derive(Deserialize)]
-        struct Head {
+        struct Every {
             kind: String,
             schema: u32,
         }
-        let Head { kind, schema } = serde_json::from_str(text)?;
+        let mut line = String::new();
+        from.read_line(&mut line)?;
+        let Every { kind, schema } = serde_json::from_str(&line).map_err(ReplayError::Head)?;
         if kind != NAME || schema != SCHEMA {
             return Err(ReplayError::Other { kind, schema });
         }
-        Ok(serde_json::from_str(text)?)
+        serde_json::from_str(&line).map_err(ReplayError::Head)
     }
 
     /// A source that has done nothing yet, and is otherwise as the one that wrote this.
@@ -161,48 +174,81 @@ impl RealJournal {
         Ok(Source::new(self.configuration.clone(), controller).with_patience(self.patience))
     }
 
-    /// The first decision that a fresh policy would not make on what the recorded one saw.
-    fn decided_otherwise(&self) -> Result<Option<Difference>, ReplayError> {
-        let mut policy = presets::build(&self.policy.preset, &self.policy.parameters)?;
-        let diverged = self.journal.replay_decisions(&mut *policy).err();
-        Ok(diverged.map(|Diverged { index, at, recorded, replayed }| Difference::Decision {
-            index,
-            at,
-            recorded,
-            replayed,
-        }))
-    }
-
-    /// Feeds the events to a fresh source, and compares what it decides with what was decided.
+    /// Feeds the events behind this head to a fresh source, and compares what it decides with what was decided. Everything is read, so
+    /// that a damaged file is found out, but nothing is compared behind the first difference.
     ///
     /// # Errors
     ///
-    /// A [`ReplayError`] if there is no such source.
-    pub fn replay(&self) -> Result<Replayed, ReplayError> {
-        let events =
-            self.journal.entries().iter().filter(|entry| matches!(entry, Entry::Event { .. })).count();
-        let decisions = self.journal.decisions().count();
-        let difference = match self.fresh()?.replay(&self.journal) {
-            // Most often because something else was decided before.
-            Err(error) => Some(self.decided_otherwise()?.unwrap_or(error.into())),
-            Ok(journal) => difference(&self.journal, &journal),
-        };
-        Ok(Replayed { events, decisions, difference })
+    /// A [`ReplayError`] if there is no such source, or the file ends in the middle of a line.
+    pub fn replay(&self, from: impl BufRead) -> Result<Replayed, ReplayError> {
+        let mut replay = Replay { source: self.fresh()?, written: VecDeque::new(), decisions: 0 };
+        let mut replayed = Replayed { events: 0, decisions: 0, difference: None };
+        let mut number = 1;
+        for line in from.lines() {
+            number += 1;
+            let entry =
+                serde_json::from_str(&line?).map_err(|source| ReplayError::Line { line: number, source })?;
+            match entry {
+                Entry::Event { .. } => replayed.events += 1,
+                Entry::Decision { .. } => replayed.decisions += 1,
+                Entry::Replaced { .. } => {}
+            }
+            if replayed.difference.is_none() {
+                replayed.difference = replay.compare(&entry, number).err();
+            }
+        }
+        if replayed.difference.is_none() && !replay.written.is_empty() {
+            replayed.difference = Some(Difference::Line(number + 1));
+        }
+        Ok(replayed)
     }
 }
 
-fn difference(recorded: &Journal, replayed: &Journal) -> Option<Difference> {
-    if recorded.entries() == replayed.entries() {
-        return None;
+/// A line of a journal, for the file.
+///
+/// # Errors
+///
+/// None for one of a run.
+pub fn to_line(entry: &Entry) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string(entry)? + "\n")
+}
+
+/// A replay that went the same way so far.
+struct Replay {
+    source: Source,
+    /// What it wrote and what was not compared yet: decisions behind the last event.
+    written: VecDeque<Entry>,
+    /// Compared so far.
+    decisions: usize,
+}
+
+impl Replay {
+    /// The next line as it was recorded; `number` is its place in the file.
+    fn compare(&mut self, recorded: &Entry, number: usize) -> Result<(), Difference> {
+        // Behind an event everything is written that was decided because of it.
+        if self.written.is_empty() {
+            self.source.replay_line(recorded)?;
+            self.written.extend(self.source.drain_journal());
+        }
+        let replayed = self.written.pop_front();
+        match (recorded, replayed) {
+            (recorded, Some(replayed)) if *recorded == replayed => {
+                self.decisions += usize::from(matches!(recorded, Entry::Decision { .. }));
+                Ok(())
+            }
+            (Entry::Decision { progress, verdict: then, .. }, Some(Entry::Decision { verdict: now, .. }))
+                if *then != now =>
+            {
+                Err(Difference::Decision {
+                    index: self.decisions,
+                    at: progress.now,
+                    recorded: Box::new(then.clone()),
+                    replayed: Box::new(now),
+                })
+            }
+            _ => Err(Difference::Line(number)),
+        }
     }
-    let mut pairs = recorded.decisions().zip(replayed.decisions());
-    if let Some(index) = pairs.position(|((_, _, then), (_, _, now))| then != now) {
-        let (then, now) = (recorded.decisions().nth(index)?, replayed.decisions().nth(index)?);
-        let (at, recorded, replayed) = (then.1.now, Box::new(then.2.clone()), Box::new(now.2.clone()));
-        return Some(Difference::Decision { index, at, recorded, replayed });
-    }
-    let same = recorded.entries().iter().zip(replayed.entries()).take_while(|(one, other)| one == other);
-    Some(Difference::Line(same.count()))
 }
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ pub struct ResultDir {
     records: Vec<CellRecord>,
     /// It holds rows, so that it is worth keeping.
     worth: bool,
+    /// Files of others that belong to these results.
+    others: Vec<PathBuf>,
 }
 
 /// What was written.
@@ -170,7 +172,8 @@ impl ResultDir {
         clean_up(path);
         let growing = growing(tables, wants_cells(tables, grid));
         let (path, records) = (path.to_owned(), Vec::new());
-        let mut results = Self { path, tables, growing, unfinished, made, records, worth };
+        let mut results =
+            Self { path, tables, growing, unfinished, made, records, worth, others: Vec::new() };
         if results.unfinished.is_new() {
             for (index, table) in results.growing.clone().into_iter().enumerate() {
                 let header = header_of(table, tables.format, tables.summary, grid);
@@ -302,6 +305,17 @@ impl ResultDir {
         self.path.join(unfinished::FOLDER)
     }
 
+    /// A file for what whoever makes the runs wants to keep beside them until all are made: it is there as long as the folder is, and
+    /// goes with it.
+    pub fn beside(&self) -> PathBuf {
+        self.unfinished().join(unfinished::BESIDE)
+    }
+
+    /// A file that its maker has put there already belongs to these results, and is not taken for one of results before them.
+    pub fn has_too(&mut self, file: PathBuf) {
+        self.others.push(file);
+    }
+
     /// Writes what sums the rows up, and puts all files in their place. Tables that an earlier sweep
     /// left there and this one does not write are removed: they would belong to other rows.
     ///
@@ -349,7 +363,7 @@ impl ResultDir {
         // Named last: it is there to run the sweep again.
         files.sort_by_key(|file| file.file_name().is_some_and(|name| name == "scenario.toml"));
         for stale in names().map(|name| self.path.join(name)) {
-            if !files.contains(&stale) {
+            if !files.contains(&stale) && !self.others.contains(&stale) {
                 remove(&stale)?;
             }
         }

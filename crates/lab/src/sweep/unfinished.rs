@@ -35,6 +35,8 @@ const NEXT: &str = "progress.new";
 const CELLS: &str = "cells";
 /// Numbers of the runs of the cell in progress.
 const OPEN: &str = "open-cell";
+/// What whoever makes the runs keeps beside them: see [`ResultDir::beside`](super::ResultDir::beside).
+pub(super) const BESIDE: &str = "beside.jsonl";
 
 /// The version of these files.
 const SCHEMA: u32 = 3;
@@ -242,7 +244,7 @@ pub(super) fn check_idle(results: &Path) -> Result<(), SweepError> {
 /// Removes what is not finished; what others put there stays.
 pub(super) fn remove(results: &Path, tables: &[String]) -> Result<(), OutputError> {
     let folder = results.join(FOLDER);
-    let own = [CELLS, OPEN, NEXT, PROGRESS, SWEEP].map(str::to_owned);
+    let own = [CELLS, OPEN, BESIDE, NEXT, PROGRESS, SWEEP].map(str::to_owned);
     // What says what it is goes last.
     for name in tables.iter().chain(&own) {
         let path = folder.join(name);

@@ -20,10 +20,11 @@ use super::{GuestLog, SweepFormat};
 Examples:
   whimbrel bench
   whimbrel bench matrix.toml --runs 5 --out results
+  whimbrel bench matrix.toml --runs 5 --out results --resume
   whimbrel bench matrix.toml --over tcp --set guest.memory=1GiB --format csv
 
-The machine should have nothing else to do: two cores are busy with each move, and the guest's threads besides. Ctrl-C keeps
-the finished rows.
+The machine should have nothing else to do: two cores are busy with each move, and the guest's threads besides. Ctrl-C, a kill and
+a full disk keep the finished moves: the same command with --resume goes on behind them.
 
 Exit codes: 0 every move was made, and every guest was exact; 1 one was not, or a file cannot be written; 2 the command line or the
 matrix is wrong; 130 stopped by Ctrl-C.")]
@@ -55,6 +56,10 @@ pub(crate) struct BenchArgs {
     /// Also writes a table with one row a round.
     #[arg(long)]
     pub(crate) rounds: bool,
+    /// Goes on with the bench that was cut in the output directory; all else must be as it was. What moving costs here is not measured
+    /// again.
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) resume: bool,
     /// Overwrites files of these names even if neither a sweep nor a bench wrote them, and gives up what was cut there.
     #[arg(long)]
     pub(crate) force: bool,

@@ -1,30 +1,35 @@
 //! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
-//! [`measuring`] finds out what moving costs here. Moves are made one after another: each has the machine to itself.
+//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose. Moves are made one after another: each has the machine to itself.
 
 mod destination;
+mod diary;
 mod measuring;
 mod moving;
 mod plan;
 mod work;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use whimbrel_core::units::duration;
+use whimbrel_core::units::{VcpuSeconds, duration};
 use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
 use whimbrel_lab::real::fidelity::{self, Fidelity};
 use whimbrel_lab::real::ground::Ground;
 use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{Cell, Grid, Scenario};
-use whimbrel_lab::sweep::{self, Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
+use whimbrel_lab::sweep::{
+    self, Begin, Finished, Format, Made, ResultDir, ResumeError, SweepError, Tables, run_made,
+};
 use whimbrel_lab::table::{self, counted};
+use whimbrel_sim::Lost;
 
+use self::diary::{Before, Diary};
 use self::measuring::measure;
 use self::moving::Mover;
 use self::plan::{Key, Sending};
@@ -32,6 +37,7 @@ use self::work::Work;
 use super::args::{BenchArgs, ScenarioArgs, SweepFormat};
 use super::failure::{self, Failure};
 use super::interrupt::Interrupt;
+use super::live::cost::record;
 use super::print;
 use super::simulate::{Instead, scenario};
 
@@ -41,6 +47,9 @@ pub(super) struct Bench {
     grid: Grid,
     mover: Mover,
     results: ResultDir,
+    diary: Diary,
+    /// What was made before it was cut.
+    before: Before,
     out: PathBuf,
     format: Format,
     interrupt: Interrupt,
@@ -64,28 +73,38 @@ impl Bench {
             }
         };
         let tables = Tables { format, rounds: args.rounds, summary: false, real: true };
-        let begin = if args.force { Begin::Anyway } else { Begin::New };
+        let begin = match (args.resume, args.force) {
+            (true, _) => Begin::Resume,
+            (false, true) => Begin::Anyway,
+            (false, false) => Begin::New,
+        };
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
-        let results = ResultDir::open(&args.out, &scenario, &grid, tables, begin).map_err(|error| match error {
-            SweepError::Unfinished { path } => Failure::Failed(anyhow!(
-                "cannot write results to {}: it holds results that are not finished; choose another directory, or give them up by \
-                 --force",
-                path.display()
-            )),
-            error => Failure::failed(error),
-        })?;
+        let results =
+            ResultDir::open(&args.out, &scenario, &grid, tables, begin).map_err(|error| match error {
+                // Another bench was asked for than the one that is there.
+                SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
+                    Failure::bad_input(error)
+                }
+                error => Failure::failed(error),
+            })?;
+        let how = format!("--over {} --log {} --memory {}", value(args.over), value(args.log), args.memory);
+        let (diary, before) = Diary::open(&results.beside(), results.runs(), &how)?;
         let work = Work::begin(&args.out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
-        Ok(Self { scenario, grid, mover, results, out: args.out.clone(), format, interrupt })
+        let out = args.out.clone();
+        Ok(Self { scenario, grid, mover, results, diary, before, out, format, interrupt })
     }
 
     /// Makes all moves, writes the results, sums them up.
     pub(super) fn run(mut self) -> Result<(), Failure> {
         let bar = bar(self.grid.runs());
         let started = Instant::now();
-        let (mut grounds, mut rows) = (BTreeMap::new(), Vec::new());
+        let Before { mut grounds, records, mut rows } = std::mem::take(&mut self.before);
+        let before = rows.len() as u64;
+        bar.set_position(before);
+        bar.reset_eta();
         let swept = plan::encodings_are_swept(&self.grid);
-        let (mover, interrupt) = (&self.mover, &self.interrupt);
+        let (mover, interrupt, diary) = (&self.mover, &self.interrupt, &mut self.diary);
         let make = |cell: &Cell, repetition| {
             let sending =
                 Sending::of(&cell.setup, swept).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
@@ -93,7 +112,10 @@ impl Bench {
             if !grounds.contains_key(&key) {
                 bar.set_message("measuring what moving costs");
                 match measure(mover, &cell.setup, sending, &interrupt.stop)? {
-                    Some(ground) => grounds.insert(key.clone(), ground),
+                    Some(ground) => {
+                        diary.ground(&key, &ground)?;
+                        grounds.insert(key.clone(), ground)
+                    }
                     None => return Ok(None),
                 };
             }
@@ -102,30 +124,33 @@ impl Bench {
             let Some((made, row)) = one(mover, ground, cell, repetition, sending, interrupt)? else {
                 return Ok(None);
             };
+            diary.moved(&made.record, &row)?;
             rows.push(row);
             bar.inc(1);
             Ok::<_, Halt>(Some(made))
         };
-        let finished = run_made(&self.grid, &interrupt.stop, make, &mut self.results);
+        let finished = run_made(&self.grid, &interrupt.stop, records, make, &mut self.results);
         bar.finish_and_clear();
         // However it ended: what was made is kept.
         let fidelity = self.keep(&rows);
-        let finished = finished.map_err(|Halt(failure)| failure)?;
-        let fidelity = fidelity.map_err(Failure::failed)?;
+        let kept = self.results.unfinished();
+        let finished = finished.map_err(|Halt(failure)| cut(&kept, failure))?;
+        let fidelity = fidelity.map_err(|error| cut(&kept, Failure::failed(error)))?;
         if finished.runs < finished.planned {
-            return Err(self.stopped(&finished, fidelity.as_deref()));
+            return Err(self.stopped(&finished));
         }
         let took = started.elapsed();
-        let published =
-            self.results.publish(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?;
+        // Before the rest takes its place: until then all of this can be made again.
         let host = self.out.join("host.toml");
         let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
-        write(&host, &text).map_err(Failure::failed)?;
+        write(&host, &text).map_err(|error| cut(&kept, Failure::failed(error)))?;
+        fidelity.iter().chain([&host]).for_each(|file| self.results.has_too(file.clone()));
+        let published = self.results.publish(&self.scenario, &self.grid, &finished);
+        let published = published.map_err(|error| cut(&kept, Failure::failed(error)))?;
         let mut files = published.files;
-        // Publishing removes tables of earlier benches, and this one for one.
-        files.extend(keep(&self.out, self.format, &rows).map_err(Failure::failed)?);
+        files.extend(fidelity);
         files.push(host);
-        print(&summary(&finished, self.grid.cells(), &rows, &files, took))?;
+        print(&summary(&finished, self.grid.cells(), &rows, &files, (before, took)))?;
         broken(&rows)
     }
 
@@ -134,19 +159,35 @@ impl Bench {
     }
 
     /// A signal ended it.
-    fn stopped(&self, finished: &Finished, fidelity: Option<&Path>) -> Failure {
+    fn stopped(&self, finished: &Finished) -> Failure {
         let code = self.interrupt.exit_code().unwrap_or(failure::FAILED);
-        let message = match fidelity {
-            None => format!("none of {} moves was finished; nothing was written", finished.planned),
-            Some(fidelity) => format!(
-                "{} of {} moves were finished and are kept in {} and {}",
+        let message = if finished.runs == 0 {
+            format!("none of {} moves was finished; nothing was written", finished.planned)
+        } else {
+            format!(
+                "{} of {} moves were finished and are kept in {}; the same command with --resume goes on",
                 finished.runs,
                 finished.planned,
-                self.results.unfinished().display(),
-                fidelity.display()
-            ),
+                self.results.unfinished().display()
+            )
         };
         Failure::Interrupted { code, message }
+    }
+}
+
+/// As it is typed.
+fn value(of: impl ValueEnum) -> String {
+    of.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// It could not go on; what was made before is kept in this folder.
+fn cut(kept: &Path, failure: Failure) -> Failure {
+    match failure {
+        Failure::Failed(error) if kept.exists() => Failure::Failed(error.context(format!(
+            "the bench was cut; {} keeps what was finished, and the same command with --resume goes on",
+            kept.display()
+        ))),
+        failure => failure,
     }
 }
 
@@ -184,7 +225,9 @@ fn one(
     let wanted = moving::Wanted::of(&cell.setup, sending, seed);
     let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
-    let record = MigrationRecord::of_report(&moved.report, &moved.lost, seed);
+    let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;
+    let lost = Lost { tracking_faults: VcpuSeconds::new(faults).unwrap_or(VcpuSeconds::ZERO), ..moved.lost };
+    let record = record(&moved.report, &moved.encoded, &lost, seed);
     let row = Fidelity::new(cell, repetition, &record, &forecast, (moved.gap_ms, moved.exact), load);
     Ok(Some((Made { outcome, record }, row)))
 }
@@ -234,16 +277,23 @@ fn bar(runs: u64) -> ProgressBar {
 
 const TEMPLATE: &str = "{bar:32} {pos}/{len} moves, {eta} left {msg}";
 
-fn summary(finished: &Finished, cells: u64, rows: &[Fidelity], files: &[PathBuf], took: Duration) -> String {
+fn summary(
+    finished: &Finished,
+    cells: u64,
+    rows: &[Fidelity],
+    files: &[PathBuf],
+    (before, took): (u64, Duration),
+) -> String {
     let mut text = table::policies(&finished.policies);
     text.push('\n');
     text.push_str(&fidelity::text(rows));
     let all = format!("{} in {}", counted(finished.runs, "migration"), counted(cells, "cell"));
     let load = rows.iter().filter_map(|row| row.load).fold(0.0, f64::max);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let before = if before > 0 { format!(", {before} of them made before") } else { String::new() };
     let _ = writeln!(
         text,
-        "\n{all}, {}; up to {load:.1} processes were ready to run on {} (load average)",
+        "\n{all}{before}, {}; up to {load:.1} processes were ready to run on {} (load average)",
         duration::human(took),
         counted(cores as u64, "core")
     );

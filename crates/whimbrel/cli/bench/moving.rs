@@ -9,7 +9,7 @@ use whimbrel_core::embed::Guest as _;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::{Outcome, Report};
-use whimbrel_core::units::{Timestamp, VcpuSeconds};
+use whimbrel_core::units::{Pages, Timestamp, VcpuSeconds};
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Order, Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceSettings};
@@ -22,6 +22,7 @@ use whimbrel_lab::scenario::{PolicyChange, PolicySpec, Setup, guest_toml};
 use whimbrel_sim::Lost;
 use whimbrel_sim::config::GuestConfig;
 use whimbrel_wire::hello::Token;
+use whimbrel_wire::pages::Encoded;
 
 use super::super::args::Over;
 use super::super::failure::Failure;
@@ -68,6 +69,10 @@ impl<'a> Wanted<'a> {
 /// What came of it.
 pub(super) struct Moved {
     pub(super) report: Report,
+    /// What pages became.
+    pub(super) encoded: Encoded,
+    /// Pages that harvests found dirty: the guest paid for a first write to each.
+    pub(super) found_dirty: Pages,
     /// When it began, by the clock of the report's rounds: connections were made before.
     pub(super) began: Timestamp,
     pub(super) lost: Lost,
@@ -123,6 +128,7 @@ impl Mover {
             )
         })?;
         let _ = store.erase(id);
+        let (encoded, found_dirty) = (moved.encoded, moved.tracking.found);
         let (report, began) = (moved.report, slowed.began.unwrap_or(Timestamp::ZERO));
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
             return Ok(None);
@@ -135,7 +141,16 @@ impl Mover {
             Right::Mine => {
                 let exact = guest.check().is_ok();
                 let lost = slowed.lost(report.paused_in_vain);
-                Ok(Some(Moved { report, began, lost, found: None, gap_ms: None, exact }))
+                Ok(Some(Moved {
+                    report,
+                    encoded,
+                    found_dirty,
+                    began,
+                    lost,
+                    found: None,
+                    gap_ms: None,
+                    exact,
+                }))
             }
             Right::Theirs => {
                 // Its memory is not needed any more, and its threads would be in the way.
@@ -149,7 +164,16 @@ impl Mover {
                 }
                 let (gap_ms, exact) = (found.gap_ms(), found.exact == Some(true));
                 let lost = slowed.lost(report.downtime.total());
-                Ok(Some(Moved { report, began, lost, found: Some(found), gap_ms, exact }))
+                Ok(Some(Moved {
+                    report,
+                    encoded,
+                    found_dirty,
+                    began,
+                    lost,
+                    found: Some(found),
+                    gap_ms,
+                    exact,
+                }))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a cell asks of the engine, and what of it cannot be.
 
 use anyhow::anyhow;
+use serde::{Deserialize, Serialize};
 use whimbrel_core::controller::Controller;
 use whimbrel_core::progress::Capabilities;
 use whimbrel_core::units::ByteCount;
@@ -28,7 +29,7 @@ const CAPABILITIES: Capabilities = Capabilities {
 };
 
 /// How pages are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Method {
     None,
     Lz4,
@@ -37,7 +38,7 @@ pub(super) enum Method {
 }
 
 /// How a guest is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Sending {
     pub(super) streams: u16,
     pub(super) method: Method,
@@ -85,7 +86,7 @@ impl Sending {
 }
 
 /// What moving costs depends on this of a cell.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Key {
     memory: u64,
     page_size: u64,

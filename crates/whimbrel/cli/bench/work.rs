@@ -18,6 +18,8 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn begin(out: &Path) -> Result<Self, Failure> {
+        remove_left(&std::env::temp_dir(), "whimbrel-bench-");
+        remove_left(out, ".bench-");
         let id = std::process::id();
         let work = Self {
             sockets: std::env::temp_dir().join(format!("whimbrel-bench-{id}")),
@@ -48,6 +50,20 @@ impl Work {
         let written = fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()));
         written.map_err(Failure::Failed)?;
         Ok(path)
+    }
+}
+
+/// Removes what a bench that was killed has left: its process is gone.
+fn remove_left(place: &Path, prefix: &str) {
+    let left = |name: &str| {
+        let id = name.strip_prefix(prefix).and_then(|id| id.parse::<u32>().ok());
+        id.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists())
+    };
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(left) {
+            // It is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -4,11 +4,13 @@
 //! Nothing here decides who may run a guest: the engine does, and people, through [`control`].
 
 mod control;
+pub(super) mod cost;
 #[cfg(feature = "tls")]
 pub(super) mod keygen;
 mod receive;
 pub(super) mod replay;
 pub(super) mod resolve;
+mod scribe;
 mod send;
 mod view;
 

@@ -1,9 +1,10 @@
 //! `whimbrel replay`: does the simulator's machine decide as the one did that moved a guest?
 
-use std::fs;
+use std::fs::File;
+use std::io::BufReader;
 
 use serde_json::json;
-use whimbrel_lab::real::journal::{RealJournal, Replayed};
+use whimbrel_lab::real::journal::{Head, Replayed};
 use whimbrel_lab::table::counted;
 
 use super::super::args::{ReplayArgs, TextFormat};
@@ -15,9 +16,9 @@ use super::shown;
 pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let name = args.journal.display();
     let wrong = |error: anyhow::Error| Failure::BadInput(error.context(format!("cannot replay {name}")));
-    let text = fs::read_to_string(&args.journal).map_err(|error| wrong(error.into()))?;
-    let journal = RealJournal::from_json(&text).map_err(|error| wrong(error.into()))?;
-    let replayed = journal.replay().map_err(|error| wrong(error.into()))?;
+    let mut file = BufReader::new(File::open(&args.journal).map_err(|error| wrong(error.into()))?);
+    let journal = Head::read(&mut file).map_err(|error| wrong(error.into()))?;
+    let replayed = journal.replay(file).map_err(|error| wrong(error.into()))?;
     print(&match args.format {
         TextFormat::Table => visible(&told(&journal, &replayed)),
         TextFormat::Json => {
@@ -43,7 +44,7 @@ pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
 }
 
-fn told(journal: &RealJournal, replayed: &Replayed) -> String {
+fn told(journal: &Head, replayed: &Replayed) -> String {
     let (guest, id) = (&journal.configuration.name, shown(journal.configuration.id));
     let went = if replayed.difference.is_none() { "all the same" } else { "not all the same" };
     format!(

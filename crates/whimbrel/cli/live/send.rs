@@ -1,5 +1,6 @@
 //! `whimbrel send`: runs a lab guest and moves it.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::policy::presets;
+use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::duration;
 use whimbrel_engine::orders::{Order, Orders, Remote};
@@ -21,9 +23,9 @@ use whimbrel_engine::stable::{DirectoryStore, Role, StableStore as _};
 use whimbrel_engine::transport::Connect;
 use whimbrel_engine::transport::open::connector;
 use whimbrel_guest::memory::Backing;
-use whimbrel_lab::output::{FinishedFile, Kind, WholeFile};
+use whimbrel_lab::output::{Kind, WholeFile};
 use whimbrel_lab::real::here::{Here, Kept, LogChoice};
-use whimbrel_lab::real::journal::{NAME, RealJournal, SCHEMA};
+use whimbrel_lab::real::journal::{Head, NAME, SCHEMA};
 use whimbrel_lab::result::{MigrationRecord, milliseconds};
 use whimbrel_lab::scenario::{PolicyChange, PolicySpec};
 use whimbrel_lab::table::{named, real_migration};
@@ -34,6 +36,8 @@ use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side, usual};
+use super::cost::{self, As, TrackingRecord, encodings};
+use super::scribe::{Scribe, Written};
 use super::view::{SourceView, View};
 use super::{
     Chosen, directory, given_token, new_id, no_connection, not_here, open_store, options, quoted, shown,
@@ -132,6 +136,8 @@ impl Sending {
         view.say(&format!("migration {}, control {}", shown(self.settings.id), self.control.path.display()));
         let vcpus = self.chosen.setup.guest.vcpus;
         let mut view = SourceView::new(view, Arc::clone(&self.desk), self.doubt(), vcpus);
+        let layout = memory.layout().clone();
+        let mut scribe = self.journal.take().map(|file| Scribe::new(file, self.head(layout)));
         let outgoing = Outgoing {
             name: self.chosen.name.clone(),
             vcpus,
@@ -144,14 +150,15 @@ impl Sending {
         };
         let changes = &self.chosen.setup.policy.changes;
         let meddler = Meddler::new(&self.interrupt, &self.desk, self.orders.remote(), changes);
-        let moved = meddler.during(|| source::send(outgoing, self.settings.clone(), &self.orders, &mut view));
+        let mut observer = Written { scribe: scribe.as_mut(), then: &mut view };
+        let moved =
+            meddler.during(|| source::send(outgoing, self.settings.clone(), &self.orders, &mut observer));
         view.view.clear();
         let moved = match moved {
             Ok(moved) => moved,
             Err(error) => return Err(self.not_begun(error, &guest)),
         };
-        let layout = memory.layout().clone();
-        self.end(&Ended::new(moved, &view, &guest, log_words), layout)
+        self.end(&Ended::new(moved, &view, &guest, log_words), scribe)
     }
 
     /// Lets the guest run for a while; gives the exit code if somebody does not want to wait.
@@ -193,7 +200,7 @@ impl Sending {
         )
     }
 
-    fn end(mut self, ended: &Ended, layout: RamLayout) -> Result<(), Failure> {
+    fn end(mut self, ended: &Ended, scribe: Option<Scribe>) -> Result<(), Failure> {
         let known = match ended.result.right {
             // Nothing was handed over: there is only room for a record.
             Right::Mine => true,
@@ -206,27 +213,27 @@ impl Sending {
             let _ = self.store.erase(self.settings.id);
         }
         let setup = &self.chosen.setup;
-        let record = MigrationRecord::of_report(&ended.result.report, &ended.lost, setup.run.seed);
+        let record = cost::record(&ended.result.report, &ended.result.encoded, &ended.lost, setup.run.seed);
         print(&match self.format {
             TextFormat::Table => visible(&self.table(ended, &record)),
             TextFormat::Json => self.json(ended, &record)?,
         })?;
-        if let Some(file) = self.journal.take() {
-            publish(file, &self.journal_of(&ended.result, layout))?;
+        if let Some(scribe) = scribe {
+            scribe.publish().map_err(Failure::failed)?;
         }
         ended.outcome(&self.interrupt)
     }
 
-    fn journal_of(&self, result: &SourceResult, layout: RamLayout) -> RealJournal {
+    /// What the source is made of, but for what guest and ground offer its policy.
+    fn head(&self, layout: RamLayout) -> Head {
         let (name, vcpus) = (self.chosen.name.clone(), self.chosen.setup.guest.vcpus);
-        RealJournal {
+        Head {
             kind: NAME.to_owned(),
             schema: SCHEMA,
             configuration: Configuration { id: self.settings.id, name, layout, vcpus },
             policy: (&self.chosen.setup.policy).into(),
             patience: self.settings.patience,
-            capabilities: result.capabilities,
-            journal: result.journal.clone(),
+            capabilities: Capabilities::default(),
         }
     }
 
@@ -251,6 +258,8 @@ impl Sending {
                 to: &self.to,
                 sending: &self.how,
                 dirty_log: &ended.log,
+                tracking: TrackingRecord::of(&ended.result.tracking),
+                encodings: encodings(&ended.result.encoded),
                 right: ended.result.right,
                 guest_runs: ended.place(),
                 settled: ended.result.settled,
@@ -282,6 +291,10 @@ struct Live<'a> {
     to: &'a str,
     sending: &'a str,
     dirty_log: &'a str,
+    /// What the dirty log took here. What it cost the guest is a first write for each page found.
+    tracking: TrackingRecord,
+    /// What pages were sent as.
+    encodings: BTreeMap<&'static str, As>,
     right: Right,
     /// `source`, `destination` or `unknown`.
     guest_runs: &'static str,
@@ -421,17 +434,6 @@ fn how(args: &SendArgs) -> String {
         parts.push(format!("at most {}", limit.human()));
     }
     parts.join(", ")
-}
-
-// ---- the journal --------------------------------------------------------------------------------------------------
-
-fn publish(mut file: WholeFile, journal: &RealJournal) -> Result<(), Failure> {
-    let text = journal.to_json().map_err(Failure::failed)?;
-    file.write(&text)
-        .and_then(|()| file.finish())
-        .and_then(FinishedFile::publish)
-        .map_err(Failure::failed)?;
-    Ok(())
 }
 
 // ---- who meddles --------------------------------------------------------------------------------------------------

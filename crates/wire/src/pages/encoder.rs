@@ -5,6 +5,7 @@
 //! through uncopied it knows nothing about afterwards.
 
 use std::io;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use whimbrel_core::embed::{GuestRam, RamError, RamRange};
@@ -58,7 +59,7 @@ pub struct Tally {
     pub bytes: ByteCount,
 }
 
-/// What became of a batch.
+/// What became of a batch, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// Pages of the batch, all of which the destination has once the frame arrived.
@@ -72,6 +73,20 @@ pub struct Encoded {
     /// The whole frame; nothing if it is empty.
     pub bytes: ByteCount,
     tallies: [Tally; Encoding::ALL.len()],
+}
+
+impl AddAssign for Encoded {
+    fn add_assign(&mut self, other: Self) {
+        self.pages += other.pages;
+        self.unchanged += other.unchanged;
+        self.misses += other.misses;
+        self.overflows += other.overflows;
+        self.bytes.0 += other.bytes.0;
+        for (tally, other) in self.tallies.iter_mut().zip(other.tallies) {
+            tally.pages += other.pages;
+            tally.bytes.0 += other.bytes.0;
+        }
+    }
 }
 
 impl Encoded {

@@ -298,6 +298,19 @@ impl<S: Stock> Source<S> {
         self.controller.into_journal()
     }
 
+    /// Gives the lines of the journal away that it has so far, in their order, and records on. Whoever runs a machine for long calls
+    /// this now and then; the journal of a machine that nobody does this to holds everything in the end.
+    pub fn drain_journal(&mut self) -> std::vec::Drain<'_, Entry> {
+        self.controller.journal_mut().drain()
+    }
+
+    /// The same with room for so many lines of the journal: recording them takes no memory then.
+    #[must_use]
+    pub fn with_room_for(mut self, lines: usize) -> Self {
+        self.controller.journal_mut().reserve(lines);
+        self
+    }
+
     /// Feeds the events of `journal` to this machine, which must be as new, and gives the journal that
     /// it writes: the same, byte for byte, if machine, policy and settings are the same.
     ///
@@ -305,17 +318,28 @@ impl<S: Stock> Source<S> {
     ///
     /// [`MachineError`] at the first event that the machine does not take, and where another policy took over.
     pub fn replay(mut self, journal: &Journal) -> Replay {
-        self.replaying = true;
         for entry in journal.entries() {
-            match entry {
-                Entry::Event { at, event } => self.handle(*at, event.clone())?,
-                Entry::Decision { .. } => {}
-                Entry::Replaced { policy, .. } => {
-                    return Err(MachineError::Replaced { policy: policy.clone() });
-                }
-            }
-            self.actions.clear();
+            self.replay_line(entry)?;
         }
         Ok(self.into_journal())
+    }
+
+    /// Feeds one line of a journal to this machine, which has seen the lines before it and nothing else: an event; decisions it
+    /// makes itself. What it writes then should be this line and the decisions behind it ([`Source::drain_journal`]).
+    ///
+    /// # Errors
+    ///
+    /// As of [`Source::replay`].
+    pub fn replay_line(&mut self, line: &Entry) -> Result<(), MachineError> {
+        self.replaying = true;
+        match line {
+            Entry::Event { at, event } => self.handle(*at, event.clone())?,
+            Entry::Decision { .. } => {}
+            Entry::Replaced { policy, .. } => {
+                return Err(MachineError::Replaced { policy: policy.clone() });
+            }
+        }
+        self.actions.clear();
+        Ok(())
     }
 }

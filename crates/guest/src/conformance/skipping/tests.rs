@@ -26,8 +26,8 @@ fn a_skip_is_heard_past_the_runner_noted_and_a_failure_where_required() {
     for count in 1..=2 {
         let heard = skipping("uffd,sun", &notes);
         assert!(heard.status.success() && String::from_utf8_lossy(&heard.stderr).contains(line), "{heard:?}");
-        let noted = std::fs::read_to_string(&notes).expect("a file of notes");
-        assert_eq!(noted.lines().filter(|noted| noted.starts_with(line)).count(), count, "{noted}");
+        let text = std::fs::read_to_string(&notes).expect("a file of notes");
+        assert_eq!(text.lines().filter(|said| said.starts_with(line)).count(), count, "{text}");
     }
     assert!(!skipping("uffd,moon", &notes).status.success());
     assert!(!skipping("moon kvm", &notes).status.success());

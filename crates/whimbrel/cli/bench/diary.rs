@@ -1,0 +1,183 @@
+//! What a bench keeps beside the rows of its tables until all moves are made: what moving costs here, and of each move its record and its
+//! forecast. A line each, on the disk before the next move begins, so that whoever goes on with a bench that was cut loses no move and
+//! measures nothing twice.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use serde::{Deserialize, Serialize};
+use whimbrel_lab::real::fidelity::Fidelity;
+use whimbrel_lab::real::ground::Ground;
+use whimbrel_lab::result::MigrationRecord;
+
+use super::super::failure::Failure;
+use super::plan::Key;
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // Moves are most of the lines.
+enum Line {
+    /// The first one: what the scenario does not say of how guests are moved.
+    Begun {
+        how: String,
+    },
+    Ground {
+        of: Key,
+        costs: Ground,
+    },
+    Move {
+        record: MigrationRecord,
+        beside: Fidelity,
+    },
+}
+
+/// The file, open for more.
+#[derive(Debug)]
+pub(super) struct Diary {
+    path: PathBuf,
+    file: File,
+}
+
+/// What a diary held.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    pub(super) grounds: BTreeMap<Key, Ground>,
+    pub(super) records: Vec<MigrationRecord>,
+    pub(super) rows: Vec<Fidelity>,
+}
+
+impl Diary {
+    /// Opens it, with the first `runs` moves: of so many the tables have rows. What was written behind these is cut off. `how` guests
+    /// are moved must be as it was.
+    pub(super) fn open(path: &Path, runs: u64, how: &str) -> Result<(Self, Before), Failure> {
+        let damaged = || format!("cannot resume: {} cannot be read; begin anew with --force", path.display());
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = opened.with_context(damaged).map_err(Failure::Failed)?;
+        let (mut before, mut length) = (Before::default(), 0);
+        let mut reader = BufReader::new(&file);
+        let mut text = String::new();
+        while reader.read_line(&mut text).with_context(damaged).map_err(Failure::Failed)? > 0 {
+            match serde_json::from_str(&text) {
+                Ok(Line::Begun { how: then }) if then == how => {}
+                Ok(Line::Begun { how: then }) => {
+                    return Err(Failure::BadInput(anyhow!(
+                        "cannot resume: it was begun with {then}, not {how}"
+                    )));
+                }
+                Ok(Line::Ground { of, costs }) => drop(before.grounds.insert(of, costs)),
+                Ok(Line::Move { record, beside }) if (before.rows.len() as u64) < runs => {
+                    before.records.push(record);
+                    before.rows.push(beside);
+                }
+                // Cut before its row was noted, or while it was written.
+                _ => break,
+            }
+            length += text.len() as u64;
+            text.clear();
+        }
+        if before.rows.len() as u64 != runs {
+            let found = before.rows.len();
+            let why = anyhow!("it has {found} moves, the tables have {runs}").context(damaged());
+            return Err(Failure::Failed(why));
+        }
+        file.set_len(length).with_context(damaged).map_err(Failure::Failed)?;
+        file.seek(SeekFrom::End(0)).with_context(damaged).map_err(Failure::Failed)?;
+        let mut diary = Self { path: path.to_owned(), file };
+        if length == 0 {
+            diary.write(&Line::Begun { how: how.to_owned() })?;
+        }
+        Ok((diary, before))
+    }
+
+    /// What moving guests of a kind costs.
+    pub(super) fn ground(&mut self, of: &Key, costs: &Ground) -> Result<(), Failure> {
+        self.write(&Line::Ground { of: of.clone(), costs: costs.clone() })
+    }
+
+    /// A move that was made.
+    pub(super) fn moved(&mut self, record: &MigrationRecord, beside: &Fidelity) -> Result<(), Failure> {
+        self.write(&Line::Move { record: record.clone(), beside: beside.clone() })
+    }
+
+    fn write(&mut self, line: &Line) -> Result<(), Failure> {
+        let text = serde_json::to_string(line).map_err(Failure::failed)? + "\n";
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        written.with_context(|| format!("cannot write {}", self.path.display())).map_err(Failure::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use whimbrel_core::units::ByteCount;
+    use whimbrel_lab::real::guest::lab_guest;
+    use whimbrel_lab::scenario::Scenario;
+
+    use super::super::plan::{Method, Sending};
+    use super::*;
+
+    fn ground() -> Ground {
+        let us = Duration::from_micros;
+        Ground {
+            memory: ByteCount::mib(16),
+            page: Duration::from_nanos(1_701),
+            harvest: us(250),
+            begin: us(500),
+            tracking_fault: us(3),
+            pause: us(80),
+            save: us(10),
+            restore: us(20),
+            resume: us(30),
+            persist: us(900),
+            round_trip: us(150),
+            state: ByteCount(700),
+            compression: None,
+        }
+    }
+
+    /// A record with rounds, and a row: simulated, which both are as well.
+    fn made() -> (Key, MigrationRecord, Fidelity) {
+        let text = "[guest]\nmemory = \"16MiB\"\n[[guest.writers]]\nworking-set = \"4MiB\"\nrate = 20000.0\n";
+        let scenario = Scenario::parse(text, "a.toml").expect("a scenario");
+        let cell = scenario.grid().expect("a grid").cell(0).expect("one cell");
+        lab_guest(&cell.setup.guest, 0).expect("a lab guest");
+        let setup = whimbrel_lab::sweep::simulation(&cell.setup, 7).expect("a setup");
+        let record = MigrationRecord::of(&whimbrel_sim::simulate(&setup).expect("a run"), 7);
+        assert!(record.round.len() > 1 && record.round.iter().any(|round| round.decision.is_some()));
+        let row = Fidelity::new(&cell, 0, &record, &record, (Some(1.25), true), None);
+        let sending = Sending { streams: 2, method: Method::Lz4, delta_cache: 0 };
+        (Key::of(&cell.setup, sending), record, row)
+    }
+
+    #[test]
+    fn what_was_kept_is_read_back_exactly_and_what_has_no_row_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("whimbrel-diary-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (key, record, row) = made();
+        let (mut diary, before) = Diary::open(&path, 0, "over unix").expect("a new one");
+        assert!(before.rows.is_empty());
+        diary.ground(&key, &ground()).expect("written");
+        for _ in 0..3 {
+            diary.moved(&record, &row).expect("written");
+        }
+        // Killed in the middle of a line.
+        let whole = std::fs::read(&path).expect("there");
+        std::fs::write(&path, &whole[..whole.len() - 10]).expect("written");
+        let (mut diary, before) = Diary::open(&path, 1, "over unix").expect("it holds one");
+        assert_eq!(
+            (before.rows.as_slice(), before.records.as_slice()),
+            (&[row.clone()][..], &[record.clone()][..])
+        );
+        assert_eq!(before.grounds, BTreeMap::from([(key, ground())]));
+        diary.moved(&record, &row).expect("written");
+        let (_, before) = Diary::open(&path, 2, "over unix").expect("it holds two");
+        assert_eq!(before.rows.len(), 2);
+        assert!(Diary::open(&path, 3, "over unix").is_err(), "it does not hold three");
+        assert!(matches!(Diary::open(&path, 2, "over tcp"), Err(Failure::BadInput(_))));
+        std::fs::remove_file(&path).expect("removed");
+    }
+}
