@@ -10,6 +10,7 @@ mod receive;
 pub(super) mod replay;
 pub(super) mod resolve;
 mod send;
+pub(super) mod slowed;
 mod view;
 
 use std::fs::File;
