@@ -587,6 +587,32 @@ mod tests {
     }
 
     #[test]
+    fn silence_is_made_up_for_by_the_burst_and_no_more() {
+        for (burst, silence, carried) in [(0, 50.0, 70.0), (10, 50.0, 60.0), (10, 4.0, 20.0)] {
+            let config = LinkConfig { burst: Duration::from_millis(burst), ..config(100, 3_000_000) };
+            let mut link = Link::new(&config, 1.35, 0.0);
+            link.push(silence * MS, 2_000_000.0);
+            assert!(
+                (link.drained(0.0) - carried * MS).abs() < 1.0,
+                "{burst} {silence}: {}",
+                link.drained(0.0)
+            );
+        }
+    }
+
+    #[test]
+    fn work_behind_the_queue_holds_the_wire_up_as_far_as_that_is_not_made_up_for() {
+        for (burst, carried) in [(0, 32.0), (10, 22.0), (100, 20.0)] {
+            let config = LinkConfig { burst: Duration::from_millis(burst), ..config(100, 3_000_000) };
+            // A sender that copies in no time.
+            let mut link = Link::new(&config, 1e9, 0.0);
+            assert_eq!(link.work(0.0, 12.0 * MS, 0.0), 0.0, "who deals does not wait for the work");
+            link.work(0.0, 0.0, 2_000_000.0);
+            assert!((link.drained(0.0) - carried * MS).abs() < 1.0, "{burst}: {}", link.drained(0.0));
+        }
+    }
+
+    #[test]
     fn a_full_queue_wakes_the_writer_at_two_thirds() {
         let mut link = Link::new(&config(100, 3_000_000), 1.35, 0.0);
         link.push(0.0, 3_000_000.0);

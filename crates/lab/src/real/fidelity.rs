@@ -305,19 +305,21 @@ fn forecasts(of: String, rows: &[&Fidelity]) -> Forecasts {
     }
 }
 
+/// Which of its groups a run belongs to.
+type Named = fn(&Fidelity) -> &str;
+
 /// All runs, then those of each policy and of each encoding, where there are several; none without a run.
 pub fn groups(rows: &[Fidelity]) -> Vec<Forecasts> {
     let mut all = Vec::new();
     if !rows.is_empty() {
         all.push(forecasts(String::new(), &rows.iter().collect::<Vec<_>>()));
     }
-    let kinds: [(&str, fn(&Fidelity) -> &str); 2] =
-        [("policy", |row| &row.policy), ("encoding", |row| &row.encoding)];
-    for (kind, of) in kinds {
+    let kinds: [Named; 2] = [|row| &row.policy, |row| &row.encoding];
+    for (kind, of) in ["policy", "encoding"].into_iter().zip(kinds) {
         let mut names: Vec<&str> = Vec::new();
         rows.iter().map(of).for_each(|name| {
             if !names.contains(&name) {
-                names.push(name)
+                names.push(name);
             }
         });
         if names.len() > 1 {
@@ -501,7 +503,7 @@ mod tests {
         let told = text(&rows);
         assert!(told.contains("total time     6.0 %   <= 5 %"), "{told}");
         assert!(told.contains("3 runs, of which 3 ended as forecast"), "{told}");
-        assert!(told.contains("100MB/s") && told.contains("+4.0 %"), "{told}");
+        assert!(told.contains("100MB/s") && told.contains("+4.0 %") && told.contains("bandwidth"), "{told}");
     }
 
     #[test]
