@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use whimbrel_core::layout::{PageSize, RamLayout};
 
+use crate::conformance::skip;
 use crate::log::{UserfaultfdLog, probe};
 use crate::memory::{Backing, GuestMemory};
 
@@ -103,14 +104,6 @@ pub(crate) fn in_a_child(test: &str, act: impl FnOnce()) {
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// Whether tests may do without `facility`, which is missing because of `why`: said, if so; a failure where
-/// `WHIMBREL_REQUIRE` names it.
-pub(crate) fn skip(facility: &str, why: &dyn std::fmt::Display) {
-    let required = std::env::var("WHIMBREL_REQUIRE").unwrap_or_default();
-    assert!(!required.split([' ', ',']).any(|name| name == facility), "{facility} is required here: {why}");
-    eprintln!("SKIPPED, no {facility}: {why}");
 }
 
 /// Whether userfaultfd can watch memory here; said, if not. What a machine lacks is known as soon as a log is made: one that is made

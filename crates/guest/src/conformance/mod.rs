@@ -10,6 +10,7 @@ mod kvm;
 mod promises;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod real;
+mod skipping;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use self::promises::Found;
 pub(crate) use self::real::pipe_with;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use self::real::{MemoryGround, WrittenRam};
+pub use self::skipping::skip;
 
 /// A dirty log, the guest that it watches, and ways to make that write.
 pub trait Ground {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use whimbrel_core::layout::{Gpa, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
+use crate::conformance::skip;
 use crate::memory::{Backing, GuestMemory};
-use crate::surroundings::skip;
 
 /// Whether there is KVM; says so if not.
 pub(super) fn kvm() -> bool {

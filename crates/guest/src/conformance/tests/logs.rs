@@ -9,10 +9,11 @@ use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout, Region};
 use whimbrel_core::units::ByteCount;
 
 use super::{harvests, passes, passes_after};
+use crate::conformance::skip;
 use crate::conformance::{MemoryGround, WrittenRam};
 use crate::log::{SoftwareLog, Union, UserfaultfdLog};
 use crate::memory::{Backing, GuestMemory, HostRange, Mapped};
-use crate::surroundings::{has_userfaultfd, skip, smaps};
+use crate::surroundings::{has_userfaultfd, smaps};
 
 /// A guest of 16 MiB in two regions.
 fn layout() -> RamLayout {

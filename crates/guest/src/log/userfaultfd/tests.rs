@@ -9,9 +9,10 @@ use whimbrel_core::layout::{Gpa, RamLayout, Region};
 
 use super::sys::{API, NEW, PAGEMAP_SCAN, REGISTER, UNREGISTER};
 use super::*;
+use crate::conformance::skip;
 use crate::log::{best, probe};
 use crate::memory::{Backing, GuestMemory};
-use crate::surroundings::{Refuse, has_userfaultfd, refusing, skip, smaps, smaps_line};
+use crate::surroundings::{Refuse, has_userfaultfd, refusing, smaps, smaps_line};
 
 /// 40 pages, and 30 behind a hole: at numbers from 64 on.
 fn memory(backing: Backing) -> Arc<GuestMemory> {
