@@ -92,6 +92,31 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
 }
 
 #[test]
+fn of_several_matrices_each_has_its_directory_and_all_runs_are_summed_up() {
+    let fresh = tiny();
+    fresh.write("other.toml", TINY);
+    let told = fresh.ok(&[
+        "bench",
+        "matrix.toml",
+        "other.toml",
+        "--set",
+        "guest.writers.0.rate=700",
+        "--out",
+        "all",
+    ]);
+    assert!(told.contains("Forecasts of 1 run,") && told.contains("Forecasts of 2 runs,"), "{told}");
+    for name in ["matrix", "other"] {
+        let row = &rows(&fresh.read(&format!("all/{name}/fidelity.jsonl")))[0];
+        assert_eq!((row["policy"].as_str(), row["encoding"].as_str()), (Some("qemu-default"), Some("plain")));
+        let page = fresh.read(&format!("all/{name}/report.html"));
+        assert!(page.contains("How far forecasts held") && !page.contains("Round trip"));
+    }
+    let ended = fresh.run(&["bench", "matrix.toml", "./matrix.toml", "--out", "none"]);
+    assert!(ended.code == Some(2) && ended.err.contains("two matrices are called `matrix`"), "{}", ended.err);
+    assert!(!fresh.path("none").exists());
+}
+
+#[test]
 fn csv_has_the_same_columns_and_goes_over_tcp() {
     let fresh = tiny();
     // Deltas, so that there is something to tell of encodings.

@@ -61,6 +61,9 @@ pub struct GuestConfig {
     pub used_spread: ByteCount,
     /// Where the zero pages are. Default `spread`: assumed.
     pub zero_placement: ZeroPlacement,
+    /// Share of a page's content that is random and cannot be compressed, in eighths. Only lab guests have content; of a
+    /// simulated guest's pages [`CompressionConfig::ratio`] says what is left. Default 1: the worst case.
+    pub random_content: Share,
     /// Of the pages that are written, the share whose content is the same afterwards. Default 0: every
     /// write changes something, the worst case.
     pub unchanged_pages: Share,
@@ -91,6 +94,7 @@ impl Default for GuestConfig {
             zero_pages: Share::ZERO,
             used_spread: ByteCount(0),
             zero_placement: ZeroPlacement::Spread,
+            random_content: Share::ONE,
             unchanged_pages: Share::ZERO,
             state: ByteCount::mib(1),
             resume_pages: 256,
@@ -459,6 +463,10 @@ pub struct LinkConfig {
     /// Bytes that the source can hand over before the link has carried them: socket buffers and queues.
     /// Default 3MiB: measured, about 3.2 MiB in the reference runs (autotuned TCP buffers).
     pub buffer: ByteCount,
+    /// How long a sender may have been silent and still make up for it: the depth of a token bucket, as a shaper or a limiter has
+    /// one, in time at `bandwidth`. Default 0: a wire, on which time that has passed is gone.
+    #[serde(with = "duration")]
+    pub burst: Duration,
     /// Of the buffer, what every connection over the link waits behind: the queue of the network device.
     /// Default 1MiB: measured, pages that went over a connection of their own took 14 ms at 64 MiB/s.
     pub queue: ByteCount,
@@ -488,6 +496,7 @@ impl Default for LinkConfig {
             round_trip: Duration::from_micros(200),
             payload: Share::ONE,
             buffer: ByteCount::mib(3),
+            burst: Duration::ZERO,
             queue: ByteCount::mib(1),
             page_overhead: ByteCount(8),
             packet_overhead: ByteCount(320),

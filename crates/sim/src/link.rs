@@ -87,6 +87,8 @@ pub(crate) struct Link {
     schedule: Arc<Vec<Stretch>>,
     /// Bytes that fit before the sender blocks.
     buffer: f64,
+    /// So long before now the wire may begin to carry what is handed over, if it was idle: silence that is made up for.
+    burst: Nanos,
     /// At how many bytes in the queue a blocked writer is woken: the next one, and those after it.
     wake_at: [f64; 2],
     /// The destination takes no more than this, bytes a nanosecond.
@@ -95,6 +97,8 @@ pub(crate) struct Link {
     sender: f64,
     /// When everything handed over so far has left the wire.
     drained: Nanos,
+    /// Where pages are encoded behind the queue: when whoever does that is done with everything handed over so far.
+    worked: Nanos,
     /// The stretch that `drained` lies in.
     current: Current,
 }
@@ -105,6 +109,7 @@ pub(crate) struct Position {
     wake_at: [f64; 2],
     receiver: f64,
     drained: Nanos,
+    worked: Nanos,
     current: Current,
 }
 
@@ -134,10 +139,12 @@ impl Link {
         let mut link = Self {
             schedule: Arc::default(),
             buffer: 0.0,
+            burst: 0.0,
             wake_at: [0.0; 2],
             receiver: f64::INFINITY,
             sender,
             drained: 0.0,
+            worked: 0.0,
             current: Current::default(),
         };
         link.begin(config, sender, phase);
@@ -163,10 +170,12 @@ impl Link {
         let level = buffer * WAKE_AT;
         let wake_at = if buffer < 8.0 * SEGMENT { level } else { (level / SEGMENT).floor() * SEGMENT };
         self.buffer = buffer;
+        self.burst = config.burst.as_nanos() as f64;
         self.wake_at = [wake_at + phase * (buffer - wake_at), wake_at];
         self.receiver = f64::INFINITY;
         self.sender = sender;
         self.drained = 0.0;
+        self.worked = 0.0;
         self.current = self.stretch(0);
     }
 
@@ -177,6 +186,7 @@ impl Link {
             wake_at: self.wake_at,
             receiver: self.receiver,
             drained: self.drained,
+            worked: self.worked,
             current: self.current,
         }
     }
@@ -187,6 +197,7 @@ impl Link {
             wake_at: self.wake_at,
             receiver: self.receiver,
             drained: self.drained,
+            worked: self.worked,
             current: self.current,
         } = position;
     }
@@ -253,7 +264,7 @@ impl Link {
     /// Hands over `bytes` at `now`; gives the time at which the last of them found room.
     #[inline]
     pub(crate) fn push(&mut self, now: Nanos, bytes: f64) -> Nanos {
-        let done = self.drained.max(now) + bytes * self.current.nanos_per_byte;
+        let done = self.drained.max(now - self.burst) + bytes * self.current.nanos_per_byte;
         if done > self.current.until || now < self.current.from {
             return self.push_across(now, bytes);
         }
@@ -264,7 +275,7 @@ impl Link {
     /// The same where the rate changes meanwhile.
     #[cold]
     fn push_across(&mut self, now: Nanos, bytes: f64) -> Nanos {
-        let (mut at, mut left) = (self.drained.max(now), bytes);
+        let (mut at, mut left) = (self.drained.max(now - self.burst), bytes);
         while at >= self.current.until {
             self.current = self.stretch(self.current.index + 1);
         }
@@ -298,6 +309,18 @@ impl Link {
         now.max(self.falls_to(level))
     }
 
+    /// Hands over what becomes `bytes` behind the queue, by `work`: a thread takes it from there, works, waits until the wire has carried
+    /// the bytes, and takes the next. While it works the wire is idle, which it makes up for later as far as it does that at all.
+    /// Gives the time at which it found room.
+    pub(crate) fn work(&mut self, now: Nanos, work: Nanos, bytes: f64) -> Nanos {
+        self.worked = larger(self.worked, now) + work + bytes / self.sender;
+        if bytes > 0.0 {
+            self.push(self.worked, bytes);
+            self.worked = larger(self.worked, self.drained);
+        }
+        if self.queued(now) <= self.buffer { now } else { self.block(now) }
+    }
+
     /// Hands over `bytes` at `now` on a connection of their own, which shares with this one what is queued
     /// at the device: the last `shared` bytes handed over, or rather what is left of them. Gives the time
     /// at which they have left the wire; everything else leaves that much later.
@@ -305,7 +328,7 @@ impl Link {
         let queued = self.queued(now);
         let behind = (queued - shared).max(0.0);
         self.push(now, bytes);
-        self.falls_to(behind)
+        larger(self.falls_to(behind), now)
     }
 
     /// Hands over `bytes` that take the sender `busy` to make, evenly; gives the time at which the last of
@@ -314,15 +337,15 @@ impl Link {
     #[inline]
     pub(crate) fn flow(&mut self, now: Nanos, busy: Nanos, bytes: f64, [most, level]: [f64; 2]) -> Nanos {
         let made = now + busy;
-        let begun = larger(self.drained, now);
+        let begun = larger(self.drained, now - self.burst);
         let done = begun + bytes * self.current.nanos_per_byte;
         if done > self.current.until || now < self.current.from {
             self.push_across(now, bytes);
         } else {
             self.drained = done;
         }
-        // The wire can't have carried what was not made.
-        self.drained = larger(self.drained, made);
+        // The wire can't have carried what was not made, and makes up for so much.
+        self.drained = larger(self.drained, made - self.burst);
         let queued = if made >= self.current.from {
             (self.drained - made) * self.current.rate
         } else {
@@ -337,7 +360,7 @@ impl Link {
         if self.drained >= then {
             return (level - self.queued(then)).max(0.0);
         }
-        level + self.carries(self.drained.max(now), then)
+        level + self.carries(self.drained.max(now - self.burst), then)
     }
 
     /// What the wire can carry between two times, the earlier one not before the present stretch.
@@ -409,7 +432,7 @@ impl Link {
     /// When everything handed over so far has left the wire, if nothing more comes.
     #[inline]
     pub(crate) fn drained(&self, now: Nanos) -> Nanos {
-        larger(self.drained, now)
+        larger(larger(self.drained, self.worked), now)
     }
 
     /// When a message of `bytes` that the destination sends at `now` has left the wire on the way back.
@@ -561,6 +584,32 @@ mod tests {
         assert!(link.push(0.0, 1_000_000.0) < 1.0);
         assert!((link.drained(0.0) - 10.0 * MS).abs() < 1.0);
         assert!((link.queued(5.0 * MS) - 500_000.0).abs() < 1.0, "{}", link.queued(5.0 * MS));
+    }
+
+    #[test]
+    fn silence_is_made_up_for_by_the_burst_and_no_more() {
+        for (burst, silence, carried) in [(0, 50.0, 70.0), (10, 50.0, 60.0), (10, 4.0, 20.0)] {
+            let config = LinkConfig { burst: Duration::from_millis(burst), ..config(100, 3_000_000) };
+            let mut link = Link::new(&config, 1.35, 0.0);
+            link.push(silence * MS, 2_000_000.0);
+            assert!(
+                (link.drained(0.0) - carried * MS).abs() < 1.0,
+                "{burst} {silence}: {}",
+                link.drained(0.0)
+            );
+        }
+    }
+
+    #[test]
+    fn work_behind_the_queue_holds_the_wire_up_as_far_as_that_is_not_made_up_for() {
+        for (burst, carried) in [(0, 32.0), (10, 22.0), (100, 20.0)] {
+            let config = LinkConfig { burst: Duration::from_millis(burst), ..config(100, 3_000_000) };
+            // A sender that copies in no time.
+            let mut link = Link::new(&config, 1e9, 0.0);
+            assert_eq!(link.work(0.0, 12.0 * MS, 0.0), 0.0, "who deals does not wait for the work");
+            link.work(0.0, 0.0, 2_000_000.0);
+            assert!((link.drained(0.0) - carried * MS).abs() < 1.0, "{burst}: {}", link.drained(0.0));
+        }
     }
 
     #[test]

@@ -67,9 +67,13 @@ pub struct Setup {
     /// Whether the first slice of sending begins when the first page leaves. If not (the default), part of it has passed
     /// then, as chance will have it: QEMU's threads begin where they like.
     pub aligned: bool,
-    /// Whether a round ends when the link has carried all of it. If not (the default), it ends when all is handed over: what the
-    /// link's buffer holds then is carried meanwhile.
+    /// Whether the link's buffer holds pages that are dealt to threads, which encode them and wait until they are carried; they count
+    /// as sent then, and a round ends when all are. If not (the default), they are encoded before the buffer and count when they are
+    /// handed over: what it holds at a round's end is carried meanwhile, and policies are told how much that is.
     pub drained: bool,
+    /// Whether a slice of sending ends in time though the sender waits for the link then. If not (the default), it ends when the
+    /// sender goes on: QEMU looks at its clock between two writes.
+    pub punctual: bool,
     /// Whether the destination's copy is compared with the guest, page by page. Slow; for tests.
     pub witness: bool,
 }
@@ -93,6 +97,7 @@ impl Setup {
             look: None,
             aligned: false,
             drained: false,
+            punctual: false,
             witness: false,
         }
     }

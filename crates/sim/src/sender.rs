@@ -22,6 +22,8 @@ const PACKET_PAGES: f64 = 128.0;
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
     page_bytes: f64,
+    /// Of these, what neighbours can share.
+    page_overhead: f64,
     zero_bytes: f64,
     /// CPU time of a page, whichever stream it takes.
     page_cost: Nanos,
@@ -38,6 +40,10 @@ pub(crate) struct Sender {
     touched: usize,
     /// The part (0 to 1) of the first slice that has passed when the first page leaves.
     begun: f64,
+    /// Slices end in time, see [`Setup::punctual`](crate::Setup::punctual).
+    punctual: bool,
+    /// Pages are encoded behind the link's queue, see [`Setup::drained`](crate::Setup::drained).
+    behind_queue: bool,
     /// What pages become, if not sent as they are.
     codec: Option<Box<Codec>>,
     /// Bytes of the streams' syncs at the end of a round, and how much of that is due.
@@ -110,6 +116,7 @@ impl Sender {
         let codec = Codec::new(host, link, (page_size, pages), Self::speed(host, link), page_bytes);
         Self {
             page_bytes,
+            page_overhead: link.page_overhead.as_f64(),
             zero_bytes,
             page_cost: page,
             zero_cost: zero,
@@ -125,10 +132,18 @@ impl Sender {
             skipped: 0,
             touched: 0,
             begun,
+            punctual: false,
+            behind_queue: false,
             codec: codec.map(Box::new),
             sync,
             sync_due: 0.0,
         }
+    }
+
+    /// The same whose slices end in time, what it waits for then being waited for in the next; and that has pages encoded
+    /// behind the link's queue.
+    pub(crate) fn with_threads(self, punctual: bool, behind_queue: bool) -> Self {
+        Self { punctual, behind_queue, ..self }
     }
 
     /// Bytes a nanosecond that it copies into the socket, all streams together.
@@ -176,6 +191,7 @@ impl Sender {
         let plain = !(slice.sender.skip_redirtied && slice.skipping)
             && slice.sender.limiter.quota == f64::INFINITY
             && slice.sender.codec.is_none()
+            && !slice.sender.behind_queue
             && behind.is_none();
         let taken = if plain {
             backlog.take_lines_with(|first, pending| {
@@ -206,6 +222,7 @@ impl Sender {
         };
         debug_assert_eq!(taken.taken, slice.sent.pages, "what was taken is what was paid for");
         let Slice { clock, mut sent, bytes, .. } = slice;
+        let clock = if self.punctual && taken.stopped { clock.min(end) } else { clock };
         let clock = self.limiter.rest(clock);
         sent.bytes = ByteCount(bytes as u64);
         sent.in_flight = Some(parts.link.in_flight(clock));
@@ -457,7 +474,11 @@ impl Slice<'_> {
         if load.pages > load.zeros {
             link.receive_at(sender.receive[usize::from(first)]);
         }
-        self.clock = link.copy(self.clock + load.scanning, load.bytes);
+        self.clock = if sender.behind_queue {
+            link.work(self.clock, load.scanning, load.bytes)
+        } else {
+            link.copy(self.clock + load.scanning, load.bytes)
+        };
         self.bytes += load.bytes;
         sender.limiter.used += load.bytes;
         self.sent.pages.0 += u64::from(load.pages);
@@ -488,13 +509,24 @@ impl Sender {
     fn load_of(&self, mask: u64, zero: u64) -> Load {
         let pages = mask.count_ones();
         let zeros = (mask & zero).count_ones();
-        let bytes = f64::from(pages - zeros) * self.page_bytes;
+        let bytes = self.plain_bytes(mask & !zero);
         let mut load = Load { mask, pages, zeros, bytes, scanning: 0.0 };
         if zeros != 0 {
             load.bytes += f64::from(zeros) * self.zero_bytes;
             load.scanning = f64::from(zeros) * self.zero_cost;
         }
         load
+    }
+
+    /// Bytes of pages that are sent as they are; behind the queue neighbours share an entry.
+    #[inline]
+    fn plain_bytes(&self, mask: u64) -> f64 {
+        let all = f64::from(mask.count_ones()) * self.page_bytes;
+        if !self.behind_queue {
+            return all;
+        }
+        let shared = f64::from((mask & (mask << 1)).count_ones());
+        all - shared * self.page_overhead
     }
 
     /// The pages of `mask`, lowest first, up to the one that uses the window's quota up.

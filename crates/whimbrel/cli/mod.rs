@@ -70,7 +70,7 @@ fn run(command: Command) -> Result<(), Failure> {
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Guest(args) => guest::run(&args),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-        Command::Bench(args) => bench::Bench::ready(&args).and_then(bench::Bench::run),
+        Command::Bench(args) => bench::run(&args),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Receive(args) => live::Receiving::ready(&args).and_then(live::Receiving::run),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -55,7 +55,7 @@ pub(super) struct Driver<'a> {
     settings: SourceSettings,
     name: String,
     introduction: Introduction,
-    limiter: Arc<Limiter>,
+    pub(super) limiter: Arc<Limiter>,
     /// The policy's limit.
     wanted: RateLimit,
     orders: &'a Orders,

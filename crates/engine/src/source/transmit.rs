@@ -11,6 +11,7 @@ use whimbrel_core::controller::Transmitted;
 use whimbrel_core::dirty::Backlog;
 use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::machine::{SourceEvent, Transmit};
+use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
 use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_wire::pages::{Encoded, Encoding, Pass, SHARD_PAGES, Sharding};
@@ -19,9 +20,12 @@ use super::driver::Driver;
 use super::pages::{PageStreams, Passing};
 
 /// The fewest pages that are worth a job of their own, and the most of one.
-const JOB: RangeInclusive<u64> = 64..=512;
+const JOB: RangeInclusive<u64> = 16..=512;
 
-/// How long a job should take: by so much a slice may end late.
+/// Pages of a job while nobody knows what a stream carries.
+const FIRST_JOB: u64 = 64;
+
+/// How long a job should take. A few of them are dealt ahead: a guest that is paused waits for these, and no policy sees them.
 const JOB_TIME: Duration = Duration::from_millis(2);
 
 /// Pages on their way from the backlog to the streams.
@@ -136,8 +140,13 @@ fn shards(run: PageRun) -> impl Iterator<Item = PageRun> {
 }
 
 /// Pages of a job: what a stream carries in the time of one, as far as that is known.
-fn job(progress: &Progress, streams: usize) -> u64 {
-    let bytes = progress.bandwidth.map_or(0.0, |bandwidth| bandwidth.as_f64() * JOB_TIME.as_secs_f64());
+fn job(progress: &Progress, limit: RateLimit, streams: usize) -> u64 {
+    let limit = match limit {
+        RateLimit::AtMost(limit) => Some(limit),
+        RateLimit::Unlimited => None,
+    };
+    let Some(rate) = [progress.bandwidth, limit].into_iter().flatten().min() else { return FIRST_JOB };
+    let bytes = rate.as_f64() * JOB_TIME.as_secs_f64();
     let pages = bytes / streams.max(1) as f64 / progress.page_size.bytes().0 as f64;
     (pages as u64).clamp(*JOB.start(), *JOB.end())
 }
@@ -154,8 +163,8 @@ impl Driver<'_> {
             _ => Pass::Round,
         };
         self.dealing.passing = Passing { round, pass };
-        let job =
-            job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
+        let streams = self.pages.as_ref().map_or(1, PageStreams::count);
+        let job = job(self.machine.controller().progress(), self.limiter.limit(), streams);
         while self.machine.phase() == asked {
             let Some(streams) = &mut self.pages else { break };
             let dealt = self.dealing.deal(self.machine.backlog_mut(), streams, job);

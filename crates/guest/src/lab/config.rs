@@ -19,6 +19,9 @@ pub struct LabConfig {
     pub writers: Vec<Writer>,
     /// Share of memory, at its end, that is zero and stays so; less where working sets reach that far.
     pub zero_pages: Share,
+    /// Share of the other pages' content that is random and cannot be compressed, in eighths: of each line of eight words so many
+    /// are, and the rest is one word again and again.
+    pub random_content: Share,
     /// Blocks a second that its device writes to memory; none if zero.
     pub device_rate: f64,
     /// Whether it has a heartbeat.
@@ -27,7 +30,14 @@ pub struct LabConfig {
 
 impl Default for LabConfig {
     fn default() -> Self {
-        Self { seed: 0, writers: Vec::new(), zero_pages: Share::ZERO, device_rate: 50.0, heartbeat: true }
+        Self {
+            seed: 0,
+            writers: Vec::new(),
+            zero_pages: Share::ZERO,
+            random_content: Share::ONE,
+            device_rate: 50.0,
+            heartbeat: true,
+        }
     }
 }
 

@@ -18,8 +18,8 @@ use super::writes::{LINE, key, line};
 use super::{Shared, mark, zero_pages};
 use crate::memory::GuestMemory;
 
-/// Pages of the ring, at most all.
-const RING: u64 = 64;
+/// Pages of the ring that the device writes to, at the end of the memory that is not zero; at most all.
+pub const RING: u64 = 64;
 
 /// The line of a page that is the device's.
 const DEVICE_LINE: usize = MAX_VCPUS;

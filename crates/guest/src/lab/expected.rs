@@ -12,13 +12,13 @@ use super::config::LabConfig;
 use super::device::Ring;
 use super::registers::Registers;
 use super::vcpu::{first_registers, vcpu_key};
-use super::writes::{Choice, Generator, LINE, key, leave, line, spread, untouched};
+use super::writes::{Choice, Generator, LINE, Untouched, key, leave, line, spread};
 use super::zero_pages;
 use crate::memory::GuestMemory;
 
-/// The key of what memory holds before it is written.
-fn base_key(config: &LabConfig) -> u64 {
-    key(config.seed, 0)
+/// What memory holds before it is written.
+fn base(config: &LabConfig) -> Untouched {
+    Untouched::new(key(config.seed, 0), config.random_content)
 }
 
 /// Writes what memory holds when the guest is new.
@@ -26,11 +26,11 @@ pub(super) fn fill(config: &LabConfig, memory: &GuestMemory) {
     let layout = memory.layout();
     let zero = zero_pages(config, layout.pages());
     let words = layout.page_size().bytes().0 as usize / 8;
-    let key = base_key(config);
+    let base = base(config);
     let region = memory.region(0).unwrap_or_default();
     for (page, words) in (0..zero.start).zip(region.chunks_exact(words)) {
         for (index, lines) in words.chunks_exact(LINE).enumerate() {
-            leave(lines, std::array::from_fn(|word| untouched(key, page, index * LINE + word)));
+            leave(lines, std::array::from_fn(|word| base.word(page, index * LINE + word)));
         }
     }
 }
@@ -48,7 +48,7 @@ struct Last {
 #[derive(Clone, Debug)]
 pub struct Expected {
     layout: RamLayout,
-    key: u64,
+    base: Untouched,
     zero: Range<u64>,
     vcpus: Vec<Last>,
     ring: Ring,
@@ -99,7 +99,7 @@ impl Expected {
         };
         Self {
             layout: layout.clone(),
-            key: base_key(config),
+            base: base(config),
             zero: zero_pages(config, layout.pages()),
             vcpus: registers.vcpus.iter().enumerate().map(vcpu).collect(),
             ring: Ring::new(config, layout),
@@ -113,7 +113,7 @@ impl Expected {
             out.fill(0);
         } else {
             for (index, word) in out.iter_mut().enumerate() {
-                *word = untouched(self.key, page, index);
+                *word = self.base.word(page, index);
             }
         }
         for (index, vcpu) in self.vcpus.iter().enumerate() {

@@ -49,6 +49,7 @@ use self::registers::Registers;
 use self::vcpu::Vcpu;
 use crate::memory::GuestMemory;
 
+pub use self::device::RING;
 pub use self::expected::{Expected, Stale, checksum};
 pub use self::heartbeat::{Gap, Heartbeat};
 

@@ -32,6 +32,7 @@ fn busy() -> LabConfig {
         zero_pages: Share::percent(20),
         device_rate: 2000.0,
         heartbeat: true,
+        ..LabConfig::default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand_core::TryRng;
 use rand_distr::{Distribution as _, Zipf};
-use whimbrel_core::units::Pages;
+use whimbrel_core::units::{Pages, Share};
 
 use super::config::{Pattern, Writer};
 
@@ -166,7 +166,26 @@ pub(super) fn leave(words: &[AtomicU64], line: [u64; LINE]) {
     }
 }
 
-/// Word `index` of a page that nobody has written yet.
-pub(super) fn untouched(key: u64, page: u64, index: usize) -> u64 {
-    spread(key ^ page).wrapping_add(STEP.wrapping_mul(index as u64))
+/// What memory holds before it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Untouched {
+    key: u64,
+    /// Words of each line that are random.
+    random: usize,
+}
+
+impl Untouched {
+    /// With this share of it random.
+    pub(super) fn new(key: u64, random: Share) -> Self {
+        Self { key, random: (random.as_f64() * LINE as f64).round() as usize }
+    }
+
+    /// Word `index` of a page.
+    pub(super) fn word(self, page: u64, index: usize) -> u64 {
+        if index % LINE < self.random {
+            spread(self.key ^ page).wrapping_add(STEP.wrapping_mul(index as u64))
+        } else {
+            spread(self.key)
+        }
+    }
 }

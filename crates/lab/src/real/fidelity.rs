@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::chart::Unit;
+use crate::report::Forecasts;
 use crate::result::{MigrationRecord, Name, known_outcome};
 use crate::scenario::Cell;
-use crate::table::{Align, Columns, csv};
+use crate::table::{Align, Columns, counted, csv};
 
 /// The version of [`Fidelity`].
 pub const SCHEMA: u32 = 1;
@@ -103,6 +104,10 @@ pub struct Fidelity {
     pub repetition: u32,
     /// Where the cell lies: the values of the axes, by key.
     pub axes: BTreeMap<String, String>,
+    /// The policy: its name, or its preset.
+    pub policy: String,
+    /// How pages were sent: `plain`, or as they were compressed and encoded.
+    pub encoding: String,
     /// The seed of both.
     pub seed: u64,
     /// What the real migration came to.
@@ -120,6 +125,8 @@ pub struct Fidelity {
 
 /// The columns of the table as CSV; those of the axes are put in after the second.
 const COLUMNS: &[&str] = &[
+    "policy",
+    "encoding",
     "seed",
     "measured.outcome",
     "measured.rounds",
@@ -146,10 +153,11 @@ fn optional(value: Option<f64>) -> String {
 }
 
 impl Fidelity {
-    /// A run, beside its forecast. `gap_ms` is what its heartbeat saw.
+    /// A run, beside its forecast. `encoding` says how its pages were sent, `gap_ms` is what its heartbeat saw.
     pub fn new(
         cell: &Cell,
         repetition: u32,
+        encoding: String,
         measured: &MigrationRecord,
         forecast: &MigrationRecord,
         (gap_ms, exact): (Option<f64>, bool),
@@ -163,6 +171,8 @@ impl Fidelity {
             cell: cell.index,
             repetition,
             axes: cell.coordinates.iter().map(|at| (at.key.to_string(), at.text.clone())).collect(),
+            policy: cell.setup.policy.label().to_owned(),
+            encoding,
             seed,
             error: Errors::between(&measured, &forecast),
             measured,
@@ -186,7 +196,7 @@ impl Fidelity {
         let Errors { total, sent, downtime, downtime_ms } = self.error;
         let mut fields = vec![self.schema.to_string(), self.cell.to_string(), self.repetition.to_string()];
         fields.extend(self.axes.values().cloned());
-        fields.push(self.seed.to_string());
+        fields.extend([self.policy.clone(), self.encoding.clone(), self.seed.to_string()]);
         fields.extend(totals(&self.measured));
         fields.extend(totals(&self.forecast));
         fields.extend([total, sent, downtime, downtime_ms].map(optional));
@@ -238,31 +248,37 @@ fn share(share: Option<f64>) -> String {
 pub fn text(rows: &[Fidelity]) -> String {
     let mut text = String::new();
     cells(&mut text, rows);
-    let absolute = |of: fn(&Errors) -> Option<f64>| {
-        median(rows.iter().filter_map(move |row| of(&row.error)).map(f64::abs))
-    };
+    text.push_str(&totals(rows));
+    text
+}
+
+/// How good the forecasts of all runs were, and those of each policy and encoding.
+pub fn totals(rows: &[Fidelity]) -> String {
+    let mut text = String::new();
+    let groups = groups(rows);
+    let Some(all) = groups.first() else { return text };
     let alike = rows.iter().filter(|row| row.measured.outcome == row.forecast.outcome).count();
     let _ = writeln!(
         text,
-        "Forecasts of {} runs, of which {alike} ended as forecast; median error, and what is wanted:",
-        rows.len()
+        "Forecasts of {}, of which {alike} ended as forecast; median error, and what is wanted:",
+        counted(rows.len() as u64, "run")
     );
-    for (name, error) in [("total time", absolute(|e| e.total)), ("bytes", absolute(|e| e.sent))] {
-        let error = error.map_or_else(|| "-".to_owned(), |error| format!("{:.1} %", error * 100.0));
-        let _ = writeln!(text, "  {name:<11}{error:>9}   <= {:.0} %", SHARE * 100.0);
+    for (name, error) in [("total time", all.total), ("bytes", all.sent)] {
+        let met = verdict(error.map(|error| error <= SHARE));
+        let _ = writeln!(text, "  {name:<11}{:>9}   <= {:.0} %{met}", unsigned(error), SHARE * 100.0);
     }
-    let (downtime, ms) = (absolute(|e| e.downtime), absolute(|e| e.downtime_ms));
-    let near: Vec<bool> = rows.iter().filter_map(|row| row.error.downtime_is_near()).collect();
-    let within = near.iter().filter(|near| **near).count();
+    let near = all.downtime.zip(all.downtime_ms).map(|(share, ms)| share <= DOWNTIME || ms <= DOWNTIME_MS);
     let _ = writeln!(
         text,
-        "  {:<11}{:>9}   <= {:.0} % or {DOWNTIME_MS:.0}ms: {}; {within} of {} runs are within",
+        "  {:<11}{:>9}   <= {:.0} % or {DOWNTIME_MS:.0} ms{}; {} of {} runs are within",
         "downtime",
-        downtime.map_or_else(|| "-".to_owned(), |error| format!("{:.1} %", error * 100.0)),
+        time(all.downtime_ms),
         DOWNTIME * 100.0,
-        time(ms),
-        near.len(),
+        verdict(near),
+        all.within,
+        all.judged,
     );
+    put_groups(&mut text, &groups[1..]);
     let beyond = median(rows.iter().filter_map(|row| row.guest.beyond_ledger_ms));
     let _ = writeln!(
         text,
@@ -272,35 +288,159 @@ pub fn text(rows: &[Fidelity]) -> String {
     text
 }
 
+/// Medians of absolute errors of these runs.
+fn forecasts(of: String, rows: &[&Fidelity]) -> Forecasts {
+    let absolute = |of: fn(&Errors) -> Option<f64>| {
+        median(rows.iter().filter_map(move |row| of(&row.error)).map(f64::abs))
+    };
+    let near: Vec<bool> = rows.iter().filter_map(|row| row.error.downtime_is_near()).collect();
+    Forecasts {
+        of,
+        runs: rows.len(),
+        total: absolute(|e| e.total),
+        sent: absolute(|e| e.sent),
+        downtime: absolute(|e| e.downtime),
+        downtime_ms: absolute(|e| e.downtime_ms),
+        within: near.iter().filter(|near| **near).count(),
+        judged: near.len(),
+    }
+}
+
+/// Which of its groups a run belongs to.
+type Named = fn(&Fidelity) -> &str;
+
+/// All runs, then those of each policy and of each encoding, where there are several; none without a run.
+pub fn groups(rows: &[Fidelity]) -> Vec<Forecasts> {
+    let mut all = Vec::new();
+    if !rows.is_empty() {
+        all.push(forecasts(String::new(), &rows.iter().collect::<Vec<_>>()));
+    }
+    let kinds: [Named; 2] = [|row| &row.policy, |row| &row.encoding];
+    for (kind, of) in ["policy", "encoding"].into_iter().zip(kinds) {
+        let mut names: Vec<&str> = Vec::new();
+        rows.iter().map(of).for_each(|name| {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        });
+        if names.len() > 1 {
+            let alike = |name: &str| rows.iter().filter(|row| of(row) == name).collect::<Vec<_>>();
+            all.extend(names.iter().map(|name| forecasts(format!("{kind} {name}"), &alike(name))));
+        }
+    }
+    all
+}
+
+fn put_groups(text: &mut String, groups: &[Forecasts]) {
+    if groups.is_empty() {
+        return;
+    }
+    let mut table = Columns::new(&[
+        ("median error of", Align::Left),
+        ("runs", Align::Right),
+        ("total", Align::Right),
+        ("bytes", Align::Right),
+        ("downtime", Align::Right),
+        ("", Align::Right),
+        ("within", Align::Right),
+    ]);
+    for group in groups {
+        table.row(vec![
+            group.of.clone(),
+            group.runs.to_string(),
+            unsigned(group.total),
+            unsigned(group.sent),
+            time(group.downtime_ms),
+            unsigned(group.downtime),
+            format!("{} of {}", group.within, group.judged),
+        ]);
+    }
+    table.put(text);
+}
+
+fn unsigned(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+fn verdict(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => ", met",
+        Some(false) => ", missed",
+        None => "",
+    }
+}
+
 fn cells(text: &mut String, rows: &[Fidelity]) {
-    let mut names: Vec<(&str, Align)> = Vec::new();
-    let first = rows.first().map(|row| row.axes.clone()).unwrap_or_default();
-    names.extend(first.keys().map(|key| (key.as_str(), Align::Right)));
-    for name in ["runs", "total", "forecast", "error", "bytes", "downtime", "forecast", "error", "heartbeat"]
-    {
+    let keys: Vec<&String> = rows.first().map(|row| by_importance(&row.axes)).unwrap_or_default();
+    let mut names: Vec<(&str, Align)> = keys.iter().map(|key| (short(key, &keys), Align::Left)).collect();
+    for name in ["runs", "total", "forecast", "bytes", "forecast", "downtime", "forecast", "", "heartbeat"] {
         names.push((name, Align::Right));
     }
     names.push(("outcome", Align::Left));
-    let mut table = Columns::new(&names);
+    let (mut table, mut far) = (Columns::new(&names), false);
     for cell in rows.chunk_by(|one, other| one.cell == other.cell) {
         let of = |of: &dyn Fn(&Fidelity) -> Option<f64>| median(cell.iter().filter_map(of));
-        let mut line: Vec<String> =
-            cell.first().into_iter().flat_map(|row| row.axes.values().cloned()).collect();
+        let axes = cell.first().map(|row| &row.axes);
+        let mut line: Vec<String> = keys
+            .iter()
+            .map(|key| axes.and_then(|axes| axes.get(*key)).cloned().unwrap_or_default())
+            .collect();
         line.push(cell.len().to_string());
+        let near =
+            cell.iter().filter_map(|row| row.error.downtime_is_near()).filter(|near| !near).count() == 0;
+        far |= !near;
         line.extend([
             time(of(&|row| Some(row.measured.total_ms))),
-            time(of(&|row| Some(row.forecast.total_ms))),
             share(of(&|row| row.error.total)),
+            bytes(of(&|row| Some(row.measured.sent_bytes as f64))),
             share(of(&|row| row.error.sent)),
             time(of(&|row| Some(row.measured.downtime_ms))),
-            time(of(&|row| Some(row.forecast.downtime_ms))),
-            share(of(&|row| row.error.downtime)),
+            apart(of(&|row| row.error.downtime_ms)),
+            if near { String::new() } else { "*".to_owned() },
             time(of(&|row| row.guest.gap_ms)),
         ]);
         line.push(outcomes(cell));
         table.row(line);
     }
     table.put(text);
+    let _ = writeln!(
+        text,
+        "Measured, and how far the forecast was above it. Heartbeat: how long the guest itself missed its own."
+    );
+    if far {
+        let _ = writeln!(
+            text,
+            "* a downtime forecast further off than {:.0} % and {DOWNTIME_MS:.0} ms",
+            DOWNTIME * 100.0
+        );
+    }
+    text.push('\n');
+}
+
+/// The policy first: it is what is chosen.
+fn by_importance(axes: &BTreeMap<String, String>) -> Vec<&String> {
+    let mut keys: Vec<&String> = axes.keys().collect();
+    keys.sort_by_key(|key| !key.starts_with("policy."));
+    keys
+}
+
+/// What an axis is called in a table: its last part, if no other axis has it.
+fn short<'a>(key: &'a str, keys: &[&String]) -> &'a str {
+    let last = |key: &'a str| match key {
+        "policy.preset" => "policy",
+        key => key.rsplit('.').next().unwrap_or(key),
+    };
+    let same = keys.iter().filter(|other| other.rsplit('.').next() == key.rsplit('.').next()).count();
+    if same > 1 { key } else { last(key) }
+}
+
+/// A difference of times, with its sign.
+fn apart(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:+.1} ms"))
+}
+
+fn bytes(bytes: Option<f64>) -> String {
+    bytes.map_or_else(|| "-".to_owned(), |bytes| Unit::Bytes.format(bytes))
 }
 
 /// How the runs of a cell ended, and how they should have where that is not the same.
@@ -335,6 +475,8 @@ mod tests {
             cell: 0,
             repetition: 0,
             axes: [("link.bandwidth".to_owned(), "100MB/s".to_owned())].into(),
+            policy: "xen-5".to_owned(),
+            encoding: "plain".to_owned(),
             seed: 7,
             error: Errors::between(&measured, &forecast),
             measured,
@@ -362,7 +504,7 @@ mod tests {
         let told = text(&rows);
         assert!(told.contains("total time     6.0 %   <= 5 %"), "{told}");
         assert!(told.contains("3 runs, of which 3 ended as forecast"), "{told}");
-        assert!(told.contains("100MB/s") && told.contains("+4.0 %"), "{told}");
+        assert!(told.contains("100MB/s") && told.contains("+4.0 %") && told.contains("bandwidth"), "{told}");
     }
 
     #[test]

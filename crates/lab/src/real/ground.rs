@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use whimbrel_core::units::{Bandwidth, ByteCount, Share, duration};
-use whimbrel_sim::config::{HostConfig, LinkConfig, ZeroPlacement};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Share, duration};
+use whimbrel_guest::lab::config::LabConfig;
+use whimbrel_sim::config::{HostConfig, LinkConfig, Pattern, WriterConfig, ZeroPlacement};
 
 use crate::scenario::Setup;
 
@@ -26,6 +27,8 @@ pub struct Ground {
     pub begin: Duration,
     /// What the first write to a page after a harvest takes longer.
     pub tracking_fault: Duration,
+    /// Finding out that a page is zero, all streams together.
+    pub zero_page: Duration,
     /// Stopping the guest.
     pub pause: Duration,
     /// Saving its state.
@@ -34,7 +37,7 @@ pub struct Ground {
     pub restore: Duration,
     /// Letting it run.
     pub resume: Duration,
-    /// Writing a record to stable storage.
+    /// Writing a record to stable storage, the mean of both sides.
     pub persist: Duration,
     /// From the state's sending until the destination's *ready* is heard, less its restoring.
     pub round_trip: Duration,
@@ -51,12 +54,32 @@ const BURST: Duration = Duration::from_millis(10);
 /// Jobs of pages that are dealt to a stream ahead of the limiter, and how long one should take and may be, in pages.
 const JOBS: u64 = 3;
 const JOB_TIME: Duration = Duration::from_millis(2);
-const JOB_PAGES: std::ops::RangeInclusive<u64> = 64..=512;
+const JOB_PAGES: std::ops::RangeInclusive<u64> = 16..=512;
 
 /// Pages of a job: what a stream carries in the time of one.
 fn job(link: &LinkConfig, host: &HostConfig, page: u64) -> u64 {
     let bytes = link.bandwidth.as_f64() * JOB_TIME.as_secs_f64() / f64::from(host.streams.max(1));
     ((bytes / page as f64) as u64).clamp(*JOB_PAGES.start(), *JOB_PAGES.end())
+}
+
+/// With what the lab guest's device writes: blocks one after another into a ring at the end of what is not zero. Left out where the
+/// writers leave no room for it.
+fn with_device(setup: Setup) -> Setup {
+    let guest = &setup.guest;
+    let page = guest.page_size.bytes().0;
+    let pages = guest.memory.0 / page;
+    let end = pages - guest.zero_pages.of(Pages(pages)).0.min(pages);
+    let ring = whimbrel_guest::lab::RING.min(end);
+    let mut with = setup.clone();
+    with.guest.writers.push(WriterConfig {
+        pattern: Pattern::Sequential,
+        working_set: ByteCount(ring * page),
+        offset: Some(ByteCount((end - ring) * page)),
+        rate: LabConfig::default().device_rate,
+        write_cost: Duration::ZERO,
+        ..WriterConfig::default()
+    });
+    if ring > 0 && with.guest.validate().is_ok() { with } else { setup }
 }
 
 impl Ground {
@@ -73,6 +96,7 @@ impl Ground {
             round_trip: self.round_trip,
             payload: Share::ONE,
             buffer: ByteCount(JOBS * job * page * u64::from(setup.host.streams)),
+            burst: BURST,
             queue: ByteCount(0),
             // Scattered pages have an entry each; neighbours share one.
             page_overhead: ENTRY,
@@ -85,7 +109,7 @@ impl Ground {
         setup.guest.state = self.state;
         // Where the lab guest has them.
         setup.guest.zero_placement = ZeroPlacement::End;
-        setup
+        with_device(setup)
     }
 
     fn host(&self, asked: &HostConfig) -> HostConfig {
@@ -95,6 +119,7 @@ impl Ground {
             page_cost: self.page * asked.streams,
             receive_cost: self.page * asked.streams,
             first_touch_cost: self.page,
+            zero_page_cost: self.zero_page,
             harvest_cost: self.harvest.div_f64(gibibytes),
             start_tracking_cost: self.begin.div_f64(gibibytes),
             tracking_fault: self.tracking_fault,
@@ -112,7 +137,9 @@ impl Ground {
             host.compression.method.clone_from(&asked.compression.method);
             host.compression.ratio = Some(ratio);
             host.compression.speed = speed;
-            host.compression.threads = asked.streams;
+            // Those that have a core work side by side.
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            host.compression.threads = asked.streams.min(u32::try_from(cores).unwrap_or(u32::MAX));
         }
         host
     }
@@ -131,6 +158,12 @@ impl Ground {
             ),
             ("host", "receive-cost", time(self.page), ""),
             ("host", "first-touch-cost", time(self.page), ""),
+            (
+                "host",
+                "zero-page-cost",
+                time(self.zero_page),
+                "encoding memory that was never touched, by one thread, over the streams that have a core",
+            ),
             ("host", "harvest-cost", time(host.harvest_cost), "ledger: harvest; for each GiB"),
             (
                 "host",
@@ -148,7 +181,12 @@ impl Ground {
             ("host", "save-state", time(self.save), "ledger: save"),
             ("host", "restore-state", time(self.restore), "the destination's clock"),
             ("host", "resume", time(self.resume), "the destination's clock"),
-            ("host", "persist", time(self.persist), "the destination's clock, writing `running`"),
+            (
+                "host",
+                "persist",
+                time(self.persist),
+                "ledger: commit, and the destination's clock writing `running`; their mean",
+            ),
             ("host", "limit-window", time(BURST), "the engine's limiter: what a stream may make up for"),
         ];
         if let Some((ratio, speed)) = self.compression {
@@ -167,6 +205,7 @@ impl Ground {
                 time(self.round_trip),
                 "ledger: transfer, of a guest that left nothing to send",
             ),
+            ("link", "burst", time(BURST), "the engine's limiter: what a stream may make up for"),
             ("link", "page-overhead", format!("\"{ENTRY}\""), "docs/protocol.md: an entry"),
             ("link", "packet-overhead", format!("\"{ENTRY}\""), "docs/protocol.md: a frame's header"),
             (
@@ -206,6 +245,7 @@ mod tests {
             harvest: us(250),
             begin: us(500),
             tracking_fault: us(3),
+            zero_page: Duration::from_nanos(300),
             pause: us(80),
             save: us(10),
             restore: us(20),

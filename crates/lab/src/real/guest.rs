@@ -59,7 +59,8 @@ pub fn lab_guest(config: &GuestConfig, seed: u64) -> Result<LabConfig, Unsupport
     if writers.len() > config.vcpus as usize && need > f64::from(config.vcpus) {
         return Err(Unsupported::Vcpus { vcpus: config.vcpus, writers: writers.len(), need });
     }
-    Ok(LabConfig { seed, writers, zero_pages: config.zero_pages, ..LabConfig::default() })
+    let GuestConfig { zero_pages, random_content, .. } = *config;
+    Ok(LabConfig { seed, writers, zero_pages, random_content, ..LabConfig::default() })
 }
 
 /// The part of a vCPU that a writer uses at its highest rate.

@@ -18,7 +18,8 @@ pub(super) fn page(input: &ReportInput, grid: &Grid<'_>, found: &Findings) -> Pa
     };
     let unfinished = "This sweep is not complete: cells that were not run are hatched, and the sentences speak of the others.";
     let facts = [("Size".to_owned(), size)].into_iter().chain(input.facts.iter().cloned());
-    Page::new("sweep report", &input.title, &input.version, ("whimbrel-report-schema", SCHEMA))
+    let kind = if input.is_real() { "bench report" } else { "sweep report" };
+    Page::new(kind, &input.title, &input.version, ("whimbrel-report-schema", SCHEMA))
         .lead(found.sentences(grid))
         .warning((count < expected).then(|| unfinished.to_owned()))
         .facts(facts.collect())
@@ -38,7 +39,11 @@ pub(super) fn run_again(input: &ReportInput) -> Section {
     if !input.scenario_toml.is_empty() {
         body.push(&folded("The scenario", "TOML", false, &code(&input.scenario_toml)));
     }
-    let intro = "The same scenario and seed give the same numbers on any machine and any number of threads.";
+    let intro = if input.is_real() {
+        "The same scenario and seed give the same guest, and every run is another: numbers differ by what the machine does besides."
+    } else {
+        "The same scenario and seed give the same numbers on any machine and any number of threads."
+    };
     Section::new("again", "Run it again", intro, body)
 }
 

@@ -10,6 +10,7 @@
 
 mod figures;
 mod findings;
+mod forecasts;
 mod frame;
 mod frontier;
 mod grid;
@@ -54,6 +55,8 @@ pub struct ReportInput {
     pub representatives: Vec<Representative>,
     /// How the runs of each value of the compared axis are spread.
     pub spreads: Vec<Spread>,
+    /// How far forecasts of the runs were off, all runs first: of real ones only.
+    pub forecasts: Vec<Forecasts>,
     /// The guest's page size in bytes, for the line where the dirty rate equals the bandwidth.
     pub page_bytes: Option<u64>,
 }
@@ -67,6 +70,13 @@ pub struct Axis {
     pub label: String,
     /// Its values, in the order that [`Cell::coords`] counts them.
     pub values: GridValues,
+}
+
+impl ReportInput {
+    /// Whether guests were really moved.
+    fn is_real(&self) -> bool {
+        !self.forecasts.is_empty()
+    }
 }
 
 /// The runs at one point of the grid, summed up. A value that is absent or not finite is missing.
@@ -92,6 +102,27 @@ pub struct Cell {
     pub rounds: Option<f64>,
     /// Median of what the guest lost, over all runs, vCPU-seconds.
     pub disruption_vcpu_s: Option<f64>,
+}
+
+/// How far forecasts of some real runs were off: medians of absolute errors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forecasts {
+    /// Which runs; empty for all.
+    pub of: String,
+    /// How many.
+    pub runs: usize,
+    /// Of the total time, as a share of what was measured.
+    pub total: Option<f64>,
+    /// Of the bytes sent, as a share.
+    pub sent: Option<f64>,
+    /// Of the downtime, milliseconds.
+    pub downtime_ms: Option<f64>,
+    /// Of the downtime, as a share.
+    pub downtime: Option<f64>,
+    /// Runs whose downtime was forecast well enough,
+    pub within: usize,
+    /// of those that ended as forecast.
+    pub judged: usize,
 }
 
 /// One run, told round by round.
@@ -172,6 +203,7 @@ pub fn render(input: &ReportInput) -> String {
     let (maps, tables, frontier, curves) = (next(), next(), next(), next());
     frame::page(input, grid, &found)
         .sections(findings::section(grid, &found))
+        .sections(forecasts::section(input))
         .sections(trade::section(grid, &found))
         .sections(frontier)
         .sections(maps)

@@ -57,6 +57,7 @@ fn sweep(axes: Vec<Axis>, policy_axis: Option<usize>, fill: impl Fn(&[usize], &m
         spreads: (0..policy_axis.map_or(1, |at| grid::axis_len(&axes[at]))).map(spread).collect(),
         axes,
         policy_axis,
+        forecasts: Vec::new(),
         page_bytes: Some(4096),
     }
 }
@@ -112,6 +113,22 @@ fn two_policies() -> ReportInput {
             cell.total_ms = None;
         }
     })
+}
+
+#[test]
+fn a_page_of_real_runs_says_how_far_forecasts_held_and_promises_no_same_numbers() {
+    let mut input = two_policies();
+    let simulated = render(&input);
+    assert!(simulated.contains("sweep report") && !simulated.contains("How far forecasts held"));
+    let all = Forecasts { runs: 7, total: Some(0.004), within: 6, judged: 7, ..Forecasts::default() };
+    let xen = Forecasts { of: "policy xen-5".to_owned(), ..all.clone() };
+    input.forecasts = vec![all, xen];
+    let page = render(&input);
+    for words in
+        ["bench report", "all 7 forecasts", "0.4 %", "6 of 7", "policy xen-5", "every run is another"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ use self::tally::{Tally, Wanted};
 pub use self::typical::{Typical, TypicalRound};
 use crate::chart::Canvas;
 use crate::output::OutputError;
+use crate::report::Forecasts;
 use crate::scenario::{Grid, PolicyChange, Scenario, ScenarioError, Setup};
 pub use crate::stats::nearest_rank;
 
@@ -197,6 +198,8 @@ pub struct Finished {
     pub typical: Vec<Typical>,
     /// On how many threads it was run; the report is made on as many.
     pub jobs: NonZeroUsize,
+    /// How far forecasts of the runs were off, for the report: set by whoever made them for real.
+    pub forecasts: Vec<Forecasts>,
 }
 
 /// All runs of a policy, whatever the other axes.
@@ -358,5 +361,5 @@ fn finish(
     let typical = if complete && with_page { typical(&names, &cells)? } else { Vec::new() };
     let (policies, spreads) = (tally.policies(), tally.spreads());
     let jobs = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
-    Ok(Finished { runs, planned, cells, policies, spreads, typical, jobs })
+    Ok(Finished { runs, planned, cells, policies, spreads, typical, jobs, forecasts: Vec::new() })
 }

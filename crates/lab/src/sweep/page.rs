@@ -68,6 +68,7 @@ fn input(
         policy_axis: names.policy_axis(),
         representatives: finished.typical.iter().map(|run| representative(names, run)).collect(),
         spreads: spreads(finished),
+        forecasts: finished.forecasts.clone(),
         page_bytes: comparable.then(|| setup.guest.page_size.bytes().0),
     }
 }
@@ -195,7 +196,10 @@ fn facts(setup: &Setup, grid: &Grid, finished: &Finished) -> Vec<(String, String
         fact(&key("pattern"), &name, text);
     }
     fact("link.bandwidth", "Bandwidth", setup.link.bandwidth.human());
-    fact("link.round-trip", "Round trip", duration::human(setup.link.round_trip));
+    // What a scenario says of the way is not used where there is a real one.
+    if finished.forecasts.is_empty() {
+        fact("link.round-trip", "Round trip", duration::human(setup.link.round_trip));
+    }
     fact("policy.preset", "Policy", setup.policy.label().to_owned());
     fact(
         "policy.downtime-limit",

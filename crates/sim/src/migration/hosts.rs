@@ -122,8 +122,9 @@ impl Simulation<'_> {
             behind: None,
         };
         let (mut end, mut sent) = self.sender.send(nanos(self.now), transmit, parts);
-        if self.setup.drained && sent.pending == Pages(0) {
-            end = self.link.drained(end);
+        if self.setup.drained {
+            end = if sent.pending == Pages(0) { self.link.drained(end) } else { end };
+            sent.bytes = self.carried.so_far(sent.bytes, self.link.in_flight(end));
             sent.in_flight = Some(ByteCount(0));
         }
         sent.bytes = if transmit.last {
@@ -158,7 +159,9 @@ impl Simulation<'_> {
         backlog.mark_dirty_line(line, &pages);
         backlog.finish_harvest();
         self.unchanged = self.unchanged.saturating_add(found.unchanged);
-        let (pending, in_flight) = (backlog.pending(), Some(self.link.in_flight(nanos(done))));
+        let pending = backlog.pending();
+        let in_flight = if self.setup.drained { ByteCount(0) } else { self.link.in_flight(nanos(done)) };
+        let in_flight = Some(in_flight);
         let harvested = Harvested { dirtied: found.dirty, left_over, pending, in_flight };
         self.later(done, SourceEvent::Harvested(harvested));
     }

@@ -11,7 +11,7 @@ use whimbrel_core::machine::{
 use whimbrel_core::policy::Policy;
 use whimbrel_core::progress::Progress;
 use whimbrel_core::report::Report;
-use whimbrel_core::units::{Pages, Timestamp};
+use whimbrel_core::units::{ByteCount, Pages, Timestamp};
 
 use super::post_copy::PostCopy;
 use super::spread::{Count, factor};
@@ -84,6 +84,8 @@ pub struct Simulation<'a> {
     pub(super) link: Link,
     /// What the source is told of the bytes that were sent.
     pub(super) count: Count,
+    /// What of them the link has carried.
+    pub(super) carried: Carried,
     /// What a switchover costs in this run, in times of what the configuration says; none: as it says.
     pub(super) switchover: Option<f64>,
     pub(super) sender: Sender,
@@ -160,8 +162,10 @@ impl<'a> Simulation<'a> {
             guest,
             link: Link::new(&link, Sender::speed(&setup.host, &setup.link), chance("link")),
             count: Count::new(setup.host.count_jitter, setup.seed),
+            carried: Carried::default(),
             switchover: factor(setup.host.switchover_spread, setup.seed, "host.switchover"),
-            sender: Sender::new(&setup.host, &setup.link, (page_size.bytes().0, numbers), begun),
+            sender: Sender::new(&setup.host, &setup.link, (page_size.bytes().0, numbers), begun)
+                .with_threads(setup.punctual, setup.drained),
             witness: setup.witness.then(|| Witness::new(numbers)),
             memory_gib,
             connected: true,
@@ -352,6 +356,24 @@ impl<'a> Simulation<'a> {
             Err(MachineError::Change(_)) if self.replaced => Ok(()),
             result => result,
         }
+    }
+}
+
+/// Bytes that were handed over, of which some are told when the link has carried them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    handed_over: u64,
+    told: u64,
+}
+
+impl Carried {
+    /// So many more were handed over, and so many of all are still on their way: those carried since the last time.
+    pub(super) fn so_far(&mut self, handed_over: ByteCount, in_flight: ByteCount) -> ByteCount {
+        self.handed_over += handed_over.0;
+        let carried = self.handed_over.saturating_sub(in_flight.0).max(self.told);
+        let more = carried - self.told;
+        self.told = carried;
+        ByteCount(more)
     }
 }
 

@@ -21,6 +21,7 @@ Examples:
   whimbrel bench
   whimbrel bench matrix.toml --runs 5 --out results
   whimbrel bench matrix.toml --runs 5 --out results --resume
+  whimbrel bench scenarios/fidelity/*.toml --out fidelity
   whimbrel bench matrix.toml --over tcp --set guest.memory=1GiB --format csv
 
 The machine should have nothing else to do: two cores are busy with each move, and the guest's threads besides. Ctrl-C, a kill and
@@ -29,9 +30,10 @@ a full disk keep the finished moves: the same command with --resume goes on behi
 Exit codes: 0 every move was made, and every guest was exact; 1 one was not, or a file cannot be written; 2 the command line or the
 matrix is wrong; 130 stopped by Ctrl-C.")]
 pub(crate) struct BenchArgs {
-    /// Scenario file (TOML) with a [sweep]; without one a built-in matrix that takes less than a minute.
+    /// Scenario files (TOML) with a [sweep], each of which is run by itself; without one a built-in matrix that takes less than a
+    /// minute.
     #[arg(value_name = "MATRIX.toml")]
-    pub(crate) scenario: Option<PathBuf>,
+    pub(crate) matrices: Vec<PathBuf>,
     /// Changes a key of the matrix, such as guest.memory=1GiB; may be given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
@@ -47,7 +49,8 @@ pub(crate) struct BenchArgs {
     /// What its memory is made of: private, private-huge, shared or memfd.
     #[arg(long, default_value = "private", value_name = "KIND")]
     pub(crate) memory: Backing,
-    /// Directory of the results; made if it does not exist. Results of an earlier bench are replaced.
+    /// Directory of the results; made if it does not exist. Results of an earlier bench are replaced. Of several matrices each has
+    /// a directory in it, called as its file is.
     #[arg(long, default_value = "whimbrel-bench", value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// JSON Lines or CSV.

@@ -125,6 +125,7 @@ mod tests {
         Ground {
             memory: ByteCount::mib(16),
             page: Duration::from_nanos(1_701),
+            zero_page: Duration::from_nanos(280),
             harvest: us(250),
             begin: us(500),
             tracking_fault: us(3),
@@ -148,7 +149,7 @@ mod tests {
         let setup = whimbrel_lab::sweep::simulation(&cell.setup, 7).expect("a setup");
         let record = MigrationRecord::of(&whimbrel_sim::simulate(&setup).expect("a run"), 7);
         assert!(record.round.len() > 1 && record.round.iter().any(|round| round.decision.is_some()));
-        let row = Fidelity::new(&cell, 0, &record, &record, (Some(1.25), true), None);
+        let row = Fidelity::new(&cell, 0, "plain".to_owned(), &record, &record, (Some(1.25), true), None);
         let sending = Sending { streams: 2, method: Method::Lz4, delta_cache: 0 };
         (Key::of(&cell.setup, sending), record, row)
     }

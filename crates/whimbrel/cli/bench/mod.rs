@@ -10,6 +10,7 @@ mod moving;
 mod plan;
 mod work;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,8 +42,78 @@ use super::live::cost::record;
 use super::print;
 use super::simulate::{Instead, scenario};
 
+/// Runs every matrix that was asked for, one after another, or the built-in one.
+pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let several = args.matrices.len() > 1;
+    let named: Vec<Option<&Path>> = match args.matrices.as_slice() {
+        [] => vec![None],
+        matrices => matrices.iter().map(|matrix| Some(matrix.as_path())).collect(),
+    };
+    let matrices = named.iter().map(|file| Matrix::read(args, *file)).collect::<Result<Vec<_>, _>>()?;
+    if several {
+        differ(&matrices)?;
+        if args.resume {
+            return Err(Failure::BadInput(anyhow!(
+                "--resume goes on with one matrix: name the one that was cut, and its directory as --out {}/NAME",
+                args.out.display()
+            )));
+        }
+    }
+    let interrupt = Interrupt::listen().map_err(Failure::failed)?;
+    let mut rows = Vec::new();
+    for matrix in matrices {
+        let mut out = args.out.clone();
+        if several {
+            print(&format!("{}\n\n", matrix.name))?;
+            out.push(&matrix.name);
+        }
+        rows.extend(Bench::ready(args, matrix, out, &interrupt)?.run()?);
+        if several {
+            print("\n")?;
+        }
+    }
+    if several {
+        print(&fidelity::totals(&rows))?;
+    }
+    Ok(())
+}
+
+/// A matrix whose cells were checked.
+struct Matrix {
+    /// Its file's, without the ending.
+    name: String,
+    scenario: Scenario,
+    grid: Grid,
+}
+
+impl Matrix {
+    fn read(args: &BenchArgs, file: Option<&Path>) -> Result<Self, Failure> {
+        let runs = args.runs.map(|runs| format!("run.repeat={runs}"));
+        let overrides = args.overrides.iter().cloned().chain(runs).collect();
+        let named = ScenarioArgs { scenario: file.map(Path::to_owned), overrides, fidelity: None };
+        let scenario = scenario(&named, "bench", &Instead::default())?;
+        let grid = scenario.grid().map_err(Failure::bad_input)?;
+        plan::check(&grid)?;
+        let name =
+            file.and_then(Path::file_stem).map_or_else(String::new, |stem| stem.to_string_lossy().into());
+        Ok(Self { name, scenario, grid })
+    }
+}
+
+/// Each has a directory of its name.
+fn differ(matrices: &[Matrix]) -> Result<(), Failure> {
+    let mut names = BTreeSet::new();
+    let again = matrices.iter().find(|matrix| !names.insert(matrix.name.as_str()));
+    again.map_or(Ok(()), |again| {
+        Err(Failure::BadInput(anyhow!(
+            "two matrices are called `{}`: the results of each go into a directory of its name",
+            again.name
+        )))
+    })
+}
+
 /// A bench that is ready to be run.
-pub(super) struct Bench {
+struct Bench<'a> {
     scenario: Scenario,
     grid: Grid,
     mover: Mover,
@@ -52,18 +123,18 @@ pub(super) struct Bench {
     before: Before,
     out: PathBuf,
     format: Format,
-    interrupt: Interrupt,
+    interrupt: &'a Interrupt,
 }
 
-impl Bench {
-    /// Reads the matrix, checks its cells, opens the directory.
-    pub(super) fn ready(args: &BenchArgs) -> Result<Self, Failure> {
-        let runs = args.runs.map(|runs| format!("run.repeat={runs}"));
-        let overrides = args.overrides.iter().cloned().chain(runs).collect();
-        let named = ScenarioArgs { scenario: args.scenario.clone(), overrides, fidelity: None };
-        let scenario = scenario(&named, "bench", &Instead::default())?;
-        let grid = scenario.grid().map_err(Failure::bad_input)?;
-        plan::check(&grid)?;
+impl<'a> Bench<'a> {
+    /// Opens the directory.
+    fn ready(
+        args: &BenchArgs,
+        matrix: Matrix,
+        out: PathBuf,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self, Failure> {
+        let Matrix { scenario, grid, .. } = matrix;
         let format = match args.format {
             SweepFormat::Jsonl => Format::JsonLines,
             SweepFormat::Csv => Format::Csv,
@@ -78,9 +149,8 @@ impl Bench {
             (false, true) => Begin::Anyway,
             (false, false) => Begin::New,
         };
-        let interrupt = Interrupt::listen().map_err(Failure::failed)?;
         let results =
-            ResultDir::open(&args.out, &scenario, &grid, tables, begin).map_err(|error| match error {
+            ResultDir::open(&out, &scenario, &grid, tables, begin).map_err(|error| match error {
                 // Another bench was asked for than the one that is there.
                 SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
                     Failure::bad_input(error)
@@ -89,14 +159,13 @@ impl Bench {
             })?;
         let how = format!("--over {} --log {} --memory {}", value(args.over), value(args.log), args.memory);
         let (diary, before) = Diary::open(&results.beside(), results.runs(), &how)?;
-        let work = Work::begin(&args.out)?;
+        let work = Work::begin(&out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
-        let out = args.out.clone();
         Ok(Self { scenario, grid, mover, results, diary, before, out, format, interrupt })
     }
 
     /// Makes all moves, writes the results, sums them up.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    fn run(mut self) -> Result<Vec<Fidelity>, Failure> {
         let bar = bar(self.grid.runs());
         let started = Instant::now();
         let Before { mut grounds, records, mut rows } = std::mem::take(&mut self.before);
@@ -104,7 +173,7 @@ impl Bench {
         bar.set_position(before);
         bar.reset_eta();
         let swept = plan::encodings_are_swept(&self.grid);
-        let (mover, interrupt, diary) = (&self.mover, &self.interrupt, &mut self.diary);
+        let (mover, interrupt, diary) = (&self.mover, self.interrupt, &mut self.diary);
         let make = |cell: &Cell, repetition| {
             let sending =
                 Sending::of(&cell.setup, swept).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
@@ -134,7 +203,8 @@ impl Bench {
         // However it ended: what was made is kept.
         let fidelity = self.keep(&rows);
         let kept = self.results.unfinished();
-        let finished = finished.map_err(|Halt(failure)| cut(&kept, failure))?;
+        let mut finished = finished.map_err(|Halt(failure)| cut(&kept, failure))?;
+        finished.forecasts = fidelity::groups(&rows);
         let fidelity = fidelity.map_err(|error| cut(&kept, Failure::failed(error)))?;
         if finished.runs < finished.planned {
             return Err(self.stopped(&finished));
@@ -151,7 +221,8 @@ impl Bench {
         files.extend(fidelity);
         files.push(host);
         print(&summary(&finished, self.grid.cells(), &rows, &files, (before, took)))?;
-        broken(&rows)
+        broken(&rows)?;
+        Ok(rows)
     }
 
     fn keep(&self, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {
@@ -217,8 +288,8 @@ fn one(
 ) -> Result<Option<(Made, Fidelity)>, Failure> {
     let seed = cell.setup.run.seed_of(repetition);
     let mut setup = sweep::simulation(&ground.forecast(&cell.setup), seed).map_err(Failure::bad_input)?;
-    // The engine's threads wait for one another before the first page, and at the end of each round.
-    (setup.aligned, setup.drained) = (true, true);
+    // The engine's threads wait for one another before the first page, and at the end of each round; its slices end in time.
+    (setup.aligned, setup.drained, setup.punctual) = (true, true, true);
     let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
     let forecast = MigrationRecord::of(&run, seed);
     let load = load();
@@ -228,7 +299,15 @@ fn one(
     let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;
     let lost = Lost { tracking_faults: VcpuSeconds::new(faults).unwrap_or(VcpuSeconds::ZERO), ..moved.lost };
     let record = record(&moved.report, &moved.encoded, &lost, seed);
-    let row = Fidelity::new(cell, repetition, &record, &forecast, (moved.gap_ms, moved.exact), load);
+    let row = Fidelity::new(
+        cell,
+        repetition,
+        sending.to_string(),
+        &record,
+        &forecast,
+        (moved.gap_ms, moved.exact),
+        load,
+    );
     Ok(Some((Made { outcome, record }, row)))
 }
 

@@ -9,7 +9,7 @@ use whimbrel_core::embed::Guest as _;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::{Outcome, Report};
-use whimbrel_core::units::{Pages, Timestamp, VcpuSeconds};
+use whimbrel_core::units::{Pages, Timestamp};
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Order, Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceSettings};
@@ -26,6 +26,7 @@ use whimbrel_wire::pages::Encoded;
 
 use super::super::args::Over;
 use super::super::failure::Failure;
+use super::super::live::slowed::Slowed;
 use super::super::live::{new_id, random};
 use super::destination::{Destination, Found};
 use super::plan::Sending;
@@ -106,7 +107,7 @@ impl Mover {
         settings.time_limit = Some(wanted.time_limit);
         let id = settings.id;
         let orders = Orders::new();
-        let mut slowed = Slowed::new(wanted.guest.vcpus);
+        let mut seen = Seen { began: None, slowed: Slowed::new(wanted.guest.vcpus) };
         let outgoing = Outgoing {
             name,
             vcpus: wanted.guest.vcpus,
@@ -120,7 +121,7 @@ impl Mover {
         // Not before everything is ready: what is forecast begins with its start.
         guest.clone().resume().map_err(Failure::failed)?;
         let moved = meddling(stop, &wanted.policy.changes, &orders.remote(), || {
-            source::send(outgoing, settings, &orders, &mut slowed)
+            source::send(outgoing, settings, &orders, &mut seen)
         });
         let moved = moved.map_err(|error| {
             Failure::Failed(
@@ -129,7 +130,8 @@ impl Mover {
         })?;
         let _ = store.erase(id);
         let (encoded, found_dirty) = (moved.encoded, moved.tracking.found);
-        let (report, began) = (moved.report, slowed.began.unwrap_or(Timestamp::ZERO));
+        let (report, Seen { began, slowed }) = (moved.report, seen);
+        let began = began.unwrap_or(Timestamp::ZERO);
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -203,40 +205,15 @@ fn meddling<T>(stop: &AtomicBool, changes: &[PolicyChange], remote: &Remote, act
     })
 }
 
-/// Adds up what the guest loses to the throttle, from the migration's beginning.
-struct Slowed {
-    vcpus: f64,
-    /// The share in force, and since when.
-    now: (f64, Timestamp),
-    lost: f64,
-    /// When the migration began.
+/// Sees when the migration begins, and what the guest loses to the throttle.
+struct Seen {
     began: Option<Timestamp>,
+    slowed: Slowed,
 }
 
-impl Slowed {
-    fn new(vcpus: u32) -> Self {
-        Self { vcpus: f64::from(vcpus), now: (0.0, Timestamp::ZERO), lost: 0.0, began: None }
-    }
-
-    /// With what it lost to standing still.
-    fn lost(&self, paused: Duration) -> Lost {
-        let seconds = |seconds: f64| VcpuSeconds::new(seconds).unwrap_or(VcpuSeconds::ZERO);
-        let pause = seconds(paused.as_secs_f64() * self.vcpus);
-        Lost { throttle: seconds(self.lost), pause, ..Lost::default() }
-    }
-}
-
-impl Observer for Slowed {
+impl Observer for Seen {
     fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
         self.began.get_or_insert(at);
-        let share = match event {
-            Event::Throttle(throttle) => throttle.share().as_f64(),
-            // It stands still: that is counted as pause.
-            Event::Source(whimbrel_core::machine::SourcePhase::Pausing) => 0.0,
-            _ => return,
-        };
-        let (before, since) = self.now;
-        self.lost += before * at.since(since).as_secs_f64() * self.vcpus;
-        self.now = (share, at);
+        self.slowed.see(at, event);
     }
 }

@@ -1,10 +1,12 @@
 //! What a cell asks of the engine, and what of it cannot be.
 
+use std::fmt;
+
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use whimbrel_core::controller::Controller;
 use whimbrel_core::progress::Capabilities;
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{Bandwidth, ByteCount};
 use whimbrel_guest::memory::available;
 use whimbrel_lab::real::guest::lab_guest;
 use whimbrel_lab::scenario::{Cell, Grid, Setup};
@@ -44,6 +46,23 @@ pub(super) struct Sending {
     pub(super) method: Method,
     /// Memory for pages as they were sent last; zero: no deltas.
     pub(super) delta_cache: u64,
+}
+
+impl fmt::Display for Sending {
+    /// How pages are encoded, for tables.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = match self.method {
+            Method::None => "plain",
+            Method::Lz4 => "lz4",
+            Method::Zstd => "zstd",
+            Method::Adaptive => "adaptive",
+        };
+        match (self.method, self.delta_cache) {
+            (_, 0) => f.write_str(method),
+            (Method::None, _) => f.write_str("delta"),
+            _ => write!(f, "{method} and delta"),
+        }
+    }
 }
 
 impl Sending {
@@ -90,12 +109,19 @@ impl Sending {
 pub(super) struct Key {
     memory: u64,
     page_size: u64,
+    /// In millionths.
+    random_content: u64,
     sending: Sending,
+    /// What an encoder that chooses weighs its work against; none of others.
+    link: Option<Bandwidth>,
 }
 
 impl Key {
     pub(super) fn of(setup: &Setup, sending: Sending) -> Self {
-        Self { memory: setup.guest.memory.0, page_size: setup.guest.page_size.bytes().0, sending }
+        let guest = &setup.guest;
+        let link = (sending.method == Method::Adaptive).then_some(setup.link.bandwidth);
+        let random_content = (guest.random_content.as_f64() * 1e6) as u64;
+        Self { memory: guest.memory.0, page_size: guest.page_size.bytes().0, random_content, sending, link }
     }
 }
 

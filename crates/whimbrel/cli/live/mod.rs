@@ -12,6 +12,7 @@ pub(super) mod replay;
 pub(super) mod resolve;
 mod scribe;
 mod send;
+pub(super) mod slowed;
 mod view;
 
 use std::fs::File;

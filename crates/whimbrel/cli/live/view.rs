@@ -10,7 +10,7 @@ use whimbrel_core::controller::Outlook;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
 use whimbrel_core::progress::Progress;
 use whimbrel_core::report::RoundReport;
-use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp, VcpuSeconds, duration};
+use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp, duration};
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_sim::Lost;
 
@@ -18,6 +18,7 @@ use super::super::args::TextFormat;
 use super::super::tell;
 use super::control::Desk;
 use super::shown;
+use super::slowed::Slowed;
 
 /// Time between two pictures of the line.
 const FRAME: Duration = Duration::from_millis(100);
@@ -133,34 +134,21 @@ pub(super) struct SourceView {
     /// What to tell somebody when there is doubt.
     doubt: String,
     outlook: Option<Outlook>,
-    vcpus: f64,
-    /// Of the vCPUs' time, in force since then.
-    throttled: (f64, Timestamp),
-    lost: f64,
+    slowed: Slowed,
     phase: SourcePhase,
 }
 
 impl SourceView {
     pub(super) fn new(view: View, desk: Arc<Desk>, doubt: String, vcpus: u32) -> Self {
-        let throttled = (0.0, Timestamp::ZERO);
-        let vcpus = f64::from(vcpus);
-        Self { view, desk, doubt, outlook: None, vcpus, throttled, lost: 0.0, phase: SourcePhase::Idle }
+        Self { view, desk, doubt, outlook: None, slowed: Slowed::new(vcpus), phase: SourcePhase::Idle }
     }
 
     /// What the guest lost to the throttle, and to standing still for so long.
     pub(super) fn lost(&self, paused: Duration) -> Lost {
-        let seconds = |seconds: f64| VcpuSeconds::new(seconds).unwrap_or(VcpuSeconds::ZERO);
-        let pause = seconds(paused.as_secs_f64() * self.vcpus);
-        Lost { throttle: seconds(self.lost), pause, ..Lost::default() }
+        self.slowed.lost(paused)
     }
 
-    fn throttle(&mut self, at: Timestamp, share: f64) {
-        let (before, since) = self.throttled;
-        self.lost += before * at.since(since).as_secs_f64() * self.vcpus;
-        self.throttled = (share, at);
-    }
-
-    fn phase(&mut self, at: Timestamp, phase: SourcePhase) {
+    fn phase(&mut self, phase: SourcePhase) {
         self.phase = phase;
         let in_doubt = phase == SourcePhase::InDoubt;
         self.desk.note(|standing| {
@@ -168,8 +156,6 @@ impl SourceView {
             standing.in_doubt = in_doubt;
         });
         match phase {
-            // It stands still: that is counted as pause.
-            SourcePhase::Pausing => self.throttle(at, 0.0),
             SourcePhase::InDoubt => {
                 let doubt = std::mem::take(&mut self.doubt);
                 if !doubt.is_empty() {
@@ -189,15 +175,15 @@ impl SourceView {
 
 impl Observer for SourceView {
     fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
+        self.slowed.see(at, event);
         match event {
-            Event::Source(phase) => self.phase(at, *phase),
+            Event::Source(phase) => self.phase(*phase),
             Event::Progress(progress) => self.progress(at, progress),
             Event::Round(round) => {
                 let line = round_line(round);
                 self.view.say(&line);
             }
             Event::Outlook(outlook) => self.outlook = Some(**outlook),
-            Event::Throttle(throttle) => self.throttle(at, throttle.share().as_f64()),
             Event::Connected => {
                 self.desk.note(|standing| standing.connected = true);
                 self.view.say("connected again");

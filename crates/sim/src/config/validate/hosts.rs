@@ -140,6 +140,7 @@ impl LinkConfig {
             format!("at least {SMALLEST_BUFFER}")
         })?;
         at_most("link.buffer", self.buffer)?;
+        within("link.burst", self.burst, MAX_COST)?;
         at_most("link.queue", self.queue)?;
         at_most("link.page-overhead", self.page_overhead)?;
         at_most("link.packet-overhead", self.packet_overhead)?;
