@@ -84,7 +84,9 @@ impl Dealing {
             return self.hand_over(full, streams);
         }
         if let Some(run) = backlog.take_run(Pages(job)) {
-            for part in shards(run) {
+            // One stream carries all: then what belongs together stays together.
+            let shard = if self.gathered.len() == 1 { u64::MAX } else { SHARD_PAGES };
+            for part in parts(run, shard) {
                 let stream = usize::from(self.sharding.stream_of(part.first));
                 if let Some(gathered) = self.gathered.get_mut(stream) {
                     gathered.passing = self.passing;
@@ -112,11 +114,11 @@ impl Dealing {
     }
 }
 
-/// A run in parts that each go by one stream.
-fn shards(run: PageRun) -> impl Iterator<Item = PageRun> {
+/// A run in parts that each go by one stream: none reaches beyond a multiple of `shard`.
+fn parts(run: PageRun, shard: u64) -> impl Iterator<Item = PageRun> {
     let (mut first, end) = (run.first.0, run.end().0);
     std::iter::from_fn(move || {
-        let next = ((first / SHARD_PAGES + 1) * SHARD_PAGES).min(end);
+        let next = (first / shard + 1).saturating_mul(shard).min(end);
         let part = PageRun { first: PageNumber(first), count: Pages(next.saturating_sub(first)) };
         first = next;
         (part.count.0 > 0).then_some(part)
@@ -183,8 +185,9 @@ mod tests {
     #[test]
     fn a_run_is_split_where_another_stream_may_carry_on() {
         let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
-        let parts: Vec<_> = shards(run(60, 80)).collect();
-        assert_eq!(parts, [run(60, 4), run(64, 64), run(128, 12)]);
-        assert_eq!(shards(run(64, 64)).collect::<Vec<_>>(), [run(64, 64)]);
+        let shards = |run| parts(run, SHARD_PAGES).collect::<Vec<_>>();
+        assert_eq!(shards(run(60, 80)), [run(60, 4), run(64, 64), run(128, 12)]);
+        assert_eq!(shards(run(64, 64)), [run(64, 64)]);
+        assert_eq!(parts(run(60, 80), u64::MAX).collect::<Vec<_>>(), [run(60, 80)]);
     }
 }
