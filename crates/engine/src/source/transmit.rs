@@ -12,14 +12,14 @@ use whimbrel_core::dirty::Backlog;
 use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::machine::{SourceEvent, Transmit};
 use whimbrel_core::progress::Progress;
-use whimbrel_core::units::{ByteCount, Pages};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages};
 use whimbrel_wire::pages::{Pass, SHARD_PAGES, Sharding};
 
 use super::driver::Driver;
 use super::pages::{PageStreams, Passing, Tally};
 
 /// The fewest pages that are worth a job of their own, and the most of one.
-const JOB: RangeInclusive<u64> = 64..=512;
+const JOB: RangeInclusive<u64> = 64..=2048;
 
 /// How long a job should take: by so much a slice may end late.
 const JOB_TIME: Duration = Duration::from_millis(2);
@@ -125,9 +125,11 @@ fn parts(run: PageRun, shard: u64) -> impl Iterator<Item = PageRun> {
     })
 }
 
-/// Pages of a job: what a stream carries in the time of one, as far as that is known.
-fn job(progress: &Progress, streams: usize) -> u64 {
-    let bytes = progress.bandwidth.map_or(0.0, |bandwidth| bandwidth.as_f64() * JOB_TIME.as_secs_f64());
+/// Pages of a job: what a stream carries in the time of one, as far as that is known. `sent` is what went in this pass until now:
+/// in a bulk round nothing else is known.
+fn job(progress: &Progress, sent: Option<Bandwidth>, streams: usize) -> u64 {
+    let bandwidth = progress.bandwidth.or(sent);
+    let bytes = bandwidth.map_or(0.0, |bandwidth| bandwidth.as_f64() * JOB_TIME.as_secs_f64());
     let pages = bytes / streams.max(1) as f64 / progress.page_size.bytes().0 as f64;
     (pages as u64).clamp(*JOB.start(), *JOB.end())
 }
@@ -144,9 +146,11 @@ impl Driver<'_> {
             _ => Pass::Round,
         };
         self.dealing.passing = Passing { round, pass };
-        let job =
-            job(self.machine.controller().progress(), self.pages.as_ref().map_or(1, PageStreams::count));
+        let began = self.clock_now();
         while self.machine.phase() == asked {
+            let sent = Bandwidth::measured(self.dealing.tally.bytes, self.clock_now().since(began));
+            let count = self.pages.as_ref().map_or(1, PageStreams::count);
+            let job = job(self.machine.controller().progress(), sent, count);
             let Some(streams) = &mut self.pages else { break };
             let dealt = self.dealing.deal(self.machine.backlog_mut(), streams, job);
             let over = until.is_some_and(|until| self.clock_now() >= until);
