@@ -8,7 +8,9 @@ use whimbrel_guest::memory::{Backing, GuestMemory};
 
 use super::{Bad, Memory};
 
-pub(super) fn ends(transport: &str) -> Result<(Arc<dyn Connect>, Arc<dyn Listen>), Bad> {
+type Ends = (Arc<dyn Connect>, Arc<dyn Listen>);
+
+pub(super) fn ends(transport: &str) -> Result<Ends, Bad> {
     let address = if transport == "tcp" {
         "tcp:127.0.0.1:0".to_owned()
     } else {

@@ -21,7 +21,7 @@ const PROGRAM: &str = "qemu-system-x86_64";
 const LOADED_AT: u64 = 1 << 20;
 
 /// Longer than any migration here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// QEMU as it is installed here.
 pub(super) struct Qemu {
@@ -64,7 +64,7 @@ impl Qemu {
     }
 
     /// Moves a guest of `mib` MiB once.
-    pub(super) fn run(&self, mib: u64, row: Row) -> Result<Took, Bad> {
+    pub(super) fn run(mib: u64, row: Row) -> Result<Took, Bad> {
         let content = Content::new((mib << 20) - LOADED_AT)?;
         let mut source = Process::start(mib, Memory::Untouched, |command| {
             let file = content.0.display();
