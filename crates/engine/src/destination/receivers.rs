@@ -331,6 +331,7 @@ mod tests {
     use super::*;
     use crate::link::write_all;
     use crate::transport::memory::pair;
+    use crate::transport::open;
 
     #[test]
     fn who_is_silent_between_frames_stays_and_who_stalls_within_one_is_lost() {
@@ -361,5 +362,48 @@ mod tests {
         write_all(&far, &header.encode()).unwrap();
         let said = said.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(matches!(said, Said::Lost { ended: false, .. }), "{said:?}");
+    }
+
+    /// A frame of a page with a checksum over its payload, sent through a socket; `damage` is done to it on its way.
+    fn said_of_a_checked_page(damage: impl FnOnce(&mut Vec<u8>)) -> (Said, Vec<u8>) {
+        let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4).unwrap();
+        let ram = Arc::new(GuestMemory::new(layout, Backing::Private).unwrap());
+        let limits = Limits::default();
+        let (streams, encodings) = (1, Encodings::PLAIN);
+        let agreed = Agreed { streams, encodings, payload_checksums: true, digest: false, limits };
+        let mut receivers = Receivers::new(Arc::clone(&ram) as _, agreed, true, None);
+        let listen = open::listener(&"tcp:127.0.0.1:0".parse().unwrap(), &open::Options::default()).unwrap();
+        let address = listen.address().parse().unwrap();
+        let connect = open::connector(&address, &open::Options::default()).unwrap();
+        let patience = Duration::from_secs(10);
+        let near = connect.connect(patience).unwrap();
+        let far = listen.accept(patience).unwrap().unwrap();
+        receivers.add(0, Arc::from(far), patience).unwrap();
+        // Page 3, raw.
+        let mut body = vec![3, 0, 0, 0, 0, 0, 0, 0, 1, 0, Encoding::Raw.code(), 0, 0, 16, 0, 0];
+        body.resize(16 + 4096, 0x5a);
+        let (length, checksum) = (body.len() as u32, checksum(&body));
+        let header =
+            FrameHeader { kind: FrameKind::Pages, entries: 1, length, checksum, payload_checked: true };
+        damage(&mut body);
+        write_all(&*near, &header.encode()).unwrap();
+        write_all(&*near, &body).unwrap();
+        write_all(&*near, &whimbrel_wire::frame::gate(0)).unwrap();
+        let said = receivers.said().recv_timeout(patience).unwrap();
+        let mut page = vec![0; 4096];
+        ram.read(Gpa(3 * 4096), &mut page).unwrap();
+        (said, page)
+    }
+
+    #[test]
+    fn a_checksum_is_held_against_what_lies_in_memory() {
+        let (said, page) = said_of_a_checked_page(|_| {});
+        assert!(matches!(said, Said::Gate { stream: 0, round: 0 }), "{said:?}");
+        assert!(page.iter().all(|byte| *byte == 0x5a));
+        // In the payload, in the table so that it still is one, and so that it is none.
+        for (byte, bit) in [(16 + 77, 4), (0, 1), (8, 1)] {
+            let (said, _) = said_of_a_checked_page(|body| body[byte] ^= bit);
+            assert!(matches!(&said, Said::Lost { why, .. } if why.contains("checksum")), "{said:?}");
+        }
     }
 }
