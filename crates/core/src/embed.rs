@@ -80,6 +80,21 @@ pub trait GuestRam: Send + Sync {
     /// [`RamError::NotMemory`] unless all of it lies in one region; `out` is then as it was.
     fn read(&self, at: Gpa, out: &mut [u8]) -> Result<(), RamError>;
 
+    /// Reads the first bytes of stretches of `step` bytes, from `at` on, as many as `out` has room for. Where nothing is cached,
+    /// memory answers many such questions as fast as one, if nobody waits for an answer before asking the next.
+    ///
+    /// # Errors
+    ///
+    /// As of [`GuestRam::read`]; what is in `out` then is of no use.
+    fn read_firsts(&self, at: Gpa, step: ByteCount, out: &mut [[u8; 8]]) -> Result<(), RamError> {
+        let mut at = at;
+        for first in out {
+            self.read(at, first)?;
+            at = Gpa(at.0.saturating_add(step.0));
+        }
+        Ok(())
+    }
+
     /// Copies `data` into guest memory from `at` on, without telling any dirty log.
     ///
     /// # Errors

@@ -22,6 +22,9 @@ pub(crate) enum LinkError {
     /// It ended between two frames, as one on which nothing more is to be said.
     #[error("the connection was closed")]
     Ended,
+    /// Nothing came between two frames for as long as the stream's patience is.
+    #[error("the connection was lost: nothing came for too long")]
+    Silent,
     /// It ended elsewhere, or nothing came or went for too long.
     #[error("the connection was lost")]
     Io(#[from] io::Error),
@@ -82,6 +85,17 @@ pub(crate) fn write_all(stream: &dyn Stream, mut bytes: &[u8]) -> io::Result<()>
     Ok(())
 }
 
+/// The next frame's header, for which the peer may take as long as it likes: the stream's patience is for what comes behind its
+/// first byte.
+pub(crate) fn await_header(stream: &dyn Stream, limits: &Limits) -> Result<FrameHeader, LinkError> {
+    loop {
+        match read_header(stream, limits) {
+            Err(LinkError::Silent) => {}
+            header => return header,
+        }
+    }
+}
+
 /// The next frame's header.
 pub(crate) fn read_header(stream: &dyn Stream, limits: &Limits) -> Result<FrameHeader, LinkError> {
     let mut bytes = [0; HEADER_LEN];
@@ -90,6 +104,9 @@ pub(crate) fn read_header(stream: &dyn Stream, limits: &Limits) -> Result<FrameH
             Ok(0) => return Err(LinkError::Ended),
             Ok(count) => break count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+                return Err(LinkError::Silent);
+            }
             Err(error) => return Err(error.into()),
         }
     };

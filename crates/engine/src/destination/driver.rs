@@ -232,10 +232,11 @@ impl<'a> Driver<'a> {
     fn receive_pages(&mut self) {
         let Some(receivers) = &mut self.core.receivers else { return };
         let patience = self.core.patience;
-        let started = self.core.early.drain(..).try_for_each(|(number, stream)| {
-            stream.set_patience(None, Some(patience))?;
-            receivers.add(number, stream, patience)
-        });
+        let started = self
+            .core
+            .early
+            .drain(..)
+            .try_for_each(|(number, stream)| receivers.add(number, stream, patience));
         if let Err(error) = started {
             self.lose(&format!("page streams: {error}"));
         }

@@ -13,15 +13,18 @@ use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
 use whimbrel_core::layout::Gpa;
 use whimbrel_core::units::ByteCount;
-use whimbrel_wire::frame::{FrameHeader, FrameKind, GATE_LEN, gate_round};
+use whimbrel_wire::frame::{Checksum, FrameHeader, FrameKind, GATE_LEN, gate_round};
 use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
 use whimbrel_wire::{Limits, WireError};
 
 use super::touched::Touched;
 use crate::hello::Agreed;
-use crate::link::{LinkError, in_words, read_exact, read_header};
+use crate::link::{LinkError, await_header, in_words, read_exact};
 use crate::transport::Stream;
 use crate::verify::Written;
+
+/// Bytes of guest memory that are summed up at once: what the first cache has room for.
+const SUMMED: usize = 4096;
 
 /// What a page stream says.
 #[derive(Debug)]
@@ -61,10 +64,10 @@ impl Receivers {
     ///
     /// Between frames it may be silent for as long as it likes, within one for `patience`.
     pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>, patience: Duration) -> io::Result<()> {
+        stream.set_patience(Some(patience), Some(patience))?;
         let work = Work {
             number,
             stream: Arc::clone(&stream),
-            patience,
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
             written: self.written.clone(),
@@ -133,7 +136,6 @@ impl From<io::Error> for ReceiveError {
 struct Work {
     number: u16,
     stream: Arc<dyn Stream>,
-    patience: Duration,
     decoder: Decoder,
     touched: Arc<Touched>,
     written: Option<Written>,
@@ -169,17 +171,10 @@ impl Work {
 
     /// Takes one frame; gives the round that it ends, if it is a gate.
     fn frame(&mut self, limits: &Limits) -> Result<Option<u32>, ReceiveError> {
-        let header = read_header(&*self.stream, limits)?;
-        self.stream.set_patience(Some(self.patience), Some(self.patience))?;
-        let round = self.take_body(&header)?;
-        self.stream.set_patience(None, Some(self.patience))?;
-        Ok(round)
-    }
-
-    fn take_body(&mut self, header: &FrameHeader) -> Result<Option<u32>, ReceiveError> {
+        let header = await_header(&*self.stream, limits)?;
         match header.kind {
             FrameKind::Pages => {
-                let done = self.pages(header);
+                let done = self.pages(&header);
                 // What a frame that failed has written is written, too.
                 if let Some(written) = &self.written {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));
@@ -201,39 +196,61 @@ impl Work {
         if header.payload_checked != self.agreed.payload_checksums {
             return Err(ReceiveError::Unchecked);
         }
-        // Of the whole body only where somebody has to see all of it first; bounded by the limits.
-        fill(&mut self.body, header.covered() as usize, &*self.stream)?;
-        header.verify(&self.body)?;
-        let (table, checked) = self.body.split_at_checked(header.table_len()).unwrap_or_default();
-        let payload = u64::from(header.length) - header.table_len() as u64;
-        self.table.read(table, header.entries, payload, self.ram.layout(), self.agreed.encodings)?;
-        if header.payload_checked {
-            let mut rest = checked;
-            for entry in self.table.entries() {
-                let (payload, behind) = rest.split_at_checked(entry.payload().0 as usize).unwrap_or_default();
-                touch(entry, &self.touched, &mut self.decoder);
-                self.decoder.apply(entry, payload, &*self.ram)?;
-                rest = behind;
-            }
-            return Ok(());
+        // Bounded by the limits.
+        let table = header.table_len();
+        fill(&mut self.body, table, &*self.stream)?;
+        if !header.payload_checked {
+            header.verify(&self.body)?;
         }
-        self.take_payloads()
+        let payload = u64::from(header.length) - table as u64;
+        let read =
+            self.table.read(&self.body, header.entries, payload, self.ram.layout(), self.agreed.encodings);
+        if !header.payload_checked {
+            read?;
+            return self.take_payloads(None);
+        }
+        let plain = |entry: &Entry| matches!(entry.encoding(), Encoding::Raw | Encoding::Zero);
+        let direct = self.ram.direct().is_some() && self.stream.descriptor().is_some();
+        if direct && read.is_ok() && self.table.entries().iter().all(plain) {
+            let mut sum = Checksum::new();
+            sum.update(&self.body);
+            self.take_payloads(Some(&mut sum))?;
+            return Ok(header.verify_sum(sum.finish())?);
+        }
+        // What is to be unpacked is not looked at before it is known to be what was sent.
+        self.body.resize(header.length as usize, 0);
+        read_exact(&*self.stream, self.body.get_mut(table..).unwrap_or_default())?;
+        header.verify(&self.body)?;
+        read?;
+        self.apply(table)
     }
 
-    /// The payloads of the table, as they come.
-    fn take_payloads(&mut self) -> Result<(), ReceiveError> {
+    /// The payloads of the table, which lie in the body from here on.
+    fn apply(&mut self, payloads: usize) -> Result<(), ReceiveError> {
+        let mut rest = self.body.get(payloads..).unwrap_or_default();
+        for entry in self.table.entries() {
+            let (payload, behind) = rest.split_at_checked(entry.payload().0 as usize).unwrap_or_default();
+            touch(entry, &self.touched, &mut self.decoder);
+            self.decoder.apply(entry, payload, &*self.ram)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// The payloads of the table, as they come; those that go straight to guest memory are summed up there.
+    fn take_payloads(&mut self, sum: Option<&mut Checksum>) -> Result<(), ReceiveError> {
         let direct = self.ram.direct().zip(self.stream.descriptor());
-        let mut raw = Vec::new();
+        let mut filling = Filling { ram: &*self.ram, ranges: Vec::new(), sum };
         for entry in self.table.entries() {
             touch(entry, &self.touched, &mut self.decoder);
             match (entry.encoding(), direct) {
                 (Encoding::Raw, Some(_)) => {
-                    raw.push(RamRange { at: entry.at(), len: entry.payload() });
+                    filling.ranges.push(RamRange { at: entry.at(), len: entry.payload() });
                 }
                 (Encoding::Zero, _) => self.decoder.apply(entry, &[], &*self.ram)?,
                 _ => {
                     if let Some((direct, descriptor)) = direct {
-                        receive(direct, &mut raw, descriptor)?;
+                        filling.receive(direct, descriptor)?;
                     }
                     fill(&mut self.payload, entry.payload().0 as usize, &*self.stream)?;
                     self.decoder.apply(entry, &self.payload, &*self.ram)?;
@@ -241,7 +258,7 @@ impl Work {
             }
         }
         match direct {
-            Some((direct, descriptor)) => receive(direct, &mut raw, descriptor),
+            Some((direct, descriptor)) => filling.receive(direct, descriptor),
             None => Ok(()),
         }
     }
@@ -262,38 +279,51 @@ fn fill(buffer: &mut Vec<u8>, len: usize, stream: &dyn Stream) -> io::Result<()>
     read_exact(stream, buffer)
 }
 
-/// Has the system fill `ranges`, in order, and leaves none.
-fn receive(
-    direct: &dyn DirectRam,
-    ranges: &mut Vec<RamRange>,
-    from: BorrowedFd<'_>,
-) -> Result<(), ReceiveError> {
-    let mut rest = ranges.as_mut_slice();
-    while !rest.is_empty() {
-        let mut came = direct.receive(rest, from)? as u64;
-        if came == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        let whole = rest.iter().take_while(|range| take_if_whole(&mut came, range.len.0)).count();
-        rest = &mut rest[whole..];
-        if let Some(range) = rest.first_mut() {
-            range.at = Gpa(range.at.0 + came);
-            range.len = ByteCount(range.len.0 - came);
-        }
-    }
-    ranges.clear();
-    Ok(())
+/// Guest memory that the system is to fill with what comes.
+struct Filling<'a> {
+    ram: &'a dyn GuestRam,
+    /// What is to come, in order.
+    ranges: Vec<RamRange>,
+    /// Of what came, where somebody wants it.
+    sum: Option<&'a mut Checksum>,
 }
 
-/// Takes `len` from `left` if there is so much.
-fn take_if_whole(left: &mut u64, len: u64) -> bool {
-    match left.checked_sub(len) {
-        Some(rest) => {
-            *left = rest;
-            true
+impl Filling<'_> {
+    /// All of the ranges; none is left.
+    fn receive(&mut self, direct: &dyn DirectRam, from: BorrowedFd<'_>) -> Result<(), ReceiveError> {
+        let mut first = 0;
+        while let Some(rest) = self.ranges.get_mut(first..).filter(|rest| !rest.is_empty()) {
+            let mut came = direct.receive(rest, from)? as u64;
+            if came == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            while came > 0
+                && let Some(range) = self.ranges.get_mut(first)
+            {
+                let len = came.min(range.len.0);
+                let filled = RamRange { at: range.at, len: ByteCount(len) };
+                *range = RamRange { at: Gpa(range.at.0 + len), len: ByteCount(range.len.0 - len) };
+                first += usize::from(range.len.0 == 0);
+                came -= len;
+                if let Some(sum) = &mut self.sum {
+                    add(sum, self.ram, filled)?;
+                }
+            }
         }
-        None => false,
+        self.ranges.clear();
+        Ok(())
     }
+}
+
+/// Adds guest memory that was just written, and is still in a cache, to the sum.
+fn add(sum: &mut Checksum, ram: &dyn GuestRam, range: RamRange) -> Result<(), RamError> {
+    let mut part = [0; SUMMED];
+    for done in (0..range.len.0).step_by(SUMMED) {
+        let part = part.get_mut(..(range.len.0 - done).min(SUMMED as u64) as usize).unwrap_or_default();
+        ram.read(Gpa(range.at.0 + done), part)?;
+        sum.update(part);
+    }
+    Ok(())
 }
 
 /// Whether a stream ended where it may.
@@ -311,6 +341,7 @@ mod tests {
     use super::*;
     use crate::link::write_all;
     use crate::transport::memory::pair;
+    use crate::transport::open;
 
     #[test]
     fn who_is_silent_between_frames_stays_and_who_stalls_within_one_is_lost() {
@@ -341,5 +372,48 @@ mod tests {
         write_all(&far, &header.encode()).unwrap();
         let said = said.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(matches!(said, Said::Lost { ended: false, .. }), "{said:?}");
+    }
+
+    /// A frame of a page with a checksum over its payload, sent through a socket; `damage` is done to it on its way.
+    fn said_of_a_checked_page(damage: impl FnOnce(&mut Vec<u8>)) -> (Said, Vec<u8>) {
+        let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4).unwrap();
+        let ram = Arc::new(GuestMemory::new(layout, Backing::Private).unwrap());
+        let limits = Limits::default();
+        let (streams, encodings) = (1, Encodings::PLAIN);
+        let agreed = Agreed { streams, encodings, payload_checksums: true, digest: false, limits };
+        let mut receivers = Receivers::new(Arc::clone(&ram) as _, agreed, true, None);
+        let listen = open::listener(&"tcp:127.0.0.1:0".parse().unwrap(), &open::Options::default()).unwrap();
+        let address = listen.address().parse().unwrap();
+        let connect = open::connector(&address, &open::Options::default()).unwrap();
+        let patience = Duration::from_secs(10);
+        let near = connect.connect(patience).unwrap();
+        let far = listen.accept(patience).unwrap().unwrap();
+        receivers.add(0, Arc::from(far), patience).unwrap();
+        // Page 3, raw.
+        let mut body = vec![3, 0, 0, 0, 0, 0, 0, 0, 1, 0, Encoding::Raw.code(), 0, 0, 16, 0, 0];
+        body.resize(16 + 4096, 0x5a);
+        let (length, checksum) = (body.len() as u32, checksum(&body));
+        let header =
+            FrameHeader { kind: FrameKind::Pages, entries: 1, length, checksum, payload_checked: true };
+        damage(&mut body);
+        write_all(&*near, &header.encode()).unwrap();
+        write_all(&*near, &body).unwrap();
+        write_all(&*near, &whimbrel_wire::frame::gate(0)).unwrap();
+        let said = receivers.said().recv_timeout(patience).unwrap();
+        let mut page = vec![0; 4096];
+        ram.read(Gpa(3 * 4096), &mut page).unwrap();
+        (said, page)
+    }
+
+    #[test]
+    fn a_checksum_is_held_against_what_lies_in_memory() {
+        let (said, page) = said_of_a_checked_page(|_| {});
+        assert!(matches!(said, Said::Gate { stream: 0, round: 0 }), "{said:?}");
+        assert!(page.iter().all(|byte| *byte == 0x5a));
+        // In the payload, in the table so that it still is one, and so that it is none.
+        for (byte, bit) in [(16 + 77, 4), (0, 1), (8, 1)] {
+            let (said, _) = said_of_a_checked_page(|body| body[byte] ^= bit);
+            assert!(matches!(&said, Said::Lost { why, .. } if why.contains("checksum")), "{said:?}");
+        }
     }
 }

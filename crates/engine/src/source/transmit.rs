@@ -13,14 +13,14 @@ use whimbrel_core::layout::{PageNumber, PageRun};
 use whimbrel_core::machine::{SourceEvent, Transmit};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
-use whimbrel_core::units::{ByteCount, Pages};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages};
 use whimbrel_wire::pages::{Encoded, Encoding, Pass, SHARD_PAGES, Sharding};
 
 use super::driver::Driver;
 use super::pages::{PageStreams, Passing};
 
 /// The fewest pages that are worth a job of their own, and the most of one.
-const JOB: RangeInclusive<u64> = 16..=512;
+const JOB: RangeInclusive<u64> = 16..=2048;
 
 /// Pages of a job while nobody knows what a stream carries.
 const FIRST_JOB: u64 = 64;
@@ -100,7 +100,9 @@ impl Dealing {
             return self.hand_over(full, streams);
         }
         if let Some(run) = backlog.take_run(Pages(job)) {
-            for part in shards(run) {
+            // One stream carries all: then what belongs together stays together.
+            let shard = if self.gathered.len() == 1 { u64::MAX } else { SHARD_PAGES };
+            for part in parts(run, shard) {
                 let stream = usize::from(self.sharding.stream_of(part.first));
                 if let Some(gathered) = self.gathered.get_mut(stream) {
                     gathered.passing = self.passing;
@@ -128,24 +130,26 @@ impl Dealing {
     }
 }
 
-/// A run in parts that each go by one stream.
-fn shards(run: PageRun) -> impl Iterator<Item = PageRun> {
+/// A run in parts that each go by one stream: none reaches beyond a multiple of `shard`.
+fn parts(run: PageRun, shard: u64) -> impl Iterator<Item = PageRun> {
     let (mut first, end) = (run.first.0, run.end().0);
     std::iter::from_fn(move || {
-        let next = ((first / SHARD_PAGES + 1) * SHARD_PAGES).min(end);
+        let next = (first / shard + 1).saturating_mul(shard).min(end);
         let part = PageRun { first: PageNumber(first), count: Pages(next.saturating_sub(first)) };
         first = next;
         (part.count.0 > 0).then_some(part)
     })
 }
 
-/// Pages of a job: what a stream carries in the time of one, as far as that is known.
-fn job(progress: &Progress, limit: RateLimit, streams: usize) -> u64 {
+/// Pages of a job: what a stream carries in the time of one, as far as that is known. `sent` is what went in this slice until now:
+/// in a bulk round nothing else is known.
+fn job(progress: &Progress, limit: RateLimit, sent: Option<Bandwidth>, streams: usize) -> u64 {
     let limit = match limit {
         RateLimit::AtMost(limit) => Some(limit),
         RateLimit::Unlimited => None,
     };
-    let Some(rate) = [progress.bandwidth, limit].into_iter().flatten().min() else { return FIRST_JOB };
+    let carried = progress.bandwidth.or(sent);
+    let Some(rate) = [carried, limit].into_iter().flatten().min() else { return FIRST_JOB };
     let bytes = rate.as_f64() * JOB_TIME.as_secs_f64();
     let pages = bytes / streams.max(1) as f64 / progress.page_size.bytes().0 as f64;
     (pages as u64).clamp(*JOB.start(), *JOB.end())
@@ -163,9 +167,11 @@ impl Driver<'_> {
             _ => Pass::Round,
         };
         self.dealing.passing = Passing { round, pass };
-        let streams = self.pages.as_ref().map_or(1, PageStreams::count);
-        let job = job(self.machine.controller().progress(), self.limiter.limit(), streams);
+        let began = self.clock_now();
         while self.machine.phase() == asked {
+            let sent = Bandwidth::measured(self.dealing.tally.bytes, self.clock_now().since(began));
+            let count = self.pages.as_ref().map_or(1, PageStreams::count);
+            let job = job(self.machine.controller().progress(), self.limiter.limit(), sent, count);
             let Some(streams) = &mut self.pages else { break };
             let dealt = self.dealing.deal(self.machine.backlog_mut(), streams, job);
             let over = until.is_some_and(|until| self.clock_now() >= until);
@@ -205,8 +211,9 @@ mod tests {
     #[test]
     fn a_run_is_split_where_another_stream_may_carry_on() {
         let run = |first, count| PageRun { first: PageNumber(first), count: Pages(count) };
-        let parts: Vec<_> = shards(run(60, 80)).collect();
-        assert_eq!(parts, [run(60, 4), run(64, 64), run(128, 12)]);
-        assert_eq!(shards(run(64, 64)).collect::<Vec<_>>(), [run(64, 64)]);
+        let shards = |run| parts(run, SHARD_PAGES).collect::<Vec<_>>();
+        assert_eq!(shards(run(60, 80)), [run(60, 4), run(64, 64), run(128, 12)]);
+        assert_eq!(shards(run(64, 64)), [run(64, 64)]);
+        assert_eq!(parts(run(60, 80), u64::MAX).collect::<Vec<_>>(), [run(60, 80)]);
     }
 }

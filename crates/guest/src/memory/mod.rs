@@ -316,6 +316,18 @@ impl GuestRam for GuestMemory {
         Ok(())
     }
 
+    fn read_firsts(&self, at: Gpa, step: ByteCount, out: &mut [[u8; 8]]) -> Result<(), RamError> {
+        let stretches = (out.len() as u64).saturating_sub(1).saturating_mul(step.0);
+        let len = if out.is_empty() { 0 } else { stretches.saturating_add(8) };
+        let (map, offset) = self.find(at, len).ok_or(RamError::NotMemory { at, len: ByteCount(len) })?;
+        let mut offset = offset;
+        for first in out {
+            load(map.words(), offset, first);
+            offset += step.0 as usize;
+        }
+        Ok(())
+    }
+
     fn write(&self, at: Gpa, data: &[u8]) -> Result<(), RamError> {
         let len = data.len() as u64;
         let (map, offset) = self.find(at, len).ok_or(RamError::NotMemory { at, len: ByteCount(len) })?;

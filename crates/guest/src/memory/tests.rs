@@ -326,6 +326,37 @@ fn what_the_kernel_refuses_says_what_to_do() {
 }
 
 #[test]
+fn memory_that_is_there_is_not_made_resident_again() {
+    let memory = plain(ByteCount::mib(1), Backing::Private).unwrap();
+    let all = RamRange { at: Gpa(0), len: ByteCount::mib(1) };
+    let refused = Refuse::advice(libc::MADV_POPULATE_WRITE, Errno::NOMEM);
+    refusing(&[refused], || memory.prepare(all)).expect_err("it was never touched");
+    memory.populate().unwrap();
+    let refused = Refuse::advice(libc::MADV_POPULATE_WRITE, Errno::NOMEM);
+    refusing(&[refused], || memory.prepare(all)).unwrap();
+    // One page that is not there, and all of it is asked for.
+    memory.discard(PageRun { first: PageNumber(200), count: Pages(1) }).unwrap();
+    let refused = Refuse::advice(libc::MADV_POPULATE_WRITE, Errno::NOMEM);
+    refusing(&[refused], || memory.prepare(all)).expect_err("a page is missing");
+}
+
+#[test]
+fn the_first_bytes_of_stretches_are_those_that_are_read() {
+    let memory = plain(ByteCount::kib(64), Backing::Private).unwrap();
+    for page in 0..16_u8 {
+        memory.write(Gpa(u64::from(page) * 4096), &[page + 1; 16]).unwrap();
+    }
+    for offset in [0, 3, 8] {
+        let mut firsts = [[0; 8]; 16];
+        memory.read_firsts(Gpa(offset), ByteCount(4096), &mut firsts).unwrap();
+        assert!((1..=16).zip(firsts).all(|(page, first)| first == [page; 8]), "{firsts:?}");
+    }
+    let mut beyond = [[0; 8]; 17];
+    memory.read_firsts(Gpa(0), ByteCount(4096), &mut beyond).expect_err("there are 16 pages");
+    memory.read_firsts(Gpa(0), ByteCount(u64::MAX), &mut beyond).expect_err("and no such stretches");
+}
+
+#[test]
 fn kinds_of_memory_are_named() {
     for backing in Backing::ALL {
         assert_eq!(backing.to_string().parse(), Ok(backing));

@@ -54,7 +54,7 @@ const BURST: Duration = Duration::from_millis(10);
 /// Jobs of pages that are dealt to a stream ahead of the limiter, and how long one should take and may be, in pages.
 const JOBS: u64 = 3;
 const JOB_TIME: Duration = Duration::from_millis(2);
-const JOB_PAGES: std::ops::RangeInclusive<u64> = 16..=512;
+const JOB_PAGES: std::ops::RangeInclusive<u64> = 16..=2048;
 
 /// Pages of a job: what a stream carries in the time of one.
 fn job(link: &LinkConfig, host: &HostConfig, page: u64) -> u64 {

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The header is checked alone, before its length is believed. A reader must never look at a body that it has not held
-//! against the header's checksum, payloads that go straight to guest memory excepted.
+//! against the header's checksum, raw payloads that go straight to guest memory excepted: a replica of which a frame was damaged
+//! never runs.
 
 use crate::error::WireError;
 use crate::limits::{Limit, Limits};
@@ -91,6 +92,27 @@ pub struct FrameHeader {
 /// CRC-32 as Ethernet, gzip and PNG have it: polynomial 0x04c11db7, reflected, begun with and inverted by ones.
 pub fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
+}
+
+/// A [`checksum`] taken piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    /// Of no bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// These come next.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of all that came.
+    pub fn finish(self) -> u32 {
+        self.0.finalize()
+    }
 }
 
 impl FrameHeader {

@@ -1,8 +1,8 @@
 //! Runs of guest memory become a frame.
 //!
 //! Called by the source's driver for each batch of one connection, from one thread at a time. It reads guest memory that
-//! changes meanwhile, so it looks at a page once: what was judged and what was packed is the same copy. What it lets
-//! through uncopied it knows nothing about afterwards.
+//! changes meanwhile, so what was judged and what was packed is the same copy. What it lets through uncopied it knows nothing
+//! about afterwards.
 
 use std::io;
 use std::ops::AddAssign;
@@ -117,6 +117,8 @@ pub struct Encoder {
     packer: Packer,
     clock: Option<Clock>,
     look: Look,
+    /// The first bytes of the pages of a stretch.
+    firsts: Vec<[u8; 8]>,
     cache: Option<Cache>,
     pass: Pass,
     /// In this pass.
@@ -176,6 +178,7 @@ impl Encoder {
             packer: Packer::new(packs, config.level)?,
             clock: None,
             look: Look::new(),
+            firsts: Vec::new(),
             cache,
             pass: Pass::Bulk,
             keeps_deltas: false,
@@ -296,6 +299,12 @@ impl Encoder {
         ram: &dyn GuestRam,
         frame: &mut PageFrame,
     ) -> Result<(), RamError> {
+        self.firsts.clear();
+        if self.zero_detection || self.copy {
+            // All at once: whoever waits for each page in turn waits as long as sending it takes. At most a batch.
+            self.firsts.resize(count as usize, [0; 8]);
+            ram.read_firsts(at, self.page_size.bytes(), &mut self.firsts)?;
+        }
         for index in 0..count {
             let page = PageNumber(first.0 + index);
             let at = Gpa(at.0 + index * self.page as u64);
@@ -303,6 +312,9 @@ impl Encoder {
                 self.known(page, at, ram, frame)?;
             } else if self.plan.encoding != Encoding::Raw || self.plan.attempt.is_some() {
                 self.packed(page, at, ram, frame)?;
+            } else if !self.copy && self.firsts.get(index as usize).is_some_and(|first| *first != [0; 8]) {
+                self.unseen(page);
+                frame.ram(page, 1, RamRange { at, len: self.page_size.bytes() });
             } else {
                 self.plain(page, at, ram, frame)?;
             }
