@@ -306,7 +306,7 @@ fn hashed_while_written(
     let digest = Digest::new(&layout);
     let (stop, quiet) = (AtomicBool::new(false), AtomicBool::new(false));
     log.start().unwrap();
-    let (mut rehashed, mut harvests) = (0, 0);
+    let mut rehashed = 0;
     std::thread::scope(|scope| {
         let write = |writer: u64| {
             let (stop, layout) = (&stop, &layout);
@@ -341,8 +341,9 @@ fn hashed_while_written(
             let mut found = PageSet::new(layout.numbers());
             log.harvest(&mut found).unwrap();
             digest.stale(&found).unwrap();
-            harvests += 1;
         };
+        // Six at least, however busy the machine is.
+        (0..6).for_each(|_| harvest());
         while Instant::now() < end {
             harvest();
         }
@@ -356,7 +357,6 @@ fn hashed_while_written(
         rehashed = hasher.join().unwrap();
     });
     let last = digest.root(memory).unwrap();
-    assert!(harvests > 5, "{harvests}");
     assert_eq!(last.hash, root(memory), "a chunk was hashed before its last write");
     log.stop().unwrap();
     (rehashed, last.hashed.chunks)

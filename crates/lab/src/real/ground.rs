@@ -268,6 +268,9 @@ mod tests {
         assert_eq!(setup.host.first_touch_cost, Duration::from_nanos(1_700));
         assert_eq!(setup.host.harvest_cost, Duration::from_millis(1), "for each GiB");
         assert_eq!((setup.link.page_overhead, setup.guest.state), (ByteCount(16), ByteCount(700)));
+        let device = setup.guest.writers.last().expect("the lab guest's device");
+        assert_eq!(setup.guest.writers.len(), asked.guest.writers.len() + 1);
+        assert_eq!((device.rate, device.pattern), (LabConfig::default().device_rate, Pattern::Sequential));
         setup.host.validate().expect("a host");
         setup.link.validate().expect("a link");
     }
@@ -285,6 +288,8 @@ mod tests {
         expected.link.queue = read.setup().link.queue;
         expected.link.buffer = read.setup().link.buffer;
         expected.host.send_batch = read.setup().host.send_batch;
+        // The lab guest's device is no cost of the host's.
+        expected.guest.writers.clone_from(&read.setup().guest.writers);
         assert_eq!(*read.setup(), expected);
     }
 }
