@@ -157,7 +157,7 @@ impl<'a> Bench<'a> {
                 }
                 error => Failure::failed(error),
             })?;
-        let how = format!("--over {} --log {} --memory {}", value(args.over), value(args.log), args.memory);
+        let how = format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory);
         let (diary, before) = Diary::open(&results.beside(), results.runs(), &how)?;
         let work = Work::begin(&out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
@@ -247,7 +247,7 @@ impl<'a> Bench<'a> {
 }
 
 /// As it is typed.
-fn value(of: impl ValueEnum) -> String {
+fn value(of: &impl ValueEnum) -> String {
     of.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
