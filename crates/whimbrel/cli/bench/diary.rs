@@ -18,7 +18,6 @@ use super::plan::Key;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
-#[allow(clippy::large_enum_variant)] // Moves are most of the lines.
 enum Line {
     /// The first one: what the scenario does not say of how guests are moved.
     Begun {
@@ -26,11 +25,11 @@ enum Line {
     },
     Ground {
         of: Key,
-        costs: Ground,
+        costs: Box<Ground>,
     },
     Move {
-        record: MigrationRecord,
-        beside: Fidelity,
+        record: Box<MigrationRecord>,
+        beside: Box<Fidelity>,
     },
 }
 
@@ -67,10 +66,10 @@ impl Diary {
                         "cannot resume: it was begun with {then}, not {how}"
                     )));
                 }
-                Ok(Line::Ground { of, costs }) => drop(before.grounds.insert(of, costs)),
+                Ok(Line::Ground { of, costs }) => drop(before.grounds.insert(of, *costs)),
                 Ok(Line::Move { record, beside }) if (before.rows.len() as u64) < runs => {
-                    before.records.push(record);
-                    before.rows.push(beside);
+                    before.records.push(*record);
+                    before.rows.push(*beside);
                 }
                 // Cut before its row was noted, or while it was written.
                 _ => break,
@@ -94,12 +93,12 @@ impl Diary {
 
     /// What moving guests of a kind costs.
     pub(super) fn ground(&mut self, of: &Key, costs: &Ground) -> Result<(), Failure> {
-        self.write(&Line::Ground { of: of.clone(), costs: costs.clone() })
+        self.write(&Line::Ground { of: of.clone(), costs: Box::new(costs.clone()) })
     }
 
     /// A move that was made.
     pub(super) fn moved(&mut self, record: &MigrationRecord, beside: &Fidelity) -> Result<(), Failure> {
-        self.write(&Line::Move { record: record.clone(), beside: beside.clone() })
+        self.write(&Line::Move { record: Box::new(record.clone()), beside: Box::new(beside.clone()) })
     }
 
     fn write(&mut self, line: &Line) -> Result<(), Failure> {

@@ -30,6 +30,7 @@ use whimbrel_lab::sweep::{
 use whimbrel_lab::table::{self, counted};
 use whimbrel_sim::Lost;
 
+use self::destination::Found;
 use self::diary::{Before, Diary};
 use self::measuring::measure;
 use self::moving::Mover;
@@ -305,7 +306,7 @@ fn one(
         sending.to_string(),
         &record,
         &forecast,
-        (moved.gap_ms, moved.exact),
+        (moved.found.as_ref().and_then(Found::gap_ms), moved.exact),
         load,
     );
     Ok(Some((Made { outcome, record }, row)))

@@ -79,7 +79,6 @@ pub(super) struct Moved {
     pub(super) lost: Lost,
     /// What the destination found; of a guest that stayed, nothing is of use.
     pub(super) found: Option<Found>,
-    pub(super) gap_ms: Option<f64>,
     /// Whether the guest was what it must be, wherever it is.
     pub(super) exact: bool,
 }
@@ -135,25 +134,14 @@ impl Mover {
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match moved.right {
-            Right::Undecided => Err(Failure::Failed(anyhow!(
-                "the destination was lost in the handover: {}",
-                destination.says()
-            ))),
-            Right::Mine => {
-                let exact = guest.check().is_ok();
-                let lost = slowed.lost(report.paused_in_vain);
-                Ok(Some(Moved {
-                    report,
-                    encoded,
-                    found_dirty,
-                    began,
-                    lost,
-                    found: None,
-                    gap_ms: None,
-                    exact,
-                }))
+        let (found, exact, missed) = match moved.right {
+            Right::Undecided => {
+                return Err(Failure::Failed(anyhow!(
+                    "the destination was lost in the handover: {}",
+                    destination.says()
+                )));
             }
+            Right::Mine => (None, guest.check().is_ok(), report.paused_in_vain),
             Right::Theirs => {
                 // Its memory is not needed any more, and its threads would be in the way.
                 drop(guest);
@@ -164,20 +152,12 @@ impl Mover {
                         found.outcome
                     )));
                 }
-                let (gap_ms, exact) = (found.gap_ms(), found.exact == Some(true));
-                let lost = slowed.lost(report.downtime.total());
-                Ok(Some(Moved {
-                    report,
-                    encoded,
-                    found_dirty,
-                    began,
-                    lost,
-                    found: Some(found),
-                    gap_ms,
-                    exact,
-                }))
+                let exact = found.exact == Some(true);
+                (Some(found), exact, report.downtime.total())
             }
-        }
+        };
+        let lost = slowed.lost(missed);
+        Ok(Some(Moved { report, encoded, found_dirty, began, lost, found, exact }))
     }
 }
 
