@@ -21,7 +21,7 @@ use whimbrel_core::units::Timestamp;
 use whimbrel_wire::Limits;
 
 use super::charge::Charge;
-use super::connecting::{self, encoders, sharding};
+use super::connecting::{self, encoders, heard, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
@@ -148,7 +148,7 @@ impl<'a> Driver<'a> {
         let sent = (&driver.ram, &limits);
         let pages = PageStreams::start(joined.pages, encoders, sent, &driver.limiter, clock);
         driver.pages = Some(pages.map_err(SourceError::Thread)?);
-        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
+        let link = Link::new(joined.control, patience, limits, heard()).map_err(SourceError::Thread)?;
         driver.link = Some(link);
         Ok(driver)
     }
@@ -322,7 +322,7 @@ impl<'a> Driver<'a> {
 
     fn connected_again(&mut self, (stream, limits): (Box<dyn Stream>, Limits)) {
         self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience, limits) {
+        match Link::new(Arc::from(stream), self.settings.patience, limits, heard()) {
             Ok(link) => {
                 self.to_reconnect = false;
                 self.link = Some(link);

@@ -6,6 +6,8 @@
 mod left;
 /// The moves.
 mod series;
+/// Connections that give what they carry in odd parts.
+mod uneven;
 /// What lies between two drivers, and can be cut.
 mod way;
 /// A lab guest, two hosts and what lies between them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel_core::journal::Entry;
 use whimbrel_core::layout::{PageSize, RamLayout};
-use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::handoff::{Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
@@ -22,8 +23,8 @@ use whimbrel_engine::destination::{
 };
 use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::{Orders, Remote};
-use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
-use whimbrel_engine::stable::{MemoryStore, Role};
+use whimbrel_engine::source::{self, Outgoing, Restarted, SourceResult, SourceSettings, settle};
+use whimbrel_engine::stable::{self, FaultyStore, MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect, Listen};
 use whimbrel_guest::lab::LabGuest;
@@ -57,6 +58,10 @@ pub(crate) struct World {
     best_log: bool,
     /// How long the destination answers a source that comes again.
     answering: Duration,
+    /// What goes wrong with the records of the source, and of the destination.
+    disks: [Vec<stable::Fault>; 2],
+    /// What happens when the source is about to write *go*.
+    at_go: Option<Box<dyn FnMut() + Send>>,
 }
 
 /// What came of it.
@@ -71,13 +76,17 @@ pub(crate) struct Moved {
     here: LabGuest,
     memory: Arc<GuestMemory>,
     there: Option<Arc<GuestMemory>>,
+    /// The source was lost and started anew.
+    restarted: bool,
 }
 
 /// Where a guest is in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Where {
     Here,
     There,
+    /// Nowhere: it is to be started from its disks, at the source.
+    Disks,
 }
 
 fn token() -> Token {
@@ -103,6 +112,8 @@ impl World {
             watch_there: |_| (),
             best_log: false,
             answering: Duration::from_secs(5),
+            disks: Default::default(),
+            at_go: None,
         }
     }
 
@@ -200,6 +211,18 @@ impl World {
         self
     }
 
+    /// This goes wrong with the records of the source, and of the destination.
+    pub(crate) fn disks(mut self, source: Vec<stable::Fault>, destination: Vec<stable::Fault>) -> Self {
+        self.disks = [source, destination];
+        self
+    }
+
+    /// This happens when the source is about to write *go*.
+    pub(crate) fn at_go(mut self, act: impl FnMut() + Send + 'static) -> Self {
+        self.at_go = Some(Box::new(act));
+        self
+    }
+
     /// What lies between the two.
     pub(crate) fn between(&self) -> MemoryHub {
         self.hub.clone()
@@ -232,6 +255,8 @@ impl World {
             watch_there,
             best_log,
             answering,
+            disks: [disk, disk_there],
+            at_go,
         } = self;
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
         let (mut log, marks) = if best_log {
@@ -250,6 +275,7 @@ impl World {
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
         let (mut there, mut lines) = (None, Vec::new());
+        let (may_crash, over) = (at_go.is_some(), AtomicBool::new(false));
         let (source, destination) = thread::scope(|scope| {
             let receiving = scope.spawn(|| {
                 let mut host = |configuration: &Configuration| {
@@ -259,15 +285,24 @@ impl World {
                     let guest = Told { guest, late, throttle: Throttle::Off };
                     Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
                 };
-                let incoming =
-                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                let store = &mut FaultyStore::new(MemoryStore::new(Role::Destination), disk_there);
+                let incoming = Incoming { listen, host: &mut host, store };
                 let mut observer = |_: Timestamp, event: &Event<'_>| watch_there(event);
                 let mut received = destination::receive(incoming, destination, &orders_there, &mut observer)?;
-                received.afterlife.answer(answering);
+                // That a source has hung up does not say that no other one comes in its place.
+                while may_crash && !over.load(Ordering::Acquire) {
+                    received.afterlife.answer(Duration::from_millis(20));
+                }
+                if !may_crash {
+                    received.afterlife.answer(answering);
+                }
                 Ok::<_, DestinationError>(received)
             });
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
+            let records = FaultyStore::new(MemoryStore::new(Role::Source), disk);
+            let mut store = Watched { records, at_go };
+            let patience = settings.patience;
             let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
             let outgoing = Outgoing {
                 name: "lab".to_owned(),
@@ -276,8 +311,8 @@ impl World {
                 log: &mut *log,
                 guest: &mut told,
                 policy: build(policy),
-                connect,
-                store: &mut MemoryStore::new(Role::Source),
+                connect: Arc::clone(&connect),
+                store: &mut store,
             };
             let mut observer = |_: Timestamp, event: &Event<'_>| {
                 if let Event::Journal { lines: more, .. } = event {
@@ -291,6 +326,8 @@ impl World {
                 Ok(source) => source.map_err(|error| error.to_string()),
                 Err(_) => Err("somebody has panicked".to_owned()),
             };
+            let source = source.map(|source| started_anew(source, patience, connect, &mut store));
+            over.store(true, Ordering::Release);
             // However it ended.
             assert_eq!(told.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
@@ -302,16 +339,61 @@ impl World {
         let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
         assert!(!tracked, "its writes are still recorded");
         match (source, destination) {
-            (Ok(source), Ok(destination)) => {
-                Ok(Moved { source, destination, lines, layout, lab, policy, here, memory, there })
+            (Ok((source, restarted)), Ok(destination)) => {
+                Ok(Moved { source, destination, lines, layout, lab, policy, here, memory, there, restarted })
             }
-            (Ok(source), Err(error)) => panic!("{:?}, but {error}", source.report),
+            (Ok((source, _)), Err(error)) => panic!("{:?}, but {error}", source.report),
             (Err(error), destination) => {
                 let there = destination.is_ok_and(|there| there.outcome == Some(DestinationOutcome::Running));
                 assert!(!there, "it runs at the destination, and {error}");
                 Err(Box::new(NotBegun { why: error, here, memory }))
             }
         }
+    }
+}
+
+/// Where a source was left in doubt it is started anew, with its records and without its guest; gives whether it was.
+fn started_anew(
+    mut source: SourceResult,
+    patience: Duration,
+    connect: Arc<dyn Connect>,
+    store: &mut dyn StableStore,
+) -> (SourceResult, bool) {
+    let in_doubt = source.right == Right::Undecided;
+    if in_doubt {
+        let restarted = Restarted { id: MigrationId(7), token: token(), connect, store, patience };
+        let settled =
+            settle(restarted, Some(Duration::from_mins(1)), &Orders::new()).expect("its own record");
+        assert!(settled.settled, "nobody has answered: {settled:?}");
+        source.right = settled.right;
+    }
+    (source, in_doubt)
+}
+
+/// Records, and what happens when one is about to be written.
+struct Watched<S> {
+    records: S,
+    at_go: Option<Box<dyn FnMut() + Send>>,
+}
+
+impl<S: StableStore> StableStore for Watched<S> {
+    fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
+        self.records.prepare(id, guest)
+    }
+
+    fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
+        if let Some(mut act) = self.at_go.take() {
+            act();
+        }
+        self.records.persist(id, record)
+    }
+
+    fn load(&mut self, id: MigrationId) -> Result<Option<StableRecord>, StoreError> {
+        self.records.load(id)
+    }
+
+    fn erase(&mut self, id: MigrationId) -> Result<(), StoreError> {
+        self.records.erase(id)
     }
 }
 
@@ -406,6 +488,10 @@ impl Moved {
             Right::Mine => {
                 assert_eq!(self.destination.outcome, Some(DestinationOutcome::Gone));
                 assert!(self.destination.replica.is_none());
+                if self.restarted {
+                    self.check_that_the_guest_stands_still();
+                    return Where::Disks;
+                }
                 self.check_the_guest_here();
                 Where::Here
             }
@@ -436,6 +522,13 @@ impl Moved {
             assert!(std::time::Instant::now() < until, "it has no heartbeat");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Nobody has let the guest run at the source since it was paused.
+    fn check_that_the_guest_stands_still(self) {
+        let beats = self.here.heartbeat().beats;
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(self.here.heartbeat().beats, beats, "it runs");
     }
 
     /// The guest runs at the source, as if nothing had been.
