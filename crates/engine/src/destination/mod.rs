@@ -145,8 +145,8 @@ pub struct DestinationSettings {
     pub patience: Duration,
     /// No guest with more memory is taken. Looked at before anything is allocated.
     pub memory: ByteCount,
-    /// No guest with larger pages is taken: each page connection takes as much as a page to unpack one, and as much again where it
-    /// has checksums. Default: 2 MiB.
+    /// No guest with larger pages is taken: each page connection may need as much memory as a page, and as much again to unpack it.
+    /// Default: 2 MiB.
     pub largest_page: PageSize,
     /// How long to wait for somebody to come. Default: for ever.
     pub waiting: Option<Duration>,

@@ -18,6 +18,7 @@ use whimbrel_engine::stable::{self, MemoryStore};
 use whimbrel_engine::transport::{Listen, open};
 use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::Role;
+use whimbrel_wire::pages::{Decoder, Encoding, Encodings, Table};
 use whimbrel_wire::{Limits, control};
 
 use super::{
@@ -196,6 +197,42 @@ pub(super) fn who_asks_has_little_to_say() {
         });
         assert!(taken < 4 * MIB, "{taken} bytes for questions");
     });
+}
+
+/// As much memory as the process has asked for at most, resident or not, in KiB.
+fn asked_for() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("of this process");
+    let line = status.lines().find(|line| line.starts_with("VmPeak:")).expect("a line");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+/// The library's memory is C's, and not on the heap that is counted.
+pub(super) fn the_window_of_a_frame_takes_nothing() {
+    if !Encodings::available().contains(Encoding::Zstd) {
+        return;
+    }
+    let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4).expect("whole pages");
+    let ram = GuestMemory::new(layout.clone(), Backing::Memfd).expect("memory");
+    let mut decoder = Decoder::new(PageSize::Kib4);
+    let mut apply = |frame: &[u8]| {
+        let mut entry = [0; 16];
+        entry[8] = 1;
+        entry[10] = 3;
+        entry[12..].copy_from_slice(&(frame.len() as u32).to_le_bytes());
+        let mut table = Table::default();
+        table.read(&entry, 1, frame.len() as u64, &layout, Encodings::available()).expect("an entry");
+        decoder.apply(&table.entries()[0], frame, &ram)
+    };
+    // Magic, a window, one block of 4096 times the same byte, the last.
+    let frame = |window: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0, window][..], &[0x03, 0x80, 0, 0x5a]].concat();
+    apply(&frame(0x10)).expect("a page");
+    let before = asked_for();
+    // 2 GiB, and as much as can be said.
+    for window in [0xa8, 0xff] {
+        let _ = apply(&frame(window));
+    }
+    let more = asked_for() - before;
+    assert!(more < 64 << 10, "{more} KiB for a window");
 }
 
 pub(super) fn pages_larger_than_is_said_are_refused() {

@@ -105,11 +105,20 @@ fn say_on_and_on(stream: &mut UnixStream, what: &[u8], most: usize) -> usize {
 
 #[test]
 fn nobody_makes_the_engine_take_more_than_is_said() {
+    let begun = Instant::now();
+    let done = |what: &str| eprintln!("{what}: {:?}", begun.elapsed());
     destination::strangers_are_bounded_and_keep_nobody_out();
+    done("strangers");
     #[cfg(feature = "tls")]
     destination::strangers_under_tls_are_bounded();
+    done("strangers under TLS");
     destination::states_that_come_too_early_are_left_with_whoever_sends_them();
+    done("states");
     destination::who_asks_has_little_to_say();
+    done("questions");
+    destination::the_window_of_a_frame_takes_nothing();
     destination::pages_larger_than_is_said_are_refused();
+    done("pages");
     source::a_destination_has_little_to_say();
+    done("source");
 }

@@ -79,6 +79,8 @@ struct Shared {
     impostor: Option<Impostor>,
     /// Somebody has spoken with an impostor.
     betrayed: AtomicBool,
+    /// Something was said before it was on stable storage.
+    rash: AtomicBool,
     /// Rounds that the source has ended.
     rounds: AtomicU64,
     hosts: Arc<Hosts>,
@@ -109,6 +111,7 @@ impl Between {
             seed: case.seed,
             impostor: case.impostor,
             betrayed: AtomicBool::new(false),
+            rash: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
             hosts,
             faults: Mutex::new(case.faults.iter().flatten().copied().collect()),
@@ -133,6 +136,11 @@ impl Between {
     /// Whether somebody has told an impostor something, or listened to one.
     pub(super) fn was_betrayed(&self) -> bool {
         self.shared.betrayed.load(Ordering::Relaxed)
+    }
+
+    /// Whether *go* or *running* was said before it was written.
+    pub(super) fn was_rash(&self) -> bool {
+        self.shared.rash.load(Ordering::Relaxed)
     }
 }
 
@@ -283,6 +291,9 @@ impl Shared {
         let mut steadiness = self.steadiness(link, to_destination);
         loop {
             let Some((mut frame, step)) = next_frame(link.from(to_destination))? else { return Ok(()) };
+            if step.is_some_and(|step| !self.hosts.has_written_before(step)) {
+                self.rash.store(true, Ordering::Relaxed);
+            }
             self.hold_up(link, to_destination, 0, &mut steadiness);
             // What both hold is known from outside now, and nobody writes it but a guest that runs.
             match step {

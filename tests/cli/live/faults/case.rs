@@ -306,16 +306,17 @@ fn draw_deed(dice: &mut Dice) -> Deed {
     // Longer than the patience, or not.
     let moment = Duration::from_millis(dice.one_of(&[30, 150, 700]));
     let again = dice.one_of(&[None, Some(0), Some(30), Some(300)]).map(Duration::from_millis);
-    match dice.below(20) {
+    let asks = dice.one_of(&[None, None, None, Some(0), Some(30), Some(300)]).map(Duration::from_millis);
+    match dice.below(21) {
         0..=2 => Deed::Cut { all: dice.once_in(2), unreachable },
         3 => Deed::Stall { all: dice.once_in(2), unreachable },
         4 => Deed::Delay(moment),
         5 | 6 => Deed::Corrupt,
         7..=10 => Deed::KillDestination { again },
-        11..=14 => Deed::KillSource { again },
-        15 => Deed::FreezeDestination(moment),
-        16 => Deed::FreezeSource(moment),
-        17 | 18 => Deed::FillDestination(moment),
+        11..=15 => Deed::KillSource { again: asks },
+        16 => Deed::FreezeDestination(moment),
+        17 => Deed::FreezeSource(moment),
+        18 | 19 => Deed::FillDestination(moment),
         _ => Deed::FillSource(moment),
     }
 }

@@ -15,7 +15,7 @@ use whimbrel::engine::stable::{Entry, Role, list};
 
 use super::super::process::{Running, receive_as, receiving};
 use super::between::lock;
-use super::case::{Case, Fault, PATIENCE};
+use super::case::{Case, Fault, PATIENCE, Step};
 use super::ends::To;
 #[cfg(feature = "tls")]
 use super::veiled::Keys;
@@ -57,6 +57,7 @@ pub(super) struct Host {
     /// Its guest's memory, and what was in it when the guest was paused.
     memory: Mutex<Option<Memory>>,
     killed: Mutex<Option<Instant>>,
+    interrupted: Mutex<bool>,
 }
 
 impl Host {
@@ -110,9 +111,11 @@ impl Host {
         running.map(Running::end)
     }
 
-    /// Ctrl-C.
+    /// Ctrl-C, once: a second one ends it at once.
     pub(super) fn interrupt(&self) {
-        self.signal("INT");
+        if !std::mem::replace(&mut *lock(&self.interrupted), true) {
+            self.signal("INT");
+        }
     }
 
     /// Lets it write no file beyond this size (`prlimit --fsize`).
@@ -249,6 +252,7 @@ impl Hosts {
             &["--format", "json", "--patience", &patience],
         ];
         *lock(&self.asker.killed) = None;
+        *lock(&self.asker.interrupted) = false;
         *lock(&self.asker.running) = Some(Running::start_as(self.command(&args.concat(), "here")));
     }
 
@@ -372,6 +376,19 @@ impl Hosts {
     /// What stable storage says, of the source and of the destination.
     pub(super) fn records(&self) -> [Option<StableRecord>; 2] {
         [Role::Source, Role::Destination].map(|role| self.entry(role).and_then(|entry| entry.record))
+    }
+
+    /// Whether what must be on stable storage before this is said is there.
+    pub(super) fn has_written_before(&self, step: Step) -> bool {
+        let role = match step {
+            // It is erased when it is known that the guest is there.
+            Step::Go if !self.source_may_know() => Role::Source,
+            Step::Running => Role::Destination,
+            _ => return true,
+        };
+        // The other side's may be half written in this moment.
+        let mut entries = list(&self.path("store")).expect("a directory").into_iter().flatten();
+        entries.any(|entry| entry.role == role && entry.record == Some(role.record()))
     }
 
     fn entry(&self, role: Role) -> Option<Entry> {

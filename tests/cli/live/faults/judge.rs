@@ -59,6 +59,7 @@ pub(super) fn go(case: &Case) -> (Fate, Vec<Fault>) {
     run.settle();
     let fate = run.judge();
     assert!(!between.was_betrayed(), "somebody has spoken with an impostor");
+    assert!(!between.was_rash(), "something was said before it was written");
     if case.begins_with_an_impostor() {
         assert!(matches!(fate, Fate::NotBegun | Fate::LostWithTheSource), "{fate:?}, with an impostor");
     }
@@ -168,6 +169,8 @@ impl Run<'_> {
         let ran = [&self.hosts.source, &self.hosts.destination].map(|host| host.has_run() == Some(true));
         let told = format!("{here:#?}\n{there:#?}\nran {ran:?}, records {:?}", self.hosts.records());
         assert_ne!(ran, [true, true], "two have run: {told}");
+        // Nobody runs a guest there without having it in writing.
+        assert!(!ran[1] || self.hosts.records()[1].is_some(), "{told}");
         let source = Claim::of_source(&here, killed[0]);
         let asked = self.asked();
         let told = format!("{told}\nasked: {asked:?}");
