@@ -258,19 +258,7 @@ impl World {
             disks: [disk, disk_there],
             at_go,
         } = self;
-        let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
-        let (mut log, marks) = if best_log {
-            let best = log::best(Arc::clone(&memory) as Arc<_>);
-            (best.log, best.marks)
-        } else {
-            let log = SoftwareLog::new(&layout);
-            let marks = Some(Arc::clone(log.bitmap()));
-            (Box::new(log) as Box<dyn DirtyLog>, marks)
-        };
-        let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
-        here.fill();
-        here.resume().expect("it runs");
-        thread::sleep(Duration::from_millis(10));
+        let (memory, mut log, mut here) = guest_that_runs(&layout, &lab, best_log);
 
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
@@ -350,6 +338,28 @@ impl World {
             }
         }
     }
+}
+
+/// A guest, its memory and what sees its writes.
+fn guest_that_runs(
+    layout: &RamLayout,
+    lab: &LabConfig,
+    best_log: bool,
+) -> (Arc<GuestMemory>, Box<dyn DirtyLog>, LabGuest) {
+    let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
+    let (log, marks) = if best_log {
+        let best = log::best(Arc::clone(&memory) as Arc<_>);
+        (best.log, best.marks)
+    } else {
+        let log = SoftwareLog::new(layout);
+        let marks = Some(Arc::clone(log.bitmap()));
+        (Box::new(log) as Box<dyn DirtyLog>, marks)
+    };
+    let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
+    here.fill();
+    here.resume().expect("it runs");
+    thread::sleep(Duration::from_millis(10));
+    (memory, log, here)
 }
 
 /// Where a source was left in doubt it is started anew, with its records and without its guest; gives whether it was.
