@@ -17,6 +17,8 @@ mod refused;
 mod restarted;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// Sources of a later release.
+mod versions;
 /// What a destination says that it takes.
 mod welcome;
 /// A lab guest, two hosts and what lies between them.
