@@ -6,6 +6,7 @@ mod faults;
 mod network;
 mod process;
 mod relay;
+mod telling;
 #[cfg(feature = "tls")]
 mod tls;
 

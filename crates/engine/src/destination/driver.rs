@@ -8,7 +8,8 @@ use std::time::Duration;
 use whimbrel_core::machine::handoff::{HandoffMessage, StableRecord};
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
 use whimbrel_core::machine::{
-    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Step,
+    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationOutcome, DestinationPhase,
+    Failure, Step,
 };
 use whimbrel_core::units::Timestamp;
 
@@ -497,6 +498,9 @@ impl<'a> Driver<'a> {
         let phase = self.core.machine.phase();
         if phase != self.shown {
             self.shown = phase;
+            if self.core.machine.outcome() == Some(DestinationOutcome::GuestLost) {
+                self.show(&Event::GuestLost);
+            }
             self.show(&Event::Destination(phase));
         }
     }

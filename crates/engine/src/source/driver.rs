@@ -9,7 +9,7 @@ use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::GuestRam;
-use whimbrel_core::machine::handoff::StableRecord;
+use whimbrel_core::machine::handoff::{Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::phase::SourceEventKind;
 use whimbrel_core::machine::{
@@ -53,7 +53,6 @@ pub(super) struct Driver<'a> {
     connect: Arc<dyn Connect>,
     store: &'a mut dyn StableStore,
     settings: SourceSettings,
-    name: String,
     introduction: Introduction,
     pub(super) limiter: Arc<Limiter>,
     /// The policy's limit.
@@ -72,6 +71,8 @@ pub(super) struct Driver<'a> {
     wakes: BTreeSet<Timestamp>,
     spoke: Timestamp,
     pub(super) shown: SourcePhase,
+    /// When lines of the journal were shown.
+    pub(super) told: Timestamp,
     pub(super) rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
@@ -110,6 +111,7 @@ impl<'a> Driver<'a> {
         let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
         let introduction = connecting::introduction(&settings, layout.bytes());
         let joined = connecting::all(&*connect, &settings, &introduction)?;
+        store.prepare(settings.id, &name)?;
         let mut driver = Self {
             machine,
             clock,
@@ -124,7 +126,6 @@ impl<'a> Driver<'a> {
             connect,
             store,
             settings,
-            name,
             introduction,
             limiter,
             wanted: RateLimit::Unlimited,
@@ -136,6 +137,7 @@ impl<'a> Driver<'a> {
             wakes: BTreeSet::new(),
             spoke: Timestamp::ZERO,
             shown: SourcePhase::Idle,
+            told: Timestamp::ZERO,
             rounds: 0,
             alone_since: None,
             acknowledged: None,
@@ -155,16 +157,11 @@ impl<'a> Driver<'a> {
 
     /// Everything, until nothing is left to do here.
     pub(super) fn run(mut self) -> SourceResult {
-        // Not needed for being right: the record is then written with one call.
-        if let Err(error) = self.store.prepare(self.settings.id, &self.name) {
-            self.show(&Event::StorageFails { what: &in_words(&error) });
-        }
         self.tell(SourceEvent::Start);
         loop {
             while let Some(action) = self.machine.poll() {
                 self.carry_out(action);
             }
-            self.show_journal();
             if self.is_over() {
                 break;
             }
@@ -176,6 +173,10 @@ impl<'a> Driver<'a> {
     fn end(mut self) -> SourceResult {
         self.reconnecting = None;
         self.hang_up();
+        if self.machine.handoff().right() == Right::Undecided {
+            // Nobody is listened to any more, so nobody here will know.
+            self.tell_if_it_fits(SourceEvent::Disconnected);
+        }
         self.show_rest_of_journal();
         let now = self.clock.now();
         let handoff = *self.machine.handoff();
@@ -284,6 +285,7 @@ impl<'a> Driver<'a> {
         if let Some((_, what)) = self.doomed.take_if(|(at, _)| *at <= now) {
             self.lose(&what);
         }
+        self.show_journal();
         if now.since(self.spoke) >= self.ping_after() {
             self.spoke = now;
             if let Some(Err(error)) = self.link.as_ref().map(Link::ping) {

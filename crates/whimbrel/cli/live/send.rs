@@ -40,8 +40,8 @@ use super::cost::{self, As, TrackingRecord, encodings};
 use super::scribe::{Scribe, Written};
 use super::view::{SourceView, View};
 use super::{
-    Chosen, directory, given_token, new_id, no_connection, not_here, open_store, options, quoted, shown,
-    token_of,
+    Chosen, and_told, directory, given_token, new_id, no_connection, not_here, open_store, options, quoted,
+    shown, token_of,
 };
 
 /// How often it is looked whether somebody has pressed Ctrl-C, or a change of the policy is due.
@@ -214,14 +214,13 @@ impl Sending {
         }
         let setup = &self.chosen.setup;
         let record = cost::record(&ended.result.report, &ended.result.encoded, &ended.lost, setup.run.seed);
-        print(&match self.format {
-            TextFormat::Table => visible(&self.table(ended, &record)),
-            TextFormat::Json => self.json(ended, &record)?,
-        })?;
-        if let Some(scribe) = scribe {
-            scribe.publish().map_err(Failure::failed)?;
-        }
-        ended.outcome(&self.interrupt)
+        let kept = scribe.map_or(Ok(()), |scribe| scribe.publish().map_err(Failure::failed));
+        let text = match self.format {
+            TextFormat::Table => Ok(visible(&self.table(ended, &record))),
+            TextFormat::Json => self.json(ended, &record),
+        };
+        let printed = text.and_then(|text| print(&text));
+        and_told(ended.outcome(&self.interrupt), [kept, printed])
     }
 
     /// What the source is made of, but for what guest and ground offer its policy.
@@ -322,8 +321,12 @@ const AFTERWARDS: Duration = Duration::from_millis(20);
 impl Ended {
     fn new(result: SourceResult, view: &SourceView, guest: &Kept, log: String) -> Self {
         let report = &result.report;
-        let paused =
-            if result.right == Right::Mine { report.paused_in_vain } else { report.downtime.total() };
+        let paused = match result.right {
+            Right::Mine => report.paused_in_vain,
+            Right::Theirs => report.downtime.total(),
+            // It stands still.
+            Right::Undecided => view.paused(),
+        };
         let stayed = result.right == Right::Mine && report.outcome != Outcome::GuestLost;
         let checked = stayed.then(|| {
             std::thread::sleep(AFTERWARDS);
@@ -377,12 +380,9 @@ impl Ended {
                 tell("note: Ctrl-C came too late: the guest was handed over");
                 Ok(())
             }
-            (Right::Undecided, Some(code)) => {
-                let message =
-                    "nobody here knows who has the guest; its record is kept, see `whimbrel resolve`";
-                Err(Failure::Interrupted { code, message: message.to_owned() })
-            }
-            (Right::Undecided, None) => Err(Failure::Failed(anyhow!("nobody here knows who has the guest"))),
+            (Right::Undecided, _) => Err(Failure::InDoubt(anyhow!(
+                "nobody here knows who has the guest; its record is kept, see `whimbrel resolve`"
+            ))),
             (Right::Mine, Some(code)) if report.outcome == Outcome::Cancelled => {
                 let message = "the guest stays here, and its memory holds what its registers say".to_owned();
                 Err(Failure::Interrupted { code, message })
