@@ -1,5 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for.
 
+mod connections;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
@@ -18,7 +20,6 @@ use whimbrel_core::machine::{
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
-use whimbrel_wire::Limits;
 
 use super::charge::Charge;
 use super::connecting::{self, encoders, sharding};
@@ -37,11 +38,8 @@ use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
 use crate::stable::StableStore;
-use crate::transport::{Connect, Stream};
+use crate::transport::Connect;
 use crate::verify::Verifier;
-
-/// How long a destination of which a page stream was lost may take to say why.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 pub(super) struct Driver<'a> {
     pub(super) machine: Source,
@@ -313,30 +311,6 @@ impl<'a> Driver<'a> {
         self.doomed.is_none() && !over
     }
 
-    /// The connection is of no more use. A destination that does not want the guest any more says so on the control connection: it is
-    /// listened to for a moment, because a reason is better than none.
-    fn doom(&mut self, what: &str) {
-        let at = self.clock.now().saturating_add(LAST_WORDS);
-        self.doomed.get_or_insert((at, what.to_owned()));
-    }
-
-    fn connected_again(&mut self, (stream, limits): (Box<dyn Stream>, Limits)) {
-        self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience, limits) {
-            Ok(link) => {
-                self.to_reconnect = false;
-                self.link = Some(link);
-                self.spoke = self.clock.now();
-                self.show(&Event::Connected);
-                self.tell_if_it_fits(SourceEvent::Connected);
-            }
-            Err(error) => {
-                self.show(&Event::Lost { what: &format!("control: {error}") });
-                self.reconnect();
-            }
-        }
-    }
-
     /// What the destination says. What does not fit is a breach of the protocol.
     fn hear(&mut self, message: Message) {
         // Each round is acknowledged once: a peer that goes on acknowledging would fill the journal.
@@ -562,52 +536,6 @@ impl<'a> Driver<'a> {
             Kept::Written => self.tell(SourceEvent::Persisted),
             Kept::NotWritten => self.tell(SourceEvent::NotPersisted),
             Kept::Left => self.leaving = true,
-        }
-    }
-
-    // ---- connections --------------------------------------------------------------------------------------------------
-
-    /// Sends a message; at the end of a round behind everything that the page streams were given.
-    fn say(&mut self, message: &Message) {
-        if let Message::RoundEnd { round } = message {
-            self.pages.iter_mut().for_each(|pages| pages.gate(*round));
-        }
-        let said = self.link.as_ref().map(|link| link.say(message));
-        self.spoke = self.clock.now();
-        if let Some(Err(error)) = said {
-            self.lose(&format!("control: {}", error.in_words()));
-        }
-    }
-
-    /// The connection is of no more use: all of it, for a round without some of its pages is none.
-    fn lose(&mut self, what: &str) {
-        if self.link.is_none() {
-            return;
-        }
-        let was_over = matches!(self.machine.phase(), SourcePhase::Returning | SourcePhase::Done);
-        self.hang_up();
-        self.show(&Event::Lost { what });
-        self.tell_if_it_fits(SourceEvent::Disconnected);
-        // A destination that may have missed that the guest stays here is told again.
-        if was_over && !self.machine.handoff().is_settled() {
-            self.reconnect();
-        }
-    }
-
-    /// Ends all connections and their threads.
-    fn hang_up(&mut self) {
-        self.doomed = None;
-        self.pages = None;
-        self.dealing.clear();
-        self.link = None;
-    }
-
-    fn reconnect(&mut self) {
-        self.hang_up();
-        self.to_reconnect = true;
-        match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
-            Ok(reconnecting) => self.reconnecting = Some(reconnecting),
-            Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
         }
     }
 }
