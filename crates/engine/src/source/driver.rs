@@ -22,7 +22,7 @@ use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
 
 use super::charge::Charge;
-use super::connecting::{self, encoders, sharding};
+use super::connecting::{self, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
@@ -95,10 +95,9 @@ impl<'a> Driver<'a> {
         }
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
-        let mut controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        if settings.outlook {
-            controller = controller.with_outlook(&Prior { limit: settings.time_limit, ..Prior::default() });
-        }
+        let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
+        let prior = Prior { limit: settings.time_limit, ..Prior::default() };
+        let controller = if settings.outlook { controller.with_outlook(&prior) } else { controller };
         let configuration =
             Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine =
@@ -141,13 +140,7 @@ impl<'a> Driver<'a> {
             timed_out: false,
             leaving: false,
         };
-        let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
-        let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
-        let sent = (&driver.ram, &limits);
-        let pages = PageStreams::start(joined.pages, encoders, sent, &driver.limiter, clock);
-        driver.pages = Some(pages.map_err(SourceError::Thread)?);
-        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
-        driver.link = Some(link);
+        driver.take_up(joined)?;
         Ok(driver)
     }
 

@@ -45,18 +45,11 @@ pub(crate) struct World {
     destination: DestinationSettings,
     hub: MemoryHub,
     connect: Arc<dyn Connect>,
-    listen: Arc<dyn Listen>,
-    /// What is between the drivers and the replica's memory.
-    veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
-    /// What watches the source, and the destination.
+    /// What watches the source.
     watch: fn(&Event<'_>),
-    /// How late the guest does what it is told.
-    late: Duration,
-    watch_there: fn(&Event<'_>),
+    host: Host,
     /// The best dirty log of this machine; otherwise its own threads mark what they write.
     best_log: bool,
-    /// How long the destination answers a source that comes again.
-    answering: Duration,
 }
 
 /// What came of it.
@@ -95,14 +88,16 @@ impl World {
             settings: SourceSettings::new(MigrationId(7), token()),
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
-            listen: Arc::new(hub.listen().expect("nobody listens yet")),
+            host: Host {
+                listen: Arc::new(hub.listen().expect("nobody listens yet")),
+                veil: |memory| memory,
+                late: Duration::ZERO,
+                watch: |_| (),
+                answering: Duration::from_secs(5),
+            },
             hub,
-            veil: |memory| memory,
             watch: |_| (),
-            late: Duration::ZERO,
-            watch_there: |_| (),
             best_log: false,
-            answering: Duration::from_secs(5),
         }
     }
 
@@ -159,7 +154,7 @@ impl World {
 
     /// The replica's memory is seen through this.
     pub(crate) fn veiled(mut self, veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>) -> Self {
-        self.veil = veil;
+        self.host.veil = veil;
         self
     }
 
@@ -172,19 +167,19 @@ impl World {
     /// The same, where it may panic: nobody comes again then.
     pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
         self.watch = watch;
-        self.answering = Duration::from_millis(50);
+        self.host.answering = Duration::from_millis(50);
         self
     }
 
     /// The guest runs on for so long when it is told to stop, and when it is told to run it has run for so long before that is said.
     pub(crate) fn late(mut self, late: Duration) -> Self {
-        self.late = late;
+        self.host.late = late;
         self
     }
 
     /// The destination is watched by this.
     pub(crate) fn watched_there(mut self, watch: fn(&Event<'_>)) -> Self {
-        self.watch_there = watch;
+        self.host.watch = watch;
         self
     }
 
@@ -196,7 +191,7 @@ impl World {
 
     /// Connections are of this kind.
     pub(crate) fn over(mut self, connect: Arc<dyn Connect>, listen: Arc<dyn Listen>) -> Self {
-        (self.connect, self.listen) = (connect, listen);
+        (self.connect, self.host.listen) = (connect, listen);
         self
     }
 
@@ -217,55 +212,15 @@ impl World {
 
     /// The same, where it may come to nothing before anything is begun.
     pub(crate) fn attempt(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Result<Moved, Box<NotBegun>> {
-        let Self {
-            layout,
-            lab,
-            policy,
-            settings,
-            destination,
-            hub: _,
-            connect,
-            listen,
-            veil,
-            watch,
-            late,
-            watch_there,
-            best_log,
-            answering,
-        } = self;
-        let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
-        let (mut log, marks) = if best_log {
-            let best = log::best(Arc::clone(&memory) as Arc<_>);
-            (best.log, best.marks)
-        } else {
-            let log = SoftwareLog::new(&layout);
-            let marks = Some(Arc::clone(log.bitmap()));
-            (Box::new(log) as Box<dyn DirtyLog>, marks)
-        };
-        let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
-        here.fill();
-        here.resume().expect("it runs");
-        thread::sleep(Duration::from_millis(10));
-
+        let Self { layout, lab, policy, settings, destination, hub: _, connect, watch, host, best_log } =
+            self;
+        let late = host.late;
+        let (memory, mut log, mut here) = begin(&layout, &lab, best_log);
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
         let (mut there, mut lines) = (None, Vec::new());
         let (source, destination) = thread::scope(|scope| {
-            let receiving = scope.spawn(|| {
-                let mut host = |configuration: &Configuration| {
-                    let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
-                    there = Some(Arc::clone(&ram));
-                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None)?;
-                    let guest = Told { guest, late, throttle: Throttle::Off };
-                    Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
-                };
-                let incoming =
-                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut observer = |_: Timestamp, event: &Event<'_>| watch_there(event);
-                let mut received = destination::receive(incoming, destination, &orders_there, &mut observer)?;
-                received.afterlife.answer(answering);
-                Ok::<_, DestinationError>(received)
-            });
+            let receiving = scope.spawn(|| host.receive(&lab, destination, &orders_there, &mut there));
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
             let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
@@ -312,6 +267,66 @@ impl World {
                 Err(Box::new(NotBegun { why: error, here, memory }))
             }
         }
+    }
+}
+
+/// A guest that runs, its memory, and what sees its writes.
+fn begin(
+    layout: &RamLayout,
+    lab: &LabConfig,
+    best_log: bool,
+) -> (Arc<GuestMemory>, Box<dyn DirtyLog>, LabGuest) {
+    let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
+    let (log, marks) = if best_log {
+        let best = log::best(Arc::clone(&memory) as Arc<_>);
+        (best.log, best.marks)
+    } else {
+        let log = SoftwareLog::new(layout);
+        let marks = Some(Arc::clone(log.bitmap()));
+        (Box::new(log) as Box<dyn DirtyLog>, marks)
+    };
+    let mut guest = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
+    guest.fill();
+    guest.resume().expect("it runs");
+    thread::sleep(Duration::from_millis(10));
+    (memory, log, guest)
+}
+
+/// Where the guest is to go.
+struct Host {
+    listen: Arc<dyn Listen>,
+    /// What is between the driver and the replica's memory.
+    veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
+    /// How late the guest does what it is told, there and at the source.
+    late: Duration,
+    /// What watches the destination.
+    watch: fn(&Event<'_>),
+    /// How long it answers a source that comes again.
+    answering: Duration,
+}
+
+impl Host {
+    /// Receives it, and answers for a while. `there` is the memory that was made for it.
+    fn receive(
+        self,
+        lab: &LabConfig,
+        settings: DestinationSettings,
+        orders: &Orders,
+        there: &mut Option<Arc<GuestMemory>>,
+    ) -> Result<DestinationResult, DestinationError> {
+        let Self { listen, veil, late, watch, answering } = self;
+        let mut host = |configuration: &Configuration| {
+            let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
+            *there = Some(Arc::clone(&ram));
+            let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None)?;
+            let guest = Told { guest, late, throttle: Throttle::Off };
+            Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
+        };
+        let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+        let mut observer = |_: Timestamp, event: &Event<'_>| watch(event);
+        let mut received = destination::receive(incoming, settings, orders, &mut observer)?;
+        received.afterlife.answer(answering);
+        Ok(received)
     }
 }
 

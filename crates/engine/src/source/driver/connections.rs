@@ -1,4 +1,4 @@
-//! The connections of a migration while it runs: what is said on them, how they are lost, and made again.
+//! The connections of a migration while it runs: taken up, spoken on, lost, and made again.
 //!
 //! Called by the loop in [`driver`](super) alone. The page streams have threads of their own (`pages`), as has who reconnects
 //! (`reconnect`). Whether a loss matters the machine says: nothing here touches the guest, its log or its record.
@@ -14,6 +14,9 @@ use super::Driver;
 use crate::clock::Clock as _;
 use crate::link::Link;
 use crate::observer::Event;
+use crate::source::SourceError;
+use crate::source::connecting::{Joined, encoders};
+use crate::source::pages::PageStreams;
 use crate::source::reconnect::Reconnecting;
 use crate::transport::Stream;
 
@@ -21,6 +24,19 @@ use crate::transport::Stream;
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 impl Driver<'_> {
+    /// Each connection gets its thread.
+    pub(super) fn take_up(&mut self, joined: Joined) -> Result<(), SourceError> {
+        let page_size = self.ram.layout().page_size();
+        let encoders = encoders(&self.settings, &joined, page_size, self.clock)?;
+        let (patience, limits) = (self.settings.patience, joined.agreed.limits);
+        let sent = (&self.ram, &limits);
+        let pages = PageStreams::start(joined.pages, encoders, sent, &self.limiter, self.clock);
+        self.pages = Some(pages.map_err(SourceError::Thread)?);
+        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
+        self.link = Some(link);
+        Ok(())
+    }
+
     /// Sends a message; at the end of a round behind everything that the page streams were given.
     pub(super) fn say(&mut self, message: &Message) {
         if let Message::RoundEnd { round } = message {
