@@ -1,16 +1,18 @@
 //! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
-//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose. Moves are made one after another: each has the machine to itself.
+//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose,
+//! [`series`] runs several matrices in one command. Moves are made one after another: each has the machine to itself.
 
 mod destination;
 mod diary;
+mod lines;
 mod measuring;
 mod moving;
 mod plan;
+mod series;
 mod work;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,44 +47,26 @@ use super::simulate::{Instead, scenario};
 
 /// Runs every matrix that was asked for, one after another, or the built-in one.
 pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let several = args.matrices.len() > 1;
     let named: Vec<Option<&Path>> = match args.matrices.as_slice() {
         [] => vec![None],
         matrices => matrices.iter().map(|matrix| Some(matrix.as_path())).collect(),
     };
     let matrices = named.iter().map(|file| Matrix::read(args, *file)).collect::<Result<Vec<_>, _>>()?;
-    if several {
-        differ(&matrices)?;
-        if args.resume {
-            return Err(Failure::BadInput(anyhow!(
-                "--resume goes on with one matrix: name the one that was cut, and its directory as --out {}/NAME",
-                args.out.display()
-            )));
-        }
-    }
     let interrupt = Interrupt::listen().map_err(Failure::failed)?;
-    let mut rows = Vec::new();
-    for matrix in matrices {
-        let mut out = args.out.clone();
-        if several {
-            print(&format!("{}\n\n", matrix.name))?;
-            out.push(&matrix.name);
+    match <[Matrix; 1]>::try_from(matrices) {
+        Ok([matrix]) => {
+            let bench = Bench::ready(args, matrix, &args.out, begin(args), &interrupt)?;
+            bench.run(&mut |_| Ok(())).map(drop)
         }
-        rows.extend(Bench::ready(args, matrix, out, &interrupt)?.run()?);
-        if several {
-            print("\n")?;
-        }
+        Err(matrices) => series::run(args, matrices, &interrupt),
     }
-    if several {
-        print(&fidelity::totals(&rows))?;
-    }
-    Ok(())
 }
 
 /// A matrix whose cells were checked.
 struct Matrix {
     /// Its file's, without the ending.
     name: String,
+    file: PathBuf,
     scenario: Scenario,
     grid: Grid,
 }
@@ -97,19 +81,44 @@ impl Matrix {
         plan::check(&grid)?;
         let name =
             file.and_then(Path::file_stem).map_or_else(String::new, |stem| stem.to_string_lossy().into());
-        Ok(Self { name, scenario, grid })
+        Ok(Self { name, file: file.map_or_else(PathBuf::new, Path::to_owned), scenario, grid })
     }
 }
 
-/// Each has a directory of its name.
-fn differ(matrices: &[Matrix]) -> Result<(), Failure> {
-    let mut names = BTreeSet::new();
-    let again = matrices.iter().find(|matrix| !names.insert(matrix.name.as_str()));
-    again.map_or(Ok(()), |again| {
-        Err(Failure::BadInput(anyhow!(
-            "two matrices are called `{}`: the results of each go into a directory of its name",
-            again.name
-        )))
+/// How its results are begun.
+fn begin(args: &BenchArgs) -> Begin {
+    match (args.resume, args.force) {
+        (true, _) => Begin::Resume,
+        (false, true) => Begin::Anyway,
+        (false, false) => Begin::New,
+    }
+}
+
+/// How guests are moved: what the scenario does not say of it.
+fn how(args: &BenchArgs) -> String {
+    format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory)
+}
+
+fn format(args: &BenchArgs) -> Result<Format, Failure> {
+    match args.format {
+        SweepFormat::Jsonl => Ok(Format::JsonLines),
+        SweepFormat::Csv => Ok(Format::Csv),
+        #[cfg(feature = "parquet")]
+        SweepFormat::Parquet => {
+            Err(Failure::BadInput(anyhow!("--format parquet: accepted are jsonl and csv")))
+        }
+    }
+}
+
+/// Opens the directory of the results.
+fn results(args: &BenchArgs, matrix: &Matrix, out: &Path, begin: Begin) -> Result<ResultDir, Failure> {
+    let tables = Tables { format: format(args)?, rounds: args.rounds, summary: false, real: true };
+    ResultDir::open(out, &matrix.scenario, &matrix.grid, tables, begin).map_err(|error| match error {
+        // Another bench was asked for than the one that is there.
+        SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
+            Failure::bad_input(error)
+        }
+        error => Failure::failed(error),
     })
 }
 
@@ -128,45 +137,27 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Opens the directory.
     fn ready(
         args: &BenchArgs,
         matrix: Matrix,
-        out: PathBuf,
+        out: &Path,
+        begin: Begin,
         interrupt: &'a Interrupt,
     ) -> Result<Self, Failure> {
+        let results = results(args, &matrix, out, begin)?;
         let Matrix { scenario, grid, .. } = matrix;
-        let format = match args.format {
-            SweepFormat::Jsonl => Format::JsonLines,
-            SweepFormat::Csv => Format::Csv,
-            #[cfg(feature = "parquet")]
-            SweepFormat::Parquet => {
-                return Err(Failure::BadInput(anyhow!("--format parquet: accepted are jsonl and csv")));
-            }
-        };
-        let tables = Tables { format, rounds: args.rounds, summary: false, real: true };
-        let begin = match (args.resume, args.force) {
-            (true, _) => Begin::Resume,
-            (false, true) => Begin::Anyway,
-            (false, false) => Begin::New,
-        };
-        let results =
-            ResultDir::open(&out, &scenario, &grid, tables, begin).map_err(|error| match error {
-                // Another bench was asked for than the one that is there.
-                SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
-                    Failure::bad_input(error)
-                }
-                error => Failure::failed(error),
-            })?;
-        let how = format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory);
-        let (diary, before) = Diary::open(&results.beside(), results.runs(), &how)?;
-        let work = Work::begin(&out)?;
+        let (diary, before) = Diary::open(&results.beside(), results.runs(), &how(args))?;
+        let work = Work::begin(out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
+        let (out, format) = (out.to_owned(), format(args)?);
         Ok(Self { scenario, grid, mover, results, diary, before, out, format, interrupt })
     }
 
-    /// Makes all moves, writes the results, sums them up.
-    fn run(mut self) -> Result<Vec<Fidelity>, Failure> {
+    /// Makes all moves, writes the results, sums them up. `complete` is told when all are made, before results take their place.
+    fn run(
+        mut self,
+        complete: &mut dyn FnMut(&[Fidelity]) -> Result<(), Failure>,
+    ) -> Result<Vec<Fidelity>, Failure> {
         let bar = bar(self.grid.runs());
         let started = Instant::now();
         let Before { mut grounds, records, mut rows } = std::mem::take(&mut self.before);
@@ -216,6 +207,7 @@ impl<'a> Bench<'a> {
         let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
         write(&host, &text).map_err(|error| cut(&kept, Failure::failed(error)))?;
         fidelity.iter().chain([&host]).for_each(|file| self.results.has_too(file.clone()));
+        complete(&rows)?;
         let published = self.results.publish(&self.scenario, &self.grid, &finished);
         let published = published.map_err(|error| cut(&kept, Failure::failed(error)))?;
         let mut files = published.files;
