@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::interrupt::signal;
-use crate::run::Fresh;
+use crate::run::{Fresh, json, rows};
 
 /// Two cells.
 const TINY: &str = r#"
@@ -29,12 +29,6 @@ time-limit = "20s"
 [sweep]
 "guest.writers.0.rate" = [500, 2000]
 "#;
-
-fn rows(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
-}
 
 fn tiny() -> Fresh {
     let fresh = Fresh::new();
@@ -211,13 +205,13 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
     let fidelity = rows(&fresh.read("results/fidelity.jsonl"));
     assert_eq!(fidelity.len(), 8);
     for (row, moved) in fidelity.iter().zip(&all) {
-        let moved: Value = serde_json::from_str(moved).expect("JSON");
+        let moved = json(moved);
         assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
         assert_eq!((&row["cell"], &row["repetition"]), (&moved["cell"], &moved["repetition"]));
     }
     // What moving costs was measured once.
     let ground = beside.iter().find(|line| line.contains("\"Ground\"")).expect("it was measured before");
-    let ground: Value = serde_json::from_str(ground).expect("JSON");
+    let ground = json(ground);
     let nanos = ground["Ground"]["costs"]["page"]["nanos"].as_u64().expect("a time");
     assert!(fresh.read("results/host.toml").contains("page-cost"));
     assert!(nanos > 0);
@@ -232,7 +226,9 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
 #[test]
 fn a_bench_of_several_matrices_goes_on_where_it_was_killed() {
     let fresh = tiny();
-    ["a.toml", "b.toml", "c.toml"].iter().for_each(|name| fresh.write(name, TINY));
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        fresh.write(name, TINY);
+    }
     let args = ["bench", "a.toml", "b.toml", "c.toml", "--set", "guest.writers.0.rate=700", "--out", "all"];
     let args = [&args[..], &["--runs", "2"]].concat();
     let mut child = fresh.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
@@ -258,7 +254,7 @@ fn a_bench_of_several_matrices_goes_on_where_it_was_killed() {
     refused(&["--resume", "--over", "tcp"], 2, &["begun with --over unix", "not --over tcp"]);
     // The turn of the first one has passed, that of the last has not come.
     for name in ["a.toml", "c.toml"] {
-        fresh.write(name, &TINY.replace("200MB/s", "100MB/s"));
+        fresh.write(name, TINY.replace("200MB/s", "100MB/s"));
         let says = format!("{name} was another scenario when it was begun: `link.bandwidth = ");
         refused(&["--resume"], 2, &[&says]);
         fresh.write(name, TINY);

@@ -26,9 +26,7 @@ use whimbrel_lab::real::fidelity::{self, Fidelity};
 use whimbrel_lab::real::ground::Ground;
 use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{Cell, Grid, Scenario};
-use whimbrel_lab::sweep::{
-    self, Begin, Finished, Format, Made, ResultDir, ResumeError, SweepError, Tables, run_made,
-};
+use whimbrel_lab::sweep::{self, Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
 use whimbrel_lab::table::{self, counted};
 use whimbrel_sim::Lost;
 
@@ -39,11 +37,12 @@ use self::moving::Mover;
 use self::plan::{Key, Sending};
 use self::work::Work;
 use super::args::{BenchArgs, ScenarioArgs, SweepFormat};
-use super::failure::{self, Failure};
+use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::live::cost::record;
 use super::print;
 use super::simulate::{Instead, scenario};
+use super::unfinished::{self, begin, cut, stopped};
 
 /// Runs every matrix that was asked for, one after another, or the built-in one.
 pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
@@ -55,7 +54,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::listen().map_err(Failure::failed)?;
     match <[Matrix; 1]>::try_from(matrices) {
         Ok([matrix]) => {
-            let bench = Bench::ready(args, matrix, &args.out, begin(args), &interrupt)?;
+            let bench = Bench::ready(args, matrix, &args.out, begin(args.resume, args.force), &interrupt)?;
             bench.run(&mut |_| Ok(())).map(drop)
         }
         Err(matrices) => series::run(args, matrices, &interrupt),
@@ -85,15 +84,6 @@ impl Matrix {
     }
 }
 
-/// How its results are begun.
-fn begin(args: &BenchArgs) -> Begin {
-    match (args.resume, args.force) {
-        (true, _) => Begin::Resume,
-        (false, true) => Begin::Anyway,
-        (false, false) => Begin::New,
-    }
-}
-
 /// How guests are moved: what the scenario does not say of it.
 fn how(args: &BenchArgs) -> String {
     format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory)
@@ -113,13 +103,7 @@ fn format(args: &BenchArgs) -> Result<Format, Failure> {
 /// Opens the directory of the results.
 fn results(args: &BenchArgs, matrix: &Matrix, out: &Path, begin: Begin) -> Result<ResultDir, Failure> {
     let tables = Tables { format: format(args)?, rounds: args.rounds, summary: false, real: true };
-    ResultDir::open(out, &matrix.scenario, &matrix.grid, tables, begin).map_err(|error| match error {
-        // Another bench was asked for than the one that is there.
-        SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
-            Failure::bad_input(error)
-        }
-        error => Failure::failed(error),
-    })
+    unfinished::open(out, &matrix.scenario, &matrix.grid, tables, begin)
 }
 
 /// A bench that is ready to be run.
@@ -195,21 +179,21 @@ impl<'a> Bench<'a> {
         // However it ended: what was made is kept.
         let fidelity = self.keep(&rows);
         let kept = self.results.unfinished();
-        let mut finished = finished.map_err(|Halt(failure)| cut(&kept, failure))?;
+        let mut finished = finished.map_err(|Halt(failure)| cut("bench", &kept, failure))?;
         finished.forecasts = fidelity::groups(&rows);
-        let fidelity = fidelity.map_err(|error| cut(&kept, Failure::failed(error)))?;
+        let fidelity = fidelity.map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
         if finished.runs < finished.planned {
-            return Err(self.stopped(&finished));
+            return Err(stopped(self.interrupt, "moves", &self.results, &finished));
         }
         let took = started.elapsed();
         // Before the rest takes its place: until then all of this can be made again.
         let host = self.out.join("host.toml");
         let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
-        write(&host, &text).map_err(|error| cut(&kept, Failure::failed(error)))?;
+        write(&host, &text).map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
         fidelity.iter().chain([&host]).for_each(|file| self.results.has_too(file.clone()));
         complete(&rows)?;
         let published = self.results.publish(&self.scenario, &self.grid, &finished);
-        let published = published.map_err(|error| cut(&kept, Failure::failed(error)))?;
+        let published = published.map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
         let mut files = published.files;
         files.extend(fidelity);
         files.push(host);
@@ -221,38 +205,11 @@ impl<'a> Bench<'a> {
     fn keep(&self, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {
         keep(&self.out, self.format, rows)
     }
-
-    /// A signal ended it.
-    fn stopped(&self, finished: &Finished) -> Failure {
-        let code = self.interrupt.exit_code().unwrap_or(failure::FAILED);
-        let message = if finished.runs == 0 {
-            format!("none of {} moves was finished; nothing was written", finished.planned)
-        } else {
-            format!(
-                "{} of {} moves were finished and are kept in {}; the same command with --resume goes on",
-                finished.runs,
-                finished.planned,
-                self.results.unfinished().display()
-            )
-        };
-        Failure::Interrupted { code, message }
-    }
 }
 
 /// As it is typed.
 fn value(of: &impl ValueEnum) -> String {
     of.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// It could not go on; what was made before is kept in this folder.
-fn cut(kept: &Path, failure: Failure) -> Failure {
-    match failure {
-        Failure::Failed(error) if kept.exists() => Failure::Failed(error.context(format!(
-            "the bench was cut; {} keeps what was finished, and the same command with --resume goes on",
-            kept.display()
-        ))),
-        failure => failure,
-    }
 }
 
 /// A failure in the middle of a grid.

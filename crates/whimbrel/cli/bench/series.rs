@@ -17,8 +17,9 @@ use super::super::args::BenchArgs;
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::print;
+use super::super::unfinished::begin;
 use super::lines::Lines;
-use super::{Bench, Matrix, begin, broken, how, results};
+use super::{Bench, Matrix, broken, how, results};
 
 /// The note's file.
 const NOTE: &str = "unfinished.jsonl";
@@ -137,11 +138,7 @@ impl Series {
 
     /// How a matrix is begun that is not complete.
     fn begin(&self, out: &Path) -> Begin {
-        match (ResultDir::is_unfinished(out), self.force) {
-            (true, _) => Begin::Resume,
-            (false, true) => Begin::Anyway,
-            (false, false) => Begin::New,
-        }
+        begin(ResultDir::is_unfinished(out), self.force)
     }
 
     /// A matrix is complete, and its results are about to take their place.
@@ -200,7 +197,7 @@ fn begin_anew(args: &BenchArgs, matrices: &[Matrix], place: &Path) -> Result<(),
     }
     for matrix in matrices {
         // Dropped without a row it leaves nothing behind.
-        results(args, matrix, &args.out.join(&matrix.name), begin(args))?;
+        results(args, matrix, &args.out.join(&matrix.name), begin(false, args.force))?;
     }
     if there {
         // Nobody goes on with it: its directories could be opened.
