@@ -167,6 +167,9 @@ impl<'a> Driver<'a> {
     fn end(mut self) -> SourceResult {
         self.reconnecting = None;
         self.hang_up();
+        if self.leaving {
+            self.charge.leave();
+        }
         self.show_rest_of_journal();
         let now = self.clock.now();
         let handoff = *self.machine.handoff();

@@ -190,16 +190,24 @@ impl<'a> Bench<'a> {
         let host = self.out.join("host.toml");
         let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
         write(&host, &text).map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
-        fidelity.iter().chain([&host]).for_each(|file| self.results.has_too(file.clone()));
+        let others: Vec<PathBuf> = fidelity.into_iter().chain([host]).collect();
         complete(&rows)?;
-        let published = self.results.publish(&self.scenario, &self.grid, &finished);
-        let published = published.map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
-        let mut files = published.files;
-        files.extend(fidelity);
-        files.push(host);
-        print(&summary(&finished, self.grid.cells(), &rows, &files, (before, took)))?;
+        let cells = self.grid.cells();
+        let files = self.publish(&finished, others).map_err(|error| cut("bench", &kept, error))?;
+        print(&summary(&finished, cells, &rows, &files, (before, took)))?;
         broken(&rows)?;
         Ok(rows)
+    }
+
+    /// Puts the results in their place, to which `others` belong too; gives all files.
+    fn publish(mut self, finished: &Finished, others: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        for file in &others {
+            self.results.has_too(file.clone());
+        }
+        let published = self.results.publish(&self.scenario, &self.grid, finished);
+        let mut files = published.map_err(Failure::failed)?.files;
+        files.extend(others);
+        Ok(files)
     }
 
     fn keep(&self, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {

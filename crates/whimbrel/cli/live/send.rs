@@ -70,11 +70,11 @@ impl Sending {
     /// Reads and opens everything. Nothing is connected yet.
     pub(in crate::cli) fn ready(args: &SendArgs) -> Result<Self, Failure> {
         let chosen = Chosen::read(&args.guest, args.policy.as_deref())?;
-        let token = given_token(&args.peer)?;
+        let token = given_token(&args.peer.way)?;
         let token =
             token.context("which token does the destination expect? say it with --token or --token-file");
         let token = token_of(&token.map_err(Failure::BadInput)?)?;
-        let connect = Arc::from(connector(&args.to, &options(&args.peer)?).map_err(no_connection)?);
+        let connect = Arc::from(connector(&args.to, &options(&args.peer.way)?).map_err(no_connection)?);
         let id = args.id.map_or_else(new_id, Ok)?;
         let directory = directory(args.peer.store.as_deref())?;
         let store = open_store(&directory, Role::Source)?;
@@ -95,7 +95,7 @@ impl Sending {
         settings.streams = args.streams;
         settings.encoding = encoder(args);
         settings.verify = args.verify;
-        settings.patience = args.peer.patience;
+        settings.patience = args.peer.way.patience;
         settings.limit = args.limit.map_or(RateLimit::Unlimited, RateLimit::AtMost);
         settings.time_limit = Some(args.time_limit.unwrap_or(chosen.setup.run.time_limit));
         Ok(Self {
