@@ -15,7 +15,7 @@ use super::process::{Receive, Running, receive, send_to};
 use super::relay::Relay;
 use super::{json, with_guest};
 use crate::interrupt::signal;
-use crate::run::Fresh;
+use crate::run::{Ended, Fresh};
 
 /// The control socket that a command says that it has.
 fn control(line: &str) -> String {
@@ -227,4 +227,54 @@ fn who_leaves_a_doubt_keeps_the_record_of_it() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.out.contains("Without this record a source that still asks"), "{}", ended.out);
     assert!(fresh.ok(&["resolve", "--store", "store"]).starts_with("no records"));
+}
+
+/// Asks about migration 2a by its record.
+fn ask(fresh: &Fresh, relay: &Relay) -> Ended {
+    let asking = ["resolve", "--store", "store", "--id", "2a", "--ask", &relay.address, "--token", "sesame"];
+    fresh.run(&[&asking[..], &["--format", "json"]].concat())
+}
+
+#[test]
+fn a_source_that_was_killed_is_told_by_its_record_that_its_guest_is_there() {
+    let fresh = with_guest();
+    let (mut here, mut there, relay) = without_for(&fresh, HandoffMessage::Running, "10s", &["--id", "2a"]);
+    there.line_with("the guest runs here");
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("its `whimbrel send` still runs, and asks by itself"), "{}", ended.err);
+    here.kill();
+    relay.heal();
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let told = json(&ended.out);
+    assert_eq!((&told["record"], &told["guest_runs"]), (&"go".into(), &"destination".into()));
+    assert_eq!((&told["right"], &told["settled"]), (&"theirs".into(), &true.into()));
+    // Nobody can tell one that is done with from one that never was.
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.err.contains("no record of a source of migration 000000000000002a in store"),
+        "{}",
+        ended.err
+    );
+    signal("INT", there.id());
+    assert_eq!(there.end().code, Some(0));
+}
+
+#[test]
+fn a_source_that_was_killed_before_it_gave_its_guest_away_has_it_from_its_disks() {
+    let fresh = with_guest();
+    let (mut here, mut there, relay) = without(&fresh, HandoffMessage::Ready, &["--id", "2a"]);
+    here.kill();
+    there.line_with("in doubt");
+    relay.heal();
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let told = json(&ended.out);
+    assert_eq!((&told["record"], &told["guest_runs"]), (&serde_json::Value::Null, &"nowhere".into()));
+    assert_eq!((&told["right"], &told["settled"]), (&"mine".into(), &true.into()));
+    let received = there.end();
+    assert_eq!(received.code, Some(1), "{}", received.err);
+    assert!(received.out.contains("outcome     gone"), "{}", received.out);
 }

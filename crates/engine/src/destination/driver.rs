@@ -196,7 +196,7 @@ impl<'a> Driver<'a> {
                 }
             }
             Arrived::Pages { number, stream } => {
-                self.core.early.push((number, Arc::from(stream)));
+                self.core.early.push((number, stream));
                 self.receive_pages();
             }
             Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
@@ -205,7 +205,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Somebody asks about a migration of which there is at most a record.
-    fn answer_for_the_dead(&mut self, id: MigrationId, stream: Box<dyn Stream>) {
+    fn answer_for_the_dead(&mut self, id: MigrationId, stream: Arc<dyn Stream>) {
         match self.store.load(id) {
             Ok(record) => {
                 // Where there is no room for it, whoever asks asks again.
@@ -218,8 +218,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn talk_over(&mut self, stream: Box<dyn Stream>) {
-        match Link::new(Arc::from(stream), self.core.patience, self.core.limits()) {
+    fn talk_over(&mut self, stream: Arc<dyn Stream>) {
+        let limits = self.core.limits();
+        match Link::new(stream, self.core.patience, limits, limits) {
             Ok(link) => {
                 self.core.link = Some(link);
                 self.core.spoke = self.core.now();
@@ -377,7 +378,8 @@ impl<'a> Driver<'a> {
 
     fn build(&mut self, configuration: &Configuration) {
         let began = self.core.now();
-        let most = self.settings.memory;
+        let (most, largest) = (self.settings.memory, self.settings.largest_page);
+        let page_size = configuration.layout.page_size();
         // Whoever has no room for a record takes no guest.
         let prepared = self.store.prepare(configuration.id, &configuration.name);
         let built = if let Err(error) = prepared {
@@ -385,6 +387,8 @@ impl<'a> Driver<'a> {
         } else if configuration.layout.bytes() > most {
             let wanted = configuration.layout.bytes();
             Err(format!("a guest of {wanted}; this host takes guests of up to {most}"))
+        } else if page_size > largest {
+            Err(format!("a guest with pages of {page_size}; this host takes pages of up to {largest}"))
         } else {
             self.host.build(configuration).map_err(|error| in_words(&*error))
         };

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::embed::{Cause, Guest, GuestRam};
+use whimbrel_core::layout::PageSize;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
@@ -144,6 +145,9 @@ pub struct DestinationSettings {
     pub patience: Duration,
     /// No guest with more memory is taken. Looked at before anything is allocated.
     pub memory: ByteCount,
+    /// No guest with larger pages is taken: each page connection may need as much memory as a page, and as much again to unpack it.
+    /// Default: 2 MiB.
+    pub largest_page: PageSize,
     /// How long to wait for somebody to come. Default: for ever.
     pub waiting: Option<Duration>,
 }
@@ -151,7 +155,7 @@ pub struct DestinationSettings {
 impl DestinationSettings {
     /// The defaults, for whoever knows this token.
     pub fn new(token: Token, memory: ByteCount) -> Self {
-        Self { token, patience: PATIENCE, memory, waiting: None }
+        Self { token, patience: PATIENCE, memory, largest_page: PageSize::Mib2, waiting: None }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Nothing here decides who may run a guest: the engine does, and people, through [`control`].
 
+mod asking;
 mod control;
 pub(super) mod cost;
 #[cfg(feature = "tls")]
@@ -32,7 +33,7 @@ use whimbrel_wire::hello::Token;
 
 pub(super) use self::receive::Receiving;
 pub(super) use self::send::Sending;
-use super::args::{GuestOf, PeerArgs, ScenarioArgs};
+use super::args::{GuestOf, PeerArgs, ScenarioArgs, WayArgs};
 use super::failure::Failure;
 use super::simulate::{Instead, scenario};
 use super::tell;
@@ -137,7 +138,7 @@ fn shown(id: MigrationId) -> String {
 }
 
 /// The token as it was typed or stands in its file.
-fn given_token(args: &PeerArgs) -> Result<Option<String>, Failure> {
+fn given_token(args: &WayArgs) -> Result<Option<String>, Failure> {
     let Some(file) = &args.token_file else { return Ok(args.token.clone()) };
     let wrong =
         |error: anyhow::Error| Failure::BadInput(error.context(format!("--token-file {}", file.display())));
@@ -157,7 +158,7 @@ fn token_of(text: &str) -> Result<Token, Failure> {
 }
 
 /// What connections need.
-fn options(args: &PeerArgs) -> Result<Options, Failure> {
+fn options(args: &WayArgs) -> Result<Options, Failure> {
     let tcp = TcpOptions { insecure: args.insecure, lost_after: args.patience, ..TcpOptions::default() };
     Ok(Options {
         tcp,
@@ -167,7 +168,7 @@ fn options(args: &PeerArgs) -> Result<Options, Failure> {
 }
 
 #[cfg(feature = "tls")]
-fn tls(args: &PeerArgs) -> Result<Option<whimbrel_engine::transport::tls::Tls>, Failure> {
+fn tls(args: &WayArgs) -> Result<Option<whimbrel_engine::transport::tls::Tls>, Failure> {
     use whimbrel_engine::transport::tls::{Fingerprint, Identity, Tls, Trust};
     let args = &args.tls;
     let (Some(certificate), Some(key)) = (&args.certificate, &args.key) else { return Ok(None) };

@@ -72,13 +72,13 @@ impl Receiving {
                 "guest.memory = {memory}, and at most {most} are taken here"
             )));
         }
-        let given = given_token(&args.peer)?;
+        let given = given_token(&args.peer.way)?;
         let token = match &given {
             Some(token) => token.clone(),
             None => format!("{:032x}", u128::from_le_bytes(random()?)),
         };
         let listen: Arc<dyn Listen> =
-            Arc::from(listener(&args.listen, &options(&args.peer)?).map_err(no_connection)?);
+            Arc::from(listener(&args.listen, &options(&args.peer.way)?).map_err(no_connection)?);
         let directory = directory(args.peer.store.as_deref())?;
         let store = open_store(&directory, Role::Destination)?;
         let desk = Arc::new(Desk::new(Side::Destination, None, &chosen.name));
@@ -86,9 +86,10 @@ impl Receiving {
         let path = args.peer.control.clone().unwrap_or_else(|| usual(&directory, "receive"));
         let control = Server::start(&path, Arc::clone(&desk), orders.remote()).map_err(no_connection)?;
         let mut settings = DestinationSettings::new(token_of(&token)?, most);
-        settings.patience = args.peer.patience;
+        settings.patience = args.peer.way.patience;
+        settings.largest_page = layout.page_size();
         settings.waiting = args.wait;
-        let token = match (&args.peer.token_file, &given) {
+        let token = match (&args.peer.way.token_file, &given) {
             (Some(file), _) => format!("--token-file {}", quoted(&file.to_string_lossy())),
             (None, _) => format!("--token {}", quoted(&token)),
         };

@@ -15,7 +15,7 @@ use super::super::args::{ResolveArgs, Side, TextFormat};
 use super::super::failure::Failure;
 use super::super::{print, tell, visible, width};
 use super::control::{self, CONTROL, Question, Reply, ask, from_anywhere};
-use super::{directory, open_store, shown};
+use super::{asking, directory, open_store, shown};
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {
@@ -23,6 +23,9 @@ pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {
         return ordered(path, question(args), args.format);
     }
     let directory = directory(args.store.as_deref())?;
+    if let Some(to) = &args.ask {
+        return asking::ask(args, to, &of_the_source(args, &directory)?, &directory);
+    }
     if args.forget { forget(args, &directory) } else { listed(args, &directory) }
 }
 
@@ -105,6 +108,19 @@ fn records(args: &ResolveArgs, directory: &Path) -> Result<Vec<Entry>, Failure> 
         tell(&format!("warning: {:#}", anyhow::Error::new(error)));
     }
     Ok(entries)
+}
+
+/// The source's record of the migration that is asked about.
+fn of_the_source(args: &ResolveArgs, directory: &Path) -> Result<Entry, Failure> {
+    let found = records(args, directory)?.into_iter().find(|entry| entry.role == Role::Source);
+    found.ok_or_else(|| {
+        let id = args.id.map(shown).unwrap_or_default();
+        Failure::BadInput(anyhow!(
+            "there is no record of a source of migration {id} in {}: its `whimbrel send` never came so far that anything could be \
+             asked, or was done with it",
+            directory.display()
+        ))
+    })
 }
 
 /// Commands that answer at a control socket in this directory.
