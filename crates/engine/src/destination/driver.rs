@@ -32,10 +32,10 @@ use crate::transport::Stream;
 use crate::verify::Verifier;
 
 pub(super) struct Driver<'a> {
-    core: Conversation,
+    pub(super) core: Conversation,
     host: &'a mut dyn Host,
     store: &'a mut dyn StableStore,
-    settings: DestinationSettings,
+    pub(super) settings: DestinationSettings,
     orders: &'a Orders,
     observer: &'a mut dyn Observer,
     id: Option<MigrationId>,
@@ -47,8 +47,12 @@ pub(super) struct Driver<'a> {
     /// The replica is not wanted any more.
     dropping: bool,
     resume_failed: Option<String>,
-    why: Option<String>,
+    pub(super) why: Option<String>,
     ledger: DestinationLedger,
+    /// When the machine came into its phase, or the source that is waited for.
+    pub(super) since: Timestamp,
+    /// When the source was let in.
+    pub(super) admitted: Option<Timestamp>,
     leaving: bool,
 }
 
@@ -93,6 +97,8 @@ impl<'a> Driver<'a> {
             resume_failed: None,
             why: None,
             ledger: DestinationLedger::default(),
+            since: Timestamp::ZERO,
+            admitted: None,
             leaving: false,
         })
     }
@@ -153,7 +159,7 @@ impl<'a> Driver<'a> {
     // ---- waiting ------------------------------------------------------------------------------------------------------
 
     fn step(&mut self) {
-        match self.core.wait(Some(self.orders), self.core.patience / 4) {
+        match self.core.wait(Some(self.orders), self.at_once()) {
             Happened::Arrived(arrived) => self.admit(arrived),
             Happened::Said(said) => self.hear_stream(said),
             Happened::Heard(Heard::Message(message)) => {
@@ -167,6 +173,7 @@ impl<'a> Driver<'a> {
             Happened::Ordered(order) => self.obey(&order),
             Happened::Nothing => {}
         }
+        self.watch();
         self.ping();
     }
 
@@ -184,6 +191,8 @@ impl<'a> Driver<'a> {
         match arrived {
             Arrived::Control { id, agreed, stream } => {
                 self.id = Some(id);
+                self.since = self.core.now();
+                self.admitted = Some(self.since);
                 self.core.gates = vec![None; usize::from(agreed.streams)];
                 self.core.agreed = Some(*agreed);
                 self.talk_over(stream);
@@ -284,7 +293,7 @@ impl<'a> Driver<'a> {
     }
 
     /// The peer broke the protocol, or what it sent cannot be taken.
-    fn break_off(&mut self, detail: &str) {
+    pub(super) fn break_off(&mut self, detail: &str) {
         if self.core.machine.handoff().may_withdraw() {
             self.why.get_or_insert_with(|| detail.to_owned());
             let failure = Failure { step: Step::Protocol, detail: detail.to_owned() };
@@ -337,7 +346,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Tells the machine what may have come too late; gives whether it was taken.
-    fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
+    pub(super) fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
         let fits = event.kind().is_some_and(|kind| !self.core.machine.phase().after(kind).is_empty());
         let now = self.core.now();
         // What the handoff does not take has come too late as well.
@@ -502,6 +511,7 @@ impl<'a> Driver<'a> {
         let phase = self.core.machine.phase();
         if phase != self.shown {
             self.shown = phase;
+            self.since = self.core.now();
             if self.core.machine.outcome() == Some(DestinationOutcome::GuestLost) {
                 self.show(&Event::GuestLost);
             }

@@ -17,6 +17,8 @@ mod refused;
 mod restarted;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// Sources that come and do nothing.
+mod stalled;
 /// Sources of a later release.
 mod versions;
 /// What only these tests want of it.

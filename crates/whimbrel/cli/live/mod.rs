@@ -33,7 +33,7 @@ use whimbrel_wire::hello::Token;
 
 pub(super) use self::receive::Receiving;
 pub(super) use self::send::Sending;
-use super::args::{GuestOf, PeerArgs, ScenarioArgs, WayArgs};
+use super::args::{GuestOf, ScenarioArgs, WayArgs};
 use super::failure::Failure;
 use super::simulate::{Instead, scenario};
 use super::tell;
@@ -77,7 +77,7 @@ fn same_guest(args: &GuestOf) -> String {
 }
 
 /// What a connection by the same way takes at its other end: of its keys only the fingerprint of this side's is known here.
-fn same_way(args: &PeerArgs) -> Result<String, Failure> {
+fn same_way(args: &WayArgs) -> Result<String, Failure> {
     let insecure = if args.insecure { " --insecure" } else { "" };
     #[cfg(feature = "tls")]
     if let (Some(certificate), Some(key)) = (&args.tls.certificate, &args.tls.key) {

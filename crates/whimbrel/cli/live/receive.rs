@@ -89,6 +89,7 @@ impl Receiving {
         settings.patience = args.peer.way.patience;
         settings.largest_page = layout.page_size();
         settings.waiting = args.wait;
+        settings.time_limit = args.time_limit;
         let token = match (&args.peer.way.token_file, &given) {
             (Some(file), _) => format!("--token-file {}", quoted(&file.to_string_lossy())),
             (None, _) => format!("--token {}", quoted(&token)),
@@ -97,7 +98,7 @@ impl Receiving {
             "whimbrel send{} --to {}{} {token}",
             same_guest(&args.guest),
             quoted(&from_elsewhere(&listen.address())),
-            same_way(&args.peer)?,
+            same_way(&args.peer.way)?,
         );
         Ok(Self {
             chosen,
