@@ -57,8 +57,11 @@ impl Link {
         self.destination.cut();
     }
 
-    /// Nobody has anything more to say on it.
-    fn end(&self) {
+    /// One direction has ended: then both have, the way this one did.
+    fn finish(&self, ended: &io::Result<()>) {
+        if ended.is_err() {
+            return self.cut();
+        }
         self.source.end();
         self.destination.end();
     }
@@ -240,16 +243,11 @@ impl Shared {
         let (shared, back) = (Arc::clone(self), Arc::clone(&link));
         let answers = thread::spawn(move || {
             let ended = shared.answers(&back, pages, impostor.is_some());
-            shared.finish(&back, &ended);
+            back.finish(&ended);
         });
         let ended = self.asks(&link, first, pages);
-        self.finish(&link, &ended);
+        link.finish(&ended);
         let _ = answers.join();
-    }
-
-    /// One direction has ended: then both have, the way this one did.
-    fn finish(&self, link: &Link, ended: &io::Result<()>) {
-        if ended.is_ok() { link.end() } else { link.cut() }
     }
 
     /// What the source says.
