@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -130,6 +129,8 @@ pub(super) fn strangers_are_bounded_and_keep_nobody_out() {
 /// Under TLS, who says nothing.
 #[cfg(feature = "tls")]
 pub(super) fn strangers_under_tls_are_bounded() {
+    use std::net::TcpStream;
+
     use whimbrel_engine::transport::keys::{Keygen, Kind, keygen};
     use whimbrel_engine::transport::tls::{Identity, Tls, Trust};
     let directory = path("keys");
