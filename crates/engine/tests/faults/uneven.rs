@@ -54,7 +54,7 @@ impl UnevenStream {
         dice.1 += 1;
         let thrown = dice.0.next_u64();
         drop(dice);
-        if thrown % 16 == 0 {
+        if thrown.is_multiple_of(16) {
             thread::sleep(Duration::from_micros(thrown >> 32 & 0xfff));
         }
         // Every other is as large as it was to be.

@@ -33,7 +33,7 @@ impl Kind {
 
 /// One key for both sides, each of which pins it; made once.
 #[cfg(feature = "tls")]
-fn tls() -> Option<whimbrel_engine::transport::tls::Tls> {
+fn tls() -> whimbrel_engine::transport::tls::Tls {
     use std::sync::OnceLock;
 
     use whimbrel_engine::transport::keys::{Keygen, Kind, keygen};
@@ -46,7 +46,7 @@ fn tls() -> Option<whimbrel_engine::transport::tls::Tls> {
         let identity = Identity::from_files(&made.certificate, &made.key).expect("a key");
         Tls::new(identity, Trust::pinned([made.fingerprint]))
     };
-    Some(TLS.get_or_init(make).clone())
+    TLS.get_or_init(make).clone()
 }
 
 /// Sockets, and what either side is given.
@@ -76,7 +76,7 @@ impl Way {
         };
         let options = Options {
             #[cfg(feature = "tls")]
-            tls: tls(),
+            tls: Some(tls()),
             ..Options::default()
         };
         let listen = listener(&at.parse().expect("an address"), &options).expect("it listens");

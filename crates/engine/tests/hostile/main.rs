@@ -25,7 +25,7 @@ use whimbrel_wire::{Limits, control};
 static HEAP: Counted = Counted::new();
 
 /// Longer than anything takes, on a machine that has much else to do.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A peer that takes nothing for so long takes nothing more.
 const STUCK: Duration = Duration::from_secs(2);

@@ -181,7 +181,7 @@ impl World {
         } = self;
         let ([disk, disk_there], at_go) = (self.disks, self.at_go);
         let (late, patience) = (host.late, settings.patience);
-        let (memory, mut log, mut here) = begin(&layout, &lab, best_log);
+        let (memory, mut log, mut here) = guest_that_runs(&layout, &lab, best_log);
 
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
@@ -319,7 +319,7 @@ impl<S: StableStore> StableStore for Watched<S> {
 }
 
 /// A guest that runs, its memory, and what sees its writes.
-fn begin(
+fn guest_that_runs(
     layout: &RamLayout,
     lab: &LabConfig,
     best_log: bool,

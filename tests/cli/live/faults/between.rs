@@ -15,7 +15,7 @@ use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
 use whimbrel::wire::hello::{self, Direction, Hello, PREFIX_LEN, Role};
 
 use super::case::{Arrival, Case, Deed, Dice, Fault, Impostor, Step, When};
-use super::ends::{End, Opening, To};
+use super::ends::{End, Opening, Way};
 use super::hosts::Hosts;
 
 /// How often it is looked whether something has changed.
@@ -42,8 +42,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Link {
     /// 0 is control, pages from 1 on, later ones have no number.
     number: Option<usize>,
-    source: End,
-    destination: End,
+    source: Box<dyn End>,
+    destination: Box<dyn End>,
     stalled: AtomicBool,
     /// A bit of the next that passes is turned.
     spoiled: AtomicBool,
@@ -57,23 +57,26 @@ impl Link {
         self.destination.cut();
     }
 
-    /// Nobody has anything more to say on it.
-    fn end(&self) {
+    /// One direction has ended: then both have, the way this one did.
+    fn finish(&self, ended: &io::Result<()>) {
+        if ended.is_err() {
+            return self.cut();
+        }
         self.source.end();
         self.destination.end();
     }
 
-    fn from(&self, to_destination: bool) -> &End {
-        if to_destination { &self.source } else { &self.destination }
+    fn from(&self, to_destination: bool) -> &dyn End {
+        if to_destination { &*self.source } else { &*self.destination }
     }
 
-    fn to(&self, to_destination: bool) -> &End {
-        if to_destination { &self.destination } else { &self.source }
+    fn to(&self, to_destination: bool) -> &dyn End {
+        if to_destination { &*self.destination } else { &*self.source }
     }
 }
 
 struct Shared {
-    to: To,
+    way: Box<dyn Way>,
     arrival: Arrival,
     seed: u64,
     impostor: Option<Impostor>,
@@ -100,13 +103,13 @@ pub(super) struct Between {
 }
 
 impl Between {
-    pub(super) fn start(to: To, hosts: Arc<Hosts>, case: &Case) -> Self {
+    pub(super) fn start(way: Box<dyn Way>, hosts: Arc<Hosts>, case: &Case) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let kind = if case.tls { "tls" } else { "tcp" };
         let address = format!("{kind}:{}", listener.local_addr().expect("an address"));
         listener.set_nonblocking(true).expect("a socket");
         let shared = Arc::new(Shared {
-            to,
+            way,
             arrival: case.arrival,
             seed: case.seed,
             impostor: case.impostor,
@@ -170,7 +173,7 @@ impl Shared {
             let _ = source.set_nodelay(true);
             let impostor = self.impostor.filter(|impostor| impostor.connection == count);
             count += 1;
-            let Some(opening) = Opening::begin(source, &self.to, impostor) else { continue };
+            let Some(opening) = self.way.open(source, impostor) else { continue };
             if !std::mem::replace(&mut timed, true) {
                 self.begin_to_count();
             }
@@ -217,8 +220,8 @@ impl Shared {
     }
 
     fn carry(self: &Arc<Self>, opening: Opening, impostor: Option<Impostor>) {
-        let Ok((source, destination)) = opening.finish() else { return };
-        let Ok((first, role)) = first_words(&source) else { return };
+        let Ok([source, destination]) = opening() else { return };
+        let Ok((first, role)) = first_words(&*source) else { return };
         if impostor.is_some_and(|impostor| impostor.to_the_source) {
             self.betrayed.store(true, Ordering::Relaxed);
         }
@@ -240,16 +243,11 @@ impl Shared {
         let (shared, back) = (Arc::clone(self), Arc::clone(&link));
         let answers = thread::spawn(move || {
             let ended = shared.answers(&back, pages, impostor.is_some());
-            shared.finish(&back, &ended);
+            back.finish(&ended);
         });
         let ended = self.asks(&link, first, pages);
-        self.finish(&link, &ended);
+        link.finish(&ended);
         let _ = answers.join();
-    }
-
-    /// One direction has ended: then both have, the way this one did.
-    fn finish(&self, link: &Link, ended: &io::Result<()>) {
-        if ended.is_ok() { link.end() } else { link.cut() }
     }
 
     /// What the source says.
@@ -429,7 +427,7 @@ impl Shared {
 }
 
 /// The source's first words on a connection, and what it is for.
-fn first_words(source: &End) -> io::Result<(Vec<u8>, Role)> {
+fn first_words(source: &dyn End) -> io::Result<(Vec<u8>, Role)> {
     let mut prefix = [0; PREFIX_LEN];
     source.read_exact(&mut prefix)?;
     let mut rest = vec![0; hello::rest(&prefix, Direction::FromSource).map_err(io::Error::other)?];
@@ -439,7 +437,7 @@ fn first_words(source: &End) -> io::Result<(Vec<u8>, Role)> {
 }
 
 /// None where it ends.
-fn next_frame(from: &End) -> io::Result<Option<(Vec<u8>, Option<Step>)>> {
+fn next_frame(from: &dyn End) -> io::Result<Option<(Vec<u8>, Option<Step>)>> {
     let limits = Limits::default();
     let mut header = [0; HEADER_LEN];
     match from.read(&mut header)? {

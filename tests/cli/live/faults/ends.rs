@@ -1,44 +1,34 @@
-//! What the relay holds of a connection: one end at the source and one at the destination, plain or under TLS.
+//! What the relay holds of a connection: one end at the source and one at the destination, plain here, and under TLS in `veiled`.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use super::case::Impostor;
-#[cfg(feature = "tls")]
-use super::veiled::{Keys, Veiled};
-
-/// Where the destination is, and how it is spoken with.
-#[derive(Clone)]
-pub(super) enum To {
-    Plain(PathBuf),
-    #[cfg(feature = "tls")]
-    Tls(SocketAddr, Keys),
-    #[cfg(not(feature = "tls"))]
-    #[allow(dead_code)] // Nobody makes one.
-    Tls(SocketAddr),
-}
 
 /// One end of what lies between.
-pub(super) enum End {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    #[cfg(feature = "tls")]
-    Tls(Veiled),
-}
+pub(super) trait End: Send + Sync {
+    /// Nothing at its end.
+    fn read(&self, into: &mut [u8]) -> io::Result<usize>;
 
-impl End {
-    /// None at its end.
-    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).read(into),
-            Self::Unix(stream) => (&*stream).read(into),
-            #[cfg(feature = "tls")]
-            Self::Tls(veiled) => veiled.read(into),
-        }
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Nothing more passes, and nothing is said about it.
+    fn cut(&self);
+
+    /// Ends it as whoever has nothing more to say does.
+    fn end(&self) {
+        self.cut();
     }
 
+    /// Turns a bit of what is given out next: of the chunk itself, or of what it becomes on its way.
+    fn spoil(&self, chunk: &mut [u8]) {
+        turn(chunk);
+    }
+}
+
+impl dyn End + '_ {
     pub(super) fn read_exact(&self, mut into: &mut [u8]) -> io::Result<()> {
         while !into.is_empty() {
             match self.read(into) {
@@ -50,42 +40,33 @@ impl End {
         }
         Ok(())
     }
+}
 
-    pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => (&*stream).write_all(bytes),
-            Self::Unix(stream) => (&*stream).write_all(bytes),
-            #[cfg(feature = "tls")]
-            Self::Tls(veiled) => veiled.write_all(bytes),
-        }
+impl End for TcpStream {
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        (&mut &*self).read(into)
     }
 
-    /// Nothing more passes, and nothing is said about it.
-    pub(super) fn cut(&self) {
-        match self {
-            Self::Tcp(stream) => drop(stream.shutdown(Shutdown::Both)),
-            Self::Unix(stream) => drop(stream.shutdown(Shutdown::Both)),
-            #[cfg(feature = "tls")]
-            Self::Tls(veiled) => veiled.cut(),
-        }
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        (&mut &*self).write_all(bytes)
     }
 
-    /// Ends it as whoever has nothing more to say does.
-    pub(super) fn end(&self) {
-        match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(veiled) => veiled.end(),
-            _ => self.cut(),
-        }
+    fn cut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+impl End for UnixStream {
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        (&mut &*self).read(into)
     }
 
-    /// Turns a bit of what is given out next: of the chunk itself, or of what it becomes under TLS.
-    pub(super) fn spoil(&self, chunk: &mut [u8]) {
-        match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(veiled) => veiled.spoil(),
-            _ => turn(chunk),
-        }
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        (&mut &*self).write_all(bytes)
+    }
+
+    fn cut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
     }
 }
 
@@ -97,42 +78,24 @@ pub(super) fn turn(chunk: &mut [u8]) {
     }
 }
 
-/// A connection of the source's, on its way to the destination.
-pub(super) struct Opening {
-    source: TcpStream,
-    to: Destination,
-    impostor: Option<Impostor>,
-}
+/// Both ends of a connection.
+pub(super) type Ends = [Box<dyn End>; 2];
 
-enum Destination {
-    Plain(UnixStream),
-    #[cfg(feature = "tls")]
-    Tls(TcpStream, Keys),
-}
+/// Makes up the two ends of a connection that the relay has sockets for; may wait for both sides.
+pub(super) type Opening = Box<dyn FnOnce() -> io::Result<Ends> + Send>;
 
-impl Opening {
+/// The way to the destination.
+pub(super) trait Way: Send + Sync {
     /// None if nobody is there, for now.
-    pub(super) fn begin(source: TcpStream, to: &To, impostor: Option<Impostor>) -> Option<Self> {
-        let to = match to {
-            To::Plain(path) => Destination::Plain(UnixStream::connect(path).ok()?),
-            #[cfg(feature = "tls")]
-            To::Tls(at, keys) => Destination::Tls(TcpStream::connect(at).ok()?, keys.clone()),
-            #[cfg(not(feature = "tls"))]
-            To::Tls(_) => return None,
-        };
-        Some(Self { source, to, impostor })
-    }
+    fn open(&self, source: TcpStream, impostor: Option<Impostor>) -> Option<Opening>;
+}
 
-    /// Its two ends. Whoever makes up a TLS connection is waited for.
-    pub(super) fn finish(self) -> io::Result<(End, End)> {
-        match self.to {
-            Destination::Plain(destination) => Ok((End::Tcp(self.source), End::Unix(destination))),
-            #[cfg(feature = "tls")]
-            Destination::Tls(destination, keys) => {
-                let source = Veiled::of_the_source(self.source, &keys, self.impostor)?;
-                let destination = Veiled::of_the_destination(destination, &keys, self.impostor)?;
-                Ok((End::Tls(source), End::Tls(destination)))
-            }
-        }
+/// To this Unix socket.
+pub(super) struct Plain(pub(super) PathBuf);
+
+impl Way for Plain {
+    fn open(&self, source: TcpStream, _: Option<Impostor>) -> Option<Opening> {
+        let destination = UnixStream::connect(&self.0).ok()?;
+        Some(Box::new(move || Ok([Box::new(source), Box::new(destination)])))
     }
 }

@@ -16,9 +16,9 @@ use whimbrel::engine::stable::{Entry, Role, list};
 use super::super::process::{Running, receive_as, receiving};
 use super::between::lock;
 use super::case::{Case, Fault, PATIENCE, Step};
-use super::ends::To;
+use super::ends::{Plain, Way};
 #[cfg(feature = "tls")]
-use super::veiled::Keys;
+use super::veiled::{Keys, Tunnel};
 use super::witness::Memory;
 use crate::interrupt::signal;
 use crate::run::{Ended, Fresh};
@@ -200,13 +200,13 @@ impl Hosts {
     }
 
     /// Where the destination is.
-    pub(super) fn there(&self) -> To {
+    pub(super) fn there(&self) -> Box<dyn Way> {
         #[cfg(feature = "tls")]
         if let Some(keys) = &self.keys {
-            let at = lock(&self.listen).trim_start_matches("tls:").parse().expect("an address");
-            return To::Tls(at, keys.clone());
+            let to = lock(&self.listen).trim_start_matches("tls:").parse().expect("an address");
+            return Box::new(Tunnel { to, keys: keys.clone() });
         }
-        To::Plain(self.path("w"))
+        Box::new(Plain(self.path("w")))
     }
 
     /// The program as one of the sides, with its keys. A full disk is to be an error to it, and not the end of it: a process that writes

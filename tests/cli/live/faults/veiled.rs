@@ -1,7 +1,7 @@
 //! TLS on both sides of the relay, which both take for their peer: it has the keys of both. Below each of its two TLS connections lies
 //! one more that carries what nobody can read, and turns a bit of it or cuts it anywhere.
 
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use whimbrel::engine::transport::tls::{Fingerprint, Identity, Tls, Trust};
 use whimbrel::engine::transport::{Address, Stream};
 
 use super::case::Impostor;
-use super::ends::turn;
+use super::ends::{End, Opening, Way, turn};
 
 /// Longer than it takes to make a connection, on a machine that has much else to do.
 const LONG: Duration = Duration::from_secs(20);
@@ -82,7 +82,7 @@ impl Wire {
 
     fn carry(&self, to_the_process: bool) -> io::Result<()> {
         let [process, relay] = &self.ends;
-        let (mut from, mut to) = if to_the_process { (relay, process) } else { (process, relay) };
+        let (from, to) = if to_the_process { (relay, process) } else { (process, relay) };
         let mut chunk = vec![0; 64 << 10];
         loop {
             match from.read(&mut chunk)? {
@@ -106,7 +106,7 @@ impl Wire {
 }
 
 /// One end under TLS.
-pub(super) struct Veiled {
+struct Veiled {
     stream: Box<dyn Stream>,
     wire: Arc<Wire>,
 }
@@ -117,7 +117,7 @@ fn tls(at: SocketAddr) -> Address {
 
 impl Veiled {
     /// What the source has connected to.
-    pub(super) fn of_the_source(raw: TcpStream, keys: &Keys, impostor: Option<Impostor>) -> io::Result<Self> {
+    fn of_the_source(raw: TcpStream, keys: &Keys, impostor: Option<Impostor>) -> io::Result<Self> {
         let is_impostor = impostor.is_some_and(|impostor| impostor.to_the_source);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listen = listener(&tls(any), &keys.options(false, is_impostor)).map_err(io::Error::other)?;
@@ -128,11 +128,7 @@ impl Veiled {
     }
 
     /// Connects to the destination.
-    pub(super) fn of_the_destination(
-        raw: TcpStream,
-        keys: &Keys,
-        impostor: Option<Impostor>,
-    ) -> io::Result<Self> {
+    fn of_the_destination(raw: TcpStream, keys: &Keys, impostor: Option<Impostor>) -> io::Result<Self> {
         let is_impostor = impostor.is_some_and(|impostor| !impostor.to_the_source);
         let own = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let to =
@@ -142,12 +138,14 @@ impl Veiled {
         let wire = wire.join().expect("no panic")?;
         Ok(Self { stream, wire })
     }
+}
 
-    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+impl End for Veiled {
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         self.stream.read(into)
     }
 
-    pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let count = self.stream.write(&[IoSlice::new(bytes)])?;
             bytes = &bytes[count..];
@@ -155,16 +153,34 @@ impl Veiled {
         Ok(())
     }
 
-    pub(super) fn spoil(&self) {
-        self.wire.spoiled.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn cut(&self) {
+    fn cut(&self) {
         self.wire.cut();
         self.stream.shutdown();
     }
 
-    pub(super) fn end(&self) {
+    fn end(&self) {
         self.stream.shutdown();
+    }
+
+    fn spoil(&self, _: &mut [u8]) {
+        self.wire.spoiled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// To this address, over TLS.
+pub(super) struct Tunnel {
+    pub(super) to: SocketAddr,
+    pub(super) keys: Keys,
+}
+
+impl Way for Tunnel {
+    fn open(&self, source: TcpStream, impostor: Option<Impostor>) -> Option<Opening> {
+        let destination = TcpStream::connect(self.to).ok()?;
+        let keys = self.keys.clone();
+        Some(Box::new(move || {
+            let source = Veiled::of_the_source(source, &keys, impostor)?;
+            let destination = Veiled::of_the_destination(destination, &keys, impostor)?;
+            Ok([Box::new(source), Box::new(destination)])
+        }))
     }
 }
