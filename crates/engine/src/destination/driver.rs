@@ -27,7 +27,7 @@ use crate::insisting::{self, Kept};
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::StableStore;
+use crate::stable::{NEAR, StableStore};
 use crate::transport::Stream;
 use crate::verify::Verifier;
 
@@ -261,6 +261,7 @@ impl<'a> Driver<'a> {
                 }
                 self.hear();
             }
+            Said::Near => self.record_is_near(),
             // Nothing more is missing, so nothing more need come.
             Said::Lost { ended: true, .. } if self.core.machine.phase() > DestinationPhase::Loading => {}
             Said::Lost { stream, ended: false, why }
@@ -284,9 +285,14 @@ impl<'a> Driver<'a> {
             if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
                 self.why.get_or_insert_with(|| "the source keeps the guest".to_owned());
             }
+            let ended = matches!(message, Message::RoundEnd { .. });
             let now = self.core.now();
             if let Err(error) = self.core.machine.handle(now, DestinationEvent::Received(message)) {
                 return self.break_off(&error.to_string());
+            }
+            if ended {
+                // It may have been the last, and the guest comes next.
+                self.record_is_near();
             }
             self.show_phase();
         }
@@ -453,6 +459,12 @@ impl<'a> Driver<'a> {
                 self.why = Some(detail.clone());
                 self.tell(DestinationEvent::Failed(Failure { step: Step::Restore, detail }));
             }
+        }
+    }
+
+    fn record_is_near(&mut self) {
+        if let Some(id) = self.id {
+            self.store.warm(id, NEAR);
         }
     }
 

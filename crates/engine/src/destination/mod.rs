@@ -15,6 +15,7 @@ mod answering;
 mod conversation;
 mod driver;
 mod housed;
+mod nearing;
 mod preparing;
 mod receivers;
 mod stalling;

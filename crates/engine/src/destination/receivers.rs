@@ -12,11 +12,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
 use whimbrel_core::layout::Gpa;
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_wire::frame::{Checksum, FrameHeader, FrameKind, GATE_LEN, gate_round};
 use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
 use whimbrel_wire::{Limits, WireError};
 
+use super::nearing::Nearing;
 use super::touched::Touched;
 use crate::hello::Agreed;
 use crate::link::{LinkError, await_header, in_words, read_exact};
@@ -32,6 +33,8 @@ const SUMMED: usize = 4096;
 pub(super) enum Said {
     /// All of this round was put into the replica.
     Gate { stream: u16, round: u32 },
+    /// The bulk round is nearly over. Said once.
+    Near,
     /// It is of no more use. `ended`: between two frames, as one that has nothing more to send.
     Lost { stream: u16, ended: bool, why: String },
 }
@@ -50,6 +53,7 @@ pub(super) struct Receivers {
     ram: Arc<dyn GuestRam>,
     agreed: Agreed,
     touched: Arc<Touched>,
+    nearing: Arc<Nearing>,
     /// Whoever keeps a digest is told what was written.
     written: Option<Written>,
     tell: Sender<Said>,
@@ -61,7 +65,8 @@ impl Receivers {
     pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool, written: Option<Written>) -> Self {
         let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
         let touched = Arc::new(Touched::new(ram.layout(), fresh));
-        Self { streams: Vec::new(), ram, agreed, touched, written, tell, said: Some(said) }
+        let nearing = Arc::new(Nearing::new(ram.layout().pages()));
+        Self { streams: Vec::new(), ram, agreed, touched, nearing, written, tell, said: Some(said) }
     }
 
     /// Where what they say arrives.
@@ -92,6 +97,7 @@ impl Receivers {
             pace: Arc::clone(&pace),
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
+            nearing: Arc::clone(&self.nearing),
             written: self.written.clone(),
             agreed: self.agreed.clone(),
             ram: Arc::clone(&self.ram),
@@ -161,6 +167,7 @@ struct Work {
     pace: Arc<Pace>,
     decoder: Decoder,
     touched: Arc<Touched>,
+    nearing: Arc<Nearing>,
     written: Option<Written>,
     agreed: Agreed,
     ram: Arc<dyn GuestRam>,
@@ -178,7 +185,7 @@ impl Work {
         loop {
             let said = match self.frame(&limits) {
                 Ok(None) => continue,
-                Ok(Some(round)) => Said::Gate { stream, round },
+                Ok(Some(said)) => said,
                 Err(error) => Said::Lost { stream, ended: is_end(&error), why: in_words(&error) },
             };
             let lost = matches!(said, Said::Lost { .. });
@@ -192,8 +199,8 @@ impl Work {
         }
     }
 
-    /// Takes one frame; gives the round that it ends, if it is a gate.
-    fn frame(&mut self, limits: &Limits) -> Result<Option<u32>, ReceiveError> {
+    /// Takes one frame; gives what the driver is to know of it.
+    fn frame(&mut self, limits: &Limits) -> Result<Option<Said>, ReceiveError> {
         let header = await_header(&*self.stream, limits)?;
         self.pace.begin(header.length);
         let taken = self.body_of(&header);
@@ -209,13 +216,15 @@ impl Work {
                 if let Some(written) = &self.written {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));
                 }
-                done.map(|()| None)
+                done?;
+                let pages = self.table.entries().iter().map(|entry| entry.run().count.0).sum();
+                Ok(self.nearing.count(Pages(pages)).then_some(Said::Near))
             }
             FrameKind::Gate => {
                 let mut body = [0; GATE_LEN];
                 read_exact(&*self.stream, &mut body)?;
                 header.verify(&body)?;
-                Ok(Some(gate_round(body)))
+                Ok(Some(Said::Gate { stream: self.number, round: gate_round(body) }))
             }
             kind => Err(LinkError::Kind(kind).into()),
         }
@@ -404,6 +413,34 @@ mod tests {
         assert!(matches!(said, Said::Lost { ended: false, .. }), "{said:?}");
     }
 
+    #[test]
+    fn it_is_said_when_the_bulk_round_is_nearly_over() {
+        let layout = RamLayout::contiguous(ByteCount(4 * 4096), PageSize::Kib4).unwrap();
+        let ram = Arc::new(GuestMemory::new(layout, Backing::Private).unwrap());
+        let limits = Limits::default();
+        let (streams, encodings) = (1, Encodings::PLAIN);
+        let agreed = Agreed { streams, encodings, payload_checksums: false, digest: false, limits };
+        let mut receivers = Receivers::new(ram, agreed, true, None);
+        let (near, far, _link) = pair();
+        let patience = Duration::from_secs(10);
+        far.set_patience(None, Some(patience)).unwrap();
+        receivers.add(0, Arc::new(near), patience).unwrap();
+        // All four pages, of zeroes: nothing is left that could take time.
+        let mut body = vec![0; 16];
+        (body[8], body[10]) = (4, Encoding::Zero.code());
+        let (length, checksum) = (body.len() as u32, checksum(&body));
+        let header =
+            FrameHeader { kind: FrameKind::Pages, entries: 1, length, checksum, payload_checked: false };
+        let frame = [&header.encode()[..], &body].concat();
+        write_all(&far, &frame).unwrap();
+        write_all(&far, &frame).unwrap();
+        write_all(&far, &whimbrel_wire::frame::gate(0)).unwrap();
+        let said = receivers.said();
+        let [first, second] = [(); 2].map(|()| said.recv_timeout(patience).unwrap());
+        // Once, before the round's end.
+        assert!(matches!((&first, &second), (Said::Near, Said::Gate { .. })), "{first:?} {second:?}");
+    }
+
     /// A frame of a page with a checksum over its payload, sent through a socket; `damage` is done to it on its way.
     fn said_of_a_checked_page(damage: impl FnOnce(&mut Vec<u8>)) -> (Said, Vec<u8>) {
         let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4).unwrap();
@@ -429,7 +466,12 @@ mod tests {
         write_all(&*near, &header.encode()).unwrap();
         write_all(&*near, &body).unwrap();
         write_all(&*near, &whimbrel_wire::frame::gate(0)).unwrap();
-        let said = receivers.said().recv_timeout(patience).unwrap();
+        let all = receivers.said();
+        let mut said = all.recv_timeout(patience).unwrap();
+        if matches!(said, Said::Near) {
+            // It went that quickly.
+            said = all.recv_timeout(patience).unwrap();
+        }
         let mut page = vec![0; 4096];
         ram.read(Gpa(3 * 4096), &mut page).unwrap();
         (said, page)

@@ -37,7 +37,7 @@ use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::StableStore;
+use crate::stable::{NEAR, StableStore};
 use crate::transport::Connect;
 use crate::verify::Verifier;
 
@@ -460,6 +460,7 @@ impl<'a> Driver<'a> {
     }
 
     fn pause(&mut self) {
+        self.record_is_near();
         // This thread comes from a harvest: guest threads that waited for its processor meanwhile go on before they are stopped.
         thread::yield_now();
         let told = self.clock.now();
@@ -525,6 +526,11 @@ impl<'a> Driver<'a> {
         };
         self.limiter.set(limit);
         self.show(&Event::Limit(limit));
+    }
+
+    /// Nothing but a harvest and an answer, if that, may come between this and *go*.
+    pub(super) fn record_is_near(&mut self) {
+        self.store.warm(self.settings.id, NEAR);
     }
 
     fn persist(&mut self, record: StableRecord) {
