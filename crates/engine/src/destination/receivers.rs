@@ -208,7 +208,7 @@ impl Work {
         taken
     }
 
-    fn body_of(&mut self, header: &FrameHeader) -> Result<Option<u32>, ReceiveError> {
+    fn body_of(&mut self, header: &FrameHeader) -> Result<Option<Said>, ReceiveError> {
         match header.kind {
             FrameKind::Pages => {
                 let done = self.pages(header);
