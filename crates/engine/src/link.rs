@@ -15,6 +15,7 @@ use whimbrel_wire::control;
 use whimbrel_wire::frame::{self, FrameHeader, FrameKind, HEADER_LEN};
 use whimbrel_wire::{Limits, WireError};
 
+use crate::pace::Pace;
 use crate::transport::Stream;
 
 /// Why a connection is of no more use.
@@ -141,6 +142,7 @@ pub(crate) struct Link {
     heard: Option<Receiver<Heard>>,
     /// Dropped to say that nobody hears any more, whoever still has the other end of `heard`.
     hearing: Option<Sender<()>>,
+    pace: Arc<Pace>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -158,17 +160,23 @@ impl Link {
         // None waits here but the one that was read last: the rest is in the peer's memory.
         let (tell, messages) = bounded(0);
         let (hearing, deaf) = bounded(0);
-        let from = Arc::clone(&stream);
+        let pace = Arc::new(Pace::default());
+        let (from, of_reader) = (Arc::clone(&stream), Arc::clone(&pace));
         let reader = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || listen(&*from, &heard, (&tell, &deaf)))?;
+            .spawn(move || listen((&*from, &of_reader), &heard, (&tell, &deaf)))?;
         let (heard, hearing) = (Some(messages), Some(hearing));
-        Ok(Self { limits: said, patience, stream, heard, hearing, reader: Some(reader) })
+        Ok(Self { limits: said, patience, stream, heard, hearing, pace, reader: Some(reader) })
     }
 
     /// Where what the peer says arrives.
     pub(crate) fn heard(&self) -> Receiver<Heard> {
         self.heard.clone().unwrap_or_else(never)
+    }
+
+    /// Whether the peer takes too long to say what it has begun to.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.pace.is_too_slow(self.patience)
     }
 
     /// Says something.
@@ -214,9 +222,9 @@ impl Drop for Link {
     }
 }
 
-fn listen(stream: &dyn Stream, limits: &Limits, (tell, deaf): (&Sender<Heard>, &Receiver<()>)) {
+fn listen(from: (&dyn Stream, &Pace), limits: &Limits, (tell, deaf): (&Sender<Heard>, &Receiver<()>)) {
     loop {
-        let heard = next_message(stream, limits).map_or_else(Heard::Lost, Heard::Message);
+        let heard = next_message(from, limits).map_or_else(Heard::Lost, Heard::Message);
         let lost = matches!(heard, Heard::Lost(_));
         let taken = select! {
             send(tell, heard) -> sent => sent.is_ok(),
@@ -228,13 +236,15 @@ fn listen(stream: &dyn Stream, limits: &Limits, (tell, deaf): (&Sender<Heard>, &
     }
 }
 
-fn next_message(stream: &dyn Stream, limits: &Limits) -> Result<Message, LinkError> {
+fn next_message((stream, pace): (&dyn Stream, &Pace), limits: &Limits) -> Result<Message, LinkError> {
     loop {
         let header = read_header(stream, limits)?;
         match header.kind {
             FrameKind::Control => {
                 let mut body = vec![0; header.length as usize];
+                pace.begin(header.length);
                 read_exact(stream, &mut body)?;
+                pace.end();
                 header.verify(&body)?;
                 return Ok(control::decode(&body, limits)?);
             }

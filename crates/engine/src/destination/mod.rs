@@ -15,8 +15,10 @@ mod answering;
 mod conversation;
 mod driver;
 mod housed;
+mod nearing;
 mod preparing;
 mod receivers;
+mod stalling;
 mod touched;
 
 use std::any::Any;
@@ -150,12 +152,22 @@ pub struct DestinationSettings {
     pub largest_page: PageSize,
     /// How long to wait for somebody to come. Default: for ever.
     pub waiting: Option<Duration>,
+    /// How long whoever came may take until the replica is complete; then it is given up, and the guest stays at the source. Default: as long
+    /// as the source does not stall, which has a limit of its own.
+    pub time_limit: Option<Duration>,
 }
 
 impl DestinationSettings {
     /// The defaults, for whoever knows this token.
     pub fn new(token: Token, memory: ByteCount) -> Self {
-        Self { token, patience: PATIENCE, memory, largest_page: PageSize::Mib2, waiting: None }
+        Self {
+            token,
+            patience: PATIENCE,
+            memory,
+            largest_page: PageSize::Mib2,
+            waiting: None,
+            time_limit: None,
+        }
     }
 }
 

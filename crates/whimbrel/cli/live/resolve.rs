@@ -174,6 +174,11 @@ fn running_json((path, reply): &(PathBuf, Reply)) -> Option<Value> {
     Some(value)
 }
 
+/// What is to be known before anything is promised of such a source.
+const NOTHING_HANDED_OVER: &str = "\
+source without a record: it has handed nothing over, and its guest ran on there: no replica elsewhere is its latest memory
+";
+
 fn table(directory: &Path, records: &[Entry], running: &[(PathBuf, Reply)]) -> String {
     let mut text = String::new();
     if records.is_empty() {
@@ -192,6 +197,9 @@ fn table(directory: &Path, records: &[Entry], running: &[(PathBuf, Reply)]) -> S
             ]);
         }
         text.push_str(&(columns.lines().join("\n") + "\n"));
+        if records.iter().any(|entry| entry.role == Role::Source && entry.record.is_none()) {
+            text.push_str(NOTHING_HANDED_OVER);
+        }
     }
     for (path, reply) in running {
         let _ = write!(text, "\ncontrol    {}\n{}", path.display(), told(reply));

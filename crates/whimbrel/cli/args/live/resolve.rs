@@ -28,10 +28,12 @@ Examples:
 after a reboot or when its network returns: it is powered off for good, or cut off from the guest's disks and network. A host that
 merely does not answer is not that. They are taken only while there is no connection to the peer.
   --peer-never-ran      it has not run the guest since it was paused for the handover: the memory held here is the latest, and
-                        the guest runs on from it. Evidence: the source's process is gone and its record says `go`, or it
-                        never came so far; the destination's record does not say `running`.
+                        the guest runs on from it. Evidence at a destination: the source's process is gone and its record
+                        says `go`. One without a record is none: that source had its guest back when the connection
+                        was lost, and may have run it since. At a source: the destination's record does not say `running`.
   --peer-may-have-run   it may have: the memory held here is thrown away, and the guest is to be started from its disks, here.
-  --discard             a destination gives up a replica that nobody comes back for. Always safe.
+  --discard             a destination gives up a replica that nobody comes back for. Always safe. A source that asks later is told
+                        so by a `whimbrel receive` with the same --listen, --token and --store.
   --cancel              the guest stays at the source, if it has not been handed over.
 
 --ask is for a source that was killed, before its guest is started again. Where the record says `go`, the destination knows: a
