@@ -16,7 +16,7 @@ mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use self::between::lock;
@@ -30,6 +30,9 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 /// From here on sixteen runs have each of what is rare: an impostor on either side before anything is begun, pages that are damaged with
 /// nothing but their checksums to find it, a source that is killed behind *go* and asked for by its record.
 const FIRST: u64 = 210_693;
+
+/// What those have not, and the short series has besides: *go* is lost on its way, and the replica is only prepared when it is asked.
+const BESIDES: u64 = 81_001_507;
 
 /// What came of all runs.
 #[derive(Debug, Default)]
@@ -68,13 +71,12 @@ fn run(seed: u64, tally: &Mutex<Tally>) {
 #[test]
 fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
     let (count, first) = (setting("WHIMBREL_FAULTS", 16), setting("WHIMBREL_FIRST", FIRST));
-    let (next, tally) = (AtomicU64::new(first), Mutex::default());
+    let short = (count, first) == (16, FIRST);
+    let seeds: Vec<u64> = (first..first + count).chain(short.then_some(BESIDES)).collect();
+    let (next, tally) = (AtomicUsize::new(0), Mutex::default());
     let work = || {
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count {
-                return;
-            }
+            let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             run(seed, &tally);
         }
     };
