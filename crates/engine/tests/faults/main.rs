@@ -2,6 +2,8 @@
 //! nothing left of the migration. The only test of its process, because it counts threads and descriptors.
 #![cfg(target_os = "linux")]
 
+/// A source that does not hear how it ended.
+mod deaf;
 /// What is left of a migration in the process.
 mod left;
 /// The moves.

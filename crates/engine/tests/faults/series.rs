@@ -22,6 +22,7 @@ use whimbrel_engine::transport::Connect as _;
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_wire::hello::{Capabilities, Hello, Role, Token, Versions};
 
+use super::deaf::who_does_not_hear_running_is_told_when_it_comes_again;
 use super::left::Left;
 use super::uneven::Uneven;
 use super::way::{Ends, Kind, Way};
@@ -297,6 +298,7 @@ fn whatever_happens_to_the_connections_there_is_one_whole_guest_and_nothing_else
     // Whatever the process makes at its first migration is there already.
     World::of(mib(1)).best_log().verified().go().check_the_guest_where_it_is();
     who_asks_and_says_nothing_keeps_no_thread();
+    who_does_not_hear_running_is_told_when_it_comes_again();
     let before = Left::now();
     for seed in first..first + count {
         let (case, whole) = go(seed);
