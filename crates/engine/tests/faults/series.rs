@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand_core::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -27,6 +26,9 @@ use super::left::Left;
 use super::uneven::Uneven;
 use super::way::{Ends, Kind, Way};
 use super::world::{Where, World, mib};
+
+/// Longer than any move takes that goes well.
+const LONG: Duration = Duration::from_secs(30);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +142,18 @@ fn disk_fault(dice: &mut Dice) -> Option<stable::Fault> {
     }
 }
 
+/// Whether the source was lost at *go*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtGo {
+    /// It has not come to that.
+    NotYet,
+    Lost,
+    /// It took too long, and is not to be lost any more: nobody would make the way free again.
+    Spared,
+}
+
 /// Does what is to go wrong.
-fn meddle(case: Case, way: &Way, crashed: &AtomicBool, source: &Remote, destination: &Remote) {
+fn meddle(case: Case, way: &Way, crashed: &Mutex<AtGo>, source: &Remote, destination: &Remote) {
     let wait_for = |count: usize| {
         // They are made before anything else.
         for _ in 0..50_000 {
@@ -176,9 +188,16 @@ fn meddle(case: Case, way: &Way, crashed: &AtomicBool, source: &Remote, destinat
 }
 
 /// The source is gone once it has lost its connections, and nobody comes for a while.
-fn crash(way: &Way, crashed: &AtomicBool, discard: bool, (source, destination): (&Remote, &Remote)) {
-    for _ in 0..50_000 {
-        if crashed.load(Ordering::Acquire) {
+fn crash(way: &Way, crashed: &Mutex<AtGo>, discard: bool, (source, destination): (&Remote, &Remote)) {
+    let begun = Instant::now();
+    loop {
+        let mut at_go = crashed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *at_go == AtGo::NotYet && begun.elapsed() > LONG {
+            *at_go = AtGo::Spared;
+            return;
+        }
+        if *at_go == AtGo::Lost {
+            drop(at_go);
             // Taken when the source has found out that it is in doubt, and the destination likewise.
             thread::sleep(Duration::from_millis(20));
             source.give(Order::Leave);
@@ -188,18 +207,22 @@ fn crash(way: &Way, crashed: &AtomicBool, discard: bool, (source, destination): 
             thread::sleep(Duration::from_millis(20));
             break;
         }
+        drop(at_go);
         thread::sleep(Duration::from_micros(100));
     }
     way.set_reachable(true);
 }
 
 /// A crash of the source, as its store sees it.
-fn crashing(way: &Arc<Way>, crashed: &Arc<AtomicBool>) -> impl FnMut() + Send + use<> {
+fn crashing(way: &Arc<Way>, crashed: &Arc<Mutex<AtGo>>) -> impl FnMut() + Send + use<> {
     let (way, crashed) = (Arc::clone(way), Arc::clone(crashed));
     move || {
-        way.set_reachable(false);
-        (0..way.count()).for_each(|link| way.cut(link));
-        crashed.store(true, Ordering::Release);
+        let mut at_go = crashed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *at_go == AtGo::NotYet {
+            way.set_reachable(false);
+            (0..way.count()).for_each(|link| way.cut(link));
+            *at_go = AtGo::Lost;
+        }
     }
 }
 
@@ -237,19 +260,21 @@ fn world(case: Case) -> (World, Way) {
 
 fn go(seed: u64) -> (Case, Where) {
     let case = case(seed);
+    // Before it: who hangs is repeated by its seed, too.
+    println!("{seed}: {case:?}");
     let (mut world, way) = world(case);
-    let (way, crashed) = (Arc::new(way), Arc::new(AtomicBool::new(false)));
+    let (way, crashed) = (Arc::new(way), Arc::new(Mutex::new(AtGo::NotYet)));
     if matches!(case.fault, Fault::Crash { .. }) {
         world = world.at_go(crashing(&way, &crashed));
     }
     let meddle = move |source, destination| meddle(case, &way, &crashed, &source, &destination);
     let whole = match world.attempt(meddle) {
         Ok(moved) => {
-            println!("{seed}: {case:?}: {}: {}", moved.source.report.outcome, moved.source.report.why);
+            println!("{seed}: {}: {}", moved.source.report.outcome, moved.source.report.why);
             moved.check_the_guest_where_it_is()
         }
         Err(stayed) => {
-            println!("{seed}: {case:?}: not begun: {}", stayed.why);
+            println!("{seed}: not begun: {}", stayed.why);
             stayed.check_the_guest();
             Where::Here
         }
