@@ -39,6 +39,8 @@
 //!
 //! * Without a bandwidth, or with an enormous one: raw, but for the tries.
 //! * Without a clock: costs stay as assumed; ratios are measured; differences are always kept.
+//! * By a clock that runs on while another thread has the processor: an encoding that was interrupted looks dear, is left, and is then
+//!   measured by tries alone, of which a few thousand batches make up for one interruption.
 //! * A bandwidth that contains the time of packing makes the link look slow and packing cheap. The driver must measure
 //!   bytes against the time spent in sending alone.
 //! * Content that changes from batch to batch is judged by its mean; what a group really came to decides whether it is
