@@ -105,10 +105,7 @@ impl Arm {
 
 /// Assumed until seen: half the bytes at 500 MB/s, and what QEMU's documentation measured of zstd on the Silesia corpus
 /// (`docs/mechanisms.md`): 0.373 at 355 MB/s a thread.
-const ASSUMED: [Arm; 2] = [
-    Arm::assumed(Encoding::Lz4, 0.5, 2.0),
-    Arm::assumed(Encoding::Zstd, 0.373, 2.82),
-];
+const ASSUMED: [Arm; 2] = [Arm::assumed(Encoding::Lz4, 0.5, 2.0), Arm::assumed(Encoding::Zstd, 0.373, 2.82)];
 
 /// What to do with the pages of a batch that are neither zero nor known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
