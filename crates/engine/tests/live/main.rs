@@ -17,6 +17,8 @@ mod refused;
 mod restarted;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// QEMU's rule over rounds that are shorter than its window.
+mod short_rounds;
 /// Sources that come and do nothing.
 mod stalled;
 /// Sources of a later release.
