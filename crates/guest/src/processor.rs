@@ -21,7 +21,7 @@ mod tests {
         let time = |act: fn()| {
             let before = time_of_this_thread();
             act();
-            time_of_this_thread() - before
+            time_of_this_thread().saturating_sub(before)
         };
         assert!(time(|| std::thread::sleep(Duration::from_millis(200))) < Duration::from_millis(100));
         let work = || {
