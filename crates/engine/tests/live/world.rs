@@ -11,7 +11,7 @@ use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel_core::journal::Entry;
 use whimbrel_core::layout::{PageSize, RamLayout};
-use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::handoff::{Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
@@ -23,7 +23,7 @@ use whimbrel_engine::destination::{
 use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::{Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
-use whimbrel_engine::stable::{MemoryStore, Role};
+use whimbrel_engine::stable::{MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect, Listen};
 use whimbrel_guest::lab::LabGuest;
@@ -260,7 +260,7 @@ impl World {
                     Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
                 };
                 let incoming =
-                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
+                    Incoming { listen, host: &mut host, store: &mut Announced::new(Role::Destination) };
                 let mut observer = |_: Timestamp, event: &Event<'_>| watch_there(event);
                 let mut received = destination::receive(incoming, destination, &orders_there, &mut observer)?;
                 received.afterlife.answer(answering);
@@ -277,7 +277,7 @@ impl World {
                 guest: &mut told,
                 policy: build(policy),
                 connect,
-                store: &mut MemoryStore::new(Role::Source),
+                store: &mut Announced::new(Role::Source),
             };
             let mut observer = |_: Timestamp, event: &Event<'_>| {
                 if let Event::Journal { lines: more, .. } = event {
@@ -387,6 +387,41 @@ fn check_here(mut here: LabGuest, memory: &GuestMemory) {
 type Parameters = &'static [(&'static str, &'static str)];
 /// A policy by its name, and what it is told.
 type Preset = (&'static str, Parameters);
+
+/// Records in memory, of which each must have been said to be near before it is written.
+struct Announced {
+    records: MemoryStore,
+    near: bool,
+}
+
+impl Announced {
+    fn new(role: Role) -> Self {
+        Self { records: MemoryStore::new(role), near: false }
+    }
+}
+
+impl StableStore for Announced {
+    fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
+        self.records.prepare(id, guest)
+    }
+
+    fn warm(&mut self, _: MigrationId, within: Duration) {
+        self.near = !within.is_zero();
+    }
+
+    fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
+        assert!(self.near, "nobody said that {record} is near");
+        self.records.persist(id, record)
+    }
+
+    fn load(&mut self, id: MigrationId) -> Result<Option<StableRecord>, StoreError> {
+        self.records.load(id)
+    }
+
+    fn erase(&mut self, id: MigrationId) -> Result<(), StoreError> {
+        self.records.erase(id)
+    }
+}
 
 fn build((policy, parameters): Preset) -> Box<dyn Policy> {
     let told = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
