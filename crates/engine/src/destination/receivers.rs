@@ -21,6 +21,7 @@ use super::nearing::Nearing;
 use super::touched::Touched;
 use crate::hello::Agreed;
 use crate::link::{LinkError, await_header, in_words, read_exact};
+use crate::pace::Pace;
 use crate::transport::Stream;
 use crate::verify::Written;
 
@@ -38,9 +39,17 @@ pub(super) enum Said {
     Lost { stream: u16, ended: bool, why: String },
 }
 
+/// One stream.
+struct Receiving {
+    number: u16,
+    stream: Arc<dyn Stream>,
+    pace: Arc<Pace>,
+    thread: JoinHandle<()>,
+}
+
 /// The page streams of a migration. Dropped, they end at once.
 pub(super) struct Receivers {
-    streams: Vec<(Arc<dyn Stream>, JoinHandle<()>)>,
+    streams: Vec<Receiving>,
     ram: Arc<dyn GuestRam>,
     agreed: Agreed,
     touched: Arc<Touched>,
@@ -65,14 +74,27 @@ impl Receivers {
         self.said.clone().unwrap_or_else(never)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// One that takes too long to give a frame that it has begun.
+    pub(super) fn too_slow(&self, patience: Duration) -> Option<u16> {
+        let slow = self.streams.iter().find(|stream| stream.pace.is_too_slow(patience));
+        slow.map(|stream| stream.number)
+    }
+
     /// Begins to receive from one more.
     ///
     /// Between frames it may be silent for as long as it likes, within one for `patience`.
     pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>, patience: Duration) -> io::Result<()> {
         stream.set_patience(Some(patience), Some(patience))?;
+        let pace = Arc::new(Pace::default());
         let work = Work {
             number,
             stream: Arc::clone(&stream),
+            pace: Arc::clone(&pace),
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
             nearing: Arc::clone(&self.nearing),
@@ -86,7 +108,7 @@ impl Receivers {
         };
         let name = format!("pages-{number}");
         let thread = thread::Builder::new().name(name).spawn(move || work.until_the_end())?;
-        self.streams.push((stream, thread));
+        self.streams.push(Receiving { number, stream, pace, thread });
         Ok(())
     }
 }
@@ -95,11 +117,11 @@ impl Drop for Receivers {
     fn drop(&mut self) {
         // A stream that waits to be heard waits for nobody.
         self.said = None;
-        for (stream, _) in &self.streams {
-            stream.shutdown();
+        for receiving in &self.streams {
+            receiving.stream.shutdown();
         }
-        for (_, thread) in self.streams.drain(..) {
-            let _ = thread.join();
+        for receiving in self.streams.drain(..) {
+            let _ = receiving.thread.join();
         }
     }
 }
@@ -142,6 +164,7 @@ impl From<io::Error> for ReceiveError {
 struct Work {
     number: u16,
     stream: Arc<dyn Stream>,
+    pace: Arc<Pace>,
     decoder: Decoder,
     touched: Arc<Touched>,
     nearing: Arc<Nearing>,
@@ -179,9 +202,16 @@ impl Work {
     /// Takes one frame; gives what the driver is to know of it.
     fn frame(&mut self, limits: &Limits) -> Result<Option<Said>, ReceiveError> {
         let header = await_header(&*self.stream, limits)?;
+        self.pace.begin(header.length);
+        let taken = self.body_of(&header);
+        self.pace.end();
+        taken
+    }
+
+    fn body_of(&mut self, header: &FrameHeader) -> Result<Option<Said>, ReceiveError> {
         match header.kind {
             FrameKind::Pages => {
-                let done = self.pages(&header);
+                let done = self.pages(header);
                 // What a frame that failed has written is written, too.
                 if let Some(written) = &self.written {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));

@@ -368,7 +368,7 @@ impl StableStore for DirectoryStore {
             return Err(PersistError::Not(StoreError::OtherSide { role: self.role, record }));
         }
         if let Some(warming) = &self.warming {
-            { let _ = warming; }
+            warming.hush();
         }
         let Err(cause) = self.try_persist(id) else { return Ok(()) };
         if self.doubtful.contains(&id) && self.withdraw(id).is_err() {
