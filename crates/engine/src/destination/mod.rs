@@ -2,7 +2,8 @@
 //!
 //! One thread, the caller's, feeds the machine, restores and resumes the guest and writes to stable storage. Beside it a thread
 //! takes connections (`admission`), one reads control messages, one fills the replica from each page stream (`receivers`),
-//! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before.
+//! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before. The store is told
+//! that *running* may be near when the bulk round is nearly through (`nearing`), and at the end of each round.
 //!
 //! After a crash there is no replica any more, only records: [`answer`] tells a source in doubt what they say, as [`receive`] does
 //! beside its own migration.

@@ -3,7 +3,7 @@
 //! One thread, the caller's, feeds the machine and does what takes no time or must not be interrupted: the dirty log, the guest, stable
 //! storage, control messages. Beside it a thread reads control messages, one sends the pages of each page stream
 //! (`pages`), and one makes a new connection where the machine wants that (`reconnect`). All of them end with the
-//! migration.
+//! migration. The store is told when its record is near, before the guest is paused, and may have a thread of its own for it.
 //!
 //! After a crash there is no guest to move any more, only a record: [`settle`] asks the destination what became of it.
 //!
