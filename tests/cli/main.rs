@@ -6,6 +6,8 @@
 mod bad_input;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod bench;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod bench_input;
 mod compare;
 mod explain;
 mod forecast;
