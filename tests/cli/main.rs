@@ -10,6 +10,8 @@ mod bench;
 mod bench_input;
 mod compare;
 mod explain;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod fields;
 mod forecast;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod guest;
