@@ -288,4 +288,12 @@ fn ctrl_c_keeps_the_finished_rows() {
     assert!(count > 0 && told.contains(&kept), "{told}");
     assert_eq!(rows(&fresh.read("results/fidelity.jsonl")).len(), count);
     assert!(!fresh.names().iter().any(|name| name.contains(".bench-") || name.contains("report")));
+    // The table of forecasts that it has put there already is not taken for somebody else's.
+    let again = fresh.run(&args);
+    assert_eq!(again.code, Some(1), "{}", again.err);
+    assert!(
+        again.err.contains("go on with it by --resume") && !again.err.contains("fidelity"),
+        "{}",
+        again.err
+    );
 }

@@ -364,11 +364,14 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
 }
 
 fn ledger(record: &MigrationRecord) -> String {
+    let parts = record.downtime.parts();
+    if record.downtime_ms == 0.0 && parts.iter().all(|(_, part)| *part == 0.0) {
+        return "downtime    none\n".to_owned();
+    }
     let mut columns = Columns::new(&[("downtime", Align::Left), ("", Align::Right)]);
     // What only some migrations have is named only there.
     let rare = ["held", "first pages"];
-    let parts =
-        record.downtime.parts().into_iter().filter(|(name, part)| *part > 0.0 || !rare.contains(name));
+    let parts = parts.into_iter().filter(|(name, part)| *part > 0.0 || !rare.contains(name));
     for (name, part) in parts.chain([("in all", record.downtime_ms)]) {
         columns.row(vec![format!("  {name}"), milliseconds(Some(part))]);
     }
@@ -388,10 +391,10 @@ fn totals(record: &MigrationRecord, faults: bool, width: usize) -> String {
     say(
         "sent",
         &format!(
-            "{} ({:.2} x memory) in {} rounds",
+            "{} ({:.2} x memory) in {}",
             ByteCount(record.sent_bytes).human(),
             record.amplification,
-            record.rounds
+            counted(record.rounds as u64, "round")
         ),
     );
     let post_copy = &record.post_copy;

@@ -4,7 +4,7 @@ mod bad_input;
 mod doubt;
 mod faults;
 mod network;
-mod process;
+pub(crate) mod process;
 mod relay;
 mod telling;
 #[cfg(feature = "tls")]

@@ -47,6 +47,13 @@ pub struct Ground {
     pub compression: Option<(Share, Bandwidth)>,
 }
 
+/// All that was measured on a machine, a table `[[ground]]` each; the first of a pair are entries that say of which guests and
+/// encodings it is.
+pub fn host_toml<'a>(grounds: impl Iterator<Item = (String, &'a Ground)>) -> String {
+    let table = |(of, ground): (String, &Ground)| format!("[[ground]]\n{of}{}", ground.to_toml());
+    grounds.map(table).collect::<Vec<_>>().join("\n")
+}
+
 /// Bytes of an entry of a page frame's table, and of a frame's header: `docs/protocol.md`.
 const ENTRY: ByteCount = ByteCount(16);
 /// What the engine's limiter lets a stream make up for.

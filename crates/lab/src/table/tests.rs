@@ -139,3 +139,11 @@ fn a_traced_guest_is_described_by_its_trace_and_not_by_keys_that_it_replaces() {
     assert!(error.contains("trace-from") && error.contains("less than the length of"), "{error}");
     std::fs::remove_dir_all(folder).expect("removed");
 }
+
+#[test]
+fn of_a_migration_that_paused_nothing_no_downtime_is_told_by_parts() {
+    let record = MigrationRecord { outcome: "cancelled", downtime_ms: 0.0, rounds: 1, ..record() };
+    let text = migration(&Setup::default(), &record, 100);
+    assert!(text.contains("downtime    none\n") && !text.contains("last pages"), "{text}");
+    assert!(text.contains(" in 1 round\n"), "{text}");
+}

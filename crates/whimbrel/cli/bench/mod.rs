@@ -24,7 +24,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use whimbrel_core::units::{VcpuSeconds, duration};
 use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
 use whimbrel_lab::real::fidelity::{self, Fidelity};
-use whimbrel_lab::real::ground::Ground;
+use whimbrel_lab::real::ground::{Ground, host_toml};
 use whimbrel_lab::scenario::{Cell, Grid, Scenario};
 use whimbrel_lab::sweep::{Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
 use whimbrel_lab::table::{self, counted};
@@ -75,9 +75,10 @@ impl Matrix {
         let runs = args.runs.map(|runs| format!("run.repeat={runs}"));
         let overrides = args.overrides.iter().cloned().chain(runs).collect();
         let named = ScenarioArgs { scenario: file.map(Path::to_owned), overrides, fidelity: None };
-        let scenario = scenario(&named, "bench", &Instead::default())?;
+        let mut scenario = scenario(&named, "bench", &Instead::default())?;
+        plan::say_how(&mut scenario).map_err(Failure::bad_input)?;
         let grid = scenario.grid().map_err(Failure::bad_input)?;
-        plan::check(&grid)?;
+        plan::check(&grid, scenario.name())?;
         let name =
             file.and_then(Path::file_stem).map_or_else(String::new, |stem| stem.to_string_lossy().into());
         Ok(Self { name, file: file.map_or_else(PathBuf::new, Path::to_owned), scenario, grid })
@@ -148,11 +149,9 @@ impl<'a> Bench<'a> {
         let before = rows.len() as u64;
         bar.set_position(before);
         bar.reset_eta();
-        let swept = plan::encodings_are_swept(&self.grid);
         let (mover, interrupt, diary) = (&self.mover, self.interrupt, &mut self.diary);
         let make = |cell: &Cell, repetition| {
-            let sending =
-                Sending::of(&cell.setup, swept).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
+            let sending = Sending::of(&cell.setup).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
             let key = Key::of(&cell.setup, sending);
             if !grounds.contains_key(&key) {
                 bar.set_message("measuring what moving costs");
@@ -188,7 +187,7 @@ impl<'a> Bench<'a> {
         let took = started.elapsed();
         // Before the rest takes its place: until then all of this can be made again.
         let host = self.out.join("host.toml");
-        let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
+        let text = host_toml(grounds.iter().map(|(key, ground)| (key.to_toml(), ground)));
         write(&host, &text).map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
         let others: Vec<PathBuf> = fidelity.into_iter().chain([host]).collect();
         complete(&rows)?;

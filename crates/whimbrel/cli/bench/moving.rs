@@ -12,7 +12,7 @@ use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::units::{Pages, Timestamp};
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Order, Orders, Remote};
-use whimbrel_engine::source::{self, Outgoing, SourceSettings};
+use whimbrel_engine::source::{self, Outgoing, SourceError, SourceSettings};
 use whimbrel_engine::stable::{DirectoryStore, Role, StableStore as _};
 use whimbrel_engine::transport::open::{Options, connector};
 use whimbrel_guest::memory::Backing;
@@ -127,11 +127,7 @@ impl Mover {
         let moved = meddling(stop, &wanted.policy.changes, &orders.remote(), || {
             source::send(outgoing, settings, &orders, &mut seen)
         });
-        let moved = moved.map_err(|error| {
-            Failure::Failed(
-                anyhow::Error::new(error).context(format!("nothing was moved: {}", destination.says())),
-            )
-        })?;
+        let moved = moved.map_err(|error| refused(error, &destination.says()))?;
         let _ = store.erase(id);
         let (encoded, found_dirty) = (moved.encoded, moved.tracking.found);
         let (report, Seen { began, slowed }) = (moved.report, seen);
@@ -144,6 +140,15 @@ impl Mover {
         let lost = slowed.lost(missed);
         Ok(Some(Moved { report, encoded, found_dirty, began, lost, found, exact }))
     }
+}
+
+/// Nothing was moved. What the engine never takes is no matter of another try: it is for whoever wrote the matrix.
+fn refused(error: SourceError, said: &str) -> Failure {
+    let never = matches!(error, SourceError::Unsupported(_) | SourceError::Streams(_));
+    let nothing =
+        if said.is_empty() { "nothing was moved".to_owned() } else { format!("nothing was moved ({said})") };
+    let error = anyhow::Error::new(error).context(nothing);
+    if never { Failure::BadInput(error) } else { Failure::Failed(error) }
 }
 
 /// What the destination found if the guest is there, and whether the guest is what it must be where it is.
@@ -199,5 +204,25 @@ impl Observer for Seen {
     fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
         self.began.get_or_insert(at);
         self.slowed.see(at, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_never_taken_is_not_to_be_tried_again() {
+        let message = |failure: &Failure| failure.message().unwrap_or_default();
+        let never = refused(SourceError::Streams(65), "");
+        assert!(matches!(never, Failure::BadInput(_)));
+        assert_eq!(message(&never), "error: nothing was moved: 65 page streams: accepted are 1 to 64");
+        let lost = refused(SourceError::Thread(std::io::Error::other("none left")), "out of memory");
+        assert!(matches!(lost, Failure::Failed(_)));
+        assert!(
+            message(&lost).contains("nothing was moved (out of memory): no thread"),
+            "{}",
+            message(&lost)
+        );
     }
 }
