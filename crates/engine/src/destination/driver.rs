@@ -1,7 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for; and what is left of it when the guest is here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::answering::Answering;
 use super::conversation::{Afterlife, Conversation, Happened};
 use super::housed::Housed;
 use super::preparing::Preparing;
-use super::receivers::{Receivers, Said};
+use super::receivers::{Receivers, Said, Taken};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
@@ -48,6 +48,7 @@ pub(super) struct Driver<'a> {
     resume_failed: Option<String>,
     why: Option<String>,
     ledger: DestinationLedger,
+    taken: Taken,
     leaving: bool,
 }
 
@@ -92,6 +93,7 @@ impl<'a> Driver<'a> {
             resume_failed: None,
             why: None,
             ledger: DestinationLedger::default(),
+            taken: Taken::default(),
             leaving: false,
         })
     }
@@ -137,6 +139,7 @@ impl<'a> Driver<'a> {
         self.preparing = None;
         self.core.receivers = None;
         let machine = &self.core.machine;
+        let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         DestinationResult {
             outcome: machine.outcome(),
             right: machine.handoff().right(),
@@ -145,6 +148,7 @@ impl<'a> Driver<'a> {
             resume_failed: self.resume_failed,
             why: self.why,
             ledger: self.ledger,
+            taken,
             afterlife: Afterlife(self.core),
         }
     }
@@ -419,7 +423,9 @@ impl<'a> Driver<'a> {
         self.verifier = agreed.digest.then(|| Verifier::start(Arc::clone(&replica.ram))).transpose()?;
         let written = self.verifier.as_ref().map(Verifier::written);
         let ram = Arc::clone(&replica.ram);
-        self.core.receivers = Some(Receivers::new(ram, agreed.clone(), replica.fresh, written));
+        let receivers = Receivers::new(ram, agreed.clone(), replica.fresh, written);
+        self.taken = receivers.taken();
+        self.core.receivers = Some(receivers);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
 use whimbrel_core::layout::Gpa;
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::frame::{Checksum, FrameHeader, FrameKind, GATE_LEN, gate_round};
-use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
+use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError, Tallies};
 use whimbrel_wire::{Limits, WireError};
 
 use super::touched::Touched;
@@ -35,6 +35,9 @@ pub(super) enum Said {
     Lost { stream: u16, ended: bool, why: String },
 }
 
+/// What pages came as, of all streams; for whoever asks when they have ended.
+pub(super) type Taken = Arc<Mutex<Tallies>>;
+
 /// The page streams of a migration. Dropped, they end at once.
 pub(super) struct Receivers {
     streams: Vec<(Arc<dyn Stream>, JoinHandle<()>)>,
@@ -43,6 +46,7 @@ pub(super) struct Receivers {
     touched: Arc<Touched>,
     /// Whoever keeps a digest is told what was written.
     written: Option<Written>,
+    taken: Taken,
     tell: Sender<Said>,
     said: Option<Receiver<Said>>,
 }
@@ -52,7 +56,13 @@ impl Receivers {
     pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool, written: Option<Written>) -> Self {
         let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
         let touched = Arc::new(Touched::new(ram.layout(), fresh));
-        Self { streams: Vec::new(), ram, agreed, touched, written, tell, said: Some(said) }
+        let taken = Taken::default();
+        Self { streams: Vec::new(), ram, agreed, touched, written, taken, tell, said: Some(said) }
+    }
+
+    /// What pages came as until now: of each frame that was put into the replica whole.
+    pub(super) fn taken(&self) -> Taken {
+        Arc::clone(&self.taken)
     }
 
     /// Where what they say arrives.
@@ -71,6 +81,7 @@ impl Receivers {
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
             written: self.written.clone(),
+            taken: Arc::clone(&self.taken),
             agreed: self.agreed.clone(),
             ram: Arc::clone(&self.ram),
             tell: self.tell.clone(),
@@ -139,6 +150,7 @@ struct Work {
     decoder: Decoder,
     touched: Arc<Touched>,
     written: Option<Written>,
+    taken: Taken,
     agreed: Agreed,
     ram: Arc<dyn GuestRam>,
     tell: Sender<Said>,
@@ -179,7 +191,10 @@ impl Work {
                 if let Some(written) = &self.written {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));
                 }
-                done.map(|()| None)
+                done?;
+                let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+                self.table.entries().iter().for_each(|entry| taken.count(entry));
+                Ok(None)
             }
             FrameKind::Gate => {
                 let mut body = [0; GATE_LEN];

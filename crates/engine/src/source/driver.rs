@@ -25,6 +25,7 @@ use super::connecting::{self, encoders, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
+use super::spent::Spent;
 use super::tracking::Tracking;
 use super::transmit::Dealing;
 use super::{Outgoing, SourceError, SourceResult, SourceSettings};
@@ -66,6 +67,7 @@ pub(super) struct Driver<'a> {
     to_reconnect: bool,
     found: PageSet,
     tracking: Tracking,
+    pub(super) spent: Spent,
     /// A digest was agreed on.
     digest: bool,
     verifier: Option<Verifier>,
@@ -117,6 +119,7 @@ impl<'a> Driver<'a> {
             pages: None,
             found: PageSet::new(layout.numbers()),
             tracking: Tracking::default(),
+            spent: Spent::default(),
             digest: joined.agreed.digest,
             verifier: None,
             ram,
@@ -146,7 +149,7 @@ impl<'a> Driver<'a> {
         let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
         let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
         let sent = (&driver.ram, &limits);
-        let pages = PageStreams::start(joined.pages, encoders, sent, &driver.limiter, clock);
+        let pages = PageStreams::start(joined.pages, encoders, sent, (&driver.limiter, &driver.spent), clock);
         driver.pages = Some(pages.map_err(SourceError::Thread)?);
         let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
         driver.link = Some(link);
@@ -184,6 +187,7 @@ impl<'a> Driver<'a> {
             right: handoff.right(),
             settled: handoff.is_settled(),
             encoded: self.dealing.total(),
+            cpu: self.spent.total(),
             tracking: self.tracking,
             capabilities: self.machine.controller().progress().capabilities,
         }

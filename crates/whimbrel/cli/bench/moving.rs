@@ -72,6 +72,8 @@ pub(super) struct Moved {
     pub(super) report: Report,
     /// What pages became.
     pub(super) encoded: Encoded,
+    /// Processor time that sending took here.
+    pub(super) cpu: Option<Duration>,
     /// Pages that harvests found dirty: the guest paid for a first write to each.
     pub(super) found_dirty: Pages,
     /// When it began, by the clock of the report's rounds: connections were made before.
@@ -128,7 +130,7 @@ impl Mover {
             )
         })?;
         let _ = store.erase(id);
-        let (encoded, found_dirty) = (moved.encoded, moved.tracking.found);
+        let (encoded, cpu, found_dirty) = (moved.encoded, moved.cpu, moved.tracking.found);
         let (report, Seen { began, slowed }) = (moved.report, seen);
         let began = began.unwrap_or(Timestamp::ZERO);
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
@@ -157,7 +159,7 @@ impl Mover {
             }
         };
         let lost = slowed.lost(missed);
-        Ok(Some(Moved { report, encoded, found_dirty, began, lost, found, exact }))
+        Ok(Some(Moved { report, encoded, cpu, found_dirty, began, lost, found, exact }))
     }
 }
 
