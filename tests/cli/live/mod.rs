@@ -67,8 +67,11 @@ fn a_guest_moves_over_every_kind_of_plain_connection_and_is_exact() {
             ],
         ),
     ] {
-        let there = receive(&fresh, &["--listen", listen, "--for", "200ms", "--format", "json"]);
-        let here = send(&fresh, &there, &[&["--format", "json", "--warm-up", "100ms"], more].concat());
+        // Pages of several kinds, so that there are several encodings to tell of.
+        let mixed =
+            ["--set", "guest.zero-pages=0.25", "--set", "guest.random-content=0.25", "--format", "json"];
+        let there = receive(&fresh, &[&["--listen", listen, "--for", "200ms"], &mixed[..]].concat());
+        let here = send(&fresh, &there, &[&["--warm-up", "100ms"], &mixed[..], more].concat());
         let (sent, received) = (here.end(), there.end());
         assert_eq!((sent.code, received.code), (Some(0), Some(0)), "{}\n{}", sent.err, received.err);
         let (sent, received) = (json(&sent.out), json(&received.out));
@@ -139,7 +142,7 @@ fn two_terminals_are_told_what_to_do_and_what_came_of_it() {
         "holds what the guest's registers say",
         " without one in the move",
         "resumed in ",
-        " zero in 0 B",
+        " raw in 3",
     ] {
         assert!(received.out.contains(words), "{words}:\n{}", received.out);
     }
