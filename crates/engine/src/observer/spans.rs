@@ -52,6 +52,7 @@ impl Observer for Spans {
             // Spans and events say the same.
             Event::Journal { .. } => {}
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
+            Event::GuestLost => warn!(parent: &self.phase, at, "guest lost"),
             Event::Ignored { order } => warn!(parent: &self.phase, at, ?order, "ignored"),
             Event::Answered { id, record } => {
                 info!(parent: &self.phase, at, migration = id.0, ?record, "answered");

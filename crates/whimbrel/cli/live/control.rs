@@ -177,7 +177,7 @@ impl Desk {
             return Err("it had no effect: it came too late, or too early".to_owned());
         }
         if state.standing.phase == before {
-            return Err("it was not taken: the peer is connected again, or it came too late".to_owned());
+            return Err(not_taken(ends_doubt).to_owned());
         }
         self.settle(state);
         Ok(())
@@ -209,6 +209,15 @@ impl Desk {
             taken: done.as_ref().map(Result::is_ok),
             refused: done.and_then(Result::err),
         }
+    }
+}
+
+/// Why the driver has not taken an order.
+const fn not_taken(ends_doubt: bool) -> &'static str {
+    if ends_doubt {
+        "it was not taken: the peer is connected again, or it came too late"
+    } else {
+        "it was not taken: the guest is handed over, or about to be, or nothing is moved any more"
     }
 }
 
