@@ -56,6 +56,8 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
         assert_eq!(row["outcome"], "completed", "{row}");
         // Each page that was found dirty cost its guest something.
         assert!(row["disruption"]["tracking_faults_vcpu_s"].as_f64().is_some_and(|lost| lost > 0.0), "{row}");
+        // Sending took a processor, which the system counts in nanoseconds.
+        assert!(row["encoding"]["source_cpu_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{row}");
         // All of memory went over, and took what the limit says.
         assert!(row["sent_bytes"].as_u64().is_some_and(|bytes| bytes >= 16 << 20), "{row}");
         assert!(row["total_ms"].as_f64().is_some_and(|ms| ms > 75.0), "16 MiB at 200 MB/s are 84 ms: {row}");
@@ -65,6 +67,9 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
     for (row, moved) in beside.iter().zip(&moved) {
         assert_eq!(row["guest"]["exact"], true, "{row}");
         assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
+        assert_eq!(row["measured"]["source_cpu_s"], moved["encoding"]["source_cpu_s"]);
+        assert!(row["forecast"]["source_cpu_s"].as_f64() > Some(0.0), "{row}");
+        assert_eq!(row["error"]["source_cpu"].is_number(), row["error"]["total"].is_number(), "{row}");
         assert_eq!(row["axes"]["guest.writers.0.rate"], moved["axes"]["guest.writers.0.rate"]);
         let number = |of: &Value| of.as_f64().unwrap_or_else(|| panic!("{row}"));
         // Half is far from what is promised, and what a forecast of something else would miss. A busy machine moves slower than it is

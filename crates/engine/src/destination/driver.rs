@@ -1,7 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for; and what is left of it when the guest is here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::answering::Answering;
 use super::conversation::{Afterlife, Conversation, Happened};
 use super::housed::Housed;
 use super::preparing::Preparing;
-use super::receivers::{Receivers, Said};
+use super::receivers::{Receivers, Said, Taken};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
@@ -49,6 +49,7 @@ pub(super) struct Driver<'a> {
     resume_failed: Option<String>,
     pub(super) why: Option<String>,
     ledger: DestinationLedger,
+    taken: Taken,
     /// When the machine came into its phase, or the source that is waited for.
     pub(super) since: Timestamp,
     /// When the source was let in.
@@ -97,6 +98,7 @@ impl<'a> Driver<'a> {
             resume_failed: None,
             why: None,
             ledger: DestinationLedger::default(),
+            taken: Taken::default(),
             since: Timestamp::ZERO,
             admitted: None,
             leaving: false,
@@ -144,6 +146,7 @@ impl<'a> Driver<'a> {
         self.preparing = None;
         self.core.receivers = None;
         let machine = &self.core.machine;
+        let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         DestinationResult {
             outcome: machine.outcome(),
             right: machine.handoff().right(),
@@ -152,6 +155,7 @@ impl<'a> Driver<'a> {
             resume_failed: self.resume_failed,
             why: self.why,
             ledger: self.ledger,
+            taken,
             afterlife: Afterlife(self.core),
         }
     }
@@ -439,7 +443,9 @@ impl<'a> Driver<'a> {
         self.verifier = agreed.digest.then(|| Verifier::start(Arc::clone(&replica.ram))).transpose()?;
         let written = self.verifier.as_ref().map(Verifier::written);
         let ram = Arc::clone(&replica.ram);
-        self.core.receivers = Some(Receivers::new(ram, agreed.clone(), replica.fresh, written));
+        let receivers = Receivers::new(ram, agreed.clone(), replica.fresh, written);
+        self.taken = receivers.taken();
+        self.core.receivers = Some(receivers);
         Ok(())
     }
 

@@ -34,6 +34,7 @@ use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::hello::Token;
+use whimbrel_wire::pages::Tallies;
 
 pub use self::answering::{Records, answer};
 pub use self::conversation::Afterlife;
@@ -224,6 +225,9 @@ pub struct DestinationResult {
     pub why: Option<String>,
     /// How long things took.
     pub ledger: DestinationLedger,
+    /// What pages came as: of each frame that was put into the replica whole. Of a guest that came it is what the source counted
+    /// ([`SourceResult::encoded`](crate::source::SourceResult::encoded)).
+    pub taken: Tallies,
     /// Answers a source that did not hear how it ended.
     pub afterlife: Afterlife,
 }

@@ -26,6 +26,7 @@ use super::connecting::{self, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
+use super::spent::Spent;
 use super::tracking::Tracking;
 use super::transmit::Dealing;
 use super::{Outgoing, SourceError, SourceResult, SourceSettings};
@@ -63,6 +64,7 @@ pub(super) struct Driver<'a> {
     to_reconnect: bool,
     found: PageSet,
     tracking: Tracking,
+    pub(super) spent: Spent,
     /// A digest was agreed on.
     digest: bool,
     verifier: Option<Verifier>,
@@ -116,6 +118,7 @@ impl<'a> Driver<'a> {
             pages: None,
             found: PageSet::new(layout.numbers()),
             tracking: Tracking::default(),
+            spent: Spent::default(),
             digest: joined.agreed.digest,
             verifier: None,
             ram,
@@ -179,6 +182,7 @@ impl<'a> Driver<'a> {
             right: handoff.right(),
             settled: handoff.is_settled(),
             encoded: self.dealing.total(),
+            cpu: self.spent.total(),
             tracking: self.tracking,
             capabilities: self.machine.controller().progress().capabilities,
         }

@@ -16,6 +16,7 @@ mod pages;
 mod reconnect;
 mod settling;
 mod showing;
+mod spent;
 mod tracking;
 mod transmit;
 
@@ -188,6 +189,9 @@ pub struct SourceResult {
     pub report: Report,
     /// What all pages became that were handed over.
     pub encoded: Encoded,
+    /// Processor time that finding, reading, encoding and handing over pages took here, on all threads; none where the system is not
+    /// asked, which is so outside 64-bit Linux. The guest's own threads, the dirty log and the digest are not in it.
+    pub cpu: Option<Duration>,
     /// What recording the guest's writes took.
     pub tracking: Tracking,
     /// What this ground and the guest offered the policy.

@@ -17,6 +17,7 @@ use whimbrel_wire::Limits;
 use whimbrel_wire::frame;
 use whimbrel_wire::pages::{EncodeError, Encoded, Encoder, PageFrame, Pass};
 
+use super::spent::Spent;
 use crate::clock::{Clock as _, SystemClock};
 use crate::limiter::{BURST, Closed, Limiter};
 use crate::link::{in_words, write_all};
@@ -74,7 +75,7 @@ impl PageStreams {
         connections: Vec<Arc<dyn Stream>>,
         encoders: Vec<Encoder>,
         (ram, limits): (&Arc<dyn GuestRam>, &Limits),
-        limiter: &Arc<Limiter>,
+        (limiter, spent): (&Arc<Limiter>, &Spent),
         clock: SystemClock,
     ) -> io::Result<Self> {
         let most = batch(limits, ram.layout().page_size());
@@ -94,6 +95,7 @@ impl PageStreams {
                 ram: Arc::clone(ram),
                 most,
                 limiter: Arc::clone(limiter),
+                spent: spent.clone(),
                 tell: tell.clone(),
                 frame: PageFrame::default(),
             };
@@ -212,12 +214,14 @@ struct Work {
     /// Pages that the destination takes in one frame at most.
     most: Pages,
     limiter: Arc<Limiter>,
+    spent: Spent,
     tell: Sender<Said>,
     frame: PageFrame,
 }
 
 impl Work {
     fn until_the_end(mut self, jobs: &Receiver<Job>) {
+        let _counting = self.spent.count();
         let _watch = Watch { stream: self.number, tell: self.tell.clone() };
         for job in jobs {
             let done = match job {

@@ -251,7 +251,7 @@ fn one(
     let outcome = moved.report.outcome;
     let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;
     let lost = Lost { tracking_faults: VcpuSeconds::new(faults).unwrap_or(VcpuSeconds::ZERO), ..moved.lost };
-    let record = record(&moved.report, &moved.encoded, &lost, seed);
+    let record = record(&moved.report, (&moved.encoded, moved.cpu), &lost, seed);
     let row = Fidelity::new(
         cell,
         repetition,

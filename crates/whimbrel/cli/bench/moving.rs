@@ -82,6 +82,8 @@ pub(super) struct Moved {
     pub(super) report: Report,
     /// What pages became.
     pub(super) encoded: Encoded,
+    /// Processor time that sending took here.
+    pub(super) cpu: Option<Duration>,
     /// Pages that harvests found dirty: the guest paid for a first write to each.
     pub(super) found_dirty: Pages,
     /// When it began, by the clock of the report's rounds: connections were made before.
@@ -129,7 +131,7 @@ impl Mover {
         });
         let moved = moved.map_err(|error| refused(error, &destination.says()))?;
         let _ = store.erase(id);
-        let (encoded, found_dirty) = (moved.encoded, moved.tracking.found);
+        let (encoded, cpu, found_dirty) = (moved.encoded, moved.cpu, moved.tracking.found);
         let (report, Seen { began, slowed }) = (moved.report, seen);
         let began = began.unwrap_or(Timestamp::ZERO);
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
@@ -138,7 +140,7 @@ impl Mover {
         let (found, exact) = looked_at(moved.right, guest, destination)?;
         let missed = if found.is_some() { report.downtime.total() } else { report.paused_in_vain };
         let lost = slowed.lost(missed);
-        Ok(Some(Moved { report, encoded, found_dirty, began, lost, found, exact }))
+        Ok(Some(Moved { report, encoded, cpu, found_dirty, began, lost, found, exact }))
     }
 }
 

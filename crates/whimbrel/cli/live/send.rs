@@ -213,7 +213,8 @@ impl Sending {
             let _ = self.store.erase(self.settings.id);
         }
         let setup = &self.chosen.setup;
-        let record = cost::record(&ended.result.report, &ended.result.encoded, &ended.lost, setup.run.seed);
+        let result = &ended.result;
+        let record = cost::record(&result.report, (&result.encoded, result.cpu), &ended.lost, setup.run.seed);
         let kept = scribe.map_or(Ok(()), |scribe| scribe.publish().map_err(Failure::failed));
         let text = match self.format {
             TextFormat::Table => Ok(visible(&self.table(ended, &record))),
@@ -254,7 +255,7 @@ impl Sending {
                 sending: &self.how,
                 dirty_log: &ended.log,
                 tracking: TrackingRecord::of(&ended.result.tracking),
-                encodings: encodings(&ended.result.encoded),
+                encodings: encodings(ended.result.encoded.tallies()),
                 right: ended.result.right,
                 guest_runs: ended.place(),
                 settled: ended.result.settled,

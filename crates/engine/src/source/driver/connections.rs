@@ -30,7 +30,8 @@ impl Driver<'_> {
         let encoders = encoders(&self.settings, &joined, page_size, self.clock)?;
         let (patience, limits) = (self.settings.patience, joined.agreed.limits);
         let sent = (&self.ram, &limits);
-        let pages = PageStreams::start(joined.pages, encoders, sent, &self.limiter, self.clock);
+        let pages =
+            PageStreams::start(joined.pages, encoders, sent, (&self.limiter, &self.spent), self.clock);
         self.pages = Some(pages.map_err(SourceError::Thread)?);
         let link = Link::new(joined.control, patience, limits, heard()).map_err(SourceError::Thread)?;
         self.link = Some(link);
