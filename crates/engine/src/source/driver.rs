@@ -143,7 +143,7 @@ impl<'a> Driver<'a> {
             timed_out: false,
             leaving: false,
         };
-        let encoders = encoders(&driver.settings, &joined, layout.page_size(), clock)?;
+        let encoders = encoders(&driver.settings, &joined, &layout, clock)?;
         let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
         let sent = (&driver.ram, &limits);
         let pages = PageStreams::start(joined.pages, encoders, sent, &driver.limiter, clock);
