@@ -89,7 +89,10 @@ pub fn answer(
             },
             recv(orders.taken) -> order => match order {
                 Ok(Order::Leave | Order::Cancel(_)) => return Ok(()),
-                Ok(order) => observer.on_event(clock.now(), &Event::Ignored { order: &order }),
+                Ok(order) => {
+                    let why = "only questions about earlier guests are answered here";
+                    observer.on_event(clock.now(), &Event::Ignored { order: &order, why });
+                }
                 Err(_) => {}
             },
             default(left) => {}

@@ -76,12 +76,19 @@ pub enum Event<'a> {
         /// What the system says.
         what: &'a str,
     },
+    /// An order was taken, and is carried out.
+    Taken {
+        /// Which.
+        order: &'a Order,
+    },
     /// An order was not taken: it has come too late or too early, or is none for this side. So it is with a
     /// [`Fence`](Order::Fence) as long as there is a connection, which a peer that has died without a word leaves behind for as long as the
     /// patience lasts: give it again when the connection is [`Lost`](Self::Lost).
     Ignored {
         /// Which.
         order: &'a Order,
+        /// Why not.
+        why: &'a str,
     },
     /// Somebody asks about a migration of which there is at most a record here, and is answered by that.
     Answered {

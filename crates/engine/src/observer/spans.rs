@@ -52,7 +52,8 @@ impl Observer for Spans {
             // Spans and events say the same.
             Event::Journal { .. } => {}
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
-            Event::Ignored { order } => warn!(parent: &self.phase, at, ?order, "ignored"),
+            Event::Taken { order } => info!(parent: &self.phase, at, ?order, "taken"),
+            Event::Ignored { order, why } => warn!(parent: &self.phase, at, ?order, why, "ignored"),
             Event::Answered { id, record } => {
                 info!(parent: &self.phase, at, migration = id.0, ?record, "answered");
             }
