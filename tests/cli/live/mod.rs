@@ -1,5 +1,6 @@
 //! `whimbrel send` and `whimbrel receive`: a lab guest moves between two processes, or stays where it was, and is exact.
 
+mod adjust;
 mod bad_input;
 mod doubt;
 mod faults;

@@ -12,11 +12,12 @@ use whimbrel_core::progress::Progress;
 use whimbrel_core::report::RoundReport;
 use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp, duration};
 use whimbrel_engine::observer::{Event, Observer};
+use whimbrel_engine::orders::Order;
 use whimbrel_sim::Lost;
 
 use super::super::args::TextFormat;
 use super::super::tell;
-use super::control::Desk;
+use super::control::{Desk, limit_words};
 use super::shown;
 use super::slowed::Slowed;
 
@@ -150,6 +151,7 @@ impl SourceView {
 
     fn phase(&mut self, phase: SourcePhase) {
         self.phase = phase;
+        self.desk.begun();
         let in_doubt = phase == SourcePhase::InDoubt;
         self.desk.note(|standing| {
             standing.phase = source_words(phase).into();
@@ -195,9 +197,25 @@ impl Observer for SourceView {
             Event::StorageFails { what } => {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
             }
-            Event::Ignored { .. } => self.desk.ignored(),
+            Event::Limit(limit) => self.desk.note(|standing| standing.limit = Some(limit_words(*limit))),
+            Event::Taken { order } => {
+                self.desk.decided(order, Ok(()));
+                if let Some(words) = adjusted(order) {
+                    self.view.say(&words);
+                }
+            }
+            Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
             _ => {}
         }
+    }
+}
+
+/// What somebody has changed.
+fn adjusted(order: &Order) -> Option<String> {
+    match order {
+        Order::Limit(limit) => Some(format!("changed: limit {}", limit_words(*limit))),
+        Order::Change { parameter, value } => Some(format!("changed: {parameter} {value}")),
+        _ => None,
     }
 }
 
@@ -290,7 +308,8 @@ impl Observer for DestinationView {
             Event::StorageFails { what } => {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
             }
-            Event::Ignored { .. } => self.desk.ignored(),
+            Event::Taken { order } => self.desk.decided(order, Ok(())),
+            Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
             Event::Answered { id, record } => {
                 let told = match record {
                     Some(_) => "that its guest was here",
