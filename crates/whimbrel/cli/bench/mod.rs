@@ -1,10 +1,12 @@
 //! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
-//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose. Moves are made one after another: each has the machine to itself.
+//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose, [`journals`] what is kept to look
+//! into a run. Moves are made one after another: each has the machine to itself.
 
 mod destination;
 mod diary;
+mod journals;
 mod measuring;
 mod moving;
 mod plan;
@@ -32,6 +34,7 @@ use whimbrel_sim::Lost;
 
 use self::destination::Found;
 use self::diary::{Before, Diary};
+use self::journals::Journals;
 use self::measuring::measure;
 use self::moving::Mover;
 use self::plan::{Key, Sending};
@@ -118,6 +121,7 @@ struct Bench<'a> {
     scenario: Scenario,
     grid: Grid,
     mover: Mover,
+    journals: Journals,
     results: ResultDir,
     diary: Diary,
     /// What was made before it was cut.
@@ -158,11 +162,16 @@ impl<'a> Bench<'a> {
                 }
                 error => Failure::failed(error),
             })?;
-        let how = format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory);
+        let mut how =
+            format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory);
+        if args.journals {
+            how.push_str(" --journals");
+        }
         let (diary, before) = Diary::open(&results.beside(), results.runs(), &how)?;
+        let journals = Journals::begin((&out, &results.unfinished()), args.journals, args.resume)?;
         let work = Work::begin(&out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
-        Ok(Self { scenario, grid, mover, results, diary, before, out, format, interrupt })
+        Ok(Self { scenario, grid, mover, journals, results, diary, before, out, format, interrupt })
     }
 
     /// Makes all moves, writes the results, sums them up.
@@ -175,6 +184,7 @@ impl<'a> Bench<'a> {
         bar.reset_eta();
         let swept = plan::encodings_are_swept(&self.grid);
         let (mover, interrupt, diary) = (&self.mover, self.interrupt, &mut self.diary);
+        let between = (mover, &self.journals);
         let make = |cell: &Cell, repetition| {
             let sending =
                 Sending::of(&cell.setup, swept).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
@@ -191,7 +201,7 @@ impl<'a> Bench<'a> {
             }
             bar.set_message("");
             let Some(ground) = grounds.get(&key) else { return Ok(None) };
-            let Some((made, row)) = one(mover, ground, cell, repetition, sending, interrupt)? else {
+            let Some((made, row)) = one(between, ground, cell, repetition, sending, interrupt)? else {
                 return Ok(None);
             };
             diary.moved(&made.record, &row)?;
@@ -215,12 +225,14 @@ impl<'a> Bench<'a> {
         let host = self.out.join("host.toml");
         let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
         write(&host, &text).map_err(|error| cut(&kept, Failure::failed(error)))?;
+        let journals = self.journals.publish(&self.grid).map_err(|error| cut(&kept, error))?;
         fidelity.iter().chain([&host]).for_each(|file| self.results.has_too(file.clone()));
         let published = self.results.publish(&self.scenario, &self.grid, &finished);
         let published = published.map_err(|error| cut(&kept, Failure::failed(error)))?;
         let mut files = published.files;
         files.extend(fidelity);
         files.push(host);
+        files.extend(journals);
         print(&summary(&finished, self.grid.cells(), &rows, &files, (before, took)))?;
         broken(&rows)?;
         Ok(rows)
@@ -280,7 +292,7 @@ impl From<Failure> for Halt {
 
 /// One run: forecast first, then made. None if it was stopped.
 fn one(
-    between: &Mover,
+    (between, journals): (&Mover, &Journals),
     ground: &Ground,
     cell: &Cell,
     repetition: u32,
@@ -293,8 +305,10 @@ fn one(
     (setup.aligned, setup.drained, setup.punctual) = (true, true, true);
     let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
     let forecast = MigrationRecord::of(&run, seed);
+    journals.forecast((cell.index, repetition), &forecast)?;
     let load = load();
-    let wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    let mut wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    wanted.journal = journals.of(cell.index, repetition);
     let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
     let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;
