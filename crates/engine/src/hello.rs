@@ -141,9 +141,10 @@ fn read_first(
     Ok((prefix, rest))
 }
 
-/// What it means that no first words came.
+/// What it means that no first words came, where the connection does not say more itself.
 fn silent(error: io::Error, within: Duration) -> io::Error {
     let what = match error.kind() {
+        _ if error.get_ref().is_some() => return error,
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             format!("the peer has not said its first words within {}", duration::human(within))
         }

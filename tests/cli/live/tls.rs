@@ -39,6 +39,9 @@ fn a_guest_moves_between_two_who_have_pinned_each_other() {
     let received = receiving.end();
     assert_eq!(received.code, Some(0), "{}", received.err);
     assert!(received.out.contains("holds what the guest's registers say"), "{}", received.out);
+    // Whom it has refused it says, to compare and pin.
+    let away = received.err.lines().find(|line| line.contains("was turned away")).unwrap_or_default();
+    assert!(away.contains(&other), "{other}:\n{}", received.err);
 }
 
 #[test]

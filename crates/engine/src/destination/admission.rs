@@ -4,6 +4,7 @@
 //! A door is open for one migration: the first control connection with the right token. From then on only its own
 //! connections are let in. What a stranger says is bounded, and nothing is kept of it.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use whimbrel_wire::Limits;
 use whimbrel_wire::hello::{Answer, Hello, Reject, Role, Terms, Token, Versions};
 
 use crate::hello::{self, Agreed};
+use crate::link::in_words;
 use crate::transport::{Listen, Stream, TransportError};
 
 /// How long somebody may take for their first words.
@@ -41,6 +43,8 @@ pub(super) enum Arrived {
     Orphan { id: MigrationId, stream: Box<dyn Stream> },
     /// One of its page connections.
     Pages { number: u16, stream: Box<dyn Stream> },
+    /// Somebody was not let in.
+    TurnedAway { peer: String, why: String },
     /// No more connections can be taken.
     Closed { why: TransportError },
 }
@@ -144,8 +148,13 @@ fn accept(listen: &dyn Listen, door: &Arc<Door>, unwanted: &AtomicBool) {
 impl Door {
     /// Hears the first words and answers. Whoever is not let in learns why, if they know the token.
     fn hear(&self, stream: Box<dyn Stream>) {
-        // Nobody is told of a stranger.
-        let _ = self.let_in(stream);
+        let peer = stream.peer();
+        if let Err(error) = self.let_in(stream) {
+            // As it looks from here.
+            let why = error.source().map_or_else(|| error.to_string(), in_words);
+            // Strangers who come faster than anybody listens are not told of, and keep nobody out.
+            let _ = self.tell.try_send(Arrived::TurnedAway { peer, why });
+        }
     }
 
     fn let_in(&self, stream: Box<dyn Stream>) -> Result<(), hello::HelloError> {

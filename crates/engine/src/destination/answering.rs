@@ -84,6 +84,9 @@ pub fn answer(
                     }
                 },
                 Ok(Arrived::Closed { why }) => return Err(why.into()),
+                Ok(Arrived::TurnedAway { peer, why }) => {
+                    observer.on_event(clock.now(), &Event::TurnedAway { peer: &peer, why: &why });
+                }
                 // Nobody else is let in.
                 Ok(_) | Err(_) => {}
             },

@@ -199,6 +199,9 @@ impl<'a> Driver<'a> {
                 self.receive_pages();
             }
             Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
+            Arrived::TurnedAway { peer, why } => {
+                self.show(&Event::TurnedAway { peer: &peer, why: &why });
+            }
             Arrived::Closed { why } => self.show(&Event::Lost { what: &in_words(&why) }),
         }
     }

@@ -90,6 +90,14 @@ pub enum Event<'a> {
         /// Why not.
         why: &'a str,
     },
+    /// At the destination: somebody was not let in, who had no certificate that is trusted, no token, nothing to say, or came second. Who they
+    /// are, nobody knows: what they cause here may be as much as they like.
+    TurnedAway {
+        /// From where they came.
+        peer: &'a str,
+        /// Why, with the fingerprint of a certificate that was refused.
+        why: &'a str,
+    },
     /// Somebody asks about a migration of which there is at most a record here, and is answered by that.
     Answered {
         /// Which migration.

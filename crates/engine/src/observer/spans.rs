@@ -54,6 +54,7 @@ impl Observer for Spans {
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
             Event::Taken { order } => info!(parent: &self.phase, at, ?order, "taken"),
             Event::Ignored { order, why } => warn!(parent: &self.phase, at, ?order, why, "ignored"),
+            Event::TurnedAway { peer, why } => warn!(parent: &self.phase, at, peer, why, "turned away"),
             Event::Answered { id, record } => {
                 info!(parent: &self.phase, at, migration = id.0, ?record, "answered");
             }

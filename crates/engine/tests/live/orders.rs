@@ -47,7 +47,7 @@ fn a_fence_is_not_taken_as_long_as_there_is_a_connection_and_that_is_told() {
     assert_eq!(ignored, [3, 3]);
 }
 
-/// So slow that nothing would be moved before somebody gives up: 64 MiB take nine minutes.
+/// So slow that nothing would be moved before somebody gives up: 16 MiB take two minutes.
 const CRAWLING: u64 = 125_000;
 
 /// What was shown of limits, in order: those in force, and orders that were taken.
@@ -68,7 +68,7 @@ fn a_limit_is_changed_while_pages_wait_for_the_old_one_and_the_journal_says_so()
     let faster = RateLimit::AtMost(Bandwidth::new(2 * CRAWLING).expect("a rate"));
     let began = Instant::now();
     let moved =
-        World::of(mib(64)).limit(crawling).policy("fixed-rounds").seen(note_limits).go_with(|source, _| {
+        World::of(mib(16)).limit(crawling).policy("fixed-rounds").seen(note_limits).go_with(|source, _| {
             thread::sleep(Duration::from_millis(200));
             for limit in [faster, RateLimit::Unlimited] {
                 assert!(source.give(Order::Limit(limit)));

@@ -24,7 +24,7 @@ use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Order, Orders};
 use whimbrel_engine::source::{self, Outgoing, SourceError, SourceResult, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
-use whimbrel_engine::transport::memory::MemoryHub;
+use whimbrel_engine::transport::memory::{MemoryHub, MemoryListener};
 use whimbrel_guest::lab::LabGuest;
 use whimbrel_guest::lab::config::LabConfig;
 use whimbrel_guest::log::SoftwareLog;
@@ -89,9 +89,9 @@ impl Home {
 
 /// A destination for one guest; says when it has come, and keeps its door open until it is told.
 fn take_one(
-    hub: &MemoryHub,
+    listen: MemoryListener,
     token: Token,
-    built: &mut Vec<Arc<GuestMemory>>,
+    (built, away): (&mut Vec<Arc<GuestMemory>>, &mut Vec<String>),
     (come, told): (impl FnOnce(), Receiver<()>),
 ) -> std::result::Result<DestinationResult, DestinationError> {
     let mut host = |wanted: &Configuration| -> std::result::Result<Replica, Cause> {
@@ -101,10 +101,15 @@ fn take_one(
         Ok(Replica { ram, guest, fresh: true })
     };
     let store = &mut MemoryStore::new(Role::Destination);
-    let listen = Arc::new(hub.listen().expect("nobody listens yet"));
-    let incoming = Incoming { listen, host: &mut host, store };
-    let settings = DestinationSettings::new(token, mib(64));
-    let mut received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
+    let incoming = Incoming { listen: Arc::new(listen), host: &mut host, store };
+    let mut settings = DestinationSettings::new(token, mib(64));
+    settings.waiting = Some(Duration::from_mins(1));
+    let mut door = |_: Timestamp, event: &Event<'_>| {
+        if let Event::TurnedAway { why, .. } = event {
+            away.push((*why).to_owned());
+        }
+    };
+    let mut received = destination::receive(incoming, settings, &Orders::new(), &mut door)?;
     received.afterlife.answer(Duration::from_secs(5));
     come();
     let _ = told.recv();
@@ -118,17 +123,20 @@ fn is_busy(sent: &std::result::Result<SourceResult, SourceError>) {
 #[test]
 fn a_second_source_with_the_right_token_is_turned_away_and_harms_nobody() -> Result<()> {
     let (hub, token) = (MemoryHub::new(), Token::new(b"open sesame")?);
+    let listen = hub.listen()?;
     let (mut first, mut second, mut built) = (Home::new()?, Home::new()?, Vec::new());
     let (come, has_come) = channel();
     let (tell, told) = channel();
     let (sends, is_sending) = channel();
-    let orders = Orders::new();
+    let (orders, mut away) = (Orders::new(), Vec::new());
     let remote = orders.remote();
     let (sent, received) = thread::scope(|scope| {
         let receiving = scope.spawn(|| {
-            take_one(&hub, token.clone(), &mut built, (move || assert!(come.send(()).is_ok()), told))
+            let kept = (&mut built, &mut away);
+            take_one(listen, token.clone(), kept, (move || assert!(come.send(()).is_ok()), told))
         });
         let sending = scope.spawn(|| {
+            let sends = sends;
             let mut seen = |_: Timestamp, event: &Event<'_>| {
                 if matches!(event, Event::Source(SourcePhase::Sending)) {
                     let _ = sends.send(());
@@ -157,6 +165,9 @@ fn a_second_source_with_the_right_token_is_turned_away_and_harms_nobody() -> Res
     replica.guest.pause()?;
     let state = replica.guest.save()?;
     assert_eq!(built.len(), 1, "one replica");
+    // The last was told when nobody listened any more.
+    assert!(!away.is_empty() && away.len() <= 2, "{away:?}");
+    assert!(away.iter().all(|why| why.contains("one migration a token")), "{away:?}");
     first.guest.expected(&state)?.check(&*built[0])?;
     Ok(())
 }

@@ -310,6 +310,7 @@ impl Observer for DestinationView {
             }
             Event::Taken { order } => self.desk.decided(order, Ok(())),
             Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
+            Event::TurnedAway { peer, why } => self.view.say(&format!("{peer} was turned away: {why}")),
             Event::Answered { id, record } => {
                 let told = match record {
                     Some(_) => "that its guest was here",
