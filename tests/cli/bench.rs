@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::interrupt::signal;
-use crate::run::Fresh;
+use crate::run::{Fresh, json, rows};
 
 /// Two cells.
 const TINY: &str = r#"
@@ -29,12 +29,6 @@ time-limit = "20s"
 [sweep]
 "guest.writers.0.rate" = [500, 2000]
 "#;
-
-fn rows(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
-}
 
 fn tiny() -> Fresh {
     let fresh = Fresh::new();
@@ -213,10 +207,10 @@ fn what_cannot_be_moved_is_refused_before_anything_is_written() {
     }
 }
 
-fn wait_for_a_row(fresh: &Fresh) {
+fn wait_for_a_row(fresh: &Fresh, results: &str) {
     let begun = Instant::now();
     // Noted, not only written: a kill loses nothing behind that.
-    let noted = || std::fs::metadata(fresh.path("results/unfinished/progress.json")).is_ok();
+    let noted = || std::fs::metadata(fresh.path(results).join("unfinished/progress.json")).is_ok();
     while !noted() {
         assert!(begun.elapsed() < Duration::from_mins(2), "no row was written");
         std::thread::sleep(Duration::from_millis(20));
@@ -228,7 +222,7 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
     let fresh = tiny();
     let args = ["bench", "matrix.toml", "--runs", "4", "--out", "results", "--rounds", "--journals"];
     let mut child = fresh.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
-    wait_for_a_row(&fresh);
+    wait_for_a_row(&fresh, "results");
     signal("KILL", child.id());
     child.wait().expect("ends");
     let lines = |name: &str| fresh.read(name).lines().map(str::to_owned).collect::<Vec<_>>();
@@ -257,7 +251,7 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
     let fidelity = rows(&fresh.read("results/fidelity.jsonl"));
     assert_eq!(fidelity.len(), 8);
     for (row, moved) in fidelity.iter().zip(&all) {
-        let moved: Value = serde_json::from_str(moved).expect("JSON");
+        let moved = json(moved);
         assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
         assert_eq!((&row["cell"], &row["repetition"]), (&moved["cell"], &moved["repetition"]));
     }
@@ -266,7 +260,7 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
     fresh.ok(&["replay", "results/journals/0-0.journal"]);
     // What moving costs was measured once.
     let ground = beside.iter().find(|line| line.contains("\"Ground\"")).expect("it was measured before");
-    let ground: Value = serde_json::from_str(ground).expect("JSON");
+    let ground = json(ground);
     let nanos = ground["Ground"]["costs"]["page"]["nanos"].as_u64().expect("a time");
     assert!(fresh.read("results/host.toml").contains("page-cost"));
     assert!(nanos > 0);
@@ -279,11 +273,59 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
 }
 
 #[test]
+fn a_bench_of_several_matrices_goes_on_where_it_was_killed() {
+    let fresh = tiny();
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        fresh.write(name, TINY);
+    }
+    let args = ["bench", "a.toml", "b.toml", "c.toml", "--set", "guest.writers.0.rate=700", "--out", "all"];
+    let args = [&args[..], &["--runs", "2"]].concat();
+    let mut child = fresh.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    wait_for_a_row(&fresh, "all/b");
+    signal("KILL", child.id());
+    child.wait().expect("ends");
+    let complete = fresh.read("all/a/migrations.jsonl");
+    assert_eq!(rows(&complete).len(), 2);
+    let before = if fresh.path("all/b/unfinished").exists() {
+        fresh.read("all/b/unfinished/migrations.jsonl")
+    } else {
+        fresh.read("all/b/migrations.jsonl")
+    };
+    assert!(!before.is_empty());
+    let refused = |other: &[&str], code, says: &[&str]| {
+        let ended = fresh.run(&[&args[..], other].concat());
+        assert_eq!(ended.code, Some(code), "{other:?}: {}", ended.err);
+        assert!(says.iter().all(|says| ended.err.contains(says)), "{other:?}: {}", ended.err);
+    };
+    refused(&[], 1, &["cannot write results to all", "go on with it by --resume"]);
+    refused(&["d.toml", "--resume"], 2, &["d.toml"]);
+    refused(&["matrix.toml", "--resume"], 2, &["begun with the matrices a, b, c, not a, b, c, matrix"]);
+    refused(&["--resume", "--over", "tcp"], 2, &["begun with --over unix", "not --over tcp"]);
+    // The turn of the first one has passed, that of the last has not come.
+    for name in ["a.toml", "c.toml"] {
+        fresh.write(name, TINY.replace("200MB/s", "100MB/s"));
+        let says = format!("{name} was another scenario when it was begun: `link.bandwidth = ");
+        refused(&["--resume"], 2, &[&says]);
+        fresh.write(name, TINY);
+    }
+    assert!(!fresh.path("all/c").exists(), "nothing was moved");
+    let told = fresh.ok(&[&args[..], &["--resume"]].concat());
+    assert!(told.contains("a\n\ncomplete before: all/a\n"), "{told}");
+    assert!(told.contains("Forecasts of 6 runs,"), "those of before are summed up, too: {told}");
+    assert_eq!(fresh.read("all/a/migrations.jsonl"), complete);
+    let all = fresh.read("all/b/migrations.jsonl");
+    assert!(all.starts_with(&before) && rows(&all).len() == 2, "what was made before is as it was");
+    assert_eq!(rows(&fresh.read("all/c/fidelity.jsonl")).len(), 2);
+    assert!(!fresh.names().iter().any(|name| name.contains("unfinished") || name.contains(".bench-")));
+    refused(&["--resume"], 2, &["all holds no bench that is not finished"]);
+}
+
+#[test]
 fn ctrl_c_keeps_the_finished_rows() {
     let fresh = tiny();
     let args = ["bench", "matrix.toml", "--runs", "1000", "--out", "results"];
     let child = fresh.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    wait_for_a_row(&fresh);
+    wait_for_a_row(&fresh, "results");
     signal("INT", child.id());
     let ended = child.wait_with_output().expect("ends");
     let told = String::from_utf8_lossy(&ended.stderr);

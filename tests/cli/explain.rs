@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use crate::run::{Fresh, SMALL, SMALL_SWEEP};
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
+use crate::run::{Fresh, SMALL, SMALL_SWEEP, json};
 
 /// Written to faster than the link carries: it stops getting smaller and runs into its time limit.
 const NEVER: &str = "\

@@ -1,8 +1,6 @@
 //! Guests by measurement: in a scenario, and in `whimbrel validate`.
 
-use serde_json::Value;
-
-use crate::run::Fresh;
+use crate::run::{Fresh, json};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/qemu/programs");
 
@@ -22,10 +20,6 @@ fn scenario(curve: &str) -> String {
         "[guest]\nmemory = \"64MiB\"\n\n[[guest.writers]]\npattern = \"measured\"\ncurve = \"{curve}\"\nworking-set = \
          \"4MiB\"\n\n[link]\nbandwidth = \"4MiB/s\"\n\n[policy]\ndowntime-limit = \"40ms\"\n"
     )
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::Value;
+
 /// A directory that is removed when the test ends.
 pub(crate) struct Fresh(PathBuf);
 
@@ -85,6 +87,16 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
+}
+
+/// What a command said as JSON.
+pub(crate) fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// The rows of a table in JSON Lines.
+pub(crate) fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(json).collect()
 }
 
 /// A scenario that takes milliseconds.

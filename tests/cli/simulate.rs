@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use crate::run::{Fresh, SMALL};
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
+use crate::run::{Fresh, SMALL, json};
 
 #[test]
 fn the_default_scenario_is_told_round_by_round_and_converges() {

@@ -4,18 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::run::{Fresh, SMALL_SWEEP};
+use crate::run::{Fresh, SMALL_SWEEP, rows};
 
 fn swept() -> Fresh {
     let fresh = Fresh::new();
     fresh.write("sweep.toml", SMALL_SWEEP);
     fresh
-}
-
-fn rows(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
 }
 
 #[test]

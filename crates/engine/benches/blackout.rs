@@ -2,7 +2,10 @@
 //! beside what the ledger says.
 //!
 //! `cargo bench -p whimbrel-engine --bench blackout -- [MIB] [MOVES]`. Records go to a directory of the disk that the target
-//! folder is on; `memory` behind the numbers keeps them in memory, which no real migration may do, to show what the disk takes.
+//! folder is on. A word behind the numbers says otherwise: `memory` keeps them in memory, which no real migration may do, to show what the
+//! disk takes; `cold` does not tell the stores that a record is near, and `both` makes twice as many moves, every other
+//! one of them cold, for a table of each; `there` is the same with the source's records in memory, so that nobody but the destination keeps
+//! its disk awake. The name of a policy takes the place of `xen-5`.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -24,6 +27,7 @@ mod bench {
 
     use whimbrel_core::embed::{Guest, GuestError};
     use whimbrel_core::layout::{PageSize, RamLayout};
+    use whimbrel_core::machine::handoff::StableRecord;
     use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
     use whimbrel_core::policy::presets;
     use whimbrel_core::report::{Ledger, Outcome};
@@ -31,7 +35,7 @@ mod bench {
     use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica};
     use whimbrel_engine::orders::Orders;
     use whimbrel_engine::source::{self, Outgoing, SourceSettings};
-    use whimbrel_engine::stable::{DirectoryStore, MemoryStore, Role, StableStore};
+    use whimbrel_engine::stable::{DirectoryStore, MemoryStore, PersistError, Role, StableStore, StoreError};
     use whimbrel_engine::transport::open;
     use whimbrel_guest::lab::config::LabConfig;
     use whimbrel_guest::lab::{LabGuest, host_clock};
@@ -49,18 +53,87 @@ mod bench {
             if arguments.iter().any(|argument| argument == "--test") { (16, 1) } else { (1024, 50) };
         let mib = numbers.first().copied().unwrap_or(mib);
         let moves = numbers.get(1).copied().unwrap_or(moves);
-        let in_memory = arguments.iter().any(|argument| argument == "memory");
+        let said = |word: &str| arguments.iter().any(|argument| argument == word);
         let records = Path::new(env!("CARGO_TARGET_TMPDIR")).join("blackout");
-        let directory = (!in_memory).then_some(records.as_path());
+        // At the source, at the destination.
+        let kinds: &[[Kept; 2]] = match () {
+            () if said("memory") => &[[Kept::InMemory; 2]],
+            () if said("cold") => &[[Kept::Cold; 2]],
+            () if said("both") => &[[Kept::Warm; 2], [Kept::Cold; 2]],
+            () if said("there") => &[[Kept::InMemory, Kept::Warm], [Kept::InMemory, Kept::Cold]],
+            () => &[[Kept::Warm; 2]],
+        };
+        let is_policy = |argument: &&String| presets::build(argument, &BTreeMap::new()).is_ok();
+        let policy = arguments.iter().find(is_policy).map_or("xen-5", |policy| policy);
 
-        let mut seen = Vec::new();
-        for id in 0..moves {
-            seen.push(once(mib, MigrationId(id + 1), directory)?);
+        let mut seen: Vec<Vec<Seen>> = kinds.iter().map(|_| Vec::new()).collect();
+        let mut id = 0;
+        for _ in 0..moves {
+            for (&kept, seen) in kinds.iter().zip(&mut seen) {
+                id += 1;
+                seen.push(once(mib, MigrationId(id), policy, (kept, &records))?);
+            }
         }
-        let kept = if in_memory { "in memory" } else { "on disk" };
-        println!(
-            "{moves} moves of an idle guest of {mib} MiB, TCP on loopback, records {kept}; in milliseconds"
-        );
+        for (kept, seen) in kinds.iter().zip(&seen) {
+            println!(
+                "{moves} moves of an idle guest of {mib} MiB by {policy}, TCP on loopback, records {} and {}; in milliseconds",
+                kept[0].in_words(),
+                kept[1].in_words()
+            );
+            table(seen);
+        }
+        Ok(())
+    }
+
+    /// Where records are kept.
+    #[derive(Clone, Copy)]
+    enum Kept {
+        Warm,
+        Cold,
+        InMemory,
+    }
+
+    impl Kept {
+        fn in_words(self) -> &'static str {
+            match self {
+                Self::Warm => "on disk",
+                Self::Cold => "on a disk that is left to sleep",
+                Self::InMemory => "in memory",
+            }
+        }
+
+        fn store(self, records: &Path, role: Role) -> Result<Box<dyn StableStore>, Bad> {
+            let directory = records.join(role.name());
+            Ok(match self {
+                Self::Warm => Box::new(DirectoryStore::open(directory, role)?),
+                Self::Cold => Box::new(Cold(DirectoryStore::open(directory, role)?)),
+                Self::InMemory => Box::new(MemoryStore::new(role)),
+            })
+        }
+    }
+
+    /// A store that is not told when a record is near.
+    struct Cold(DirectoryStore);
+
+    impl StableStore for Cold {
+        fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
+            self.0.prepare(id, guest)
+        }
+
+        fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
+            self.0.persist(id, record)
+        }
+
+        fn load(&mut self, id: MigrationId) -> Result<Option<StableRecord>, StoreError> {
+            self.0.load(id)
+        }
+
+        fn erase(&mut self, id: MigrationId) -> Result<(), StoreError> {
+            self.0.erase(id)
+        }
+    }
+
+    fn table(seen: &[Seen]) {
         println!("{:34}{:>9}{:>9}{:>9}{:>9}", "", "quickest", "median", "90 %", "slowest");
         let row = |name: &str, of: &dyn Fn(&Seen) -> Duration| {
             let mut times: Vec<Duration> = seen.iter().map(of).collect();
@@ -78,7 +151,6 @@ mod bench {
         }
         row("told to run to first heartbeat", &|seen| seen.after);
         row("difference of ledger and heartbeats", &|seen| seen.gap.abs_diff(seen.ledger.total()));
-        Ok(())
     }
 
     /// What was seen of a move.
@@ -141,15 +213,13 @@ mod bench {
         }
     }
 
-    fn store(directory: Option<&Path>, role: Role) -> Result<Box<dyn StableStore>, Bad> {
-        Ok(match directory {
-            Some(directory) => Box::new(DirectoryStore::open(directory.join(role.name()), role)?),
-            None => Box::new(MemoryStore::new(role)),
-        })
-    }
-
     /// One move.
-    fn once(mib: u64, id: MigrationId, directory: Option<&Path>) -> Result<Seen, Bad> {
+    fn once(
+        mib: u64,
+        id: MigrationId,
+        policy: &str,
+        (kept, records_in): ([Kept; 2], &Path),
+    ) -> Result<Seen, Bad> {
         let layout = RamLayout::contiguous(ByteCount::mib(mib), PageSize::Kib4)?;
         let lab = LabConfig { device_rate: 0.0, ..LabConfig::default() };
         let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
@@ -165,9 +235,9 @@ mod bench {
         here.resume()?;
         thread::sleep(Duration::from_millis(20));
 
-        let policy = presets::build("xen-5", &BTreeMap::new()).map_err(|error| error.to_string())?;
-        let mut records_there = store(directory, Role::Destination)?;
-        let mut records = store(directory, Role::Source)?;
+        let policy = presets::build(policy, &BTreeMap::new()).map_err(|error| error.to_string())?;
+        let mut records_there = kept[1].store(records_in, Role::Destination)?;
+        let mut records = kept[0].store(records_in, Role::Source)?;
         let arriving = there.clone();
         let sent = thread::scope(|scope| {
             let token = &token;

@@ -109,6 +109,7 @@ pub mod limiter;
 mod link;
 pub mod observer;
 pub mod orders;
+mod pace;
 pub mod source;
 pub mod stable;
 pub mod transport;

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use whimbrel_core::machine::message::Message;
+use whimbrel_core::units::ByteCount;
 use whimbrel_wire::control;
 use whimbrel_wire::frame::{self, FrameHeader, FrameKind, HEADER_LEN};
 use whimbrel_wire::{Limits, WireError};
 
+use crate::pace::Pace;
 use crate::transport::Stream;
 
 /// Why a connection is of no more use.
@@ -123,35 +125,58 @@ pub(crate) enum Heard {
     Lost(LinkError),
 }
 
-/// A message that waits makes the peer wait, which it has time for.
-const WAITING: usize = 16;
+/// More than any message has that carries no state: a guest with as many regions as one may have takes 22 KiB.
+const WITHOUT_STATE: ByteCount = ByteCount(64 << 10);
+
+/// What is taken of a peer that has no state to send.
+pub(crate) fn without_state(limits: Limits) -> Limits {
+    Limits { control: limits.control.min(WITHOUT_STATE), ..limits }
+}
 
 /// A control connection and the thread that listens to it. Dropped, both end, and nothing of it is heard afterwards.
 pub(crate) struct Link {
+    /// What the peer takes.
     limits: Limits,
     patience: Duration,
     stream: Arc<dyn Stream>,
     heard: Option<Receiver<Heard>>,
+    /// Dropped to say that nobody hears any more, whoever still has the other end of `heard`.
+    hearing: Option<Sender<()>>,
+    pace: Arc<Pace>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Link {
     /// Begins to listen. A peer of which nothing is heard, or that takes nothing, for as long as `patience` is lost.
     ///
-    /// `limits` are what the peer takes, and what is taken of it.
-    pub(crate) fn new(stream: Arc<dyn Stream>, patience: Duration, limits: Limits) -> io::Result<Self> {
+    /// `said` is what the peer takes, `heard` what is taken of it.
+    pub(crate) fn new(
+        stream: Arc<dyn Stream>,
+        patience: Duration,
+        said: Limits,
+        heard: Limits,
+    ) -> io::Result<Self> {
         stream.set_patience(Some(patience), Some(patience))?;
-        let (tell, heard) = bounded(WAITING);
-        let from = Arc::clone(&stream);
+        // None waits here but the one that was read last: the rest is in the peer's memory.
+        let (tell, messages) = bounded(0);
+        let (hearing, deaf) = bounded(0);
+        let pace = Arc::new(Pace::default());
+        let (from, of_reader) = (Arc::clone(&stream), Arc::clone(&pace));
         let reader = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || listen(&*from, &limits, &tell))?;
-        Ok(Self { limits, patience, stream, heard: Some(heard), reader: Some(reader) })
+            .spawn(move || listen((&*from, &of_reader), &heard, (&tell, &deaf)))?;
+        let (heard, hearing) = (Some(messages), Some(hearing));
+        Ok(Self { limits: said, patience, stream, heard, hearing, pace, reader: Some(reader) })
     }
 
     /// Where what the peer says arrives.
     pub(crate) fn heard(&self) -> Receiver<Heard> {
         self.heard.clone().unwrap_or_else(never)
+    }
+
+    /// Whether the peer takes too long to say what it has begun to.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.pace.is_too_slow(self.patience)
     }
 
     /// Says something.
@@ -189,6 +214,7 @@ impl Drop for Link {
         self.stream.shutdown();
         // A reader that waits to be heard waits for nobody.
         self.heard = None;
+        self.hearing = None;
         if let Some(reader) = self.reader.take() {
             // It has said what there was to say.
             let _ = reader.join();
@@ -196,23 +222,29 @@ impl Drop for Link {
     }
 }
 
-fn listen(stream: &dyn Stream, limits: &Limits, tell: &Sender<Heard>) {
+fn listen(from: (&dyn Stream, &Pace), limits: &Limits, (tell, deaf): (&Sender<Heard>, &Receiver<()>)) {
     loop {
-        let heard = next_message(stream, limits).map_or_else(Heard::Lost, Heard::Message);
+        let heard = next_message(from, limits).map_or_else(Heard::Lost, Heard::Message);
         let lost = matches!(heard, Heard::Lost(_));
-        if tell.send(heard).is_err() || lost {
+        let taken = select! {
+            send(tell, heard) -> sent => sent.is_ok(),
+            recv(deaf) -> _ => false,
+        };
+        if !taken || lost {
             return;
         }
     }
 }
 
-fn next_message(stream: &dyn Stream, limits: &Limits) -> Result<Message, LinkError> {
+fn next_message((stream, pace): (&dyn Stream, &Pace), limits: &Limits) -> Result<Message, LinkError> {
     loop {
         let header = read_header(stream, limits)?;
         match header.kind {
             FrameKind::Control => {
                 let mut body = vec![0; header.length as usize];
+                pace.begin(header.length);
                 read_exact(stream, &mut body)?;
+                pace.end();
                 header.verify(&body)?;
                 return Ok(control::decode(&body, limits)?);
             }
@@ -232,10 +264,22 @@ mod tests {
     use crate::transport::memory::pair;
 
     #[test]
+    fn a_message_that_nobody_takes_holds_nobody_up() {
+        let (near, far, _link) = pair();
+        let limits = Limits::default();
+        let link = Link::new(Arc::new(near), Duration::from_secs(20), limits, limits).unwrap();
+        let heard = link.heard();
+        write_all(&far, &control::encode(&Message::Accept, &limits).unwrap()).unwrap();
+        drop(link);
+        assert!(heard.recv().is_err());
+    }
+
+    #[test]
     fn a_peer_that_takes_a_message_drop_by_drop_holds_nobody_up() {
         let (near, far, _link) = pair();
         let patience = Duration::from_millis(200);
-        let link = Link::new(Arc::new(near), patience, Limits::default()).unwrap();
+        let limits = Limits::default();
+        let link = Link::new(Arc::new(near), patience, limits, limits).unwrap();
         let state = vec![Section { kind: "memory".to_owned(), version: 1, bytes: vec![7; 1 << 20] }];
         thread::scope(|scope| {
             scope.spawn(move || {

@@ -41,7 +41,9 @@ fn once(listener: &dyn Listen, connector: &dyn Connect, end: End) {
             Some(near)
         });
         let far = listener.accept(SOON).unwrap().unwrap();
-        far.set_patience(Some(Duration::from_millis(20)), None).unwrap();
+        // Who says something is waited for, on a machine that has much else to do as well.
+        let patience = if matches!(end, End::Silent) { Duration::from_millis(20) } else { SOON };
+        far.set_patience(Some(patience), None).unwrap();
         let _ = far.read(&mut [0; 16]);
         let _ = far.write(&[IoSlice::new(b"answer")]);
         if matches!(end, End::Shutdown) {

@@ -152,6 +152,15 @@ impl WholeFile {
         }
     }
 
+    /// Hands what was gathered to the system: of a process that is killed it is left, beside its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::write`].
+    pub fn hand_on(&mut self) -> Result<(), OutputError> {
+        self.flush().map_err(|source| self.failed(source))
+    }
+
     /// Puts everything on the disk, still beside its place. After this only the rename is left to fail.
     ///
     /// # Errors

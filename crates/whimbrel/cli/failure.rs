@@ -8,6 +8,11 @@ pub(super) const FAILED: u8 = 1;
 /// The command line or the scenario is wrong.
 pub(super) const BAD_INPUT: u8 = 2;
 
+/// Nobody here can know who has the guest.
+const IN_DOUBT: u8 = 3;
+/// It was done, and could not be told.
+const UNTOLD: u8 = 4;
+
 /// Why a command did not end well.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -22,6 +27,10 @@ pub(super) enum Failure {
         /// What is kept.
         message: String,
     },
+    /// A guest was handed over, and nobody here can know who has it.
+    InDoubt(anyhow::Error),
+    /// What was asked for is done, and only a report or a journal of it could not be written.
+    Untold(anyhow::Error),
     /// Whoever read the output has closed it.
     ClosedPipe,
 }
@@ -49,6 +58,8 @@ impl Failure {
             Self::Failed(_) => FAILED,
             Self::BadInput(_) => BAD_INPUT,
             Self::Interrupted { code, .. } => *code,
+            Self::InDoubt(_) => IN_DOUBT,
+            Self::Untold(_) => UNTOLD,
         }
     }
 
@@ -58,7 +69,9 @@ impl Failure {
             Self::ClosedPipe => None,
             Self::Interrupted { message, .. } => Some(format!("interrupted: {message}")),
             // With `#` the causes follow, each behind a colon.
-            Self::BadInput(error) | Self::Failed(error) => Some(format!("error: {error:#}")),
+            Self::BadInput(error) | Self::Failed(error) | Self::InDoubt(error) | Self::Untold(error) => {
+                Some(format!("error: {error:#}"))
+            }
         }
     }
 }

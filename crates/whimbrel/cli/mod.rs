@@ -24,6 +24,7 @@ mod simulate;
 mod sweep;
 mod trace;
 mod tune;
+mod unfinished;
 mod validate;
 
 use std::io::{self, Write as _};

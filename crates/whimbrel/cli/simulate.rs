@@ -71,9 +71,9 @@ pub(super) struct Simulation {
     plot: Option<WholeFile>,
 }
 
-/// The JSON of a migration: the record, and by which policy it was.
+/// The JSON of a migration, simulated or real: the record, and by which policy it was.
 #[derive(Serialize)]
-struct Told<'a> {
+pub(super) struct Told<'a> {
     policy: &'a PolicySpec,
     /// What the preset leaves out of the product whose name it bears.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +82,13 @@ struct Told<'a> {
     scenario: &'a str,
     #[serde(flatten)]
     record: &'a MigrationRecord,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn of(policy: &'a PolicySpec, scenario: &'a str, record: &'a MigrationRecord) -> Self {
+        let policy_approximate = presets::find(&policy.preset).and_then(|preset| preset.approximate);
+        Self { policy, policy_approximate, scenario, record }
+    }
 }
 
 impl Simulation {
@@ -116,10 +123,7 @@ impl Simulation {
             SimulateFormat::Table => table::migration(&self.setup, &record, width()),
             SimulateFormat::Csv => table::csv::rounds(&record),
             SimulateFormat::Json => {
-                let policy_approximate =
-                    presets::find(&self.setup.policy.preset).and_then(|preset| preset.approximate);
-                let scenario = &self.scenario;
-                let told = Told { policy: &self.setup.policy, policy_approximate, scenario, record: &record };
+                let told = Told::of(&self.setup.policy, &self.scenario, &record);
                 serde_json::to_string_pretty(&told).map_err(Failure::failed)? + "\n"
             }
         })

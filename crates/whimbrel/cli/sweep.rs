@@ -10,16 +10,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use whimbrel_core::units::duration;
 use whimbrel_lab::output::{FinishedFile, WholeFile};
 use whimbrel_lab::scenario::{Axis, Grid, Scenario};
-use whimbrel_lab::sweep::{
-    Begin, Finished, Format, Options, Published, ResultDir, ResumeError, SweepError, Tables, has_page,
-    picture, run,
-};
+use whimbrel_lab::sweep::{Finished, Format, Options, Published, ResultDir, Tables, has_page, picture, run};
 use whimbrel_lab::table::{self, counted};
 
 use super::args::{SweepArgs, SweepFormat};
-use super::failure::{self, Failure};
+use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::simulate::{Instead, scenario};
+use super::unfinished::{self, begin, cut, stopped};
 use super::{drawing, print};
 
 /// A sweep that is ready to be run: every cell checked, the directory writable.
@@ -45,21 +43,9 @@ impl Sweep {
             SweepFormat::Parquet => Format::Parquet,
         };
         let tables = Tables { format, rounds: args.rounds, summary: args.summary, real: false };
-        let begin = match (args.resume, args.force) {
-            (true, _) => Begin::Resume,
-            (false, true) => Begin::Anyway,
-            (false, false) => Begin::New,
-        };
         // Before the directory is made: from then on whoever interrupts finds it cleaned up.
         let interrupt = Interrupt::listen().map_err(Failure::failed)?;
-        let results =
-            ResultDir::open(&args.out, &scenario, &grid, tables, begin).map_err(|error| match error {
-                // Another sweep was asked for than the one that is there.
-                SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
-                    Failure::bad_input(error)
-                }
-                _ => Failure::failed(error),
-            })?;
+        let results = unfinished::open(&args.out, &scenario, &grid, tables, begin(args.resume, args.force))?;
         let jobs = args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
         let plot = plot(args.plot.as_deref(), &grid)?;
         Ok(Self { scenario, grid, results, jobs, plot, interrupt })
@@ -79,17 +65,17 @@ impl Sweep {
         let finished = run(&self.grid, &options, &mut self.results);
         bar.finish_and_clear();
         let kept = self.results.unfinished();
-        let finished = finished.map_err(|error| cut(&kept, error))?;
+        let finished = finished.map_err(|error| cut("sweep", &kept, Failure::failed(error)))?;
         let took = started.elapsed();
         // Of a sweep that was resumed, what was made now.
         let made = made.into_inner();
         let rate = (made > 0).then(|| made as f64 / took.as_secs_f64().max(1e-9));
         if finished.runs < finished.planned {
-            return Err(self.stopped(&finished));
+            return Err(stopped(&self.interrupt, "migrations", &self.results, &finished));
         }
         // A signal that came when everything was done changes nothing.
-        let published =
-            self.results.publish(&self.scenario, &self.grid, &finished).map_err(|error| cut(&kept, error))?;
+        let published = self.results.publish(&self.scenario, &self.grid, &finished);
+        let published = published.map_err(|error| cut("sweep", &kept, Failure::failed(error)))?;
         if let Some(mut file) = self.plot.take()
             && let Some(drawing) = picture(&self.scenario, &self.grid, &finished).map_err(Failure::failed)?
         {
@@ -97,22 +83,6 @@ impl Sweep {
             written.map_err(Failure::failed)?;
         }
         print(&summary(&finished, self.grid.cells(), &published, took, rate))
-    }
-
-    /// A signal ended it.
-    fn stopped(&self, finished: &Finished) -> Failure {
-        let code = self.interrupt.exit_code().unwrap_or(failure::FAILED);
-        let message = if finished.runs == 0 {
-            format!("none of {} migrations was finished; nothing was written", finished.planned)
-        } else {
-            format!(
-                "{} of {} migrations were finished and are kept in {}; the same command with --resume goes on",
-                finished.runs,
-                finished.planned,
-                self.results.unfinished().display()
-            )
-        };
-        Failure::Interrupted { code, message }
     }
 }
 
@@ -131,19 +101,6 @@ fn keeps_its_scenario(args: &SweepArgs) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// It could not go on; what was noted before is kept in this folder.
-fn cut(kept: &Path, error: impl Into<SweepError>) -> Failure {
-    let error = anyhow::Error::new(error.into());
-    Failure::Failed(if kept.exists() {
-        let kept = kept.display();
-        error.context(format!(
-            "the sweep was cut; {kept} keeps what was finished, and the same command with --resume goes on"
-        ))
-    } else {
-        error
-    })
 }
 
 /// The file of the drawing; refused before the first run if there is nothing to draw over.

@@ -1,14 +1,21 @@
 //! The moves that only the peer, or a person, can end: nobody starts a guest who does not know, and who is told does.
 
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
-use whimbrel::core::machine::handoff::HandoffMessage;
+use whimbrel::core::machine::handoff::{HandoffMessage, Standing};
+use whimbrel::core::machine::message::{Message, MigrationId};
+use whimbrel::core::units::ByteCount;
+use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
+use whimbrel::wire::hello::{self, Capabilities, Direction, Hello, PREFIX_LEN, Role, Token, Versions};
+use whimbrel::wire::{Limits, control};
 
 use super::process::{Receive, Running, receive, send_to};
 use super::relay::Relay;
 use super::{json, with_guest};
 use crate::interrupt::signal;
-use crate::run::Fresh;
+use crate::run::{Ended, Fresh};
 
 /// The control socket that a command says that it has.
 fn control(line: &str) -> String {
@@ -61,18 +68,67 @@ fn a_complete_replica_whose_source_was_killed_runs_only_when_somebody_says_so() 
 #[test]
 fn a_complete_replica_is_given_up_when_somebody_says_so() {
     for (order, outcome, says) in [
-        ("--discard", "outcome     gone", "the replica was given up"),
-        ("--peer-may-have-run", "outcome     guest-lost", "the source was fenced"),
+        ("--discard", "outcome     gone", "no guest runs here"),
+        (
+            "--peer-may-have-run",
+            "outcome     guest-lost",
+            "its memory was given up: start it from its disks, here",
+        ),
     ] {
         let fresh = with_guest();
-        let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Ready, &[]);
+        let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Ready, &["--id", "2a"]);
         here.kill();
         there.line_with("in doubt");
         let path = control(&there.line_with("listening at "));
-        fresh.ok(&["resolve", "--control", &path, order, "--format", "json"]);
+        let told = fresh.ok(&["resolve", "--control", &path, order, "--format", "json"]);
+        assert!(!told.contains("the guest runs here"), "{told}");
+        if order == "--discard" {
+            // It is still there for the source that may come back.
+            assert_eq!(asked(&fresh.path("w"), 0x2a), HandoffMessage::Answer(Standing::Gone));
+        }
         let received = there.end();
         assert_eq!(received.code, Some(1), "{}", received.err);
-        assert!(received.out.contains(outcome), "{says}: {}", received.out);
+        assert!(received.out.contains(outcome), "{}", received.out);
+        assert!(
+            received.err.contains(says) && !received.err.contains("the guest runs here"),
+            "{}",
+            received.err
+        );
+    }
+}
+
+/// What a destination answers a source of this migration that comes back and asks.
+fn asked(to: &Path, id: u64) -> HandoffMessage {
+    let mut stream = UnixStream::connect(to).expect("somebody listens");
+    let hello = Hello {
+        versions: Versions::SPOKEN,
+        role: Role::Again,
+        migration: MigrationId(id),
+        capabilities: Capabilities::from_bits(0),
+        memory: ByteCount(0),
+        token: Token::new(b"sesame").expect("short enough"),
+    };
+    stream.write_all(&hello.encode()).expect("a hello");
+    let mut prefix = [0; PREFIX_LEN];
+    stream.read_exact(&mut prefix).expect("an answer");
+    let mut rest = vec![0; hello::rest(&prefix, Direction::FromDestination).expect("an answer")];
+    stream.read_exact(&mut rest).expect("an answer");
+    hello::decode_answer(&prefix, &rest).expect("an answer").expect("a welcome");
+    let limits = Limits::default();
+    let ask = control::encode(&Message::handoff(HandoffMessage::Ask), &limits).expect("a question");
+    stream.write_all(&ask).expect("a question");
+    loop {
+        let mut header = [0; HEADER_LEN];
+        stream.read_exact(&mut header).expect("an answer");
+        let header = FrameHeader::decode(&header, &limits).expect("a frame");
+        let mut body = vec![0; header.length as usize];
+        stream.read_exact(&mut body).expect("an answer");
+        if header.kind == FrameKind::Control {
+            match control::decode(&body, &limits).expect("a message") {
+                Message::Handoff { message, .. } => return message,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 
@@ -145,8 +201,10 @@ fn who_leaves_a_doubt_keeps_the_record_of_it() {
     here.line_with("in doubt");
     signal("INT", here.id());
     let sent = here.end();
-    assert_eq!(sent.code, Some(130), "{}", sent.err);
+    assert_eq!(sent.code, Some(3), "{}", sent.err);
     assert!(sent.out.contains("outcome     in-doubt"), "{}", sent.out);
+    // It stands still all the while.
+    assert!(!sent.out.contains("pause 0.000"), "{}", sent.out);
     let listed = json(&fresh.ok(&["resolve", "--store", "store", "--id", "2a", "--format", "json"]));
     let record = |side: &str| {
         let records = listed["records"].as_array().expect("records");
@@ -173,4 +231,54 @@ fn who_leaves_a_doubt_keeps_the_record_of_it() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.out.contains("Without this record a source that still asks"), "{}", ended.out);
     assert!(fresh.ok(&["resolve", "--store", "store"]).starts_with("no records"));
+}
+
+/// Asks about migration 2a by its record.
+fn ask(fresh: &Fresh, relay: &Relay) -> Ended {
+    let asking = ["resolve", "--store", "store", "--id", "2a", "--ask", &relay.address, "--token", "sesame"];
+    fresh.run(&[&asking[..], &["--format", "json"]].concat())
+}
+
+#[test]
+fn a_source_that_was_killed_is_told_by_its_record_that_its_guest_is_there() {
+    let fresh = with_guest();
+    let (mut here, mut there, relay) = without_for(&fresh, HandoffMessage::Running, "10s", &["--id", "2a"]);
+    there.line_with("the guest runs here");
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("its `whimbrel send` still runs, and asks by itself"), "{}", ended.err);
+    here.kill();
+    relay.heal();
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let told = json(&ended.out);
+    assert_eq!((&told["record"], &told["guest_runs"]), (&"go".into(), &"destination".into()));
+    assert_eq!((&told["right"], &told["settled"]), (&"theirs".into(), &true.into()));
+    // Nobody can tell one that is done with from one that never was.
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.err.contains("no record of a source of migration 000000000000002a in store"),
+        "{}",
+        ended.err
+    );
+    signal("INT", there.id());
+    assert_eq!(there.end().code, Some(0));
+}
+
+#[test]
+fn a_source_that_was_killed_before_it_gave_its_guest_away_has_it_from_its_disks() {
+    let fresh = with_guest();
+    let (mut here, mut there, relay) = without(&fresh, HandoffMessage::Ready, &["--id", "2a"]);
+    here.kill();
+    there.line_with("in doubt");
+    relay.heal();
+    let ended = ask(&fresh, &relay);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let told = json(&ended.out);
+    assert_eq!((&told["record"], &told["guest_runs"]), (&serde_json::Value::Null, &"nowhere".into()));
+    assert_eq!((&told["right"], &told["settled"]), (&"mine".into(), &true.into()));
+    let received = there.end();
+    assert_eq!(received.code, Some(1), "{}", received.err);
+    assert!(received.out.contains("outcome     gone"), "{}", received.out);
 }

@@ -7,6 +7,7 @@ mod faults;
 mod network;
 mod process;
 mod relay;
+mod telling;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use self::process::{Receive, Running, receive, send, send_to};
 use crate::interrupt::signal;
-use crate::run::Fresh;
+use crate::run::{Fresh, json};
 
 /// A guest that is moved in well under a second, and writes meanwhile.
 pub(crate) const GUEST: &str = "\
@@ -41,10 +42,6 @@ pub(crate) fn with_guest() -> Fresh {
     let fresh = Fresh::new();
     fresh.write("guest.toml", GUEST);
     fresh
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 #[test]

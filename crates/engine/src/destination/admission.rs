@@ -1,13 +1,14 @@
 //! Who is let in: connections are taken and their first words heard, each on a thread of its own for so long, so that nobody who
-//! says nothing keeps others out.
+//! says nothing keeps others out. Where too many say nothing, whoever has done so for longest makes room for whoever comes.
 //!
 //! A door is open for one migration: the first control connection with the right token. From then on only its own
 //! connections are let in. What a stranger says is bounded, and nothing is kept of it.
 
+use std::collections::VecDeque;
 use std::error::Error as _;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,13 +37,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Somebody was let in.
 pub(super) enum Arrived {
     /// A migration begins.
-    Control { id: MigrationId, agreed: Box<Agreed>, stream: Box<dyn Stream> },
+    Control { id: MigrationId, agreed: Box<Agreed>, stream: Arc<dyn Stream> },
     /// Its control connection was made again.
-    Again { stream: Box<dyn Stream> },
+    Again { stream: Arc<dyn Stream> },
     /// Somebody asks about a migration that is not here.
-    Orphan { id: MigrationId, stream: Box<dyn Stream> },
+    Orphan { id: MigrationId, stream: Arc<dyn Stream> },
     /// One of its page connections.
-    Pages { number: u16, stream: Box<dyn Stream> },
+    Pages { number: u16, stream: Arc<dyn Stream> },
     /// Somebody was not let in.
     TurnedAway { peer: String, why: String },
     /// No more connections can be taken.
@@ -62,8 +63,6 @@ struct Door {
     /// Nobody is let in but those who ask.
     closed: bool,
     guest: Mutex<Option<Guest>>,
-    /// Who is being heard.
-    heard: AtomicUsize,
     tell: Sender<Arrived>,
 }
 
@@ -84,7 +83,7 @@ impl Admission {
         let terms = Terms { token, versions: Versions::SPOKEN, capabilities: hello::offered(), limits };
         let silent = tell.clone();
         let (closed, guest) = (memory.is_none(), Mutex::new(None));
-        let door = Arc::new(Door { terms, closed, guest, heard: AtomicUsize::new(0), tell });
+        let door = Arc::new(Door { terms, closed, guest, tell });
         let unwanted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&unwanted);
         let thread =
@@ -109,26 +108,11 @@ impl Drop for Admission {
 }
 
 fn accept(listen: &dyn Listen, door: &Arc<Door>, unwanted: &AtomicBool) {
-    // Ended and waited for when this ends: each hears for a bounded time.
-    let mut hearing: Vec<JoinHandle<()>> = Vec::new();
+    let mut hearing = Hearing::default();
     while !unwanted.load(Ordering::Relaxed) {
         match listen.accept(LOOK) {
             Ok(None) => {}
-            // Whoever is one too many may come again.
-            Ok(Some(_)) if door.heard.load(Ordering::Relaxed) >= HEARD => {}
-            Ok(Some(stream)) => {
-                door.heard.fetch_add(1, Ordering::Relaxed);
-                let at = Arc::clone(door);
-                let thread = thread::Builder::new().name("hello".to_owned()).spawn(move || {
-                    at.hear(stream);
-                    at.heard.fetch_sub(1, Ordering::Relaxed);
-                });
-                match thread {
-                    Ok(thread) => hearing.push(thread),
-                    // The connection is dropped.
-                    Err(_) => drop(door.heard.fetch_sub(1, Ordering::Relaxed)),
-                }
-            }
+            Ok(Some(stream)) => hearing.begin(door, Arc::from(stream)),
             // The system lacks something for now, as descriptors: whoever is connected goes on, whoever comes may come again.
             Err(why) if why.cause.raw_os_error().is_some_and(|code| LACKING.contains(&code)) => {
                 thread::sleep(LOOK);
@@ -138,18 +122,67 @@ fn accept(listen: &dyn Listen, door: &Arc<Door>, unwanted: &AtomicBool) {
                 break;
             }
         }
-        hearing.retain(|thread| !thread.is_finished());
+        hearing.0.retain(|one| !one.thread.is_finished());
     }
-    for thread in hearing {
+}
+
+/// Somebody whose first words are heard.
+struct Newcomer {
+    /// Theirs alone, so that it ends with them.
+    stream: Weak<dyn Stream>,
+    /// They have shown the token.
+    known: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// Those whose first words are heard, in the order in which they came. Dropped, those who have shown the token are waited for, for a
+/// bounded time.
+#[derive(Default)]
+struct Hearing(VecDeque<Newcomer>);
+
+impl Hearing {
+    fn begin(&mut self, door: &Arc<Door>, stream: Arc<dyn Stream>) {
+        // Whoever is one too many may come again.
+        if self.0.len() >= HEARD && !self.make_room() {
+            return;
+        }
+        let (known, at) = (Arc::new(AtomicBool::new(false)), Arc::clone(door));
+        let (weak, theirs) = (Arc::downgrade(&stream), Arc::clone(&known));
+        let thread = thread::Builder::new().name("hello".to_owned()).spawn(move || at.hear(stream, &theirs));
+        // Without a thread the connection is dropped.
+        self.0.extend(thread.map(|thread| Newcomer { stream: weak, known, thread }));
+    }
+
+    /// Hangs up on whoever has said nothing for longest; false if all have shown the token.
+    fn make_room(&mut self) -> bool {
+        let stranger = self.0.iter().position(|one| !one.known.load(Ordering::Relaxed));
+        let Some(Newcomer { stream, thread, .. }) = stranger.and_then(|index| self.0.remove(index)) else {
+            return false;
+        };
+        if let Some(stream) = stream.upgrade() {
+            stream.shutdown();
+        }
+        // Whoever is hung up on is not heard any longer, so this waits for no peer.
         let _ = thread.join();
+        true
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        // Strangers are not waited for.
+        while self.make_room() {}
+        for Newcomer { thread, .. } in self.0.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
 impl Door {
     /// Hears the first words and answers. Whoever is not let in learns why, if they know the token.
-    fn hear(&self, stream: Box<dyn Stream>) {
+    fn hear(&self, stream: Arc<dyn Stream>, known: &AtomicBool) {
         let peer = stream.peer();
-        if let Err(error) = self.let_in(stream) {
+        if let Err(error) = self.let_in(stream, known) {
             // As it looks from here.
             let why = error.source().map_or_else(|| error.to_string(), in_words);
             // Strangers who come faster than anybody listens are not told of, and keep nobody out.
@@ -157,8 +190,9 @@ impl Door {
         }
     }
 
-    fn let_in(&self, stream: Box<dyn Stream>) -> Result<(), hello::HelloError> {
+    fn let_in(&self, stream: Arc<dyn Stream>, known: &AtomicBool) -> Result<(), hello::HelloError> {
         let hello = hello::hear(&*stream, FIRST_WORDS)?;
+        known.store(self.terms.token.matches(&hello.token), Ordering::Relaxed);
         // One at a time, and answered before the next is looked at: whoever is welcomed finds the others known.
         let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = self.judge(&hello, guest.as_ref());

@@ -19,7 +19,7 @@ use whimbrel_wire::hello::Token;
 use super::DestinationError;
 use super::admission::{Admission, Arrived};
 use crate::clock::{Clock as _, SystemClock};
-use crate::link::{Heard, Link, in_words};
+use crate::link::{Heard, Link, in_words, without_state};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
 use crate::stable::StableStore;
@@ -109,14 +109,13 @@ pub(super) struct Answering(Vec<(Arc<dyn Stream>, JoinHandle<()>)>);
 
 impl Answering {
     /// Answers somebody by this record, until they are content; false if there is no room or no thread for it.
-    pub(super) fn begin(&mut self, stream: Box<dyn Stream>, record: Option<StableRecord>) -> bool {
+    pub(super) fn begin(&mut self, stream: Arc<dyn Stream>, record: Option<StableRecord>) -> bool {
         for (_, thread) in self.0.extract_if(.., |(_, thread)| thread.is_finished()) {
             let _ = thread.join();
         }
         if self.0.len() >= ANSWERED {
             return false;
         }
-        let stream: Arc<dyn Stream> = Arc::from(stream);
         let theirs = Arc::clone(&stream);
         let thread = thread::Builder::new().name("answer".to_owned()).spawn(move || by(theirs, record));
         thread.map(|thread| self.0.push((stream, thread))).is_ok()
@@ -137,7 +136,8 @@ impl Drop for Answering {
 fn by(stream: Arc<dyn Stream>, record: Option<StableRecord>) {
     // A record of a source's says nothing of what was here.
     let Ok(mut handoff) = DestinationHandoff::restarted(record) else { return };
-    let Ok(link) = Link::new(stream, PATIENCE, Limits::default()) else { return };
+    let limits = without_state(Limits::default());
+    let Ok(link) = Link::new(stream, PATIENCE, limits, limits) else { return };
     if handoff.handle(DestinationEvent::Connected).is_err() {
         return;
     }

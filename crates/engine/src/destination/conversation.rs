@@ -19,7 +19,7 @@ use super::answering::Answering;
 use super::receivers::{Receivers, Said};
 use crate::clock::{Clock as _, SystemClock};
 use crate::hello::Agreed;
-use crate::link::{Heard, Link};
+use crate::link::{Heard, Link, without_state};
 use crate::orders::{Order, Orders};
 use crate::transport::Stream;
 
@@ -171,7 +171,7 @@ impl Afterlife {
                     let now = core.now();
                     // Where it was lost before, that is known.
                     let _ = core.machine.handle(now, DestinationEvent::Disconnected);
-                    match Link::new(Arc::from(stream), core.patience, core.limits()) {
+                    match Link::new(stream, core.patience, core.limits(), without_state(core.limits())) {
                         Ok(link) => core.link = Some(link),
                         Err(_) => continue,
                     }

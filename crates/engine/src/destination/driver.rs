@@ -8,7 +8,8 @@ use std::time::Duration;
 use whimbrel_core::machine::handoff::{HandoffMessage, StableRecord};
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId, Section};
 use whimbrel_core::machine::{
-    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationPhase, Failure, Step,
+    CancelReason, Destination, DestinationAction, DestinationEvent, DestinationOutcome, DestinationPhase,
+    Failure, Step,
 };
 use whimbrel_core::units::Timestamp;
 
@@ -26,15 +27,15 @@ use crate::insisting::{self, Kept};
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::StableStore;
+use crate::stable::{NEAR, StableStore};
 use crate::transport::Stream;
 use crate::verify::Verifier;
 
 pub(super) struct Driver<'a> {
-    core: Conversation,
+    pub(super) core: Conversation,
     host: &'a mut dyn Host,
     store: &'a mut dyn StableStore,
-    settings: DestinationSettings,
+    pub(super) settings: DestinationSettings,
     orders: &'a Orders,
     observer: &'a mut dyn Observer,
     id: Option<MigrationId>,
@@ -46,8 +47,12 @@ pub(super) struct Driver<'a> {
     /// The replica is not wanted any more.
     dropping: bool,
     resume_failed: Option<String>,
-    why: Option<String>,
+    pub(super) why: Option<String>,
     ledger: DestinationLedger,
+    /// When the machine came into its phase, or the source that is waited for.
+    pub(super) since: Timestamp,
+    /// When the source was let in.
+    pub(super) admitted: Option<Timestamp>,
     leaving: bool,
 }
 
@@ -92,6 +97,8 @@ impl<'a> Driver<'a> {
             resume_failed: None,
             why: None,
             ledger: DestinationLedger::default(),
+            since: Timestamp::ZERO,
+            admitted: None,
             leaving: false,
         })
     }
@@ -152,7 +159,7 @@ impl<'a> Driver<'a> {
     // ---- waiting ------------------------------------------------------------------------------------------------------
 
     fn step(&mut self) {
-        match self.core.wait(Some(self.orders), self.core.patience / 4) {
+        match self.core.wait(Some(self.orders), self.at_once()) {
             Happened::Arrived(arrived) => self.admit(arrived),
             Happened::Said(said) => self.hear_stream(said),
             Happened::Heard(Heard::Message(message)) => {
@@ -166,6 +173,7 @@ impl<'a> Driver<'a> {
             Happened::Ordered(order) => self.obey(&order),
             Happened::Nothing => {}
         }
+        self.watch();
         self.ping();
     }
 
@@ -183,6 +191,8 @@ impl<'a> Driver<'a> {
         match arrived {
             Arrived::Control { id, agreed, stream } => {
                 self.id = Some(id);
+                self.since = self.core.now();
+                self.admitted = Some(self.since);
                 self.core.gates = vec![None; usize::from(agreed.streams)];
                 self.core.agreed = Some(*agreed);
                 self.talk_over(stream);
@@ -195,7 +205,7 @@ impl<'a> Driver<'a> {
                 }
             }
             Arrived::Pages { number, stream } => {
-                self.core.early.push((number, Arc::from(stream)));
+                self.core.early.push((number, stream));
                 self.receive_pages();
             }
             Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
@@ -207,7 +217,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Somebody asks about a migration of which there is at most a record.
-    fn answer_for_the_dead(&mut self, id: MigrationId, stream: Box<dyn Stream>) {
+    fn answer_for_the_dead(&mut self, id: MigrationId, stream: Arc<dyn Stream>) {
         match self.store.load(id) {
             Ok(record) => {
                 // Where there is no room for it, whoever asks asks again.
@@ -220,8 +230,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn talk_over(&mut self, stream: Box<dyn Stream>) {
-        match Link::new(Arc::from(stream), self.core.patience, self.core.limits()) {
+    fn talk_over(&mut self, stream: Arc<dyn Stream>) {
+        let limits = self.core.limits();
+        match Link::new(stream, self.core.patience, limits, limits) {
             Ok(link) => {
                 self.core.link = Some(link);
                 self.core.spoke = self.core.now();
@@ -253,6 +264,7 @@ impl<'a> Driver<'a> {
                 }
                 self.hear();
             }
+            Said::Near => self.record_is_near(),
             // Nothing more is missing, so nothing more need come.
             Said::Lost { ended: true, .. } if self.core.machine.phase() > DestinationPhase::Loading => {}
             Said::Lost { stream, ended: false, why }
@@ -276,16 +288,21 @@ impl<'a> Driver<'a> {
             if matches!(message, Message::Handoff { message: HandoffMessage::Cancel, .. }) {
                 self.why.get_or_insert_with(|| "the source keeps the guest".to_owned());
             }
+            let ended = matches!(message, Message::RoundEnd { .. });
             let now = self.core.now();
             if let Err(error) = self.core.machine.handle(now, DestinationEvent::Received(message)) {
                 return self.break_off(&error.to_string());
+            }
+            if ended {
+                // It may have been the last, and the guest comes next.
+                self.record_is_near();
             }
             self.show_phase();
         }
     }
 
     /// The peer broke the protocol, or what it sent cannot be taken.
-    fn break_off(&mut self, detail: &str) {
+    pub(super) fn break_off(&mut self, detail: &str) {
         if self.core.machine.handoff().may_withdraw() {
             self.why.get_or_insert_with(|| detail.to_owned());
             let failure = Failure { step: Step::Protocol, detail: detail.to_owned() };
@@ -343,7 +360,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Tells the machine what may have come too late; gives whether it was taken.
-    fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
+    pub(super) fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
         let taken = self.core.machine.handle(self.core.now(), event).is_ok();
         if taken {
             self.show_phase();
@@ -381,7 +398,8 @@ impl<'a> Driver<'a> {
 
     fn build(&mut self, configuration: &Configuration) {
         let began = self.core.now();
-        let most = self.settings.memory;
+        let (most, largest) = (self.settings.memory, self.settings.largest_page);
+        let page_size = configuration.layout.page_size();
         // Whoever has no room for a record takes no guest.
         let prepared = self.store.prepare(configuration.id, &configuration.name);
         let built = if let Err(error) = prepared {
@@ -389,6 +407,8 @@ impl<'a> Driver<'a> {
         } else if configuration.layout.bytes() > most {
             let wanted = configuration.layout.bytes();
             Err(format!("a guest of {wanted}; this host takes guests of up to {most}"))
+        } else if page_size > largest {
+            Err(format!("a guest with pages of {page_size}; this host takes pages of up to {largest}"))
         } else {
             self.host.build(configuration).map_err(|error| in_words(&*error))
         };
@@ -447,6 +467,12 @@ impl<'a> Driver<'a> {
         }
     }
 
+    fn record_is_near(&mut self) {
+        if let Some(id) = self.id {
+            self.store.warm(id, NEAR);
+        }
+    }
+
     fn persist(&mut self, record: StableRecord) {
         let Some(id) = self.id else { return };
         let began = self.core.now();
@@ -502,6 +528,10 @@ impl<'a> Driver<'a> {
         let phase = self.core.machine.phase();
         if phase != self.shown {
             self.shown = phase;
+            self.since = self.core.now();
+            if self.core.machine.outcome() == Some(DestinationOutcome::GuestLost) {
+                self.show(&Event::GuestLost);
+            }
             self.show(&Event::Destination(phase));
         }
     }

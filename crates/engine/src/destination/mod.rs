@@ -15,8 +15,10 @@ mod answering;
 mod conversation;
 mod driver;
 mod housed;
+mod nearing;
 mod preparing;
 mod receivers;
+mod stalling;
 mod touched;
 
 use std::any::Any;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::embed::{Cause, Guest, GuestRam};
+use whimbrel_core::layout::PageSize;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
@@ -144,14 +147,27 @@ pub struct DestinationSettings {
     pub patience: Duration,
     /// No guest with more memory is taken. Looked at before anything is allocated.
     pub memory: ByteCount,
+    /// No guest with larger pages is taken: each page connection may need as much memory as a page, and as much again to unpack it.
+    /// Default: 2 MiB.
+    pub largest_page: PageSize,
     /// How long to wait for somebody to come. Default: for ever.
     pub waiting: Option<Duration>,
+    /// How long whoever came may take until the replica is complete; then it is given up, and the guest stays at the source. Default: as long
+    /// as the source does not stall, which has a limit of its own.
+    pub time_limit: Option<Duration>,
 }
 
 impl DestinationSettings {
     /// The defaults, for whoever knows this token.
     pub fn new(token: Token, memory: ByteCount) -> Self {
-        Self { token, patience: PATIENCE, memory, waiting: None }
+        Self {
+            token,
+            patience: PATIENCE,
+            memory,
+            largest_page: PageSize::Mib2,
+            waiting: None,
+            time_limit: None,
+        }
     }
 }
 

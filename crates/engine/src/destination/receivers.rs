@@ -12,14 +12,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
 use whimbrel_core::layout::Gpa;
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_wire::frame::{Checksum, FrameHeader, FrameKind, GATE_LEN, gate_round};
 use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
 use whimbrel_wire::{Limits, WireError};
 
+use super::nearing::Nearing;
 use super::touched::Touched;
 use crate::hello::Agreed;
 use crate::link::{LinkError, await_header, in_words, read_exact};
+use crate::pace::Pace;
 use crate::transport::Stream;
 use crate::verify::Written;
 
@@ -31,16 +33,27 @@ const SUMMED: usize = 4096;
 pub(super) enum Said {
     /// All of this round was put into the replica.
     Gate { stream: u16, round: u32 },
+    /// The bulk round is nearly over. Said once.
+    Near,
     /// It is of no more use. `ended`: between two frames, as one that has nothing more to send.
     Lost { stream: u16, ended: bool, why: String },
 }
 
+/// One stream.
+struct Receiving {
+    number: u16,
+    stream: Arc<dyn Stream>,
+    pace: Arc<Pace>,
+    thread: JoinHandle<()>,
+}
+
 /// The page streams of a migration. Dropped, they end at once.
 pub(super) struct Receivers {
-    streams: Vec<(Arc<dyn Stream>, JoinHandle<()>)>,
+    streams: Vec<Receiving>,
     ram: Arc<dyn GuestRam>,
     agreed: Agreed,
     touched: Arc<Touched>,
+    nearing: Arc<Nearing>,
     /// Whoever keeps a digest is told what was written.
     written: Option<Written>,
     tell: Sender<Said>,
@@ -52,7 +65,8 @@ impl Receivers {
     pub(super) fn new(ram: Arc<dyn GuestRam>, agreed: Agreed, fresh: bool, written: Option<Written>) -> Self {
         let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
         let touched = Arc::new(Touched::new(ram.layout(), fresh));
-        Self { streams: Vec::new(), ram, agreed, touched, written, tell, said: Some(said) }
+        let nearing = Arc::new(Nearing::new(ram.layout().pages()));
+        Self { streams: Vec::new(), ram, agreed, touched, nearing, written, tell, said: Some(said) }
     }
 
     /// Where what they say arrives.
@@ -60,16 +74,30 @@ impl Receivers {
         self.said.clone().unwrap_or_else(never)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// One that takes too long to give a frame that it has begun.
+    pub(super) fn too_slow(&self, patience: Duration) -> Option<u16> {
+        let slow = self.streams.iter().find(|stream| stream.pace.is_too_slow(patience));
+        slow.map(|stream| stream.number)
+    }
+
     /// Begins to receive from one more.
     ///
     /// Between frames it may be silent for as long as it likes, within one for `patience`.
     pub(super) fn add(&mut self, number: u16, stream: Arc<dyn Stream>, patience: Duration) -> io::Result<()> {
         stream.set_patience(Some(patience), Some(patience))?;
+        let pace = Arc::new(Pace::default());
         let work = Work {
             number,
             stream: Arc::clone(&stream),
+            pace: Arc::clone(&pace),
             decoder: Decoder::new(self.ram.layout().page_size()),
             touched: Arc::clone(&self.touched),
+            nearing: Arc::clone(&self.nearing),
             written: self.written.clone(),
             agreed: self.agreed.clone(),
             ram: Arc::clone(&self.ram),
@@ -80,7 +108,7 @@ impl Receivers {
         };
         let name = format!("pages-{number}");
         let thread = thread::Builder::new().name(name).spawn(move || work.until_the_end())?;
-        self.streams.push((stream, thread));
+        self.streams.push(Receiving { number, stream, pace, thread });
         Ok(())
     }
 }
@@ -89,11 +117,11 @@ impl Drop for Receivers {
     fn drop(&mut self) {
         // A stream that waits to be heard waits for nobody.
         self.said = None;
-        for (stream, _) in &self.streams {
-            stream.shutdown();
+        for receiving in &self.streams {
+            receiving.stream.shutdown();
         }
-        for (_, thread) in self.streams.drain(..) {
-            let _ = thread.join();
+        for receiving in self.streams.drain(..) {
+            let _ = receiving.thread.join();
         }
     }
 }
@@ -136,8 +164,10 @@ impl From<io::Error> for ReceiveError {
 struct Work {
     number: u16,
     stream: Arc<dyn Stream>,
+    pace: Arc<Pace>,
     decoder: Decoder,
     touched: Arc<Touched>,
+    nearing: Arc<Nearing>,
     written: Option<Written>,
     agreed: Agreed,
     ram: Arc<dyn GuestRam>,
@@ -155,7 +185,7 @@ impl Work {
         loop {
             let said = match self.frame(&limits) {
                 Ok(None) => continue,
-                Ok(Some(round)) => Said::Gate { stream, round },
+                Ok(Some(said)) => said,
                 Err(error) => Said::Lost { stream, ended: is_end(&error), why: in_words(&error) },
             };
             let lost = matches!(said, Said::Lost { .. });
@@ -169,23 +199,32 @@ impl Work {
         }
     }
 
-    /// Takes one frame; gives the round that it ends, if it is a gate.
-    fn frame(&mut self, limits: &Limits) -> Result<Option<u32>, ReceiveError> {
+    /// Takes one frame; gives what the driver is to know of it.
+    fn frame(&mut self, limits: &Limits) -> Result<Option<Said>, ReceiveError> {
         let header = await_header(&*self.stream, limits)?;
+        self.pace.begin(header.length);
+        let taken = self.body_of(&header);
+        self.pace.end();
+        taken
+    }
+
+    fn body_of(&mut self, header: &FrameHeader) -> Result<Option<Said>, ReceiveError> {
         match header.kind {
             FrameKind::Pages => {
-                let done = self.pages(&header);
+                let done = self.pages(header);
                 // What a frame that failed has written is written, too.
                 if let Some(written) = &self.written {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));
                 }
-                done.map(|()| None)
+                done?;
+                let pages = self.table.entries().iter().map(|entry| entry.run().count.0).sum();
+                Ok(self.nearing.count(Pages(pages)).then_some(Said::Near))
             }
             FrameKind::Gate => {
                 let mut body = [0; GATE_LEN];
                 read_exact(&*self.stream, &mut body)?;
                 header.verify(&body)?;
-                Ok(Some(gate_round(body)))
+                Ok(Some(Said::Gate { stream: self.number, round: gate_round(body) }))
             }
             kind => Err(LinkError::Kind(kind).into()),
         }
@@ -374,6 +413,34 @@ mod tests {
         assert!(matches!(said, Said::Lost { ended: false, .. }), "{said:?}");
     }
 
+    #[test]
+    fn it_is_said_when_the_bulk_round_is_nearly_over() {
+        let layout = RamLayout::contiguous(ByteCount(4 * 4096), PageSize::Kib4).unwrap();
+        let ram = Arc::new(GuestMemory::new(layout, Backing::Private).unwrap());
+        let limits = Limits::default();
+        let (streams, encodings) = (1, Encodings::PLAIN);
+        let agreed = Agreed { streams, encodings, payload_checksums: false, digest: false, limits };
+        let mut receivers = Receivers::new(ram, agreed, true, None);
+        let (near, far, _link) = pair();
+        let patience = Duration::from_secs(10);
+        far.set_patience(None, Some(patience)).unwrap();
+        receivers.add(0, Arc::new(near), patience).unwrap();
+        // All four pages, of zeroes: nothing is left that could take time.
+        let mut body = vec![0; 16];
+        (body[8], body[10]) = (4, Encoding::Zero.code());
+        let (length, checksum) = (body.len() as u32, checksum(&body));
+        let header =
+            FrameHeader { kind: FrameKind::Pages, entries: 1, length, checksum, payload_checked: false };
+        let frame = [&header.encode()[..], &body].concat();
+        write_all(&far, &frame).unwrap();
+        write_all(&far, &frame).unwrap();
+        write_all(&far, &whimbrel_wire::frame::gate(0)).unwrap();
+        let said = receivers.said();
+        let [first, second] = [(); 2].map(|()| said.recv_timeout(patience).unwrap());
+        // Once, before the round's end.
+        assert!(matches!((&first, &second), (Said::Near, Said::Gate { .. })), "{first:?} {second:?}");
+    }
+
     /// A frame of a page with a checksum over its payload, sent through a socket; `damage` is done to it on its way.
     fn said_of_a_checked_page(damage: impl FnOnce(&mut Vec<u8>)) -> (Said, Vec<u8>) {
         let layout = RamLayout::contiguous(ByteCount::mib(1), PageSize::Kib4).unwrap();
@@ -399,7 +466,12 @@ mod tests {
         write_all(&*near, &header.encode()).unwrap();
         write_all(&*near, &body).unwrap();
         write_all(&*near, &whimbrel_wire::frame::gate(0)).unwrap();
-        let said = receivers.said().recv_timeout(patience).unwrap();
+        let all = receivers.said();
+        let mut said = all.recv_timeout(patience).unwrap();
+        if matches!(said, Said::Near) {
+            // It went that quickly.
+            said = all.recv_timeout(patience).unwrap();
+        }
         let mut page = vec![0; 4096];
         ram.read(Gpa(3 * 4096), &mut page).unwrap();
         (said, page)

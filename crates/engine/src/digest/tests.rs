@@ -295,6 +295,22 @@ fn a_refresh_goes_round() {
     assert!(read.iter().copied().eq(0..256), "{read:?}");
 }
 
+/// Writes anywhere as fast as it can.
+fn write_until(stop: &AtomicBool, writer: u64, memory: &GuestMemory, bitmap: Option<&DirtyBitmap>) {
+    let layout = GuestRam::layout(memory);
+    let mut turn = writer;
+    while !stop.load(Ordering::Relaxed) {
+        turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let page = PageNumber((turn >> 33) % layout.numbers());
+        let Some(at) = layout.address_of(page) else { continue };
+        let word = memory.word(Gpa(at.0 + 8 * (turn >> 20 & 511))).unwrap();
+        word.fetch_add(turn | 1, Ordering::Relaxed);
+        if let Some(bitmap) = bitmap {
+            bitmap.mark(page).unwrap();
+        }
+    }
+}
+
 /// Threads write as fast as they can, a log records, one thread hashes and another harvests: in the end it is right.
 /// Gives how many chunks were hashed, and how many of them at the end.
 fn hashed_while_written(
@@ -308,22 +324,8 @@ fn hashed_while_written(
     log.start().unwrap();
     let mut rehashed = 0;
     std::thread::scope(|scope| {
-        let write = |writer: u64| {
-            let (stop, layout) = (&stop, &layout);
-            scope.spawn(move || {
-                let mut turn = writer;
-                while !stop.load(Ordering::Relaxed) {
-                    turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let page = PageNumber((turn >> 33) % layout.numbers());
-                    let Some(at) = layout.address_of(page) else { continue };
-                    let word = memory.word(Gpa(at.0 + 8 * (turn >> 20 & 511))).unwrap();
-                    word.fetch_add(turn | 1, Ordering::Relaxed);
-                    if let Some(bitmap) = bitmap {
-                        bitmap.mark(page).unwrap();
-                    }
-                }
-            })
-        };
+        let stop = &stop;
+        let write = |writer: u64| scope.spawn(move || write_until(stop, writer, memory, bitmap));
         let writers = [1, 2].map(write);
         // There is time for a write between each read and the digest of what was read.
         let slowly = |_| std::thread::sleep(Duration::from_micros(300));

@@ -98,6 +98,9 @@ pub enum Event<'a> {
         /// Why, with the fingerprint of a certificate that was refused.
         why: &'a str,
     },
+    /// The right to run the guest is here, and its memory is not: it is to be started from its disks, here. Shown before the phase that
+    /// follows, and only where a [`Fence`](whimbrel_core::machine::handoff::Fence) said that the peer may have run it.
+    GuestLost,
     /// Somebody asks about a migration of which there is at most a record here, and is answered by that.
     Answered {
         /// Which migration.

@@ -52,6 +52,7 @@ impl Observer for Spans {
             // Spans and events say the same.
             Event::Journal { .. } => {}
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
+            Event::GuestLost => warn!(parent: &self.phase, at, "guest lost"),
             Event::Taken { order } => info!(parent: &self.phase, at, ?order, "taken"),
             Event::Ignored { order, why } => warn!(parent: &self.phase, at, ?order, why, "ignored"),
             Event::TurnedAway { peer, why } => warn!(parent: &self.phase, at, peer, why, "turned away"),

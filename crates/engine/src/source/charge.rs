@@ -28,6 +28,13 @@ impl<'a> Charge<'a> {
     pub(super) fn belongs(&mut self, right: Right) {
         self.ours = right == Right::Mine;
     }
+
+    /// Whoever leaves it, as it is, paused, does not go on to track or to slow it.
+    pub(super) fn leave(&mut self) {
+        // Nobody is left to hear that it failed.
+        let _ = self.guest.throttle(Throttle::Off);
+        let _ = self.log.stop();
+    }
 }
 
 impl Drop for Charge<'_> {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use whimbrel_core::layout::RamLayout;
 use whimbrel_core::units::ByteCount;
+use whimbrel_wire::Limits;
 use whimbrel_wire::hello::Role;
 use whimbrel_wire::pages::{Encoder, Encoding, Sharding};
 
 use super::{SourceError, SourceSettings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::hello::{Agreed, HelloError, Introduction, wanted};
+use crate::link::without_state;
 use crate::transport::{Connect, Stream};
 
 /// They are all there.
@@ -45,6 +47,11 @@ pub(super) fn all(
         pages.push(Arc::from(stream));
     }
     Ok(Joined { control: Arc::from(control), pages, agreed })
+}
+
+/// What a source takes of a destination, which has no state to send.
+pub(super) fn heard() -> Limits {
+    without_state(Limits::default())
 }
 
 /// Which pages go by which stream.

@@ -1,5 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for.
 
+mod connections;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
@@ -9,7 +11,7 @@ use crossbeam_channel::{never, select};
 use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::GuestRam;
-use whimbrel_core::machine::handoff::StableRecord;
+use whimbrel_core::machine::handoff::{Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, Message};
 use whimbrel_core::machine::{
     CancelReason, Failure, MachineError, Source, SourceAction, SourceEvent, SourcePhase, Step,
@@ -17,10 +19,9 @@ use whimbrel_core::machine::{
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
-use whimbrel_wire::Limits;
 
 use super::charge::Charge;
-use super::connecting::{self, encoders, sharding};
+use super::connecting::{self, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
@@ -35,12 +36,9 @@ use crate::limiter::Limiter;
 use crate::link::{Heard, Link, in_words};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
-use crate::stable::StableStore;
-use crate::transport::{Connect, Stream};
+use crate::stable::{NEAR, StableStore};
+use crate::transport::Connect;
 use crate::verify::Verifier;
-
-/// How long a destination of which a page stream was lost may take to say why.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 pub(super) struct Driver<'a> {
     pub(super) machine: Source,
@@ -52,7 +50,6 @@ pub(super) struct Driver<'a> {
     connect: Arc<dyn Connect>,
     store: &'a mut dyn StableStore,
     settings: SourceSettings,
-    name: String,
     introduction: Introduction,
     pub(super) limiter: Arc<Limiter>,
     /// The policy's limit.
@@ -71,6 +68,8 @@ pub(super) struct Driver<'a> {
     wakes: BTreeSet<Timestamp>,
     spoke: Timestamp,
     pub(super) shown: SourcePhase,
+    /// When lines of the journal were shown.
+    pub(super) told: Timestamp,
     pub(super) rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
@@ -96,10 +95,9 @@ impl<'a> Driver<'a> {
         }
         let layout = ram.layout().clone();
         let offered = capabilities::of(&mut *guest);
-        let mut controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        if settings.outlook {
-            controller = controller.with_outlook(&Prior { limit: settings.time_limit, ..Prior::default() });
-        }
+        let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
+        let prior = Prior { limit: settings.time_limit, ..Prior::default() };
+        let controller = if settings.outlook { controller.with_outlook(&prior) } else { controller };
         let configuration =
             Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
         let machine =
@@ -109,6 +107,7 @@ impl<'a> Driver<'a> {
         let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
         let introduction = connecting::introduction(&settings, layout.bytes());
         let joined = connecting::all(&*connect, &settings, &introduction)?;
+        store.prepare(settings.id, &name)?;
         let mut driver = Self {
             machine,
             clock,
@@ -123,7 +122,6 @@ impl<'a> Driver<'a> {
             connect,
             store,
             settings,
-            name,
             introduction,
             limiter,
             wanted: RateLimit::Unlimited,
@@ -135,6 +133,7 @@ impl<'a> Driver<'a> {
             wakes: BTreeSet::new(),
             spoke: Timestamp::ZERO,
             shown: SourcePhase::Idle,
+            told: Timestamp::ZERO,
             rounds: 0,
             alone_since: None,
             acknowledged: None,
@@ -142,28 +141,17 @@ impl<'a> Driver<'a> {
             timed_out: false,
             leaving: false,
         };
-        let encoders = encoders(&driver.settings, &joined, &layout, clock)?;
-        let (patience, limits) = (driver.settings.patience, joined.agreed.limits);
-        let sent = (&driver.ram, &limits);
-        let pages = PageStreams::start(joined.pages, encoders, sent, &driver.limiter, clock);
-        driver.pages = Some(pages.map_err(SourceError::Thread)?);
-        let link = Link::new(joined.control, patience, limits).map_err(SourceError::Thread)?;
-        driver.link = Some(link);
+        driver.take_up(joined)?;
         Ok(driver)
     }
 
     /// Everything, until nothing is left to do here.
     pub(super) fn run(mut self) -> SourceResult {
-        // Not needed for being right: the record is then written with one call.
-        if let Err(error) = self.store.prepare(self.settings.id, &self.name) {
-            self.show(&Event::StorageFails { what: &in_words(&error) });
-        }
         self.tell(SourceEvent::Start);
         loop {
             while let Some(action) = self.machine.poll() {
                 self.carry_out(action);
             }
-            self.show_journal();
             if self.is_over() {
                 break;
             }
@@ -175,6 +163,13 @@ impl<'a> Driver<'a> {
     fn end(mut self) -> SourceResult {
         self.reconnecting = None;
         self.hang_up();
+        if self.machine.handoff().right() == Right::Undecided {
+            // Nobody is listened to any more, so nobody here will know.
+            self.tell_if_it_fits(SourceEvent::Disconnected);
+        }
+        if self.leaving {
+            self.charge.leave();
+        }
         self.show_rest_of_journal();
         let now = self.clock.now();
         let handoff = *self.machine.handoff();
@@ -283,6 +278,7 @@ impl<'a> Driver<'a> {
         if let Some((_, what)) = self.doomed.take_if(|(at, _)| *at <= now) {
             self.lose(&what);
         }
+        self.show_journal();
         if now.since(self.spoke) >= self.ping_after() {
             self.spoke = now;
             if let Some(Err(error)) = self.link.as_ref().map(Link::ping) {
@@ -310,30 +306,6 @@ impl<'a> Driver<'a> {
             SourcePhase::Returning | SourcePhase::Releasing | SourcePhase::Done
         );
         self.doomed.is_none() && !over
-    }
-
-    /// The connection is of no more use. A destination that does not want the guest any more says so on the control connection: it is
-    /// listened to for a moment, because a reason is better than none.
-    fn doom(&mut self, what: &str) {
-        let at = self.clock.now().saturating_add(LAST_WORDS);
-        self.doomed.get_or_insert((at, what.to_owned()));
-    }
-
-    fn connected_again(&mut self, (stream, limits): (Box<dyn Stream>, Limits)) {
-        self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience, limits) {
-            Ok(link) => {
-                self.to_reconnect = false;
-                self.link = Some(link);
-                self.spoke = self.clock.now();
-                self.show(&Event::Connected);
-                self.tell_if_it_fits(SourceEvent::Connected);
-            }
-            Err(error) => {
-                self.show(&Event::Lost { what: &format!("control: {error}") });
-                self.reconnect();
-            }
-        }
     }
 
     /// What the destination says. What does not fit is a breach of the protocol.
@@ -489,6 +461,7 @@ impl<'a> Driver<'a> {
     }
 
     fn pause(&mut self) {
+        self.record_is_near();
         // This thread comes from a harvest: guest threads that waited for its processor meanwhile go on before they are stopped.
         thread::yield_now();
         let told = self.clock.now();
@@ -556,6 +529,11 @@ impl<'a> Driver<'a> {
         self.show(&Event::Limit(limit));
     }
 
+    /// Nothing but a harvest and an answer, if that, may come between this and *go*.
+    pub(super) fn record_is_near(&mut self) {
+        self.store.warm(self.settings.id, NEAR);
+    }
+
     fn persist(&mut self, record: StableRecord) {
         let (clock, observer) = (self.clock, &mut *self.observer);
         let show = |event: &Event<'_>| observer.on_event(clock.now(), event);
@@ -563,52 +541,6 @@ impl<'a> Driver<'a> {
             Kept::Written => self.tell(SourceEvent::Persisted),
             Kept::NotWritten => self.tell(SourceEvent::NotPersisted),
             Kept::Left => self.leaving = true,
-        }
-    }
-
-    // ---- connections --------------------------------------------------------------------------------------------------
-
-    /// Sends a message; at the end of a round behind everything that the page streams were given.
-    fn say(&mut self, message: &Message) {
-        if let Message::RoundEnd { round } = message {
-            self.pages.iter_mut().for_each(|pages| pages.gate(*round));
-        }
-        let said = self.link.as_ref().map(|link| link.say(message));
-        self.spoke = self.clock.now();
-        if let Some(Err(error)) = said {
-            self.lose(&format!("control: {}", error.in_words()));
-        }
-    }
-
-    /// The connection is of no more use: all of it, for a round without some of its pages is none.
-    fn lose(&mut self, what: &str) {
-        if self.link.is_none() {
-            return;
-        }
-        let was_over = matches!(self.machine.phase(), SourcePhase::Returning | SourcePhase::Done);
-        self.hang_up();
-        self.show(&Event::Lost { what });
-        self.tell_if_it_fits(SourceEvent::Disconnected);
-        // A destination that may have missed that the guest stays here is told again.
-        if was_over && !self.machine.handoff().is_settled() {
-            self.reconnect();
-        }
-    }
-
-    /// Ends all connections and their threads.
-    fn hang_up(&mut self) {
-        self.doomed = None;
-        self.pages = None;
-        self.dealing.clear();
-        self.link = None;
-    }
-
-    fn reconnect(&mut self) {
-        self.hang_up();
-        self.to_reconnect = true;
-        match Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone()) {
-            Ok(reconnecting) => self.reconnecting = Some(reconnecting),
-            Err(error) => self.show(&Event::Lost { what: &format!("nobody reconnects: {error}") }),
         }
     }
 }

@@ -42,7 +42,7 @@ pub use self::tracking::Tracking;
 use crate::hello::HelloError;
 use crate::observer::Observer;
 use crate::orders::Orders;
-use crate::stable::StableStore;
+use crate::stable::{StableStore, StoreError};
 use crate::transport::{Connect, TransportError};
 
 /// What is to be moved, and what is wanted for it. The guest runs.
@@ -164,6 +164,9 @@ pub enum SourceError {
     /// The system gives no thread.
     #[error("no thread for the migration")]
     Thread(#[source] io::Error),
+    /// There is no room for the record that the handover needs: better known now than when the guest stands still.
+    #[error("the handover could not be written down")]
+    Store(#[from] StoreError),
 }
 
 impl From<HelloError> for SourceError {

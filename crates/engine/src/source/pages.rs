@@ -261,9 +261,11 @@ impl Work {
         Ok(())
     }
 
-    /// Pages of a frame: fewer where so many would take longer than the limit is late.
+    /// Pages of a frame: fewer where so many would take longer than the limit is late, or where the peer would wait for them.
     fn batch(&self) -> Pages {
-        let (page, most) = (self.ram.layout().page_size().bytes().0, self.most.0);
+        let page = self.ram.layout().page_size().bytes().0;
+        let held = if self.encoder.copies() { held(&*self.stream) } else { None };
+        let most = held.map_or(self.most.0, |held| (waited_for(held) / page).clamp(1, self.most.0));
         match self.limiter.limit() {
             RateLimit::Unlimited => Pages(most),
             RateLimit::AtMost(rate) => {
@@ -278,6 +280,18 @@ impl Work {
 fn batch(limits: &Limits, page_size: PageSize) -> Pages {
     let bytes = BATCH.min(limits.payload.0);
     Pages((bytes / page_size.bytes().0).min(limits.entries.into()).max(1))
+}
+
+/// Guest memory of a frame whose pages are copied, on a connection that takes `held` bytes. Nothing of it is sent while it is made; were it more
+/// than what the peer has to take meanwhile, the peer would wait for it. (A Unix socket takes 208 KiB, TCP half a MiB and more.)
+fn waited_for(held: u64) -> u64 {
+    (held / 3 * 2).max(64 << 10)
+}
+
+/// Bytes that a connection takes before the peer has to read, what the system adds to them included; none if it does not say.
+fn held(stream: &dyn Stream) -> Option<u64> {
+    let descriptor = stream.descriptor()?;
+    socket2::SockRef::from(&descriptor).send_buffer_size().ok().map(|bytes| bytes as u64)
 }
 
 /// Says that a stream is lost whose thread panics, which may happen in an embedder's code.

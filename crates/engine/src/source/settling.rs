@@ -18,6 +18,7 @@ use whimbrel_core::machine::message::{Message, MigrationId};
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::hello::{Capabilities, Token};
 
+use super::connecting::heard;
 use super::reconnect::{Made, Reconnecting};
 use crate::hello::Introduction;
 use crate::link::{Heard, Link};
@@ -38,6 +39,8 @@ pub struct Restarted<'a> {
     pub connect: Arc<dyn Connect>,
     /// Where the old process kept its record.
     pub store: &'a mut dyn StableStore,
+    /// How long the destination may say nothing before it is asked on another connection.
+    pub patience: Duration,
 }
 
 /// What is known of it now.
@@ -87,11 +90,12 @@ pub fn settle(
     within: Option<Duration>,
     orders: &Orders,
 ) -> Result<Settled, SettleError> {
-    let Restarted { id, token, connect, store } = restarted;
+    let Restarted { id, token, connect, store, patience } = restarted;
     let handoff = SourceHandoff::restarted(store.load(id)?)?;
     let introduction =
         Introduction { id, token, memory: ByteCount(0), capabilities: Capabilities::from_bits(0) };
-    let settling = Settling { handoff, id, store, connect, introduction, link: None, reconnecting: None };
+    let (link, reconnecting) = (None, None);
+    let settling = Settling { handoff, id, store, connect, introduction, patience, link, reconnecting };
     settling.run(within.map(|within| Instant::now() + within), orders)
 }
 
@@ -101,6 +105,7 @@ struct Settling<'a> {
     store: &'a mut dyn StableStore,
     connect: Arc<dyn Connect>,
     introduction: Introduction,
+    patience: Duration,
     link: Option<Link>,
     reconnecting: Option<Reconnecting>,
 }
@@ -147,7 +152,7 @@ impl Settling<'_> {
     fn talk(&mut self, (stream, limits): Made) {
         self.reconnecting = None;
         // Without a thread to listen it is tried again.
-        if let Ok(link) = Link::new(Arc::from(stream), PATIENCE, limits) {
+        if let Ok(link) = Link::new(Arc::from(stream), self.patience, limits, heard()) {
             self.link = Some(link);
             self.tell(SourceEvent::Connected);
         }

@@ -1,6 +1,7 @@
 //! What others see of a source: phases, progress, rounds and the journal, as its driver comes to them.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use whimbrel_core::machine::SourcePhase;
 use whimbrel_core::units::Timestamp;
@@ -13,8 +14,9 @@ use crate::observer::Event;
 /// what one pass over memory adds.
 pub(super) const LINES: usize = 512;
 
-/// So many are shown together.
+/// So many are shown together, and fewer where the last were shown so long ago: whoever is killed has told what happened until then.
 const TOGETHER: usize = 16;
+const AT_LATEST: Duration = Duration::from_millis(100);
 
 /// While the guest stands still for its handover nobody writes a journal.
 const BLACKOUT: Range<SourcePhase> = SourcePhase::Pausing..SourcePhase::PostCopy;
@@ -24,13 +26,15 @@ impl Driver<'_> {
     pub(super) fn show_journal(&mut self) {
         let lines = self.machine.controller().journal().entries().len();
         let held = BLACKOUT.contains(&self.machine.phase()) || self.machine.controller().progress().paused;
-        if lines >= if held { LINES } else { TOGETHER } {
+        let late = !held && lines > 0 && self.clock.now().since(self.told) >= AT_LATEST;
+        if late || lines >= if held { LINES } else { TOGETHER } {
             self.show_rest_of_journal();
         }
     }
 
     pub(super) fn show_rest_of_journal(&mut self) {
         let now = self.clock.now();
+        self.told = now;
         let capabilities = self.machine.controller().progress().capabilities;
         // The observer may panic; what is shown is then gone.
         let lines = self.machine.drain_journal();
@@ -52,6 +56,9 @@ impl Driver<'_> {
         let phase = self.machine.phase();
         if phase != self.shown {
             self.shown = phase;
+            if phase == SourcePhase::Returning && self.machine.has_lost_the_guest() {
+                self.show(&Event::GuestLost);
+            }
             self.show(&Event::Source(phase));
         }
     }

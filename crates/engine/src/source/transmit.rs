@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use whimbrel_core::controller::Transmitted;
 use whimbrel_core::dirty::Backlog;
-use whimbrel_core::layout::{PageNumber, PageRun};
+use whimbrel_core::layout::{PageNumber, PageRun, PageSize};
 use whimbrel_core::machine::{SourceEvent, Transmit};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
@@ -18,6 +18,7 @@ use whimbrel_wire::pages::{Encoded, Encoding, Pass, SHARD_PAGES, Sharding};
 
 use super::driver::Driver;
 use super::pages::{PageStreams, Passing};
+use crate::stable::AHEAD;
 
 /// The fewest pages that are worth a job of their own, and the most of one.
 const JOB: RangeInclusive<u64> = 16..=2048;
@@ -141,17 +142,20 @@ fn parts(run: PageRun, shard: u64) -> impl Iterator<Item = PageRun> {
     })
 }
 
-/// Pages of a job: what a stream carries in the time of one, as far as that is known. `sent` is what went in this slice until now:
-/// in a bulk round nothing else is known.
-fn job(progress: &Progress, limit: RateLimit, sent: Option<Bandwidth>, streams: usize) -> u64 {
+/// What is carried, as far as that is known. `sent` is what went in this slice until now: in a bulk round nothing else is known.
+fn carried(progress: &Progress, limit: RateLimit, sent: Option<Bandwidth>) -> Option<Bandwidth> {
     let limit = match limit {
         RateLimit::AtMost(limit) => Some(limit),
         RateLimit::Unlimited => None,
     };
-    let carried = progress.bandwidth.or(sent);
-    let Some(rate) = [carried, limit].into_iter().flatten().min() else { return FIRST_JOB };
+    [progress.bandwidth.or(sent), limit].into_iter().flatten().min()
+}
+
+/// Pages of a job: what a stream carries in the time of one.
+fn job(carried: Option<Bandwidth>, page_size: PageSize, streams: usize) -> u64 {
+    let Some(rate) = carried else { return FIRST_JOB };
     let bytes = rate.as_f64() * JOB_TIME.as_secs_f64();
-    let pages = bytes / streams.max(1) as f64 / progress.page_size.bytes().0 as f64;
+    let pages = bytes / streams.max(1) as f64 / page_size.bytes().0 as f64;
     (pages as u64).clamp(*JOB.start(), *JOB.end())
 }
 
@@ -168,15 +172,26 @@ impl Driver<'_> {
         };
         self.dealing.passing = Passing { round, pass };
         let began = self.clock_now();
+        let mut near = false;
         while self.machine.phase() == asked {
             let sent = Bandwidth::measured(self.dealing.tally.bytes, self.clock_now().since(began));
             let count = self.pages.as_ref().map_or(1, PageStreams::count);
-            let job = job(self.machine.controller().progress(), self.limiter.limit(), sent, count);
+            let progress = self.machine.controller().progress();
+            let page_size = progress.page_size;
+            let carried = carried(progress, self.limiter.limit(), sent);
+            let job = job(carried, page_size, count);
             let Some(streams) = &mut self.pages else { break };
             let dealt = self.dealing.deal(self.machine.backlog_mut(), streams, job);
             let over = until.is_some_and(|until| self.clock_now() >= until);
             // When nothing is pending the machine takes it that everything was sent, and ends the round.
-            let drained = self.machine.backlog().pending() == Pages(0);
+            let pending = self.machine.backlog().pending();
+            let drained = pending == Pages(0);
+            let left = page_size.bytes().0.saturating_mul(pending.0);
+            let soon = carried.is_some_and(|rate| rate.time_to_send(ByteCount(left)) <= AHEAD);
+            if (soon || dealt == Dealt::All) && !std::mem::replace(&mut near, true) {
+                // When this is sent the guest may be paused.
+                self.record_is_near();
+            }
             match dealt {
                 Dealt::Some if over && !drained => break,
                 Dealt::Some => {}

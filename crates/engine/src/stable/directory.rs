@@ -28,6 +28,7 @@ use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::MigrationId;
 
 use super::file::{BLOCK, Found, Header, RECORD, decode_record, encode_record};
+use super::warming::{Scratch, Warming};
 use super::{PersistError, Role, StableStore, StoreError};
 
 /// How often, and with what pauses, somebody else's lock is waited for: a listing holds it for an instant.
@@ -47,19 +48,21 @@ pub struct DirectoryStore {
     /// To synchronise it.
     handle: File,
     role: Role,
-    held: BTreeMap<MigrationId, Held>,
+    pub(super) held: BTreeMap<MigrationId, Held>,
     /// Of which nobody knows what a restart would find.
     doubtful: BTreeSet<MigrationId>,
+    /// What keeps the disk awake; none if there was nothing to be warmed for, or it could not be made.
+    pub(super) warming: Option<Warming>,
     #[cfg(test)]
     pub(super) watch: super::tests::Watch,
 }
 
 /// A locked file under its name.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     file: File,
     /// The record is in it, and survives a power cut.
-    written: bool,
+    pub(super) written: bool,
 }
 
 /// A call to the system that can fail, by what it does.
@@ -76,12 +79,13 @@ pub(super) enum Call {
     WriteRecord,
     SyncRecord,
     Remove,
+    MakeScratch,
 }
 
 impl Call {
     const fn what(self) -> &'static str {
         match self {
-            Self::Create => "create",
+            Self::Create | Self::MakeScratch => "create",
             Self::WriteBlocks => "write",
             Self::SyncBlocks | Self::SyncDirectory | Self::SyncRecord => "synchronise",
             Self::Name => "name",
@@ -125,6 +129,7 @@ impl DirectoryStore {
             role,
             held: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+            warming: None,
             #[cfg(test)]
             watch: super::tests::Watch::default(),
         })
@@ -149,15 +154,41 @@ impl DirectoryStore {
         act().map_err(|cause| StoreError::Failed { what: call.what(), path: path.into(), cause })
     }
 
+    /// A name that no other file has, and that is swept if it is left behind.
+    fn temporary(&self, id: MigrationId) -> PathBuf {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unique = format!("{}.{}-{}{NEW}", name(id, self.role), std::process::id(), since.as_nanos());
+        self.directory.join(unique)
+    }
+
+    /// Makes what is written to keep the disk awake, and the thread that writes it, once. Without it nothing but that is missing.
+    fn prepare_warming(&mut self, id: MigrationId) {
+        if self.warming.is_some() {
+            return;
+        }
+        let path = self.temporary(id);
+        let made = self.call(Call::MakeScratch, &path, || {
+            let file = make_file(&path)?;
+            fs::remove_file(&path)?;
+            Scratch::fill(file)
+        });
+        let Ok(scratch) = made else { return };
+        #[cfg(test)]
+        let watch = self.watch.clone();
+        let write = move || {
+            let write = || scratch.write();
+            #[cfg(test)]
+            let write = || watch.beside(write);
+            write()
+        };
+        self.warming = Warming::start(write).ok();
+    }
+
     /// Makes a file without a record, under its name, on the disk and ours alone.
     fn create(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
         let path = self.path(id);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unique = format!("{}.{}-{}{NEW}", name(id, self.role), std::process::id(), since.as_nanos());
-        let temporary = self.directory.join(unique);
-        let file = self.call(Call::Create, &temporary, || {
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)
-        })?;
+        let temporary = self.temporary(id);
+        let file = self.call(Call::Create, &temporary, || make_file(&temporary))?;
         let named = self.fill_and_name(&file, id, guest, &temporary);
         // Left behind it would do no harm.
         let _ = fs::remove_file(&temporary);
@@ -317,12 +348,27 @@ impl Drop for DirectoryStore {
 
 impl StableStore for DirectoryStore {
     fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
-        if self.held.contains_key(&id) { Ok(()) } else { self.create(id, guest) }
+        if self.held.contains_key(&id) {
+            return Ok(());
+        }
+        self.create(id, guest)?;
+        self.prepare_warming(id);
+        Ok(())
+    }
+
+    fn warm(&mut self, id: MigrationId, within: Duration) {
+        let wanted = self.held.get(&id).is_some_and(|held| !held.written);
+        if wanted && let Some(warming) = &self.warming {
+            warming.want(within);
+        }
     }
 
     fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
         if record != self.role.record() {
             return Err(PersistError::Not(StoreError::OtherSide { role: self.role, record }));
+        }
+        if let Some(warming) = &self.warming {
+            warming.hush();
         }
         let Err(cause) = self.try_persist(id) else { return Ok(()) };
         if self.doubtful.contains(&id) && self.withdraw(id).is_err() {
@@ -355,6 +401,11 @@ impl StableStore for DirectoryStore {
         self.doubtful.remove(&id);
         Ok(())
     }
+}
+
+/// A file that was not there before, for its owner alone.
+fn make_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// None for what is not there.

@@ -40,6 +40,10 @@ impl<S: StableStore> StableStore for FaultyStore<S> {
         self.store.prepare(id, guest)
     }
 
+    fn warm(&mut self, id: MigrationId, within: Duration) {
+        self.store.warm(id, within);
+    }
+
     fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
         match self.faults.pop_front() {
             Some(Fault::Not) => {

@@ -17,9 +17,11 @@ mod faulty;
 mod file;
 mod list;
 mod memory;
+mod warming;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use whimbrel_core::machine::handoff::StableRecord;
 use whimbrel_core::machine::message::MigrationId;
@@ -28,6 +30,14 @@ pub use self::directory::DirectoryStore;
 pub use self::faulty::{Fault, FaultyStore};
 pub use self::list::{Entry, list};
 pub use self::memory::MemoryStore;
+
+/// How long a record counts as near from when a driver has said so. It says so again at the end of each round. In a blackout that
+/// is longer than this, what a disk takes to wake up is little.
+pub(crate) const NEAR: Duration = Duration::from_millis(50);
+
+/// How long before the pages of a round are through a driver says that a record is near, where it can know. One that is asleep is awake
+/// by then, several times over.
+pub(crate) const AHEAD: Duration = Duration::from_millis(20);
 
 /// The side of a migration that a record belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +139,16 @@ pub trait StableStore: Send {
     ///
     /// A [`StoreError`]. Nothing was written down, and the migration had better not start.
     fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError>;
+
+    /// Says that [`StableStore::persist`] of this migration, which was prepared, may be called within this time, in a blackout.
+    /// Whatever makes it quicker then may be done meanwhile: a disk kept awake, a connection to a database. It is called again
+    /// and again, as a rule at the end of each round, and mostly nothing follows.
+    ///
+    /// Returns at once, cannot fail, and writes nothing that [`StableStore::load`] could find or that `persist`, with which it ends, would
+    /// have to wait for. Without it, nothing is done.
+    fn warm(&mut self, id: MigrationId, within: Duration) {
+        let _ = (id, within);
+    }
 
     /// Writes `record`. When this returns, it survives a power cut. May be repeated.
     ///

@@ -5,12 +5,14 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
 
 use super::directory::Call;
 use super::file::{BLOCK, Found, Header, decode_record, encode_record};
+use super::warming::{Warming, pause_after};
 use super::*;
 
 const ID: MigrationId = MigrationId(0xfeed);
@@ -66,6 +68,9 @@ struct Seen {
     faults: BTreeMap<usize, When>,
     log: Vec<Call>,
     disk: Disk,
+    /// Writes that keep the disk awake, and whether they fail.
+    beside: usize,
+    beside_fails: bool,
 }
 
 /// What could be on the disk, told from what is in memory.
@@ -143,6 +148,22 @@ impl Watch {
         self.0.lock().unwrap()
     }
 
+    /// Of another thread: what keeps the disk awake.
+    pub(super) fn beside(&self, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let fails = {
+            let mut seen = self.seen();
+            seen.beside += 1;
+            seen.beside_fails
+        };
+        act()?;
+        if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    /// Until so many of those were begun; false if it took for ever.
+    fn await_beside(&self, count: usize) -> bool {
+        until(|| self.seen().beside >= count)
+    }
+
     pub(super) fn around<T>(&self, call: Call, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let fault = {
             let mut seen = self.seen();
@@ -156,6 +177,45 @@ impl Watch {
         self.seen().disk.see(call, outcome.is_ok());
         if fault == Some(When::After) { failed() } else { outcome }
     }
+}
+
+/// Waits for it; false if that took for ever.
+fn until(mut done: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while !done() {
+        if began.elapsed() > Duration::from_mins(1) {
+            return false;
+        }
+        thread::yield_now();
+    }
+    true
+}
+
+/// What is done to keep the disk awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Warmed {
+    Not,
+    Well,
+    /// It fails.
+    Badly,
+}
+
+/// Keeps the disk awake for one write: no file in the directory knows of it.
+fn warm_once(store: &mut DirectoryStore, scratch: &Scratch) {
+    let content = || {
+        let read = |name: &String| fs::read(scratch.0.join(name)).unwrap();
+        scratch.files().iter().map(|name| (name.clone(), read(name))).collect::<Vec<_>>()
+    };
+    let (before, count) = (content(), store.watch.seen().beside);
+    store.warm(ID, Duration::from_hours(1));
+    let Some(warming) = &store.warming else { return };
+    let is_held = !store.held.get(&ID).is_none_or(|held| held.written);
+    if is_held && !warming.has_ended() {
+        // One that fails is the last.
+        assert!(until(|| store.watch.seen().beside > count || warming.has_ended()));
+    }
+    warming.hush();
+    assert_eq!(content(), before);
 }
 
 /// What is checked after each answer.
@@ -178,9 +238,13 @@ fn name_of(answer: &Result<(), PersistError>) -> &'static str {
 }
 
 /// One life of a record among these faults; gives how many calls there were and what was answered.
-fn live(faults: &BTreeMap<usize, When>, prepared: bool, died: bool) -> (usize, Vec<&'static str>) {
+fn live(
+    faults: &BTreeMap<usize, When>,
+    (prepared, died, warmed): (bool, bool, Warmed),
+) -> (usize, Vec<&'static str>) {
     let scratch = Scratch::new();
-    let watch = Watch(Arc::new(Mutex::new(Seen { faults: faults.clone(), ..Seen::default() })));
+    let seen = Seen { faults: faults.clone(), beside_fails: warmed == Warmed::Badly, ..Seen::default() };
+    let watch = Watch(Arc::new(Mutex::new(seen)));
     let open = || {
         let mut store = scratch.store(Role::Source);
         store.watch = watch.clone();
@@ -192,6 +256,9 @@ fn live(faults: &BTreeMap<usize, When>, prepared: bool, died: bool) -> (usize, V
     }
     let mut answers = Vec::new();
     for _ in 0..faults.len() + 2 {
+        if warmed != Warmed::Not {
+            warm_once(&mut store, &scratch);
+        }
         let answer = store.persist(ID, StableRecord::Go);
         check(&watch, &answer);
         if died {
@@ -221,17 +288,27 @@ fn live(faults: &BTreeMap<usize, When>, prepared: bool, died: bool) -> (usize, V
 /// Up to three of all calls fail, each without having done anything or all the same.
 #[test]
 fn what_is_claimed_is_true_after_a_power_cut_whatever_fails() {
+    use Warmed::{Badly, Not, Well};
     let mut answers = BTreeMap::new();
-    for (prepared, died) in [(true, false), (false, false), (true, true), (false, true)] {
-        let calls = live(&BTreeMap::new(), prepared, died).0 + 4;
+    let lives = [
+        (true, false, Not),
+        (false, false, Not),
+        (true, true, Not),
+        (false, true, Not),
+        (true, false, Well),
+        (true, true, Well),
+        (true, false, Badly),
+    ];
+    for life in lives {
+        let calls = live(&BTreeMap::new(), life).0 + 4;
         let one = |index| [When::Before, When::After].map(|when| (index, when));
         for first in 0..calls {
             for second in first..calls {
-                for third in (second..calls).step_by(if prepared && !died { 1 } else { 3 }) {
+                for third in (second..calls).step_by(if life == lives[0] { 1 } else { 3 }) {
                     for (a, b, c) in (0..8).map(|bits| (bits & 1, bits >> 1 & 1, bits >> 2)) {
                         let faults = [one(first)[a], one(second)[b], one(third)[c]];
                         let faults = BTreeMap::from(faults);
-                        for answer in live(&faults, prepared, died).1 {
+                        for answer in live(&faults, life).1 {
                             *answers.entry(answer).or_insert(0) += 1;
                         }
                     }
@@ -250,11 +327,20 @@ fn a_record_is_one_write_and_one_synchronisation_when_it_matters() {
     let mut store = scratch.store(Role::Destination);
     let calls = |store: &DirectoryStore| std::mem::take(&mut store.watch.seen().log);
     store.prepare(ID, "guest").unwrap();
-    let made =
-        [Call::Create, Call::Lock, Call::WriteBlocks, Call::SyncBlocks, Call::Name, Call::SyncDirectory];
+    let made = [
+        Call::Create,
+        Call::Lock,
+        Call::WriteBlocks,
+        Call::SyncBlocks,
+        Call::Name,
+        Call::SyncDirectory,
+        Call::MakeScratch,
+    ];
     assert_eq!(calls(&store), made);
     assert_eq!(store.load(ID).unwrap(), None);
     assert_eq!(calls(&store), [Call::Read]);
+    // Nothing of it is done by the thread that asks for it.
+    store.warm(ID, Duration::from_hours(1));
     store.persist(ID, StableRecord::Running).unwrap();
     assert_eq!(calls(&store), [Call::WriteRecord, Call::SyncRecord]);
     // Again, and as a new process sees it.
@@ -269,6 +355,78 @@ fn a_record_is_one_write_and_one_synchronisation_when_it_matters() {
     assert_eq!(store.load(ID).unwrap(), None);
     store.erase(ID).unwrap();
     assert_eq!(scratch.files(), Vec::<String>::new());
+}
+
+#[test]
+fn a_disk_is_kept_awake_while_a_record_is_near_and_no_longer() {
+    let scratch = Scratch::new();
+    let mut store = scratch.store(Role::Source);
+    let watch = store.watch.clone();
+    let begun = || watch.seen().beside;
+    let hour = Duration::from_hours(1);
+    // There is no record to come.
+    store.warm(ID, hour);
+    assert!(store.warming.is_none());
+    store.prepare(ID, "guest").unwrap();
+    store.warm(MigrationId(1), hour);
+    assert_eq!(begun(), 0);
+    // Again and again, in no file that anybody finds.
+    store.warm(ID, hour);
+    assert!(watch.await_beside(5));
+    assert_eq!(scratch.files(), ["000000000000feed-source.handoff"]);
+    store.persist(ID, StableRecord::Go).unwrap();
+    let told = begun();
+    // What is written already is not near.
+    store.warm(ID, hour);
+    // One may have been about to begin.
+    let ended = || store.warming.as_ref().is_some_and(Warming::is_parked);
+    assert!(until(ended) && begun() <= told + 1, "{} after {told}", begun());
+    // Another of the same store, which ends while its disk is being kept awake.
+    store.prepare(MigrationId(2), "guest").unwrap();
+    store.warm(MigrationId(2), hour);
+    assert!(watch.await_beside(told + 5));
+    drop(store);
+    assert_eq!(scratch.files(), ["000000000000feed-source.handoff"]);
+    assert_eq!(Arc::strong_count(&watch.0), 1, "its thread has ended");
+}
+
+#[test]
+fn what_cannot_keep_a_disk_awake_is_left_alone() {
+    let (count, hour) = (Arc::new(AtomicU64::new(0)), Duration::from_hours(1));
+    let theirs = Arc::clone(&count);
+    let warming = Warming::start(move || {
+        theirs.fetch_add(1, Ordering::Relaxed);
+        Err(io::Error::from_raw_os_error(5))
+    });
+    let warming = warming.unwrap();
+    warming.want(hour);
+    assert!(until(|| warming.has_ended()));
+    warming.want(hour);
+    drop(warming);
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    // One that is merely slow to wake up is not given up, and half of its time at most is taken.
+    let pause = |micros| pause_after(Duration::from_micros(micros)).map(|pause| pause.as_micros());
+    assert_eq!([150, 1500, 3000, 3001].map(pause), [Some(1000), Some(1500), Some(3000), None]);
+}
+
+/// It is over by itself, and can be wanted anew.
+#[test]
+fn nobody_keeps_a_disk_awake_for_longer_than_was_said() {
+    let count = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&count);
+    let warming = Warming::start(move || {
+        theirs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let warming = warming.unwrap();
+    for _ in 0..3 {
+        let before = count.load(Ordering::Relaxed);
+        warming.want(Duration::from_millis(20));
+        assert!(until(|| warming.is_parked()));
+        let writes = count.load(Ordering::Relaxed) - before;
+        // However late its thread is: at least a millisecond lies between two.
+        assert!(writes <= 22, "{writes}");
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@
 mod left;
 /// The moves.
 mod series;
+/// Connections that give what they carry in odd parts.
+mod uneven;
+/// What only these tests want of it.
+mod wanted;
 /// What lies between two drivers, and can be cut.
 mod way;
 /// A lab guest, two hosts and what lies between them.
-#[allow(dead_code)] // Each program of tests needs a part of it.
 #[path = "../live/world.rs"]
 mod world;

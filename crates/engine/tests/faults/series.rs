@@ -3,8 +3,10 @@
 //! Each is drawn from its seed, which is printed. `WHIMBREL_FAULTS` says how many are made, few unless it is set; `WHIMBREL_FIRST` from
 //! which seed on.
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_wire::hello::{Capabilities, Hello, Role, Token, Versions};
 
 use super::left::Left;
+use super::uneven::Uneven;
 use super::way::{Ends, Kind, Way};
 use super::world::{Where, World, mib};
 
@@ -39,6 +42,24 @@ enum Fault {
     Cancel,
     /// The destination is told to stop.
     Withdraw,
+    /// The source is lost, with all connections, when it writes *go*, and started anew; meanwhile the replica is given up, or is not.
+    Crash { discard: bool },
+    /// Writes of records go wrong, in these ways one after the other, at the source or the destination.
+    Disk { here: bool, faults: [Option<stable::Fault>; 3] },
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CutAfter { .. } | Self::Cut { .. } | Self::CutAll => "cut",
+            Self::Stall { .. } => "stalled",
+            Self::Cancel => "cancelled",
+            Self::Withdraw => "withdrawn",
+            Self::Crash { .. } => "source lost at go, started anew",
+            Self::Disk { here: true, .. } => "disk fails at the source",
+            Self::Disk { here: false, .. } => "disk fails at the destination",
+        }
+    }
 }
 
 /// One move of the series.
@@ -54,6 +75,8 @@ struct Case {
     slow: bool,
     best_log: bool,
     verified: bool,
+    /// What is said arrives in odd parts, and now and then late: each connection for itself.
+    uneven: Option<u64>,
 }
 
 /// Numbers from a seed, each below what is asked for.
@@ -74,20 +97,23 @@ fn case(seed: u64) -> Case {
     let dice = &mut Dice(Xoshiro256PlusPlus::seed_from_u64(seed));
     let streams = 1 + dice.below(3) as u16;
     let link = dice.below(u64::from(streams) + 1) as usize;
-    let kind = match dice.below(4) {
+    let kind = match dice.below(5) {
         0 => Kind::Unix,
         1 => Kind::Tcp,
+        2 if cfg!(feature = "tls") => Kind::Tls,
         _ => Kind::Memory,
     };
-    let fault = match dice.below(8) {
+    let fault = match dice.below(11) {
         // Only within the process bytes are counted. Control says little, pages much.
-        0..=3 if matches!(kind, Kind::Unix | Kind::Tcp) => Fault::Cut { link },
+        0..=3 if kind != Kind::Memory => Fault::Cut { link },
         0..=3 if link == 0 => Fault::CutAfter { link, bytes: dice.below(2_000) },
         0..=3 => Fault::CutAfter { link, bytes: dice.below(6 << 20) },
         4 => Fault::CutAll,
         5 => Fault::Stall { link },
         6 => Fault::Cancel,
-        _ => Fault::Withdraw,
+        7 => Fault::Withdraw,
+        8 => Fault::Crash { discard: dice.once_in(2) },
+        _ => Fault::Disk { here: dice.once_in(2), faults: [(); 3].map(|()| disk_fault(dice)) },
     };
     let slow = dice.once_in(10);
     Case {
@@ -99,11 +125,22 @@ fn case(seed: u64) -> Case {
         slow,
         best_log: dice.once_in(2),
         verified: dice.once_in(4),
+        uneven: dice.once_in(3).then(|| dice.0.next_u64()),
+    }
+}
+
+fn disk_fault(dice: &mut Dice) -> Option<stable::Fault> {
+    match dice.below(6) {
+        0 => Some(stable::Fault::Not),
+        1 => Some(stable::Fault::UnknownLost),
+        2 => Some(stable::Fault::UnknownWritten),
+        3 => Some(stable::Fault::Slow(Duration::from_millis(dice.below(40)))),
+        _ => None,
     }
 }
 
 /// Does what is to go wrong.
-fn meddle(case: Case, way: &Way, source: &Remote, destination: &Remote) {
+fn meddle(case: Case, way: &Way, crashed: &AtomicBool, source: &Remote, destination: &Remote) {
     let wait_for = |count: usize| {
         // They are made before anything else.
         for _ in 0..50_000 {
@@ -117,13 +154,16 @@ fn meddle(case: Case, way: &Way, source: &Remote, destination: &Remote) {
         wait_for(link + 1);
         return way.cut_after(link, bytes);
     }
+    if let Fault::Crash { discard } = case.fault {
+        return crash(way, crashed, discard, (source, destination));
+    }
     let all = usize::from(case.streams) + 1;
     wait_for(all);
     thread::sleep(case.at);
     let lost = matches!(case.fault, Fault::Cut { .. } | Fault::CutAll | Fault::Stall { .. });
     way.set_reachable(!lost);
     match case.fault {
-        Fault::CutAfter { .. } => {}
+        Fault::CutAfter { .. } | Fault::Crash { .. } | Fault::Disk { .. } => {}
         Fault::Cut { link } => way.cut(link),
         Fault::CutAll => (0..all).for_each(|link| way.cut(link)),
         Fault::Stall { link } => way.stall(link),
@@ -132,6 +172,34 @@ fn meddle(case: Case, way: &Way, source: &Remote, destination: &Remote) {
     }
     thread::sleep(case.unreachable);
     way.set_reachable(true);
+}
+
+/// The source is gone once it has lost its connections, and nobody comes for a while.
+fn crash(way: &Way, crashed: &AtomicBool, discard: bool, (source, destination): (&Remote, &Remote)) {
+    for _ in 0..50_000 {
+        if crashed.load(Ordering::Acquire) {
+            // Taken when the source has found out that it is in doubt, and the destination likewise.
+            thread::sleep(Duration::from_millis(20));
+            source.give(Order::Leave);
+            if discard {
+                destination.give(Order::Discard);
+            }
+            thread::sleep(Duration::from_millis(20));
+            break;
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    way.set_reachable(true);
+}
+
+/// A crash of the source, as its store sees it.
+fn crashing(way: &Arc<Way>, crashed: &Arc<AtomicBool>) -> impl FnMut() + Send + use<> {
+    let (way, crashed) = (Arc::clone(way), Arc::clone(crashed));
+    move || {
+        way.set_reachable(false);
+        (0..way.count()).for_each(|link| way.cut(link));
+        crashed.store(true, Ordering::Release);
+    }
 }
 
 fn world(case: Case) -> (World, Way) {
@@ -149,19 +217,32 @@ fn world(case: Case) -> (World, Way) {
     if case.verified {
         world = world.verified();
     }
-    match Way::sockets(case.kind) {
+    if let Fault::Disk { here, faults } = case.fault {
+        let faults: Vec<_> = faults.into_iter().flatten().collect();
+        world = if here { world.disks(faults, Vec::new()) } else { world.disks(Vec::new(), faults) };
+    }
+    let (mut world, way) = match Way::sockets(case.kind) {
         None => {
             let way = Way::Memory(world.between());
             (world, way)
         }
         Some(Ends { way, connect, listen }) => (world.over(connect, listen), way),
+    };
+    if let Some(seed) = case.uneven {
+        world = world.through(move |inner| Arc::new(Uneven::new(inner, seed)));
     }
+    (world, way)
 }
 
-fn go(seed: u64) -> Where {
+fn go(seed: u64) -> (Case, Where) {
     let case = case(seed);
-    let (world, way) = world(case);
-    let whole = match world.attempt(move |source, destination| meddle(case, &way, &source, &destination)) {
+    let (mut world, way) = world(case);
+    let (way, crashed) = (Arc::new(way), Arc::new(AtomicBool::new(false)));
+    if matches!(case.fault, Fault::Crash { .. }) {
+        world = world.at_go(crashing(&way, &crashed));
+    }
+    let meddle = move |source, destination| meddle(case, &way, &crashed, &source, &destination);
+    let whole = match world.attempt(meddle) {
         Ok(moved) => {
             println!("{seed}: {case:?}: {}: {}", moved.source.report.outcome, moved.source.report.why);
             moved.check_the_guest_where_it_is()
@@ -174,7 +255,7 @@ fn go(seed: u64) -> Where {
     };
     // Who fails here is repeated by its seed.
     println!("{seed}: {whole:?}");
-    whole
+    (case, whole)
 }
 
 /// Somebody who is let in to ask, and says nothing, while the destination leaves.
@@ -212,18 +293,24 @@ fn who_asks_and_says_nothing_keeps_no_thread() {
 fn whatever_happens_to_the_connections_there_is_one_whole_guest_and_nothing_else_left() {
     let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (count, first) = (setting("WHIMBREL_FAULTS").unwrap_or(40), setting("WHIMBREL_FIRST").unwrap_or(0));
-    let (mut here, mut there) = (0, 0);
+    let mut ended: BTreeMap<&str, BTreeMap<Where, u64>> = BTreeMap::new();
     // Whatever the process makes at its first migration is there already.
     World::of(mib(1)).best_log().verified().go().check_the_guest_where_it_is();
     who_asks_and_says_nothing_keeps_no_thread();
     let before = Left::now();
     for seed in first..first + count {
-        match go(seed) {
-            Where::Here => here += 1,
-            Where::There => there += 1,
+        let (case, whole) = go(seed);
+        let kinds =
+            [case.fault.name(), case.kind.name(), if case.uneven.is_some() { "uneven" } else { "even" }];
+        for kind in kinds.into_iter().chain(["all"]) {
+            *ended.entry(kind).or_default().entry(whole).or_default() += 1;
         }
         before.check();
     }
-    println!("{here} stayed, {there} moved");
-    assert!(count < 20 || (here > 0 && there > 0), "{here} stayed, {there} moved: nothing was tried");
+    for (kind, ended) in &ended {
+        println!("{kind}: {ended:?}");
+    }
+    let all = [Where::Here, Where::There, Where::Disks];
+    let tried = all.iter().filter(|whole| ended.get("all").is_some_and(|ended| ended.contains_key(whole)));
+    assert!(count < 20 || tried.count() == all.len(), "not all was tried: {ended:?}");
 }

@@ -12,11 +12,41 @@ use whimbrel_engine::transport::open::{Options, connector, listener};
 use whimbrel_engine::transport::{Connect, Listen, Stream, TransportError};
 
 /// Which kind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Memory,
     Unix,
     Tcp,
+    Tls,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Unix => "Unix sockets",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+}
+
+/// One key for both sides, each of which pins it; made once.
+#[cfg(feature = "tls")]
+fn tls() -> whimbrel_engine::transport::tls::Tls {
+    use std::sync::OnceLock;
+
+    use whimbrel_engine::transport::keys::{Keygen, Kind, keygen};
+    use whimbrel_engine::transport::tls::{Identity, Tls, Trust};
+    static TLS: OnceLock<Tls> = OnceLock::new();
+    let make = || {
+        let kind = Kind::Host { names: vec!["localhost".to_owned()] };
+        let (directory, name) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), "faults".to_owned());
+        let made = keygen(&Keygen { directory, name, kind, days: 1, overwrite: true }).expect("a key");
+        let identity = Identity::from_files(&made.certificate, &made.key).expect("a key");
+        Tls::new(identity, Trust::pinned([made.fingerprint]))
+    };
+    TLS.get_or_init(make).clone()
 }
 
 /// Sockets, and what either side is given.
@@ -42,9 +72,15 @@ impl Way {
                 format!("unix:{}", path.join(format!("faults-{}", std::process::id())).display())
             }
             Kind::Tcp => "tcp:127.0.0.1:0".to_owned(),
+            Kind::Tls => "tls:127.0.0.1:0".to_owned(),
         };
-        let listen = listener(&at.parse().expect("an address"), &Options::default()).expect("it listens");
-        let to = connector(&listen.address().parse().expect("an address"), &Options::default());
+        let options = Options {
+            #[cfg(feature = "tls")]
+            tls: Some(tls()),
+            ..Options::default()
+        };
+        let listen = listener(&at.parse().expect("an address"), &options).expect("it listens");
+        let to = connector(&listen.address().parse().expect("an address"), &options);
         let (to, made) = (to.expect("a way"), Mutex::default());
         let sockets = Arc::new(Sockets { to, made, unreachable: AtomicBool::new(false) });
         let connect = Arc::clone(&sockets) as Arc<dyn Connect>;

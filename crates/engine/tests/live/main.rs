@@ -19,8 +19,13 @@ mod restarted;
 mod second;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// Sources that come and do nothing.
+mod stalled;
+/// Sources of a later release.
+mod versions;
+/// What only these tests want of it.
+mod wanted;
 /// What a destination says that it takes.
 mod welcome;
 /// A lab guest, two hosts and what lies between them.
-#[allow(dead_code)] // Each program of tests needs a part of it.
 mod world;

@@ -89,11 +89,7 @@ fn a_limit_is_changed_while_pages_wait_for_the_old_one_and_the_journal_says_so()
     };
     let limits: Vec<_> = moved.lines.iter().filter_map(ordered).collect();
     assert_eq!(limits, [faster, RateLimit::Unlimited]);
-    let mut again = moved.fresh_source();
-    for line in &moved.lines {
-        again.replay_line(line).expect("what the machine took it takes again");
-    }
-    assert_eq!(again.drain_journal().as_slice(), moved.lines);
+    moved.check_the_journal();
     moved.check_the_guest_there();
 }
 

@@ -78,7 +78,7 @@ fn told(here: Option<StableRecord>, there: Option<StableRecord>) -> (Settled, Me
         let listen = hub.listen().expect("nobody listens yet");
         let waiting = scope.spawn(|| receive(listen, &mut store(Role::Destination, there), &orders));
         let connect = Arc::new(hub.connector());
-        let restarted = Restarted { id: ID, token: token(), connect, store: &mut records };
+        let restarted = Restarted { id: ID, token: token(), connect, store: &mut records, patience: SOON };
         let settled = settle(restarted, Some(SOON), &Orders::new()).expect("its own record");
         leave.give(Order::Leave);
         assert!(matches!(waiting.join().expect("no panic"), Err(DestinationError::Cancelled)));
@@ -120,7 +120,8 @@ fn records_are_answered_where_no_guest_is_taken() {
                 answer(Records { listen, token: token(), store }, None, &orders, &mut watch)
             });
             let connect = Arc::new(hub.connector());
-            let restarted = Restarted { id: ID, token: token(), connect, store: &mut records };
+            let restarted =
+                Restarted { id: ID, token: token(), connect, store: &mut records, patience: SOON };
             let settled = settle(restarted, Some(SOON), &Orders::new()).expect("its own record");
             // Who comes with a guest is sent away, and keeps it.
             let refused = begin(&hub).expect_err("no guest is taken").to_string();
@@ -146,7 +147,7 @@ fn ordered(here: Option<StableRecord>, order: Option<Order>) -> Settled {
     let (orders, mut records) = (Orders::new(), store(Role::Source, here));
     order.map(|order| orders.remote().give(order));
     let connect = Arc::new(MemoryHub::new().connector());
-    let restarted = Restarted { id: ID, token: token(), connect, store: &mut records };
+    let restarted = Restarted { id: ID, token: token(), connect, store: &mut records, patience: SOON };
     let settled = settle(restarted, Some(Duration::from_millis(200)), &orders).expect("its own record");
     let kept = here.filter(|_| settled.right != Right::Mine);
     assert_eq!(records.load(ID).expect("memory"), kept);
@@ -169,7 +170,7 @@ fn where_nobody_answers_only_a_fence_ends_the_doubt() {
 fn what_another_side_has_written_is_not_believed() {
     let connect = Arc::new(MemoryHub::new().connector());
     let mut records = store(Role::Destination, Some(StableRecord::Running));
-    let restarted = Restarted { id: ID, token: token(), connect, store: &mut records };
+    let restarted = Restarted { id: ID, token: token(), connect, store: &mut records, patience: SOON };
     assert!(settle(restarted, Some(SOON), &Orders::new()).is_err());
 }
 
@@ -266,7 +267,7 @@ fn a_replica_that_is_ready_is_told_to_run_by_a_source_that_was_started_anew() {
         let mut records = crash(&hub);
         hub.set_reachable(true);
         let connect = Arc::new(hub.connector());
-        let restarted = Restarted { id: ID, token: token(), connect, store: &mut records };
+        let restarted = Restarted { id: ID, token: token(), connect, store: &mut records, patience: SOON };
         let settled = settle(restarted, Some(SOON), &Orders::new()).expect("its own record");
         (settled, receiving.join().expect("no panic").expect("somebody came"))
     });

@@ -1,8 +1,11 @@
 //! A lab guest, two hosts and what lies between them, for tests of whole moves.
+//!
+//! Shared by the programs of tests `live` and `faults`. What only one of them wants of it is in its own `wanted.rs`.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,7 @@ use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::{DirtyLog, Guest, GuestError, GuestRam};
 use whimbrel_core::journal::Entry;
 use whimbrel_core::layout::{PageSize, RamLayout};
-use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::handoff::{Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, MigrationId, Section};
 use whimbrel_core::machine::{DestinationOutcome, Source};
 use whimbrel_core::policy::{Policy, RateLimit, presets};
@@ -20,10 +23,10 @@ use whimbrel_core::units::{ByteCount, Timestamp};
 use whimbrel_engine::destination::{
     self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
 };
-use whimbrel_engine::observer::Event;
+use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Orders, Remote};
-use whimbrel_engine::source::{self, Outgoing, SourceResult, SourceSettings};
-use whimbrel_engine::stable::{MemoryStore, Role};
+use whimbrel_engine::source::{self, Outgoing, Restarted, SourceResult, SourceSettings, settle};
+use whimbrel_engine::stable::{self, FaultyStore, MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect, Listen};
 use whimbrel_guest::lab::LabGuest;
@@ -41,22 +44,19 @@ pub(crate) struct World {
     layout: RamLayout,
     lab: LabConfig,
     policy: Preset,
-    settings: SourceSettings,
-    destination: DestinationSettings,
+    pub(crate) settings: SourceSettings,
+    pub(crate) destination: DestinationSettings,
     hub: MemoryHub,
-    connect: Arc<dyn Connect>,
-    listen: Arc<dyn Listen>,
-    /// What is between the drivers and the replica's memory.
-    veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
-    /// What watches the source, and the destination.
-    watch: fn(&Event<'_>),
-    /// How late the guest does what it is told.
-    late: Duration,
-    watch_there: fn(&Event<'_>),
+    pub(crate) connect: Arc<dyn Connect>,
+    /// What watches the source.
+    pub(crate) watch: fn(&Event<'_>),
+    pub(crate) host: Host,
     /// The best dirty log of this machine; otherwise its own threads mark what they write.
-    best_log: bool,
-    /// How long the destination answers a source that comes again.
-    answering: Duration,
+    pub(crate) best_log: bool,
+    /// What goes wrong with the records of the source, and of the destination.
+    pub(crate) disks: [Vec<stable::Fault>; 2],
+    /// What happens when the source is about to write *go*.
+    pub(crate) at_go: Option<Box<dyn FnMut() + Send>>,
 }
 
 /// What came of it.
@@ -65,19 +65,29 @@ pub(crate) struct Moved {
     pub(crate) destination: DestinationResult,
     /// The source's journal.
     pub(crate) lines: Vec<Entry>,
-    layout: RamLayout,
-    lab: LabConfig,
-    policy: Preset,
+    of: Of,
     here: LabGuest,
     memory: Arc<GuestMemory>,
     there: Option<Arc<GuestMemory>>,
+    /// The source was lost and started anew.
+    restarted: bool,
+}
+
+/// What its source was made of.
+struct Of {
+    layout: RamLayout,
+    lab: LabConfig,
+    policy: Preset,
+    patience: Duration,
 }
 
 /// Where a guest is in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Where {
     Here,
     There,
+    /// Nowhere: it is to be started from its disks, at the source.
+    Disks,
 }
 
 fn token() -> Token {
@@ -95,14 +105,18 @@ impl World {
             settings: SourceSettings::new(MigrationId(7), token()),
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
-            listen: Arc::new(hub.listen().expect("nobody listens yet")),
+            host: Host {
+                listen: Arc::new(hub.listen().expect("nobody listens yet")),
+                veil: |memory| memory,
+                late: Duration::ZERO,
+                watch: |_| (),
+                answering: Duration::from_secs(5),
+            },
             hub,
-            veil: |memory| memory,
             watch: |_| (),
-            late: Duration::ZERO,
-            watch_there: |_| (),
             best_log: false,
-            answering: Duration::from_secs(5),
+            disks: Default::default(),
+            at_go: None,
         }
     }
 
@@ -125,13 +139,6 @@ impl World {
         self
     }
 
-    /// Both sides wait no longer than this for one another.
-    pub(crate) fn patience(mut self, patience: Duration) -> Self {
-        self.settings.patience = patience;
-        self.destination.patience = patience;
-        self
-    }
-
     pub(crate) fn policy(self, policy: &'static str) -> Self {
         self.policy_with(policy, &[])
     }
@@ -146,57 +153,9 @@ impl World {
         self
     }
 
-    pub(crate) fn checked(mut self) -> Self {
-        self.settings.encoding.payload_checksums = true;
-        self
-    }
-
     /// Connections go through this.
     pub(crate) fn through(mut self, with: impl FnOnce(Arc<dyn Connect>) -> Arc<dyn Connect>) -> Self {
         self.connect = with(self.connect);
-        self
-    }
-
-    /// The replica's memory is seen through this.
-    pub(crate) fn veiled(mut self, veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>) -> Self {
-        self.veil = veil;
-        self
-    }
-
-    /// The source is watched by this.
-    pub(crate) fn seen(mut self, watch: fn(&Event<'_>)) -> Self {
-        self.watch = watch;
-        self
-    }
-
-    /// The same, where it may panic: nobody comes again then.
-    pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
-        self.watch = watch;
-        self.answering = Duration::from_millis(50);
-        self
-    }
-
-    /// The guest runs on for so long when it is told to stop, and when it is told to run it has run for so long before that is said.
-    pub(crate) fn late(mut self, late: Duration) -> Self {
-        self.late = late;
-        self
-    }
-
-    /// The destination is watched by this.
-    pub(crate) fn watched_there(mut self, watch: fn(&Event<'_>)) -> Self {
-        self.watch_there = watch;
-        self
-    }
-
-    /// The guest's writes are seen by the best dirty log of this machine.
-    pub(crate) fn best_log(mut self) -> Self {
-        self.best_log = true;
-        self
-    }
-
-    /// Connections are of this kind.
-    pub(crate) fn over(mut self, connect: Arc<dyn Connect>, listen: Arc<dyn Listen>) -> Self {
-        (self.connect, self.listen) = (connect, listen);
         self
     }
 
@@ -218,56 +177,26 @@ impl World {
     /// The same, where it may come to nothing before anything is begun.
     pub(crate) fn attempt(self, meddle: impl FnOnce(Remote, Remote) + Send) -> Result<Moved, Box<NotBegun>> {
         let Self {
-            layout,
-            lab,
-            policy,
-            settings,
-            destination,
-            hub: _,
-            connect,
-            listen,
-            veil,
-            watch,
-            late,
-            watch_there,
-            best_log,
-            answering,
+            layout, lab, policy, settings, destination, hub: _, connect, watch, host, best_log, ..
         } = self;
-        let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
-        let (mut log, marks) = if best_log {
-            let best = log::best(Arc::clone(&memory) as Arc<_>);
-            (best.log, best.marks)
-        } else {
-            let log = SoftwareLog::new(&layout);
-            let marks = Some(Arc::clone(log.bitmap()));
-            (Box::new(log) as Box<dyn DirtyLog>, marks)
-        };
-        let mut here = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
-        here.fill();
-        here.resume().expect("it runs");
-        thread::sleep(Duration::from_millis(10));
+        let ([disk, disk_there], at_go) = (self.disks, self.at_go);
+        let (late, patience) = (host.late, settings.patience);
+        let (memory, mut log, mut here) = guest_that_runs(&layout, &lab, best_log);
 
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
         let (mut there, mut lines) = (None, Vec::new());
+        let over = at_go.is_some().then(AtomicBool::default);
         let (source, destination) = thread::scope(|scope| {
-            let receiving = scope.spawn(|| {
-                let mut host = |configuration: &Configuration| {
-                    let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
-                    there = Some(Arc::clone(&ram));
-                    let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None)?;
-                    let guest = Told { guest, late, throttle: Throttle::Off };
-                    Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
-                };
-                let incoming =
-                    Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
-                let mut observer = |_: Timestamp, event: &Event<'_>| watch_there(event);
-                let mut received = destination::receive(incoming, destination, &orders_there, &mut observer)?;
-                received.afterlife.answer(answering);
-                Ok::<_, DestinationError>(received)
-            });
+            let mut store = FaultyStore::new(MemoryStore::new(Role::Destination), disk_there);
+            let (there, over, lab) = (&mut there, over.as_ref(), &lab);
+            let orders_there = &orders_there;
+            let receiving =
+                scope.spawn(move || host.receive(lab, destination, orders_there, (&mut store, over), there));
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
+            let records = FaultyStore::new(MemoryStore::new(Role::Source), disk);
+            let mut store = Watched { records, at_go };
             let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
             let outgoing = Outgoing {
                 name: "lab".to_owned(),
@@ -276,21 +205,15 @@ impl World {
                 log: &mut *log,
                 guest: &mut told,
                 policy: build(policy),
-                connect,
-                store: &mut MemoryStore::new(Role::Source),
+                connect: Arc::clone(&connect),
+                store: &mut store,
             };
-            let mut observer = |_: Timestamp, event: &Event<'_>| {
-                if let Event::Journal { lines: more, .. } = event {
-                    lines.extend_from_slice(more);
-                }
-                watch(event);
-            };
-            // A panic of somebody's is one more way in which nothing comes of it.
-            let sent = || source::send(outgoing, settings, &orders, &mut observer);
-            let source = match catch_unwind(AssertUnwindSafe(sent)) {
-                Ok(source) => source.map_err(|error| error.to_string()),
-                Err(_) => Err("somebody has panicked".to_owned()),
-            };
+            let mut observer = noting(&mut lines, watch);
+            let source = sent(outgoing, settings, &orders, &mut observer);
+            let source = source.map(|source| started_anew(source, patience, connect, &mut store));
+            if let Some(over) = over {
+                over.store(true, Ordering::Release);
+            }
             // However it ended.
             assert_eq!(told.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
@@ -301,23 +224,172 @@ impl World {
         });
         let tracked = log.harvest(&mut PageSet::new(layout.numbers())).is_ok();
         assert!(!tracked, "its writes are still recorded");
-        match (source, destination) {
-            (Ok(source), Ok(destination)) => {
-                Ok(Moved { source, destination, lines, layout, lab, policy, here, memory, there })
+        match came_to(source, destination) {
+            Ok((source, restarted, destination)) => {
+                let of = Of { layout, lab, policy, patience };
+                Ok(Moved { source, destination, lines, of, here, memory, there, restarted })
             }
-            (Ok(source), Err(error)) => panic!("{:?}, but {error}", source.report),
-            (Err(error), destination) => {
-                let there = destination.is_ok_and(|there| there.outcome == Some(DestinationOutcome::Running));
-                assert!(!there, "it runs at the destination, and {error}");
-                Err(Box::new(NotBegun { why: error, here, memory }))
-            }
+            Err(why) => Err(Box::new(NotBegun { why, here, memory })),
         }
     }
 }
 
+/// What both sides came to, or why nothing was begun: then it is so on both.
+fn came_to(
+    source: Result<(SourceResult, bool), String>,
+    destination: Result<DestinationResult, DestinationError>,
+) -> Result<(SourceResult, bool, DestinationResult), String> {
+    match (source, destination) {
+        (Ok((source, restarted)), Ok(destination)) => Ok((source, restarted, destination)),
+        (Ok((source, _)), Err(error)) => panic!("{:?}, but {error}", source.report),
+        (Err(error), destination) => {
+            let there = destination.is_ok_and(|there| there.outcome == Some(DestinationOutcome::Running));
+            assert!(!there, "it runs at the destination, and {error}");
+            Err(error)
+        }
+    }
+}
+
+/// Notes the journal, and shows everything to `watch`.
+fn noting(lines: &mut Vec<Entry>, watch: fn(&Event<'_>)) -> impl FnMut(Timestamp, &Event<'_>) {
+    move |_, event| {
+        if let Event::Journal { lines: more, .. } = event {
+            lines.extend_from_slice(more);
+        }
+        watch(event);
+    }
+}
+
+/// Sends the guest. A panic of somebody's is one more way in which nothing comes of it.
+fn sent<'a>(
+    outgoing: Outgoing<'a>,
+    settings: SourceSettings,
+    orders: &'a Orders,
+    observer: &'a mut dyn Observer,
+) -> Result<SourceResult, String> {
+    match catch_unwind(AssertUnwindSafe(|| source::send(outgoing, settings, orders, observer))) {
+        Ok(source) => source.map_err(|error| error.to_string()),
+        Err(_) => Err("somebody has panicked".to_owned()),
+    }
+}
+
+/// Where a source was left in doubt it is started anew, with its records and without its guest; gives whether it was.
+fn started_anew(
+    mut source: SourceResult,
+    patience: Duration,
+    connect: Arc<dyn Connect>,
+    store: &mut dyn StableStore,
+) -> (SourceResult, bool) {
+    let in_doubt = source.right == Right::Undecided;
+    if in_doubt {
+        let restarted = Restarted { id: MigrationId(7), token: token(), connect, store, patience };
+        let settled =
+            settle(restarted, Some(Duration::from_mins(1)), &Orders::new()).expect("its own record");
+        assert!(settled.settled, "nobody has answered: {settled:?}");
+        source.right = settled.right;
+    }
+    (source, in_doubt)
+}
+
+/// Records, and what happens when one is about to be written.
+struct Watched<S> {
+    records: S,
+    at_go: Option<Box<dyn FnMut() + Send>>,
+}
+
+impl<S: StableStore> StableStore for Watched<S> {
+    fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
+        self.records.prepare(id, guest)
+    }
+
+    fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
+        if let Some(mut act) = self.at_go.take() {
+            act();
+        }
+        self.records.persist(id, record)
+    }
+
+    fn load(&mut self, id: MigrationId) -> Result<Option<StableRecord>, StoreError> {
+        self.records.load(id)
+    }
+
+    fn erase(&mut self, id: MigrationId) -> Result<(), StoreError> {
+        self.records.erase(id)
+    }
+}
+
+/// A guest that runs, its memory, and what sees its writes.
+fn guest_that_runs(
+    layout: &RamLayout,
+    lab: &LabConfig,
+    best_log: bool,
+) -> (Arc<GuestMemory>, Box<dyn DirtyLog>, LabGuest) {
+    let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
+    let (log, marks) = if best_log {
+        let best = log::best(Arc::clone(&memory) as Arc<_>);
+        (best.log, best.marks)
+    } else {
+        let log = SoftwareLog::new(layout);
+        let marks = Some(Arc::clone(log.bitmap()));
+        (Box::new(log) as Box<dyn DirtyLog>, marks)
+    };
+    let mut guest = LabGuest::new(Arc::clone(&memory), lab.clone(), marks).expect("a guest");
+    guest.fill();
+    guest.resume().expect("it runs");
+    thread::sleep(Duration::from_millis(10));
+    (memory, log, guest)
+}
+
+/// Where the guest is to go.
+pub(crate) struct Host {
+    pub(crate) listen: Arc<dyn Listen>,
+    /// What is between the driver and the replica's memory.
+    pub(crate) veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>,
+    /// How late the guest does what it is told, there and at the source.
+    pub(crate) late: Duration,
+    /// What watches the destination.
+    pub(crate) watch: fn(&Event<'_>),
+    /// How long it answers a source that comes again.
+    pub(crate) answering: Duration,
+}
+
+impl Host {
+    /// Receives it, and answers for a while, or until all is `over`. `there` is the memory that was made for it.
+    fn receive(
+        self,
+        lab: &LabConfig,
+        settings: DestinationSettings,
+        orders: &Orders,
+        (store, over): (&mut dyn StableStore, Option<&AtomicBool>),
+        there: &mut Option<Arc<GuestMemory>>,
+    ) -> Result<DestinationResult, DestinationError> {
+        let Self { listen, veil, late, watch, answering } = self;
+        let mut host = |configuration: &Configuration| {
+            let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
+            *there = Some(Arc::clone(&ram));
+            let guest = LabGuest::new(Arc::clone(&ram), lab.clone(), None)?;
+            let guest = Told { guest, late, throttle: Throttle::Off };
+            Ok(Replica { ram: veil(ram), guest: Box::new(guest), fresh: true })
+        };
+        let incoming = Incoming { listen, host: &mut host, store };
+        let mut observer = |_: Timestamp, event: &Event<'_>| watch(event);
+        let mut received = destination::receive(incoming, settings, orders, &mut observer)?;
+        match over {
+            None => drop(received.afterlife.answer(answering)),
+            // That a source has hung up does not say that no other one comes in its place.
+            Some(over) => {
+                while !over.load(Ordering::Acquire) {
+                    received.afterlife.answer(Duration::from_millis(20));
+                }
+            }
+        }
+        Ok(received)
+    }
+}
+
 /// A guest that does late what it is told, and says when it has done it.
-struct Told<G> {
-    guest: G,
+pub(crate) struct Told<G> {
+    pub(crate) guest: G,
     late: Duration,
     /// How it is slowed.
     throttle: Throttle,
@@ -395,8 +467,9 @@ fn build((policy, parameters): Preset) -> Box<dyn Policy> {
 }
 
 impl Moved {
-    /// The guest runs on exactly one side, and there it goes on exactly.
+    /// The guest runs on exactly one side, and there it goes on exactly; and why, the journal says.
     pub(crate) fn check_the_guest_where_it_is(self) -> Where {
+        self.check_the_journal();
         match self.source.right {
             Right::Theirs => {
                 assert_eq!(self.destination.outcome, Some(DestinationOutcome::Running));
@@ -406,6 +479,10 @@ impl Moved {
             Right::Mine => {
                 assert_eq!(self.destination.outcome, Some(DestinationOutcome::Gone));
                 assert!(self.destination.replica.is_none());
+                if self.restarted {
+                    self.check_that_the_guest_stands_still();
+                    return Where::Disks;
+                }
                 self.check_the_guest_here();
                 Where::Here
             }
@@ -424,18 +501,11 @@ impl Moved {
         expected.check(&*there).expect("no page is lost or stale");
     }
 
-    /// How long the guest was without a heartbeat when it was moved.
-    pub(crate) fn gap(&mut self) -> Duration {
-        let replica = self.destination.replica.take().expect("it is there");
-        let guest = replica.into_guest::<Told<LabGuest>>().ok().expect("what the host made");
-        let until = std::time::Instant::now() + Duration::from_mins(1);
-        loop {
-            if let Some(gap) = guest.guest.heartbeat().arrival {
-                return gap.length;
-            }
-            assert!(std::time::Instant::now() < until, "it has no heartbeat");
-            thread::sleep(Duration::from_millis(1));
-        }
+    /// Nobody has let the guest run at the source since it was paused.
+    fn check_that_the_guest_stands_still(self) {
+        let beats = self.here.heartbeat().beats;
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(self.here.heartbeat().beats, beats, "it runs");
     }
 
     /// The guest runs at the source, as if nothing had been.
@@ -443,15 +513,17 @@ impl Moved {
         check_here(self.here, &self.memory);
     }
 
-    /// A source that has done nothing yet, of the same migration.
-    pub(crate) fn fresh_source(&self) -> Source {
-        let capabilities = self.source.capabilities;
-        let policy = build(self.policy);
-        let controller = Controller::new(policy, self.layout.page_size(), self.layout.pages(), capabilities)
-            .expect("offered");
-        let vcpus = self.lab.writers.len() as u32;
+    /// A source that has done nothing yet decides the same when it is told the same.
+    pub(crate) fn check_the_journal(&self) {
+        let Of { layout, lab, policy, patience } = &self.of;
+        let (capabilities, vcpus) = (self.source.capabilities, lab.writers.len() as u32);
+        let controller = Controller::new(build(*policy), layout.page_size(), layout.pages(), capabilities);
         let configuration =
-            Configuration { id: MigrationId(7), name: "lab".to_owned(), layout: self.layout.clone(), vcpus };
-        Source::new(configuration, controller)
+            Configuration { id: MigrationId(7), name: "lab".to_owned(), layout: layout.clone(), vcpus };
+        let mut again = Source::new(configuration, controller.expect("offered")).with_patience(*patience);
+        for line in &self.lines {
+            again.replay_line(line).expect("what the machine took it takes again");
+        }
+        assert_eq!(again.drain_journal().as_slice(), self.lines);
     }
 }

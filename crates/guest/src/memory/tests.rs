@@ -104,6 +104,22 @@ fn every_alignment_and_length_up_to_four_words() {
     }
 }
 
+/// Words, lines and what is left of either, up to the last byte of a region; nothing else of the buffer is touched.
+#[test]
+fn any_length_is_read_from_anywhere() {
+    let memory = memory(Backing::Private);
+    let all: Vec<u8> = (0..2 * PAGE).map(|at| (at * 7 + at / 251) as u8 | 1).collect();
+    memory.write(Gpa(0), &all).unwrap();
+    for len in (0..300).chain([4096, 4096 + 77]) {
+        for at in (0..20).chain([PAGE - 89, 2 * PAGE - len as u64]) {
+            let mut out = vec![0; len + 16];
+            memory.read(Gpa(at), &mut out[8..8 + len]).unwrap();
+            let expected = [&[0; 8], &all[at as usize..at as usize + len], &[0; 8]].concat();
+            assert_eq!(out, expected, "{len} at {at}");
+        }
+    }
+}
+
 /// Three bytes each, side by side: none of them is ever changed by another's write to the same word.
 #[test]
 fn neighbours_stay_under_writes_to_parts_of_a_word() {

@@ -1,24 +1,60 @@
 //! Bytes in and out of words that others write at the same time.
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use std::arch::asm;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Words that are fetched together.
+/// Words that are copied together: a line of the cache.
 const LINE: usize = 8;
 
-/// So many words ahead memory is asked for. Processors do that by themselves, but not from one page of 4 KiB to the next, nor do they look up where
-/// that one is.
-const AHEAD: usize = 256;
+/// So many bytes ahead memory is asked for. Processors do that by themselves, but not from one page of 4 KiB to the next, nor do
+/// they look up where that one is.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const AHEAD: usize = 4096;
 
-/// Asks memory for the line at `address`, which need not be anywhere.
-#[inline]
-fn prefetch(address: *const AtomicU64) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing for anybody; an address that is not mapped is passed over.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+/// Copies whole lines and gives how many words they have. The compiler does not put atomic words together; here they
+/// go by two, of which each arrives whole.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn load_lines(words: &[AtomicU64], out: &mut [[u8; 8]]) -> usize {
+    let count = words.len().min(out.len()) / LINE * LINE;
+    if count == 0 {
+        return 0;
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
+    // SAFETY: `count` words are read from `words` and written to `out`, both of which have them; for others who write to `words`
+    // it is as if each byte were loaded by itself. What is asked for ahead may be mapped or not: it is a hint. Any x86-64 knows these instructions.
+    unsafe {
+        asm!(
+            "2:",
+            "prefetcht1 [{from} + {ahead}]",
+            "movdqu {a}, [{from}]",
+            "movdqu {b}, [{from} + 16]",
+            "movdqu {c}, [{from} + 32]",
+            "movdqu {d}, [{from} + 48]",
+            "movdqu [{to}], {a}",
+            "movdqu [{to} + 16], {b}",
+            "movdqu [{to} + 32], {c}",
+            "movdqu [{to} + 48], {d}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "sub {left}, 8",
+            "jnz 2b",
+            ahead = const AHEAD,
+            from = inout(reg) words.as_ptr() => _,
+            to = inout(reg) out.as_mut_ptr() => _,
+            left = inout(reg) count => _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+    count
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn load_lines(_words: &[AtomicU64], _out: &mut [[u8; 8]]) -> usize {
+    0
 }
 
 /// Bytes up to the next word, of at most `len`.
@@ -40,16 +76,10 @@ pub(crate) fn load(words: &[AtomicU64], offset: usize, out: &mut [u8]) {
     let (whole, tail) = rest.as_chunks_mut::<8>();
     let words = &words[first / 8..];
     let behind = first + whole.len() * 8;
-    // Whoever reads little looks only whether to go on.
-    let much = whole.len() > LINE;
-    for (out, words) in whole.chunks_mut(LINE).zip(words.chunks(LINE)) {
-        if much {
-            // Of this page or of the next, which is mostly read then.
-            prefetch(words.as_ptr().wrapping_add(AHEAD));
-        }
-        for (out, word) in out.iter_mut().zip(words) {
-            *out = word.load(Ordering::Relaxed).to_ne_bytes();
-        }
+    // Whoever reads little looks only whether to go on: nothing is asked for ahead.
+    let done = if whole.len() > LINE { load_lines(words, whole) } else { 0 };
+    for (out, word) in whole.iter_mut().zip(words).skip(done) {
+        *out = word.load(Ordering::Relaxed).to_ne_bytes();
     }
     part(behind, tail);
 }

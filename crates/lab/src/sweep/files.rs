@@ -185,6 +185,11 @@ impl ResultDir {
         Ok(results)
     }
 
+    /// Whether there are results in this directory that are not finished.
+    pub fn is_unfinished(path: &Path) -> bool {
+        unfinished::is_there(path)
+    }
+
     /// Which tables are written.
     pub fn tables(&self) -> Tables {
         self.tables

@@ -9,6 +9,7 @@
 mod batch;
 mod beside;
 mod cell;
+mod changes;
 mod files;
 mod kept;
 mod made;
@@ -40,6 +41,7 @@ use whimbrel_sim::SimError;
 
 use self::batch::{Batch, Batches, CellTexts};
 pub use self::cell::{CellRecord, Levels, Spread};
+pub use self::changes::changes;
 pub use self::files::{Begin, Published, ResultDir, Tables};
 pub use self::made::{Made, run_made};
 use self::order::InOrder;

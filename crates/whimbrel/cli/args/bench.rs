@@ -65,7 +65,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) journals: bool,
     /// Goes on with the bench that was cut in the output directory; all else must be as it was. What moving costs here is not measured
-    /// again.
+    /// again. Of several matrices those that are complete are passed over.
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
     /// Overwrites files of these names even if neither a sweep nor a bench wrote them, and gives up what was cut there.

@@ -3,17 +3,16 @@
 //! measures nothing twice.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use whimbrel_lab::real::fidelity::Fidelity;
 use whimbrel_lab::real::ground::Ground;
 use whimbrel_lab::result::MigrationRecord;
 
 use super::super::failure::Failure;
+use super::lines::{self, Lines};
 use super::plan::Key;
 
 /// One line.
@@ -36,8 +35,7 @@ enum Line {
 /// The file, open for more.
 #[derive(Debug)]
 pub(super) struct Diary {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
 }
 
 /// What a diary held.
@@ -52,64 +50,50 @@ impl Diary {
     /// Opens it, with the first `runs` moves: of so many the tables have rows. What was written behind these is cut off. `how` guests
     /// are moved must be as it was.
     pub(super) fn open(path: &Path, runs: u64, how: &str) -> Result<(Self, Before), Failure> {
-        let damaged = || format!("cannot resume: {} cannot be read; begin anew with --force", path.display());
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = opened.with_context(damaged).map_err(Failure::Failed)?;
-        let (mut before, mut length) = (Before::default(), 0);
-        let mut reader = BufReader::new(&file);
-        let mut text = String::new();
-        while reader.read_line(&mut text).with_context(damaged).map_err(Failure::Failed)? > 0 {
-            match serde_json::from_str(&text) {
-                Ok(Line::Begun { how: then }) if then == how => {}
-                Ok(Line::Begun { how: then }) => {
+        let mut before = Before::default();
+        let mut lines = Lines::open(path, |line| {
+            match line {
+                Line::Begun { how: then } if then == how => {}
+                Line::Begun { how: then } => {
                     return Err(Failure::BadInput(anyhow!(
                         "cannot resume: it was begun with {then}, not {how}"
                     )));
                 }
-                Ok(Line::Ground { of, costs }) => drop(before.grounds.insert(of, *costs)),
-                Ok(Line::Move { record, beside }) if (before.rows.len() as u64) < runs => {
+                Line::Ground { of, costs } => drop(before.grounds.insert(of, *costs)),
+                Line::Move { record, beside } if (before.rows.len() as u64) < runs => {
                     before.records.push(*record);
                     before.rows.push(*beside);
                 }
-                // Cut before its row was noted, or while it was written.
-                _ => break,
+                // Cut before its row was noted.
+                Line::Move { .. } => return Ok(false),
             }
-            length += text.len() as u64;
-            text.clear();
-        }
+            Ok(true)
+        })?;
         if before.rows.len() as u64 != runs {
             let found = before.rows.len();
-            let why = anyhow!("it has {found} moves, the tables have {runs}").context(damaged());
-            return Err(Failure::Failed(why));
+            let why = anyhow!("it has {found} moves, the tables have {runs}");
+            return Err(Failure::Failed(why.context(lines::damaged(path))));
         }
-        file.set_len(length).with_context(damaged).map_err(Failure::Failed)?;
-        file.seek(SeekFrom::End(0)).with_context(damaged).map_err(Failure::Failed)?;
-        let mut diary = Self { path: path.to_owned(), file };
-        if length == 0 {
-            diary.write(&Line::Begun { how: how.to_owned() })?;
+        lines.cut()?;
+        if lines.is_new() {
+            lines.add(&Line::Begun { how: how.to_owned() })?;
         }
-        Ok((diary, before))
+        Ok((Self { lines }, before))
     }
 
     /// What moving guests of a kind costs.
     pub(super) fn ground(&mut self, of: &Key, costs: &Ground) -> Result<(), Failure> {
-        self.write(&Line::Ground { of: of.clone(), costs: Box::new(costs.clone()) })
+        self.lines.add(&Line::Ground { of: of.clone(), costs: Box::new(costs.clone()) })
     }
 
     /// A move that was made.
     pub(super) fn moved(&mut self, record: &MigrationRecord, beside: &Fidelity) -> Result<(), Failure> {
-        self.write(&Line::Move { record: Box::new(record.clone()), beside: Box::new(beside.clone()) })
-    }
-
-    fn write(&mut self, line: &Line) -> Result<(), Failure> {
-        let text = serde_json::to_string(line).map_err(Failure::failed)? + "\n";
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        written.with_context(|| format!("cannot write {}", self.path.display())).map_err(Failure::Failed)
+        self.lines.add(&Line::Move { record: Box::new(record.clone()), beside: Box::new(beside.clone()) })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use whimbrel_core::units::ByteCount;
@@ -140,7 +124,7 @@ mod tests {
     }
 
     /// A record with rounds, and a row: simulated, which both are as well.
-    fn made() -> (Key, MigrationRecord, Fidelity) {
+    pub(in super::super) fn made() -> (Key, MigrationRecord, Fidelity) {
         let text = "[guest]\nmemory = \"16MiB\"\n[[guest.writers]]\nworking-set = \"4MiB\"\nrate = 20000.0\n";
         let scenario = Scenario::parse(text, "a.toml").expect("a scenario");
         let cell = scenario.grid().expect("a grid").cell(0).expect("one cell");
@@ -178,6 +162,36 @@ mod tests {
         assert_eq!(before.rows.len(), 2);
         assert!(Diary::open(&path, 3, "over unix").is_err(), "it does not hold three");
         assert!(matches!(Diary::open(&path, 2, "over tcp"), Err(Failure::BadInput(_))));
+        std::fs::remove_file(&path).expect("removed");
+    }
+
+    /// A kill leaves what was written so far, which may end anywhere; whatever else is said then is read back, too.
+    #[test]
+    fn a_diary_is_gone_on_with_wherever_it_was_cut() {
+        let path = std::env::temp_dir().join(format!("whimbrel-diary-cut-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (key, record, row) = made();
+        let (mut diary, _) = Diary::open(&path, 0, "over unix").expect("a new one");
+        diary.ground(&key, &ground()).expect("written");
+        diary.moved(&record, &row).expect("written");
+        let whole = std::fs::read(&path).expect("there");
+        // Around the ends of lines at every byte, in them here and there: all bytes would take ten seconds.
+        let near = |length: &usize| {
+            length.is_multiple_of(61)
+                || whole[length.saturating_sub(2)..].iter().take(4).any(|byte| *byte == b'\n')
+        };
+        for length in (0..=whole.len()).filter(near) {
+            let runs = u64::from(length == whole.len());
+            std::fs::write(&path, &whole[..length]).expect("written");
+            let (mut diary, before) = Diary::open(&path, runs, "over unix").expect("gone on with");
+            assert_eq!(before.rows.len() as u64, runs, "{length} bytes");
+            if before.grounds.is_empty() {
+                diary.ground(&key, &ground()).expect("written");
+            }
+            diary.moved(&record, &row).expect("written");
+            let (_, before) = Diary::open(&path, runs + 1, "over unix").expect("read back");
+            assert_eq!(before.grounds, BTreeMap::from([(key.clone(), ground())]), "{length} bytes");
+        }
         std::fs::remove_file(&path).expect("removed");
     }
 }

@@ -1,18 +1,20 @@
 //! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
-//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose, [`journals`] what is kept to look
-//! into a run. Moves are made one after another: each has the machine to itself.
+//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose,
+//! [`series`] runs several matrices in one command, [`journals`] what is kept to look into a run. Moves are made one after another: each
+//! has the machine to itself.
 
 mod destination;
 mod diary;
 mod journals;
+mod lines;
 mod measuring;
 mod moving;
 mod plan;
+mod series;
 mod work;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -26,9 +28,7 @@ use whimbrel_lab::real::fidelity::{self, Fidelity};
 use whimbrel_lab::real::ground::Ground;
 use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{Cell, Grid, Scenario};
-use whimbrel_lab::sweep::{
-    self, Begin, Finished, Format, Made, ResultDir, ResumeError, SweepError, Tables, run_made,
-};
+use whimbrel_lab::sweep::{self, Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
 use whimbrel_lab::table::{self, counted};
 use whimbrel_sim::Lost;
 
@@ -40,52 +40,35 @@ use self::moving::Mover;
 use self::plan::{Key, Sending};
 use self::work::Work;
 use super::args::{BenchArgs, ScenarioArgs, SweepFormat};
-use super::failure::{self, Failure};
+use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::live::cost::record;
 use super::print;
 use super::simulate::{Instead, scenario};
+use super::unfinished::{self, begin, cut, stopped};
 
 /// Runs every matrix that was asked for, one after another, or the built-in one.
 pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let several = args.matrices.len() > 1;
     let named: Vec<Option<&Path>> = match args.matrices.as_slice() {
         [] => vec![None],
         matrices => matrices.iter().map(|matrix| Some(matrix.as_path())).collect(),
     };
     let matrices = named.iter().map(|file| Matrix::read(args, *file)).collect::<Result<Vec<_>, _>>()?;
-    if several {
-        differ(&matrices)?;
-        if args.resume {
-            return Err(Failure::BadInput(anyhow!(
-                "--resume goes on with one matrix: name the one that was cut, and its directory as --out {}/NAME",
-                args.out.display()
-            )));
-        }
-    }
     let interrupt = Interrupt::listen().map_err(Failure::failed)?;
-    let mut rows = Vec::new();
-    for matrix in matrices {
-        let mut out = args.out.clone();
-        if several {
-            print(&format!("{}\n\n", matrix.name))?;
-            out.push(&matrix.name);
+    match <[Matrix; 1]>::try_from(matrices) {
+        Ok([matrix]) => {
+            let bench = Bench::ready(args, matrix, &args.out, begin(args.resume, args.force), &interrupt)?;
+            bench.run(&mut |_| Ok(())).map(drop)
         }
-        rows.extend(Bench::ready(args, matrix, out, &interrupt)?.run()?);
-        if several {
-            print("\n")?;
-        }
+        Err(matrices) => series::run(args, matrices, &interrupt),
     }
-    if several {
-        print(&fidelity::totals(&rows))?;
-    }
-    Ok(())
 }
 
 /// A matrix whose cells were checked.
 struct Matrix {
     /// Its file's, without the ending.
     name: String,
+    file: PathBuf,
     scenario: Scenario,
     grid: Grid,
 }
@@ -100,20 +83,31 @@ impl Matrix {
         plan::check(&grid)?;
         let name =
             file.and_then(Path::file_stem).map_or_else(String::new, |stem| stem.to_string_lossy().into());
-        Ok(Self { name, scenario, grid })
+        Ok(Self { name, file: file.map_or_else(PathBuf::new, Path::to_owned), scenario, grid })
     }
 }
 
-/// Each has a directory of its name.
-fn differ(matrices: &[Matrix]) -> Result<(), Failure> {
-    let mut names = BTreeSet::new();
-    let again = matrices.iter().find(|matrix| !names.insert(matrix.name.as_str()));
-    again.map_or(Ok(()), |again| {
-        Err(Failure::BadInput(anyhow!(
-            "two matrices are called `{}`: the results of each go into a directory of its name",
-            again.name
-        )))
-    })
+/// How guests are moved: what the scenario does not say of it.
+fn how(args: &BenchArgs) -> String {
+    let journals = if args.journals { " --journals" } else { "" };
+    format!("--over {} --log {} --memory {}{journals}", value(&args.over), value(&args.log), args.memory)
+}
+
+fn format(args: &BenchArgs) -> Result<Format, Failure> {
+    match args.format {
+        SweepFormat::Jsonl => Ok(Format::JsonLines),
+        SweepFormat::Csv => Ok(Format::Csv),
+        #[cfg(feature = "parquet")]
+        SweepFormat::Parquet => {
+            Err(Failure::BadInput(anyhow!("--format parquet: accepted are jsonl and csv")))
+        }
+    }
+}
+
+/// Opens the directory of the results.
+fn results(args: &BenchArgs, matrix: &Matrix, out: &Path, begin: Begin) -> Result<ResultDir, Failure> {
+    let tables = Tables { format: format(args)?, rounds: args.rounds, summary: false, real: true };
+    unfinished::open(out, &matrix.scenario, &matrix.grid, tables, begin)
 }
 
 /// A bench that is ready to be run.
@@ -132,50 +126,28 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Opens the directory.
     fn ready(
         args: &BenchArgs,
         matrix: Matrix,
-        out: PathBuf,
+        out: &Path,
+        begin: Begin,
         interrupt: &'a Interrupt,
     ) -> Result<Self, Failure> {
+        let results = results(args, &matrix, out, begin)?;
         let Matrix { scenario, grid, .. } = matrix;
-        let format = match args.format {
-            SweepFormat::Jsonl => Format::JsonLines,
-            SweepFormat::Csv => Format::Csv,
-            #[cfg(feature = "parquet")]
-            SweepFormat::Parquet => {
-                return Err(Failure::BadInput(anyhow!("--format parquet: accepted are jsonl and csv")));
-            }
-        };
-        let tables = Tables { format, rounds: args.rounds, summary: false, real: true };
-        let begin = match (args.resume, args.force) {
-            (true, _) => Begin::Resume,
-            (false, true) => Begin::Anyway,
-            (false, false) => Begin::New,
-        };
-        let results =
-            ResultDir::open(&out, &scenario, &grid, tables, begin).map_err(|error| match error {
-                // Another bench was asked for than the one that is there.
-                SweepError::Resume(ResumeError::Nothing { .. } | ResumeError::Other { .. }) => {
-                    Failure::bad_input(error)
-                }
-                error => Failure::failed(error),
-            })?;
-        let mut how =
-            format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory);
-        if args.journals {
-            how.push_str(" --journals");
-        }
-        let (diary, before) = Diary::open(&results.beside(), results.runs(), &how)?;
-        let journals = Journals::begin((&out, &results.unfinished()), args.journals, args.resume)?;
-        let work = Work::begin(&out)?;
+        let (diary, before) = Diary::open(&results.beside(), results.runs(), &how(args))?;
+        let journals = Journals::begin((out, &results.unfinished()), args.journals, begin == Begin::Resume)?;
+        let work = Work::begin(out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
+        let (out, format) = (out.to_owned(), format(args)?);
         Ok(Self { scenario, grid, mover, journals, results, diary, before, out, format, interrupt })
     }
 
-    /// Makes all moves, writes the results, sums them up.
-    fn run(mut self) -> Result<Vec<Fidelity>, Failure> {
+    /// Makes all moves, writes the results, sums them up. `complete` is told when all are made, before results take their place.
+    fn run(
+        mut self,
+        complete: &mut dyn FnMut(&[Fidelity]) -> Result<(), Failure>,
+    ) -> Result<Vec<Fidelity>, Failure> {
         let bar = bar(self.grid.runs());
         let started = Instant::now();
         let Before { mut grounds, records, mut rows } = std::mem::take(&mut self.before);
@@ -214,65 +186,47 @@ impl<'a> Bench<'a> {
         // However it ended: what was made is kept.
         let fidelity = self.keep(&rows);
         let kept = self.results.unfinished();
-        let mut finished = finished.map_err(|Halt(failure)| cut(&kept, failure))?;
+        let mut finished = finished.map_err(|Halt(failure)| cut("bench", &kept, failure))?;
         finished.forecasts = fidelity::groups(&rows);
-        let fidelity = fidelity.map_err(|error| cut(&kept, Failure::failed(error)))?;
+        let fidelity = fidelity.map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
         if finished.runs < finished.planned {
-            return Err(self.stopped(&finished));
+            return Err(stopped(self.interrupt, "moves", &self.results, &finished));
         }
         let took = started.elapsed();
         // Before the rest takes its place: until then all of this can be made again.
         let host = self.out.join("host.toml");
         let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
-        write(&host, &text).map_err(|error| cut(&kept, Failure::failed(error)))?;
-        let journals = self.journals.publish(&self.grid).map_err(|error| cut(&kept, error))?;
-        fidelity.iter().chain([&host]).for_each(|file| self.results.has_too(file.clone()));
-        let published = self.results.publish(&self.scenario, &self.grid, &finished);
-        let published = published.map_err(|error| cut(&kept, Failure::failed(error)))?;
-        let mut files = published.files;
-        files.extend(fidelity);
-        files.push(host);
-        files.extend(journals);
-        print(&summary(&finished, self.grid.cells(), &rows, &files, (before, took)))?;
+        write(&host, &text).map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
+        let others: Vec<PathBuf> = fidelity.into_iter().chain([host]).collect();
+        complete(&rows)?;
+        let cells = self.grid.cells();
+        let files = self.publish(&finished, others).map_err(|error| cut("bench", &kept, error))?;
+        print(&summary(&finished, cells, &rows, &files, (before, took)))?;
         broken(&rows)?;
         Ok(rows)
     }
 
-    fn keep(&self, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {
-        keep(&self.out, self.format, rows)
+    /// Puts the results in their place, to which `others` belong too; gives all files.
+    fn publish(mut self, finished: &Finished, others: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        let journals = self.journals.publish(&self.grid)?;
+        for file in &others {
+            self.results.has_too(file.clone());
+        }
+        let published = self.results.publish(&self.scenario, &self.grid, finished);
+        let mut files = published.map_err(Failure::failed)?.files;
+        files.extend(others);
+        files.extend(journals);
+        Ok(files)
     }
 
-    /// A signal ended it.
-    fn stopped(&self, finished: &Finished) -> Failure {
-        let code = self.interrupt.exit_code().unwrap_or(failure::FAILED);
-        let message = if finished.runs == 0 {
-            format!("none of {} moves was finished; nothing was written", finished.planned)
-        } else {
-            format!(
-                "{} of {} moves were finished and are kept in {}; the same command with --resume goes on",
-                finished.runs,
-                finished.planned,
-                self.results.unfinished().display()
-            )
-        };
-        Failure::Interrupted { code, message }
+    fn keep(&self, rows: &[Fidelity]) -> Result<Option<PathBuf>, OutputError> {
+        keep(&self.out, self.format, rows)
     }
 }
 
 /// As it is typed.
 fn value(of: &impl ValueEnum) -> String {
     of.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// It could not go on; what was made before is kept in this folder.
-fn cut(kept: &Path, failure: Failure) -> Failure {
-    match failure {
-        Failure::Failed(error) if kept.exists() => Failure::Failed(error.context(format!(
-            "the bench was cut; {} keeps what was finished, and the same command with --resume goes on",
-            kept.display()
-        ))),
-        failure => failure,
-    }
 }
 
 /// A failure in the middle of a grid.

@@ -86,6 +86,16 @@ impl<'a> Wanted<'a> {
         let configuration = Configuration { id, name, layout, vcpus };
         Ok(Some(Scribe::new(file, configuration, self.policy, patience)))
     }
+
+    fn settings(&self, token: &str) -> Result<SourceSettings, Failure> {
+        let token = Token::new(token.as_bytes()).map_err(Failure::failed)?;
+        let mut settings = SourceSettings::new(new_id()?, token);
+        settings.streams = self.sending.streams;
+        settings.encoding = self.sending.encoder();
+        settings.limit = self.limit;
+        settings.time_limit = Some(self.time_limit);
+        Ok(settings)
+    }
 }
 
 /// What came of it.
@@ -119,12 +129,7 @@ impl Mover {
         let connect = connector(&destination.address, &Options::default()).map_err(Failure::failed)?;
         let directory = self.work.records("source");
         let mut store = DirectoryStore::open(&directory, Role::Source).map_err(Failure::failed)?;
-        let mut settings =
-            SourceSettings::new(new_id()?, Token::new(token.as_bytes()).map_err(Failure::failed)?);
-        settings.streams = wanted.sending.streams;
-        settings.encoding = wanted.sending.encoder();
-        settings.limit = wanted.limit;
-        settings.time_limit = Some(wanted.time_limit);
+        let settings = wanted.settings(&token)?;
         let id = settings.id;
         let orders = Orders::new();
         let mut scribe = wanted.scribe((id, &name, memory.layout()), settings.patience)?;
@@ -157,31 +162,30 @@ impl Mover {
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let (found, exact, missed) = match moved.right {
-            Right::Undecided => {
-                return Err(Failure::Failed(anyhow!(
-                    "the destination was lost in the handover: {}",
-                    destination.says()
-                )));
-            }
-            Right::Mine => (None, guest.check().is_ok(), report.paused_in_vain),
-            Right::Theirs => {
-                // Its memory is not needed any more, and its threads would be in the way.
-                drop(guest);
-                let found = destination.end()?;
-                if found.outcome != "running" {
-                    return Err(Failure::Failed(anyhow!(
-                        "the guest does not run at the destination: {}",
-                        found.outcome
-                    )));
-                }
-                let exact = found.exact == Some(true);
-                (Some(found), exact, report.downtime.total())
-            }
-        };
+        let (found, exact) = looked_at(moved.right, guest, destination)?;
+        let missed = if found.is_some() { report.downtime.total() } else { report.paused_in_vain };
         let lost = slowed.lost(missed);
         scribe.map_or(Ok(()), Scribe::publish).map_err(Failure::failed)?;
         Ok(Some(Moved { report, encoded, found_dirty, began, lost, found, exact }))
+    }
+}
+
+/// What the destination found if the guest is there, and whether the guest is what it must be where it is.
+fn looked_at(right: Right, guest: Kept, destination: Destination) -> Result<(Option<Found>, bool), Failure> {
+    let failed = |what: &str, detail: &str| Failure::Failed(anyhow!("{what}: {detail}"));
+    match right {
+        Right::Undecided => Err(failed("the destination was lost in the handover", &destination.says())),
+        Right::Mine => Ok((None, guest.check().is_ok())),
+        Right::Theirs => {
+            // Its memory is not needed any more, and its threads would be in the way.
+            drop(guest);
+            let found = destination.end()?;
+            if found.outcome != "running" {
+                return Err(failed("the guest does not run at the destination", &found.outcome));
+            }
+            let exact = found.exact == Some(true);
+            Ok((Some(found), exact))
+        }
     }
 }
 

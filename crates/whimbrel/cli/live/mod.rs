@@ -4,6 +4,7 @@
 //! Nothing here decides who may run a guest: the engine does, and people, through [`control`].
 
 pub(super) mod adjust;
+mod asking;
 mod control;
 pub(super) mod cost;
 #[cfg(feature = "tls")]
@@ -33,9 +34,10 @@ use whimbrel_wire::hello::Token;
 
 pub(super) use self::receive::Receiving;
 pub(super) use self::send::Sending;
-use super::args::{GuestOf, PeerArgs, ScenarioArgs};
+use super::args::{GuestOf, ScenarioArgs, WayArgs};
 use super::failure::Failure;
 use super::simulate::{Instead, scenario};
+use super::tell;
 
 /// The guest of a scenario.
 struct Chosen {
@@ -73,6 +75,19 @@ fn same_guest(args: &GuestOf) -> String {
     let file = args.scenario.iter().map(|file| format!(" --guest {}", quoted(&file.to_string_lossy())));
     let overrides = args.overrides.iter().map(|change| format!(" --set {}", quoted(change)));
     file.chain(overrides).collect()
+}
+
+/// What a connection by the same way takes at its other end: of its keys only the fingerprint of this side's is known here.
+fn same_way(args: &WayArgs) -> Result<String, Failure> {
+    let insecure = if args.insecure { " --insecure" } else { "" };
+    #[cfg(feature = "tls")]
+    if let (Some(certificate), Some(key)) = (&args.tls.certificate, &args.tls.key) {
+        use whimbrel_engine::transport::tls::Identity;
+        let identity = Identity::from_files(certificate, key).map_err(Failure::bad_input)?;
+        let fingerprint = identity.fingerprint();
+        return Ok(format!("{insecure} --tls-cert … --tls-key … --tls-peer {fingerprint}"));
+    }
+    Ok(insecure.to_owned())
 }
 
 /// A word as a shell takes it.
@@ -124,7 +139,7 @@ fn shown(id: MigrationId) -> String {
 }
 
 /// The token as it was typed or stands in its file.
-fn given_token(args: &PeerArgs) -> Result<Option<String>, Failure> {
+fn given_token(args: &WayArgs) -> Result<Option<String>, Failure> {
     let Some(file) = &args.token_file else { return Ok(args.token.clone()) };
     let wrong =
         |error: anyhow::Error| Failure::BadInput(error.context(format!("--token-file {}", file.display())));
@@ -144,7 +159,7 @@ fn token_of(text: &str) -> Result<Token, Failure> {
 }
 
 /// What connections need.
-fn options(args: &PeerArgs) -> Result<Options, Failure> {
+fn options(args: &WayArgs) -> Result<Options, Failure> {
     let tcp = TcpOptions { insecure: args.insecure, lost_after: args.patience, ..TcpOptions::default() };
     Ok(Options {
         tcp,
@@ -154,7 +169,7 @@ fn options(args: &PeerArgs) -> Result<Options, Failure> {
 }
 
 #[cfg(feature = "tls")]
-fn tls(args: &PeerArgs) -> Result<Option<whimbrel_engine::transport::tls::Tls>, Failure> {
+fn tls(args: &WayArgs) -> Result<Option<whimbrel_engine::transport::tls::Tls>, Failure> {
     use whimbrel_engine::transport::tls::{Fingerprint, Identity, Tls, Trust};
     let args = &args.tls;
     let (Some(certificate), Some(key)) = (&args.certificate, &args.key) else { return Ok(None) };
@@ -172,6 +187,25 @@ fn tls(args: &PeerArgs) -> Result<Option<whimbrel_engine::transport::tls::Tls>, 
         }
     };
     Ok(Some(Tls::new(identity, trust)))
+}
+
+/// How a command ends that has moved a guest, or has not: its exit code says where that is, whatever became of telling it.
+fn and_told<const COUNT: usize>(
+    outcome: Result<(), Failure>,
+    told: [Result<(), Failure>; COUNT],
+) -> Result<(), Failure> {
+    let mut ends = outcome;
+    for untold in told.into_iter().filter_map(Result::err) {
+        match (&ends, untold) {
+            (Ok(()), Failure::Failed(error)) => {
+                ends = Err(Failure::Untold(error.context("all is done, and could not be told")));
+            }
+            (Ok(()), Failure::ClosedPipe) => {}
+            (Ok(()), other) => ends = Err(other),
+            (Err(_), untold) => untold.message().iter().for_each(|message| tell(message)),
+        }
+    }
+    ends
 }
 
 /// A guest that cannot be made: whose fault that is.

@@ -31,8 +31,8 @@ use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side, usual};
 use super::view::{DestinationView, View};
 use super::{
-    Chosen, MARK, directory, given_token, no_connection, open_store, options, quoted, random, same_guest,
-    shown, token_of,
+    Chosen, MARK, and_told, directory, given_token, no_connection, open_store, options, quoted, random,
+    same_guest, same_way, shown, token_of,
 };
 
 /// How often it is looked whether somebody has pressed Ctrl-C.
@@ -72,13 +72,13 @@ impl Receiving {
                 "guest.memory = {memory}, and at most {most} are taken here"
             )));
         }
-        let given = given_token(&args.peer)?;
+        let given = given_token(&args.peer.way)?;
         let token = match &given {
             Some(token) => token.clone(),
             None => format!("{:032x}", u128::from_le_bytes(random()?)),
         };
         let listen: Arc<dyn Listen> =
-            Arc::from(listener(&args.listen, &options(&args.peer)?).map_err(no_connection)?);
+            Arc::from(listener(&args.listen, &options(&args.peer.way)?).map_err(no_connection)?);
         let directory = directory(args.peer.store.as_deref())?;
         let store = open_store(&directory, Role::Destination)?;
         let desk = Arc::new(Desk::new(Side::Destination, None, &chosen.name));
@@ -86,14 +86,20 @@ impl Receiving {
         let path = args.peer.control.clone().unwrap_or_else(|| usual(&directory, "receive"));
         let control = Server::start(&path, Arc::clone(&desk), orders.remote()).map_err(no_connection)?;
         let mut settings = DestinationSettings::new(token_of(&token)?, most);
-        settings.patience = args.peer.patience;
+        settings.patience = args.peer.way.patience;
+        settings.largest_page = layout.page_size();
         settings.waiting = args.wait;
-        let token = match (&args.peer.token_file, &given) {
+        settings.time_limit = args.time_limit;
+        let token = match (&args.peer.way.token_file, &given) {
             (Some(file), _) => format!("--token-file {}", quoted(&file.to_string_lossy())),
             (None, _) => format!("--token {}", quoted(&token)),
         };
-        let invitation =
-            format!("whimbrel send{} --to {} {token}", same_guest(&args.guest), quoted(&listen.address()));
+        let invitation = format!(
+            "whimbrel send{} --to {}{} {token}",
+            same_guest(&args.guest),
+            quoted(&from_elsewhere(&listen.address())),
+            same_way(&args.peer.way)?,
+        );
         Ok(Self {
             chosen,
             layout,
@@ -120,6 +126,9 @@ impl Receiving {
         view.view.clear();
         let mut result = taken.map_err(|error| self.nobody(error))?;
         let guest = guest.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if result.outcome == Some(DestinationOutcome::Gone) && view.doubted {
+            self.tell_who_comes_back(&mut result);
+        }
         let id = result.configuration.as_ref().map(|configuration| configuration.id);
         if let (Some(id), Some(DestinationOutcome::Gone)) = (id, result.outcome) {
             // The guest never ran here, which is what is said without a record, too.
@@ -128,11 +137,13 @@ impl Receiving {
         let runs = result.outcome == Some(DestinationOutcome::Running) && result.resume_failed.is_none();
         let ran = if runs { self.let_it_run(&mut result) } else { Duration::ZERO };
         let found = Found::new(&result, guest.as_ref().filter(|_| runs), ran);
-        print(&match self.format {
-            TextFormat::Table => visible(&found.table(&self.chosen.name)),
-            TextFormat::Json => serde_json::to_string_pretty(&found).map_err(Failure::failed)? + "\n",
-        })?;
-        found.outcome(&self.interrupt)
+        let text = match self.format {
+            TextFormat::Table => Ok(visible(&found.table(&self.chosen.name))),
+            TextFormat::Json => {
+                serde_json::to_string_pretty(&found).map(|text| text + "\n").map_err(Failure::failed)
+            }
+        };
+        and_told(found.outcome(&self.interrupt), [text.and_then(|text| print(&text))])
     }
 
     /// Waits for a guest until it runs here or never will.
@@ -174,6 +185,14 @@ impl Receiving {
         }
     }
 
+    /// A source that was lost, and whose guest never ran here, may be in doubt: if it asks for as long as it would count as lost, it
+    /// is told at once.
+    fn tell_who_comes_back(&self, result: &mut DestinationResult) {
+        let until = Instant::now() + self.settings.patience;
+        let waits = || Instant::now() < until && self.interrupt.exit_code().is_none();
+        while waits() && !result.afterlife.answer(ANSWERING) {}
+    }
+
     /// Until its time is over, or Ctrl-C; a source that did not hear of it is answered.
     fn let_it_run(&self, result: &mut DestinationResult) -> Duration {
         let begun = Instant::now();
@@ -188,6 +207,11 @@ impl Receiving {
             std::thread::sleep(until.saturating_duration_since(Instant::now()));
         }
     }
+}
+
+/// The address as a source can use it: nobody connects to all addresses of a host.
+fn from_elsewhere(address: &str) -> String {
+    address.replace("0.0.0.0:", "HOST:").replace("[::]:", "HOST:")
 }
 
 /// The replica, if it is the guest that is expected here, and a way to ask it about itself.
@@ -371,19 +395,19 @@ impl Found {
         let why = self.why.as_deref().unwrap_or("nobody said why");
         match (self.exact, interrupt.exit_code()) {
             (Some(_), _) => Ok(()),
-            (None, Some(code)) => {
-                let message = match self.right {
-                    Right::Undecided => {
-                        "a complete replica was given up; nobody here knows whether the source has the guest"
-                    }
-                    Right::Mine | Right::Theirs => "the guest did not come",
-                };
-                Err(Failure::Interrupted { code, message: message.to_owned() })
+            (None, _) if self.right == Right::Undecided => Err(Failure::InDoubt(anyhow!(
+                "a complete replica was given up; nobody here knows whether the source has the guest"
+            ))),
+            (None, Some(code)) if self.right == Right::Theirs => {
+                Err(Failure::Interrupted { code, message: "the guest did not come".to_owned() })
             }
-            (None, None) if self.outcome == "running" => {
+            (None, _) if self.outcome == "running" => {
                 Err(Failure::Failed(anyhow!("the guest belongs here and does not run: {why}")))
             }
-            (None, None) => Err(Failure::Failed(anyhow!("no guest runs here: {why}"))),
+            (None, _) if self.outcome == "guest-lost" => Err(Failure::Failed(anyhow!(
+                "the guest belongs here, and its memory was given up: start it from its disks, here"
+            ))),
+            (None, _) => Err(Failure::Failed(anyhow!("no guest runs here: {why}"))),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::super::args::{ResolveArgs, Side, TextFormat};
 use super::super::failure::Failure;
 use super::super::{print, tell, visible, width};
 use super::control::{self, CONTROL, Question, Reply, ask, from_anywhere};
-use super::{directory, open_store, shown};
+use super::{asking, directory, open_store, shown};
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {
@@ -28,6 +28,9 @@ pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {
         };
     }
     let directory = directory(args.store.as_deref())?;
+    if let Some(to) = &args.ask {
+        return asking::ask(args, to, &of_the_source(args, &directory)?, &directory);
+    }
     if args.forget { forget(args, &directory) } else { listed(args, &directory) }
 }
 
@@ -114,6 +117,19 @@ fn records(args: &ResolveArgs, directory: &Path) -> Result<Vec<Entry>, Failure> 
     Ok(entries)
 }
 
+/// The source's record of the migration that is asked about.
+fn of_the_source(args: &ResolveArgs, directory: &Path) -> Result<Entry, Failure> {
+    let found = records(args, directory)?.into_iter().find(|entry| entry.role == Role::Source);
+    found.ok_or_else(|| {
+        let id = args.id.map(shown).unwrap_or_default();
+        Failure::BadInput(anyhow!(
+            "there is no record of a source of migration {id} in {}: its `whimbrel send` never came so far that anything could be \
+             asked, or was done with it",
+            directory.display()
+        ))
+    })
+}
+
 /// Commands that answer at a control socket in this directory.
 pub(super) fn running(directory: &Path) -> Vec<(PathBuf, Reply)> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -165,6 +181,11 @@ fn running_json((path, reply): &(PathBuf, Reply)) -> Option<Value> {
     Some(value)
 }
 
+/// What is to be known before anything is promised of such a source.
+const NOTHING_HANDED_OVER: &str = "\
+source without a record: it has handed nothing over, and its guest ran on there: no replica elsewhere is its latest memory
+";
+
 fn table(directory: &Path, records: &[Entry], running: &[(PathBuf, Reply)]) -> String {
     let mut text = String::new();
     if records.is_empty() {
@@ -183,6 +204,9 @@ fn table(directory: &Path, records: &[Entry], running: &[(PathBuf, Reply)]) -> S
             ]);
         }
         text.push_str(&(columns.lines().join("\n") + "\n"));
+        if records.iter().any(|entry| entry.role == Role::Source && entry.record.is_none()) {
+            text.push_str(NOTHING_HANDED_OVER);
+        }
     }
     for (path, reply) in running {
         let _ = write!(text, "\ncontrol    {}\n{}", path.display(), told(reply));

@@ -48,7 +48,8 @@ impl Scribe {
         // Numbers and texts can always be written.
         let text: String =
             head.into_iter().chain(lines.iter().map(to_line)).map(Result::unwrap_or_default).collect();
-        self.failed = self.file.write(&text).err();
+        // A process that is killed loses no line that was written: it is a journal of moves that end badly, too.
+        self.failed = self.file.write(&text).and_then(|()| self.file.hand_on()).err();
     }
 
     /// Puts it in its place.

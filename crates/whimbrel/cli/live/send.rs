@@ -13,7 +13,6 @@ use whimbrel_core::layout::RamLayout;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::policy::RateLimit;
-use whimbrel_core::policy::presets;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::duration;
 use whimbrel_engine::orders::{Order, Orders, Remote};
@@ -25,21 +24,22 @@ use whimbrel_guest::memory::Backing;
 use whimbrel_lab::output::{Kind, WholeFile};
 use whimbrel_lab::real::here::{Here, Kept, LogChoice};
 use whimbrel_lab::result::{MigrationRecord, milliseconds};
-use whimbrel_lab::scenario::{PolicyChange, PolicySpec, Setup};
+use whimbrel_lab::scenario::{PolicyChange, Setup};
 use whimbrel_lab::table::{named, real_migration};
 use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding as PageEncoding, Encodings};
 
 use super::super::args::{Encoding, SendArgs, TextFormat};
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
+use super::super::simulate;
 use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side, limit_words, usual};
 use super::cost::{self, As, TrackingRecord, encodings};
 use super::scribe::{Scribe, Written};
 use super::view::{SourceView, View};
 use super::{
-    Chosen, directory, given_token, new_id, no_connection, not_here, open_store, options, quoted, shown,
-    token_of,
+    Chosen, and_told, directory, given_token, new_id, no_connection, not_here, open_store, options, quoted,
+    shown, token_of,
 };
 
 /// How often it is looked whether somebody has pressed Ctrl-C, or a change of the policy is due.
@@ -68,11 +68,11 @@ impl Sending {
     /// Reads and opens everything. Nothing is connected yet.
     pub(in crate::cli) fn ready(args: &SendArgs) -> Result<Self, Failure> {
         let chosen = Chosen::read(&args.guest, args.policy.as_deref())?;
-        let token = given_token(&args.peer)?;
+        let token = given_token(&args.peer.way)?;
         let token =
             token.context("which token does the destination expect? say it with --token or --token-file");
         let token = token_of(&token.map_err(Failure::BadInput)?)?;
-        let connect = Arc::from(connector(&args.to, &options(&args.peer)?).map_err(no_connection)?);
+        let connect = Arc::from(connector(&args.to, &options(&args.peer.way)?).map_err(no_connection)?);
         let id = args.id.map_or_else(new_id, Ok)?;
         let directory = directory(args.peer.store.as_deref())?;
         let store = open_store(&directory, Role::Source)?;
@@ -93,7 +93,7 @@ impl Sending {
         settings.streams = args.streams;
         settings.encoding = encoder(args);
         settings.verify = args.verify;
-        settings.patience = args.peer.patience;
+        settings.patience = args.peer.way.patience;
         settings.limit = args.limit.map_or(RateLimit::Unlimited, RateLimit::AtMost);
         settings.time_limit = Some(args.time_limit.unwrap_or(chosen.setup.run.time_limit));
         desk.note(|standing| standing.limit = Some(limit_words(settings.limit)));
@@ -213,14 +213,13 @@ impl Sending {
         }
         let setup = &self.chosen.setup;
         let record = cost::record(&ended.result.report, &ended.result.encoded, &ended.lost, setup.run.seed);
-        print(&match self.format {
-            TextFormat::Table => visible(&self.table(ended, &record)),
-            TextFormat::Json => self.json(ended, &record)?,
-        })?;
-        if let Some(scribe) = scribe {
-            scribe.publish().map_err(Failure::failed)?;
-        }
-        ended.outcome(&self.interrupt)
+        let kept = scribe.map_or(Ok(()), |scribe| scribe.publish().map_err(Failure::failed));
+        let text = match self.format {
+            TextFormat::Table => Ok(visible(&self.table(ended, &record))),
+            TextFormat::Json => self.json(ended, &record),
+        };
+        let printed = text.and_then(|text| print(&text));
+        and_told(ended.outcome(&self.interrupt), [kept, printed])
     }
 
     /// Begins the journal.
@@ -240,12 +239,8 @@ impl Sending {
     }
 
     fn json(&self, ended: &Ended, record: &MigrationRecord) -> Result<String, Failure> {
-        let policy = &self.chosen.setup.policy;
         let told = Told {
-            policy,
-            policy_approximate: presets::find(&policy.preset).and_then(|preset| preset.approximate),
-            scenario: &self.chosen.scenario,
-            record,
+            migration: simulate::Told::of(&self.chosen.setup.policy, &self.chosen.scenario, record),
             live: Live {
                 migration: shown(self.settings.id),
                 guest: &self.chosen.name,
@@ -269,12 +264,8 @@ impl Sending {
 /// The JSON of a move: what `simulate` says of one, and what only a real one has.
 #[derive(Serialize)]
 struct Told<'a> {
-    policy: &'a PolicySpec,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy_approximate: Option<&'static str>,
-    scenario: &'a str,
     #[serde(flatten)]
-    record: &'a MigrationRecord,
+    migration: simulate::Told<'a>,
     live: Live<'a>,
 }
 
@@ -316,8 +307,12 @@ const AFTERWARDS: Duration = Duration::from_millis(20);
 impl Ended {
     fn new(result: SourceResult, view: &SourceView, guest: &Kept, log: String) -> Self {
         let report = &result.report;
-        let paused =
-            if result.right == Right::Mine { report.paused_in_vain } else { report.downtime.total() };
+        let paused = match result.right {
+            Right::Mine => report.paused_in_vain,
+            Right::Theirs => report.downtime.total(),
+            // It stands still.
+            Right::Undecided => view.paused(),
+        };
         let stayed = result.right == Right::Mine && report.outcome != Outcome::GuestLost;
         let checked = stayed.then(|| {
             std::thread::sleep(AFTERWARDS);
@@ -371,12 +366,9 @@ impl Ended {
                 tell("note: Ctrl-C came too late: the guest was handed over");
                 Ok(())
             }
-            (Right::Undecided, Some(code)) => {
-                let message =
-                    "nobody here knows who has the guest; its record is kept, see `whimbrel resolve`";
-                Err(Failure::Interrupted { code, message: message.to_owned() })
-            }
-            (Right::Undecided, None) => Err(Failure::Failed(anyhow!("nobody here knows who has the guest"))),
+            (Right::Undecided, _) => Err(Failure::InDoubt(anyhow!(
+                "nobody here knows who has the guest; its record is kept, see `whimbrel resolve`"
+            ))),
             (Right::Mine, Some(code)) if report.outcome == Outcome::Cancelled => {
                 let message = "the guest stays here, and its memory holds what its registers say".to_owned();
                 Err(Failure::Interrupted { code, message })

@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use whimbrel_core::controller::Outlook;
 use whimbrel_core::machine::{DestinationPhase, SourcePhase};
@@ -120,13 +120,16 @@ pub(super) const fn destination_words(phase: DestinationPhase) -> &'static str {
         DestinationPhase::Loading => "receiving the guest's memory",
         DestinationPhase::Restoring => "restoring the guest's state",
         DestinationPhase::Prepared => "the replica is complete, and waits to be told that it may run",
-        DestinationPhase::Committing => "writing down that the guest runs here",
+        DestinationPhase::Committing => "writing down that the guest belongs here",
         DestinationPhase::Resuming => "letting the guest run",
         DestinationPhase::Filling => "the guest runs here, and its last pages arrive",
         DestinationPhase::Running => "the guest runs here",
         DestinationPhase::Gone => "there is no replica here",
     }
 }
+
+/// Of a guest that a promise has given up.
+const LOST: &str = "the guest belongs here, and its memory is thrown away: start it from its disks, here";
 
 /// Sees a source's migration: shows it, keeps the desk up to date, and adds up what the guest loses to the throttle.
 pub(super) struct SourceView {
@@ -137,11 +140,24 @@ pub(super) struct SourceView {
     outlook: Option<Outlook>,
     slowed: Slowed,
     phase: SourcePhase,
+    /// When the last pause began.
+    paused: Option<Instant>,
+    /// The guest's memory is thrown away.
+    lost: bool,
 }
 
 impl SourceView {
     pub(super) fn new(view: View, desk: Arc<Desk>, doubt: String, vcpus: u32) -> Self {
-        Self { view, desk, doubt, outlook: None, slowed: Slowed::new(vcpus), phase: SourcePhase::Idle }
+        Self {
+            view,
+            desk,
+            doubt,
+            outlook: None,
+            slowed: Slowed::new(vcpus),
+            phase: SourcePhase::Idle,
+            paused: None,
+            lost: false,
+        }
     }
 
     /// What the guest lost to the throttle, and to standing still for so long.
@@ -149,12 +165,21 @@ impl SourceView {
         self.slowed.lost(paused)
     }
 
+    /// For how long a guest that was paused, and did not run since, stands still.
+    pub(super) fn paused(&self) -> Duration {
+        self.paused.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     fn phase(&mut self, phase: SourcePhase) {
         self.phase = phase;
         self.desk.begun();
+        if phase == SourcePhase::Pausing {
+            self.paused = Some(Instant::now());
+        }
         let in_doubt = phase == SourcePhase::InDoubt;
+        let words = if self.lost { LOST } else { source_words(phase) };
         self.desk.note(|standing| {
-            standing.phase = source_words(phase).into();
+            standing.phase = words.into();
             standing.in_doubt = in_doubt;
         });
         match phase {
@@ -164,6 +189,7 @@ impl SourceView {
                     self.view.warn(&doubt);
                 }
             }
+            SourcePhase::Returning if self.lost => self.view.warn(LOST),
             SourcePhase::Returning => self.view.say("the guest stays here"),
             _ => {}
         }
@@ -205,6 +231,7 @@ impl Observer for SourceView {
                 }
             }
             Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
+            Event::GuestLost => self.lost = true,
             _ => {}
         }
     }
@@ -288,11 +315,15 @@ pub(super) struct DestinationView {
     pub(super) view: View,
     desk: Arc<Desk>,
     doubt: String,
+    /// The source was lost when the replica was complete.
+    pub(super) doubted: bool,
+    /// The guest's memory is thrown away.
+    lost: bool,
 }
 
 impl DestinationView {
     pub(super) fn new(view: View, desk: Arc<Desk>, doubt: String) -> Self {
-        Self { view, desk, doubt }
+        Self { view, desk, doubt, doubted: false, lost: false }
     }
 
     /// A replica that is complete and whose source was lost: nobody here can know.
@@ -304,6 +335,7 @@ impl DestinationView {
             doubtful = standing.in_doubt;
         });
         if doubtful {
+            self.doubted = true;
             self.view.warn(&self.doubt);
         }
     }
@@ -313,7 +345,7 @@ impl Observer for DestinationView {
     fn on_event(&mut self, _at: Timestamp, event: &Event<'_>) {
         match event {
             Event::Destination(phase) => {
-                let words = destination_words(*phase);
+                let words = if self.lost { LOST } else { destination_words(*phase) };
                 self.desk.note(|standing| standing.phase = words.into());
                 self.judge();
                 self.view.say(words);
@@ -334,6 +366,7 @@ impl Observer for DestinationView {
             Event::Taken { order } => self.desk.decided(order, Ok(())),
             Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
             Event::TurnedAway { peer, why } => self.view.say(&format!("{peer} was turned away: {why}")),
+            Event::GuestLost => self.lost = true,
             Event::Answered { id, record } => {
                 let told = match record {
                     Some(_) => "that its guest was here",

@@ -109,6 +109,11 @@ impl Checksum {
         self.0.update(bytes);
     }
 
+    /// What `behind` was taken of comes next.
+    pub fn append(&mut self, behind: &Self) {
+        self.0.combine(&behind.0);
+    }
+
     /// Of all that came.
     pub fn finish(self) -> u32 {
         self.0.finalize()

@@ -62,6 +62,18 @@ fn the_checksum_is_the_one_that_everybody_calls_crc_32() {
 }
 
 #[test]
+fn a_checksum_of_two_parts_is_that_of_the_whole() {
+    let bytes: Vec<u8> = (0..10_000_u32).map(|at| ((at * at) >> 3) as u8).collect();
+    for cut in [0, 1, 16, 4096, 9999, 10_000] {
+        let [mut sum, mut behind] = [Checksum::new(), Checksum::new()];
+        sum.update(&bytes[..cut]);
+        behind.update(&bytes[cut..]);
+        sum.append(&behind);
+        assert_eq!(sum.finish(), checksum(&bytes), "{cut}");
+    }
+}
+
+#[test]
 fn zeroes_are_no_frame() {
     let refused = FrameHeader::decode(&[0; HEADER_LEN], &Limits::default());
     assert!(matches!(refused, Err(WireError::Checksum { .. })), "{refused:?}");

@@ -206,6 +206,11 @@ impl Encoder {
         self.chooser.set_bandwidth(bandwidth);
     }
 
+    /// Whether every page is copied, so that a frame is made while nothing of it can be sent.
+    pub fn copies(&self) -> bool {
+        self.copy
+    }
+
     /// A pass over memory begins: the batches that follow belong to it.
     pub fn begin_pass(&mut self, pass: Pass) {
         self.pass = pass;
@@ -236,7 +241,7 @@ impl Encoder {
         ram: &dyn GuestRam,
         frame: &mut PageFrame,
     ) -> Result<Encoded, EncodeError> {
-        frame.begin();
+        frame.begin(self.checked);
         self.encoded = Encoded::default();
         self.group.pages = 0;
         self.plan = match self.fixed {
@@ -246,7 +251,7 @@ impl Encoder {
         (self.packing, self.saved) = (Duration::ZERO, 0.0);
         let start = if self.keeps_deltas { self.now() } else { None };
         if let Err(error) = self.runs(runs, ram, frame) {
-            frame.begin();
+            frame.begin(false);
             // Pages of this batch may be in the cache already, and will never arrive.
             self.forget();
             return Err(error);
@@ -261,7 +266,7 @@ impl Encoder {
                 self.encoded.pages.0 - self.encoded.misses.0 - self.encoded.of(Encoding::Zero).pages.0;
             self.chooser.learn_differences(found, self.saved, took);
         }
-        frame.seal(self.checked);
+        frame.seal();
         self.encoded.bytes = frame.len();
         Ok(self.encoded)
     }
@@ -302,7 +307,7 @@ impl Encoder {
         frame: &mut PageFrame,
     ) -> Result<(), RamError> {
         self.firsts.clear();
-        if self.zero_detection || self.copy {
+        if self.zero_detection && !self.copy {
             // All at once: whoever waits for each page in turn waits as long as sending it takes. At most a batch.
             self.firsts.resize(count as usize, [0; 8]);
             ram.read_firsts(at, self.page_size.bytes(), &mut self.firsts)?;

@@ -11,7 +11,7 @@ use whimbrel_core::units::ByteCount;
 
 use super::Encoding;
 use super::table::Entry;
-use crate::frame::{FrameHeader, FrameKind, HEADER_LEN};
+use crate::frame::{Checksum, FrameHeader, FrameKind, HEADER_LEN};
 
 /// One frame: header, table, and payloads of which some may still be in guest memory.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub struct PageFrame {
     used: usize,
     /// Bytes of all payloads.
     body: u64,
+    /// Of the payloads, all of which are copied; none where the checksum does not cover them.
+    sum: Option<Checksum>,
     /// The last entry may grow.
     open: bool,
     /// Bytes at the end of the last entry that its delta leaves as they were.
@@ -48,6 +50,7 @@ impl PageFrame {
             payload: Vec::new(),
             used: 0,
             body: 0,
+            sum: None,
             open: false,
             trailing: 0,
         }
@@ -73,12 +76,14 @@ impl PageFrame {
         std::iter::once(Piece::Bytes(&self.head)).chain(payloads)
     }
 
-    /// Forgets what was in it, and keeps its memory.
-    pub(super) fn begin(&mut self) {
+    /// Forgets what was in it, and keeps its memory. With `checked` the checksum is to cover the payloads, none of which may
+    /// then be left in guest memory.
+    pub(super) fn begin(&mut self, checked: bool) {
         self.head.clear();
         self.entries.clear();
         self.parts.clear();
         (self.used, self.body, self.open) = (0, 0, false);
+        self.sum = checked.then(Checksum::new);
     }
 
     /// What comes next is not a neighbour of what is here.
@@ -152,6 +157,10 @@ impl PageFrame {
     /// The first `length` bytes of the room are payload.
     fn take(&mut self, length: usize) {
         let range = self.used..self.used + length;
+        if let Some(sum) = &mut self.sum {
+            // Now, while it is still in the first cache.
+            sum.update(&self.payload[range.clone()]);
+        }
         self.body += length as u64;
         self.used = range.end;
         match self.parts.last_mut() {
@@ -185,9 +194,8 @@ impl PageFrame {
         }
     }
 
-    /// Writes the header and the table: the frame is whole. With `checked`, the checksum covers the payloads, all of which
-    /// were copied.
-    pub(super) fn seal(&mut self, checked: bool) {
+    /// Writes the header and the table: the frame is whole.
+    pub(super) fn seal(&mut self) {
         self.head.clear();
         if self.entries.is_empty() {
             return;
@@ -196,18 +204,20 @@ impl PageFrame {
         for entry in &self.entries {
             self.head.extend_from_slice(&entry.encode());
         }
-        let mut checksum = crc32fast::Hasher::new();
+        let payloads = self.sum.take();
+        let payload_checked = payloads.is_some();
+        let mut checksum = Checksum::new();
         checksum.update(&self.head[HEADER_LEN..]);
-        if checked {
-            checksum.update(&self.payload[..self.used]);
+        if let Some(payloads) = &payloads {
+            checksum.append(payloads);
         }
         let header = FrameHeader {
             kind: FrameKind::Pages,
             // A batch has fewer pages, and an entry has one at least.
             entries: self.entries.len() as u16,
             length: (self.head.len() - HEADER_LEN) as u32 + self.body as u32,
-            checksum: checksum.finalize(),
-            payload_checked: checked,
+            checksum: checksum.finish(),
+            payload_checked,
         };
         self.head[..HEADER_LEN].copy_from_slice(&header.encode());
     }

@@ -1,9 +1,7 @@
 //! What lies between the two processes: carries what they say, knows how far they are, and does what is to go wrong.
 
-use std::io::{self, Read, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,11 +14,25 @@ use whimbrel::wire::control;
 use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
 use whimbrel::wire::hello::{self, Direction, Hello, PREFIX_LEN, Role};
 
-use super::case::{Deed, Fault, Step, When};
+use super::case::{Arrival, Case, Deed, Dice, Fault, Impostor, Step, When};
+use super::ends::{End, Opening, Way};
 use super::hosts::Hosts;
 
 /// How often it is looked whether something has changed.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// How many parts of a chunk are of odd sizes, and those sizes, less one.
+const CRUMBS: usize = 24;
+const ODD: [usize; 6] = [0, 2, 16, 106, 1_440, 4_098];
+
+/// For so long in all a direction is held up, so that nobody's patience ends.
+const HELD_UP: Duration = Duration::from_millis(120);
+
+/// When one direction of a connection is held up.
+struct Steadiness {
+    dice: Dice,
+    held_up: Duration,
+}
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -30,8 +42,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Link {
     /// 0 is control, pages from 1 on, later ones have no number.
     number: Option<usize>,
-    source: TcpStream,
-    destination: UnixStream,
+    source: Box<dyn End>,
+    destination: Box<dyn End>,
     stalled: AtomicBool,
     /// A bit of the next that passes is turned.
     spoiled: AtomicBool,
@@ -41,13 +53,39 @@ struct Link {
 
 impl Link {
     fn cut(&self) {
-        let _ = self.source.shutdown(Shutdown::Both);
-        let _ = self.destination.shutdown(Shutdown::Both);
+        self.source.cut();
+        self.destination.cut();
+    }
+
+    /// One direction has ended: then both have, the way this one did.
+    fn finish(&self, ended: &io::Result<()>) {
+        if ended.is_err() {
+            return self.cut();
+        }
+        self.source.end();
+        self.destination.end();
+    }
+
+    fn from(&self, to_destination: bool) -> &dyn End {
+        if to_destination { &*self.source } else { &*self.destination }
+    }
+
+    fn to(&self, to_destination: bool) -> &dyn End {
+        if to_destination { &*self.destination } else { &*self.source }
     }
 }
 
 struct Shared {
-    to: PathBuf,
+    way: Box<dyn Way>,
+    arrival: Arrival,
+    seed: u64,
+    impostor: Option<Impostor>,
+    /// Somebody has spoken with an impostor.
+    betrayed: AtomicBool,
+    /// Something was said before it was on stable storage.
+    rash: AtomicBool,
+    /// Rounds that the source has ended.
+    rounds: AtomicU64,
     hosts: Arc<Hosts>,
     faults: Mutex<Vec<Fault>>,
     links: Mutex<Vec<Arc<Link>>>,
@@ -58,21 +96,28 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// Carries connections to a Unix socket. Dropped, it ends them all.
+/// Carries connections to the destination. Dropped, it ends them all.
 pub(super) struct Between {
     pub(super) address: String,
     shared: Arc<Shared>,
 }
 
 impl Between {
-    pub(super) fn start(to: PathBuf, hosts: Arc<Hosts>, faults: Vec<Fault>) -> Self {
+    pub(super) fn start(way: Box<dyn Way>, hosts: Arc<Hosts>, case: &Case) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = format!("tcp:{}", listener.local_addr().expect("an address"));
+        let kind = if case.tls { "tls" } else { "tcp" };
+        let address = format!("{kind}:{}", listener.local_addr().expect("an address"));
         listener.set_nonblocking(true).expect("a socket");
         let shared = Arc::new(Shared {
-            to,
+            way,
+            arrival: case.arrival,
+            seed: case.seed,
+            impostor: case.impostor,
+            betrayed: AtomicBool::new(false),
+            rash: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
             hosts,
-            faults: Mutex::new(faults),
+            faults: Mutex::new(case.faults.iter().flatten().copied().collect()),
             links: Mutex::default(),
             unreachable: Mutex::default(),
             acting: Mutex::default(),
@@ -90,6 +135,16 @@ impl Between {
         self.shared.calm.store(true, Ordering::Relaxed);
         drop(lock(&self.shared.acting));
     }
+
+    /// Whether somebody has told an impostor something, or listened to one.
+    pub(super) fn was_betrayed(&self) -> bool {
+        self.shared.betrayed.load(Ordering::Relaxed)
+    }
+
+    /// Whether *go* or *running* was said before it was written.
+    pub(super) fn was_rash(&self) -> bool {
+        self.shared.rash.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Between {
@@ -105,7 +160,7 @@ impl Shared {
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        let mut timed = false;
+        let (mut timed, mut count) = (false, 0);
         while !self.is_over() {
             let Ok((source, _)) = listener.accept() else {
                 thread::sleep(LOOK);
@@ -114,15 +169,17 @@ impl Shared {
             if lock(&self.unreachable).is_some_and(|until| Instant::now() < until) {
                 continue;
             }
-            // Nobody is there, for now.
-            let Ok(destination) = UnixStream::connect(&self.to) else { continue };
             source.set_nonblocking(false).expect("a socket");
+            let _ = source.set_nodelay(true);
+            let impostor = self.impostor.filter(|impostor| impostor.connection == count);
+            count += 1;
+            let Some(opening) = self.way.open(source, impostor) else { continue };
             if !std::mem::replace(&mut timed, true) {
                 self.begin_to_count();
             }
             let shared = Arc::clone(self);
             // Its first words say what it is, and may be long in coming.
-            thread::spawn(move || shared.carry(source, destination));
+            thread::spawn(move || shared.carry(opening, impostor));
         }
     }
 
@@ -143,7 +200,7 @@ impl Shared {
                 if fault.deed == Deed::Corrupt {
                     link.spoiled.store(true, Ordering::Relaxed);
                 } else {
-                    shared.act(&fault, &link, &mut []);
+                    shared.act(&fault, (&link, true), &mut []);
                 }
             }
         });
@@ -162,8 +219,12 @@ impl Shared {
         (!self.calm.load(Ordering::Relaxed)).then_some(acting)
     }
 
-    fn carry(self: &Arc<Self>, mut source: TcpStream, destination: UnixStream) {
-        let Ok((first, role)) = first_words(&mut source) else { return };
+    fn carry(self: &Arc<Self>, opening: Opening, impostor: Option<Impostor>) {
+        let Ok([source, destination]) = opening() else { return };
+        let Ok((first, role)) = first_words(&*source) else { return };
+        if impostor.is_some_and(|impostor| impostor.to_the_source) {
+            self.betrayed.store(true, Ordering::Relaxed);
+        }
         let number = match role {
             Role::Control { .. } => Some(0),
             Role::Pages { stream } => Some(1 + usize::from(stream)),
@@ -181,11 +242,11 @@ impl Shared {
         lock(&self.links).push(Arc::clone(&link));
         let (shared, back) = (Arc::clone(self), Arc::clone(&link));
         let answers = thread::spawn(move || {
-            let _ = shared.answers(&back, pages);
-            back.cut();
+            let ended = shared.answers(&back, pages, impostor.is_some());
+            back.finish(&ended);
         });
-        let _ = self.asks(&link, first, pages);
-        link.cut();
+        let ended = self.asks(&link, first, pages);
+        link.finish(&ended);
         let _ = answers.join();
     }
 
@@ -196,23 +257,27 @@ impl Shared {
     }
 
     /// What the destination says.
-    fn answers(&self, link: &Link, pages: bool) -> io::Result<()> {
-        let mut destination = &link.destination;
+    fn answers(&self, link: &Link, pages: bool, to_an_impostor: bool) -> io::Result<()> {
+        let destination = &link.destination;
         let mut prefix = [0; PREFIX_LEN];
         destination.read_exact(&mut prefix)?;
         let rest = hello::rest(&prefix, Direction::FromDestination).map_err(io::Error::other)?;
         let mut answer = [&prefix[..], &vec![0; rest]].concat();
         destination.read_exact(&mut answer[PREFIX_LEN..])?;
+        if to_an_impostor {
+            self.betrayed.store(true, Ordering::Relaxed);
+        }
         self.pass(link, false, &mut answer, None)?;
         if pages { self.bytes(link, false) } else { self.frames(link, false) }
     }
 
     fn bytes(&self, link: &Link, to_destination: bool) -> io::Result<()> {
         let mut chunk = vec![0; 64 << 10];
+        let mut steadiness = self.steadiness(link, to_destination);
         loop {
-            let (mut source, mut destination) = (&link.source, &link.destination);
-            let count =
-                if to_destination { source.read(&mut chunk)? } else { destination.read(&mut chunk)? };
+            let rounds = self.rounds.load(Ordering::Relaxed);
+            let count = link.from(to_destination).read(&mut chunk)?;
+            self.hold_up(link, to_destination, rounds, &mut steadiness);
             if count == 0 {
                 return Ok(());
             }
@@ -221,10 +286,13 @@ impl Shared {
     }
 
     fn frames(&self, link: &Link, to_destination: bool) -> io::Result<()> {
-        let (source, destination) = (&link.source, &link.destination);
+        let mut steadiness = self.steadiness(link, to_destination);
         loop {
-            let (mut frame, step) =
-                if to_destination { next_frame(source)? } else { next_frame(destination)? };
+            let Some((mut frame, step)) = next_frame(link.from(to_destination))? else { return Ok(()) };
+            if step.is_some_and(|step| !self.hosts.has_written_before(step)) {
+                self.rash.store(true, Ordering::Relaxed);
+            }
+            self.hold_up(link, to_destination, 0, &mut steadiness);
             // What both hold is known from outside now, and nobody writes it but a guest that runs.
             match step {
                 Some(Step::State) => self.hosts.look_at_the_source(),
@@ -233,6 +301,9 @@ impl Shared {
                 _ => {}
             }
             self.pass(link, to_destination, &mut frame, step)?;
+            if step == Some(Step::RoundEnd) {
+                self.rounds.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -247,10 +318,10 @@ impl Shared {
         let passing =
             |before: bool| step.and_then(|step| self.take(|when| *when == When::Passing { step, before }));
         if let Some(fault) = passing(true) {
-            self.act(&fault, link, chunk);
+            self.act(&fault, (link, to_destination), chunk);
         }
         if link.spoiled.swap(false, Ordering::Relaxed) {
-            turn(chunk);
+            link.to(to_destination).spoil(chunk);
         }
         let carried = link.carried[usize::from(to_destination)].load(Ordering::Relaxed);
         let reached = carried..carried + chunk.len() as u64;
@@ -263,13 +334,13 @@ impl Shared {
                 let When::Bytes { bytes, .. } = fault.when else { unreachable!("it was taken for that") };
                 let (before, behind) = chunk.split_at_mut((bytes - carried) as usize);
                 self.write(link, to_destination, before)?;
-                self.act(&fault, link, behind);
+                self.act(&fault, (link, to_destination), behind);
                 self.write(link, to_destination, behind)?;
             }
             None => self.write(link, to_destination, chunk)?,
         }
         if let Some(fault) = passing(false) {
-            self.act(&fault, link, &mut []);
+            self.act(&fault, (link, to_destination), &mut []);
         }
         Ok(())
     }
@@ -281,13 +352,51 @@ impl Shared {
             }
             thread::sleep(LOOK);
         }
-        link.carried[usize::from(to_destination)].fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        let (mut source, mut destination) = (&link.source, &link.destination);
-        if to_destination { destination.write_all(chunk) } else { source.write_all(chunk) }
+        let carried =
+            link.carried[usize::from(to_destination)].fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        let to = link.to(to_destination);
+        let mut rest: &[u8] = chunk;
+        if matches!(self.arrival, Arrival::Crumbs | Arrival::Unsteady) {
+            let mut dice = Dice::of(self.seed ^ carried);
+            // A few of each chunk: all of them would take for ever.
+            for _ in 0..CRUMBS {
+                let (crumb, behind) = rest.split_at(rest.len().min(1 + dice.one_of(&ODD)));
+                to.write_all(crumb)?;
+                rest = behind;
+            }
+        }
+        to.write_all(rest)
+    }
+
+    /// Numbers for one direction of a connection.
+    fn steadiness(&self, link: &Link, to_destination: bool) -> Steadiness {
+        let number = link.number.unwrap_or(99) as u64;
+        let dice = Dice::of(self.seed ^ (number << 1 | u64::from(to_destination)) << 20);
+        Steadiness { dice, held_up: Duration::ZERO }
+    }
+
+    /// Waits, where what comes is to arrive in another order than it was sent. `rounds` had ended when it was sent.
+    fn hold_up(&self, link: &Link, to_destination: bool, rounds: u64, steadiness: &mut Steadiness) {
+        if steadiness.held_up >= HELD_UP || !to_destination {
+            return;
+        }
+        let most = match self.arrival {
+            Arrival::AsSent | Arrival::Crumbs => return,
+            Arrival::Unsteady if !steadiness.dice.once_in(4) => return,
+            Arrival::Unsteady => Duration::from_micros(steadiness.dice.below(8_000)),
+            Arrival::Behind { link: behind } if link.number == Some(behind) => Duration::from_millis(30),
+            Arrival::Behind { .. } => return,
+        };
+        let begun = Instant::now();
+        let behind = matches!(self.arrival, Arrival::Behind { .. });
+        while begun.elapsed() < most && !(behind && self.rounds.load(Ordering::Relaxed) > rounds) {
+            thread::sleep(LOOK);
+        }
+        steadiness.held_up += begun.elapsed();
     }
 
     /// Does what is to go wrong while this passes.
-    fn act(&self, fault: &Fault, link: &Link, chunk: &mut [u8]) {
+    fn act(&self, fault: &Fault, (link, to_destination): (&Link, bool), chunk: &mut [u8]) {
         thread::sleep(fault.late);
         let Some(_acting) = self.may_act() else { return };
         self.hosts.note(fault);
@@ -306,25 +415,19 @@ impl Shared {
             }
             Deed::Delay(how_long) => thread::sleep(how_long),
             Deed::Corrupt if chunk.is_empty() => link.spoiled.store(true, Ordering::Relaxed),
-            Deed::Corrupt => turn(chunk),
+            Deed::Corrupt => link.to(to_destination).spoil(chunk),
             Deed::KillDestination { again } => self.hosts.kill_the_destination(again),
-            Deed::KillSource => self.hosts.kill_the_source(),
+            Deed::KillSource { again } => self.hosts.kill_the_source(again),
             Deed::FreezeDestination(how_long) => self.hosts.freeze_the_destination(how_long),
             Deed::FreezeSource(how_long) => self.hosts.freeze_the_source(how_long),
+            Deed::FillDestination(how_long) => self.hosts.fill_the_disk(false, how_long),
+            Deed::FillSource(how_long) => self.hosts.fill_the_disk(true, how_long),
         }
     }
 }
 
-/// Turns a bit, of the first byte or of one in the middle.
-fn turn(chunk: &mut [u8]) {
-    let middle = chunk.len() * 2 / 3;
-    if let Some(byte) = chunk.get_mut(middle) {
-        *byte ^= 0x10;
-    }
-}
-
 /// The source's first words on a connection, and what it is for.
-fn first_words(source: &mut TcpStream) -> io::Result<(Vec<u8>, Role)> {
+fn first_words(source: &dyn End) -> io::Result<(Vec<u8>, Role)> {
     let mut prefix = [0; PREFIX_LEN];
     source.read_exact(&mut prefix)?;
     let mut rest = vec![0; hello::rest(&prefix, Direction::FromSource).map_err(io::Error::other)?];
@@ -333,16 +436,20 @@ fn first_words(source: &mut TcpStream) -> io::Result<(Vec<u8>, Role)> {
     Ok(([&prefix[..], &rest].concat(), hello.role))
 }
 
-fn next_frame(mut from: impl Read) -> io::Result<(Vec<u8>, Option<Step>)> {
+/// None where it ends.
+fn next_frame(from: &dyn End) -> io::Result<Option<(Vec<u8>, Option<Step>)>> {
     let limits = Limits::default();
     let mut header = [0; HEADER_LEN];
-    from.read_exact(&mut header)?;
+    match from.read(&mut header)? {
+        0 => return Ok(None),
+        count => from.read_exact(&mut header[count..])?,
+    }
     let decoded = FrameHeader::decode(&header, &limits).map_err(io::Error::other)?;
     let mut body = vec![0; decoded.length as usize];
     from.read_exact(&mut body)?;
     let message =
         (decoded.kind == FrameKind::Control).then(|| control::decode(&body, &limits).ok()).flatten();
-    Ok(([&header[..], &body].concat(), message.as_ref().and_then(step)))
+    Ok(Some(([&header[..], &body].concat(), message.as_ref().and_then(step))))
 }
 
 fn step(message: &Message) -> Option<Step> {

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 /// Numbers that follow from a seed (`SplitMix64`).
+#[derive(Clone, Debug)]
 pub(super) struct Dice(u64);
 
 impl Dice {
+    pub(super) fn of(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x77)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
@@ -15,15 +20,15 @@ impl Dice {
     }
 
     /// As good as even for what is thrown here.
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn once_in(&mut self, times: u64) -> bool {
+    pub(super) fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(super) fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 }
@@ -68,12 +73,35 @@ pub(super) enum Deed {
     Corrupt,
     /// SIGKILL; started again with its records after so long, or never.
     KillDestination { again: Option<Duration> },
-    /// SIGKILL.
-    KillSource,
+    /// SIGKILL; its record is then asked about by `whimbrel resolve --ask` after so long, or never.
+    KillSource { again: Option<Duration> },
     /// SIGSTOP, and SIGCONT after so long.
     FreezeDestination(Duration),
     /// The same of the source.
     FreezeSource(Duration),
+    /// For so long its disk takes nothing any more.
+    FillDestination(Duration),
+    /// The same of the source.
+    FillSource(Duration),
+}
+
+impl Deed {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cut { .. } => "cut",
+            Self::Stall { .. } => "stall",
+            Self::Delay(_) => "delay",
+            Self::Corrupt => "corrupt",
+            Self::KillDestination { again: None } => "kill destination",
+            Self::KillDestination { again: Some(_) } => "kill destination, started again",
+            Self::KillSource { again: None } => "kill source",
+            Self::KillSource { again: Some(_) } => "kill source, asks again",
+            Self::FreezeDestination(_) => "freeze destination",
+            Self::FreezeSource(_) => "freeze source",
+            Self::FillDestination(_) => "full disk at destination",
+            Self::FillSource(_) => "full disk at source",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,16 +115,7 @@ pub(super) struct Fault {
 impl Fault {
     /// What goes wrong, and about when, for a summary.
     pub(super) fn kind(&self) -> String {
-        let deed = match self.deed {
-            Deed::Cut { .. } => "cut",
-            Deed::Stall { .. } => "stall",
-            Deed::Delay(_) => "delay",
-            Deed::Corrupt => "corrupt",
-            Deed::KillDestination { .. } => "kill destination",
-            Deed::KillSource => "kill source",
-            Deed::FreezeDestination(_) => "freeze destination",
-            Deed::FreezeSource(_) => "freeze source",
-        };
+        let deed = self.deed.name();
         match self.when {
             When::Passing { step, .. } => format!("{deed} at {step:?}"),
             When::Bytes { link: 0, .. } => format!("{deed} within control"),
@@ -114,9 +133,47 @@ pub(super) enum Verb {
     Discard,
 }
 
+/// In which order and in which parts what is said arrives: what one connection carries stays in order, and nothing else need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// As it was sent.
+    AsSent,
+    /// In parts of odd sizes.
+    Crumbs,
+    /// Each connection is held up now and then, whatever the others do, and gives odd parts.
+    Unsteady,
+    /// This page connection is behind control, and behind the others with it.
+    Behind { link: usize },
+}
+
+impl Arrival {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::AsSent => "as sent",
+            Self::Crumbs => "in crumbs",
+            Self::Unsteady => "connections out of step",
+            Self::Behind { .. } => "pages behind control",
+        }
+    }
+}
+
+/// Somebody with another key takes the place of one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Impostor {
+    /// Of the destination's: the source talks to somebody else. Otherwise the other way round.
+    pub(super) to_the_source: bool,
+    /// On this connection of the source's, from 0.
+    pub(super) connection: usize,
+}
+
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
+    pub(super) seed: u64,
+    /// Over TLS, with pinned certificates.
+    pub(super) tls: bool,
+    pub(super) impostor: Option<Impostor>,
+    pub(super) arrival: Arrival,
     pub(super) streams: u16,
     /// How pages are sent.
     pub(super) encoding: &'static [&'static str],
@@ -155,8 +212,14 @@ const AGAIN: [Step; 5] = [Step::Ask, Step::Answer, Step::Cancel, Step::Go, Step:
 
 impl Case {
     pub(super) fn draw(seed: u64) -> Self {
-        let dice = &mut Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x77);
+        let dice = &mut Dice::of(seed);
         let streams = dice.one_of(&[1, 1, 2, 3]);
+        let tls = cfg!(feature = "tls") && dice.once_in(4);
+        let impostor = (tls && dice.once_in(6)).then(|| Impostor {
+            to_the_source: dice.once_in(2),
+            connection: dice.below(u64::from(streams) + 3) as usize,
+        });
+        let arrival = draw_arrival(dice, streams);
         let when = draw_when(dice, streams);
         // Most of what passes is pages: there a bit turns more often than elsewhere.
         let pages = matches!(when, When::Bytes { link: 1.., to_destination: true, .. });
@@ -166,8 +229,9 @@ impl Case {
             let when = When::Passing { step: dice.one_of(&AGAIN), before: dice.once_in(2) };
             Fault { when, late: draw_late(dice), deed: draw_deed(dice) }
         });
-        // What nothing checks nobody finds: a page that was damaged on its way is found only where that was asked for.
-        let corrupts = [Some(first), second].iter().flatten().any(|fault| fault.deed == Deed::Corrupt);
+        // What nothing checks nobody finds: a page that was damaged on its way is found only where that was asked for, or under TLS.
+        let corrupts =
+            !tls && [Some(first), second].iter().flatten().any(|fault| fault.deed == Deed::Corrupt);
         let checked: [&[&str]; 3] =
             [&["--payload-checksums"], &["--verify"], &["--payload-checksums", "--encoding", "adaptive"]];
         let any: [&[&str]; 5] = [
@@ -178,6 +242,10 @@ impl Case {
             &["--delta-cache", "1MiB"],
         ];
         Self {
+            seed,
+            tls,
+            impostor,
+            arrival,
             streams,
             encoding: if corrupts { dice.one_of(&checked) } else { dice.one_of(&any) },
             log: dice.one_of(&[&[][..], &["--log", "software"]]),
@@ -185,6 +253,26 @@ impl Case {
             faults: [Some(first), second],
             verb: dice.one_of(&[Verb::PeerNeverRan, Verb::PeerNeverRan, Verb::PeerMayHaveRun, Verb::Discard]),
         }
+    }
+
+    /// Whether a disk is to take nothing any more.
+    pub(super) fn fills_a_disk(&self) -> bool {
+        let fills = |fault: &Fault| matches!(fault.deed, Deed::FillDestination(_) | Deed::FillSource(_));
+        self.faults.iter().flatten().any(fills)
+    }
+
+    /// Whether somebody else is there before anything is begun.
+    pub(super) fn begins_with_an_impostor(&self) -> bool {
+        self.impostor.is_some_and(|impostor| impostor.connection <= usize::from(self.streams))
+    }
+}
+
+fn draw_arrival(dice: &mut Dice, streams: u16) -> Arrival {
+    match dice.below(8) {
+        0 => Arrival::Crumbs,
+        1 => Arrival::Unsteady,
+        2 => Arrival::Behind { link: 1 + dice.below(u64::from(streams)) as usize },
+        _ => Arrival::AsSent,
     }
 }
 
@@ -218,14 +306,17 @@ fn draw_deed(dice: &mut Dice) -> Deed {
     // Longer than the patience, or not.
     let moment = Duration::from_millis(dice.one_of(&[30, 150, 700]));
     let again = dice.one_of(&[None, Some(0), Some(30), Some(300)]).map(Duration::from_millis);
-    match dice.below(16) {
+    let asks = dice.one_of(&[None, None, None, Some(0), Some(30), Some(300)]).map(Duration::from_millis);
+    match dice.below(21) {
         0..=2 => Deed::Cut { all: dice.once_in(2), unreachable },
         3 => Deed::Stall { all: dice.once_in(2), unreachable },
         4 => Deed::Delay(moment),
         5 | 6 => Deed::Corrupt,
         7..=10 => Deed::KillDestination { again },
-        11..=13 => Deed::KillSource,
-        14 => Deed::FreezeDestination(moment),
-        _ => Deed::FreezeSource(moment),
+        11..=15 => Deed::KillSource { again: asks },
+        16 => Deed::FreezeDestination(moment),
+        17 => Deed::FreezeSource(moment),
+        18 | 19 => Deed::FillDestination(moment),
+        _ => Deed::FillSource(moment),
     }
 }

@@ -35,6 +35,12 @@ pub(super) enum Fate {
     GivenUp,
     /// The source was killed before there was a complete replica.
     LostWithTheSource,
+    /// The source was killed, and its record was asked about: the guest is there, and runs.
+    MovedAndAsked,
+    /// The same: it never ran there, and is to be started from its disks, at the source.
+    BackAtTheSource,
+    /// The same, and the destination was killed too, before it ran the guest: nobody can answer.
+    NobodyAnswers,
     /// The guest ran at the destination, and was killed with it: it is to be started from its disks, there.
     LostWithTheDestination,
     /// The same, where somebody said so to the source and takes the guest back: from its disks.
@@ -43,16 +49,20 @@ pub(super) enum Fate {
 
 /// Moves a guest while all that goes wrong, and judges what is left.
 pub(super) fn go(case: &Case) -> (Fate, Vec<Fault>) {
-    let hosts = Hosts::new();
-    let faults = case.faults.iter().flatten().copied().collect();
-    let between = Between::start(hosts.path("w"), Arc::clone(&hosts), faults);
-    hosts.send(case, &between.address);
+    let hosts = Hosts::new(case);
+    let between = Between::start(hosts.there(), Arc::clone(&hosts), case);
+    hosts.send(&between.address);
     let mut run = Run { case, hosts: &hosts, ordered: None };
     run.settle();
     // What has not gone wrong by now does not any more; what has in this moment is settled too.
     between.calm();
     run.settle();
     let fate = run.judge();
+    assert!(!between.was_betrayed(), "somebody has spoken with an impostor");
+    assert!(!between.was_rash(), "something was said before it was written");
+    if case.begins_with_an_impostor() {
+        assert!(matches!(fate, Fate::NotBegun | Fate::LostWithTheSource), "{fate:?}, with an impostor");
+    }
     (fate, hosts.done())
 }
 
@@ -84,6 +94,12 @@ impl Run<'_> {
                 && self.hosts.source.has_said("in doubt: the destination was lost")
             {
                 self.end_the_doubt_of_the_source();
+            }
+            return false;
+        }
+        if !self.hosts.nobody_asks() {
+            if self.hosts.is_gone_for_good() && self.hosts.asker.has_said("asking ") {
+                self.hosts.asker.interrupt();
             }
             return false;
         }
@@ -153,14 +169,23 @@ impl Run<'_> {
         let ran = [&self.hosts.source, &self.hosts.destination].map(|host| host.has_run() == Some(true));
         let told = format!("{here:#?}\n{there:#?}\nran {ran:?}, records {:?}", self.hosts.records());
         assert_ne!(ran, [true, true], "two have run: {told}");
+        // Nobody runs a guest there without having it in writing.
+        assert!(!ran[1] || self.hosts.records()[1].is_some(), "{told}");
         let source = Claim::of_source(&here, killed[0]);
+        let asked = self.asked();
+        let told = format!("{told}\nasked: {asked:?}");
         let destination = Claim::of_destination(&there, killed[1] && !self.hosts.has_restarted());
-        let fate = self.fate(source, destination, killed[1], &told);
+        let fate = match asked {
+            Some(asked) => self.fate_asked(asked, source, destination, &told),
+            None => self.fate(source, destination, killed[1], &told),
+        };
         match fate {
             Fate::NotBegun | Fate::Stayed => assert!(!ran[1], "{told}"),
             Fate::Moved | Fate::LostWithTheDestination | Fate::FromDisks => assert!(!ran[0], "{told}"),
-            Fate::RunByOrder => assert!(!ran[0] && ran[1], "{told}"),
-            Fate::GivenUp | Fate::LostWithTheSource => assert!(!ran[1], "{told}"),
+            Fate::RunByOrder | Fate::MovedAndAsked => assert!(!ran[0] && ran[1], "{told}"),
+            Fate::GivenUp | Fate::LostWithTheSource | Fate::BackAtTheSource | Fate::NobodyAnswers => {
+                assert!(!ran[1], "{told}");
+            }
         }
         fate
     }
@@ -205,12 +230,63 @@ impl Run<'_> {
         }
     }
 
+    /// What came of asking about the record of a source that was killed; none if nobody asked to the end.
+    fn asked(&self) -> Option<Asked> {
+        let killed = self.hosts.asker.was_killed();
+        let ended = self.hosts.asker.end().filter(|_| !killed)?;
+        Some(Asked::of(&ended))
+    }
+
+    /// The same where somebody has asked about the record of the source.
+    fn fate_asked(&self, asked: Asked, source: Claim, destination: Claim, told: &str) -> Fate {
+        assert_eq!((source, self.ordered), (Claim::Killed, None), "{told}");
+        let [go, running] = self.hosts.records();
+        match (asked, destination) {
+            (Asked::Theirs, Claim::Runs) => Fate::MovedAndAsked,
+            (Asked::Theirs | Asked::Undecided, Claim::Nothing | Claim::Killed) if running.is_some() => {
+                Fate::LostWithTheDestination
+            }
+            (Asked::Mine, Claim::Nothing | Claim::Killed) => {
+                assert_eq!((go, running), (None, None), "{told}");
+                Fate::BackAtTheSource
+            }
+            (Asked::Undecided, Claim::Killed) => {
+                assert_eq!(go, Some(StableRecord::Go), "{told}");
+                Fate::NobodyAnswers
+            }
+            (asked, destination) => panic!("{asked:?} and {destination:?}: {told}"),
+        }
+    }
+
     /// From outside.
     fn see_it_run_there(&self) {
         let begun = Instant::now();
         while self.hosts.destination.has_run() == Some(false) {
             assert!(begun.elapsed() < LONG, "it says that it runs the guest, and its memory stays as it is");
             thread::sleep(LOOK);
+        }
+    }
+}
+
+/// What is known of a source's record in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The guest is to be started from its disks, here.
+    Mine,
+    /// The guest is at the destination.
+    Theirs,
+    /// Nobody has answered.
+    Undecided,
+}
+
+impl Asked {
+    fn of(ended: &Ended) -> Self {
+        let told = json(&ended.out);
+        match (ended.code, told["guest_runs"].as_str()) {
+            (Some(0), Some("nowhere")) => Self::Mine,
+            (Some(0), Some("destination")) => Self::Theirs,
+            (Some(130), Some("unknown")) => Self::Undecided,
+            _ => panic!("{ended:#?}"),
         }
     }
 }

@@ -6,11 +6,14 @@
 
 mod between;
 mod case;
+mod ends;
 mod hosts;
 mod judge;
+#[cfg(feature = "tls")]
+mod veiled;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +33,8 @@ struct Tally {
     fates: BTreeMap<Fate, u64>,
     /// What went wrong, and when.
     done: BTreeMap<String, u64>,
+    /// Of each kind of fault, and of each kind of connection: how many runs it was in, and how they ended.
+    ended: BTreeMap<&'static str, BTreeMap<Fate, u64>>,
     /// Seeds.
     failed: Vec<u64>,
 }
@@ -41,8 +46,14 @@ fn run(seed: u64, tally: &Mutex<Tally>) {
     if let Ok((fate, done)) = gone {
         println!("{seed}: {fate:?} after {done:?} of {case:?}");
         *tally.fates.entry(fate).or_default() += 1;
+        let mut kinds = BTreeSet::from([case.arrival.name(), if case.tls { "TLS" } else { "plain" }]);
+        kinds.extend(case.impostor.map(|_| "impostor"));
         for fault in done {
             *tally.done.entry(fault.kind()).or_default() += 1;
+            kinds.insert(fault.deed.name());
+        }
+        for kind in kinds {
+            *tally.ended.entry(kind).or_default().entry(fate).or_default() += 1;
         }
     } else {
         println!("{seed}: FAILED: {case:?}");
@@ -68,14 +79,25 @@ fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
             scope.spawn(work);
         }
     });
-    let Tally { fates, done, failed } = &*lock(&tally);
-    println!("{done:#?}\n{fates:#?}");
+    let Tally { fates, done, ended, failed } = &*lock(&tally);
+    println!("{done:#?}");
+    for (kind, fates) in ended {
+        println!("{kind}: {} {fates:?}", fates.values().sum::<u64>());
+    }
+    println!("{fates:?}");
     assert!(
         failed.is_empty(),
         "WHIMBREL_FIRST={} WHIMBREL_FAULTS=1 repeats the first of {failed:?}",
         failed[0]
     );
     // That nothing was tried must not pass for success.
-    let tried = [Fate::Stayed, Fate::Moved, Fate::RunByOrder, Fate::LostWithTheDestination];
-    assert!(count < 300 || tried.iter().all(|fate| fates.contains_key(fate)), "{fates:?}");
+    let tried = [
+        Fate::Stayed,
+        Fate::Moved,
+        Fate::RunByOrder,
+        Fate::LostWithTheDestination,
+        Fate::MovedAndAsked,
+        Fate::BackAtTheSource,
+    ];
+    assert!(count < 500 || tried.iter().all(|fate| fates.contains_key(fate)), "{fates:?}");
 }

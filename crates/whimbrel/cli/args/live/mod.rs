@@ -34,9 +34,9 @@ pub(crate) struct GuestOf {
     pub(crate) overrides: Vec<String>,
 }
 
-/// What lies between the two sides, and what both keep.
+/// What lies between the two sides.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct PeerArgs {
+pub(crate) struct WayArgs {
     /// What a source must know to be let in. Other users of this machine see what is typed here; --token-file hides it.
     #[arg(long, value_name = "TOKEN", value_parser = token, conflicts_with = "token_file")]
     pub(crate) token: Option<String>,
@@ -52,6 +52,13 @@ pub(crate) struct PeerArgs {
     /// How long a peer may say nothing, or take nothing, before it counts as lost.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) patience: Duration,
+}
+
+/// What lies between the two sides, and what both keep.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PeerArgs {
+    #[command(flatten)]
+    pub(crate) way: WayArgs,
     /// Directory of the records that must survive a crash, on a disk; made if it does not exist. Without it,
     /// `whimbrel` below `$XDG_STATE_HOME`, or else below `~/.local/state`.
     #[arg(long, value_name = "DIR")]

@@ -26,7 +26,8 @@ If the source is lost when the replica is complete, nobody here knows whether th
 kept, paused, until the source comes back or `whimbrel resolve` ends the doubt.
 
 Exit codes: 0 the guest came and its memory is exact; 1 it did not, or is not; 2 the command line or a file that it names is
-wrong; 130 ended by Ctrl-C before the guest was here.")]
+wrong; 3 a complete replica was given up, and nobody here knows whether the source has the guest; 4 the guest came, and only the
+report could not be written; 130 ended by Ctrl-C before the guest was here.")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     pub(crate) guest: GuestOf,
@@ -47,6 +48,9 @@ pub(crate) struct ReceiveArgs {
     /// How long to wait for somebody to come; without it, for ever.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) wait: Option<Duration>,
+    /// How long whoever came may take until the replica is complete; without it, as long as the source does not stall.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) time_limit: Option<Duration>,
     /// Text to read, or JSON, on standard output.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: TextFormat,

@@ -1,12 +1,15 @@
 //! The arguments of `whimbrel resolve` and `whimbrel replay`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use whimbrel_core::machine::message::MigrationId;
+use whimbrel_engine::transport::Address;
 
 use super::super::TextFormat;
-use super::migration;
+use super::super::values::time;
+use super::{WayArgs, address, migration};
 
 /// Say which migrations are known here, and end doubts about who may run a guest.
 ///
@@ -19,19 +22,28 @@ Examples:
   whimbrel resolve --control ~/.local/state/whimbrel/receive-4711.control
   whimbrel resolve --control ~/.local/state/whimbrel/receive-4711.control --peer-never-ran
   whimbrel resolve --id 6f1c0d2a99e31b07 --side source --forget
+  whimbrel resolve --id 6f1c0d2a99e31b07 --ask tcp:127.0.0.1:41393 --token 6f1c…
 
 --peer-never-ran and --peer-may-have-run are promises, and yours: the other side does not run this guest and never will, also not
 after a reboot or when its network returns: it is powered off for good, or cut off from the guest's disks and network. A host that
 merely does not answer is not that. They are taken only while there is no connection to the peer.
   --peer-never-ran      it has not run the guest since it was paused for the handover: the memory held here is the latest, and
-                        the guest runs on from it. Evidence: the source's process is gone and its record says `go`, or it
-                        never came so far; the destination's record does not say `running`.
+                        the guest runs on from it. Evidence at a destination: the source's process is gone and its record
+                        says `go`. One without a record is none: that source had its guest back when the connection
+                        was lost, and may have run it since. At a source: the destination's record does not say `running`.
   --peer-may-have-run   it may have: the memory held here is thrown away, and the guest is to be started from its disks, here.
-  --discard             a destination gives up a replica that nobody comes back for. Always safe.
-  --cancel              the guest stays at the source, if it has not been handed over.")]
+  --discard             a destination gives up a replica that nobody comes back for. Always safe. A source that asks later is told
+                        so by a `whimbrel receive` with the same --listen, --token and --store.
+  --cancel              the guest stays at the source, if it has not been handed over.
+
+--ask is for a source that was killed, before its guest is started again. Where the record says `go`, the destination knows: a
+complete replica there is told to run, one that runs is left to it, and without one the guest is this host's. Without `go` the guest is
+this host's in any case, and the destination drops its replica: where that is wanted instead, say --peer-never-ran there.
+
+Exit codes: 0 it is known where the guest belongs, or what was asked for was done; 1 it is not; 2 wrong arguments; 130 Ctrl-C.")]
 pub(crate) struct ResolveArgs {
     /// Unix socket of a running `send` or `receive`.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["store", "id", "side", "forget"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["store", "id", "side", "forget", "ask"])]
     pub(crate) control: Option<PathBuf>,
     /// The other side is out of the game, and has not run the guest since it was paused for the handover.
     #[arg(long, requires = "control", group = "order")]
@@ -55,11 +67,19 @@ pub(crate) struct ResolveArgs {
     #[arg(long, value_enum, value_name = "SIDE")]
     pub(crate) side: Option<Side>,
     /// Removes the record of a migration that is over, after saying what that means.
-    #[arg(long, requires = "id")]
+    #[arg(long, requires = "id", conflicts_with = "ask")]
     pub(crate) forget: bool,
     /// Also removes one that says `go`: nobody here knows who has that guest.
     #[arg(long, requires = "forget")]
     pub(crate) force: bool,
+    /// Asks the destination at this address (as `send --to` has it) about a migration whose `send` was killed.
+    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "id")]
+    pub(crate) ask: Option<Address>,
+    /// How long it is asked; without it, until it answers.
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "ask")]
+    pub(crate) within: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) way: WayArgs,
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: TextFormat,

@@ -29,8 +29,9 @@ Ctrl-C cancels as long as the guest has not been handed over: it then runs on he
 knows who has the guest: then the guest stays paused, the destination is asked again and again, and Ctrl-C or
 `whimbrel resolve` ends that.
 
-Exit codes: 0 the guest runs at the destination; 1 it stayed here, or nobody knows; 2 the command line or a file that it names is
-wrong; 130 cancelled by Ctrl-C.")]
+Exit codes, which say where the guest is: 0 at the destination; 1 it stayed here; 2 nothing was begun: the command line or a file that
+it names is wrong; 3 nobody here knows, see `whimbrel resolve`; 4 at the destination, and only the report or the journal could not be
+written; 130 it stayed here, cancelled by Ctrl-C.")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     pub(crate) guest: GuestOf,

@@ -1,0 +1,66 @@
+//! What only these tests want of a world: to see and disturb what its sides do, and to ask the guest how long it stood still.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use whimbrel_core::embed::GuestRam;
+use whimbrel_engine::observer::Event;
+use whimbrel_guest::lab::LabGuest;
+use whimbrel_guest::memory::GuestMemory;
+
+use super::world::{Moved, Told, World};
+
+impl World {
+    pub(crate) fn checked(mut self) -> Self {
+        self.settings.encoding.payload_checksums = true;
+        self
+    }
+
+    /// The replica's memory is seen through this.
+    pub(crate) fn veiled(mut self, veil: fn(Arc<GuestMemory>) -> Arc<dyn GuestRam>) -> Self {
+        self.host.veil = veil;
+        self
+    }
+
+    /// The source is watched by this.
+    pub(crate) fn seen(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// The same, where it may panic: nobody comes again then.
+    pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.watch = watch;
+        self.host.answering = Duration::from_millis(50);
+        self
+    }
+
+    /// The guest runs on for so long when it is told to stop, and when it is told to run it has run for so long before that is said.
+    pub(crate) fn late(mut self, late: Duration) -> Self {
+        self.host.late = late;
+        self
+    }
+
+    /// The destination is watched by this.
+    pub(crate) fn watched_there(mut self, watch: fn(&Event<'_>)) -> Self {
+        self.host.watch = watch;
+        self
+    }
+}
+
+impl Moved {
+    /// How long the guest was without a heartbeat when it was moved.
+    pub(crate) fn gap(&mut self) -> Duration {
+        let replica = self.destination.replica.take().expect("it is there");
+        let guest = replica.into_guest::<Told<LabGuest>>().ok().expect("what the host made");
+        let until = Instant::now() + Duration::from_mins(1);
+        loop {
+            if let Some(gap) = guest.guest.heartbeat().arrival {
+                return gap.length;
+            }
+            assert!(Instant::now() < until, "it has no heartbeat");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
