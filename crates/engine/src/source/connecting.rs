@@ -11,7 +11,7 @@ use whimbrel_wire::hello::Role;
 use whimbrel_wire::pages::{Encoder, Encoding, Sharding};
 
 use super::{SourceError, SourceSettings};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::SystemClock;
 use crate::hello::{Agreed, HelloError, Introduction, wanted};
 use crate::link::without_state;
 use crate::transport::{Connect, Stream};
@@ -80,7 +80,7 @@ pub(super) fn encoders(
         let mut config = config.clone();
         config.copy |= stream.descriptor().is_none();
         let encoder = Encoder::new(&config, layout.page_size()).map_err(SourceError::Encoder)?;
-        Ok(encoder.with_clock(Box::new(move || clock.now())))
+        Ok(encoder.with_clock(Box::new(move || clock.worked())))
     };
     joined.pages.iter().map(encoder).collect()
 }

@@ -5,7 +5,7 @@
 //!
 //! # Why
 //!
-//! A disk that has had nothing to do answers later. What is known: drives go into idle states between commands (NVMe calls it
+//! A disk that has had nothing to do answers later. What is known: drives go into idle states between commands (`NVMe` calls it
 //! autonomous power state transition), links save power, a host's processors go to sleep, and where the disk is a
 //! virtual one, hosts poll for a while after each request and halt when nothing comes: KVM doubles the time for which
 //! it polls with each short wait and forgets it with a long one. What was only measured, on one virtual machine (virtio, ext4): a

@@ -19,6 +19,8 @@ mod restarted;
 mod second;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// QEMU's rule over rounds that are shorter than its window.
+mod short_rounds;
 /// Sources that come and do nothing.
 mod stalled;
 /// Sources of a later release.

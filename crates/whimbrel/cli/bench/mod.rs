@@ -1,12 +1,13 @@
 //! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
-//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose,
-//! [`series`] runs several matrices in one command, [`journals`] what is kept to look into a run. Moves are made one after another: each
-//! has the machine to itself.
+//! [`measuring`] finds out what moving costs here, [`forecasting`] what is to be expected, [`diary`] keeps what a bench that is cut must
+//! not lose, [`series`] runs several matrices in one command, [`journals`] what is kept to look into a run. Moves are made one after
+//! another: each has the machine to itself.
 
 mod destination;
 mod diary;
+mod forecasting;
 mod journals;
 mod lines;
 mod measuring;
@@ -26,9 +27,8 @@ use whimbrel_core::units::{VcpuSeconds, duration};
 use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
 use whimbrel_lab::real::fidelity::{self, Fidelity};
 use whimbrel_lab::real::ground::Ground;
-use whimbrel_lab::result::MigrationRecord;
 use whimbrel_lab::scenario::{Cell, Grid, Scenario};
-use whimbrel_lab::sweep::{self, Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
+use whimbrel_lab::sweep::{Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
 use whimbrel_lab::table::{self, counted};
 use whimbrel_sim::Lost;
 
@@ -254,11 +254,7 @@ fn one(
     interrupt: &Interrupt,
 ) -> Result<Option<(Made, Fidelity)>, Failure> {
     let seed = cell.setup.run.seed_of(repetition);
-    let mut setup = sweep::simulation(&ground.forecast(&cell.setup), seed).map_err(Failure::bad_input)?;
-    // The engine's threads wait for one another before the first page, and at the end of each round; its slices end in time.
-    (setup.aligned, setup.drained, setup.punctual) = (true, true, true);
-    let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
-    let forecast = MigrationRecord::of(&run, seed);
+    let forecast = forecasting::forecast(ground, cell, seed)?;
     journals.forecast((cell.index, repetition), &forecast)?;
     let load = load();
     let mut wanted = moving::Wanted::of(&cell.setup, sending, seed);

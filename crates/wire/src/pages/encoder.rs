@@ -192,7 +192,8 @@ impl Encoder {
         })
     }
 
-    /// With a clock, by which packing is timed. [`Compression::Adaptive`] assumes what it costs otherwise.
+    /// With a clock, by which packing is timed: of the thread's processor time, best, for what keeps it from its processor is no cost of
+    /// packing. [`Compression::Adaptive`] assumes what it costs otherwise.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
