@@ -1,5 +1,6 @@
 //! `whimbrel send` and `whimbrel receive`: a lab guest moves between two processes, or stays where it was, and is exact.
 
+mod adjust;
 mod bad_input;
 mod doubt;
 mod faults;
@@ -179,7 +180,10 @@ fn a_wrong_token_moves_nothing_and_keeps_nobody_out() {
         assert!(sent.err.contains(words), "{words}:\n{}", sent.err);
     }
     assert_eq!(send(&fresh, &there, &[]).end().code, Some(0));
-    assert_eq!(there.end().code, Some(0));
+    let received = there.end();
+    assert_eq!(received.code, Some(0));
+    let away = "was turned away: the destination does not expect this token";
+    assert!(received.err.contains(away), "{}", received.err);
 }
 
 #[test]

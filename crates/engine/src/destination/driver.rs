@@ -213,6 +213,9 @@ impl<'a> Driver<'a> {
                 self.receive_pages();
             }
             Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
+            Arrived::TurnedAway { peer, why } => {
+                self.show(&Event::TurnedAway { peer: &peer, why: &why });
+            }
             Arrived::Closed { why } => self.show(&Event::Lost { what: &in_words(&why) }),
         }
     }
@@ -316,27 +319,32 @@ impl<'a> Driver<'a> {
     }
 
     fn obey(&mut self, order: &Order) {
-        let taken = match order {
+        let event = match order {
             // Before the replica is ready there is nothing to leave.
             Order::Leave if !self.core.machine.handoff().may_withdraw() => {
                 self.leaving = true;
-                true
+                return self.show(&Event::Taken { order });
             }
             Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) | Order::Leave => {
-                let taken = self.tell_if_it_fits(DestinationEvent::Withdraw);
-                if taken {
-                    self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
-                }
-                taken
+                DestinationEvent::Withdraw
             }
             // Taken only without a connection: with one, asking is better.
-            Order::Fence(fence) => self.tell_if_it_fits(DestinationEvent::Fenced(*fence)),
-            Order::Discard => self.tell_if_it_fits(DestinationEvent::Discard),
-            Order::Change { .. } | Order::Limit(_) => false,
+            Order::Fence(fence) => DestinationEvent::Fenced(*fence),
+            Order::Discard => DestinationEvent::Discard,
+            Order::Change { .. } | Order::Limit(_) => {
+                let why = "a destination decides nothing of how pages are sent";
+                return self.show(&Event::Ignored { order, why });
+            }
         };
-        if !taken {
-            self.show(&Event::Ignored { order });
+        let withdrawn = event == DestinationEvent::Withdraw;
+        if let Err(error) = self.core.machine.handle(self.core.now(), event) {
+            return self.show(&Event::Ignored { order, why: &error.to_string() });
         }
+        if withdrawn {
+            self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
+        }
+        self.show_phase();
+        self.show(&Event::Taken { order });
     }
 
     // ---- the machine --------------------------------------------------------------------------------------------------
@@ -357,10 +365,7 @@ impl<'a> Driver<'a> {
 
     /// Tells the machine what may have come too late; gives whether it was taken.
     pub(super) fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
-        let fits = event.kind().is_some_and(|kind| !self.core.machine.phase().after(kind).is_empty());
-        let now = self.core.now();
-        // What the handoff does not take has come too late as well.
-        let taken = fits && self.core.machine.handle(now, event).is_ok();
+        let taken = self.core.machine.handle(self.core.now(), event).is_ok();
         if taken {
             self.show_phase();
         }

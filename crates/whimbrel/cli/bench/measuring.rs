@@ -55,6 +55,7 @@ pub(super) fn measure(
             limit: RateLimit::Unlimited,
             time_limit: Duration::from_mins(1),
             seed,
+            journal: None,
         };
         let Some(moved) = between.make(&wanted, stop)? else { return Ok(None) };
         if moved.report.outcome != Outcome::Completed {

@@ -2,11 +2,13 @@
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
 //! [`measuring`] finds out what moving costs here, [`forecasting`] what is to be expected, [`diary`] keeps what a bench that is cut must
-//! not lose, [`series`] runs several matrices in one command. Moves are made one after another: each has the machine to itself.
+//! not lose, [`series`] runs several matrices in one command, [`journals`] what is kept to look into a run. Moves are made one after
+//! another: each has the machine to itself.
 
 mod destination;
 mod diary;
 mod forecasting;
+mod journals;
 mod lines;
 mod measuring;
 mod moving;
@@ -32,6 +34,7 @@ use whimbrel_sim::Lost;
 
 use self::destination::Found;
 use self::diary::{Before, Diary};
+use self::journals::Journals;
 use self::measuring::measure;
 use self::moving::Mover;
 use self::plan::{Key, Sending};
@@ -87,7 +90,8 @@ impl Matrix {
 
 /// How guests are moved: what the scenario does not say of it.
 fn how(args: &BenchArgs) -> String {
-    format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory)
+    let journals = if args.journals { " --journals" } else { "" };
+    format!("--over {} --log {} --memory {}{journals}", value(&args.over), value(&args.log), args.memory)
 }
 
 fn format(args: &BenchArgs) -> Result<Format, Failure> {
@@ -112,6 +116,7 @@ struct Bench<'a> {
     scenario: Scenario,
     grid: Grid,
     mover: Mover,
+    journals: Journals,
     results: ResultDir,
     diary: Diary,
     /// What was made before it was cut.
@@ -132,10 +137,11 @@ impl<'a> Bench<'a> {
         let results = results(args, &matrix, out, begin)?;
         let Matrix { scenario, grid, .. } = matrix;
         let (diary, before) = Diary::open(&results.beside(), results.runs(), &how(args))?;
+        let journals = Journals::begin((out, &results.unfinished()), args.journals, begin == Begin::Resume)?;
         let work = Work::begin(out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
         let (out, format) = (out.to_owned(), format(args)?);
-        Ok(Self { scenario, grid, mover, results, diary, before, out, format, interrupt })
+        Ok(Self { scenario, grid, mover, journals, results, diary, before, out, format, interrupt })
     }
 
     /// Makes all moves, writes the results, sums them up. `complete` is told when all are made, before results take their place.
@@ -150,6 +156,7 @@ impl<'a> Bench<'a> {
         bar.set_position(before);
         bar.reset_eta();
         let (mover, interrupt, diary) = (&self.mover, self.interrupt, &mut self.diary);
+        let between = (mover, &self.journals);
         let make = |cell: &Cell, repetition| {
             let sending = Sending::of(&cell.setup).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
             let key = Key::of(&cell.setup, sending);
@@ -165,7 +172,7 @@ impl<'a> Bench<'a> {
             }
             bar.set_message("");
             let Some(ground) = grounds.get(&key) else { return Ok(None) };
-            let Some((made, row)) = one(mover, ground, cell, repetition, sending, interrupt)? else {
+            let Some((made, row)) = one(between, ground, cell, repetition, sending, interrupt)? else {
                 return Ok(None);
             };
             diary.moved(&made.record, &row)?;
@@ -200,12 +207,14 @@ impl<'a> Bench<'a> {
 
     /// Puts the results in their place, to which `others` belong too; gives all files.
     fn publish(mut self, finished: &Finished, others: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        let journals = self.journals.publish(&self.grid)?;
         for file in &others {
             self.results.has_too(file.clone());
         }
         let published = self.results.publish(&self.scenario, &self.grid, finished);
         let mut files = published.map_err(Failure::failed)?.files;
         files.extend(others);
+        files.extend(journals);
         Ok(files)
     }
 
@@ -236,7 +245,7 @@ impl From<Failure> for Halt {
 
 /// One run: forecast first, then made. None if it was stopped.
 fn one(
-    between: &Mover,
+    (between, journals): (&Mover, &Journals),
     ground: &Ground,
     cell: &Cell,
     repetition: u32,
@@ -245,8 +254,10 @@ fn one(
 ) -> Result<Option<(Made, Fidelity)>, Failure> {
     let seed = cell.setup.run.seed_of(repetition);
     let forecast = forecasting::forecast(ground, cell, seed)?;
+    journals.forecast((cell.index, repetition), &forecast)?;
     let load = load();
-    let wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    let mut wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    wanted.journal = journals.of(cell.index, repetition);
     let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
     let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;

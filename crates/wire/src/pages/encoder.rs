@@ -134,7 +134,8 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// What Zstandard says if it has no memory or does not know the level.
+    /// What Zstandard says if it has no memory or does not know the level; and if there is no memory to keep track of what is in the
+    /// cache.
     pub fn new(config: &EncoderConfig, page_size: PageSize) -> io::Result<Self> {
         let page = page_bytes(page_size);
         let encodings = match page_size {
@@ -153,7 +154,8 @@ impl Encoder {
             None => encodings,
         };
         let cache = (encodings.contains(Encoding::Delta) && config.delta_cache.0 > 0)
-            .then(|| Cache::new(config.delta_cache, page, config.sharding));
+            .then(|| Cache::new(config.delta_cache, page, config.sharding))
+            .transpose()?;
         Ok(Self {
             page_size,
             page,

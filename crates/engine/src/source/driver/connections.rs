@@ -26,8 +26,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 impl Driver<'_> {
     /// Each connection gets its thread.
     pub(super) fn take_up(&mut self, joined: Joined) -> Result<(), SourceError> {
-        let page_size = self.ram.layout().page_size();
-        let encoders = encoders(&self.settings, &joined, page_size, self.clock)?;
+        let encoders = encoders(&self.settings, &joined, self.ram.layout(), self.clock)?;
         let (patience, limits) = (self.settings.patience, joined.agreed.limits);
         let sent = (&self.ram, &limits);
         let pages =
