@@ -1,6 +1,5 @@
 //! `whimbrel explain`: why a run went as it did, and what other policies would have made of it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
 use whimbrel_lab::compare::Contender;
+use whimbrel_lab::explain::costs::costs_in;
 use whimbrel_lab::explain::run::{CameTo, Noted};
 use whimbrel_lab::explain::{ExplainError, Explanation, contenders, explain, preset};
 use whimbrel_lab::output::{FinishedFile, WholeFile};
@@ -138,14 +138,11 @@ fn costs_of(results: &Path) -> Result<Vec<String>, Failure> {
             return Err(Failure::BadInput(anyhow::Error::new(error).context(context)));
         }
     };
-    let keys = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
-    // What a value is from stands behind it.
-    let value = |text: &str| text.split("  #").next().unwrap_or_default().trim().to_owned();
-    let costs: Vec<String> = keys.map(|(key, text)| format!("{key}={}", value(text))).collect();
-    let names: BTreeSet<_> =
-        costs.iter().filter_map(|cost| cost.split_once('=')).map(|(key, _)| key).collect();
+    let mut costs = costs_in(&text).map_err(|error| {
+        Failure::BadInput(anyhow::Error::new(error).context(format!("cannot read {}", file.display())))
+    })?;
+    let of_one = costs.len() == 1;
     let results = results.display();
-    let of_one = names.len() == costs.len();
     tell(&format!(
         "note: {results} holds real moves: what is explained is a simulation of the cell with the costs in {}, much like its forecast; \
          of a move itself there is a journal, if the bench kept it",
@@ -155,7 +152,7 @@ fn costs_of(results: &Path) -> Result<Vec<String>, Failure> {
             "its scenario, because host.toml holds those of several kinds of move"
         }
     ));
-    Ok(if of_one { costs } else { Vec::new() })
+    Ok(costs.pop().filter(|_| of_one).unwrap_or_default())
 }
 
 /// The run's setup, with its own seed: the scenario's, or that of a cell.

@@ -283,6 +283,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_of_a_machine_is_read_as_changes_of_a_scenario() {
+        let measured = ground();
+        let of = |streams: u16| (format!("of.streams = {streams}\nof.memory = \"64MiB\"\n"), &measured);
+        let text = host_toml([of(1), of(2)].into_iter());
+        let read = crate::explain::costs::costs_in(&text).expect("TOML");
+        let mut scenario = Scenario::builtin("default").expect("built in");
+        let was = scenario.setup().clone();
+        scenario.apply_overrides(&read[1]).expect("keys of a scenario");
+        assert_eq!((read.len(), &read[0]), (2, &read[1]));
+        assert_eq!(scenario.setup().host.page_cost, ground().page);
+        assert_ne!(was.host.page_cost, ground().page);
+    }
+
+    #[test]
     fn its_text_is_a_scenario_that_says_the_same() {
         let mut ground = ground();
         ground.compression = Some((Share::percent(40), Bandwidth::new(300_000_000).expect("a rate")));
