@@ -156,7 +156,8 @@ impl Afterlife {
                 }
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || closed {
+            // Whoever has come again before that was seen has not been told.
+            if left.is_zero() || closed && core.admission.arrived().is_empty() {
                 return closed;
             }
             let event = match core.wait(None, left) {
@@ -167,6 +168,7 @@ impl Afterlife {
                     DestinationEvent::Disconnected
                 }
                 Happened::Arrived(Arrived::Again { stream }) => {
+                    closed = false;
                     core.hang_up();
                     let now = core.now();
                     // Where it was lost before, that is known.

@@ -41,9 +41,15 @@ fn tls() -> whimbrel_engine::transport::tls::Tls {
     static TLS: OnceLock<Tls> = OnceLock::new();
     let make = || {
         let kind = Kind::Host { names: vec!["localhost".to_owned()] };
-        let (directory, name) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), "faults".to_owned());
-        let made = keygen(&Keygen { directory, name, kind, days: 1, overwrite: true }).expect("a key");
+        // Its own: another series may go on beside this one.
+        let directory =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-keys-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let name = "faults".to_owned();
+        let made = keygen(&Keygen { directory: directory.clone(), name, kind, days: 1, overwrite: true })
+            .expect("a key");
         let identity = Identity::from_files(&made.certificate, &made.key).expect("a key");
+        std::fs::remove_dir_all(directory).expect("its own");
         Tls::new(identity, Trust::pinned([made.fingerprint]))
     };
     TLS.get_or_init(make).clone()

@@ -63,7 +63,7 @@ fn a_journal_of_a_real_run_replays_to_itself() {
 fn a_long_run_shows_its_journal_as_it_goes_and_none_of_it_in_the_blackout() {
     static SEEN: Mutex<Vec<(SourcePhase, usize)>> = Mutex::new(Vec::new());
     let limit = RateLimit::AtMost(Bandwidth::new(32 << 20).expect("a rate"));
-    let moved = World::of(mib(16)).writing(2_000.0).policy("whimbrel").limit(limit).watched(|event| {
+    let moved = World::of(mib(16)).writing(2_000.0).policy("whimbrel").limit(limit).seen(|event| {
         let mut seen = SEEN.lock().expect("nobody panics with it in hand");
         match event {
             Event::Source(phase) => seen.push((*phase, 0)),

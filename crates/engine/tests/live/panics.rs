@@ -31,7 +31,7 @@ fn a_panic_of_the_embedders_leaves_the_guest_running_and_untracked() {
         |event| assert!(!matches!(event, Event::Progress(progress) if progress.round > 1), "told to panic"),
     ];
     for watch in watches {
-        let world = World::of(mib(4)).writing(20_000.0).policy("fixed-rounds").watched(watch);
+        let world = World::of(mib(4)).writing(20_000.0).policy("fixed-rounds").seen(watch);
         let stayed = world.attempt(|_, _| ()).err().expect("it panicked");
         assert_eq!(stayed.why, "somebody has panicked");
         stayed.check_the_guest();

@@ -29,13 +29,6 @@ impl World {
         self
     }
 
-    /// The same, where it may panic: nobody comes again then.
-    pub(crate) fn watched(mut self, watch: fn(&Event<'_>)) -> Self {
-        self.watch = watch;
-        self.host.answering = Duration::from_millis(50);
-        self
-    }
-
     /// The guest runs on for so long when it is told to stop, and when it is told to run it has run for so long before that is said.
     pub(crate) fn late(mut self, late: Duration) -> Self {
         self.host.late = late;

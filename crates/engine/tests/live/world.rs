@@ -110,7 +110,6 @@ impl World {
                 veil: |memory| memory,
                 late: Duration::ZERO,
                 watch: |_| (),
-                answering: Duration::from_secs(5),
             },
             hub,
             watch: |_| (),
@@ -186,10 +185,10 @@ impl World {
         let (orders, orders_there) = (Orders::new(), Orders::new());
         let (remote, remote_there) = (orders.remote(), orders_there.remote());
         let (mut there, mut lines) = (None, Vec::new());
-        let over = at_go.is_some().then(AtomicBool::default);
+        let over = AtomicBool::default();
         let (source, destination) = thread::scope(|scope| {
             let mut store = FaultyStore::new(Announced::new(Role::Destination), disk_there);
-            let (there, over, lab) = (&mut there, over.as_ref(), &lab);
+            let (there, over, lab) = (&mut there, &over, &lab);
             let orders_there = &orders_there;
             let receiving =
                 scope.spawn(move || host.receive(lab, destination, orders_there, (&mut store, over), there));
@@ -211,9 +210,7 @@ impl World {
             let mut observer = noting(&mut lines, watch);
             let source = sent(outgoing, settings, &orders, &mut observer);
             let source = source.map(|source| started_anew(source, patience, connect, &mut store));
-            if let Some(over) = over {
-                over.store(true, Ordering::Release);
-            }
+            over.store(true, Ordering::Release);
             // However it ended.
             assert_eq!(told.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
@@ -353,21 +350,19 @@ pub(crate) struct Host {
     pub(crate) late: Duration,
     /// What watches the destination.
     pub(crate) watch: fn(&Event<'_>),
-    /// How long it answers a source that comes again.
-    pub(crate) answering: Duration,
 }
 
 impl Host {
-    /// Receives it, and answers for a while, or until all is `over`. `there` is the memory that was made for it.
+    /// Receives it, and answers until all is `over`. `there` is the memory that was made for it.
     fn receive(
         self,
         lab: &LabConfig,
         settings: DestinationSettings,
         orders: &Orders,
-        (store, over): (&mut dyn StableStore, Option<&AtomicBool>),
+        (store, over): (&mut dyn StableStore, &AtomicBool),
         there: &mut Option<Arc<GuestMemory>>,
     ) -> Result<DestinationResult, DestinationError> {
-        let Self { listen, veil, late, watch, answering } = self;
+        let Self { listen, veil, late, watch } = self;
         let mut host = |configuration: &Configuration| {
             let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
             *there = Some(Arc::clone(&ram));
@@ -378,13 +373,11 @@ impl Host {
         let incoming = Incoming { listen, host: &mut host, store };
         let mut observer = |_: Timestamp, event: &Event<'_>| watch(event);
         let mut received = destination::receive(incoming, settings, orders, &mut observer)?;
-        match over {
-            None => drop(received.afterlife.answer(answering)),
-            // That a source has hung up does not say that no other one comes in its place.
-            Some(over) => {
-                while !over.load(Ordering::Acquire) {
-                    received.afterlife.answer(Duration::from_millis(20));
-                }
+        // That a source has hung up does not say that it comes no more.
+        while !over.load(Ordering::Acquire) {
+            if !received.afterlife.answer(Duration::from_millis(20)) {
+                // Where nothing was decided it returns at once.
+                thread::sleep(Duration::from_millis(1));
             }
         }
         Ok(received)

@@ -27,6 +27,10 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
+/// From here on sixteen runs have each of what is rare: an impostor on either side before anything is begun, pages that are damaged with
+/// nothing but their checksums to find it, a source that is killed behind *go* and asked for by its record.
+const FIRST: u64 = 210_693;
+
 /// What came of all runs.
 #[derive(Debug, Default)]
 struct Tally {
@@ -63,7 +67,7 @@ fn run(seed: u64, tally: &Mutex<Tally>) {
 
 #[test]
 fn whatever_happens_to_two_processes_there_is_never_more_than_one_guest() {
-    let (count, first) = (setting("WHIMBREL_FAULTS", 16), setting("WHIMBREL_FIRST", 0));
+    let (count, first) = (setting("WHIMBREL_FAULTS", 16), setting("WHIMBREL_FIRST", FIRST));
     let (next, tally) = (AtomicU64::new(first), Mutex::default());
     let work = || {
         loop {
