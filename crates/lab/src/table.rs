@@ -316,8 +316,13 @@ fn outlook(progress: f64, eta: EtaRecord) -> String {
 }
 
 /// The rounds; below each the decision and its reason.
+/// More rounds than these are not read one by one: the first and the last are shown, so many of each.
+const ROUNDS: usize = 60;
+const ENDS: usize = 20;
+
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
+    let between = if rounds.len() > ROUNDS { ENDS..rounds.len() - ENDS } else { 0..0 };
     let names = ["round", "at", "length", "dirtied", "pending", "sent", "sent", "rate", "dirtied/s"];
     let mut columns = Columns::new(&names.map(|name| (name, Right)));
     for round in rounds {
@@ -343,7 +348,17 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     let lines = columns.lines();
     let mut text = String::new();
     let _ = writeln!(text, "{}", lines[0]);
-    for (line, round) in lines[1..].iter().zip(rounds) {
+    for (index, (line, round)) in lines[1..].iter().zip(rounds).enumerate() {
+        if between.contains(&index) {
+            if index == between.start {
+                let _ = writeln!(
+                    text,
+                    "     … {} more, all of them in --format json",
+                    counted(between.len() as u64, "round")
+                );
+            }
+            continue;
+        }
         let _ = writeln!(text, "{line}");
         if let Some((progress, eta)) = round.progress.zip(round.eta) {
             text.push_str(&wrap(&outlook(progress, eta), "       ", width));

@@ -264,7 +264,8 @@ fn line(phase: SourcePhase, progress: &Progress, outlook: Option<&Outlook>) -> S
     if !progress.throttle.is_off() {
         parts.push(format!("throttle {}", progress.throttle));
     }
-    format!("round {}, {}: {}", progress.round, source_words(phase), parts.join(", "))
+    // What is cut off where the terminal is narrow is what is said again and again.
+    format!("round {}: {}; {}", progress.round, parts.join(", "), source_words(phase))
 }
 
 /// From this class on a forecast says that the time limit will be reached.
@@ -397,7 +398,7 @@ mod tests {
     #[test]
     fn the_bulk_round_says_how_far_it_is_once_something_was_sent() {
         let line = |progress: &Progress| line(SourcePhase::Sending, progress, None);
-        assert!(line(&at(0, 0)).starts_with("round 0, sending: 3.9 MiB pending"), "{}", line(&at(0, 0)));
+        assert_eq!(line(&at(0, 0)), "round 0: 3.9 MiB pending; sending");
         let begun = line(&at(2, 250));
         assert!(
             begun.contains("25 % of the round done, about 6.00 s of it left, 2.9 MiB pending"),

@@ -123,7 +123,11 @@ impl Watch {
         until(|| self.seen().beside >= count)
     }
 
-    pub(in crate::stable) fn around<T>(&self, call: Call, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(in crate::stable) fn around<T>(
+        &self,
+        call: Call,
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         let fault = {
             let mut seen = self.seen();
             seen.calls += 1;
@@ -149,4 +153,3 @@ pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
     }
     true
 }
-
