@@ -134,8 +134,9 @@ pub struct Afterlife(pub(super) Conversation);
 
 impl Afterlife {
     /// Answers for so long, or until the source has closed its connection; gives whether it has. That it has says that it
-    /// needs no more answers, most often: the death of its process looks the same. So the record on stable storage is not to be erased
-    /// for it. May be called again.
+    /// needs no more answers, most often: the death of its process looks the same, and so does a source that has heard nothing for its
+    /// patience and comes again at once. So the record on stable storage is not to be erased for it, and whoever can calls this again
+    /// for a while: as long as nobody does, sources that come are welcomed and wait.
     ///
     /// A source asks for as long as [`SourceSettings::asking`](crate::source::SourceSettings::asking) says. Dropping this ends
     /// all connections; a later [`receive`](super::receive) with the same address, token and store answers too.
@@ -156,8 +157,7 @@ impl Afterlife {
                 }
             }
             let left = until.saturating_duration_since(Instant::now());
-            // Whoever has come again before that was seen has not been told.
-            if left.is_zero() || closed && core.admission.arrived().is_empty() {
+            if left.is_zero() || closed {
                 return closed;
             }
             let event = match core.wait(None, left) {
@@ -168,7 +168,6 @@ impl Afterlife {
                     DestinationEvent::Disconnected
                 }
                 Happened::Arrived(Arrived::Again { stream }) => {
-                    closed = false;
                     core.hang_up();
                     let now = core.now();
                     // Where it was lost before, that is known.

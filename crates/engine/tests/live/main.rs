@@ -1,8 +1,6 @@
 //! Whole moves of a lab guest between two drivers in one process.
 #![cfg(target_os = "linux")]
 
-/// Sources that come again before they were told.
-mod again;
 /// Bytes and pages that change on their way are found.
 mod damage;
 /// A guest whose driver at the destination panics when it runs.
