@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
 pub(super) use self::disk::Watch;
-use self::disk::{When, until};
+use self::disk::{Seen, When, until};
 use super::directory::Call;
 use super::file::{BLOCK, Found, Header, decode_record, encode_record};
 use super::warming::{Warming, pause_after};
@@ -103,7 +104,7 @@ fn live(
 ) -> (usize, Vec<&'static str>) {
     let scratch = Scratch::new();
     let seen = Seen { faults: faults.clone(), beside_fails: warmed == Warmed::Badly, ..Seen::default() };
-    let watch = Watch(Arc::new(Mutex::new(seen)));
+    let watch = Watch::of(seen);
     let open = || {
         let mut store = scratch.store(Role::Source);
         store.watch = watch.clone();
@@ -246,7 +247,7 @@ fn a_disk_is_kept_awake_while_a_record_is_near_and_no_longer() {
     assert!(watch.await_beside(told + 5));
     drop(store);
     assert_eq!(scratch.files(), ["000000000000feed-source.handoff"]);
-    assert_eq!(Arc::strong_count(&watch.0), 1, "its thread has ended");
+    assert!(watch.is_alone(), "its thread has ended");
 }
 
 #[test]

@@ -103,6 +103,15 @@ impl Disk {
 }
 
 impl Watch {
+    pub(super) fn of(seen: Seen) -> Self {
+        Self(Arc::new(Mutex::new(seen)))
+    }
+
+    /// Whether nobody else can tell it anything.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap()
     }
