@@ -56,6 +56,8 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
         assert_eq!(row["outcome"], "completed", "{row}");
         // Each page that was found dirty cost its guest something.
         assert!(row["disruption"]["tracking_faults_vcpu_s"].as_f64().is_some_and(|lost| lost > 0.0), "{row}");
+        // Sending took a processor, which the system counts in nanoseconds.
+        assert!(row["encoding"]["source_cpu_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{row}");
         // All of memory went over, and took what the limit says.
         assert!(row["sent_bytes"].as_u64().is_some_and(|bytes| bytes >= 16 << 20), "{row}");
         assert!(row["total_ms"].as_f64().is_some_and(|ms| ms > 75.0), "16 MiB at 200 MB/s are 84 ms: {row}");
@@ -65,6 +67,9 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
     for (row, moved) in beside.iter().zip(&moved) {
         assert_eq!(row["guest"]["exact"], true, "{row}");
         assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
+        assert_eq!(row["measured"]["source_cpu_s"], moved["encoding"]["source_cpu_s"]);
+        assert!(row["forecast"]["source_cpu_s"].as_f64() > Some(0.0), "{row}");
+        assert_eq!(row["error"]["source_cpu"].is_number(), row["error"]["total"].is_number(), "{row}");
         assert_eq!(row["axes"]["guest.writers.0.rate"], moved["axes"]["guest.writers.0.rate"]);
         let number = |of: &Value| of.as_f64().unwrap_or_else(|| panic!("{row}"));
         // Half is far from what is promised, and what a forecast of something else would miss. A busy machine moves slower than it is
@@ -83,6 +88,52 @@ fn each_move_has_the_row_of_a_sweep_and_one_beside_its_forecast() {
     let host = fresh.read("results/host.toml");
     assert!(host.contains("host.page-cost") && host.contains("link.round-trip"), "{host}");
     assert!(!fresh.names().iter().any(|name| name.contains(".bench-")), "{:?}", fresh.names());
+}
+
+#[test]
+fn with_journals_each_move_is_replayed_and_lies_beside_what_was_forecast_of_it() {
+    let fresh = tiny();
+    let told = fresh.ok(&["bench", "matrix.toml", "--out", "results", "--journals"]);
+    assert!(told.contains("results/journals"), "{told}");
+    let beside = rows(&fresh.read("results/fidelity.jsonl"));
+    assert_eq!(beside.len(), 2);
+    for row in &beside {
+        let name = format!("results/journals/{}-{}", row["cell"], row["repetition"]);
+        let journal = format!("{name}.journal");
+        let replayed = fresh.ok(&["replay", &journal, "--format", "json"]);
+        let replayed: Value = serde_json::from_str(&replayed).expect("JSON");
+        assert_eq!(replayed["same"], true, "{replayed}");
+        assert_eq!(replayed["policy"]["preset"], "qemu-default");
+        assert!(replayed["decisions"].as_u64().is_some_and(|count| count > 1), "{replayed}");
+        // Another policy than the one that decided would have been seen.
+        let other = fresh.read(&journal).replacen(
+            "\"parameters\":{}",
+            "\"parameters\":{\"downtime-limit\":\"1ms\"}",
+            1,
+        );
+        fresh.write("other", &other);
+        assert_eq!(fresh.run(&["replay", "other"]).code, Some(1));
+        let forecast: Value =
+            serde_json::from_str(&fresh.read(&format!("{name}.forecast.json"))).expect("JSON");
+        for figure in ["total_ms", "sent_bytes", "downtime_ms", "outcome"] {
+            assert_eq!(forecast[figure], row["forecast"][figure], "{figure}");
+        }
+        assert!(
+            forecast["round"].as_array().is_some_and(|rounds| rounds.iter().all(|one| one["round"].is_u64()))
+        );
+    }
+    let explained = fresh.run(&["explain", "results", "--cell", "1"]);
+    assert_eq!(explained.code, Some(0), "{}", explained.err);
+    for words in ["results holds real moves", "the costs in host.toml"] {
+        assert!(explained.err.contains(words), "{words}: {}", explained.err);
+    }
+    assert!(!explained.err.contains("another version"), "{}", explained.err);
+    // Those of results before these would be of other rows.
+    fresh.write("results/journals/notes", "mine");
+    fresh.ok(&["bench", "matrix.toml", "--out", "results", "--set", "guest.writers.0.rate=700"]);
+    let left: Vec<_> = fresh.names().into_iter().filter(|name| name.contains("/journals/")).collect();
+    assert_eq!(left, ["results/journals/notes"]);
+    assert_eq!(fresh.read("results/journals/notes"), "mine");
 }
 
 #[test]
@@ -174,7 +225,7 @@ fn wait_for_a_row(fresh: &Fresh, results: &str) {
 #[test]
 fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
     let fresh = tiny();
-    let args = ["bench", "matrix.toml", "--runs", "4", "--out", "results", "--rounds"];
+    let args = ["bench", "matrix.toml", "--runs", "4", "--out", "results", "--rounds", "--journals"];
     let mut child = fresh.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
     wait_for_a_row(&fresh, "results");
     signal("KILL", child.id());
@@ -189,7 +240,7 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
         (
             &["--resume", "--over", "tcp"],
             2,
-            "begun with --over unix --log best --memory private, not --over tcp",
+            "begun with --over unix --log best --memory private --journals, not --over tcp",
         ),
         (&[], 1, "go on with it by --resume"),
     ] {
@@ -209,6 +260,9 @@ fn a_bench_that_is_killed_loses_no_finished_move_and_goes_on() {
         assert_eq!(row["measured"]["total_ms"], moved["total_ms"]);
         assert_eq!((&row["cell"], &row["repetition"]), (&moved["cell"], &moved["repetition"]));
     }
+    let journals = fresh.names().into_iter().filter(|name| name.ends_with(".journal")).collect::<Vec<_>>();
+    assert_eq!(journals.len(), 8, "{journals:?}");
+    fresh.ok(&["replay", "results/journals/0-0.journal"]);
     // What moving costs was measured once.
     let ground = beside.iter().find(|line| line.contains("\"Ground\"")).expect("it was measured before");
     let ground = json(ground);
@@ -288,4 +342,12 @@ fn ctrl_c_keeps_the_finished_rows() {
     assert!(count > 0 && told.contains(&kept), "{told}");
     assert_eq!(rows(&fresh.read("results/fidelity.jsonl")).len(), count);
     assert!(!fresh.names().iter().any(|name| name.contains(".bench-") || name.contains("report")));
+    // The table of forecasts that it has put there already is not taken for somebody else's.
+    let again = fresh.run(&args);
+    assert_eq!(again.code, Some(1), "{}", again.err);
+    assert!(
+        again.err.contains("go on with it by --resume") && !again.err.contains("fidelity"),
+        "{}",
+        again.err
+    );
 }

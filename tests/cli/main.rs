@@ -6,8 +6,12 @@
 mod bad_input;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod bench;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod bench_input;
 mod compare;
 mod explain;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod fields;
 mod forecast;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod guest;

@@ -83,6 +83,16 @@ impl SystemClock {
     pub fn start() -> Self {
         Self { origin: Instant::now() }
     }
+
+    /// What the calling thread has worked so far: for differences between two looks of one thread, at what its own work takes. On
+    /// Linux that is processor time: a thread that is kept from its processor in the middle of its work has worked no more for that.
+    /// Elsewhere it is time that passes.
+    pub fn worked(&self) -> Timestamp {
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        return Timestamp::ZERO + whimbrel_guest::processor::time_of_this_thread();
+        #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+        self.now()
+    }
 }
 
 impl Clock for SystemClock {

@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use whimbrel_core::machine::message::MigrationId;
-use whimbrel_core::units::ByteCount;
+use whimbrel_core::units::{ByteCount, duration};
 use whimbrel_wire::hello::{
     self, Answer, Capabilities, Direction, Hello, PREFIX_LEN, Reject, Role, Token, Versions, Welcome,
 };
@@ -133,12 +133,27 @@ fn read_first(
 ) -> Result<([u8; PREFIX_LEN], Vec<u8>), HelloError> {
     let until = Instant::now() + within;
     let mut prefix = [0; PREFIX_LEN];
-    read_until(stream, &mut prefix, until)?;
+    read_until(stream, &mut prefix, until).map_err(|error| silent(error, within))?;
     // Bounded by `hello::MOST_REST`.
     let mut rest = vec![0; hello::rest(&prefix, direction)?];
-    read_until(stream, &mut rest, until)?;
+    read_until(stream, &mut rest, until).map_err(|error| silent(error, within))?;
     stream.set_patience(Some(within), Some(within))?;
     Ok((prefix, rest))
+}
+
+/// What it means that no first words came, where the connection does not say more itself.
+fn silent(error: io::Error, within: Duration) -> io::Error {
+    let what = match error.kind() {
+        _ if error.get_ref().is_some() => return error,
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("the peer has not said its first words within {}", duration::human(within))
+        }
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            "the peer hung up before its first words, as one does that expects TLS where none comes, or has too many to hear".to_owned()
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), what)
 }
 
 fn read_until(stream: &dyn Stream, mut into: &mut [u8], until: Instant) -> io::Result<()> {

@@ -52,7 +52,7 @@ pub(crate) fn persist(
             if order == Order::Leave {
                 return Kept::Left;
             }
-            show(&Event::Ignored { order: &order });
+            show(&Event::Ignored { order: &order, why: "a record of the handover is being written" });
         }
         thread::sleep(PAUSE);
     }

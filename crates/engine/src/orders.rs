@@ -1,8 +1,9 @@
 //! What people and programs may order while a migration runs.
 //!
 //! An [`Orders`] is given to the driver, its [`Remote`]s to whoever wants a say: a signal handler, a control plane, a person. A
-//! driver looks at them wherever it waits, which it does between any two calls into the embedder's code. An order that has come too
-//! late, or that is none for this side, is not taken, and the observer is [told](crate::observer::Event::Ignored).
+//! driver looks at them wherever it waits, which it does between any two calls into the embedder's code. The observer is told
+//! whether an order was [taken](crate::observer::Event::Taken), or has come too late or is none for this side and is
+//! [not](crate::observer::Event::Ignored).
 //!
 //! ```
 //! use whimbrel_core::policy::RateLimit;
@@ -37,7 +38,9 @@ pub enum Order {
         /// To what, as it is written, as `100ms`.
         value: String,
     },
-    /// Source: send pages no faster than this, from now on and in place of [`limit`](crate::source::SourceSettings::limit).
+    /// Source: send pages no faster than this, from now on and in place of [`limit`](crate::source::SourceSettings::limit), nor
+    /// faster than the policy wants. Taken until the last page was sent, also while the guest is paused for it. Pages that wait
+    /// for the old limit go as the new one says. The policy sees what it comes to in what is sent.
     Limit(RateLimit),
     /// Somebody guarantees that the other side is out of the game, and ends a doubt by it. A host that does not answer is not
     /// fenced: read what [`Fence`] demands.

@@ -12,6 +12,7 @@
 //! | `kvm` | memory slots for a VMM on KVM, and a KVM guest (feature `kvm`) |
 //! | `rust_vmm` | the same for memory of `vm-memory` (feature `rust-vmm`) |
 //! | [`socket`] | what a socket holds that is not there yet |
+//! | [`processor`] | processor time of a thread |
 //! | [`lab`] | a guest without a hypervisor, that knows what its memory must hold |
 //! | [`conformance`] | what every dirty log must pass, and yours too |
 //! | [`heap`] | how much of the heap a program has: for tests and benches |
@@ -35,6 +36,8 @@ mod cycle;
 pub mod lab;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod memory;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod processor;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod socket;
 

@@ -316,8 +316,13 @@ fn outlook(progress: f64, eta: EtaRecord) -> String {
 }
 
 /// The rounds; below each the decision and its reason.
+/// More rounds than these are not read one by one: the first and the last are shown, so many of each.
+const ROUNDS: usize = 60;
+const ENDS: usize = 20;
+
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
+    let between = if rounds.len() > ROUNDS { ENDS..rounds.len() - ENDS } else { 0..0 };
     let names = ["round", "at", "length", "dirtied", "pending", "sent", "sent", "rate", "dirtied/s"];
     let mut columns = Columns::new(&names.map(|name| (name, Right)));
     for round in rounds {
@@ -343,7 +348,17 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     let lines = columns.lines();
     let mut text = String::new();
     let _ = writeln!(text, "{}", lines[0]);
-    for (line, round) in lines[1..].iter().zip(rounds) {
+    for (index, (line, round)) in lines[1..].iter().zip(rounds).enumerate() {
+        if between.contains(&index) {
+            if index == between.start {
+                let _ = writeln!(
+                    text,
+                    "     … {} more, all of them in --format json",
+                    counted(between.len() as u64, "round")
+                );
+            }
+            continue;
+        }
         let _ = writeln!(text, "{line}");
         if let Some((progress, eta)) = round.progress.zip(round.eta) {
             text.push_str(&wrap(&outlook(progress, eta), "       ", width));
@@ -364,11 +379,14 @@ fn rounds(rounds: &[RoundRecord], width: usize) -> String {
 }
 
 fn ledger(record: &MigrationRecord) -> String {
+    let parts = record.downtime.parts();
+    if record.downtime_ms == 0.0 && parts.iter().all(|(_, part)| *part == 0.0) {
+        return "downtime    none\n".to_owned();
+    }
     let mut columns = Columns::new(&[("downtime", Align::Left), ("", Align::Right)]);
     // What only some migrations have is named only there.
     let rare = ["held", "first pages"];
-    let parts =
-        record.downtime.parts().into_iter().filter(|(name, part)| *part > 0.0 || !rare.contains(name));
+    let parts = parts.into_iter().filter(|(name, part)| *part > 0.0 || !rare.contains(name));
     for (name, part) in parts.chain([("in all", record.downtime_ms)]) {
         columns.row(vec![format!("  {name}"), milliseconds(Some(part))]);
     }
@@ -388,10 +406,10 @@ fn totals(record: &MigrationRecord, faults: bool, width: usize) -> String {
     say(
         "sent",
         &format!(
-            "{} ({:.2} x memory) in {} rounds",
+            "{} ({:.2} x memory) in {}",
             ByteCount(record.sent_bytes).human(),
             record.amplification,
-            record.rounds
+            counted(record.rounds as u64, "round")
         ),
     );
     let post_copy = &record.post_copy;

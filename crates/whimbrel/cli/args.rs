@@ -81,6 +81,8 @@ pub(super) enum Command {
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     Send(SendArgs),
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Adjust(AdjustArgs),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     Resolve(ResolveArgs),
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     Replay(ReplayArgs),

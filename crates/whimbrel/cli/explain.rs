@@ -1,11 +1,15 @@
 //! `whimbrel explain`: why a run went as it did, and what other policies would have made of it.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use whimbrel_core::units::duration;
 use whimbrel_lab::chart::Canvas;
 use whimbrel_lab::compare::Contender;
+use whimbrel_lab::explain::costs::costs_in;
 use whimbrel_lab::explain::run::{CameTo, Noted};
 use whimbrel_lab::explain::{ExplainError, Explanation, contenders, explain, preset};
 use whimbrel_lab::output::{FinishedFile, WholeFile};
@@ -41,9 +45,10 @@ impl Explaining {
     /// Reads the run and the policies, and opens the plot's file.
     pub(super) fn ready(args: &ExplainArgs) -> Result<Self, Failure> {
         let at = args.at.iter().map(|text| moment(text)).collect::<Result<Vec<_>, _>>()?;
-        let Noted { mut scenario, came_to, .. } = noted(args)?;
+        let Noted { mut scenario, came_to, sweep, .. } = noted(args)?;
+        let costs = sweep.as_deref().map_or_else(|| Ok(Vec::new()), costs_of)?;
         Instead::of(args.policy.as_deref(), args.seed)
-            .change(&mut scenario, &args.overrides)
+            .change(&mut scenario, &[costs, args.overrides.clone()].concat())
             .map_err(Failure::bad_input)?;
         let setup = setup(args, &scenario)?;
         if setup.run.fidelity != Fidelity::Exact {
@@ -111,10 +116,43 @@ fn noted(args: &ExplainArgs) -> Result<Noted, Failure> {
     if noted.sweep.is_some() && args.cell.is_none() {
         return Err(wrong("a sweep has many runs: --cell says which, as its tables number them".to_owned()));
     }
-    if let Some(cell) = args.cell {
+    // Of real moves the rows say what was measured, and no simulation gives that again.
+    let real = noted.sweep.as_ref().is_some_and(|folder| folder.join(HOST).is_file());
+    if let Some(cell) = args.cell.filter(|_| !real) {
         noted.came_to = noted.row(cell, args.repetition.unwrap_or(0));
     }
     Ok(noted)
+}
+
+/// What a bench has measured of its machine.
+const HOST: &str = "host.toml";
+
+/// What moving cost where a bench was made whose results these are, as changes of a scenario; none of a sweep.
+fn costs_of(results: &Path) -> Result<Vec<String>, Failure> {
+    let file = results.join(HOST);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let context = format!("cannot read {}", file.display());
+            return Err(Failure::BadInput(anyhow::Error::new(error).context(context)));
+        }
+    };
+    let mut costs = costs_in(&text).map_err(|error| {
+        Failure::BadInput(anyhow::Error::new(error).context(format!("cannot read {}", file.display())))
+    })?;
+    let of_one = costs.len() == 1;
+    let results = results.display();
+    tell(&format!(
+        "note: {results} holds real moves: what is explained is a simulation of the cell with the costs in {}, much like its forecast; \
+         of a move itself there is a journal, if the bench kept it",
+        if of_one {
+            "host.toml"
+        } else {
+            "its scenario, because host.toml holds those of several kinds of move"
+        }
+    ));
+    Ok(costs.pop().filter(|_| of_one).unwrap_or_default())
 }
 
 /// The run's setup, with its own seed: the scenario's, or that of a cell.

@@ -77,6 +77,8 @@ fn run(command: Command) -> Result<(), Failure> {
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Send(args) => live::Sending::ready(&args).and_then(live::Sending::run),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Command::Adjust(args) => live::adjust::run(&args),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Resolve(args) => live::resolve::run(&args),
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         Command::Replay(args) => live::replay::run(&args),

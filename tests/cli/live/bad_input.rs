@@ -128,7 +128,7 @@ fn a_journal_that_cannot_be_written_takes_nothing_from_the_move() {
     let fresh = with_guest();
     let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0", "--for", "50ms"]);
     let sent = send(&fresh, &there, &["--journal", "/dev/full", "--format", "json"]).end();
-    assert_eq!(sent.code, Some(1));
+    assert_eq!(sent.code, Some(4));
     assert!(sent.err.contains("/dev/full"), "{}", sent.err);
     assert_eq!(json(&sent.out)["live"]["guest_runs"], "destination");
     assert_eq!(there.end().code, Some(0));

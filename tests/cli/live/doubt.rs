@@ -157,6 +157,10 @@ fn a_source_in_doubt_is_told_by_the_records_of_a_destination_that_was_killed() {
     there.line_with("the guest runs here");
     there.kill();
     here.line_with("in doubt: the destination was lost after the guest was handed to it");
+    // Nothing is sent any more.
+    let ended = fresh.run(&["adjust", "--store", "store", "--limit", "unlimited"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(ended.err.contains("`limit` does not fit the phase `InDoubt`"), "{}", ended.err);
     // It has lost its guest with its process, but not the record of whose it is.
     drop(there);
     relay.heal();

@@ -1,10 +1,11 @@
 //! `whimbrel send` and `whimbrel receive`: a lab guest moves between two processes, or stays where it was, and is exact.
 
+mod adjust;
 mod bad_input;
 mod doubt;
 mod faults;
 mod network;
-mod process;
+pub(crate) mod process;
 mod relay;
 mod telling;
 #[cfg(feature = "tls")]
@@ -64,8 +65,11 @@ fn a_guest_moves_over_every_kind_of_plain_connection_and_is_exact() {
             ],
         ),
     ] {
-        let there = receive(&fresh, &["--listen", listen, "--for", "200ms", "--format", "json"]);
-        let here = send(&fresh, &there, &[&["--format", "json", "--warm-up", "100ms"], more].concat());
+        // Pages of several kinds, so that there are several encodings to tell of.
+        let mixed =
+            ["--set", "guest.zero-pages=0.25", "--set", "guest.random-content=0.25", "--format", "json"];
+        let there = receive(&fresh, &[&["--listen", listen, "--for", "200ms"], &mixed[..]].concat());
+        let here = send(&fresh, &there, &[&["--warm-up", "100ms"], &mixed[..], more].concat());
         let (sent, received) = (here.end(), there.end());
         assert_eq!((sent.code, received.code), (Some(0), Some(0)), "{}\n{}", sent.err, received.err);
         let (sent, received) = (json(&sent.out), json(&received.out));
@@ -89,10 +93,13 @@ fn a_guest_moves_over_every_kind_of_plain_connection_and_is_exact() {
         let live = &sent["live"];
         let encodings = live["encodings"].as_object().expect("by encoding");
         let number = |of: &Value| of.as_u64().unwrap_or_else(|| panic!("{live}"));
+        assert_eq!(&received["encodings"], &live["encodings"], "{received}\n{live}");
+        assert!(encodings.values().filter(|sent| number(&sent["pages"]) > 0).count() >= 2, "{live}");
         let pages: u64 = encodings.values().map(|sent| number(&sent["pages"])).sum();
         let rounds = sent["round"].as_array().expect("rounds").iter();
         let handed_over: u64 = rounds.map(|round| number(&round["sent_pages"])).sum();
         assert_eq!(pages + number(&sent["unchanged_pages"]), handed_over, "{live}");
+        assert!(sent["encoding"]["source_cpu_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{sent}");
         let tracking = &live["tracking"];
         assert!(number(&tracking["harvests"]) >= 1 && number(&tracking["found_pages"]) > 0, "{tracking}");
         assert!(tracking["longest_harvest_ms"].as_f64() <= tracking["harvesting_ms"].as_f64(), "{tracking}");
@@ -133,6 +140,7 @@ fn two_terminals_are_told_what_to_do_and_what_came_of_it() {
         "holds what the guest's registers say",
         " without one in the move",
         "resumed in ",
+        " raw in 3",
     ] {
         assert!(received.out.contains(words), "{words}:\n{}", received.out);
     }
@@ -172,7 +180,10 @@ fn a_wrong_token_moves_nothing_and_keeps_nobody_out() {
         assert!(sent.err.contains(words), "{words}:\n{}", sent.err);
     }
     assert_eq!(send(&fresh, &there, &[]).end().code, Some(0));
-    assert_eq!(there.end().code, Some(0));
+    let received = there.end();
+    assert_eq!(received.code, Some(0));
+    let away = "was turned away: the destination does not expect this token";
+    assert!(received.err.contains(away), "{}", received.err);
 }
 
 #[test]

@@ -39,6 +39,9 @@ fn a_guest_moves_between_two_who_have_pinned_each_other() {
     let received = receiving.end();
     assert_eq!(received.code, Some(0), "{}", received.err);
     assert!(received.out.contains("holds what the guest's registers say"), "{}", received.out);
+    // Whom it has refused it says, to compare and pin.
+    let mut away = received.err.lines().filter(|line| line.contains("was turned away"));
+    assert!(away.any(|line| line.contains(&other)), "{other}:\n{}", received.err);
 }
 
 #[test]

@@ -153,6 +153,9 @@ pub enum SourceEvent {
         /// To what.
         value: String,
     },
+    /// Somebody bounds the rate of sending, whatever the policy wants. The driver sees to it; the policy sees what it comes to in what is
+    /// sent.
+    Limit(RateLimit),
     /// Somebody wants the guest to stay.
     Cancel(CancelReason),
     /// A step that was asked for failed.
@@ -246,6 +249,7 @@ impl SourceEvent {
             Self::NotPersisted => "not-persisted",
             Self::Wake => "wake",
             Self::Change { .. } => "change",
+            Self::Limit(_) => "limit",
             Self::Cancel(_) => "cancel",
             Self::Failed(_) => "failed",
             Self::Connected => "connected",
@@ -272,6 +276,7 @@ impl SourceEvent {
             Self::NotPersisted => K::NotPersisted,
             Self::Wake => K::Wake,
             Self::Change { .. } => K::Changed,
+            Self::Limit(_) => K::Limited,
             Self::Cancel(_) => K::Cancel,
             Self::Failed(_) => K::Failed,
             Self::Connected => K::Connected,

@@ -94,6 +94,8 @@ pub enum SourceEventKind {
     Wake,
     /// Somebody changes a parameter of the policy.
     Changed,
+    /// Somebody bounds the rate of sending.
+    Limited,
     /// Somebody wants it undone.
     Cancel,
     /// Something here failed.
@@ -108,7 +110,7 @@ pub enum SourceEventKind {
 
 impl SourceEventKind {
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Start,
         Self::Accepted,
         Self::Refused,
@@ -130,6 +132,7 @@ impl SourceEventKind {
         Self::TrackingStopped,
         Self::Wake,
         Self::Changed,
+        Self::Limited,
         Self::Cancel,
         Self::Failed,
         Self::Connected,
@@ -203,7 +206,7 @@ impl SourcePhase {
             // Whoever runs the guest may ask before *running* arrives, and once more when all is done.
             (P::AwaitingRunning | P::Releasing | P::Done, E::Requested | E::Lost) => self.stay(),
 
-            (_, E::Changed) if self.has_a_policy() => self.stay(),
+            (_, E::Changed | E::Limited) if self.is_adjusted_by(event) => self.stay(),
 
             // Acknowledgements arrive when they arrive; a wake-up may have become pointless.
             (
@@ -293,6 +296,16 @@ impl SourcePhase {
                 &[Self::Sending, Self::Harvesting, Self::Pausing, Self::LastHarvest, Self::Returning]
             }
             _ => &[],
+        }
+    }
+
+    /// Whether somebody may change the policy, or how fast it sends, for there is still something to decide, or to send.
+    const fn is_adjusted_by(self, event: SourceEventKind) -> bool {
+        match event {
+            SourceEventKind::Limited => {
+                self.has_a_policy() || matches!(self, Self::LastHarvest | Self::SendingLast)
+            }
+            _ => self.has_a_policy(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! connections are let in. What a stranger says is bounded, and nothing is kept of it.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,6 +19,7 @@ use whimbrel_wire::Limits;
 use whimbrel_wire::hello::{Answer, Hello, Reject, Role, Terms, Token, Versions};
 
 use crate::hello::{self, Agreed};
+use crate::link::in_words;
 use crate::transport::{Listen, Stream, TransportError};
 
 /// How long somebody may take for their first words.
@@ -42,6 +44,8 @@ pub(super) enum Arrived {
     Orphan { id: MigrationId, stream: Arc<dyn Stream> },
     /// One of its page connections.
     Pages { number: u16, stream: Arc<dyn Stream> },
+    /// Somebody was not let in.
+    TurnedAway { peer: String, why: String },
     /// No more connections can be taken.
     Closed { why: TransportError },
 }
@@ -177,8 +181,13 @@ impl Drop for Hearing {
 impl Door {
     /// Hears the first words and answers. Whoever is not let in learns why, if they know the token.
     fn hear(&self, stream: Arc<dyn Stream>, known: &AtomicBool) {
-        // Nobody is told of a stranger.
-        let _ = self.let_in(stream, known);
+        let peer = stream.peer();
+        if let Err(error) = self.let_in(stream, known) {
+            // As it looks from here.
+            let why = error.source().map_or_else(|| error.to_string(), in_words);
+            // Strangers who come faster than anybody listens are not told of, and keep nobody out.
+            let _ = self.tell.try_send(Arrived::TurnedAway { peer, why });
+        }
     }
 
     fn let_in(&self, stream: Arc<dyn Stream>, known: &AtomicBool) -> Result<(), hello::HelloError> {

@@ -84,12 +84,18 @@ pub fn answer(
                     }
                 },
                 Ok(Arrived::Closed { why }) => return Err(why.into()),
+                Ok(Arrived::TurnedAway { peer, why }) => {
+                    observer.on_event(clock.now(), &Event::TurnedAway { peer: &peer, why: &why });
+                }
                 // Nobody else is let in.
                 Ok(_) | Err(_) => {}
             },
             recv(orders.taken) -> order => match order {
                 Ok(Order::Leave | Order::Cancel(_)) => return Ok(()),
-                Ok(order) => observer.on_event(clock.now(), &Event::Ignored { order: &order }),
+                Ok(order) => {
+                    let why = "only questions about earlier guests are answered here";
+                    observer.on_event(clock.now(), &Event::Ignored { order: &order, why });
+                }
                 Err(_) => {}
             },
             default(left) => {}

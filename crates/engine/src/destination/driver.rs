@@ -1,7 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for; and what is left of it when the guest is here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::answering::Answering;
 use super::conversation::{Afterlife, Conversation, Happened};
 use super::housed::Housed;
 use super::preparing::Preparing;
-use super::receivers::{Receivers, Said};
+use super::receivers::{Receivers, Said, Taken};
 use super::{
     DestinationError, DestinationLedger, DestinationResult, DestinationSettings, Host, Incoming, Replica,
 };
@@ -49,6 +49,7 @@ pub(super) struct Driver<'a> {
     resume_failed: Option<String>,
     pub(super) why: Option<String>,
     ledger: DestinationLedger,
+    taken: Taken,
     /// When the machine came into its phase, or the source that is waited for.
     pub(super) since: Timestamp,
     /// When the source was let in.
@@ -97,6 +98,7 @@ impl<'a> Driver<'a> {
             resume_failed: None,
             why: None,
             ledger: DestinationLedger::default(),
+            taken: Taken::default(),
             since: Timestamp::ZERO,
             admitted: None,
             leaving: false,
@@ -144,6 +146,7 @@ impl<'a> Driver<'a> {
         self.preparing = None;
         self.core.receivers = None;
         let machine = &self.core.machine;
+        let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         DestinationResult {
             outcome: machine.outcome(),
             right: machine.handoff().right(),
@@ -152,6 +155,7 @@ impl<'a> Driver<'a> {
             resume_failed: self.resume_failed,
             why: self.why,
             ledger: self.ledger,
+            taken,
             afterlife: Afterlife(self.core),
         }
     }
@@ -209,6 +213,9 @@ impl<'a> Driver<'a> {
                 self.receive_pages();
             }
             Arrived::Orphan { id, stream } => self.answer_for_the_dead(id, stream),
+            Arrived::TurnedAway { peer, why } => {
+                self.show(&Event::TurnedAway { peer: &peer, why: &why });
+            }
             Arrived::Closed { why } => self.show(&Event::Lost { what: &in_words(&why) }),
         }
     }
@@ -312,27 +319,32 @@ impl<'a> Driver<'a> {
     }
 
     fn obey(&mut self, order: &Order) {
-        let taken = match order {
+        let event = match order {
             // Before the replica is ready there is nothing to leave.
             Order::Leave if !self.core.machine.handoff().may_withdraw() => {
                 self.leaving = true;
-                true
+                return self.show(&Event::Taken { order });
             }
             Order::Cancel(CancelReason::Requested | CancelReason::TimeLimit) | Order::Leave => {
-                let taken = self.tell_if_it_fits(DestinationEvent::Withdraw);
-                if taken {
-                    self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
-                }
-                taken
+                DestinationEvent::Withdraw
             }
             // Taken only without a connection: with one, asking is better.
-            Order::Fence(fence) => self.tell_if_it_fits(DestinationEvent::Fenced(*fence)),
-            Order::Discard => self.tell_if_it_fits(DestinationEvent::Discard),
-            Order::Change { .. } | Order::Limit(_) => false,
+            Order::Fence(fence) => DestinationEvent::Fenced(*fence),
+            Order::Discard => DestinationEvent::Discard,
+            Order::Change { .. } | Order::Limit(_) => {
+                let why = "a destination decides nothing of how pages are sent";
+                return self.show(&Event::Ignored { order, why });
+            }
         };
-        if !taken {
-            self.show(&Event::Ignored { order });
+        let withdrawn = event == DestinationEvent::Withdraw;
+        if let Err(error) = self.core.machine.handle(self.core.now(), event) {
+            return self.show(&Event::Ignored { order, why: &error.to_string() });
         }
+        if withdrawn {
+            self.why.get_or_insert_with(|| "it was not wanted here".to_owned());
+        }
+        self.show_phase();
+        self.show(&Event::Taken { order });
     }
 
     // ---- the machine --------------------------------------------------------------------------------------------------
@@ -353,10 +365,7 @@ impl<'a> Driver<'a> {
 
     /// Tells the machine what may have come too late; gives whether it was taken.
     pub(super) fn tell_if_it_fits(&mut self, event: DestinationEvent) -> bool {
-        let fits = event.kind().is_some_and(|kind| !self.core.machine.phase().after(kind).is_empty());
-        let now = self.core.now();
-        // What the handoff does not take has come too late as well.
-        let taken = fits && self.core.machine.handle(now, event).is_ok();
+        let taken = self.core.machine.handle(self.core.now(), event).is_ok();
         if taken {
             self.show_phase();
         }
@@ -439,7 +448,9 @@ impl<'a> Driver<'a> {
         self.verifier = agreed.digest.then(|| Verifier::start(Arc::clone(&replica.ram))).transpose()?;
         let written = self.verifier.as_ref().map(Verifier::written);
         let ram = Arc::clone(&replica.ram);
-        self.core.receivers = Some(Receivers::new(ram, agreed.clone(), replica.fresh, written));
+        let receivers = Receivers::new(ram, agreed.clone(), replica.fresh, written);
+        self.taken = receivers.taken();
+        self.core.receivers = Some(receivers);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! One thread, the caller's, feeds the machine, restores and resumes the guest and writes to stable storage. Beside it a thread
 //! takes connections (`admission`), one reads control messages, one fills the replica from each page stream (`receivers`),
-//! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before.
+//! and one makes memory resident ahead of them (`preparing`). The guest runs when the machine says so and never before. The store is told
+//! that *running* may be near when the bulk round is nearly through (`nearing`), and at the end of each round.
 //!
 //! After a crash there is no replica any more, only records: [`answer`] tells a source in doubt what they say, as [`receive`] does
 //! beside its own migration.
@@ -33,6 +34,7 @@ use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::machine::{DestinationOutcome, PATIENCE};
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::hello::Token;
+use whimbrel_wire::pages::Tallies;
 
 pub use self::answering::{Records, answer};
 pub use self::conversation::Afterlife;
@@ -223,6 +225,9 @@ pub struct DestinationResult {
     pub why: Option<String>,
     /// How long things took.
     pub ledger: DestinationLedger,
+    /// What pages came as: of each frame that was put into the replica whole. Of a guest that came it is what the source counted
+    /// ([`SourceResult::encoded`](crate::source::SourceResult::encoded)).
+    pub taken: Tallies,
     /// Answers a source that did not hear how it ended.
     pub afterlife: Afterlife,
 }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use whimbrel_core::embed::{DirectRam, GuestRam, RamError, RamRange};
 use whimbrel_core::layout::Gpa;
 use whimbrel_core::units::{ByteCount, Pages};
 use whimbrel_wire::frame::{Checksum, FrameHeader, FrameKind, GATE_LEN, gate_round};
-use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError};
+use whimbrel_wire::pages::{ApplyError, Decoder, Encoding, Entry, Table, TableError, Tallies};
 use whimbrel_wire::{Limits, WireError};
 
 use super::nearing::Nearing;
@@ -39,6 +39,9 @@ pub(super) enum Said {
     Lost { stream: u16, ended: bool, why: String },
 }
 
+/// What pages came as, of all streams; for whoever asks when they have ended.
+pub(super) type Taken = Arc<Mutex<Tallies>>;
+
 /// One stream.
 struct Receiving {
     number: u16,
@@ -56,6 +59,7 @@ pub(super) struct Receivers {
     nearing: Arc<Nearing>,
     /// Whoever keeps a digest is told what was written.
     written: Option<Written>,
+    taken: Taken,
     tell: Sender<Said>,
     said: Option<Receiver<Said>>,
 }
@@ -66,7 +70,13 @@ impl Receivers {
         let (tell, said) = bounded(2 * usize::from(agreed.streams) + 2);
         let touched = Arc::new(Touched::new(ram.layout(), fresh));
         let nearing = Arc::new(Nearing::new(ram.layout().pages()));
-        Self { streams: Vec::new(), ram, agreed, touched, nearing, written, tell, said: Some(said) }
+        let taken = Taken::default();
+        Self { streams: Vec::new(), ram, agreed, touched, nearing, written, taken, tell, said: Some(said) }
+    }
+
+    /// What pages came as until now: of each frame that was put into the replica whole.
+    pub(super) fn taken(&self) -> Taken {
+        Arc::clone(&self.taken)
     }
 
     /// Where what they say arrives.
@@ -99,6 +109,7 @@ impl Receivers {
             touched: Arc::clone(&self.touched),
             nearing: Arc::clone(&self.nearing),
             written: self.written.clone(),
+            taken: Arc::clone(&self.taken),
             agreed: self.agreed.clone(),
             ram: Arc::clone(&self.ram),
             tell: self.tell.clone(),
@@ -169,6 +180,7 @@ struct Work {
     touched: Arc<Touched>,
     nearing: Arc<Nearing>,
     written: Option<Written>,
+    taken: Taken,
     agreed: Agreed,
     ram: Arc<dyn GuestRam>,
     tell: Sender<Said>,
@@ -217,6 +229,9 @@ impl Work {
                     self.table.entries().iter().for_each(|entry| written.run(entry.run()));
                 }
                 done?;
+                let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+                self.table.entries().iter().for_each(|entry| taken.count(entry));
+                drop(taken);
                 let pages = self.table.entries().iter().map(|entry| entry.run().count.0).sum();
                 Ok(self.nearing.count(Pages(pages)).then_some(Said::Near))
             }

@@ -10,7 +10,9 @@ use whimbrel_core::machine::{DestinationEvent, DestinationPhase};
 use whimbrel_core::units::{Timestamp, duration};
 
 use super::driver::Driver;
+use super::receivers::Receivers;
 use crate::clock::Clock as _;
+use crate::link::Link;
 
 impl Driver<'_> {
     /// Sends whoever stalls away.
@@ -42,7 +44,7 @@ impl Driver<'_> {
         if let Some(stream) = receivers.and_then(|receivers| receivers.too_slow(self.core.patience)) {
             return Some(format!("page stream {stream}: a frame is not whole after {}", self.within()));
         }
-        let slow = self.core.link.as_ref().is_some_and(|link| link.is_too_slow());
+        let slow = self.core.link.as_ref().is_some_and(Link::is_too_slow);
         slow.then(|| format!("control: a message is not whole after {}", self.within()))
     }
 
@@ -51,7 +53,7 @@ impl Driver<'_> {
         let waited = self.core.clock.now().since(self.since);
         let late = self.core.link.is_some() && waited >= self.core.patience;
         let (came, streams) = (
-            self.core.receivers.as_ref().map_or(0, |receivers| receivers.count()),
+            self.core.receivers.as_ref().map_or(0, Receivers::count),
             self.core.agreed.as_ref().map_or(0, |agreed| usize::from(agreed.streams)),
         );
         match self.core.machine.phase() {

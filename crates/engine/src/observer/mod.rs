@@ -76,12 +76,27 @@ pub enum Event<'a> {
         /// What the system says.
         what: &'a str,
     },
+    /// An order was taken, and is carried out.
+    Taken {
+        /// Which.
+        order: &'a Order,
+    },
     /// An order was not taken: it has come too late or too early, or is none for this side. So it is with a
     /// [`Fence`](Order::Fence) as long as there is a connection, which a peer that has died without a word leaves behind for as long as the
     /// patience lasts: give it again when the connection is [`Lost`](Self::Lost).
     Ignored {
         /// Which.
         order: &'a Order,
+        /// Why not.
+        why: &'a str,
+    },
+    /// At the destination: somebody was not let in, who had no certificate that is trusted, no token, nothing to say, or came second. Who they
+    /// are, nobody knows: what they cause here may be as much as they like.
+    TurnedAway {
+        /// From where they came.
+        peer: &'a str,
+        /// Why, with the fingerprint of a certificate that was refused.
+        why: &'a str,
     },
     /// The right to run the guest is here, and its memory is not: it is to be started from its disks, here. Shown before the phase that
     /// follows, and only where a [`Fence`](whimbrel_core::machine::handoff::Fence) said that the peer may have run it.

@@ -53,7 +53,9 @@ impl Observer for Spans {
             Event::Journal { .. } => {}
             Event::StorageFails { what } => warn!(parent: &self.phase, at, what, "stable storage fails"),
             Event::GuestLost => warn!(parent: &self.phase, at, "guest lost"),
-            Event::Ignored { order } => warn!(parent: &self.phase, at, ?order, "ignored"),
+            Event::Taken { order } => info!(parent: &self.phase, at, ?order, "taken"),
+            Event::Ignored { order, why } => warn!(parent: &self.phase, at, ?order, why, "ignored"),
+            Event::TurnedAway { peer, why } => warn!(parent: &self.phase, at, peer, why, "turned away"),
             Event::Answered { id, record } => {
                 info!(parent: &self.phase, at, migration = id.0, ?record, "answered");
             }

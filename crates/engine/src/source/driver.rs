@@ -13,7 +13,6 @@ use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::GuestRam;
 use whimbrel_core::machine::handoff::{Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, Message};
-use whimbrel_core::machine::phase::SourceEventKind;
 use whimbrel_core::machine::{
     CancelReason, Failure, MachineError, Source, SourceAction, SourceEvent, SourcePhase, Step,
 };
@@ -26,6 +25,7 @@ use super::connecting::{self, sharding};
 use super::pages::{PageStreams, Said};
 use super::reconnect::Reconnecting;
 use super::showing::LINES;
+use super::spent::Spent;
 use super::tracking::Tracking;
 use super::transmit::Dealing;
 use super::{Outgoing, SourceError, SourceResult, SourceSettings};
@@ -63,6 +63,7 @@ pub(super) struct Driver<'a> {
     to_reconnect: bool,
     found: PageSet,
     tracking: Tracking,
+    pub(super) spent: Spent,
     /// A digest was agreed on.
     digest: bool,
     verifier: Option<Verifier>,
@@ -116,6 +117,7 @@ impl<'a> Driver<'a> {
             pages: None,
             found: PageSet::new(layout.numbers()),
             tracking: Tracking::default(),
+            spent: Spent::default(),
             digest: joined.agreed.digest,
             verifier: None,
             ram,
@@ -179,6 +181,7 @@ impl<'a> Driver<'a> {
             right: handoff.right(),
             settled: handoff.is_settled(),
             encoded: self.dealing.total(),
+            cpu: self.spent.total(),
             tracking: self.tracking,
             capabilities: self.machine.controller().progress().capabilities,
         }
@@ -336,31 +339,36 @@ impl<'a> Driver<'a> {
 
     fn obey(&mut self, order: &Order) {
         let taken = match order {
-            Order::Cancel(reason) => self.tell_if_it_fits(SourceEvent::Cancel(*reason)),
+            Order::Cancel(reason) => self.pass_on(SourceEvent::Cancel(*reason)),
             Order::Change { parameter, value } => {
                 let (parameter, value) = (parameter.clone(), value.clone());
-                self.tell_if_it_fits(SourceEvent::Change { parameter, value })
+                self.pass_on(SourceEvent::Change { parameter, value })
             }
             // Taken only without a connection: with one, asking is better.
-            Order::Fence(fence) => self.tell_if_it_fits(SourceEvent::Fenced(*fence)),
-            Order::Limit(limit) => {
-                self.settings.limit = *limit;
-                self.limit();
-                true
-            }
+            Order::Fence(fence) => self.pass_on(SourceEvent::Fenced(*fence)),
+            Order::Limit(limit) => self.pass_on(SourceEvent::Limit(*limit)),
             // Before the doubt there is nothing to leave but a guest that is to go on: that is cancelled.
             Order::Leave if self.machine.handoff().may_cancel() => {
-                self.tell_if_it_fits(SourceEvent::Cancel(CancelReason::Requested))
+                self.pass_on(SourceEvent::Cancel(CancelReason::Requested))
             }
             Order::Leave => {
                 self.leaving = true;
-                true
+                Ok(())
             }
-            Order::Discard => false,
+            Order::Discard => {
+                let why = "a source has no replica to give up";
+                return self.show(&Event::Ignored { order, why });
+            }
         };
-        if !taken {
-            self.show(&Event::Ignored { order });
+        match (taken, order) {
+            (Err(error), _) => return self.show(&Event::Ignored { order, why: &error.to_string() }),
+            (Ok(()), Order::Limit(limit)) => {
+                self.settings.limit = *limit;
+                self.limit();
+            }
+            (Ok(()), _) => self.show_phase(),
         }
+        self.show(&Event::Taken { order });
     }
 
     // ---- the machine --------------------------------------------------------------------------------------------------
@@ -385,10 +393,7 @@ impl<'a> Driver<'a> {
 
     /// Tells the machine what may have come too late; gives whether it was taken.
     fn tell_if_it_fits(&mut self, event: SourceEvent) -> bool {
-        let fits =
-            event.kind().is_some_and(|kind: SourceEventKind| !self.machine.phase().after(kind).is_empty());
-        // What the handoff does not take has come too late as well.
-        let taken = fits && self.pass_on(event).is_ok();
+        let taken = self.pass_on(event).is_ok();
         if taken {
             self.show_phase();
         }

@@ -3,7 +3,7 @@
 //! One thread, the caller's, feeds the machine and does what takes no time or must not be interrupted: the dirty log, the guest, stable
 //! storage, control messages. Beside it a thread reads control messages, one sends the pages of each page stream
 //! (`pages`), and one makes a new connection where the machine wants that (`reconnect`). All of them end with the
-//! migration.
+//! migration. The store is told when its record is near, before the guest is paused, and may have a thread of its own for it.
 //!
 //! After a crash there is no guest to move any more, only a record: [`settle`] asks the destination what became of it.
 //!
@@ -16,6 +16,7 @@ mod pages;
 mod reconnect;
 mod settling;
 mod showing;
+mod spent;
 mod tracking;
 mod transmit;
 
@@ -79,7 +80,8 @@ pub struct SourceSettings {
     /// How pages are encoded, if the destination can do that too. Default: pages of zeroes are sent as such, all others as they are.
     pub encoding: EncoderConfig,
     /// Whether the destination is to compare a digest of all memory before it says that it is ready, if it can. Default: no. Costs a
-    /// thread and 0.0124 % of the guest's memory on either side, and at the switchover the time to hash what was written last.
+    /// thread and 0.0124 % of the guest's memory on either side, and at the switchover the time to hash what was written last. That is all
+    /// that is not hashed yet: where the threads have no core to themselves it can be all of memory, and nothing waits for them before the pause.
     pub verify: bool,
     /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost. Default: 30 s. Shorter than
     /// the destination needs to build a replica, or to restore its state, no migration succeeds.
@@ -187,6 +189,9 @@ pub struct SourceResult {
     pub report: Report,
     /// What all pages became that were handed over.
     pub encoded: Encoded,
+    /// Processor time that finding, reading, encoding and handing over pages took here, on all threads; none where the system is not
+    /// asked, which is so outside 64-bit Linux. The guest's own threads, the dirty log and the digest are not in it.
+    pub cpu: Option<Duration>,
     /// What recording the guest's writes took.
     pub tracking: Tracking,
     /// What this ground and the guest offered the policy.

@@ -17,6 +17,7 @@ use whimbrel_wire::Limits;
 use whimbrel_wire::frame;
 use whimbrel_wire::pages::{EncodeError, Encoded, Encoder, PageFrame, Pass};
 
+use super::spent::Spent;
 use crate::clock::{Clock as _, SystemClock};
 use crate::limiter::{BURST, Closed, Limiter};
 use crate::link::{in_words, write_all};
@@ -74,10 +75,11 @@ impl PageStreams {
         connections: Vec<Arc<dyn Stream>>,
         encoders: Vec<Encoder>,
         (ram, limits): (&Arc<dyn GuestRam>, &Limits),
-        limiter: &Arc<Limiter>,
+        (limiter, spent): (&Arc<Limiter>, &Spent),
         clock: SystemClock,
     ) -> io::Result<Self> {
         let most = batch(limits, ram.layout().page_size());
+        let count = connections.len() as u64;
         // Each may say something of every job, and of its end.
         let (tell, said) = bounded(connections.len() * (WAITING + 3));
         let mut streams = Self { streams: Vec::new(), limiter: Arc::clone(limiter), said: Some(said) };
@@ -88,10 +90,12 @@ impl PageStreams {
                 stream: Arc::clone(&connection),
                 encoder,
                 passing: Passing::default(),
+                count,
                 link: Throughput::new(clock),
                 ram: Arc::clone(ram),
                 most,
                 limiter: Arc::clone(limiter),
+                spent: spent.clone(),
                 tell: tell.clone(),
                 frame: PageFrame::default(),
             };
@@ -200,6 +204,8 @@ impl From<RamError> for StreamError {
 
 struct Work {
     number: usize,
+    /// Streams that share the limit.
+    count: u64,
     stream: Arc<dyn Stream>,
     encoder: Encoder,
     passing: Passing,
@@ -208,12 +214,14 @@ struct Work {
     /// Pages that the destination takes in one frame at most.
     most: Pages,
     limiter: Arc<Limiter>,
+    spent: Spent,
     tell: Sender<Said>,
     frame: PageFrame,
 }
 
 impl Work {
     fn until_the_end(mut self, jobs: &Receiver<Job>) {
+        let _counting = self.spent.count();
         let _watch = Watch { stream: self.number, tell: self.tell.clone() };
         for job in jobs {
             let done = match job {
@@ -239,6 +247,7 @@ impl Work {
             self.encoder.begin_pass(passing.pass);
         }
         let mut tally = Encoded::default();
+        self.encoder.set_bandwidth(bandwidth(self.limiter.limit(), self.count, self.link.carries));
         let batch = self.batch();
         for runs in batches(runs, batch) {
             let encoded = self.encoder.encode(&runs, &*self.ram, &mut self.frame)?;
@@ -255,9 +264,7 @@ impl Work {
         let began = self.link.clock.now();
         self.limiter.acquire(bytes)?;
         send_frame(&self.frame, &*self.ram, &*self.stream)?;
-        if let Some(bandwidth) = self.link.carried(bytes, began) {
-            self.encoder.set_bandwidth(Some(bandwidth));
-        }
+        self.link.carried(bytes, began);
         Ok(())
     }
 
@@ -320,11 +327,24 @@ fn unsent(_stream: &dyn Stream) -> Option<ByteCount> {
     None
 }
 
-/// What a connection carries while there is something to send: what the encoder weighs its work against.
+/// What the encoder of a stream weighs its work against: what its connection was seen to carry, but no more than its part of the limit.
+/// That is known before anything was sent. And while a stream packs, what it may send grows, so that it waits for less than a frame's time:
+/// by its waiting alone a limited link looks faster than it is.
+fn bandwidth(limit: RateLimit, streams: u64, carries: Option<Bandwidth>) -> Option<Bandwidth> {
+    let part = match limit {
+        RateLimit::Unlimited => None,
+        RateLimit::AtMost(rate) => Bandwidth::new((rate.bytes_per_second() / streams.max(1)).max(1)),
+    };
+    [part, carries].into_iter().flatten().min()
+}
+
+/// What a connection carries while there is something to send.
 struct Throughput {
     clock: SystemClock,
     bytes: u64,
     busy: Duration,
+    /// As it was seen last.
+    carries: Option<Bandwidth>,
 }
 
 /// So long a connection is watched before it is said what it carries.
@@ -332,19 +352,17 @@ const WATCHED: Duration = Duration::from_millis(50);
 
 impl Throughput {
     fn new(clock: SystemClock) -> Self {
-        Self { clock, bytes: 0, busy: Duration::ZERO }
+        Self { clock, bytes: 0, busy: Duration::ZERO, carries: None }
     }
 
-    /// So many bytes were handed over since then; gives what it carries, now and then.
-    fn carried(&mut self, bytes: ByteCount, began: Timestamp) -> Option<Bandwidth> {
+    /// So many bytes were handed over since then.
+    fn carried(&mut self, bytes: ByteCount, began: Timestamp) {
         self.bytes += bytes.0;
         self.busy += self.clock.now().since(began);
-        if self.busy < WATCHED {
-            return None;
+        if self.busy >= WATCHED {
+            self.carries = Bandwidth::measured(ByteCount(self.bytes), self.busy);
+            (self.bytes, self.busy) = (0, Duration::ZERO);
         }
-        let carried = Bandwidth::measured(ByteCount(self.bytes), self.busy);
-        (self.bytes, self.busy) = (0, Duration::ZERO);
-        carried
     }
 }
 
@@ -427,4 +445,20 @@ fn advance(pieces: &mut [Piece<'_>], mut sent: usize) -> usize {
         sent -= len;
     }
     pieces.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoder_weighs_its_work_against_its_streams_part_of_the_limit_or_less() {
+        let rate = |megabytes: u64| Bandwidth::new(megabytes * 1_000_000).expect("a rate");
+        let limit = RateLimit::AtMost(rate(60));
+        assert_eq!(bandwidth(limit, 2, None), Some(rate(30)), "nothing was sent yet");
+        assert_eq!(bandwidth(limit, 2, Some(rate(38))), Some(rate(30)), "it packed while it could not send");
+        assert_eq!(bandwidth(limit, 2, Some(rate(9))), Some(rate(9)), "the link is slower than the limit");
+        assert_eq!(bandwidth(RateLimit::Unlimited, 2, None), None);
+        assert_eq!(bandwidth(RateLimit::Unlimited, 2, Some(rate(900))), Some(rate(900)));
+    }
 }

@@ -162,6 +162,7 @@ fn job(carried: Option<Bandwidth>, page_size: PageSize, streams: usize) -> u64 {
 impl Driver<'_> {
     /// Sends pending pages until none is left or the slice is over.
     pub(super) fn transmit(&mut self, transmit: Transmit) {
+        let counting = self.spent.count();
         let until = transmit.slice.map(|slice| self.clock_now().saturating_add(slice));
         let asked = self.machine.phase();
         let round = self.machine.round_count();
@@ -200,6 +201,7 @@ impl Driver<'_> {
                 Dealt::All | Dealt::NoRoom => self.wait(until.filter(|_| !drained)),
             }
         }
+        drop(counting);
         self.transmitted();
     }
 

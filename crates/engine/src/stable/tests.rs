@@ -1,15 +1,17 @@
-use std::collections::{BTreeMap, BTreeSet};
+mod disk;
+
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
+pub(super) use self::disk::Watch;
+use self::disk::{Seen, When, until};
 use super::directory::Call;
 use super::file::{BLOCK, Found, Header, decode_record, encode_record};
 use super::warming::{Warming, pause_after};
@@ -47,148 +49,6 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// When a call is told to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    /// It does nothing.
-    Before,
-    /// It does what it is told.
-    After,
-}
-
-/// Sees each call that a store makes, lets some of them fail, and knows what a power cut could leave.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Watch(Arc<Mutex<Seen>>);
-
-#[derive(Debug, Default)]
-struct Seen {
-    calls: usize,
-    faults: BTreeMap<usize, When>,
-    log: Vec<Call>,
-    disk: Disk,
-    /// Writes that keep the disk awake, and whether they fail.
-    beside: usize,
-    beside_fails: bool,
-}
-
-/// What could be on the disk, told from what is in memory.
-#[derive(Debug, Default)]
-struct Disk {
-    files: Vec<OnDisk>,
-    /// Which file the name is of, in memory.
-    live: Option<usize>,
-    /// And of which it may be on the disk.
-    names: BTreeSet<Option<usize>>,
-    /// The one that the store writes to.
-    held: Option<usize>,
-}
-
-/// A file's second block.
-#[derive(Debug)]
-struct OnDisk {
-    maybe_empty: bool,
-    maybe_record: bool,
-    /// Memory has it, and will be written when it is asked for.
-    dirty: bool,
-}
-
-impl Disk {
-    /// What a call did, or that it failed and did nothing.
-    fn see(&mut self, call: Call, acted: bool) {
-        if self.names.is_empty() {
-            self.names.insert(None);
-        }
-        let mut unknown = OnDisk { maybe_empty: true, maybe_record: true, dirty: false };
-        let held = self.held.and_then(|held| self.files.get_mut(held)).unwrap_or(&mut unknown);
-        match (call, acted) {
-            (Call::Create, true) => {
-                self.files.push(OnDisk { maybe_empty: true, maybe_record: false, dirty: false });
-            }
-            (Call::Name, true) => {
-                self.live = Some(self.files.len() - 1);
-                (self.held, _) = (self.live, self.names.insert(self.live));
-            }
-            (Call::Remove, true) => {
-                self.live = None;
-                self.names.insert(None);
-            }
-            (Call::SyncDirectory, true) => self.names = BTreeSet::from([self.live]),
-            // Of the first block, when it takes hold of a file.
-            (Call::Lock, true) if self.live.is_some() => self.held = self.live,
-            (Call::WriteRecord, true) => {
-                // From here on the kernel may write it whenever it likes.
-                (held.maybe_record, held.dirty) = (true, true);
-            }
-            (Call::SyncRecord, acted) => {
-                // What failed is not tried again by itself: the page is clean.
-                let written = std::mem::take(&mut held.dirty) && acted;
-                held.maybe_empty &= !written;
-            }
-            _ => {}
-        }
-    }
-
-    /// After a power cut now: whether a restart may find the record, and whether it must.
-    fn found(&self) -> (bool, bool) {
-        let of = |name: &Option<usize>| name.map(|index| &self.files[index]);
-        let may = self.names.iter().any(|name| of(name).is_some_and(|file| file.maybe_record));
-        let must = !self.names.is_empty()
-            && self
-                .names
-                .iter()
-                .all(|name| of(name).is_some_and(|file| file.maybe_record && !file.maybe_empty));
-        (may, must)
-    }
-}
-
-impl Watch {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap()
-    }
-
-    /// Of another thread: what keeps the disk awake.
-    pub(super) fn beside(&self, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let fails = {
-            let mut seen = self.seen();
-            seen.beside += 1;
-            seen.beside_fails
-        };
-        act()?;
-        if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
-    }
-
-    /// Until so many of those were begun; false if it took for ever.
-    fn await_beside(&self, count: usize) -> bool {
-        until(|| self.seen().beside >= count)
-    }
-
-    pub(super) fn around<T>(&self, call: Call, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let fault = {
-            let mut seen = self.seen();
-            seen.calls += 1;
-            seen.log.push(call);
-            let index = seen.calls - 1;
-            seen.faults.get(&index).copied()
-        };
-        let failed = || Err(io::Error::from_raw_os_error(5));
-        let outcome = if fault == Some(When::Before) { failed() } else { act() };
-        self.seen().disk.see(call, outcome.is_ok());
-        if fault == Some(When::After) { failed() } else { outcome }
-    }
-}
-
-/// Waits for it; false if that took for ever.
-fn until(mut done: impl FnMut() -> bool) -> bool {
-    let began = Instant::now();
-    while !done() {
-        if began.elapsed() > Duration::from_mins(1) {
-            return false;
-        }
-        thread::yield_now();
-    }
-    true
 }
 
 /// What is done to keep the disk awake.
@@ -244,7 +104,7 @@ fn live(
 ) -> (usize, Vec<&'static str>) {
     let scratch = Scratch::new();
     let seen = Seen { faults: faults.clone(), beside_fails: warmed == Warmed::Badly, ..Seen::default() };
-    let watch = Watch(Arc::new(Mutex::new(seen)));
+    let watch = Watch::of(seen);
     let open = || {
         let mut store = scratch.store(Role::Source);
         store.watch = watch.clone();
@@ -387,7 +247,7 @@ fn a_disk_is_kept_awake_while_a_record_is_near_and_no_longer() {
     assert!(watch.await_beside(told + 5));
     drop(store);
     assert_eq!(scratch.files(), ["000000000000feed-source.handoff"]);
-    assert_eq!(Arc::strong_count(&watch.0), 1, "its thread has ended");
+    assert!(watch.is_alone(), "its thread has ended");
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //!
 //! # Why
 //!
-//! A disk that has had nothing to do answers later. What is known: drives go into idle states between commands (NVMe calls it
-//! autonomous power state transition), links save power, a host's processors go to sleep, and where the disk is a
+//! A disk that has had nothing to do answers later. What is known: drives go into idle states of their own accord between commands
+//! (the autonomous power state transitions of NVM Express), links save power, a host's processors go to sleep, and where the disk is a
 //! virtual one, hosts poll for a while after each request and halt when nothing comes: KVM doubles the time for which
 //! it polls with each short wait and forgets it with a long one. What was only measured, on one virtual machine (virtio, ext4): a
 //! `pwrite` with its `fdatasync` took 0.13 to 0.16 ms among others, 0.4 to 1.1 ms after 0.3 s without one, and the first
@@ -22,8 +22,8 @@
 //! It writes to a file of its own that has no name: nobody who looks for a record can find it, and a power cut or half a write
 //! leaves nothing to be read. The file is opened by itself, so an error of its own is told to it alone, and one of the record's
 //! file to whoever writes the record. A write of its own that fails, or takes longer than a disk takes that was merely asleep, ends it:
-//! a record would wait for the write that is in progress. That is what it can cost: on a disk that answers in 0.15 ms one record in
-//! eight comes upon such a write and waits for what is left of it.
+//! a record would wait for the write that is in progress. That is what it can cost: on a disk that answers in 0.15 ms it is at
+//! work for an eighth of the time, and a record that comes then waits for what is left of a write.
 
 use std::fs::File;
 use std::io;

@@ -7,7 +7,7 @@ mod damage;
 mod left;
 /// Moves that go well.
 mod moves;
-/// Orders that are not taken, and whoever gave them is told.
+/// Orders that are taken, and that are not: whoever gave them is told.
 mod orders;
 /// Embedders whose code panics.
 mod panics;
@@ -15,8 +15,12 @@ mod panics;
 mod refused;
 /// Sources that were started anew, and what they are told.
 mod restarted;
+/// Who comes second with the right token.
+mod second;
 /// What the ledger says, and what the guest sees.
 mod seen;
+/// QEMU's rule over rounds that are shorter than its window.
+mod short_rounds;
 /// Sources that come and do nothing.
 mod stalled;
 /// Sources of a later release.

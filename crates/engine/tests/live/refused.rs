@@ -18,8 +18,8 @@ use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica}
 use whimbrel_engine::orders::Orders;
 use whimbrel_engine::source::{self, Outgoing, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
-use whimbrel_engine::transport::Connect as _;
 use whimbrel_engine::transport::memory::MemoryHub;
+use whimbrel_engine::transport::{Connect as _, Listen as _, Stream};
 use whimbrel_guest::lab::LabGuest;
 use whimbrel_guest::lab::config::LabConfig;
 use whimbrel_guest::log::SoftwareLog;
@@ -105,5 +105,53 @@ fn a_guest_that_no_host_takes_runs_on_and_the_source_says_why_with_all_causes() 
     let beats = guest.heartbeat().beats;
     thread::sleep(std::time::Duration::from_millis(20));
     assert!(guest.heartbeat().beats > beats, "it stands still");
+    Ok(())
+}
+
+/// A guest, a log and the way to somebody, who does what `there` does with the connection.
+fn sent_to(there: fn(Box<dyn Stream>)) -> Result<source::SourceError, Box<dyn Error>> {
+    let layout = RamLayout::contiguous(mib(1), PageSize::Kib4)?;
+    let ram = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
+    let mut log = SoftwareLog::new(&layout);
+    let mut guest = LabGuest::new(Arc::clone(&ram), LabConfig::default(), Some(Arc::clone(log.bitmap())))?;
+    let hub = MemoryHub::new();
+    let listen = hub.listen()?;
+    let other = thread::spawn(move || {
+        let stream = listen.accept(Duration::from_mins(1)).expect("a listener").expect("somebody comes");
+        there(stream);
+    });
+    let outgoing = Outgoing {
+        name: "lab".to_owned(),
+        vcpus: 1,
+        ram,
+        log: &mut log,
+        guest: &mut guest,
+        policy: presets::build("fixed-rounds", &BTreeMap::new())?,
+        connect: Arc::new(hub.connector()),
+        store: &mut MemoryStore::new(Role::Source),
+    };
+    let mut settings = SourceSettings::new(MigrationId(7), Token::new(b"open sesame")?);
+    settings.patience = Duration::from_millis(200);
+    let error = source::send(outgoing, settings, &Orders::new(), &mut ()).expect_err("nobody answers");
+    other.join().expect("no panic");
+    Ok(error)
+}
+
+#[test]
+fn of_a_peer_without_a_word_it_is_said_what_it_did() -> Result<(), Box<dyn Error>> {
+    let silent = sent_to(|stream| {
+        // It reads what it is told, and goes when the other has.
+        let mut bytes = [0; 64];
+        while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
+    })?;
+    let cause = silent.source().expect("a cause").to_string();
+    assert_eq!(cause, "the peer has not said its first words within 200 ms");
+    let gone = sent_to(|stream| {
+        let mut bytes = [0; 4];
+        assert!(stream.read(&mut bytes).is_ok());
+        drop(stream);
+    })?;
+    let cause = gone.source().expect("a cause").to_string();
+    assert!(cause.starts_with("the peer hung up before its first words"), "{cause}");
     Ok(())
 }

@@ -187,14 +187,14 @@ impl World {
         let (mut there, mut lines) = (None, Vec::new());
         let over = AtomicBool::default();
         let (source, destination) = thread::scope(|scope| {
-            let mut store = FaultyStore::new(MemoryStore::new(Role::Destination), disk_there);
+            let mut store = FaultyStore::new(Announced::new(Role::Destination), disk_there);
             let (there, over, lab) = (&mut there, &over, &lab);
             let orders_there = &orders_there;
             let receiving =
                 scope.spawn(move || host.receive(lab, destination, orders_there, (&mut store, over), there));
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
-            let records = FaultyStore::new(MemoryStore::new(Role::Source), disk);
+            let records = FaultyStore::new(Announced::new(Role::Source), disk);
             let mut store = Watched { records, at_go };
             let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
             let outgoing = Outgoing {
@@ -297,6 +297,10 @@ struct Watched<S> {
 impl<S: StableStore> StableStore for Watched<S> {
     fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
         self.records.prepare(id, guest)
+    }
+
+    fn warm(&mut self, id: MigrationId, within: Duration) {
+        self.records.warm(id, within);
     }
 
     fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
@@ -518,5 +522,40 @@ impl Moved {
             again.replay_line(line).expect("what the machine took it takes again");
         }
         assert_eq!(again.drain_journal().as_slice(), self.lines);
+    }
+}
+
+/// Records in memory, of which each must have been said to be near before it is written.
+struct Announced {
+    records: MemoryStore,
+    near: bool,
+}
+
+impl Announced {
+    fn new(role: Role) -> Self {
+        Self { records: MemoryStore::new(role), near: false }
+    }
+}
+
+impl StableStore for Announced {
+    fn prepare(&mut self, id: MigrationId, guest: &str) -> Result<(), StoreError> {
+        self.records.prepare(id, guest)
+    }
+
+    fn warm(&mut self, _: MigrationId, within: Duration) {
+        self.near = !within.is_zero();
+    }
+
+    fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
+        assert!(self.near, "nobody said that {record} is near");
+        self.records.persist(id, record)
+    }
+
+    fn load(&mut self, id: MigrationId) -> Result<Option<StableRecord>, StoreError> {
+        self.records.load(id)
+    }
+
+    fn erase(&mut self, id: MigrationId) -> Result<(), StoreError> {
+        self.records.erase(id)
     }
 }

@@ -287,3 +287,24 @@ fn a_throttle_slows_vcpus_and_no_device() {
     assert!(guest.device.registers() > blocks + 20, "{blocks} blocks, then {}", guest.device.registers());
     assert_eq!(guest.heartbeat().beats, beats);
 }
+
+#[test]
+fn no_page_is_zero_that_is_not_said_to_be() {
+    for random_content in [Share::ZERO, Share::percent(50), Share::ONE] {
+        for seed in [0, 1] {
+            let config =
+                LabConfig { seed, random_content, zero_pages: Share::percent(50), ..LabConfig::default() };
+            let guest = LabGuest::new(memory(), config, None).unwrap();
+            guest.fill();
+            let region = guest.memory().region(0).unwrap();
+            let zero = |page: &[std::sync::atomic::AtomicU64]| {
+                page.iter().all(|word| word.load(std::sync::atomic::Ordering::Relaxed) == 0)
+            };
+            assert_eq!(
+                region.chunks_exact(512).filter(|page| zero(page)).count(),
+                2048,
+                "{random_content:?}, {seed}"
+            );
+        }
+    }
+}

@@ -185,7 +185,13 @@ impl Untouched {
         if index % LINE < self.random {
             spread(self.key ^ page).wrapping_add(STEP.wrapping_mul(index as u64))
         } else {
-            spread(self.key)
+            self.filling()
         }
+    }
+
+    /// What is not random. Zero pages are said elsewhere: where no word is random, this one is not zero.
+    fn filling(self) -> u64 {
+        let least = u64::from(self.random == 0);
+        spread(self.key).max(least)
     }
 }

@@ -100,8 +100,37 @@ pub(crate) fn store(words: &[AtomicU64], offset: usize, data: &[u8]) {
     part(offset, head);
     let first = offset + head.len();
     let (whole, tail) = rest.as_chunks::<8>();
-    for (data, word) in whole.iter().zip(&words[first / 8..]) {
-        word.store(u64::from_ne_bytes(*data), Ordering::Relaxed);
-    }
+    store_words(&words[first / 8..][..whole.len()], whole);
     part(first + whole.len() * 8, tail);
+}
+
+/// Copies as many words as there are.
+fn store_words(words: &[AtomicU64], data: &[[u8; 8]]) {
+    let end = words.as_ptr_range().end;
+    let each = |word: &AtomicU64, data: &[u8; 8]| word.store(u64::from_ne_bytes(*data), Ordering::Relaxed);
+    let ((lines, words), (whole, rest)) = (words.as_chunks::<LINE>(), data.as_chunks::<LINE>());
+    for (line, data) in lines.iter().zip(whole) {
+        let ahead = line.as_ptr().wrapping_add(CLAIMED_AHEAD);
+        // Nothing that is not written: what lies behind may be in use elsewhere.
+        if ahead < end {
+            claim(ahead);
+        }
+        line.iter().zip(data).for_each(|(word, data)| each(word, data));
+    }
+    words.iter().zip(rest).for_each(|(word, data)| each(word, data));
+}
+
+/// So many words ahead of who writes lines are asked for: a page of 4 KiB, so that the next one is looked up before it is needed.
+const CLAIMED_AHEAD: usize = 512;
+
+/// Asks memory for the line at `address`, which need not be anywhere. Whoever writes a line alone gets it to write, too.
+#[inline]
+fn claim(address: *const AtomicU64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing for anybody; an address that is not mapped is passed over.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

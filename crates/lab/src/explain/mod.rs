@@ -8,6 +8,7 @@
 //! What it says of a decision is what the policy itself answers, never a rule written down here a second time.
 
 pub mod branch;
+pub mod costs;
 pub mod decision;
 mod drawing;
 pub mod moment;

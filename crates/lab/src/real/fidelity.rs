@@ -26,6 +26,7 @@ pub struct Totals {
     pub total_ms: f64,
     pub sent_bytes: u64,
     pub downtime_ms: f64,
+    pub source_cpu_s: f64,
 }
 
 impl Totals {
@@ -37,6 +38,7 @@ impl Totals {
             total_ms: record.total_ms,
             sent_bytes: record.sent_bytes,
             downtime_ms: record.downtime_ms,
+            source_cpu_s: record.encoding.source_cpu_s,
         }
     }
 }
@@ -52,6 +54,8 @@ pub struct Errors {
     pub downtime: Option<f64>,
     /// Of the downtime, milliseconds.
     pub downtime_ms: Option<f64>,
+    /// Of the processor time at the source.
+    pub source_cpu: Option<f64>,
 }
 
 impl Errors {
@@ -64,6 +68,7 @@ impl Errors {
             sent: share(measured.sent_bytes as f64, forecast.sent_bytes as f64),
             downtime: share(measured.downtime_ms, forecast.downtime_ms),
             downtime_ms: alike.then_some(forecast.downtime_ms - measured.downtime_ms),
+            source_cpu: share(measured.source_cpu_s, forecast.source_cpu_s),
         }
     }
 
@@ -133,15 +138,18 @@ const COLUMNS: &[&str] = &[
     "measured.total_ms",
     "measured.sent_bytes",
     "measured.downtime_ms",
+    "measured.source_cpu_s",
     "forecast.outcome",
     "forecast.rounds",
     "forecast.total_ms",
     "forecast.sent_bytes",
     "forecast.downtime_ms",
+    "forecast.source_cpu_s",
     "error.total",
     "error.sent",
     "error.downtime",
     "error.downtime_ms",
+    "error.source_cpu",
     "guest.gap_ms",
     "guest.beyond_ledger_ms",
     "guest.exact",
@@ -184,22 +192,23 @@ impl Fidelity {
 
     fn fields(&self) -> Vec<String> {
         let totals = |totals: &Totals| {
-            let Totals { outcome, rounds, total_ms, sent_bytes, downtime_ms } = totals;
+            let Totals { outcome, rounds, total_ms, sent_bytes, downtime_ms, source_cpu_s } = totals;
             [
                 (*outcome).to_owned(),
                 rounds.to_string(),
                 total_ms.to_string(),
                 sent_bytes.to_string(),
                 downtime_ms.to_string(),
+                source_cpu_s.to_string(),
             ]
         };
-        let Errors { total, sent, downtime, downtime_ms } = self.error;
+        let Errors { total, sent, downtime, downtime_ms, source_cpu } = self.error;
         let mut fields = vec![self.schema.to_string(), self.cell.to_string(), self.repetition.to_string()];
         fields.extend(self.axes.values().cloned());
         fields.extend([self.policy.clone(), self.encoding.clone(), self.seed.to_string()]);
         fields.extend(totals(&self.measured));
         fields.extend(totals(&self.forecast));
-        fields.extend([total, sent, downtime, downtime_ms].map(optional));
+        fields.extend([total, sent, downtime, downtime_ms, source_cpu].map(optional));
         fields.extend([self.guest.gap_ms, self.guest.beyond_ledger_ms].map(optional));
         fields.extend([self.guest.exact.to_string(), optional(self.load)]);
         fields
@@ -301,6 +310,7 @@ fn forecasts(of: String, rows: &[&Fidelity]) -> Forecasts {
         sent: absolute(|e| e.sent),
         downtime: absolute(|e| e.downtime),
         downtime_ms: absolute(|e| e.downtime_ms),
+        source_cpu: absolute(|e| e.source_cpu),
         within: near.iter().filter(|near| **near).count(),
         judged: near.len(),
     }
@@ -343,6 +353,7 @@ fn put_groups(text: &mut String, groups: &[Forecasts]) {
         ("downtime", Align::Right),
         ("", Align::Right),
         ("within", Align::Right),
+        ("source CPU", Align::Right),
     ]);
     for group in groups {
         table.row(vec![
@@ -353,6 +364,7 @@ fn put_groups(text: &mut String, groups: &[Forecasts]) {
             time(group.downtime_ms),
             unsigned(group.downtime),
             format!("{} of {}", group.within, group.judged),
+            unsigned(group.source_cpu),
         ]);
     }
     table.put(text);
@@ -373,7 +385,9 @@ fn verdict(met: Option<bool>) -> &'static str {
 fn cells(text: &mut String, rows: &[Fidelity]) {
     let keys: Vec<&String> = rows.first().map(|row| by_importance(&row.axes)).unwrap_or_default();
     let mut names: Vec<(&str, Align)> = keys.iter().map(|key| (short(key, &keys), Align::Left)).collect();
-    for name in ["runs", "total", "forecast", "bytes", "forecast", "downtime", "forecast", "", "heartbeat"] {
+    let measured =
+        ["runs", "total", "forecast", "bytes", "forecast", "downtime", "forecast", "", "heartbeat"];
+    for name in measured.into_iter().chain(["source CPU", "forecast"]) {
         names.push((name, Align::Right));
     }
     names.push(("outcome", Align::Left));
@@ -398,6 +412,8 @@ fn cells(text: &mut String, rows: &[Fidelity]) {
             apart(of(&|row| row.error.downtime_ms)),
             if near { String::new() } else { "*".to_owned() },
             time(of(&|row| row.guest.gap_ms)),
+            time(of(&|row| Some(row.measured.source_cpu_s * 1e3))),
+            share(of(&|row| row.error.source_cpu)),
         ]);
         line.push(outcomes(cell));
         table.row(line);
@@ -468,6 +484,7 @@ mod tests {
             total_ms,
             sent_bytes: 1000,
             downtime_ms: total_ms / 10.0,
+            source_cpu_s: total_ms / 2e3,
         };
         let (measured, forecast) = (totals(measured_ms), Totals { outcome, ..totals(forecast_ms) });
         Fidelity {

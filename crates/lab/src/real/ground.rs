@@ -47,6 +47,13 @@ pub struct Ground {
     pub compression: Option<(Share, Bandwidth)>,
 }
 
+/// All that was measured on a machine, a table `[[ground]]` each; the first of a pair are entries that say of which guests and
+/// encodings it is.
+pub fn host_toml<'a>(grounds: impl Iterator<Item = (String, &'a Ground)>) -> String {
+    let table = |(of, ground): (String, &Ground)| format!("[[ground]]\n{of}{}", ground.to_toml());
+    grounds.map(table).collect::<Vec<_>>().join("\n")
+}
+
 /// Bytes of an entry of a page frame's table, and of a frame's header: `docs/protocol.md`.
 const ENTRY: ByteCount = ByteCount(16);
 /// What the engine's limiter lets a stream make up for.
@@ -273,6 +280,20 @@ mod tests {
         assert_eq!((device.rate, device.pattern), (LabConfig::default().device_rate, Pattern::Sequential));
         setup.host.validate().expect("a host");
         setup.link.validate().expect("a link");
+    }
+
+    #[test]
+    fn what_was_written_of_a_machine_is_read_as_changes_of_a_scenario() {
+        let measured = ground();
+        let of = |streams: u16| (format!("of.streams = {streams}\nof.memory = \"64MiB\"\n"), &measured);
+        let text = host_toml([of(1), of(2)].into_iter());
+        let read = crate::explain::costs::costs_in(&text).expect("TOML");
+        let mut scenario = Scenario::builtin("default").expect("built in");
+        let was = scenario.setup().clone();
+        scenario.apply_overrides(&read[1]).expect("keys of a scenario");
+        assert_eq!((read.len(), &read[0]), (2, &read[1]));
+        assert_eq!(scenario.setup().host.page_cost, ground().page);
+        assert_ne!(was.host.page_cost, ground().page);
     }
 
     #[test]

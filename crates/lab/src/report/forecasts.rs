@@ -15,6 +15,7 @@ pub(super) fn section(input: &ReportInput) -> Option<Section> {
         ("downtime", Kind::Number),
         ("downtime, share", Kind::Number),
         ("within 15 % or 3 ms", Kind::Number),
+        ("source CPU", Kind::Number),
     ];
     let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
     let mut table = Table::new("Median errors of the forecasts", columns);
@@ -40,6 +41,7 @@ fn row(forecasts: &Forecasts) -> Vec<Entry> {
         share(forecasts.downtime),
         Entry::text(&format!("{} of {}", forecasts.within, forecasts.judged))
             .sorted_by(forecasts.within as f64),
+        share(forecasts.source_cpu),
     ]
 }
 

@@ -123,6 +123,8 @@ pub struct Forecasts {
     pub within: usize,
     /// of those that ended as forecast.
     pub judged: usize,
+    /// Of the processor time at the source, as a share of what was measured.
+    pub source_cpu: Option<f64>,
 }
 
 /// One run, told round by round.

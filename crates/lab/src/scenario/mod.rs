@@ -262,6 +262,19 @@ impl Scenario {
         Ok(Self { document, setup, axes, presets })
     }
 
+    /// Whether a dotted key of tables is written down, in the file or by an override, and not only there by default.
+    pub fn says(&self, key: &str) -> bool {
+        let mut keys = key.split('.');
+        let mut node = keys.next().and_then(|key| self.document.root.get(key));
+        for key in keys {
+            node = match node.map(|node| &node.value) {
+                Some(document::Value::Table(table)) => table.get(key),
+                _ => None,
+            };
+        }
+        node.is_some()
+    }
+
     /// The scenario's file, as messages name it.
     pub fn name(&self) -> &str {
         &self.document.file

@@ -151,10 +151,11 @@ impl ResultDir {
         unfinished::check_idle(path)?;
         let made = MadeDirectories::make(path)?;
         if begin == Begin::New {
-            check_origin(path)?;
+            // First: what was finished of it may lie there under names of ours.
             if unfinished::is_there(path) {
                 return Err(SweepError::Unfinished { path: path.to_owned() });
             }
+            check_origin(path)?;
         }
         unfinished::remove(path, &all_growing())?;
         let unfinished = Unfinished::begin(path, &identity, &files)?;

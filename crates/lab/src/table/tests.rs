@@ -139,3 +139,28 @@ fn a_traced_guest_is_described_by_its_trace_and_not_by_keys_that_it_replaces() {
     assert!(error.contains("trace-from") && error.contains("less than the length of"), "{error}");
     std::fs::remove_dir_all(folder).expect("removed");
 }
+
+#[test]
+fn of_a_migration_that_paused_nothing_no_downtime_is_told_by_parts() {
+    let record = MigrationRecord { outcome: "cancelled", downtime_ms: 0.0, rounds: 1, ..record() };
+    let text = migration(&Setup::default(), &record, 100);
+    assert!(text.contains("downtime    none\n") && !text.contains("last pages"), "{text}");
+    assert!(text.contains(" in 1 round\n"), "{text}");
+}
+
+#[test]
+fn of_more_rounds_than_anybody_reads_the_first_and_the_last_are_shown_and_how_many_lie_between() {
+    let of = |count: u32| {
+        let one = record().round.remove(0);
+        let all: Vec<_> = (0..count).map(|round| RoundRecord { round, ..one.clone() }).collect();
+        rounds(&all, 100)
+    };
+    let numbers = |text: &str| -> Vec<u32> {
+        let first = |line: &str| line.split_whitespace().next().and_then(|word| word.parse().ok());
+        text.lines().filter(|line| !line.starts_with("       ")).filter_map(first).collect()
+    };
+    assert_eq!(numbers(&of(60)), (0..60).collect::<Vec<_>>());
+    let many = of(811);
+    assert_eq!(numbers(&many), (0..20).chain(791..811).collect::<Vec<_>>(), "{many}");
+    assert!(many.contains("… 771 rounds more, all of them in --format json"), "{many}");
+}

@@ -21,6 +21,7 @@ Examples:
   whimbrel bench
   whimbrel bench matrix.toml --runs 5 --out results
   whimbrel bench matrix.toml --runs 5 --out results --resume
+  whimbrel bench matrix.toml --out results --journals; whimbrel replay results/journals/3-0.journal
   whimbrel bench scenarios/fidelity/*.toml --out fidelity
   whimbrel bench matrix.toml --over tcp --set guest.memory=1GiB --format csv
 
@@ -59,6 +60,10 @@ pub(crate) struct BenchArgs {
     /// Also writes a table with one row a round.
     #[arg(long)]
     pub(crate) rounds: bool,
+    /// Also keeps the journal of each move, for `whimbrel replay`, and what was forecast of it, in the folder journals: CELL-REPETITION.journal
+    /// and CELL-REPETITION.forecast.json, by the numbers in the tables.
+    #[arg(long)]
+    pub(crate) journals: bool,
     /// Goes on with the bench that was cut in the output directory; all else must be as it was. What moving costs here is not measured
     /// again. Of several matrices those that are complete are passed over.
     #[arg(long, conflicts_with = "force")]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _};
+#[cfg(target_os = "linux")]
+use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::duration;
 #[cfg(target_os = "linux")]
 use whimbrel_core::units::{Bandwidth, ByteCount};
@@ -12,7 +14,7 @@ use whimbrel_core::units::{Bandwidth, ByteCount};
 use super::Args;
 
 /// What values are called that begin with a number.
-const NUMBERS: [&str; 6] = ["N", "TIME", "SPREAD", "SIZE", "ADDRESS", "RATE"];
+const NUMBERS: [&str; 7] = ["N", "TIME", "SPREAD", "SIZE", "ADDRESS", "RATE", "RATE|unlimited"];
 
 /// The definition of all commands. What takes a number takes one below zero too, to be told what is accepted.
 pub(in crate::cli) fn command() -> Command {
@@ -75,6 +77,15 @@ pub(super) fn size(text: &str) -> Result<ByteCount, String> {
 #[cfg(target_os = "linux")]
 pub(super) fn rate(text: &str) -> Result<Bandwidth, String> {
     text.parse().map_err(|error: whimbrel_core::units::UnitError| error.to_string())
+}
+
+/// Reads a limit of the rate, or that there is none.
+#[cfg(target_os = "linux")]
+pub(super) fn rate_or_unlimited(text: &str) -> Result<RateLimit, String> {
+    if text == "unlimited" {
+        return Ok(RateLimit::Unlimited);
+    }
+    rate(text).map(RateLimit::AtMost).map_err(|error| format!("{error}, or unlimited"))
 }
 
 /// A year, which no migration takes.

@@ -11,7 +11,7 @@ use whimbrel_core::layout::{Gpa, PageNumber, PageRun};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::{Ledger, Outcome};
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages, Share};
-use whimbrel_engine::clock::{Clock as _, SystemClock};
+use whimbrel_engine::clock::SystemClock;
 use whimbrel_guest::memory::GuestMemory;
 use whimbrel_lab::real::ground::Ground;
 use whimbrel_lab::real::guest::lab_guest;
@@ -55,6 +55,7 @@ pub(super) fn measure(
             limit: RateLimit::Unlimited,
             time_limit: Duration::from_mins(1),
             seed,
+            journal: None,
         };
         let Some(moved) = between.make(&wanted, stop)? else { return Ok(None) };
         if moved.report.outcome != Outcome::Completed {
@@ -208,7 +209,7 @@ fn encoded(
     let layout = memory.layout();
     let clock = SystemClock::start();
     let encoder = Encoder::new(&sending.encoder(), layout.page_size()).map_err(Failure::failed)?;
-    let mut encoder = encoder.with_clock(Box::new(move || clock.now()));
+    let mut encoder = encoder.with_clock(Box::new(move || clock.worked()));
     encoder.set_bandwidth(bandwidth);
     let (mut frame, mut bytes) = (PageFrame::default(), 0);
     let begun = Instant::now();

@@ -1,11 +1,14 @@
 //! `whimbrel bench`: every cell of a grid as a real migration between two processes, beside its forecast.
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
-//! [`measuring`] finds out what moving costs here, [`diary`] keeps what a bench that is cut must not lose,
-//! [`series`] runs several matrices in one command. Moves are made one after another: each has the machine to itself.
+//! [`measuring`] finds out what moving costs here, [`forecasting`] what is to be expected, [`diary`] keeps what a bench that is cut must
+//! not lose, [`series`] runs several matrices in one command, [`journals`] what is kept to look into a run. Moves are made one after
+//! another: each has the machine to itself.
 
 mod destination;
 mod diary;
+mod forecasting;
+mod journals;
 mod lines;
 mod measuring;
 mod moving;
@@ -23,15 +26,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use whimbrel_core::units::{VcpuSeconds, duration};
 use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
 use whimbrel_lab::real::fidelity::{self, Fidelity};
-use whimbrel_lab::real::ground::Ground;
-use whimbrel_lab::result::MigrationRecord;
+use whimbrel_lab::real::ground::{Ground, host_toml};
 use whimbrel_lab::scenario::{Cell, Grid, Scenario};
-use whimbrel_lab::sweep::{self, Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
+use whimbrel_lab::sweep::{Begin, Finished, Format, Made, ResultDir, SweepError, Tables, run_made};
 use whimbrel_lab::table::{self, counted};
 use whimbrel_sim::Lost;
 
 use self::destination::Found;
 use self::diary::{Before, Diary};
+use self::journals::Journals;
 use self::measuring::measure;
 use self::moving::Mover;
 use self::plan::{Key, Sending};
@@ -75,9 +78,10 @@ impl Matrix {
         let runs = args.runs.map(|runs| format!("run.repeat={runs}"));
         let overrides = args.overrides.iter().cloned().chain(runs).collect();
         let named = ScenarioArgs { scenario: file.map(Path::to_owned), overrides, fidelity: None };
-        let scenario = scenario(&named, "bench", &Instead::default())?;
+        let mut scenario = scenario(&named, "bench", &Instead::default())?;
+        plan::say_how(&mut scenario).map_err(Failure::bad_input)?;
         let grid = scenario.grid().map_err(Failure::bad_input)?;
-        plan::check(&grid)?;
+        plan::check(&grid, scenario.name())?;
         let name =
             file.and_then(Path::file_stem).map_or_else(String::new, |stem| stem.to_string_lossy().into());
         Ok(Self { name, file: file.map_or_else(PathBuf::new, Path::to_owned), scenario, grid })
@@ -86,7 +90,8 @@ impl Matrix {
 
 /// How guests are moved: what the scenario does not say of it.
 fn how(args: &BenchArgs) -> String {
-    format!("--over {} --log {} --memory {}", value(&args.over), value(&args.log), args.memory)
+    let journals = if args.journals { " --journals" } else { "" };
+    format!("--over {} --log {} --memory {}{journals}", value(&args.over), value(&args.log), args.memory)
 }
 
 fn format(args: &BenchArgs) -> Result<Format, Failure> {
@@ -111,6 +116,7 @@ struct Bench<'a> {
     scenario: Scenario,
     grid: Grid,
     mover: Mover,
+    journals: Journals,
     results: ResultDir,
     diary: Diary,
     /// What was made before it was cut.
@@ -131,10 +137,11 @@ impl<'a> Bench<'a> {
         let results = results(args, &matrix, out, begin)?;
         let Matrix { scenario, grid, .. } = matrix;
         let (diary, before) = Diary::open(&results.beside(), results.runs(), &how(args))?;
+        let journals = Journals::begin((out, &results.unfinished()), args.journals, begin == Begin::Resume)?;
         let work = Work::begin(out)?;
         let mover = Mover { work, over: args.over, log: args.log.into(), backing: args.memory };
         let (out, format) = (out.to_owned(), format(args)?);
-        Ok(Self { scenario, grid, mover, results, diary, before, out, format, interrupt })
+        Ok(Self { scenario, grid, mover, journals, results, diary, before, out, format, interrupt })
     }
 
     /// Makes all moves, writes the results, sums them up. `complete` is told when all are made, before results take their place.
@@ -148,11 +155,10 @@ impl<'a> Bench<'a> {
         let before = rows.len() as u64;
         bar.set_position(before);
         bar.reset_eta();
-        let swept = plan::encodings_are_swept(&self.grid);
         let (mover, interrupt, diary) = (&self.mover, self.interrupt, &mut self.diary);
+        let between = (mover, &self.journals);
         let make = |cell: &Cell, repetition| {
-            let sending =
-                Sending::of(&cell.setup, swept).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
+            let sending = Sending::of(&cell.setup).map_err(|what| Halt::from(plan::wrong(cell, &what)))?;
             let key = Key::of(&cell.setup, sending);
             if !grounds.contains_key(&key) {
                 bar.set_message("measuring what moving costs");
@@ -166,7 +172,7 @@ impl<'a> Bench<'a> {
             }
             bar.set_message("");
             let Some(ground) = grounds.get(&key) else { return Ok(None) };
-            let Some((made, row)) = one(mover, ground, cell, repetition, sending, interrupt)? else {
+            let Some((made, row)) = one(between, ground, cell, repetition, sending, interrupt)? else {
                 return Ok(None);
             };
             diary.moved(&made.record, &row)?;
@@ -188,7 +194,7 @@ impl<'a> Bench<'a> {
         let took = started.elapsed();
         // Before the rest takes its place: until then all of this can be made again.
         let host = self.out.join("host.toml");
-        let text: String = grounds.values().map(Ground::to_toml).collect::<Vec<_>>().join("\n");
+        let text = host_toml(grounds.iter().map(|(key, ground)| (key.to_toml(), ground)));
         write(&host, &text).map_err(|error| cut("bench", &kept, Failure::failed(error)))?;
         let others: Vec<PathBuf> = fidelity.into_iter().chain([host]).collect();
         complete(&rows)?;
@@ -201,12 +207,14 @@ impl<'a> Bench<'a> {
 
     /// Puts the results in their place, to which `others` belong too; gives all files.
     fn publish(mut self, finished: &Finished, others: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        let journals = self.journals.publish(&self.grid)?;
         for file in &others {
             self.results.has_too(file.clone());
         }
         let published = self.results.publish(&self.scenario, &self.grid, finished);
         let mut files = published.map_err(Failure::failed)?.files;
         files.extend(others);
+        files.extend(journals);
         Ok(files)
     }
 
@@ -237,7 +245,7 @@ impl From<Failure> for Halt {
 
 /// One run: forecast first, then made. None if it was stopped.
 fn one(
-    between: &Mover,
+    (between, journals): (&Mover, &Journals),
     ground: &Ground,
     cell: &Cell,
     repetition: u32,
@@ -245,18 +253,16 @@ fn one(
     interrupt: &Interrupt,
 ) -> Result<Option<(Made, Fidelity)>, Failure> {
     let seed = cell.setup.run.seed_of(repetition);
-    let mut setup = sweep::simulation(&ground.forecast(&cell.setup), seed).map_err(Failure::bad_input)?;
-    // The engine's threads wait for one another before the first page, and at the end of each round; its slices end in time.
-    (setup.aligned, setup.drained, setup.punctual) = (true, true, true);
-    let run = whimbrel_sim::simulate(&setup).map_err(Failure::bad_input)?;
-    let forecast = MigrationRecord::of(&run, seed);
+    let forecast = forecasting::forecast(ground, cell, seed)?;
+    journals.forecast((cell.index, repetition), &forecast)?;
     let load = load();
-    let wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    let mut wanted = moving::Wanted::of(&cell.setup, sending, seed);
+    wanted.journal = journals.of(cell.index, repetition);
     let Some(moved) = between.make(&wanted, &interrupt.stop)? else { return Ok(None) };
     let outcome = moved.report.outcome;
     let faults = ground.tracking_fault.as_secs_f64() * moved.found_dirty.0 as f64;
     let lost = Lost { tracking_faults: VcpuSeconds::new(faults).unwrap_or(VcpuSeconds::ZERO), ..moved.lost };
-    let record = record(&moved.report, &moved.encoded, &lost, seed);
+    let record = record(&moved.report, (&moved.encoded, moved.cpu), &lost, seed);
     let row = Fidelity::new(
         cell,
         repetition,

@@ -1,21 +1,25 @@
 //! One move: a lab guest runs in this process and goes to another.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use whimbrel_core::embed::Guest as _;
+use whimbrel_core::layout::RamLayout;
 use whimbrel_core::machine::handoff::Right;
+use whimbrel_core::machine::message::{Configuration, MigrationId};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::units::{Pages, Timestamp};
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Order, Orders, Remote};
-use whimbrel_engine::source::{self, Outgoing, SourceSettings};
+use whimbrel_engine::source::{self, Outgoing, SourceError, SourceSettings};
 use whimbrel_engine::stable::{DirectoryStore, Role, StableStore as _};
 use whimbrel_engine::transport::open::{Options, connector};
 use whimbrel_guest::memory::Backing;
+use whimbrel_lab::output::{Kind, WholeFile};
 use whimbrel_lab::real::guest::lab_guest;
 use whimbrel_lab::real::here::{Here, Kept, LogChoice};
 use whimbrel_lab::scenario::{PolicyChange, PolicySpec, Setup, guest_toml};
@@ -26,6 +30,7 @@ use whimbrel_wire::pages::Encoded;
 
 use super::super::args::Over;
 use super::super::failure::Failure;
+use super::super::live::scribe::{Scribe, Written};
 use super::super::live::slowed::Slowed;
 use super::super::live::{new_id, random};
 use super::destination::{Destination, Found};
@@ -51,6 +56,8 @@ pub(super) struct Wanted<'a> {
     pub(super) limit: RateLimit,
     pub(super) time_limit: Duration,
     pub(super) seed: u64,
+    /// Where its journal goes, if it is to be kept.
+    pub(super) journal: Option<PathBuf>,
 }
 
 impl<'a> Wanted<'a> {
@@ -63,7 +70,21 @@ impl<'a> Wanted<'a> {
             limit: RateLimit::AtMost(setup.link.bandwidth),
             time_limit: setup.run.time_limit,
             seed,
+            journal: None,
         }
+    }
+
+    /// Begins its journal, if it is to be kept.
+    fn scribe(
+        &self,
+        (id, name, layout): (MigrationId, &str, &RamLayout),
+        patience: Duration,
+    ) -> Result<Option<Scribe>, Failure> {
+        let Some(path) = &self.journal else { return Ok(None) };
+        let file = WholeFile::create_as(path, Kind::JOURNAL).map_err(Failure::failed)?;
+        let (name, layout, vcpus) = (name.to_owned(), layout.clone(), self.guest.vcpus);
+        let configuration = Configuration { id, name, layout, vcpus };
+        Ok(Some(Scribe::new(file, configuration, self.policy, patience)))
     }
 
     fn settings(&self, token: &str) -> Result<SourceSettings, Failure> {
@@ -82,6 +103,8 @@ pub(super) struct Moved {
     pub(super) report: Report,
     /// What pages became.
     pub(super) encoded: Encoded,
+    /// Processor time that sending took here.
+    pub(super) cpu: Option<Duration>,
     /// Pages that harvests found dirty: the guest paid for a first write to each.
     pub(super) found_dirty: Pages,
     /// When it began, by the clock of the report's rounds: connections were made before.
@@ -111,6 +134,7 @@ impl Mover {
         let settings = wanted.settings(&token)?;
         let id = settings.id;
         let orders = Orders::new();
+        let mut scribe = wanted.scribe((id, &name, memory.layout()), settings.patience)?;
         let mut seen = Seen { began: None, slowed: Slowed::new(wanted.guest.vcpus) };
         let outgoing = Outgoing {
             name,
@@ -124,16 +148,13 @@ impl Mover {
         };
         // Not before everything is ready: what is forecast begins with its start.
         guest.clone().resume().map_err(Failure::failed)?;
+        let mut observer = Written { scribe: scribe.as_mut(), then: &mut seen };
         let moved = meddling(stop, &wanted.policy.changes, &orders.remote(), || {
-            source::send(outgoing, settings, &orders, &mut seen)
+            source::send(outgoing, settings, &orders, &mut observer)
         });
-        let moved = moved.map_err(|error| {
-            Failure::Failed(
-                anyhow::Error::new(error).context(format!("nothing was moved: {}", destination.says())),
-            )
-        })?;
+        let moved = moved.map_err(|error| refused(error, &destination.says()))?;
         let _ = store.erase(id);
-        let (encoded, found_dirty) = (moved.encoded, moved.tracking.found);
+        let (encoded, cpu, found_dirty) = (moved.encoded, moved.cpu, moved.tracking.found);
         let (report, Seen { began, slowed }) = (moved.report, seen);
         let began = began.unwrap_or(Timestamp::ZERO);
         if report.outcome == Outcome::Cancelled && stop.load(Ordering::Relaxed) {
@@ -142,8 +163,18 @@ impl Mover {
         let (found, exact) = looked_at(moved.right, guest, destination)?;
         let missed = if found.is_some() { report.downtime.total() } else { report.paused_in_vain };
         let lost = slowed.lost(missed);
-        Ok(Some(Moved { report, encoded, found_dirty, began, lost, found, exact }))
+        scribe.map_or(Ok(()), Scribe::publish).map_err(Failure::failed)?;
+        Ok(Some(Moved { report, encoded, cpu, found_dirty, began, lost, found, exact }))
     }
+}
+
+/// Nothing was moved. What the engine never takes is no matter of another try: it is for whoever wrote the matrix.
+fn refused(error: SourceError, said: &str) -> Failure {
+    let never = matches!(error, SourceError::Unsupported(_) | SourceError::Streams(_));
+    let nothing =
+        if said.is_empty() { "nothing was moved".to_owned() } else { format!("nothing was moved ({said})") };
+    let error = anyhow::Error::new(error).context(nothing);
+    if never { Failure::BadInput(error) } else { Failure::Failed(error) }
 }
 
 /// What the destination found if the guest is there, and whether the guest is what it must be where it is.
@@ -199,5 +230,25 @@ impl Observer for Seen {
     fn on_event(&mut self, at: Timestamp, event: &Event<'_>) {
         self.began.get_or_insert(at);
         self.slowed.see(at, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_never_taken_is_not_to_be_tried_again() {
+        let message = |failure: &Failure| failure.message().unwrap_or_default();
+        let never = refused(SourceError::Streams(65), "");
+        assert!(matches!(never, Failure::BadInput(_)));
+        assert_eq!(message(&never), "error: nothing was moved: 65 page streams: accepted are 1 to 64");
+        let lost = refused(SourceError::Thread(std::io::Error::other("none left")), "out of memory");
+        assert!(matches!(lost, Failure::Failed(_)));
+        assert!(
+            message(&lost).contains("nothing was moved (out of memory): no thread"),
+            "{}",
+            message(&lost)
+        );
     }
 }

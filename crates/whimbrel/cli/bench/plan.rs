@@ -4,12 +4,12 @@ use std::fmt;
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
-use whimbrel_core::controller::Controller;
+use whimbrel_core::controller::{Controller, Unsupported};
 use whimbrel_core::progress::Capabilities;
-use whimbrel_core::units::{Bandwidth, ByteCount};
+use whimbrel_core::units::{Bandwidth, ByteCount, Pages};
 use whimbrel_guest::memory::available;
 use whimbrel_lab::real::guest::lab_guest;
-use whimbrel_lab::scenario::{Cell, Grid, Setup};
+use whimbrel_lab::scenario::{Cell, Grid, Scenario, ScenarioError, Setup};
 use whimbrel_sim::config::HostConfig;
 use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding, Encodings};
 
@@ -20,11 +20,13 @@ const STREAMS: u32 = 64;
 
 /// The key that names encodings.
 const METHOD: &str = "host.compression.method";
+/// The keys about encodings; with the point behind them.
+const COMPRESSION: &str = "host.compression.";
 
-/// What the engine can do with a lab guest.
+/// What the engine can do with a lab guest: the same that it finds when it asks one.
 const CAPABILITIES: Capabilities = Capabilities {
     throttle: true,
-    dirty_limit: true,
+    dirty_limit: false,
     post_copy: false,
     harvest_on_demand: true,
     pause: true,
@@ -66,16 +68,13 @@ impl fmt::Display for Sending {
 }
 
 impl Sending {
-    /// As a cell says it; `swept`: the matrix sweeps encodings.
-    pub(super) fn of(setup: &Setup, swept: bool) -> Result<Self, String> {
+    /// As a cell says it.
+    pub(super) fn of(setup: &Setup) -> Result<Self, String> {
         let HostConfig { streams, compression, xbzrle, .. } = &setup.host;
         let Some(streams) = u16::try_from(*streams).ok().filter(|_| *streams <= STREAMS) else {
             return Err(format!("host.streams = {streams}: the engine has 1 to {STREAMS}"));
         };
-        // A ratio of none says in a scenario that pages are not compressed.
-        let named = swept || compression.ratio.is_some();
         let method = match compression.method.as_str() {
-            _ if !named => Method::None,
             "none" => Method::None,
             "lz4" => Method::Lz4,
             "zstd" => Method::Zstd,
@@ -123,11 +122,31 @@ impl Key {
         let random_content = (guest.random_content.as_f64() * 1e6) as u64;
         Self { memory: guest.memory.0, page_size: guest.page_size.bytes().0, random_content, sending, link }
     }
+
+    /// As entries of a TOML table: of what a ground is.
+    pub(super) fn to_toml(&self) -> String {
+        let Self { memory, page_size, random_content, sending, link } = self;
+        let link = link.map_or_else(String::new, |link| format!("of.bandwidth = \"{link}\"\n"));
+        format!(
+            "of.memory = \"{}\"\nof.page-size = \"{}\"\nof.random-content = {:?}\nof.streams = {}\nof.encoding = \"{sending}\"\n\
+             of.delta-cache = \"{}\"\n{link}",
+            ByteCount(*memory),
+            ByteCount(*page_size),
+            *random_content as f64 / 1e6,
+            sending.streams,
+            ByteCount(sending.delta_cache),
+        )
+    }
 }
 
-/// Whether encodings are swept.
-pub(super) fn encodings_are_swept(grid: &Grid) -> bool {
-    grid.axes().iter().any(|axis| &*axis.key == METHOD)
+/// Says that pages go plain, where the matrix says nothing of encodings: the simulator's method has a name by default, and is not used
+/// without a ratio.
+pub(super) fn say_how(scenario: &mut Scenario) -> Result<(), ScenarioError> {
+    let swept = scenario.axes().iter().any(|axis| axis.key.starts_with(COMPRESSION));
+    if swept || scenario.says(METHOD) || scenario.setup().host.compression.ratio.is_some() {
+        return Ok(());
+    }
+    scenario.apply_overrides(&[format!("{METHOD}=none")])
 }
 
 /// A cell that cannot be.
@@ -137,27 +156,31 @@ pub(super) fn wrong(cell: &Cell, what: &str) -> Failure {
     Failure::BadInput(anyhow!("{place}{what}"))
 }
 
-/// Whether every cell can be moved here.
-pub(super) fn check(grid: &Grid) -> Result<(), Failure> {
-    let swept = encodings_are_swept(grid);
+/// Whether every cell of the matrix in this file can be moved here.
+pub(super) fn check(grid: &Grid, file: &str) -> Result<(), Failure> {
     for index in 0..grid.cells() {
         let cell = grid.cell(index).map_err(Failure::bad_input)?;
-        check_cell(&cell, swept).map_err(|what| wrong(&cell, &what))?;
+        check_cell(&cell).map_err(|what| match wrong(&cell, &what) {
+            Failure::BadInput(error) => Failure::BadInput(error.context(file.to_owned())),
+            other => other,
+        })?;
     }
     Ok(())
 }
 
-fn check_cell(cell: &Cell, swept: bool) -> Result<(), String> {
+fn check_cell(cell: &Cell) -> Result<(), String> {
     let Setup { guest, link, policy, run, .. } = &cell.setup;
-    Sending::of(&cell.setup, swept)?;
+    Sending::of(&cell.setup)?;
     lab_guest(guest, run.seed).map_err(|error| error.to_string())?;
     if !link.changes.is_empty() || !link.outages.is_empty() || link.lost_at.is_some() {
         return Err("link.changes, link.outages and link.lost-at are only simulated: the link here is the engine's limit".to_owned());
     }
     let pages = guest.memory.0 >> guest.page_size.shift();
     let policy = policy.build().map_err(|error| error.to_string())?;
-    Controller::new(policy, guest.page_size, whimbrel_core::units::Pages(pages), CAPABILITIES)
-        .map_err(|error| error.to_string())?;
+    Controller::new(policy, guest.page_size, Pages(pages), CAPABILITIES).map_err(|unsupported| {
+        let Unsupported { policy, capability } = unsupported;
+        format!("policy.preset = \"{policy}\" needs `{capability}`, which a real move of a lab guest does not offer")
+    })?;
     let both = ByteCount(guest.memory.0.saturating_mul(2));
     match available().filter(|available| both > *available) {
         Some(available) => Err(format!(
@@ -168,3 +191,6 @@ fn check_cell(cell: &Cell, swept: bool) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

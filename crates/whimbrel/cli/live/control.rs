@@ -1,7 +1,7 @@
 //! The control socket of a running `send` or `receive`: how it stands, and orders of whoever knows more than it can.
 //!
-//! One question a connection: a line with an order's name, or `status`; the answer is one line of JSON. Who can open the socket (mode
-//! 0600) may order. An order is given to the driver, which asks the machine; whether that took it shows in the phase.
+//! One question a connection: a line with an order's name and what it needs, or `status`; the answer is one line of JSON. Who can open
+//! the socket (mode 0600) may order. An order is given to the driver, which asks the machine, and tells whether that took it.
 
 use std::fs;
 use std::io::{self, IoSlice};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_core::machine::CancelReason;
 use whimbrel_core::machine::handoff::Fence;
 use whimbrel_core::machine::message::MigrationId;
+use whimbrel_core::policy::RateLimit;
 use whimbrel_engine::orders::{Order, Remote};
 use whimbrel_engine::transport::unix::{UnixConnector, UnixListener};
 use whimbrel_engine::transport::{Connect as _, Listen as _, Stream, TransportError};
@@ -38,37 +39,69 @@ const LOOK: Duration = Duration::from_millis(50);
 const LONGEST: usize = 4096;
 
 /// What can be asked or ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     Status,
     Cancel,
     PeerNeverRan,
     PeerMayHaveRun,
     Discard,
+    Limit(RateLimit),
+    Change { parameter: String, value: String },
 }
 
 impl Question {
-    const ALL: [Self; 5] =
-        [Self::Status, Self::Cancel, Self::PeerNeverRan, Self::PeerMayHaveRun, Self::Discard];
-
-    const fn name(self) -> &'static str {
+    /// As it goes over the socket, in one line.
+    fn to_line(&self) -> String {
         match self {
-            Self::Status => "status",
-            Self::Cancel => "cancel",
-            Self::PeerNeverRan => "peer-never-ran",
-            Self::PeerMayHaveRun => "peer-may-have-run",
-            Self::Discard => "discard",
+            Self::Status => "status".to_owned(),
+            Self::Cancel => "cancel".to_owned(),
+            Self::PeerNeverRan => "peer-never-ran".to_owned(),
+            Self::PeerMayHaveRun => "peer-may-have-run".to_owned(),
+            Self::Discard => "discard".to_owned(),
+            Self::Limit(limit) => format!("limit {}", limit_words(*limit)),
+            Self::Change { parameter, value } => format!("change {parameter}={value}"),
         }
     }
 
-    fn order(self) -> Option<Order> {
+    fn read(line: &str) -> Option<Self> {
+        Some(match line.split_once(' ') {
+            None => match line {
+                "status" => Self::Status,
+                "cancel" => Self::Cancel,
+                "peer-never-ran" => Self::PeerNeverRan,
+                "peer-may-have-run" => Self::PeerMayHaveRun,
+                "discard" => Self::Discard,
+                _ => return None,
+            },
+            Some(("limit", "unlimited")) => Self::Limit(RateLimit::Unlimited),
+            Some(("limit", rate)) => Self::Limit(RateLimit::AtMost(rate.parse().ok()?)),
+            Some(("change", change)) => {
+                let (parameter, value) = change.split_once('=')?;
+                Self::Change { parameter: parameter.to_owned(), value: value.to_owned() }
+            }
+            Some(_) => return None,
+        })
+    }
+
+    fn into_order(self) -> Option<Order> {
         match self {
             Self::Status => None,
             Self::Cancel => Some(Order::Cancel(CancelReason::Requested)),
             Self::PeerNeverRan => Some(Order::Fence(Fence::NeverRan)),
             Self::PeerMayHaveRun => Some(Order::Fence(Fence::MayHaveRun)),
             Self::Discard => Some(Order::Discard),
+            Self::Limit(limit) => Some(Order::Limit(limit)),
+            Self::Change { parameter, value } => Some(Order::Change { parameter, value }),
         }
+    }
+}
+
+/// A limit exactly, as it is typed.
+pub(super) fn limit_words(limit: RateLimit) -> String {
+    match limit {
+        RateLimit::Unlimited => "unlimited".to_owned(),
+        RateLimit::AtMost(rate) => rate.to_string(),
     }
 }
 
@@ -92,6 +125,9 @@ pub(super) struct Standing {
     pub(super) connected: bool,
     /// Only the peer, or an order, can say who may run the guest.
     pub(super) in_doubt: bool,
+    /// A source sends no faster than this: the lower of what its policy wants and what was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<String>,
 }
 
 /// What is answered.
@@ -116,8 +152,30 @@ struct State {
     standing: Standing,
     /// How often that has changed.
     changes: u64,
-    /// Orders that the driver did not take.
-    ignored: u64,
+    /// The migration has begun.
+    begun: bool,
+    /// The order that somebody waits for, and what the driver made of it, with why it was not taken.
+    given: Option<(Order, Option<Result<(), String>>)>,
+}
+
+impl State {
+    /// Whether an order can be given at all, as things stand.
+    fn allows(&self, order: &Order) -> Result<(), String> {
+        let standing = &self.standing;
+        match (order, standing.side) {
+            (Order::Fence(_) | Order::Discard, _) if !standing.in_doubt => Err(no_doubt(standing)),
+            (Order::Discard, Side::Source) => {
+                Err("it is the source: only a destination gives up a replica".to_owned())
+            }
+            (Order::Limit(_) | Order::Change { .. }, Side::Destination) => {
+                Err("it is the destination: only a source decides how pages are sent".to_owned())
+            }
+            (Order::Limit(_) | Order::Change { .. }, Side::Source) if !self.begun => {
+                Err("nothing is moved yet: give it again when it sends".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Desk {
@@ -128,8 +186,9 @@ impl Desk {
             Side::Source => (true, "the guest runs, and is about to be moved"),
             Side::Destination => (false, "waiting for a guest"),
         };
-        let standing = Standing { side, migration, guest, phase: phase.into(), connected, in_doubt: false };
-        let state = State { standing, changes: 0, ignored: 0 };
+        let (phase, in_doubt, limit) = (phase.into(), false, None);
+        let standing = Standing { side, migration, guest, phase, connected, in_doubt, limit };
+        let state = State { standing, changes: 0, begun: false, given: None };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -149,38 +208,48 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// An order was not taken.
-    pub(super) fn ignored(&self) {
-        self.lock().ignored += 1;
+    /// The migration has begun.
+    pub(super) fn begun(&self) {
+        self.lock().begun = true;
+    }
+
+    /// The driver has taken an order, or says why not.
+    pub(super) fn decided(&self, about: &Order, taken: Result<(), &str>) {
+        if let Some((order, decided)) = &mut self.lock().given
+            && order == about
+        {
+            *decided = Some(taken.map_err(str::to_owned));
+        }
         self.changed.notify_all();
     }
 
     /// Gives an order and waits for its effect.
     fn give(&self, order: Order, remote: &Remote) -> Result<(), String> {
-        let state = self.lock();
-        let ends_doubt = matches!(order, Order::Fence(_) | Order::Discard);
-        if ends_doubt && !state.standing.in_doubt {
-            return Err(no_doubt(&state.standing));
-        }
-        if order == Order::Discard && state.standing.side == Side::Source {
-            return Err("it is the source: only a destination gives up a replica".to_owned());
-        }
-        let (before, ignored) = (state.standing.phase.clone(), state.ignored);
+        let mut state = self.lock();
+        state.allows(&order)?;
+        // These show in no phase.
+        let adjusts = matches!(order, Order::Limit(_) | Order::Change { .. });
+        let before = state.standing.phase.clone();
+        state.given = Some((order.clone(), None));
         drop(state);
         if !remote.give(order) {
             return Err("it takes no more orders".to_owned());
         }
-        let same = |state: &mut State| state.standing.phase == before && state.ignored == ignored;
-        let waited = self.changed.wait_timeout_while(self.lock(), EFFECT, same);
-        let (state, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        let undecided = |state: &State| matches!(state.given, Some((_, None)));
+        let waits = |state: &mut State| undecided(state) && (adjusts || state.standing.phase == before);
+        let waited = self.changed.wait_timeout_while(self.lock(), EFFECT, waits);
+        let (mut state, late) = waited.unwrap_or_else(PoisonError::into_inner);
         if late.timed_out() {
             return Err("it had no effect: it came too late, or too early".to_owned());
         }
-        if state.standing.phase == before {
-            return Err(not_taken(ends_doubt).to_owned());
+        match state.given.take() {
+            Some((_, Some(Err(why)))) => Err(format!("it was not taken: {why}")),
+            _ if adjusts => Ok(()),
+            _ => {
+                self.settle(state);
+                Ok(())
+            }
         }
-        self.settle(state);
-        Ok(())
     }
 
     /// Waits until nothing has changed for a moment: an order has more than one step.
@@ -198,8 +267,7 @@ impl Desk {
     }
 
     fn answer(&self, asked: &str, remote: &Remote) -> Reply {
-        let known = Question::ALL.into_iter().find(|question| question.name() == asked);
-        let done = match known.map(Question::order) {
+        let done = match Question::read(asked).map(Question::into_order) {
             None => Some(Err(format!("`{asked}` is not known to it"))),
             Some(None) => None,
             Some(Some(order)) => Some(self.give(order, remote)),
@@ -209,15 +277,6 @@ impl Desk {
             taken: done.as_ref().map(Result::is_ok),
             refused: done.and_then(Result::err),
         }
-    }
-}
-
-/// Why the driver has not taken an order.
-const fn not_taken(ends_doubt: bool) -> &'static str {
-    if ends_doubt {
-        "it was not taken: the peer is connected again, or it came too late"
-    } else {
-        "it was not taken: the guest is handed over, or about to be, or nothing is moved any more"
     }
 }
 
@@ -319,11 +378,11 @@ fn serve(stream: &dyn Stream, desk: &Desk, remote: &Remote) -> io::Result<()> {
 }
 
 /// Asks a running command.
-pub(super) fn ask(path: &Path, question: Question) -> Result<Reply, TransportError> {
+pub(super) fn ask(path: &Path, question: &Question) -> Result<Reply, TransportError> {
     let failed = |cause| TransportError::new(format!("{} does not answer", path.display()), cause);
     let stream = UnixConnector::new(path).connect(PATIENCE)?;
     stream.set_patience(Some(PATIENCE + EFFECT), Some(PATIENCE)).map_err(failed)?;
-    write_all(&*stream, format!("{}\n", question.name()).as_bytes()).map_err(failed)?;
+    write_all(&*stream, (question.to_line() + "\n").as_bytes()).map_err(failed)?;
     let line = read_line(&*stream).map_err(failed)?;
     serde_json::from_str(&line).map_err(|error| failed(error.into()))
 }

@@ -1,16 +1,22 @@
 //! What pages became and what tracking took, as records have it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use whimbrel_core::report::Report;
 use whimbrel_engine::source::Tracking;
 use whimbrel_lab::result::{EncodingRecord, MigrationRecord, milliseconds};
 use whimbrel_sim::Lost;
-use whimbrel_wire::pages::{Encoded, Encoding};
+use whimbrel_wire::pages::{Encoded, Encoding, Tallies};
 
 /// The record of a move, with what its pages became.
-pub(in crate::cli) fn record(report: &Report, encoded: &Encoded, lost: &Lost, seed: u64) -> MigrationRecord {
+pub(in crate::cli) fn record(
+    report: &Report,
+    (encoded, cpu): (&Encoded, Option<Duration>),
+    lost: &Lost,
+    seed: u64,
+) -> MigrationRecord {
     let all = [Encoding::Lz4, Encoding::Zstd, Encoding::Delta];
     let packed =
         [Encoding::Lz4, Encoding::Zstd].iter().map(|encoding| encoded.of(*encoding).pages.0).sum::<u64>();
@@ -22,8 +28,8 @@ pub(in crate::cli) fn record(report: &Report, encoded: &Encoded, lost: &Lost, se
         encoded_bytes: all.map(|encoding| encoded.of(encoding).bytes.0).iter().sum(),
         cache_misses: encoded.misses.0,
         overflow_pages: encoded.overflows.0,
-        // Nobody has counted it.
-        source_cpu_s: 0.0,
+        // Always known where this program has real moves.
+        source_cpu_s: cpu.map_or(f64::NAN, |cpu| cpu.as_secs_f64()),
     };
     MigrationRecord {
         encoding,
@@ -35,14 +41,14 @@ pub(in crate::cli) fn record(report: &Report, encoded: &Encoded, lost: &Lost, se
 /// Pages, and bytes of their payloads.
 #[derive(Debug, Serialize)]
 pub(super) struct As {
-    pages: u64,
-    bytes: u64,
+    pub(super) pages: u64,
+    pub(super) bytes: u64,
 }
 
 /// By encoding; those in which nothing was sent, too.
-pub(super) fn encodings(encoded: &Encoded) -> BTreeMap<&'static str, As> {
+pub(super) fn encodings(tallies: &Tallies) -> BTreeMap<&'static str, As> {
     let of = |encoding: Encoding| {
-        let tally = encoded.of(encoding);
+        let tally = tallies.of(encoding);
         (encoding.name(), As { pages: tally.pages.0, bytes: tally.bytes.0 })
     };
     Encoding::ALL.into_iter().map(of).collect()

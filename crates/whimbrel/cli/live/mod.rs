@@ -1,8 +1,9 @@
-//! The live engine's commands: `receive` and `send` move a lab guest between two processes, `resolve` ends what they cannot end
-//! themselves, `replay` looks at what one left, `keygen` makes what they know each other by.
+//! The live engine's commands: `receive` and `send` move a lab guest between two processes, `adjust` changes it under
+//! way, `resolve` ends what they cannot end themselves, `replay` looks at what one left, `keygen` makes what they know each other by.
 //!
 //! Nothing here decides who may run a guest: the engine does, and people, through [`control`].
 
+pub(super) mod adjust;
 mod asking;
 mod control;
 pub(super) mod cost;
@@ -11,7 +12,7 @@ pub(super) mod keygen;
 mod receive;
 pub(super) mod replay;
 pub(super) mod resolve;
-mod scribe;
+pub(super) mod scribe;
 mod send;
 pub(super) mod slowed;
 mod view;

@@ -1,5 +1,6 @@
 //! `whimbrel receive`: waits for a lab guest, takes it and looks whether it is what it must be.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side, usual};
+use super::cost::{As, encodings};
 use super::view::{DestinationView, View};
 use super::{
     Chosen, MARK, and_told, directory, given_token, no_connection, open_store, options, quoted, random,
@@ -310,6 +312,8 @@ struct Found {
     right: Right,
     why: Option<String>,
     ledger: LedgerFound,
+    /// What pages came as, as `live.encodings` of `send` has it.
+    encodings: BTreeMap<&'static str, As>,
     heartbeat: Option<HeartFound>,
     /// How long it ran here, seconds.
     ran_s: f64,
@@ -346,6 +350,7 @@ impl Found {
             right: result.right,
             why: result.resume_failed.clone().or_else(|| result.why.clone()),
             ledger: LedgerFound::of(&result.ledger),
+            encodings: encodings(&result.taken),
             heartbeat,
             ran_s: ran.as_secs_f64(),
             exact: checked.as_ref().map(Result::is_ok),
@@ -371,6 +376,13 @@ impl Found {
             let restored = format!("restored in {}, written down in {}", ms(restore_ms), ms(persist_ms));
             rows.push(("downtime", format!("{restored}, resumed in {}", ms(resume_ms))));
             rows.push(("built in", ms(build_ms)));
+        }
+        let came = self.encodings.iter().filter(|(_, came)| came.pages > 0);
+        let came =
+            came.map(|(name, came)| format!("{} {name} in {}", came.pages, ByteCount(came.bytes).human()));
+        let came = came.collect::<Vec<_>>().join(", ");
+        if !came.is_empty() {
+            rows.push(("pages", came));
         }
         if let Some(heart) = &self.heartbeat {
             let (beats, longest) = (heart.beats, told_ms(heart.longest_gap_ms));

@@ -20,7 +20,12 @@ use super::{asking, directory, open_store, shown};
 /// Runs the command.
 pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {
     if let Some(path) = &args.control {
-        return ordered(path, question(args), args.format);
+        let reply = asked(path, &question(args))?;
+        show(&reply, args.format)?;
+        return match reply.refused {
+            None => Ok(()),
+            Some(why) => Err(Failure::Failed(anyhow!("the order was not carried out: {why}"))),
+        };
     }
     let directory = directory(args.store.as_deref())?;
     if let Some(to) = &args.ask {
@@ -41,19 +46,20 @@ fn question(args: &ResolveArgs) -> Question {
 
 // ---- orders -------------------------------------------------------------------------------------------------------
 
-fn ordered(path: &Path, question: Question, format: TextFormat) -> Result<(), Failure> {
-    let reply = ask(path, question).map_err(|error| {
+/// What the command at this socket says.
+pub(super) fn asked(path: &Path, question: &Question) -> Result<Reply, Failure> {
+    ask(path, question).map_err(|error| {
         let context = format!("no `send` or `receive` answers at {}", path.display());
         Failure::Failed(anyhow::Error::new(error).context(context))
-    })?;
+    })
+}
+
+/// Prints how it stands.
+pub(super) fn show(reply: &Reply, format: TextFormat) -> Result<(), Failure> {
     print(&match format {
-        TextFormat::Table => visible(&told(&reply)),
-        TextFormat::Json => serde_json::to_string_pretty(&reply).map_err(Failure::failed)? + "\n",
-    })?;
-    match reply.refused {
-        None => Ok(()),
-        Some(why) => Err(Failure::Failed(anyhow!("the order was not carried out: {why}"))),
-    }
+        TextFormat::Table => visible(&told(reply)),
+        TextFormat::Json => serde_json::to_string_pretty(reply).map_err(Failure::failed)? + "\n",
+    })
 }
 
 fn side(side: control::Side) -> &'static str {
@@ -67,13 +73,14 @@ fn told(reply: &Reply) -> String {
     let standing = &reply.standing;
     let migration = standing.migration.as_deref().unwrap_or("none yet");
     let doubt = if standing.in_doubt { "; in doubt, see `whimbrel resolve --help`" } else { "" };
-    let rows = [
+    let mut rows = vec![
         ("side", side(standing.side).to_owned()),
         ("migration", migration.to_owned()),
         ("guest", standing.guest.clone()),
         ("peer", if standing.connected { "connected" } else { "not connected" }.to_owned()),
         ("now", standing.phase.clone() + doubt),
     ];
+    rows.extend(standing.limit.clone().map(|limit| ("limit", limit)));
     named(&rows, "           ", width())
 }
 
@@ -124,12 +131,12 @@ fn of_the_source(args: &ResolveArgs, directory: &Path) -> Result<Entry, Failure>
 }
 
 /// Commands that answer at a control socket in this directory.
-fn running(directory: &Path) -> Vec<(PathBuf, Reply)> {
+pub(super) fn running(directory: &Path) -> Vec<(PathBuf, Reply)> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let sockets = entries.filter(|path| path.to_string_lossy().ends_with(CONTROL));
     // One that was killed has left its socket behind.
     let answers = sockets.filter_map(|path| {
-        let reply = ask(&path, Question::Status).ok()?;
+        let reply = ask(&path, &Question::Status).ok()?;
         Some((from_anywhere(&path), reply))
     });
     let mut running: Vec<_> = answers.collect();

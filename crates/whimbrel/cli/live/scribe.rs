@@ -1,25 +1,42 @@
 //! The journal of a move, written while it goes on: an observer in front of another.
 //!
-//! Called on the driver's thread, and never while the guest stands still. What cannot be written is told when the move is over: nothing of
+//! Used by `send` and by the bench. Called on the driver's thread, and never while the guest stands still. What cannot be written is told when the move is over: nothing of
 //! the move depends on it.
 
+use std::time::Duration;
+
 use whimbrel_core::journal::Entry;
+use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::progress::Capabilities;
 use whimbrel_core::units::Timestamp;
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_lab::output::{FinishedFile, OutputError, WholeFile};
-use whimbrel_lab::real::journal::{Head, to_line};
+use whimbrel_lab::real::journal::{Head, NAME, SCHEMA, to_line};
+use whimbrel_lab::scenario::PolicySpec;
 
 /// A journal that is being written.
-pub(super) struct Scribe {
+pub(in crate::cli) struct Scribe {
     file: WholeFile,
     head: Option<Head>,
     failed: Option<OutputError>,
 }
 
 impl Scribe {
-    /// Begins it. Which capabilities the head has, the first lines say.
-    pub(super) fn new(file: WholeFile, head: Head) -> Self {
+    /// Begins the journal of a source that is made of this. What guest and ground offer its policy, the first lines say.
+    pub(in crate::cli) fn new(
+        file: WholeFile,
+        configuration: Configuration,
+        policy: &PolicySpec,
+        patience: Duration,
+    ) -> Self {
+        let head = Head {
+            kind: NAME.to_owned(),
+            schema: SCHEMA,
+            configuration,
+            policy: policy.into(),
+            patience,
+            capabilities: Capabilities::default(),
+        };
         Self { file, head: Some(head), failed: None }
     }
 
@@ -36,7 +53,7 @@ impl Scribe {
     }
 
     /// Puts it in its place.
-    pub(super) fn publish(self) -> Result<(), OutputError> {
+    pub(in crate::cli) fn publish(self) -> Result<(), OutputError> {
         match self.failed {
             Some(error) => Err(error),
             None => self.file.finish().and_then(FinishedFile::publish).map(drop),
@@ -45,9 +62,9 @@ impl Scribe {
 }
 
 /// Shows everything to `then`, and has the journal written if there is one.
-pub(super) struct Written<'a, O> {
-    pub(super) scribe: Option<&'a mut Scribe>,
-    pub(super) then: &'a mut O,
+pub(in crate::cli) struct Written<'a, O> {
+    pub(in crate::cli) scribe: Option<&'a mut Scribe>,
+    pub(in crate::cli) then: &'a mut O,
 }
 
 impl<O: Observer> Observer for Written<'_, O> {

@@ -13,7 +13,6 @@ use whimbrel_core::layout::RamLayout;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::Configuration;
 use whimbrel_core::policy::RateLimit;
-use whimbrel_core::progress::Capabilities;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::duration;
 use whimbrel_engine::orders::{Order, Orders, Remote};
@@ -24,9 +23,8 @@ use whimbrel_engine::transport::open::connector;
 use whimbrel_guest::memory::Backing;
 use whimbrel_lab::output::{Kind, WholeFile};
 use whimbrel_lab::real::here::{Here, Kept, LogChoice};
-use whimbrel_lab::real::journal::{Head, NAME, SCHEMA};
 use whimbrel_lab::result::{MigrationRecord, milliseconds};
-use whimbrel_lab::scenario::PolicyChange;
+use whimbrel_lab::scenario::{PolicyChange, Setup};
 use whimbrel_lab::table::{named, real_migration};
 use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding as PageEncoding, Encodings};
 
@@ -35,7 +33,7 @@ use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::simulate;
 use super::super::{print, tell, visible, width};
-use super::control::{Desk, Server, Side, usual};
+use super::control::{Desk, Server, Side, limit_words, usual};
 use super::cost::{self, As, TrackingRecord, encodings};
 use super::scribe::{Scribe, Written};
 use super::view::{SourceView, View};
@@ -98,6 +96,7 @@ impl Sending {
         settings.patience = args.peer.way.patience;
         settings.limit = args.limit.map_or(RateLimit::Unlimited, RateLimit::AtMost);
         settings.time_limit = Some(args.time_limit.unwrap_or(chosen.setup.run.time_limit));
+        desk.note(|standing| standing.limit = Some(limit_words(settings.limit)));
         Ok(Self {
             chosen,
             to: args.to.to_string(),
@@ -137,7 +136,7 @@ impl Sending {
         let vcpus = self.chosen.setup.guest.vcpus;
         let mut view = SourceView::new(view, Arc::clone(&self.desk), self.doubt(), vcpus);
         let layout = memory.layout().clone();
-        let mut scribe = self.journal.take().map(|file| Scribe::new(file, self.head(layout)));
+        let mut scribe = self.journal.take().map(|file| self.scribe(file, layout));
         let outgoing = Outgoing {
             name: self.chosen.name.clone(),
             vcpus,
@@ -213,7 +212,8 @@ impl Sending {
             let _ = self.store.erase(self.settings.id);
         }
         let setup = &self.chosen.setup;
-        let record = cost::record(&ended.result.report, &ended.result.encoded, &ended.lost, setup.run.seed);
+        let result = &ended.result;
+        let record = cost::record(&result.report, (&result.encoded, result.cpu), &ended.lost, setup.run.seed);
         let kept = scribe.map_or(Ok(()), |scribe| scribe.publish().map_err(Failure::failed));
         let text = match self.format {
             TextFormat::Table => Ok(visible(&self.table(ended, &record))),
@@ -223,17 +223,12 @@ impl Sending {
         and_told(ended.outcome(&self.interrupt), [kept, printed])
     }
 
-    /// What the source is made of, but for what guest and ground offer its policy.
-    fn head(&self, layout: RamLayout) -> Head {
-        let (name, vcpus) = (self.chosen.name.clone(), self.chosen.setup.guest.vcpus);
-        Head {
-            kind: NAME.to_owned(),
-            schema: SCHEMA,
-            configuration: Configuration { id: self.settings.id, name, layout, vcpus },
-            policy: (&self.chosen.setup.policy).into(),
-            patience: self.settings.patience,
-            capabilities: Capabilities::default(),
-        }
+    /// Begins the journal.
+    fn scribe(&self, file: WholeFile, layout: RamLayout) -> Scribe {
+        let Setup { guest, policy, .. } = &self.chosen.setup;
+        let (name, vcpus) = (self.chosen.name.clone(), guest.vcpus);
+        let configuration = Configuration { id: self.settings.id, name, layout, vcpus };
+        Scribe::new(file, configuration, policy, self.settings.patience)
     }
 
     fn table(&self, ended: &Ended, record: &MigrationRecord) -> String {
@@ -254,7 +249,7 @@ impl Sending {
                 sending: &self.how,
                 dirty_log: &ended.log,
                 tracking: TrackingRecord::of(&ended.result.tracking),
-                encodings: encodings(&ended.result.encoded),
+                encodings: encodings(ended.result.encoded.tallies()),
                 right: ended.result.right,
                 guest_runs: ended.place(),
                 settled: ended.result.settled,

@@ -12,11 +12,12 @@ use whimbrel_core::progress::Progress;
 use whimbrel_core::report::RoundReport;
 use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp, duration};
 use whimbrel_engine::observer::{Event, Observer};
+use whimbrel_engine::orders::Order;
 use whimbrel_sim::Lost;
 
 use super::super::args::TextFormat;
 use super::super::tell;
-use super::control::Desk;
+use super::control::{Desk, limit_words};
 use super::shown;
 use super::slowed::Slowed;
 
@@ -171,6 +172,7 @@ impl SourceView {
 
     fn phase(&mut self, phase: SourcePhase) {
         self.phase = phase;
+        self.desk.begun();
         if phase == SourcePhase::Pausing {
             self.paused = Some(Instant::now());
         }
@@ -221,23 +223,36 @@ impl Observer for SourceView {
             Event::StorageFails { what } => {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
             }
-            Event::Ignored { .. } => self.desk.ignored(),
+            Event::Limit(limit) => self.desk.note(|standing| standing.limit = Some(limit_words(*limit))),
+            Event::Taken { order } => {
+                self.desk.decided(order, Ok(()));
+                if let Some(words) = adjusted(order) {
+                    self.view.say(&words);
+                }
+            }
+            Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
             Event::GuestLost => self.lost = true,
             _ => {}
         }
     }
 }
 
+/// What somebody has changed.
+fn adjusted(order: &Order) -> Option<String> {
+    match order {
+        Order::Limit(limit) => Some(format!("changed: limit {}", limit_words(*limit))),
+        Order::Change { parameter, value } => Some(format!("changed: {parameter} {value}")),
+        _ => None,
+    }
+}
+
 /// The line in place.
 fn line(phase: SourcePhase, progress: &Progress, outlook: Option<&Outlook>) -> String {
     let mut parts = Vec::new();
-    if let Some(outlook) = outlook {
-        // It was made when the round began.
-        let since = progress.now.since(progress.round_started);
-        parts.push(match outlook.remaining {
-            Some(remaining) => format!("about {} left", duration::human(remaining.saturating_sub(since))),
-            None => "no end in sight".to_owned(),
-        });
+    match outlook {
+        Some(outlook) => parts.push(left(outlook, progress)),
+        None if progress.round == 0 => parts.extend(left_of_bulk_round(progress)),
+        None => {}
     }
     parts.push(format!("{} pending", progress.pending_bytes().human()));
     if let Some(rate) = progress.dirty_rate {
@@ -249,7 +264,34 @@ fn line(phase: SourcePhase, progress: &Progress, outlook: Option<&Outlook>) -> S
     if !progress.throttle.is_off() {
         parts.push(format!("throttle {}", progress.throttle));
     }
-    format!("round {}, {}: {}", progress.round, source_words(phase), parts.join(", "))
+    // What is cut off where the terminal is narrow is what is said again and again.
+    format!("round {}: {}; {}", progress.round, parts.join(", "), source_words(phase))
+}
+
+/// From this class on a forecast says that the time limit will be reached.
+const REACHES_LIMIT: u8 = 6;
+
+/// How much is done, and what is left.
+fn left(outlook: &Outlook, progress: &Progress) -> String {
+    // It was made when the round began.
+    let since = progress.now.since(progress.round_started);
+    let Some(left) = outlook.remaining.map(|remaining| duration::human(remaining.saturating_sub(since)))
+    else {
+        return "no end in sight".to_owned();
+    };
+    if outlook.class >= REACHES_LIMIT {
+        return format!("no end in sight, given up in {left}");
+    }
+    format!("{:.0} % done, about {left} left", 100.0 * outlook.progress.as_f64())
+}
+
+/// The same of a round that no other can be forecast from, once something was sent.
+fn left_of_bulk_round(progress: &Progress) -> Option<String> {
+    let since = progress.now.since(progress.round_started);
+    let (sent, pending) = (progress.round_sent_pages.as_f64(), progress.pending.as_f64());
+    let share = sent / (sent + pending).max(1.0);
+    let left = Duration::try_from_secs_f64(since.as_secs_f64() * pending / sent).ok()?;
+    Some(format!("{:.0} % of the round done, about {} of it left", 100.0 * share, duration::human(left)))
 }
 
 /// As the tables have it.
@@ -322,7 +364,9 @@ impl Observer for DestinationView {
             Event::StorageFails { what } => {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
             }
-            Event::Ignored { .. } => self.desk.ignored(),
+            Event::Taken { order } => self.desk.decided(order, Ok(())),
+            Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
+            Event::TurnedAway { peer, why } => self.view.say(&format!("{peer} was turned away: {why}")),
             Event::GuestLost => self.lost = true,
             Event::Answered { id, record } => {
                 let told = match record {
@@ -332,6 +376,54 @@ impl Observer for DestinationView {
                 self.view.say(&format!("the source of migration {} asks, and is told {told}", shown(*id)));
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_core::layout::PageSize;
+    use whimbrel_core::progress::Capabilities;
+    use whimbrel_core::units::{Pages, Share};
+
+    use super::*;
+
+    fn at(seconds: u64, sent: u64) -> Progress {
+        let mut progress = Progress::at_start(PageSize::Kib4, Pages(1000), Capabilities::default());
+        progress.now = Timestamp::ZERO + Duration::from_secs(seconds);
+        (progress.round_sent_pages, progress.pending) = (Pages(sent), Pages(1000 - sent));
+        progress
+    }
+
+    #[test]
+    fn the_bulk_round_says_how_far_it_is_once_something_was_sent() {
+        let line = |progress: &Progress| line(SourcePhase::Sending, progress, None);
+        assert_eq!(line(&at(0, 0)), "round 0: 3.9 MiB pending; sending");
+        let begun = line(&at(2, 250));
+        assert!(
+            begun.contains("25 % of the round done, about 6.00 s of it left, 2.9 MiB pending"),
+            "{begun}"
+        );
+    }
+
+    #[test]
+    fn who_will_be_given_up_is_not_said_to_come_to_an_end() {
+        let remaining = Some(Duration::from_mins(10));
+        let outlook = |remaining, class| Outlook {
+            at: Timestamp::ZERO,
+            progress: Share::percent(40),
+            remaining,
+            low: Duration::ZERO,
+            high: None,
+            class,
+        };
+        for (remaining, class, says) in [
+            (remaining, 0, "40 % done, about 9 min 58 s left"),
+            (remaining, 6, "no end in sight, given up in 9 min 58 s"),
+            (None, 4, "no end in sight, "),
+        ] {
+            let line = line(SourcePhase::Sending, &at(2, 250), Some(&outlook(remaining, class)));
+            assert!(line.contains(says), "{line}");
         }
     }
 }

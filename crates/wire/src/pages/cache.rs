@@ -5,7 +5,10 @@
 //!
 //! Direct-mapped and aged as QEMU's `migration/page_cache.c` and the simulator's `codec/cache.rs`: a page has one place, its
 //! number among the pages of its connection modulo the places; an entry keeps it against another page for two rounds
-//! after it was last used. A page costs its own bytes and [`PLACE_BYTES`]. Memory that no page was put into yet is not touched.
+//! after it was last used. A page costs its own bytes and [`PLACE_BYTES`]. Memory for pages is taken when they come, and a page for which the
+//! system has none is not kept: a guest that is being moved must not die of what only saves bytes.
+
+use std::io;
 
 use whimbrel_core::layout::PageNumber;
 use whimbrel_core::units::ByteCount;
@@ -14,6 +17,9 @@ use super::sharding::Sharding;
 
 /// For how many rounds an entry is kept against other pages: `CACHED_PAGE_LIFETIME`.
 const LIFETIME: u32 = 2;
+
+/// Bytes of pages for which memory is taken at once, as long as a page is not larger.
+const CHUNK: usize = 1 << 16;
 
 /// What a page takes beside its bytes.
 pub(super) const PLACE_BYTES: u64 = size_of::<Place>() as u64;
@@ -30,21 +36,30 @@ pub(super) struct Cache {
     sharding: Sharding,
     page: usize,
     places: Vec<Place>,
-    content: Vec<u8>,
+    /// Pages of a chunk; a power of two.
+    together: usize,
+    /// By chunks, each there if a page was put into it.
+    content: Vec<Box<[u8]>>,
     age: u32,
 }
 
 impl Cache {
     /// As many places as fit into `memory`, rounded down to a power of two.
-    pub(super) fn new(memory: ByteCount, page: usize, sharding: Sharding) -> Self {
-        let places = (memory.0 / (page as u64 + PLACE_BYTES)).checked_ilog2().map_or(0, |log| 1_usize << log);
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// If the system has no memory for the list of them.
+    pub(super) fn new(memory: ByteCount, page: usize, sharding: Sharding) -> io::Result<Self> {
+        let count = (memory.0 / (page as u64 + PLACE_BYTES)).checked_ilog2().map_or(0, |log| 1_usize << log);
+        let together = (CHUNK / page.max(1)).max(1);
+        Ok(Self {
             sharding,
             page,
-            places: vec![Place::default(); places],
-            content: vec![0; places * page],
+            places: filled(count, Place::default())?,
+            together,
+            content: filled(count.div_ceil(together), Box::default())?,
             age: 0,
-        }
+        })
     }
 
     /// A round begins: entries grow older.
@@ -61,16 +76,29 @@ impl Cache {
         let index = self.index(page);
         let place = self.places.get_mut(index).filter(|place| place.age > 0 && place.page == page)?;
         place.age = self.age.max(1);
-        self.content.get_mut(index * self.page..(index + 1) * self.page)
+        self.content_mut(index)
+    }
+
+    /// The bytes of a place, if there is memory for them.
+    fn content_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        let first = index % self.together * self.page;
+        self.content.get_mut(index / self.together)?.get_mut(first..first + self.page)
     }
 
     /// `content` goes out as `page`. Kept, unless the place is another's that was used lately.
     pub(super) fn insert(&mut self, page: PageNumber, content: &[u8]) {
         let (index, age) = (self.index(page), self.age.max(1));
         let Some(place) = self.places.get_mut(index) else { return };
-        if place.page == page || place.age == 0 || place.age.saturating_add(LIFETIME) <= age {
-            *place = Place { page, age };
-            self.content[index * self.page..(index + 1) * self.page].copy_from_slice(content);
+        if place.page != page && place.age != 0 && place.age.saturating_add(LIFETIME) > age {
+            return;
+        }
+        if let Some(chunk) = self.content.get_mut(index / self.together).filter(|chunk| chunk.is_empty()) {
+            let Ok(memory) = filled(self.together * self.page, 0) else { return };
+            *chunk = memory.into_boxed_slice();
+        }
+        *place = Place { page, age };
+        if let Some(kept) = self.content_mut(index) {
+            kept.copy_from_slice(content);
         }
     }
 
@@ -88,6 +116,14 @@ impl Cache {
     }
 }
 
+/// So many, if there is memory for them.
+fn filled<T: Clone>(count: usize, with: T) -> io::Result<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+    all.resize(count, with);
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -95,7 +131,7 @@ mod tests {
     use super::*;
 
     fn cache(places: u64) -> Cache {
-        Cache::new(ByteCount(places * (8 + PLACE_BYTES)), 8, Sharding::ONE)
+        Cache::new(ByteCount(places * (8 + PLACE_BYTES)), 8, Sharding::ONE).expect("memory")
     }
 
     #[test]
@@ -129,10 +165,23 @@ mod tests {
 
     #[test]
     fn without_memory_for_one_page_nothing_is_kept() {
-        let mut cache = Cache::new(ByteCount(7), 8, Sharding::ONE);
+        let mut cache = Cache::new(ByteCount(7), 8, Sharding::ONE).expect("memory");
         cache.insert(PageNumber(0), &[1; 8]);
         assert_eq!(cache.find(PageNumber(0)), None);
         cache.forget(PageNumber(0));
+    }
+
+    #[test]
+    fn who_wants_more_than_there_can_be_is_told_and_pages_take_memory_when_they_come() {
+        let refused = Cache::new(ByteCount(u64::MAX), 8, Sharding::ONE).err().expect("nobody has so much");
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+        // More than any machine has, of pages of which none is ever put in.
+        let mut large = Cache::new(ByteCount::gib(1 << 20), 1 << 30, Sharding::ONE).expect("a list of them");
+        assert!(large.content.iter().all(|chunk| chunk.is_empty()));
+        large.forget(PageNumber(1));
+        let mut cache = cache(1 << 16);
+        cache.insert(PageNumber(3), &[1; 8]);
+        assert_eq!(cache.content.iter().filter(|chunk| !chunk.is_empty()).count(), 1);
     }
 
     proptest! {

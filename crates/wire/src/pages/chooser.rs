@@ -18,7 +18,9 @@
 //! What unpacking costs the destination is not counted: LZ4 and Zstandard unpack three times as fast as they pack
 //! (`docs/benchmarks.md`).
 //!
-//! Ratio and cost are means of what was seen, each new group counting one eighth. They are of pages that are not
+//! The ratio is the mean of what was seen, each new group counting one eighth; the cost is the median of the last [`RECENT`] groups, because
+//! an interruption only ever adds to it, and may add twenty times what the group took. The first group of a compressor tells no cost: it
+//! makes the compressor's memory as well. They are of pages that are not
 //! zero and whose sample shows some order (`sample.rs`). Before anything was seen they are the assumptions below.
 //!
 //! # Trying
@@ -39,6 +41,8 @@
 //!
 //! * Without a bandwidth, or with an enormous one: raw, but for the tries.
 //! * Without a clock: costs stay as assumed; ratios are measured; differences are always kept.
+//! * Interrupted in every second group, or by a clock that runs on while another thread has the processor: what is packed looks dear, is
+//!   left, and is then measured by tries alone.
 //! * A bandwidth that contains the time of packing makes the link look slow and packing cheap. The driver must measure
 //!   bytes against the time spent in sending alone.
 //! * Content that changes from batch to batch is judged by its mean; what a group really came to decides whether it is
@@ -56,8 +60,10 @@ const EVERY: u64 = 64;
 pub(super) const TRY_BYTES: usize = 16 << 10;
 /// Rounds without differences after one in which they did not pay.
 const REST: u32 = 6;
-/// The weight of a new observation.
+/// The weight of a new ratio.
 const WEIGHT: f64 = 0.125;
+/// Groups of which the cost in the middle counts.
+const RECENT: usize = 8;
 
 /// A compressor as it was seen so far.
 #[derive(Clone, Copy, Debug)]
@@ -67,15 +73,39 @@ struct Arm {
     ratio: f64,
     /// Nanoseconds a byte in.
     cost: f64,
-    seen: bool,
+    /// What the last groups cost.
+    recent: [f64; RECENT],
+    /// Groups whose cost was seen.
+    timed: usize,
+    /// Groups that were packed.
+    seen: usize,
+}
+
+impl Arm {
+    const fn assumed(encoding: Encoding, ratio: f64, cost: f64) -> Self {
+        Self { encoding, ratio, cost, recent: [0.0; RECENT], timed: 0, seen: 0 }
+    }
+
+    /// A group cost so many nanoseconds a byte.
+    fn took(&mut self, cost: f64) {
+        self.recent[self.timed % RECENT] = cost;
+        self.timed += 1;
+        let mut sorted = self.recent;
+        let known = &mut sorted[..self.timed.min(RECENT)];
+        known.sort_unstable_by(f64::total_cmp);
+        // Of two in the middle, the one with less of what interrupted it.
+        self.cost = known[(known.len() - 1) / 2];
+    }
+
+    /// Whether it is known from more than its first group.
+    fn is_known(&self) -> bool {
+        self.seen > 1
+    }
 }
 
 /// Assumed until seen: half the bytes at 500 MB/s, and what QEMU's documentation measured of zstd on the Silesia corpus
 /// (`docs/mechanisms.md`): 0.373 at 355 MB/s a thread.
-const ASSUMED: [Arm; 2] = [
-    Arm { encoding: Encoding::Lz4, ratio: 0.5, cost: 2.0, seen: false },
-    Arm { encoding: Encoding::Zstd, ratio: 0.373, cost: 2.82, seen: false },
-];
+const ASSUMED: [Arm; 2] = [Arm::assumed(Encoding::Lz4, 0.5, 2.0), Arm::assumed(Encoding::Zstd, 0.373, 2.82)];
 
 /// What to do with the pages of a batch that are neither zero nor known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +156,7 @@ impl Chooser {
     /// For the next batch.
     pub(super) fn plan(&mut self) -> Plan {
         let best = self.best();
-        let first = self.arms.iter().position(|arm| !arm.seen);
+        let first = self.arms.iter().position(|arm| !arm.is_known());
         let due = self.batches.is_multiple_of(EVERY).then_some(self.tries).or(first);
         let attempt =
             due.and_then(|turn| self.arms.get(turn % self.arms.len().max(1))).map(|arm| arm.encoding);
@@ -171,12 +201,12 @@ impl Chooser {
         let Some(arm) = self.arms.iter_mut().find(|arm| arm.encoding == encoding && memory > 0) else {
             return;
         };
-        let weight = if arm.seen { WEIGHT } else { 1.0 };
+        let weight = if arm.seen > 0 { WEIGHT } else { 1.0 };
         arm.ratio += weight * (packed.min(memory) as f64 / memory as f64 - arm.ratio);
-        if let Some(took) = took {
-            arm.cost += weight * (took.as_nanos() as f64 / memory as f64 - arm.cost);
+        if let Some(took) = took.filter(|_| arm.seen > 0) {
+            arm.took(took.as_nanos() as f64 / memory as f64);
         }
-        arm.seen = true;
+        arm.seen += 1;
     }
 }
 
@@ -230,10 +260,38 @@ mod tests {
         let mut chooser = chooser();
         let first = chooser.plan();
         assert_eq!((first.encoding, first.attempt), (Encoding::Raw, Some(Encoding::Lz4)));
-        chooser.learn(Encoding::Lz4, 4096, 100, None);
+        for _ in 0..2 {
+            chooser.learn(Encoding::Lz4, 4096, 100, None);
+        }
         assert_eq!(chooser.plan().attempt, Some(Encoding::Zstd));
-        chooser.learn(Encoding::Zstd, 4096, 100, None);
+        for _ in 0..2 {
+            assert_eq!(chooser.plan().attempt, Some(Encoding::Zstd));
+            chooser.learn(Encoding::Zstd, 4096, 100, None);
+        }
         assert_eq!(chooser.plan().attempt, None);
+    }
+
+    #[test]
+    fn neither_an_interruption_nor_the_first_group_makes_a_compressor_dear() {
+        let mut chooser = chooser();
+        let group = |chooser: &mut Chooser, encoding, nanos_a_byte: u64| {
+            let ratio = if encoding == Encoding::Zstd { 0.5 } else { 0.6 };
+            let packed = (ratio * 65_536.0) as usize;
+            chooser.learn(encoding, 65_536, packed, Some(Duration::from_nanos(nanos_a_byte * 65_536)));
+        };
+        for first in [40, 1] {
+            group(&mut chooser, Encoding::Lz4, first);
+            group(&mut chooser, Encoding::Zstd, 2 * first);
+        }
+        assert_eq!(at(&mut chooser, 30), Encoding::Zstd, "33 ns a byte: 3.3 are saved, and 1 is paid");
+        for took in [2, 2, 2, 30, 2, 45] {
+            group(&mut chooser, Encoding::Zstd, took);
+            assert_eq!(at(&mut chooser, 30), Encoding::Zstd, "after a group of {took} ns a byte");
+        }
+        for _ in 0..RECENT {
+            group(&mut chooser, Encoding::Zstd, 6);
+        }
+        assert_eq!(at(&mut chooser, 30), Encoding::Lz4, "it is dear by now");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::frame::PageFrame;
 use super::packer::Packer;
 use super::sample::{self, Sample};
 use super::table::most_pages;
+use super::tally::{Tallies, Tally};
 use super::zero::{Look, is_zero};
 use super::{ENCODED_BYTES, Encoding, Encodings, delta, in_region, page_bytes};
 
@@ -50,15 +51,6 @@ pub enum EncodeError {
     Ram(#[from] RamError),
 }
 
-/// Pages sent in one encoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// How many.
-    pub pages: Pages,
-    /// Their payloads together.
-    pub bytes: ByteCount,
-}
-
 /// What became of a batch, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -72,7 +64,7 @@ pub struct Encoded {
     pub overflows: Pages,
     /// The whole frame; nothing if it is empty.
     pub bytes: ByteCount,
-    tallies: [Tally; Encoding::ALL.len()],
+    tallies: Tallies,
 }
 
 impl AddAssign for Encoded {
@@ -82,23 +74,19 @@ impl AddAssign for Encoded {
         self.misses += other.misses;
         self.overflows += other.overflows;
         self.bytes.0 += other.bytes.0;
-        for (tally, other) in self.tallies.iter_mut().zip(other.tallies) {
-            tally.pages += other.pages;
-            tally.bytes.0 += other.bytes.0;
-        }
+        self.tallies += other.tallies;
     }
 }
 
 impl Encoded {
     /// What went in this encoding.
     pub fn of(&self, encoding: Encoding) -> Tally {
-        self.tallies[usize::from(encoding.code())]
+        self.tallies.of(encoding)
     }
 
-    fn count(&mut self, encoding: Encoding, pages: u64, bytes: u64) {
-        let tally = &mut self.tallies[usize::from(encoding.code())];
-        tally.pages += Pages(pages);
-        tally.bytes.0 += bytes;
+    /// What went in each encoding.
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 }
 
@@ -146,7 +134,8 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// What Zstandard says if it has no memory or does not know the level.
+    /// What Zstandard says if it has no memory or does not know the level; and if there is no memory to keep track of what is in the
+    /// cache.
     pub fn new(config: &EncoderConfig, page_size: PageSize) -> io::Result<Self> {
         let page = page_bytes(page_size);
         let encodings = match page_size {
@@ -165,7 +154,8 @@ impl Encoder {
             None => encodings,
         };
         let cache = (encodings.contains(Encoding::Delta) && config.delta_cache.0 > 0)
-            .then(|| Cache::new(config.delta_cache, page, config.sharding));
+            .then(|| Cache::new(config.delta_cache, page, config.sharding))
+            .transpose()?;
         Ok(Self {
             page_size,
             page,
@@ -190,7 +180,8 @@ impl Encoder {
         })
     }
 
-    /// With a clock, by which packing is timed. [`Compression::Adaptive`] assumes what it costs otherwise.
+    /// With a clock, by which packing is timed: of the thread's processor time, best, for what keeps it from its processor is no cost of
+    /// packing. [`Compression::Adaptive`] assumes what it costs otherwise.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
@@ -255,7 +246,7 @@ impl Encoder {
             return Err(error);
         }
         for entry in frame.entries() {
-            self.encoded.count(entry.encoding(), entry.run().count.0, entry.payload().0);
+            self.encoded.tallies.count(entry);
         }
         if self.keeps_deltas {
             let took =

@@ -59,6 +59,7 @@ mod packer;
 mod sample;
 mod sharding;
 mod table;
+mod tally;
 mod zero;
 #[cfg(feature = "zstd")]
 mod zstd;
@@ -74,10 +75,11 @@ use whimbrel_core::layout::{Gpa, PageNumber, PageSize, RamLayout};
 
 pub use self::config::{Clock, Compression, EncoderConfig, Pass};
 pub use self::decoder::{ApplyError, Decoder, Fault};
-pub use self::encoder::{EncodeError, Encoded, Encoder, Tally};
+pub use self::encoder::{EncodeError, Encoded, Encoder};
 pub use self::frame::PageFrame;
 pub use self::sharding::{SHARD_PAGES, Sharding};
 pub use self::table::{Entry, Table, TableError};
+pub use self::tally::{Tallies, Tally};
 
 /// The most bytes of guest memory in one entry that is not zero or raw, unless a single page is larger.
 ///

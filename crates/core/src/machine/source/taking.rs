@@ -201,7 +201,9 @@ impl<S: Stock> Source<S> {
             | SourceEvent::Saved(_)
             | SourceEvent::Persisted
             | SourceEvent::Connected
-            | SourceEvent::Disconnected => {}
+            | SourceEvent::Disconnected
+            // Only the journal is to know.
+            | SourceEvent::Limit(_) => {}
         }
         Ok(())
     }

@@ -26,11 +26,11 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 impl Driver<'_> {
     /// Each connection gets its thread.
     pub(super) fn take_up(&mut self, joined: Joined) -> Result<(), SourceError> {
-        let page_size = self.ram.layout().page_size();
-        let encoders = encoders(&self.settings, &joined, page_size, self.clock)?;
+        let encoders = encoders(&self.settings, &joined, self.ram.layout(), self.clock)?;
         let (patience, limits) = (self.settings.patience, joined.agreed.limits);
         let sent = (&self.ram, &limits);
-        let pages = PageStreams::start(joined.pages, encoders, sent, &self.limiter, self.clock);
+        let pages =
+            PageStreams::start(joined.pages, encoders, sent, (&self.limiter, &self.spent), self.clock);
         self.pages = Some(pages.map_err(SourceError::Thread)?);
         let link = Link::new(joined.control, patience, limits, heard()).map_err(SourceError::Thread)?;
         self.link = Some(link);

@@ -1,5 +1,6 @@
 //! The arguments of the live engine's commands, and what they have in common.
 
+mod adjust;
 #[cfg(feature = "tls")]
 mod keygen;
 mod receive;
@@ -13,6 +14,7 @@ use clap::Args as ClapArgs;
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_engine::transport::Address;
 
+pub(crate) use self::adjust::AdjustArgs;
 #[cfg(feature = "tls")]
 pub(crate) use self::keygen::KeygenArgs;
 pub(crate) use self::receive::ReceiveArgs;
@@ -61,7 +63,7 @@ pub(crate) struct PeerArgs {
     /// `whimbrel` below `$XDG_STATE_HOME`, or else below `~/.local/state`.
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Unix socket at which `whimbrel resolve` reaches this command; without it, one in the directory of the records.
+    /// Unix socket at which `whimbrel adjust` and `whimbrel resolve` reach this command; without it, one in the directory of the records.
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

@@ -26,6 +26,7 @@ fn args(out: &Path, resume: bool) -> BenchArgs {
         out: out.to_owned(),
         format: SweepFormat::Jsonl,
         rounds: false,
+        journals: false,
         resume,
         force: false,
     }

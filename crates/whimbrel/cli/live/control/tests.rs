@@ -35,20 +35,64 @@ fn who_is_not_in_doubt_is_given_no_order_that_ends_it() {
 }
 
 #[test]
-fn an_order_that_the_driver_does_not_take_is_refused_at_once() {
+fn an_order_that_the_driver_does_not_take_is_refused_at_once_with_its_reason() {
     let (orders, desk) = (Orders::new(), Arc::new(desk(Side::Destination)));
     desk.note(|standing| standing.in_doubt = true);
     let reply = std::thread::scope(|scope| {
         let asked = scope.spawn(|| desk.answer("peer-never-ran", &orders.remote()));
         while !asked.is_finished() {
-            // What came before it says nothing of it.
-            desk.ignored();
+            // What is said of another order says nothing of it.
+            desk.decided(&Order::Discard, Ok(()));
+            desk.decided(&Order::Fence(Fence::NeverRan), Err("there is a connection"));
             std::thread::sleep(Duration::from_millis(1));
         }
         asked.join().expect("an answer")
     });
     assert_eq!(reply.taken, Some(false));
-    assert!(reply.refused.is_some_and(|why| why.contains("it was not taken")));
+    assert_eq!(reply.refused.as_deref(), Some("it was not taken: there is a connection"));
+}
+
+#[test]
+fn what_goes_over_the_socket_is_read_as_it_was_meant() {
+    let change = Question::Change { parameter: "downtime-limit".to_owned(), value: "1 s = a lot".to_owned() };
+    let rate = "200MB/s".parse().expect("a rate");
+    for question in [
+        Question::Status,
+        Question::Cancel,
+        Question::PeerNeverRan,
+        Question::PeerMayHaveRun,
+        Question::Discard,
+        Question::Limit(RateLimit::Unlimited),
+        Question::Limit(RateLimit::AtMost(rate)),
+        change,
+    ] {
+        assert_eq!(Question::read(&question.to_line()), Some(question));
+    }
+    for line in ["", "limit", "limit ", "limit 0B/s", "limit 5", "change", "change mood", "cancel now"] {
+        assert_eq!(Question::read(line), None, "{line}");
+    }
+}
+
+#[test]
+fn a_limit_is_given_to_a_source_that_sends_and_to_nobody_else() {
+    let orders = Orders::new();
+    let reply = desk(Side::Destination).answer("limit unlimited", &orders.remote());
+    assert!(reply.refused.is_some_and(|why| why.contains("only a source decides")));
+    let source = Arc::new(desk(Side::Source));
+    let reply = source.answer("limit 1MB/s", &orders.remote());
+    assert!(reply.refused.is_some_and(|why| why.contains("nothing is moved yet")));
+    source.begun();
+    let reply = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| source.answer("limit unlimited", &orders.remote()));
+        // The phase goes on meanwhile, which is not the answer.
+        source.note(|standing| standing.phase = "harvesting the dirty log".to_owned());
+        while !asked.is_finished() {
+            source.decided(&Order::Limit(RateLimit::Unlimited), Ok(()));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        asked.join().expect("an answer")
+    });
+    assert_eq!((reply.taken, reply.refused), (Some(true), None));
 }
 
 #[test]

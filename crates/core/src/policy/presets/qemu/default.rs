@@ -27,6 +27,11 @@ const NOTES: &[&str] = &[
     "Not modelled: newer QEMU may harvest in the exact count even where the estimate is above the \
      threshold, which was not checked against a source.",
     "Assumed: the threshold is 0 before the first window has ended.",
+    "So a bulk round that is over by then is followed by the last copy at once. Not modelled: versions that \
+     harvest where the estimate is at most the threshold, not below it (9.0), go on with short rounds \
+     instead until the window has ended.",
+    "Rounds shorter than a window are judged by the window before: after a slow one they follow each other \
+     until the next has ended.",
 ];
 
 pub(in crate::policy::presets) const INFO: PresetInfo = PresetInfo {
