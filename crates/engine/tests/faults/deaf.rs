@@ -17,26 +17,30 @@ const PATIENCE: Duration = Duration::from_millis(400);
 struct Deaf {
     inner: Arc<dyn Connect>,
     made: Arc<AtomicU64>,
-    deaf: Arc<AtomicBool>,
+    hears_nothing: Arc<AtomicBool>,
 }
 
 impl Connect for Deaf {
     fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError> {
         let inner = self.inner.connect(within)?;
         let first = self.made.fetch_add(1, Ordering::Relaxed) == 0;
-        Ok(if first { Box::new(DeafStream { inner, deaf: Arc::clone(&self.deaf) }) } else { inner })
+        Ok(if first {
+            Box::new(DeafStream { inner, hears_nothing: Arc::clone(&self.hears_nothing) })
+        } else {
+            inner
+        })
     }
 }
 
 struct DeafStream {
     inner: Box<dyn Stream>,
-    deaf: Arc<AtomicBool>,
+    hears_nothing: Arc<AtomicBool>,
 }
 
 impl Stream for DeafStream {
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(into);
-        if self.deaf.load(Ordering::Acquire) {
+        if self.hears_nothing.load(Ordering::Acquire) {
             thread::sleep(PATIENCE);
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -67,14 +71,14 @@ impl Stream for DeafStream {
 /// *Running* was said to it and it has not heard it: that it hangs up is no word that it needs no answer.
 pub(crate) fn who_does_not_hear_running_is_told_when_it_comes_again() {
     let Some(Ends { connect, listen, way: _way }) = Way::sockets(Kind::Tcp) else { return };
-    let (deaf, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (at_go, connections) = (Arc::clone(&deaf), Arc::clone(&made));
+    let (hears_nothing, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (at_go, connections) = (Arc::clone(&hears_nothing), Arc::clone(&made));
     let moved = World::of(mib(4))
         .writing(20_000.0)
         .policy("fixed-rounds")
         .patience(PATIENCE)
         .over(connect, listen)
-        .through(move |inner| Arc::new(Deaf { inner, made, deaf }))
+        .through(move |inner| Arc::new(Deaf { inner, made, hears_nothing }))
         .at_go(move || at_go.store(true, Ordering::Release))
         .go();
     // Control, pages, and control again.
