@@ -88,11 +88,19 @@ impl SystemClock {
     /// Linux that is processor time: a thread that is kept from its processor in the middle of its work has worked no more for that.
     /// Elsewhere it is time that passes.
     pub fn worked(&self) -> Timestamp {
-        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-        return Timestamp::ZERO + whimbrel_guest::processor::time_of_this_thread();
-        #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-        self.now()
+        processor_time().map_or_else(|| self.now(), |used| Timestamp::ZERO + used)
     }
+}
+
+/// How the system is asked for it; none where it is not.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+const PROCESSOR: Option<fn() -> Duration> = Some(whimbrel_guest::processor::time_of_this_thread);
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+const PROCESSOR: Option<fn() -> Duration> = None;
+
+/// Processor time of the calling thread, where that is known.
+pub(crate) fn processor_time() -> Option<Duration> {
+    PROCESSOR.map(|time| time())
 }
 
 impl Clock for SystemClock {

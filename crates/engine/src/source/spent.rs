@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::clock::processor_time;
+
 /// Shared by all threads that send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spent(Arc<AtomicU64>);
@@ -21,32 +23,20 @@ pub(super) struct Counting {
 impl Spent {
     /// Begins to count what the calling thread uses; ended on the same thread.
     pub(super) fn count(&self) -> Counting {
-        Counting { spent: self.clone(), since: used() }
+        Counting { spent: self.clone(), since: processor_time() }
     }
 
     /// Of all threads that have ended to count; none where the system is not asked.
     pub(super) fn total(&self) -> Option<Duration> {
-        used().map(|_| Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+        processor_time().map(|_| Duration::from_nanos(self.0.load(Ordering::Relaxed)))
     }
 }
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        if let Some((since, now)) = self.since.zip(used()) {
+        if let Some((since, now)) = self.since.zip(processor_time()) {
             // Nobody reads it before the thread was waited for.
             self.spent.0.fetch_add(now.saturating_sub(since).as_nanos() as u64, Ordering::Relaxed);
         }
     }
-}
-
-/// Processor time of the calling thread.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-#[allow(clippy::unnecessary_wraps)] // Elsewhere there is none.
-fn used() -> Option<Duration> {
-    Some(whimbrel_guest::processor::time_of_this_thread())
-}
-
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-fn used() -> Option<Duration> {
-    None
 }

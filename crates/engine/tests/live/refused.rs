@@ -84,16 +84,8 @@ fn a_guest_that_no_host_takes_runs_on_and_the_source_says_why_with_all_causes() 
         received.afterlife.answer(std::time::Duration::from_secs(5));
         Ok::<_, destination::DestinationError>(received)
     });
-    let outgoing = Outgoing {
-        name: "lab".to_owned(),
-        vcpus: 1,
-        ram,
-        log: &mut log,
-        guest: &mut guest,
-        policy: presets::build("fixed-rounds", &BTreeMap::new())?,
-        connect: Arc::new(hub.connector()),
-        store: &mut MemoryStore::new(Role::Source),
-    };
+    let store = &mut MemoryStore::new(Role::Source);
+    let outgoing = outgoing(ram, (&mut log, &mut guest), &hub, store)?;
     let settings = SourceSettings::new(MigrationId(7), token);
     let sent = source::send(outgoing, settings, &Orders::new(), &mut ())?;
     assert_eq!((sent.report.outcome, sent.right, sent.settled), (Outcome::Refused, Right::Mine, true));
@@ -108,6 +100,18 @@ fn a_guest_that_no_host_takes_runs_on_and_the_source_says_why_with_all_causes() 
     Ok(())
 }
 
+/// This guest, on its way to whoever listens at this hub.
+fn outgoing<'a>(
+    ram: Arc<GuestMemory>,
+    (log, guest): (&'a mut SoftwareLog, &'a mut LabGuest),
+    hub: &MemoryHub,
+    store: &'a mut MemoryStore,
+) -> Result<Outgoing<'a>, Box<dyn Error>> {
+    let policy = presets::build("fixed-rounds", &BTreeMap::new())?;
+    let connect = Arc::new(hub.connector());
+    Ok(Outgoing { name: "lab".to_owned(), vcpus: 1, ram, log, guest, policy, connect, store })
+}
+
 /// A guest, a log and the way to somebody, who does what `there` does with the connection.
 fn sent_to(there: fn(Box<dyn Stream>)) -> Result<source::SourceError, Box<dyn Error>> {
     let layout = RamLayout::contiguous(mib(1), PageSize::Kib4)?;
@@ -120,16 +124,8 @@ fn sent_to(there: fn(Box<dyn Stream>)) -> Result<source::SourceError, Box<dyn Er
         let stream = listen.accept(Duration::from_mins(1)).expect("a listener").expect("somebody comes");
         there(stream);
     });
-    let outgoing = Outgoing {
-        name: "lab".to_owned(),
-        vcpus: 1,
-        ram,
-        log: &mut log,
-        guest: &mut guest,
-        policy: presets::build("fixed-rounds", &BTreeMap::new())?,
-        connect: Arc::new(hub.connector()),
-        store: &mut MemoryStore::new(Role::Source),
-    };
+    let store = &mut MemoryStore::new(Role::Source);
+    let outgoing = outgoing(ram, (&mut log, &mut guest), &hub, store)?;
     let mut settings = SourceSettings::new(MigrationId(7), Token::new(b"open sesame")?);
     settings.patience = Duration::from_millis(200);
     let error = source::send(outgoing, settings, &Orders::new(), &mut ()).expect_err("nobody answers");
