@@ -18,7 +18,7 @@ const CHUNK: u64 = 512 << 10;
 
 pub(super) fn run(memory: &Arc<GuestMemory>, row: Row) -> Result<Took, Bad> {
     let (connect, listen) = ends(row.transport)?;
-    let there = replica(memory.layout(), row.memory)?;
+    let there = replica(memory.layout(), row)?;
     let wait = Duration::from_secs(5);
     let mut pairs = Vec::new();
     for _ in 0..row.streams {

@@ -2,7 +2,8 @@
 //! without any protocol, and beside QEMU where it is installed: in one run, in turns, because machines are noisy.
 //!
 //! `cargo bench -p whimbrel-engine --bench streams -- [MIB] [PASSES] [WORD…]`; words choose among what is measured (`tcp`,
-//! `unix`; `one`, `two`; `prepared`, `untouched`; `bare`, `engine`, `checked`, `qemu`), all of a kind if none of it is named.
+//! `unix`; `one`, `two`; `prepared`, `untouched`; `bare`, `engine`, `checked`, `qemu`), all of a kind if none of it is named. With `huge` all
+//! memory is in huge pages as far as the kernel has any, as QEMU's always is (`MADV_HUGEPAGE`, `ram_block_add` in its `softmmu/physmem.c`).
 
 mod bare;
 mod ends;
@@ -44,6 +45,8 @@ struct Row {
     transport: &'static str,
     streams: u16,
     memory: Memory,
+    /// Of the memory at both ends, but for QEMU's.
+    backing: Backing,
 }
 
 /// How long something took: all of it, and the bulk round alone where there is one.
@@ -79,6 +82,7 @@ impl Wanted {
 
     fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
+        let backing = self.backing();
         for transport in ["tcp", "unix"] {
             for (streams, word) in [(1, "one"), (2, "two")] {
                 for memory in [Memory::Prepared, Memory::Untouched] {
@@ -86,12 +90,16 @@ impl Wanted {
                         && self.takes(word, &["one", "two"])
                         && self.takes(memory.name(), &["prepared", "untouched"]);
                     if taken {
-                        rows.push(Row { transport, streams, memory });
+                        rows.push(Row { transport, streams, memory, backing });
                     }
                 }
             }
         }
         rows
+    }
+
+    fn backing(&self) -> Backing {
+        if self.words.iter().any(|word| word == "huge") { Backing::PrivateHuge } else { Backing::Private }
     }
 
     fn column(&self, word: &str) -> bool {
@@ -111,13 +119,17 @@ struct Times {
 pub(super) fn main() -> Result<(), Bad> {
     let wanted = Wanted::of_arguments();
     let layout = RamLayout::contiguous(ByteCount::mib(wanted.mib), PageSize::Kib4)?;
-    let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
+    let memory = Arc::new(GuestMemory::new(layout.clone(), wanted.backing())?);
     let guest = LabGuest::new(Arc::clone(&memory), LabConfig::default(), None)?;
     guest.fill();
     drop(guest);
     let qemu = if wanted.column("qemu") { Qemu::find() } else { None };
 
-    println!("{} MiB, the best and the median of {} passes, GiB/s", wanted.mib, wanted.passes);
+    let pages = if wanted.backing() == Backing::Private { "4 KiB" } else { "huge" };
+    println!(
+        "{} MiB in {pages} pages, the best and the median of {} passes, GiB/s",
+        wanted.mib, wanted.passes
+    );
     match &qemu {
         Some(qemu) => println!("{}, paused, one channel: by its own total time\n", qemu.version),
         None => println!("**QEMU IS NOT MEASURED: not installed, or not wanted**\n"),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use whimbrel_core::layout::RamLayout;
 use whimbrel_engine::transport::{Connect, Listen, open};
-use whimbrel_guest::memory::{Backing, GuestMemory};
+use whimbrel_guest::memory::GuestMemory;
 
-use super::{Bad, Memory};
+use super::{Bad, Memory, Row};
 
 type Ends = (Arc<dyn Connect>, Arc<dyn Listen>);
 
@@ -23,9 +23,9 @@ pub(super) fn ends(transport: &str) -> Result<Ends, Bad> {
     Ok((Arc::from(connect), Arc::from(listen)))
 }
 
-pub(super) fn replica(layout: &RamLayout, memory: Memory) -> Result<Arc<GuestMemory>, Bad> {
-    let replica = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
-    if memory == Memory::Prepared {
+pub(super) fn replica(layout: &RamLayout, row: Row) -> Result<Arc<GuestMemory>, Bad> {
+    let replica = Arc::new(GuestMemory::new(layout.clone(), row.backing)?);
+    if row.memory == Memory::Prepared {
         replica.populate()?;
     }
     Ok(replica)

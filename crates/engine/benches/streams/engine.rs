@@ -32,7 +32,7 @@ pub(super) fn run(memory: &Arc<GuestMemory>, row: Row, checksums: bool) -> Resul
     let mut settings = SourceSettings::new(MigrationId(1), token.clone());
     settings.streams = row.streams;
     settings.encoding.payload_checksums = checksums;
-    let ram = replica(memory.layout(), row.memory)?;
+    let ram = replica(memory.layout(), row)?;
     let there = Box::new(LabGuest::new(Arc::clone(&ram), lab, None)?);
     let built = Replica { ram, guest: there, fresh: true };
     let sent = thread::scope(|scope| {

@@ -174,8 +174,12 @@ impl Process {
                             format!("QEMU sent {sent} bytes of pages, the guest has {mib} MiB").into()
                         );
                     }
-                    let total = said["total-time"].as_u64().ok_or("QEMU does not say how long it took")?;
-                    return Ok(Duration::from_millis(total));
+                    // It says that it is done a moment before it knows how long it took.
+                    match said["total-time"].as_u64() {
+                        Some(0) => thread::sleep(Duration::from_millis(1)),
+                        Some(total) => return Ok(Duration::from_millis(total)),
+                        None => return Err("QEMU does not say how long it took".into()),
+                    }
                 }
                 Some("failed" | "cancelled") => return Err(format!("QEMU: {said}").into()),
                 _ if since.elapsed() > PATIENCE => return Err("QEMU takes too long".into()),

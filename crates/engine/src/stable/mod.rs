@@ -33,11 +33,11 @@ pub use self::memory::MemoryStore;
 
 /// How long a record counts as near from when a driver has said so. It says so again at the end of each round. In a blackout that
 /// is longer than this, what a disk takes to wake up is little.
-pub(crate) const NEAR: Duration = Duration::from_millis(50);
+pub(crate) const NEAR: Duration = Duration::from_millis(200);
 
-/// How long before the pages of a round are through a driver says that a record is near, where it can know. One that is asleep is awake
-/// by then, several times over.
-pub(crate) const AHEAD: Duration = Duration::from_millis(20);
+/// How long before the pages of a round are through a driver says that a record is near, where it can know: somewhat longer than a
+/// disk was seen to take to wake up (`warming`).
+pub(crate) const AHEAD: Duration = Duration::from_millis(100);
 
 /// The side of a migration that a record belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,8 +144,8 @@ pub trait StableStore: Send {
     /// Whatever makes it quicker then may be done meanwhile: a disk kept awake, a connection to a database. It is called again
     /// and again, as a rule at the end of each round, and mostly nothing follows.
     ///
-    /// Returns at once, cannot fail, and writes nothing that [`StableStore::load`] could find or that `persist`, with which it ends, would
-    /// have to wait for. Without it, nothing is done.
+    /// Returns at once, cannot fail, and writes nothing that [`StableStore::load`] could find. It ends with `persist`, which may have to
+    /// wait for what is in progress: that must be short. Without it, nothing is done.
     fn warm(&mut self, id: MigrationId, within: Duration) {
         let _ = (id, within);
     }

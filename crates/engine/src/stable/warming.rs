@@ -10,20 +10,21 @@
 //! virtual one, hosts poll for a while after each request and halt when nothing comes: KVM doubles the time for which
 //! it polls with each short wait and forgets it with a long one. What was only measured, on one virtual machine (virtio, ext4): a
 //! `pwrite` with its `fdatasync` took 0.13 to 0.16 ms among others, 0.4 to 1.1 ms after 0.3 s without one, and the first
-//! one alone did not wake it. Right after one write half of those that followed still took 0.5 ms; after three, 1 in 10; after six, or
-//! twenty, none. 2 to 5 ms later it began to fall asleep again. Which of all that it was there cannot be seen from within.
+//! one alone did not wake it. After a second without one, two in three were awake within 10 ms, one in three after 10 to 80 ms, and
+//! writing more often did not hasten that: so what matters is to begin in time. Once awake, a write each 2 ms kept it so as well as one each
+//! millisecond; at 5 ms it was slower by half. Which of all that it was there cannot be seen from within.
 //!
 //! A migration is the worst case: it writes nothing to its disk for as long as memory is sent, then two records whose writing is
 //! nearly all that an idle guest's blackout is made of. So while a record is near, a thread writes 64 bytes and synchronises
-//! them, about once a millisecond.
+//! them, about every other millisecond.
 //!
 //! # Why it does no harm
 //!
 //! It writes to a file of its own that has no name: nobody who looks for a record can find it, and a power cut or half a write
 //! leaves nothing to be read. The file is opened by itself, so an error of its own is told to it alone, and one of the record's
-//! file to whoever writes the record. A write of its own that fails, or takes longer than a disk takes that was merely asleep, ends it:
-//! a record would wait for the write that is in progress. That is what it can cost: on a disk that answers in 0.15 ms it is at
-//! work for an eighth of the time, and a record that comes then waits for what is left of a write.
+//! file to whoever writes the record. A write of its own that fails ends it, and so do three in a row that take longer than a disk
+//! takes that is awake or waking up: a record would wait for the write that is in progress. That is what it can cost: on a disk that answers
+//! in 0.15 ms it is at work for a fourteenth of the time, and a record that comes then waits for what is left of a write.
 
 use std::fs::File;
 use std::io;
@@ -36,10 +37,13 @@ use std::time::{Duration, Instant};
 use super::file::{BLOCK, RECORD};
 
 /// Between two writes, at least.
-const PERIOD: Duration = Duration::from_millis(1);
+const PERIOD: Duration = Duration::from_millis(2);
 
-/// Longer than a disk takes that was asleep. One that does is slow, or has others to serve.
+/// Longer than a disk takes that is awake. One that goes on like this is slow, or has others to serve.
 const SLOW: Duration = Duration::from_millis(3);
+
+/// So many such writes in a row are the last. The first ones may have woken it: up to 6 ms were seen.
+const PATIENCE: u32 = 3;
 
 /// A block of a file without a name.
 #[derive(Debug)]
@@ -144,6 +148,7 @@ impl Drop for Warming {
 }
 
 fn run(shared: &Shared, mut write: impl FnMut() -> io::Result<()>) {
+    let mut slow = 0;
     while !shared.ended.load(Ordering::Relaxed) {
         if !shared.is_wanted() {
             thread::park();
@@ -153,15 +158,12 @@ fn run(shared: &Shared, mut write: impl FnMut() -> io::Result<()>) {
         if write().is_err() {
             return;
         }
-        match pause_after(began.elapsed()) {
-            Some(pause) => thread::park_timeout(pause),
-            None => return,
+        let took = began.elapsed();
+        slow = if took > SLOW { slow + 1 } else { 0 };
+        if slow == PATIENCE {
+            return;
         }
+        // Half of the disk's time at most is taken.
+        thread::park_timeout(took.max(PERIOD));
     }
-}
-
-/// How long to leave a disk alone that took so long; none if it is left alone for good.
-pub(super) fn pause_after(took: Duration) -> Option<Duration> {
-    // Half of its time at most is taken.
-    (took <= SLOW).then(|| took.max(PERIOD))
 }
