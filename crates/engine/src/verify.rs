@@ -1,7 +1,9 @@
 //! The digest of guest memory, kept up to date beside a migration, and how it travels.
 //!
 //! Both drivers have a [`Verifier`] where both sides agreed on it. A thread hashes in the background what was written; when memory
-//! stands still only what changed last is left. The source puts the root behind the guest's state, in a section of its own that
+//! stands still only what changed last is left. Where that thread has no core to itself the drivers help it ([`Verifier::help`]): a round
+//! is over when it is hashed, too, so that what a busy machine adds is added to the rounds, where the policy sees it, and not to the
+//! downtime. The source puts the root behind the guest's state, in a section of its own that
 //! no guest sees; the destination compares it before it says that it is ready. Nothing is decided here.
 
 use std::io;
@@ -44,6 +46,7 @@ pub(crate) struct Verifier {
     /// Dropped to end the thread.
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    unreadable: bool,
 }
 
 impl Verifier {
@@ -62,7 +65,7 @@ impl Verifier {
                 }
             }
         })?;
-        Ok(Self { digest, ram, wanted: Some(wanted), thread: Some(thread) })
+        Ok(Self { digest, ram, wanted: Some(wanted), thread: Some(thread), unreadable: false })
     }
 
     /// The pages of a harvest were written.
@@ -73,6 +76,17 @@ impl Verifier {
     /// To be told what is written.
     pub(crate) fn written(&self) -> Written {
         Written(Arc::clone(&self.digest))
+    }
+
+    /// Whether something was written that is not hashed yet, as far as memory can be read.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.unreadable && self.digest.stale_chunks() > 0
+    }
+
+    /// Hashes a little of it, or waits for the thread that does.
+    pub(crate) fn help(&mut self) {
+        // What cannot be read is found when the root is wanted.
+        self.unreadable |= self.digest.refresh(&*self.ram, STEP).is_err();
     }
 
     /// The root, when memory stands still.

@@ -86,12 +86,15 @@ impl Conversation {
 
     /// The next message whose pages are all here.
     pub(super) fn next_message(&mut self) -> Option<Message> {
-        if let Some(Message::RoundEnd { round }) = self.held.front()
-            && !self.is_through(*round)
-        {
+        if matches!(self.held.front(), Some(Message::RoundEnd { .. })) && !self.has_a_round() {
             return None;
         }
         self.held.pop_front()
+    }
+
+    /// Whether the next message says that a round has ended, all of whose pages are here.
+    pub(super) fn has_a_round(&self) -> bool {
+        matches!(self.held.front(), Some(Message::RoundEnd { round }) if self.is_through(*round))
     }
 
     /// Keeps a message until the pages are here that were sent before it; false if so much is not kept.

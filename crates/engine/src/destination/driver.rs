@@ -163,7 +163,10 @@ impl<'a> Driver<'a> {
     // ---- waiting ------------------------------------------------------------------------------------------------------
 
     fn step(&mut self) {
-        match self.core.wait(Some(self.orders), self.at_once()) {
+        // What is here and was not heard waits for its digest.
+        let hashing = self.core.has_a_round();
+        let timeout = if hashing { Duration::ZERO } else { self.at_once() };
+        match self.core.wait(Some(self.orders), timeout) {
             Happened::Arrived(arrived) => self.admit(arrived),
             Happened::Said(said) => self.hear_stream(said),
             Happened::Heard(Heard::Message(message)) => {
@@ -175,10 +178,28 @@ impl<'a> Driver<'a> {
             }
             Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
             Happened::Ordered(order) => self.obey(&order),
+            Happened::Nothing if hashing => self.hash(),
             Happened::Nothing => {}
         }
         self.watch();
         self.ping();
+    }
+
+    /// Hashes some of the round that is here.
+    fn hash(&mut self) {
+        if let Some(verifier) = &mut self.verifier {
+            verifier.help();
+        }
+        self.hear();
+    }
+
+    /// The next message. A round is here when it is hashed, too, if a digest is kept: what comes after it is then all that is left to hash
+    /// when the guest stands still.
+    fn next_message(&mut self) -> Option<Message> {
+        if self.core.has_a_round() && self.verifier.as_ref().is_some_and(Verifier::is_behind) {
+            return None;
+        }
+        self.core.next_message()
     }
 
     fn ping(&mut self) {
@@ -282,7 +303,7 @@ impl<'a> Driver<'a> {
 
     /// Passes on what can be passed on.
     fn hear(&mut self) {
-        while let Some(message) = self.core.next_message() {
+        while let Some(message) = self.next_message() {
             if let Message::Configure(configuration) = &message {
                 if self.id != Some(configuration.id) {
                     return self.break_off("a guest of another migration");

@@ -464,8 +464,27 @@ impl<'a> Driver<'a> {
         self.tell(SourceEvent::Failed(Failure { step, detail: in_words(error) }));
     }
 
+    /// Hashes some of what is not hashed yet, if a digest is kept; says whether there was any.
+    pub(super) fn hash_some(&mut self) -> bool {
+        self.verifier.as_mut().is_some_and(|verifier| {
+            let is_behind = verifier.is_behind();
+            if is_behind {
+                verifier.help();
+            }
+            is_behind
+        })
+    }
+
+    /// A policy may pause the guest in the middle of a round, when not all is hashed that was harvested: better now than when it stands
+    /// still. Nobody is heard meanwhile, so not for longer than a peer hears nothing anyway.
+    fn hash_before_the_pause(&mut self) {
+        let until = self.clock.now().saturating_add(self.ping_after());
+        while self.hash_some() && self.clock.now() < until {}
+    }
+
     fn pause(&mut self) {
         self.record_is_near();
+        self.hash_before_the_pause();
         // This thread comes from a harvest: guest threads that waited for its processor meanwhile go on before they are stopped.
         thread::yield_now();
         let told = self.clock.now();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use whimbrel_core::controller::Transmitted;
 use whimbrel_core::dirty::Backlog;
 use whimbrel_core::layout::{PageNumber, PageRun, PageSize};
-use whimbrel_core::machine::{SourceEvent, Transmit};
+use whimbrel_core::machine::{SourceEvent, SourcePhase, Transmit};
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::progress::Progress;
 use whimbrel_core::units::{Bandwidth, ByteCount, Pages};
@@ -202,7 +202,18 @@ impl Driver<'_> {
             }
         }
         drop(counting);
+        if self.machine.backlog().pending() == Pages(0) && !transmit.last {
+            self.hash(asked);
+        }
         self.transmitted();
+    }
+
+    /// A round is over when it is hashed, too, if a digest is kept: what the guest writes from here on is then all that is left to
+    /// hash when it stands still.
+    fn hash(&mut self, asked: SourcePhase) {
+        while self.machine.phase() == asked && self.hash_some() {
+            self.wait(Some(self.clock_now()));
+        }
     }
 
     fn transmitted(&mut self) {

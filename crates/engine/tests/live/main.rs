@@ -4,6 +4,7 @@
 /// Bytes and pages that change on their way are found.
 mod damage;
 /// A guest whose driver at the destination panics when it runs.
+mod hashed;
 mod left;
 /// Moves that go well.
 mod moves;

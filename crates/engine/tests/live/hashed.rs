@@ -1,0 +1,142 @@
+//! A digest costs a blackout what changed last and no more, however slowly its thread hashes.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use whimbrel_core::embed::{Cause, Guest as _, GuestRam, RamError};
+use whimbrel_core::layout::{Gpa, PageSize, RamLayout};
+use whimbrel_core::machine::SourcePhase;
+use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::policy::presets;
+use whimbrel_core::report::Outcome;
+use whimbrel_core::units::{ByteCount, Timestamp};
+use whimbrel_engine::Token;
+use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica};
+use whimbrel_engine::observer::Event;
+use whimbrel_engine::orders::Orders;
+use whimbrel_engine::source::{self, Outgoing, SourceSettings};
+use whimbrel_engine::stable::{MemoryStore, Role};
+use whimbrel_engine::transport::memory::MemoryHub;
+use whimbrel_guest::lab::LabGuest;
+use whimbrel_guest::lab::config::LabConfig;
+use whimbrel_guest::log::SoftwareLog;
+use whimbrel_guest::memory::{Backing, GuestMemory};
+
+use super::world::mib;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// What a digest reads at a time.
+const PIECE: usize = 64 << 10;
+
+/// Memory in whose reading a digest is slower than any stream; counts what a digest reads.
+struct Slow {
+    memory: Arc<GuestMemory>,
+    hashed: AtomicU64,
+}
+
+impl Slow {
+    fn new(layout: RamLayout) -> Result<Arc<Self>> {
+        let memory = Arc::new(GuestMemory::new(layout, Backing::Private)?);
+        Ok(Arc::new(Self { memory, hashed: AtomicU64::new(0) }))
+    }
+
+    /// Nothing was hashed, from now on.
+    fn forget(&self) {
+        self.hashed.store(0, Ordering::SeqCst);
+    }
+
+    fn hashed(&self) -> ByteCount {
+        ByteCount(self.hashed.load(Ordering::SeqCst))
+    }
+}
+
+impl GuestRam for Slow {
+    fn layout(&self) -> &RamLayout {
+        GuestMemory::layout(&self.memory)
+    }
+
+    fn read(&self, at: Gpa, out: &mut [u8]) -> std::result::Result<(), RamError> {
+        if out.len() == PIECE {
+            self.hashed.fetch_add(PIECE as u64, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.memory.read(at, out)
+    }
+
+    fn write(&self, at: Gpa, data: &[u8]) -> std::result::Result<(), RamError> {
+        self.memory.write(at, data)
+    }
+}
+
+/// Moves a guest that does nothing; says what each side hashed when it stood still.
+fn hashed_in_the_blackout(policy: &str) -> Result<[ByteCount; 2]> {
+    let (hub, token) = (MemoryHub::new(), Token::new(b"open sesame")?);
+    let (listen, layout) = (Arc::new(hub.listen()?), RamLayout::contiguous(mib(4), PageSize::Kib4)?);
+    let (here, there) = (Slow::new(layout.clone())?, Slow::new(layout.clone())?);
+    let lab = LabConfig { device_rate: 0.0, ..LabConfig::default() };
+    let mut log = SoftwareLog::new(&layout);
+    let mut guest = LabGuest::new(Arc::clone(&here.memory), lab.clone(), Some(Arc::clone(log.bitmap())))?;
+    guest.fill();
+    guest.resume()?;
+    let mut host = |_: &Configuration| -> std::result::Result<Replica, Cause> {
+        let guest = Box::new(LabGuest::new(Arc::clone(&there.memory), lab.clone(), None)?);
+        Ok(Replica { ram: Arc::clone(&there) as Arc<_>, guest, fresh: true })
+    };
+    let mut settings = SourceSettings::new(MigrationId(7), token.clone());
+    settings.verify = true;
+    let outgoing = Outgoing {
+        name: "lab".to_owned(),
+        vcpus: 1,
+        ram: Arc::clone(&here) as Arc<_>,
+        log: &mut log,
+        guest: &mut guest,
+        policy: presets::build(policy, &BTreeMap::new())?,
+        connect: Arc::new(hub.connector()),
+        store: &mut MemoryStore::new(Role::Source),
+    };
+    let mut watch = |_: Timestamp, event: &Event<'_>| {
+        if matches!(event, Event::Source(SourcePhase::LastHarvest)) {
+            here.forget();
+            there.forget();
+        }
+    };
+    let orders = Orders::new();
+    let sent = thread::scope(|scope| {
+        scope.spawn(|| -> Result<()> {
+            let store = &mut MemoryStore::new(Role::Destination);
+            let incoming = Incoming { listen, host: &mut host, store };
+            let settings = DestinationSettings::new(token, mib(64));
+            let mut received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
+            received.afterlife.answer(Duration::from_secs(5));
+            Ok(())
+        });
+        source::send(outgoing, settings, &orders, &mut watch)
+    })?;
+    assert_eq!(sent.report.outcome, Outcome::Completed, "{}", sent.report.why);
+    Ok([here.hashed(), there.hashed()])
+}
+
+/// The guest's heartbeat, the page of its registers, and what is next to either.
+const CHANGED: ByteCount = ByteCount(4 * PIECE as u64);
+
+#[test]
+fn a_round_is_over_when_it_is_hashed_too() -> Result<()> {
+    for policy in ["fixed-rounds", "xen-5"] {
+        let [here, there] = hashed_in_the_blackout(policy)?;
+        assert!(here <= CHANGED && there <= CHANGED, "{policy}: {here} and {there}");
+    }
+    Ok(())
+}
+
+/// By its rule a guest may be paused with most of its memory still to be sent.
+#[test]
+fn a_guest_that_is_paused_within_a_round_was_hashed_before() -> Result<()> {
+    let [here, _] = hashed_in_the_blackout("qemu-default")?;
+    assert!(here <= CHANGED, "{here}");
+    Ok(())
+}
