@@ -11,9 +11,9 @@ use whimbrel_core::embed::{Cause, Guest as _, GuestRam, RamError};
 use whimbrel_core::layout::{Gpa, PageSize, RamLayout};
 use whimbrel_core::machine::SourcePhase;
 use whimbrel_core::machine::message::{Configuration, MigrationId};
-use whimbrel_core::policy::presets;
+use whimbrel_core::policy::{RateLimit, presets};
 use whimbrel_core::report::Outcome;
-use whimbrel_core::units::{ByteCount, Timestamp};
+use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp};
 use whimbrel_engine::Token;
 use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica};
 use whimbrel_engine::observer::Event;
@@ -33,16 +33,18 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// What a digest reads at a time.
 const PIECE: usize = 64 << 10;
 
-/// Memory in whose reading a digest is slower than any stream; counts what a digest reads.
+/// Memory that a digest reads slowly, if it is told so; counts what a digest reads.
 struct Slow {
     memory: Arc<GuestMemory>,
+    /// How long a piece takes.
+    takes: Duration,
     hashed: AtomicU64,
 }
 
 impl Slow {
-    fn new(layout: RamLayout) -> Result<Arc<Self>> {
+    fn new(layout: RamLayout, takes: Duration) -> Result<Arc<Self>> {
         let memory = Arc::new(GuestMemory::new(layout, Backing::Private)?);
-        Ok(Arc::new(Self { memory, hashed: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { memory, takes, hashed: AtomicU64::new(0) }))
     }
 
     /// Nothing was hashed, from now on.
@@ -63,7 +65,7 @@ impl GuestRam for Slow {
     fn read(&self, at: Gpa, out: &mut [u8]) -> std::result::Result<(), RamError> {
         if out.len() == PIECE {
             self.hashed.fetch_add(PIECE as u64, Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(self.takes);
         }
         self.memory.read(at, out)
     }
@@ -73,11 +75,12 @@ impl GuestRam for Slow {
     }
 }
 
-/// Moves a guest that does nothing; says what each side hashed when it stood still.
-fn hashed_in_the_blackout(policy: &str) -> Result<[ByteCount; 2]> {
+/// Moves a guest that does nothing, of 64 pieces, each of which takes so long to be hashed at either side; says how much was hashed
+/// there when it stood still.
+fn hashed_in_the_blackout(policy: &str, takes: [Duration; 2], limit: RateLimit) -> Result<[ByteCount; 2]> {
     let (hub, token) = (MemoryHub::new(), Token::new(b"open sesame")?);
     let (listen, layout) = (Arc::new(hub.listen()?), RamLayout::contiguous(mib(4), PageSize::Kib4)?);
-    let (here, there) = (Slow::new(layout.clone())?, Slow::new(layout.clone())?);
+    let (here, there) = (Slow::new(layout.clone(), takes[0])?, Slow::new(layout.clone(), takes[1])?);
     let lab = LabConfig { device_rate: 0.0, ..LabConfig::default() };
     let mut log = SoftwareLog::new(&layout);
     let mut guest = LabGuest::new(Arc::clone(&here.memory), lab.clone(), Some(Arc::clone(log.bitmap())))?;
@@ -88,7 +91,7 @@ fn hashed_in_the_blackout(policy: &str) -> Result<[ByteCount; 2]> {
         Ok(Replica { ram: Arc::clone(&there) as Arc<_>, guest, fresh: true })
     };
     let mut settings = SourceSettings::new(MigrationId(7), token.clone());
-    settings.verify = true;
+    (settings.verify, settings.limit) = (true, limit);
     let outgoing = Outgoing {
         name: "lab".to_owned(),
         vcpus: 1,
@@ -124,19 +127,23 @@ fn hashed_in_the_blackout(policy: &str) -> Result<[ByteCount; 2]> {
 /// The guest's heartbeat, the page of its registers, and what is next to either.
 const CHANGED: ByteCount = ByteCount(4 * PIECE as u64);
 
+const SLOWLY: Duration = Duration::from_millis(5);
+const AT_ONCE: Duration = Duration::ZERO;
+
 #[test]
 fn a_round_is_over_when_it_is_hashed_too() -> Result<()> {
-    for policy in ["fixed-rounds", "xen-5"] {
-        let [here, there] = hashed_in_the_blackout(policy)?;
-        assert!(here <= CHANGED && there <= CHANGED, "{policy}: {here} and {there}");
+    for takes in [[SLOWLY, AT_ONCE], [AT_ONCE, SLOWLY]] {
+        let [here, there] = hashed_in_the_blackout("fixed-rounds", takes, RateLimit::Unlimited)?;
+        assert!(here <= CHANGED && there <= CHANGED, "{takes:?}: {here} and {there}");
     }
     Ok(())
 }
 
-/// By its rule a guest may be paused with most of its memory still to be sent.
+/// By QEMU's rule it may be when what is left takes 300 ms: here of 400.
 #[test]
 fn a_guest_that_is_paused_within_a_round_was_hashed_before() -> Result<()> {
-    let [here, _] = hashed_in_the_blackout("qemu-default")?;
+    let limit = RateLimit::AtMost(Bandwidth::new(10_000_000).ok_or("no rate")?);
+    let [here, _] = hashed_in_the_blackout("qemu-default", [2 * SLOWLY, AT_ONCE], limit)?;
     assert!(here <= CHANGED, "{here}");
     Ok(())
 }
