@@ -1,7 +1,7 @@
 //! The digest of guest memory, kept up to date beside a migration, and how it travels.
 //!
 //! Both drivers have a [`Verifier`] where both sides agreed on it. A thread hashes in the background what was written; when memory
-//! stands still only what changed last is left. Where that thread has no core to itself the drivers help it ([`Verifier::help`]): a round
+//! stands still only what changed last is left. Where that thread has no core to itself the drivers help it ([`Verifier::hash_some`]): a round
 //! is over when it is hashed, too, so that what a busy machine adds is added to the rounds, where the policy sees it, and not to the
 //! downtime. The source puts the root behind the guest's state, in a section of its own that
 //! no guest sees; the destination compares it before it says that it is ready. Nothing is decided here.
@@ -46,7 +46,6 @@ pub(crate) struct Verifier {
     /// Dropped to end the thread.
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    unreadable: bool,
 }
 
 impl Verifier {
@@ -65,7 +64,7 @@ impl Verifier {
                 }
             }
         })?;
-        Ok(Self { digest, ram, wanted: Some(wanted), thread: Some(thread), unreadable: false })
+        Ok(Self { digest, ram, wanted: Some(wanted), thread: Some(thread) })
     }
 
     /// The pages of a harvest were written.
@@ -78,15 +77,10 @@ impl Verifier {
         Written(Arc::clone(&self.digest))
     }
 
-    /// Whether something was written that is not hashed yet, as far as memory can be read.
-    pub(crate) fn is_behind(&self) -> bool {
-        !self.unreadable && self.digest.stale_chunks() > 0
-    }
-
-    /// Hashes a little of it, or waits for the thread that does.
-    pub(crate) fn help(&mut self) {
+    /// Hashes some of what was written and is not hashed yet, or waits for the thread that does; says whether there is more.
+    pub(crate) fn hash_some(&self) -> bool {
         // What cannot be read is found when the root is wanted.
-        self.unreadable |= self.digest.refresh(&*self.ram, STEP).is_err();
+        self.digest.refresh(&*self.ram, STEP).is_ok_and(|hashed| !hashed.done)
     }
 
     /// The root, when memory stands still.

@@ -163,7 +163,7 @@ impl<'a> Driver<'a> {
     // ---- waiting ------------------------------------------------------------------------------------------------------
 
     fn step(&mut self) {
-        // What is here and was not heard waits for its digest.
+        // What is here and was not heard is being hashed.
         let hashing = self.core.has_a_round();
         let timeout = if hashing { Duration::ZERO } else { self.at_once() };
         match self.core.wait(Some(self.orders), timeout) {
@@ -178,25 +178,17 @@ impl<'a> Driver<'a> {
             }
             Happened::Heard(Heard::Lost(error)) => self.lose(&format!("control: {}", error.in_words())),
             Happened::Ordered(order) => self.obey(&order),
-            Happened::Nothing if hashing => self.hash(),
+            Happened::Nothing if hashing => self.hear(),
             Happened::Nothing => {}
         }
         self.watch();
         self.ping();
     }
 
-    /// Hashes some of the round that is here.
-    fn hash(&mut self) {
-        if let Some(verifier) = &mut self.verifier {
-            verifier.help();
-        }
-        self.hear();
-    }
-
     /// The next message. A round is here when it is hashed, too, if a digest is kept: what comes after it is then all that is left to hash
     /// when the guest stands still.
     fn next_message(&mut self) -> Option<Message> {
-        if self.core.has_a_round() && self.verifier.as_ref().is_some_and(Verifier::is_behind) {
+        if self.core.has_a_round() && self.verifier.as_ref().is_some_and(Verifier::hash_some) {
             return None;
         }
         self.core.next_message()

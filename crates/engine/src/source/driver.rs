@@ -464,20 +464,14 @@ impl<'a> Driver<'a> {
         self.tell(SourceEvent::Failed(Failure { step, detail: in_words(error) }));
     }
 
-    /// Hashes some of what is not hashed yet, if a digest is kept; says whether there was any.
-    pub(super) fn hash_some(&mut self) -> bool {
-        self.verifier.as_mut().is_some_and(|verifier| {
-            let is_behind = verifier.is_behind();
-            if is_behind {
-                verifier.help();
-            }
-            is_behind
-        })
+    /// Hashes some of what is not hashed yet, if a digest is kept; says whether there is more.
+    pub(super) fn hash_some(&self) -> bool {
+        self.verifier.as_ref().is_some_and(Verifier::hash_some)
     }
 
     /// A policy may pause the guest in the middle of a round, when not all is hashed that was harvested: better now than when it stands
     /// still. Nobody is heard meanwhile, so not for longer than a peer hears nothing anyway.
-    fn hash_before_the_pause(&mut self) {
+    fn hash_before_the_pause(&self) {
         let until = self.clock.now().saturating_add(self.ping_after());
         while self.hash_some() && self.clock.now() < until {}
     }
