@@ -80,8 +80,10 @@ pub struct SourceSettings {
     /// How pages are encoded, if the destination can do that too. Default: pages of zeroes are sent as such, all others as they are.
     pub encoding: EncoderConfig,
     /// Whether the destination is to compare a digest of all memory before it says that it is ready, if it can. Default: no. Costs a
-    /// thread and 0.0124 % of the guest's memory on either side, and at the switchover the time to hash what was written last. That is all
-    /// that is not hashed yet: where the threads have no core to themselves it can be all of memory, and nothing waits for them before the pause.
+    /// thread and 0.0124 % of the guest's memory on either side, and at the switchover the time to hash what was written last: a round is
+    /// over when it is hashed, too, and a guest is paused when all is that was harvested. The destination's part of that is waited for where
+    /// the policy waits for its acknowledgement; under another policy it may have more to hash while the guest stands still, if
+    /// its threads have no core to themselves.
     pub verify: bool,
     /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost. Default: 30 s. Shorter than
     /// the destination needs to build a replica, or to restore its state, no migration succeeds.
