@@ -21,6 +21,8 @@ mod second;
 mod seen;
 /// QEMU's rule over rounds that are shorter than its window.
 mod short_rounds;
+/// Processor time that sending takes, and what is not in it.
+mod spent;
 /// Sources that come and do nothing.
 mod stalled;
 /// Sources of a later release.
