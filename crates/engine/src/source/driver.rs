@@ -146,6 +146,10 @@ impl<'a> Driver<'a> {
 
     /// Everything, until nothing is left to do here.
     pub(super) fn run(mut self) -> SourceResult {
+        // Policies see it in what is sent: whoever reads the journal must know it from the beginning.
+        if self.settings.limit != RateLimit::Unlimited {
+            self.tell(SourceEvent::Limit(self.settings.limit));
+        }
         self.tell(SourceEvent::Start);
         loop {
             while let Some(action) = self.machine.poll() {
