@@ -14,6 +14,7 @@ use whimbrel_engine::orders::{Order, Orders};
 use whimbrel_engine::source::{Restarted, settle};
 use whimbrel_engine::stable::{MemoryStore, Role};
 use whimbrel_engine::transport::memory::MemoryHub;
+use whimbrel_engine::transport::open::{Options, connector, listener};
 use whimbrel_engine::transport::{Connect, Stream, TransportError};
 
 use super::world::{World, mib};
@@ -41,15 +42,23 @@ fn the_time_of_a_migration_begins_when_its_connections_are_made() {
 
 #[test]
 fn a_time_that_no_clock_reaches_is_for_ever() {
-    let mut world = World::of(mib(1)).policy("fixed-rounds");
     let longest = Duration::MAX;
-    (world.settings.patience, world.settings.farewell) = (longest, longest);
-    (world.settings.time_limit, world.settings.asking) = (Some(longest), Some(longest));
-    (world.destination.patience, world.destination.time_limit) = (longest, Some(longest));
-    world.destination.waiting = Some(longest);
-    let moved = world.go();
-    assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
-    moved.check_the_guest_there();
+    for tcp in [false, true] {
+        let mut world = World::of(mib(1)).policy("fixed-rounds");
+        if tcp {
+            let any = "tcp:127.0.0.1:0".parse().expect("an address");
+            world.host.listen = Arc::from(listener(&any, &Options::default()).expect("it listens"));
+            let there = world.host.listen.address().parse().expect("an address");
+            world.connect = Arc::from(connector(&there, &Options::default()).expect("a way"));
+        }
+        (world.settings.patience, world.settings.farewell) = (longest, longest);
+        (world.settings.time_limit, world.settings.asking) = (Some(longest), Some(longest));
+        (world.destination.patience, world.destination.time_limit) = (longest, Some(longest));
+        world.destination.waiting = Some(longest);
+        let moved = world.go();
+        assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+        moved.check_the_guest_there();
+    }
 
     // Those who ask about records, and who answer: both wait until they are told not to.
     let (hub, id, orders) = (MemoryHub::new(), MigrationId(7), Orders::new());
