@@ -223,7 +223,7 @@ pub struct SourceResult {
 ///
 /// # Errors
 ///
-/// [`SourceError`] if nothing was begun. Whatever goes wrong later is in the report.
+/// [`SourceError`] if nothing was begun; room that was made for the record is given back. Whatever goes wrong later is in the report.
 pub fn send<'a>(
     outgoing: Outgoing<'a>,
     settings: SourceSettings,
