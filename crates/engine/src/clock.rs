@@ -23,7 +23,7 @@ pub trait Clock: Send + Sync {
 
     /// Waits for so long.
     fn sleep(&self, time: Duration) {
-        let (bell, until) = (Bell::default(), self.now() + time);
+        let (bell, until) = (Bell::default(), self.now().saturating_add(time));
         self.wait(&bell, bell.heard(), until);
     }
 }
@@ -69,6 +69,26 @@ impl Bell {
             let woken = self.0.changed.wait_timeout(rung, left.min(LONGEST));
             rung = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// The time at which a wait is over; none if never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// So long from now on. A time that no clock reaches is for ever.
+    pub(crate) fn within(patience: Option<Duration>) -> Self {
+        Self(patience.and_then(|patience| Instant::now().checked_add(patience)))
+    }
+
+    /// What is left of it, none if there is no end to it; zero when it is over.
+    pub(crate) fn left(self) -> Option<Duration> {
+        self.0.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn over(self) -> bool {
+        self.left().is_some_and(|left| left.is_zero())
     }
 }
 

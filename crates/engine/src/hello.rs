@@ -4,7 +4,7 @@
 //! put into the words of those who use it.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::units::{ByteCount, duration};
@@ -14,6 +14,7 @@ use whimbrel_wire::hello::{
 use whimbrel_wire::pages::{EncoderConfig, Encodings};
 use whimbrel_wire::{Limits, WireError};
 
+use crate::clock::Deadline;
 use crate::link::write_all;
 use crate::transport::{Connect, Stream, TransportError};
 
@@ -131,12 +132,12 @@ fn read_first(
     direction: Direction,
     within: Duration,
 ) -> Result<([u8; PREFIX_LEN], Vec<u8>), HelloError> {
-    let until = Instant::now() + within;
+    let deadline = Deadline::within(Some(within));
     let mut prefix = [0; PREFIX_LEN];
-    read_until(stream, &mut prefix, until).map_err(|error| silent(error, within))?;
+    read_until(stream, &mut prefix, deadline).map_err(|error| silent(error, within))?;
     // Bounded by `hello::MOST_REST`.
     let mut rest = vec![0; hello::rest(&prefix, direction)?];
-    read_until(stream, &mut rest, until).map_err(|error| silent(error, within))?;
+    read_until(stream, &mut rest, deadline).map_err(|error| silent(error, within))?;
     stream.set_patience(Some(within), Some(within))?;
     Ok((prefix, rest))
 }
@@ -156,13 +157,13 @@ fn silent(error: io::Error, within: Duration) -> io::Error {
     io::Error::new(error.kind(), what)
 }
 
-fn read_until(stream: &dyn Stream, mut into: &mut [u8], until: Instant) -> io::Result<()> {
+fn read_until(stream: &dyn Stream, mut into: &mut [u8], deadline: Deadline) -> io::Result<()> {
     while !into.is_empty() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let left = deadline.left();
+        if left.is_some_and(|left| left.is_zero()) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        stream.set_patience(Some(left), Some(left))?;
+        stream.set_patience(left, left)?;
         match stream.read(into) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => into = into.get_mut(count..).unwrap_or_default(),

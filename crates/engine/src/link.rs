@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use whimbrel_core::machine::message::Message;
@@ -15,6 +15,7 @@ use whimbrel_wire::control;
 use whimbrel_wire::frame::{self, FrameHeader, FrameKind, HEADER_LEN};
 use whimbrel_wire::{Limits, WireError};
 
+use crate::clock::Deadline;
 use crate::pace::Pace;
 use crate::transport::Stream;
 
@@ -136,7 +137,7 @@ pub(crate) fn without_state(limits: Limits) -> Limits {
 /// A control connection and the thread that listens to it. Dropped, both end, and nothing of it is heard afterwards.
 pub(crate) struct Link {
     /// What the peer takes.
-    limits: Limits,
+    they_take: Limits,
     patience: Duration,
     stream: Arc<dyn Stream>,
     heard: Option<Receiver<Heard>>,
@@ -149,12 +150,12 @@ pub(crate) struct Link {
 impl Link {
     /// Begins to listen. A peer of which nothing is heard, or that takes nothing, for as long as `patience` is lost.
     ///
-    /// `said` is what the peer takes, `heard` what is taken of it.
+    /// Of what each takes of the other: the peer, and this side.
     pub(crate) fn new(
         stream: Arc<dyn Stream>,
         patience: Duration,
-        said: Limits,
-        heard: Limits,
+        they_take: Limits,
+        we_take: Limits,
     ) -> io::Result<Self> {
         stream.set_patience(Some(patience), Some(patience))?;
         // None waits here but the one that was read last: the rest is in the peer's memory.
@@ -164,9 +165,9 @@ impl Link {
         let (from, of_reader) = (Arc::clone(&stream), Arc::clone(&pace));
         let reader = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || listen((&*from, &of_reader), &heard, (&tell, &deaf)))?;
+            .spawn(move || listen((&*from, &of_reader), &we_take, (&tell, &deaf)))?;
         let (heard, hearing) = (Some(messages), Some(hearing));
-        Ok(Self { limits: said, patience, stream, heard, hearing, pace, reader: Some(reader) })
+        Ok(Self { they_take, patience, stream, heard, hearing, pace, reader: Some(reader) })
     }
 
     /// Where what the peer says arrives.
@@ -181,7 +182,7 @@ impl Link {
 
     /// Says something.
     pub(crate) fn say(&self, message: &Message) -> Result<(), LinkError> {
-        Ok(self.write(&control::encode(message, &self.limits)?)?)
+        Ok(self.write(&control::encode(message, &self.they_take)?)?)
     }
 
     /// Says that somebody is here.
@@ -191,13 +192,13 @@ impl Link {
 
     /// All of it within the patience, however slowly the peer takes it: whoever waits for this does nothing else.
     fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let until = Instant::now() + self.patience;
+        let deadline = Deadline::within(Some(self.patience));
         while !bytes.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.left();
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.stream.set_patience(Some(self.patience), Some(left))?;
+            self.stream.set_patience(Some(self.patience), left)?;
             match self.stream.write(&[IoSlice::new(bytes)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::select;
 use whimbrel_core::machine::handoff::{DestinationEvent, DestinationHandoff, Effect, StableRecord};
@@ -18,7 +18,7 @@ use whimbrel_wire::hello::Token;
 
 use super::DestinationError;
 use super::admission::{Admission, Arrived};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, Deadline, SystemClock};
 use crate::link::{Heard, Link, in_words, without_state};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
@@ -66,9 +66,9 @@ pub fn answer(
     let clock = SystemClock::start();
     let admission = Admission::open(listen, token, None).map_err(DestinationError::Thread)?;
     let mut answering = Answering::default();
-    let until = within.map(|within| Instant::now() + within);
+    let deadline = Deadline::within(within);
     loop {
-        let left = until.map_or(PATIENCE, |until| until.saturating_duration_since(Instant::now()));
+        let left = deadline.left().unwrap_or(PATIENCE);
         if left.is_zero() {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{never, select};
 use whimbrel_core::machine::handoff::HandoffMessage;
@@ -17,7 +17,7 @@ use whimbrel_wire::Limits;
 use super::admission::{Admission, Arrived};
 use super::answering::Answering;
 use super::receivers::{Receivers, Said};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, Deadline, SystemClock};
 use crate::hello::Agreed;
 use crate::link::{Heard, Link, without_state};
 use crate::orders::{Order, Orders};
@@ -149,7 +149,7 @@ impl Afterlife {
         if core.machine.outcome().is_none() {
             return false;
         }
-        let until = Instant::now() + how_long;
+        let deadline = Deadline::within(Some(how_long));
         let mut closed = false;
         loop {
             while let Some(action) = core.machine.poll() {
@@ -159,7 +159,7 @@ impl Afterlife {
                     core.hang_up();
                 }
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.left().unwrap_or(Duration::MAX);
             if left.is_zero() || closed {
                 return closed;
             }

@@ -63,7 +63,8 @@ pub enum Event<'a> {
         what: &'a str,
     },
     /// More lines of the source's journal: every one comes once, in their order. They are shown while nothing waits for it, so those of the
-    /// blackout come behind it, and the last when everything is over; nobody keeps them otherwise. With a
+    /// blackout come behind it, unless there are hundreds, and the last when everything is over; nobody keeps them otherwise. In doubt, where
+    /// the guest stands still and waits for the peer, they are shown as they come. With a
     /// [`Source`](whimbrel_core::machine::Source) of the same configuration, policy and patience they replay the migration.
     Journal {
         /// What the ground and the guest offered the policy, from the beginning on.
@@ -113,7 +114,7 @@ pub enum Event<'a> {
 /// Sees everything, changes nothing. Called on the driver's thread, which waits for it, in the blackout too: be quick, hand on what
 /// takes long. A closure is one; `()` sees nothing.
 pub trait Observer {
-    /// Something happened, so long after the driver began; in the order in which it happened.
+    /// Something happened, so long after the driver began, at the source with all connections made; in the order in which it happened.
     fn on_event(&mut self, at: Timestamp, event: &Event<'_>);
 }
 

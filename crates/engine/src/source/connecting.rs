@@ -50,7 +50,7 @@ pub(super) fn all(
 }
 
 /// What a source takes of a destination, which has no state to send.
-pub(super) fn heard() -> Limits {
+pub(super) fn we_take() -> Limits {
     without_state(Limits::default())
 }
 

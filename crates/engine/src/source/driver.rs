@@ -12,11 +12,12 @@ use whimbrel_core::controller::{Controller, Harvested, Prior};
 use whimbrel_core::dirty::PageSet;
 use whimbrel_core::embed::GuestRam;
 use whimbrel_core::machine::handoff::{Right, StableRecord};
-use whimbrel_core::machine::message::{Configuration, Message};
+use whimbrel_core::machine::message::{Configuration, Message, MigrationId};
 use whimbrel_core::machine::{
     CancelReason, Failure, MachineError, Source, SourceAction, SourceEvent, SourcePhase, Step,
 };
-use whimbrel_core::policy::RateLimit;
+use whimbrel_core::policy::{Policy, RateLimit};
+use whimbrel_core::progress::Capabilities;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
 
@@ -71,7 +72,7 @@ pub(super) struct Driver<'a> {
     spoke: Timestamp,
     pub(super) shown: SourcePhase,
     /// When lines of the journal were shown.
-    pub(super) told: Timestamp,
+    pub(super) journal_shown: Timestamp,
     pub(super) rounds: u32,
     /// When the machine was done, or began to doubt.
     alone_since: Option<Timestamp>,
@@ -84,7 +85,7 @@ pub(super) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    /// Connects. Nothing is done to the guest.
+    /// Makes room for the record, and connects. Nothing is done to the guest.
     pub(super) fn begin(
         outgoing: Outgoing<'a>,
         settings: SourceSettings,
@@ -92,24 +93,18 @@ impl<'a> Driver<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<Self, SourceError> {
         let Outgoing { name, vcpus, ram, log, guest, policy, connect, store } = outgoing;
-        if !(1..=64).contains(&settings.streams) {
-            return Err(SourceError::Streams(settings.streams));
-        }
         let layout = ram.layout().clone();
-        let offered = capabilities::of(&mut *guest);
-        let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
-        let prior = Prior { limit: settings.time_limit, ..Prior::default() };
-        let controller = if settings.outlook { controller.with_outlook(&prior) } else { controller };
         let configuration =
             Configuration { id: settings.id, name: name.clone(), layout: layout.clone(), vcpus };
-        let machine =
-            Source::new(configuration, controller).with_patience(settings.patience).with_room_for(LINES);
-
+        let machine = machine(configuration, policy, capabilities::of(&mut *guest), &settings)?;
+        let introduction = connecting::introduction(&settings, layout.bytes());
+        // Before anybody is called: a destination takes one migration, and would have taken this one.
+        store.prepare(settings.id, &name)?;
+        let joined = connecting::all(&*connect, &settings, &introduction)
+            .inspect_err(|_| give_room_back(store, settings.id))?;
+        // How long a connection may take has a limit of its own.
         let clock = SystemClock::start();
         let limiter = Arc::new(Limiter::new(Arc::new(clock), settings.limit));
-        let introduction = connecting::introduction(&settings, layout.bytes());
-        let joined = connecting::all(&*connect, &settings, &introduction)?;
-        store.prepare(settings.id, &name)?;
         let mut driver = Self {
             machine,
             clock,
@@ -136,7 +131,7 @@ impl<'a> Driver<'a> {
             wakes: BTreeSet::new(),
             spoke: Timestamp::ZERO,
             shown: SourcePhase::Idle,
-            told: Timestamp::ZERO,
+            journal_shown: Timestamp::ZERO,
             rounds: 0,
             alone_since: None,
             acknowledged: None,
@@ -144,12 +139,17 @@ impl<'a> Driver<'a> {
             timed_out: false,
             leaving: false,
         };
-        driver.take_up(joined)?;
+        let taken = driver.take_up(joined);
+        taken.inspect_err(|_| give_room_back(driver.store, driver.settings.id))?;
         Ok(driver)
     }
 
     /// Everything, until nothing is left to do here.
     pub(super) fn run(mut self) -> SourceResult {
+        // Policies see it in what is sent: whoever reads the journal must know it from the beginning.
+        if self.settings.limit != RateLimit::Unlimited {
+            self.tell(SourceEvent::Limit(self.settings.limit));
+        }
         self.tell(SourceEvent::Start);
         loop {
             while let Some(action) = self.machine.poll() {
@@ -166,11 +166,13 @@ impl<'a> Driver<'a> {
     fn end(mut self) -> SourceResult {
         self.reconnecting = None;
         self.hang_up();
-        if self.machine.handoff().right() == Right::Undecided {
+        let undecided = self.machine.handoff().right() == Right::Undecided;
+        if undecided {
             // Nobody is listened to any more, so nobody here will know.
             self.tell_if_it_fits(SourceEvent::Disconnected);
         }
-        if self.leaving {
+        // The machine has undone nothing yet.
+        if self.leaving || undecided {
             self.charge.leave();
         }
         self.show_rest_of_journal();
@@ -259,7 +261,7 @@ impl<'a> Driver<'a> {
             (None, _) => None,
         };
         let doomed = self.doomed.as_ref().map(|(at, _)| *at);
-        [self.wakes.first().copied(), limit, alone, doomed].into_iter().flatten().min()
+        [self.wakes.first().copied(), limit, alone, doomed, self.journal_due()].into_iter().flatten().min()
     }
 
     fn look_at_the_clock(&mut self) {
@@ -559,5 +561,31 @@ impl<'a> Driver<'a> {
             Kept::NotWritten => self.tell(SourceEvent::NotPersisted),
             Kept::Left => self.leaving = true,
         }
+    }
+}
+
+/// The machine of a migration that has not begun, if it can be as it is wanted.
+fn machine(
+    configuration: Configuration,
+    policy: Box<dyn Policy>,
+    offered: Capabilities,
+    settings: &SourceSettings,
+) -> Result<Source, SourceError> {
+    if !(1..=64).contains(&settings.streams) {
+        return Err(SourceError::Streams(settings.streams));
+    }
+    let layout = &configuration.layout;
+    let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
+    let prior = Prior { limit: settings.time_limit, ..Prior::default() };
+    let controller = if settings.outlook { controller.with_outlook(&prior) } else { controller };
+    Ok(Source::new(configuration, controller).with_patience(settings.patience).with_room_for(LINES))
+}
+
+/// Nothing was begun, and nobody will write the record for which there is room.
+fn give_room_back(store: &mut dyn StableStore, id: MigrationId) {
+    // Whoever takes a name twice may have a record under it, which is not to be lost.
+    if matches!(store.load(id), Ok(None)) {
+        // Room that stays does no harm.
+        let _ = store.erase(id);
     }
 }

@@ -91,7 +91,7 @@ pub struct SourceSettings {
     /// Pages are sent no faster than this, nor faster than the policy wants. Default: unlimited. Can be changed on the way
     /// ([`Order::Limit`](crate::orders::Order::Limit)).
     pub limit: RateLimit,
-    /// After so long, counted from the connection, the guest stays here, unless it was given away by then. Default: no limit.
+    /// After so long, counted from when all connections are made, the guest stays here, unless it was given away by then. Default: no limit.
     pub time_limit: Option<Duration>,
     /// How long a destination that could not be told that the guest stays here is still called. Default: 3 s.
     pub farewell: Duration,
@@ -168,7 +168,8 @@ pub enum SourceError {
     /// The system gives no thread.
     #[error("no thread for the migration")]
     Thread(#[source] io::Error),
-    /// There is no room for the record that the handover needs: better known now than when the guest stands still.
+    /// There is no room for the record that the handover needs: better known now than when the guest stands still. Nobody was called: a
+    /// destination still waits.
     #[error("the handover could not be written down")]
     Store(#[from] StoreError),
 }
@@ -192,7 +193,7 @@ pub struct SourceResult {
     /// What all pages became that were handed over.
     pub encoded: Encoded,
     /// Processor time that finding, reading, encoding and handing over pages took here, on all threads; none where the system is not
-    /// asked, which is so outside 64-bit Linux. The guest's own threads, the dirty log and the digest are not in it.
+    /// asked, which is so outside 64-bit Linux. The guest's own threads, the dirty log, the digest, messages and the observer are not in it.
     pub cpu: Option<Duration>,
     /// What recording the guest's writes took.
     pub tracking: Tracking,
@@ -224,7 +225,7 @@ pub struct SourceResult {
 ///
 /// # Errors
 ///
-/// [`SourceError`] if nothing was begun. Whatever goes wrong later is in the report.
+/// [`SourceError`] if nothing was begun; room that was made for the record is given back. Whatever goes wrong later is in the report.
 pub fn send<'a>(
     outgoing: Outgoing<'a>,
     settings: SourceSettings,

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{never, select};
 use whimbrel_core::machine::PATIENCE;
@@ -18,8 +18,9 @@ use whimbrel_core::machine::message::{Message, MigrationId};
 use whimbrel_core::units::ByteCount;
 use whimbrel_wire::hello::{Capabilities, Token};
 
-use super::connecting::heard;
+use super::connecting::we_take;
 use super::reconnect::{Made, Reconnecting};
+use crate::clock::Deadline;
 use crate::hello::Introduction;
 use crate::link::{Heard, Link};
 use crate::orders::{Order, Orders};
@@ -96,7 +97,7 @@ pub fn settle(
         Introduction { id, token, memory: ByteCount(0), capabilities: Capabilities::from_bits(0) };
     let (link, reconnecting) = (None, None);
     let settling = Settling { handoff, id, store, connect, introduction, patience, link, reconnecting };
-    settling.run(within.map(|within| Instant::now() + within), orders)
+    settling.run(Deadline::within(within), orders)
 }
 
 struct Settling<'a> {
@@ -111,13 +112,13 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    fn run(mut self, until: Option<Instant>, orders: &Orders) -> Result<Settled, SettleError> {
+    fn run(mut self, deadline: Deadline, orders: &Orders) -> Result<Settled, SettleError> {
         while !self.handoff.is_settled() {
             if self.link.is_none() && self.reconnecting.is_none() {
                 let started = Reconnecting::start(Arc::clone(&self.connect), self.introduction.clone());
                 self.reconnecting = Some(started.map_err(SettleError::Thread)?);
             }
-            let left = until.map_or(PATIENCE, |until| until.saturating_duration_since(Instant::now()));
+            let left = deadline.left().unwrap_or(PATIENCE);
             if left.is_zero() {
                 break;
             }
@@ -152,7 +153,7 @@ impl Settling<'_> {
     fn talk(&mut self, (stream, limits): Made) {
         self.reconnecting = None;
         // Without a thread to listen it is tried again.
-        if let Ok(link) = Link::new(Arc::from(stream), self.patience, limits, heard()) {
+        if let Ok(link) = Link::new(Arc::from(stream), self.patience, limits, we_take()) {
             self.link = Some(link);
             self.tell(SourceEvent::Connected);
         }

@@ -18,23 +18,38 @@ pub(super) const LINES: usize = 512;
 const TOGETHER: usize = 16;
 const AT_LATEST: Duration = Duration::from_millis(100);
 
-/// While the guest stands still for its handover nobody writes a journal.
+/// While the guest stands still for its handover nobody writes a journal, unless there is no more room.
 const BLACKOUT: Range<SourcePhase> = SourcePhase::Pausing..SourcePhase::PostCopy;
+
+/// Behind the handover nobody waits for the driver: of a guest in doubt it is the destination that is waited for.
+const BEHIND: [SourcePhase; 2] = [SourcePhase::InDoubt, SourcePhase::Done];
 
 impl Driver<'_> {
     /// Shows lines of the journal if there are some, and time for it.
     pub(super) fn show_journal(&mut self) {
         let lines = self.machine.controller().journal().entries().len();
-        let held = BLACKOUT.contains(&self.machine.phase()) || self.machine.controller().progress().paused;
-        let late = !held && lines > 0 && self.clock.now().since(self.told) >= AT_LATEST;
-        if late || lines >= if held { LINES } else { TOGETHER } {
+        let late = self.journal_due().is_some_and(|at| at <= self.clock.now());
+        if late || lines >= if self.holds_journal() { LINES } else { TOGETHER } {
             self.show_rest_of_journal();
         }
     }
 
+    /// When lines that there are must be shown; none if there are none, or they have to wait.
+    pub(super) fn journal_due(&self) -> Option<Timestamp> {
+        let none = self.machine.controller().journal().entries().is_empty();
+        (!none && !self.holds_journal()).then(|| self.journal_shown.saturating_add(AT_LATEST))
+    }
+
+    /// Whether the guest stands still and waits for this driver, as it does for a policy that has paused it, too.
+    fn holds_journal(&self) -> bool {
+        let phase = self.machine.phase();
+        let paused = BLACKOUT.contains(&phase) || self.machine.controller().progress().paused;
+        paused && !BEHIND.contains(&phase)
+    }
+
     pub(super) fn show_rest_of_journal(&mut self) {
         let now = self.clock.now();
-        self.told = now;
+        self.journal_shown = now;
         let capabilities = self.machine.controller().progress().capabilities;
         // The observer may panic; what is shown is then gone.
         let lines = self.machine.drain_journal();

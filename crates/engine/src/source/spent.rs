@@ -1,7 +1,7 @@
 //! Processor time that sending takes at the source: finding pages, reading, encoding and handing them over.
 //!
 //! Each page stream's thread counts all of its own, the driver's what it deals pages out in. vCPUs, the dirty log, the
-//! digest and the control connection are not in it: that is what the simulator's `source_cpu_s` means, too.
+//! digest, the control connection and the observer are not in it: that is what the simulator's `source_cpu_s` means, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -162,7 +162,7 @@ fn job(carried: Option<Bandwidth>, page_size: PageSize, streams: usize) -> u64 {
 impl Driver<'_> {
     /// Sends pending pages until none is left or the slice is over.
     pub(super) fn transmit(&mut self, transmit: Transmit) {
-        let counting = self.spent.count();
+        let mut counting = self.spent.count();
         let until = transmit.slice.map(|slice| self.clock_now().saturating_add(slice));
         let asked = self.machine.phase();
         let round = self.machine.round_count();
@@ -198,7 +198,12 @@ impl Driver<'_> {
                 Dealt::Some => {}
                 Dealt::All if self.pages.as_ref().is_none_or(PageStreams::are_idle) => break,
                 Dealt::NoRoom if over && !drained => break,
-                Dealt::All | Dealt::NoRoom => self.wait(until.filter(|_| !drained)),
+                Dealt::All | Dealt::NoRoom => {
+                    // Whatever is heard, and told to the observer, is not sending.
+                    drop(counting);
+                    self.wait(until.filter(|_| !drained));
+                    counting = self.spent.count();
+                }
             }
         }
         drop(counting);

@@ -28,8 +28,8 @@ use std::io::{self, IoSlice, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::socket::Deadline;
 use super::{Connect, Listen, Stream, TransportError};
+use crate::clock::Deadline;
 
 /// Bytes under way in one direction.
 const ROOM: usize = 256 << 10;

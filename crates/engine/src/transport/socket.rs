@@ -4,35 +4,17 @@
 
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockAddr;
+
+use crate::clock::Deadline;
 
 /// Linux takes no more parts in one call (`IOV_MAX`).
 const MOST_PARTS: usize = 1024;
 
 /// The least that a socket is told to wait: 0 would be for ever.
 const LEAST: Duration = Duration::from_millis(1);
-
-/// The time at which a wait is over; none if never.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Option<Instant>);
-
-impl Deadline {
-    /// So long from now on. A time that no clock reaches is for ever.
-    pub(super) fn within(patience: Option<Duration>) -> Self {
-        Self(patience.and_then(|patience| Instant::now().checked_add(patience)))
-    }
-
-    /// What is left of it, none if there is no end to it; zero when it is over.
-    pub(super) fn left(self) -> Option<Duration> {
-        self.0.map(|end| end.saturating_duration_since(Instant::now()))
-    }
-
-    pub(super) fn over(self) -> bool {
-        self.left().is_some_and(|left| left.is_zero())
-    }
-}
 
 /// Whether an error says that time ran out, in whichever of its two forms.
 pub(super) fn is_timeout(error: &io::Error) -> bool {

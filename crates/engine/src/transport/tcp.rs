@@ -13,8 +13,9 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, TcpKeepalive, Type};
 use whimbrel_core::units::ByteCount;
 
-use super::socket::{Deadline, Socket};
+use super::socket::Socket;
 use super::{Address, Connect, HostPort, Listen, Stream, TransportError};
+use crate::clock::Deadline;
 
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 128;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Type};
 
-use super::socket::{Deadline, Socket, is_timeout};
+use super::socket::{Socket, is_timeout};
 use super::{Connect, Listen, Stream, TransportError};
+use crate::clock::Deadline;
 
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 128;

@@ -12,16 +12,24 @@ mod moves;
 mod orders;
 /// Embedders whose code panics.
 mod panics;
+/// How long connections are waited for, and what that is counted in.
+mod patient;
 /// Guests that nobody takes.
 mod refused;
 /// Sources that were started anew, and what they are told.
 mod restarted;
+/// Stores without room for a record.
+mod room;
 /// Who comes second with the right token.
 mod second;
 /// What the ledger says, and what the guest sees.
 mod seen;
 /// QEMU's rule over rounds that are shorter than its window.
 mod short_rounds;
+/// When the journal is shown while nothing happens.
+mod shown;
+/// Processor time that sending takes, and what is not in it.
+mod spent;
 /// Sources that come and do nothing.
 mod stalled;
 /// Sources of a later release.

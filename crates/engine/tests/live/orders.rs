@@ -82,13 +82,13 @@ fn a_limit_is_changed_while_pages_wait_for_the_old_one_and_the_journal_says_so()
     let shown = LIMITS.lock().expect("nobody panics with it in hand").clone();
     assert_eq!(shown, [faster, faster, RateLimit::Unlimited, RateLimit::Unlimited]);
 
-    // The journal has them in their place, and what was decided follows from it with them.
+    // The journal has them in their place behind that of the beginning, and what was decided follows from it with them.
     let ordered = |line: &Entry| match line {
         Entry::Event { event: SourceEvent::Limit(limit), .. } => Some(*limit),
         _ => None,
     };
     let limits: Vec<_> = moved.lines.iter().filter_map(ordered).collect();
-    assert_eq!(limits, [faster, RateLimit::Unlimited]);
+    assert_eq!(limits, [crawling, faster, RateLimit::Unlimited]);
     moved.check_the_journal();
     moved.check_the_guest_there();
 }

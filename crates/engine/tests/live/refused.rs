@@ -130,6 +130,7 @@ fn sent_to(there: fn(Box<dyn Stream>)) -> Result<source::SourceError, Box<dyn Er
     settings.patience = Duration::from_millis(200);
     let error = source::send(outgoing, settings, &Orders::new(), &mut ()).expect_err("nobody answers");
     other.join().expect("no panic");
+    assert!(store.is_empty(), "room is kept for a record that nobody writes");
     Ok(error)
 }
 

@@ -207,12 +207,12 @@ impl<S: Stock> Source<S> {
         Ok(())
     }
 
-    /// The first word on how it ended stays, but completing is only a hope until the commit.
     /// Whether the right to run the guest is here and its memory is not: it is to be started from its disks, here.
     pub fn has_lost_the_guest(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.outcome == Outcome::GuestLost)
     }
 
+    /// The first word on how it ended stays, but completing is only a hope until the commit.
     pub(super) fn end(&mut self, outcome: Outcome, why: impl Into<Cow<'static, str>>) {
         self.end_with(outcome, Why::Words(why.into()), false);
     }

@@ -15,7 +15,7 @@ use crate::clock::Clock as _;
 use crate::link::Link;
 use crate::observer::Event;
 use crate::source::SourceError;
-use crate::source::connecting::{Joined, encoders, heard};
+use crate::source::connecting::{Joined, encoders, we_take};
 use crate::source::pages::PageStreams;
 use crate::source::reconnect::Reconnecting;
 use crate::transport::Stream;
@@ -32,7 +32,7 @@ impl Driver<'_> {
         let pages =
             PageStreams::start(joined.pages, encoders, sent, (&self.limiter, &self.spent), self.clock);
         self.pages = Some(pages.map_err(SourceError::Thread)?);
-        let link = Link::new(joined.control, patience, limits, heard()).map_err(SourceError::Thread)?;
+        let link = Link::new(joined.control, patience, limits, we_take()).map_err(SourceError::Thread)?;
         self.link = Some(link);
         Ok(())
     }
@@ -90,7 +90,7 @@ impl Driver<'_> {
 
     pub(super) fn connected_again(&mut self, (stream, limits): (Box<dyn Stream>, Limits)) {
         self.reconnecting = None;
-        match Link::new(Arc::from(stream), self.settings.patience, limits, heard()) {
+        match Link::new(Arc::from(stream), self.settings.patience, limits, we_take()) {
             Ok(link) => {
                 self.to_reconnect = false;
                 self.link = Some(link);

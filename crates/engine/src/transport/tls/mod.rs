@@ -31,9 +31,10 @@ pub use self::identity::{Fingerprint, FingerprintError, Identity, IdentityError}
 use self::session::TlsStream;
 pub use self::trust::Trust;
 use self::trust::Verifier;
-use super::socket::{Deadline, Socket};
+use super::socket::Socket;
 use super::tcp::{Guard, Port, TcpOptions, dial};
 use super::{Connect, HostPort, Listen, Stream, TransportError};
+use crate::clock::Deadline;
 
 /// Ring's algorithms, passed explicitly: nothing depends on what else is in the process.
 fn provider() -> Arc<CryptoProvider> {

@@ -21,8 +21,9 @@ use std::time::Duration;
 use rustls::Connection;
 
 use super::{Fingerprint, TlsError};
+use crate::clock::Deadline;
 use crate::transport::Stream;
-use crate::transport::socket::{Deadline, Socket, is_timeout};
+use crate::transport::socket::{Socket, is_timeout};
 
 /// Bytes that are encrypted and sent in one go: four records. More would only leave the processor's cache.
 const PORTION: usize = 64 << 10;
