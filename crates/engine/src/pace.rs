@@ -29,10 +29,35 @@ impl Pace {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = coming;
     }
 
-    /// Whether a body is awaited for longer than a peer may take that is waited for so long.
-    pub(crate) fn is_too_slow(&self, patience: Duration) -> bool {
-        let coming = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let allowed = |len| patience.saturating_mul(1 + len / STRETCH);
-        coming.is_some_and(|(since, len)| since.elapsed() > allowed(len))
+    /// How long a peer that is waited for so long may take for a body, if one is awaited for longer.
+    pub(crate) fn overdue(&self, patience: Duration) -> Option<Duration> {
+        let (since, len) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let allowed = patience.saturating_mul(1 + len / STRETCH);
+        (since.elapsed() > allowed).then_some(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of it is the time that it had.
+    #[test]
+    fn the_longer_a_body_is_the_longer_it_may_take() {
+        let (pace, patience) = (Pace::default(), Duration::from_millis(1));
+        assert_eq!(pace.overdue(Duration::ZERO), None);
+        let begun = Instant::now();
+        pace.begin(3 << 20);
+        while begun.elapsed() <= 4 * patience {
+            let (found, now) = (pace.overdue(patience), begun.elapsed());
+            assert!(found.is_none() || now > 4 * patience, "{found:?} after {now:?}");
+        }
+        while pace.overdue(patience).is_none() {}
+        assert_eq!(
+            (pace.overdue(patience), pace.overdue(Duration::from_hours(1))),
+            (Some(4 * patience), None)
+        );
+        pace.end();
+        assert_eq!(pace.overdue(Duration::ZERO), None);
     }
 }
