@@ -20,6 +20,8 @@ mod nearing;
 mod preparing;
 mod receivers;
 mod stalling;
+#[cfg(test)]
+mod tests;
 mod touched;
 
 use std::any::Any;
