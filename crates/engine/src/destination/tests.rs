@@ -6,8 +6,8 @@ use whimbrel_wire::hello::{Capabilities, Role};
 use super::*;
 use crate::hello::Introduction;
 use crate::stable::{self, MemoryStore};
-use crate::transport::memory::MemoryHub;
 use crate::transport::Stream;
+use crate::transport::memory::MemoryHub;
 
 /// Connections to which the system gives what first words take, and no more.
 struct Meagre(Box<dyn Listen>);
