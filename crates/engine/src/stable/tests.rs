@@ -291,8 +291,10 @@ fn writes_that_are_slow_are_forgotten_in_a_pause() {
     let hour = Duration::from_hours(1);
     let (warming, count) = warming(move |_| hour);
     for nth in 1..=5 {
+        let before = count.load(Ordering::Relaxed);
         warming.want(hour);
-        assert!(until(|| count.load(Ordering::Relaxed) == nth || warming.has_ended()));
+        // A thread that had not begun to wait may write twice.
+        assert!(until(|| count.load(Ordering::Relaxed) > before || warming.has_ended()));
         // Wakes it to find that its time is over.
         warming.hush();
         warming.want(Duration::ZERO);
