@@ -73,9 +73,13 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let store = &mut MemoryStore::new(Role::Destination);
         let incoming = Incoming { listen: Arc::from(listen), host: &mut host, store };
         let mut here = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
-        here.afterlife.answer(Duration::from_secs(5));
-        let guest = here.replica.and_then(|replica| replica.into_guest::<Vcpu>().ok());
-        Ok::<_, DestinationError>(guest)
+        // A source that did not hear of it comes back and is told, as long as this program runs.
+        thread::spawn(move || {
+            loop {
+                here.afterlife.answer(Duration::from_mins(1));
+            }
+        });
+        Ok::<_, DestinationError>(here.replica.and_then(|replica| replica.into_guest::<Vcpu>().ok()))
     });
 
     let (name, policy) = ("mine".to_owned(), presets::build("qemu-default", &BTreeMap::new())?);

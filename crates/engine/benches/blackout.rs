@@ -5,7 +5,8 @@
 //! folder is on. A word behind the numbers says otherwise: `memory` keeps them in memory, which no real migration may do, to show what the
 //! disk takes; `cold` does not tell the stores that a record is near, and `both` makes twice as many moves, every other
 //! one of them cold, for a table of each; `there` is the same with the source's records in memory, so that nobody but the destination keeps
-//! its disk awake. The name of a policy takes the place of `xen-5`.
+//! its disk awake. `huge` has both ends' memory in huge pages, of which far fewer are to be looked through while the guest stands
+//! still. The name of a policy takes the place of `xen-5`.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -36,7 +37,7 @@ mod bench {
     use whimbrel_engine::orders::Orders;
     use whimbrel_engine::source::{self, Outgoing, SourceSettings};
     use whimbrel_engine::stable::{DirectoryStore, MemoryStore, PersistError, Role, StableStore, StoreError};
-    use whimbrel_engine::transport::open;
+    use whimbrel_engine::transport::{Listen, open};
     use whimbrel_guest::lab::config::LabConfig;
     use whimbrel_guest::lab::{LabGuest, host_clock};
     use whimbrel_guest::log;
@@ -52,7 +53,7 @@ mod bench {
         let (mib, moves) =
             if arguments.iter().any(|argument| argument == "--test") { (16, 1) } else { (1024, 50) };
         let mib = numbers.first().copied().unwrap_or(mib);
-        let moves = numbers.get(1).copied().unwrap_or(moves);
+        let moves = numbers.get(1).copied().unwrap_or(moves).max(1);
         let said = |word: &str| arguments.iter().any(|argument| argument == word);
         let records = Path::new(env!("CARGO_TARGET_TMPDIR")).join("blackout");
         // At the source, at the destination.
@@ -65,18 +66,20 @@ mod bench {
         };
         let is_policy = |argument: &&String| presets::build(argument, &BTreeMap::new()).is_ok();
         let policy = arguments.iter().find(is_policy).map_or("xen-5", |policy| policy);
+        let backing = if said("huge") { Backing::PrivateHuge } else { Backing::Private };
+        let plan = Plan { mib, backing, policy, records: &records };
 
         let mut seen: Vec<Vec<Seen>> = kinds.iter().map(|_| Vec::new()).collect();
         let mut id = 0;
         for _ in 0..moves {
             for (&kept, seen) in kinds.iter().zip(&mut seen) {
                 id += 1;
-                seen.push(once(mib, MigrationId(id), policy, (kept, &records))?);
+                seen.push(once(&plan, MigrationId(id), kept)?);
             }
         }
         for (kept, seen) in kinds.iter().zip(&seen) {
             println!(
-                "{moves} moves of an idle guest of {mib} MiB by {policy}, TCP on loopback, records {} and {}; in milliseconds",
+                "{moves} moves of an idle guest of {mib} MiB ({backing}) by {policy}, TCP on loopback, records {} and {}; in milliseconds",
                 kept[0].in_words(),
                 kept[1].in_words()
             );
@@ -213,20 +216,48 @@ mod bench {
         }
     }
 
-    /// One move.
-    fn once(
+    /// What all moves have in common.
+    struct Plan<'a> {
         mib: u64,
-        id: MigrationId,
-        policy: &str,
-        (kept, records_in): ([Kept; 2], &Path),
-    ) -> Result<Seen, Bad> {
-        let layout = RamLayout::contiguous(ByteCount::mib(mib), PageSize::Kib4)?;
+        backing: Backing,
+        policy: &'a str,
+        /// The directory of the records on disk.
+        records: &'a Path,
+    }
+
+    impl Plan<'_> {
+        fn memory(&self) -> Result<Arc<GuestMemory>, Bad> {
+            let layout = RamLayout::contiguous(ByteCount::mib(self.mib), PageSize::Kib4)?;
+            Ok(Arc::new(GuestMemory::new(layout, self.backing)?))
+        }
+    }
+
+    /// Takes the guest, and answers its source for as long as that may ask.
+    fn receive(
+        listen: Arc<dyn Listen>,
+        token: Token,
+        (replica, guest): (Arc<GuestMemory>, Watched),
+        records: &mut dyn StableStore,
+    ) {
+        let mut host = |_: &Configuration| {
+            let ram = Arc::<GuestMemory>::clone(&replica);
+            Ok(Replica { ram, guest: Box::new(guest.clone()), fresh: true })
+        };
+        let incoming = Incoming { listen, host: &mut host, store: records };
+        let settings = DestinationSettings::new(token, ByteCount::gib(64));
+        if let Ok(mut received) = destination::receive(incoming, settings, &Orders::new(), &mut ()) {
+            received.afterlife.answer(Duration::from_secs(1));
+        }
+    }
+
+    /// One move, with records kept so at the source and at the destination.
+    fn once(plan: &Plan<'_>, id: MigrationId, kept: [Kept; 2]) -> Result<Seen, Bad> {
         let lab = LabConfig { device_rate: 0.0, ..LabConfig::default() };
-        let memory = Arc::new(GuestMemory::new(layout.clone(), Backing::Private)?);
+        let memory = plan.memory()?;
         let log::Choice { mut log, marks, .. } = log::best(Arc::clone(&memory) as Arc<_>);
         let mut here = Watched::new(LabGuest::new(Arc::clone(&memory), lab.clone(), marks)?);
         here.guest().fill();
-        let replica = Arc::new(GuestMemory::new(layout, Backing::Private)?);
+        let replica = plan.memory()?;
         let there = Watched::new(LabGuest::new(Arc::clone(&replica), lab, None)?);
         let options = open::Options::default();
         let listen = open::listener(&"tcp:127.0.0.1:0".parse()?, &options)?;
@@ -235,24 +266,14 @@ mod bench {
         here.resume()?;
         thread::sleep(Duration::from_millis(20));
 
-        let policy = presets::build(policy, &BTreeMap::new()).map_err(|error| error.to_string())?;
-        let mut records_there = kept[1].store(records_in, Role::Destination)?;
-        let mut records = kept[0].store(records_in, Role::Source)?;
-        let arriving = there.clone();
+        let policy = presets::build(plan.policy, &BTreeMap::new()).map_err(|error| error.to_string())?;
+        let mut records_there = kept[1].store(plan.records, Role::Destination)?;
+        let mut records = kept[0].store(plan.records, Role::Source)?;
+        let arriving = (replica, there.clone());
         let sent = thread::scope(|scope| {
-            let token = &token;
-            let receiving = scope.spawn(move || {
-                let mut host = |_: &Configuration| {
-                    let ram = Arc::<GuestMemory>::clone(&replica);
-                    Ok(Replica { ram, guest: Box::new(arriving.clone()), fresh: true })
-                };
-                let incoming =
-                    Incoming { listen: Arc::from(listen), host: &mut host, store: &mut *records_there };
-                let settings = DestinationSettings::new(token.clone(), ByteCount::gib(64));
-                let orders = Orders::new();
-                if let Ok(mut received) = destination::receive(incoming, settings, &orders, &mut ()) {
-                    received.afterlife.answer(Duration::from_secs(1));
-                }
+            let expected = token.clone();
+            scope.spawn(move || {
+                receive(Arc::from(listen), expected, arriving, &mut *records_there);
                 records_there.erase(id)
             });
             let outgoing = Outgoing {
@@ -265,10 +286,8 @@ mod bench {
                 connect: Arc::from(connect),
                 store: &mut *records,
             };
-            let settings = SourceSettings::new(id, token.clone());
-            let sent = source::send(outgoing, settings, &Orders::new(), &mut ());
-            let _ = receiving.join();
-            sent
+            let settings = SourceSettings::new(id, token);
+            source::send(outgoing, settings, &Orders::new(), &mut ())
         });
         let report = sent?.report;
         records.erase(id)?;
@@ -276,13 +295,18 @@ mod bench {
             return Err(format!("{}: {}", report.outcome, report.why).into());
         }
         thread::sleep(Duration::from_millis(20));
+        seen(&here, &there, report.downtime)
+    }
+
+    /// What of it was seen, and what the source says.
+    fn seen(here: &Watched, there: &Watched, ledger: Ledger) -> Result<Seen, Bad> {
         let gap = there.guest().heartbeat().arrival.ok_or("it had no heartbeat")?;
         let (paused, resumed) = (here.told().0, there.told().0);
         Ok(Seen {
             gap: gap.length,
             before: paused.saturating_sub(gap.ended.saturating_sub(gap.length)),
             after: gap.ended.saturating_sub(resumed),
-            ledger: report.downtime,
+            ledger,
         })
     }
 }

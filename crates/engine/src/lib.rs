@@ -67,10 +67,11 @@
 //!     };
 //!     let store = &mut MemoryStore::new(Role::Destination);
 //!     let incoming = Incoming { listen, host: &mut host, store };
-//!     let mut received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
-//!     // The guest runs here. The source may not have heard it.
-//!     received.afterlife.answer(Duration::from_secs(5));
-//!     Ok::<_, destination::DestinationError>(received)
+//!     let received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
+//!     // The guest runs here. A source that did not hear it comes back and is told, as long as this program runs.
+//!     let mut afterlife = received.afterlife;
+//!     thread::spawn(move || loop { afterlife.answer(Duration::from_mins(1)); });
+//!     Ok::<_, destination::DestinationError>(received.replica)
 //! });
 //!
 //! let outgoing = Outgoing {
@@ -88,8 +89,7 @@
 //! assert_eq!(sent.right, Right::Theirs, "{}", sent.report.why);
 //!
 //! // There it goes on exactly: what its memory must hold follows from its registers.
-//! let received = destination.join().expect("it does not panic")?;
-//! let replica = received.replica.expect("the guest is there");
+//! let replica = destination.join().expect("it does not panic")?.expect("the guest is there");
 //! let ram = Arc::clone(&replica.ram);
 //! let mut there = replica.into_guest::<LabGuest>().unwrap_or_else(|_| unreachable!("it was built as one"));
 //! there.pause()?;

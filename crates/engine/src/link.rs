@@ -3,6 +3,7 @@
 //! Whoever reads a frame believes its numbers only after `wire` has checked them. Nothing here waits longer than the stream's own
 //! patience for a single call, so a peer that stalls in the middle of a frame is noticed.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -129,6 +130,9 @@ pub(crate) enum Heard {
 /// More than any message has that carries no state: a guest with as many regions as one may have takes 22 KiB.
 const WITHOUT_STATE: ByteCount = ByteCount(64 << 10);
 
+/// What a text ends with that goes on.
+const CUT: &str = "…";
+
 /// What is taken of a peer that has no state to send.
 pub(crate) fn without_state(limits: Limits) -> Limits {
     Limits { control: limits.control.min(WITHOUT_STATE), ..limits }
@@ -175,14 +179,15 @@ impl Link {
         self.heard.clone().unwrap_or_else(never)
     }
 
-    /// Whether the peer takes too long to say what it has begun to.
-    pub(crate) fn is_too_slow(&self) -> bool {
-        self.pace.is_too_slow(self.patience)
+    /// How long the peer could take for what it has begun to say, if it takes longer.
+    pub(crate) fn overdue(&self) -> Option<Duration> {
+        self.pace.overdue(self.patience)
     }
 
-    /// Says something.
+    /// Says something. Texts for people are cut to what the peer takes: half a reason is better than a connection that is lost.
     pub(crate) fn say(&self, message: &Message) -> Result<(), LinkError> {
-        Ok(self.write(&control::encode(message, &self.they_take)?)?)
+        let message = cut_to_fit(message, &self.they_take);
+        Ok(self.write(&control::encode(&message, &self.they_take)?)?)
     }
 
     /// Says that somebody is here.
@@ -208,6 +213,24 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// The message with no longer a text than is taken; what else is too much of it is an error of who says it.
+fn cut_to_fit<'a>(message: &'a Message, limits: &Limits) -> Cow<'a, Message> {
+    let (Message::Refuse { reason } | Message::Lost { reason }) = message else {
+        return Cow::Borrowed(message);
+    };
+    let most = limits.text as usize;
+    if reason.len() <= most {
+        return Cow::Borrowed(message);
+    }
+    let room = most.saturating_sub(CUT.len());
+    let kept = reason.get(..reason.floor_char_boundary(room)).unwrap_or_default();
+    let reason = if most < CUT.len() { String::new() } else { format!("{kept}{CUT}") };
+    Cow::Owned(match message {
+        Message::Lost { .. } => Message::Lost { reason },
+        _ => Message::Refuse { reason },
+    })
 }
 
 impl Drop for Link {
@@ -263,6 +286,32 @@ mod tests {
 
     use super::*;
     use crate::transport::memory::pair;
+
+    #[test]
+    fn a_reason_that_is_too_long_arrives_as_far_as_it_is_taken() {
+        let (near, far, _link) = pair();
+        let (patience, limits) = (Duration::from_mins(1), Limits::default());
+        let near = Link::new(Arc::new(near), patience, limits, limits).unwrap();
+        let far = Link::new(Arc::new(far), patience, limits, limits).unwrap();
+        let heard = |said: &Message| {
+            near.say(said).unwrap();
+            match far.heard().recv().unwrap() {
+                Heard::Message(Message::Refuse { reason }) => ("refuse", reason),
+                Heard::Message(Message::Lost { reason }) => ("lost", reason),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (most, cut) = (limits.text as usize, limits.text as usize - CUT.len());
+        let of = |first: &str, count| format!("{first}{}", "ü".repeat(count));
+        // As much as is taken, more, and more with a letter across the place where it is cut.
+        assert_eq!(heard(&Message::Refuse { reason: of("", most / 2) }), ("refuse", of("", most / 2)));
+        for (reason, kept) in [(of("x", most / 2), of("x", cut / 2)), (of("", most), of("", cut / 2))] {
+            let expected = format!("{kept}{CUT}");
+            assert!(expected.len() <= most && expected.len() > most - 2, "{}", expected.len());
+            assert_eq!(heard(&Message::Refuse { reason: reason.clone() }), ("refuse", expected.clone()));
+            assert_eq!(heard(&Message::Lost { reason }), ("lost", expected));
+        }
+    }
 
     #[test]
     fn a_message_that_nobody_takes_holds_nobody_up() {

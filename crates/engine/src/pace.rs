@@ -29,15 +29,15 @@ impl Pace {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = coming;
     }
 
-    /// Whether a body is awaited for longer than a peer may take that is waited for so long.
-    pub(crate) fn is_too_slow(&self, patience: Duration) -> bool {
-        self.is_too_slow_at(Instant::now(), patience)
+    /// How long a peer that is waited for so long may take for a body, if one is awaited for longer.
+    pub(crate) fn overdue(&self, patience: Duration) -> Option<Duration> {
+        self.overdue_at(Instant::now(), patience)
     }
 
-    fn is_too_slow_at(&self, now: Instant, patience: Duration) -> bool {
-        let coming = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let allowed = |len| patience.saturating_mul(1 + len / STRETCH);
-        coming.is_some_and(|(since, len)| now.saturating_duration_since(since) > allowed(len))
+    fn overdue_at(&self, now: Instant, patience: Duration) -> Option<Duration> {
+        let (since, len) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let allowed = patience.saturating_mul(1 + len / STRETCH);
+        (now.saturating_duration_since(since) > allowed).then_some(allowed)
     }
 }
 
@@ -47,17 +47,19 @@ mod tests {
 
     #[test]
     fn a_body_may_take_the_patience_once_and_again_for_each_mebibyte() {
-        let (pace, began, patience) = (Pace::default(), Instant::now(), Duration::from_secs(10));
-        let is_too_slow = |seconds| pace.is_too_slow_at(began + Duration::from_secs(seconds), patience);
-        assert!(!is_too_slow(1_000_000), "nothing is awaited");
+        let seconds = Duration::from_secs;
+        let (pace, began, patience) = (Pace::default(), Instant::now(), seconds(10));
+        let overdue = |after| pace.overdue_at(began + seconds(after), patience);
+        assert_eq!(overdue(1_000_000), None, "nothing is awaited");
         for (len, most) in [(0, 10), (STRETCH - 1, 10), (STRETCH, 20), (3 * STRETCH + 1, 40)] {
             pace.note(Some((began, len)));
-            assert_eq!([is_too_slow(most), is_too_slow(most + 1)], [false, true], "{len} bytes");
+            // What is told of it is the time that it had.
+            assert_eq!([overdue(most), overdue(most + 1)], [None, Some(seconds(most))], "{len} bytes");
         }
         // What is awaited begins with the patience, not before.
         pace.begin(0);
-        assert!(!pace.is_too_slow(Duration::MAX));
+        assert_eq!(pace.overdue(Duration::MAX), None);
         pace.end();
-        assert!(!is_too_slow(1_000_000), "it has come");
+        assert_eq!(overdue(1_000_000), None, "it has come");
     }
 }

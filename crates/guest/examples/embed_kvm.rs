@@ -280,17 +280,22 @@ fn send(
 }
 
 /// The destination's end: makes a VM for whatever guest comes, if it has room for it.
-fn receive(listen: Arc<dyn Listen>, token: Token) -> Result<DestinationResult> {
+fn receive(listen: Arc<dyn Listen>, token: Token) -> Result<Replica> {
     let mut host = |wanted: &Configuration| {
         let (vmm, _log) = Vmm::new(&wanted.layout)?;
         Ok(Replica { ram: vmm.memory.clone(), guest: Box::new(vmm), fresh: true })
     };
     let incoming = Incoming { listen, host: &mut host, store: &mut MemoryStore::new(Role::Destination) };
     let settings = DestinationSettings::new(token, ByteCount::mib(64));
-    let mut received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
-    // The source may not have heard that the guest is here.
-    received.afterlife.answer(Duration::from_secs(5));
-    Ok(received)
+    let received = destination::receive(incoming, settings, &Orders::new(), &mut ())?;
+    let DestinationResult { replica, why, mut afterlife, .. } = received;
+    // The source may not have heard how it ended: it comes back and is told, as long as this program runs.
+    thread::spawn(move || {
+        loop {
+            afterlife.answer(Duration::from_mins(1));
+        }
+    });
+    Ok(replica.ok_or_else(|| why.unwrap_or_default())?)
 }
 
 /// Whether memory is what so many writes make of it.
@@ -322,15 +327,14 @@ fn demonstrate() -> Result<()> {
     let expected = token.clone();
     let destination = thread::spawn(move || receive(listen.into(), expected));
     let moved = send(&mut here, &mut log, connect.into(), token)?;
-    let received = destination.join().map_err(|_| "the destination panicked")??;
+    let received = destination.join().map_err(|_| "the destination panicked")?;
     for round in &moved.report.rounds {
         let (number, pages, zero) = (round.round, round.sent_pages, round.zero_pages);
         println!("round {number}: {} dirty, sent {pages} ({zero} zero) in {:?}", round.dirtied, round.length);
     }
     println!("{}, the guest is {:?}: {}", moved.report.outcome, moved.right, moved.report.why);
     println!("it did not run for {:?}", moved.report.downtime.total());
-    let replica = received.replica.ok_or_else(|| received.why.unwrap_or_default())?;
-    let mut there = replica.into_guest::<Vmm>().map_err(|_| "it is not a guest of ours")?;
+    let mut there = received?.into_guest::<Vmm>().map_err(|_| "it is not a guest of ours")?;
 
     let moved_at = here.device.count.load(Ordering::Relaxed);
     while there.device.count.load(Ordering::Relaxed) < moved_at + PAGES {

@@ -139,7 +139,10 @@ impl Afterlife {
     /// Answers for so long, or until the source has closed its connection; gives whether it has. That it has says that it
     /// needs no more answers, most often: the death of its process looks the same, and so does a source that has heard nothing for its
     /// patience and comes again at once. So the record on stable storage is not to be erased for it, and whoever can calls this again
-    /// for a while: as long as nobody does, sources that come are welcomed and wait.
+    /// and again, on a thread of its own for as long as the guest runs here: as long as nobody does, sources that come are welcomed and
+    /// wait.
+    ///
+    /// Where nothing is decided, because [`Leave`](Order::Leave) was ordered, it returns false at once.
     ///
     /// A source asks for as long as [`SourceSettings::asking`](crate::source::SourceSettings::asking) says. Dropping this ends
     /// all connections; a later [`receive`](super::receive) with the same address, token and store answers too.

@@ -1,6 +1,7 @@
 //! The loop: wait, tell the machine, do what it asks for; and what is left of it when the guest is here.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -132,7 +133,8 @@ impl<'a> Driver<'a> {
             };
             match self.core.wait(Some(self.orders), left) {
                 Happened::Arrived(Arrived::Closed { why }) => return Err(why.into()),
-                Happened::Arrived(arrived) => self.admit(arrived),
+                // The door is closed behind the first: nobody else can come in.
+                Happened::Arrived(arrived) => self.admit(arrived).map_err(DestinationError::Thread)?,
                 Happened::Ordered(Order::Cancel(_) | Order::Leave | Order::Discard) => {
                     return Err(DestinationError::Cancelled);
                 }
@@ -167,7 +169,11 @@ impl<'a> Driver<'a> {
         let hashing = self.core.has_a_round();
         let timeout = if hashing { Duration::ZERO } else { self.at_once() };
         match self.core.wait(Some(self.orders), timeout) {
-            Happened::Arrived(arrived) => self.admit(arrived),
+            Happened::Arrived(arrived) => {
+                if let Err(error) = self.admit(arrived) {
+                    self.show(&Event::Lost { what: &format!("control: {error}") });
+                }
+            }
             Happened::Said(said) => self.hear_stream(said),
             Happened::Heard(Heard::Message(message)) => {
                 if self.core.hold(message) {
@@ -204,7 +210,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn admit(&mut self, arrived: Arrived) {
+    /// Fails where the system gives no thread to listen to a control connection.
+    fn admit(&mut self, arrived: Arrived) -> io::Result<()> {
         match arrived {
             Arrived::Control { id, agreed, stream } => {
                 self.id = Some(id);
@@ -212,14 +219,12 @@ impl<'a> Driver<'a> {
                 self.admitted = Some(self.since);
                 self.core.gates = vec![None; usize::from(agreed.streams)];
                 self.core.agreed = Some(*agreed);
-                self.talk_over(stream);
+                self.talk_over(stream)?;
             }
             Arrived::Again { stream } => {
                 self.lose("a new connection takes the place of the old one");
-                self.talk_over(stream);
-                if self.core.link.is_some() {
-                    self.tell_if_it_fits(DestinationEvent::Connected);
-                }
+                self.talk_over(stream)?;
+                self.tell_if_it_fits(DestinationEvent::Connected);
             }
             Arrived::Pages { number, stream } => {
                 self.core.early.push((number, stream));
@@ -231,6 +236,7 @@ impl<'a> Driver<'a> {
             }
             Arrived::Closed { why } => self.show(&Event::Lost { what: &in_words(&why) }),
         }
+        Ok(())
     }
 
     /// Somebody asks about a migration of which there is at most a record.
@@ -247,16 +253,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn talk_over(&mut self, stream: Arc<dyn Stream>) {
+    fn talk_over(&mut self, stream: Arc<dyn Stream>) -> io::Result<()> {
         let limits = self.core.limits();
-        match Link::new(stream, self.core.patience, limits, limits) {
-            Ok(link) => {
-                self.core.link = Some(link);
-                self.core.spoke = self.core.now();
-                self.show(&Event::Connected);
-            }
-            Err(error) => self.show(&Event::Lost { what: &format!("control: {error}") }),
-        }
+        self.core.link = Some(Link::new(stream, self.core.patience, limits, limits)?);
+        self.core.spoke = self.core.now();
+        self.show(&Event::Connected);
+        Ok(())
     }
 
     /// Begins to receive where both the replica and a connection are there.
@@ -456,7 +458,7 @@ impl<'a> Driver<'a> {
     }
 
     /// What is to be there before the first page comes.
-    fn expect_pages(&mut self, replica: &Replica) -> std::io::Result<()> {
+    fn expect_pages(&mut self, replica: &Replica) -> io::Result<()> {
         let Some(agreed) = &self.core.agreed else { return Ok(()) };
         self.verifier = agreed.digest.then(|| Verifier::start(Arc::clone(&replica.ram))).transpose()?;
         let written = self.verifier.as_ref().map(Verifier::written);

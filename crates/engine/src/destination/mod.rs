@@ -20,6 +20,8 @@ mod nearing;
 mod preparing;
 mod receivers;
 mod stalling;
+#[cfg(test)]
+mod tests;
 mod touched;
 
 use std::any::Any;
@@ -119,7 +121,8 @@ pub trait Host {
     ///
     /// # Errors
     ///
-    /// Why the guest is not taken: any error, or words. The source is told it with all its causes, and goes on running the guest.
+    /// Why the guest is not taken: any error, or words. The source is told it with all its causes, as far as they fit into the 1,024
+    /// bytes that a peer takes ([`DestinationResult::why`] has all), and goes on running the guest.
     fn build(&mut self, configuration: &Configuration) -> Result<Replica, Cause>;
 }
 

@@ -89,10 +89,9 @@ impl Receivers {
         self.streams.len()
     }
 
-    /// One that takes too long to give a frame that it has begun.
-    pub(super) fn too_slow(&self, patience: Duration) -> Option<u16> {
-        let slow = self.streams.iter().find(|stream| stream.pace.is_too_slow(patience));
-        slow.map(|stream| stream.number)
+    /// One that takes longer than this to give a frame that it has begun.
+    pub(super) fn overdue(&self, patience: Duration) -> Option<(u16, Duration)> {
+        self.streams.iter().find_map(|stream| Some((stream.number, stream.pace.overdue(patience)?)))
     }
 
     /// Begins to receive from one more.

@@ -2,7 +2,8 @@
 //!
 //! Whoever is silent is noticed by its connection, and whoever only pings is not. So each step that a source owes has its time: the
 //! guest's configuration, its page connections, what is left of a frame that has begun, and the whole of it where the embedder has said
-//! so. Called by the driver whenever it has waited. Behind *ready* nobody is sent away: then only the source knows who has the guest.
+//! so. Called by the driver whenever it has waited. Behind *ready* only the connection is given up: then only the source knows who has
+//! the guest.
 
 use std::time::Duration;
 
@@ -17,9 +18,7 @@ use crate::link::Link;
 impl Driver<'_> {
     /// Sends whoever stalls away.
     pub(super) fn watch(&mut self) {
-        if let Some(what) = self.slow() {
-            self.break_off(&what);
-        } else if let Some(what) = self.owed() {
+        if let Some(what) = self.slow().or_else(|| self.owed()) {
             self.break_off(&what);
         } else if self.is_late() {
             let limit = self.settings.time_limit.unwrap_or_default();
@@ -41,11 +40,14 @@ impl Driver<'_> {
     /// A frame that comes drop by drop.
     fn slow(&self) -> Option<String> {
         let receivers = self.core.receivers.as_ref();
-        if let Some(stream) = receivers.and_then(|receivers| receivers.too_slow(self.core.patience)) {
-            return Some(format!("page stream {stream}: a frame is not whole after {}", self.within()));
+        if let Some((stream, had)) = receivers.and_then(|receivers| receivers.overdue(self.core.patience)) {
+            return Some(format!(
+                "page stream {stream}: a frame is not whole after {}",
+                duration::human(had)
+            ));
         }
-        let slow = self.core.link.as_ref().is_some_and(Link::is_too_slow);
-        slow.then(|| format!("control: a message is not whole after {}", self.within()))
+        let had = self.core.link.as_ref().and_then(Link::overdue)?;
+        Some(format!("control: a message is not whole after {}", duration::human(had)))
     }
 
     /// A step that the source has not made in time.

@@ -161,9 +161,10 @@ impl DirectoryStore {
         self.directory.join(unique)
     }
 
-    /// Makes what is written to keep the disk awake, and the thread that writes it, once. Without it nothing but that is missing.
+    /// Makes what is written to keep the disk awake, and the thread that writes it, unless they are there and at it: a bad moment of
+    /// an earlier migration says nothing of this one. Without it nothing but that is missing.
     fn prepare_warming(&mut self, id: MigrationId) {
-        if self.warming.is_some() {
+        if self.warming.as_ref().is_some_and(|warming| !warming.has_ended()) {
             return;
         }
         let path = self.temporary(id);

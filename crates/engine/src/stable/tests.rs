@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -267,35 +266,72 @@ fn what_cannot_keep_a_disk_awake_is_left_alone() {
     assert_eq!(count.load(Ordering::Relaxed), 1);
 }
 
+/// A warming whose writes take no time and say that they took so long, and how many there were.
+fn warming(took: impl Fn(u64) -> Duration + Send + 'static) -> (Warming, Arc<AtomicU64>) {
+    let count = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&count);
+    let warming = Warming::start(move || Ok(took(theirs.fetch_add(1, Ordering::Relaxed))));
+    (warming.unwrap(), count)
+}
+
 /// Two slow writes may have been those that woke it.
 #[test]
 fn a_disk_that_stays_slow_is_left_alone_and_one_that_wakes_up_is_not() {
-    let count = Arc::new(AtomicU64::new(0));
-    let theirs = Arc::clone(&count);
-    let warming = Warming::start(move || {
-        let nth = theirs.fetch_add(1, Ordering::Relaxed);
-        if nth != 2 {
-            thread::sleep(Duration::from_millis(4));
-        }
-        Ok(())
-    });
-    let warming = warming.unwrap();
+    let (warming, count) = warming(|nth| Duration::from_millis(if nth == 2 { 1 } else { 4 }));
     warming.want(Duration::from_hours(1));
     assert!(until(|| warming.has_ended()));
     // The third was quick, those after it were not.
     assert_eq!(count.load(Ordering::Relaxed), 6);
 }
 
+/// Each time the disk has fallen asleep meanwhile.
+#[test]
+fn writes_that_are_slow_are_forgotten_in_a_pause() {
+    // Behind one that has taken so long nothing comes until somebody wakes the thread.
+    let hour = Duration::from_hours(1);
+    let (warming, count) = warming(move |_| hour);
+    for nth in 1..=5 {
+        let before = count.load(Ordering::Relaxed);
+        warming.want(hour);
+        // A thread that had not begun to wait may write twice.
+        assert!(until(|| count.load(Ordering::Relaxed) > before || warming.has_ended()));
+        // Wakes it to find that its time is over.
+        warming.hush();
+        warming.want(Duration::ZERO);
+        assert!(until(|| warming.is_parked() || warming.has_ended()));
+        assert!(!warming.has_ended(), "after {nth}");
+    }
+}
+
+/// A store may live as long as a daemon, and a disk may have a bad moment.
+#[test]
+fn what_could_not_keep_a_disk_awake_is_tried_again_for_the_next_migration() {
+    let scratch = Scratch::new();
+    let mut store = scratch.store(Role::Source);
+    let (watch, hour) = (store.watch.clone(), Duration::from_hours(1));
+    watch.seen().beside_fails = true;
+    store.prepare(ID, "guest").unwrap();
+    store.warm(ID, hour);
+    assert!(until(|| store.warming.as_ref().is_some_and(Warming::has_ended)));
+    watch.seen().beside_fails = false;
+    assert_eq!(watch.seen().beside, 1);
+    // Not for the same: it is left alone.
+    store.prepare(ID, "guest").unwrap();
+    assert!(store.warming.as_ref().is_some_and(Warming::has_ended));
+    store.prepare(MigrationId(2), "another").unwrap();
+    store.warm(MigrationId(2), hour);
+    assert!(!store.warming.as_ref().is_none_or(Warming::has_ended));
+    assert!(watch.await_beside(5));
+    // One that is at work is left at it.
+    store.prepare(MigrationId(3), "a third").unwrap();
+    let made = watch.seen().log.iter().filter(|&&call| call == Call::MakeScratch).count();
+    assert_eq!(made, 2);
+}
+
 /// It is over by itself, and can be wanted anew.
 #[test]
 fn nobody_keeps_a_disk_awake_for_longer_than_was_said() {
-    let count = Arc::new(AtomicU64::new(0));
-    let theirs = Arc::clone(&count);
-    let warming = Warming::start(move || {
-        theirs.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    });
-    let warming = warming.unwrap();
+    let (warming, count) = warming(|_| Duration::ZERO);
     for _ in 0..3 {
         let before = count.load(Ordering::Relaxed);
         warming.want(Duration::from_millis(20));

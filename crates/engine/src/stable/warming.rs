@@ -23,8 +23,9 @@
 //! It writes to a file of its own that has no name: nobody who looks for a record can find it, and a power cut or half a write
 //! leaves nothing to be read. The file is opened by itself, so an error of its own is told to it alone, and one of the record's
 //! file to whoever writes the record. A write of its own that fails ends it, and so do three in a row that take longer than a disk
-//! takes that is awake or waking up: a record would wait for the write that is in progress. That is what it can cost: on a disk that answers
-//! in 0.15 ms it is at work for a fourteenth of the time, and a record that comes then waits for what is left of a write.
+//! takes that is awake or waking up: a record would wait for the write that is in progress. The next migration's record is another
+//! matter: the store begins anew for it. That is what it can cost: on a disk that answers in 0.15 ms it is at work for a fourteenth of
+//! the time, and a record that comes then waits for what is left of a write.
 
 use std::fs::File;
 use std::io;
@@ -42,7 +43,8 @@ const PERIOD: Duration = Duration::from_millis(2);
 /// Longer than a disk takes that is awake. One that goes on like this is slow, or has others to serve.
 const SLOW: Duration = Duration::from_millis(3);
 
-/// So many such writes in a row are the last. The first ones may have woken it: up to 6 ms were seen.
+/// So many such writes in a row are the last, unless there was a pause between them. The first ones may have woken it: up to 6 ms were
+/// seen.
 const PATIENCE: u32 = 3;
 
 /// A block of a file without a name.
@@ -57,10 +59,12 @@ impl Scratch {
         Ok(Self(file))
     }
 
-    /// As much as a record, in the same way.
-    pub(super) fn write(&self) -> io::Result<()> {
+    /// As much as a record, in the same way; gives how long it took.
+    pub(super) fn write(&self) -> io::Result<Duration> {
+        let began = Instant::now();
         self.0.write_all_at(&[0; RECORD], 0)?;
-        self.0.sync_data()
+        self.0.sync_data()?;
+        Ok(began.elapsed())
     }
 }
 
@@ -95,8 +99,8 @@ impl Shared {
 }
 
 impl Warming {
-    /// A thread that does nothing yet; what it is to do when it is wanted.
-    pub(super) fn start(write: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    /// A thread that does nothing yet; what it is to do when it is wanted, which says how long it took.
+    pub(super) fn start(write: impl FnMut() -> io::Result<Duration> + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             base: Instant::now(),
             until: AtomicU64::new(0),
@@ -130,7 +134,7 @@ impl Warming {
         self.shared.until.load(Ordering::Relaxed) == 0
     }
 
-    #[cfg(test)]
+    /// Whether it has given up.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -147,18 +151,16 @@ impl Drop for Warming {
     }
 }
 
-fn run(shared: &Shared, mut write: impl FnMut() -> io::Result<()>) {
+fn run(shared: &Shared, mut write: impl FnMut() -> io::Result<Duration>) {
     let mut slow = 0;
     while !shared.ended.load(Ordering::Relaxed) {
         if !shared.is_wanted() {
+            // The disk may fall asleep meanwhile.
+            slow = 0;
             thread::park();
             continue;
         }
-        let began = Instant::now();
-        if write().is_err() {
-            return;
-        }
-        let took = began.elapsed();
+        let Ok(took) = write() else { return };
         slow = if took > SLOW { slow + 1 } else { 0 };
         if slow == PATIENCE {
             return;

@@ -12,8 +12,8 @@ const LINE: usize = 8;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 const AHEAD: usize = 4096;
 
-/// Copies whole lines and gives how many words they have. The compiler does not put atomic words together; here they
-/// go by two, of which each arrives whole.
+/// Copies whole lines and gives how many words they have. The compiler does not put atomic words together; here they go by two,
+/// and nobody may count on a word that arrives whole: of 16 bytes at once no processor promises that.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn load_lines(words: &[AtomicU64], out: &mut [[u8; 8]]) -> usize {
     let count = words.len().min(out.len()) / LINE * LINE;
@@ -123,7 +123,8 @@ fn store_words(words: &[AtomicU64], data: &[[u8; 8]]) {
 /// So many words ahead of who writes lines are asked for: a page of 4 KiB, so that the next one is looked up before it is needed.
 const CLAIMED_AHEAD: usize = 512;
 
-/// Asks memory for the line at `address`, which need not be anywhere. Whoever writes a line alone gets it to write, too.
+/// Asks for the line at `address`, which need not be mapped, ahead of the write to it. If no other processor has it, it comes ready to
+/// be written.
 #[inline]
 fn claim(address: *const AtomicU64) {
     #[cfg(target_arch = "x86_64")]

@@ -117,14 +117,14 @@ impl Watch {
     }
 
     /// Of another thread: what keeps the disk awake.
-    pub(in crate::stable) fn beside(&self, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(in crate::stable) fn beside<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let fails = {
             let mut seen = self.seen();
             seen.beside += 1;
             seen.beside_fails
         };
-        act()?;
-        if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        let done = act()?;
+        if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(done) }
     }
 
     /// Until so many of those were begun; false if it took for ever.
