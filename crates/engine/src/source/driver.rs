@@ -20,6 +20,7 @@ use whimbrel_core::policy::{Policy, RateLimit};
 use whimbrel_core::progress::Capabilities;
 use whimbrel_core::throttle::Throttle;
 use whimbrel_core::units::Timestamp;
+use whimbrel_wire::{Limits, control};
 
 use super::charge::Charge;
 use super::connecting::{self, sharding};
@@ -574,6 +575,8 @@ fn machine(
     if !(1..=64).contains(&settings.streams) {
         return Err(SourceError::Streams(settings.streams));
     }
+    let configure = Message::Configure(Arc::new(configuration.clone()));
+    control::encode(&configure, &Limits::default()).map_err(SourceError::Guest)?;
     let layout = &configuration.layout;
     let controller = Controller::new(policy, layout.page_size(), layout.pages(), offered)?;
     let prior = Prior { limit: settings.time_limit, ..Prior::default() };

@@ -159,6 +159,9 @@ pub enum SourceError {
     /// [`SourceSettings::streams`] is out of range.
     #[error("{0} page streams: accepted are 1 to 64")]
     Streams(u16),
+    /// More is to be said of the guest than a destination takes: a long name, or many regions of memory.
+    #[error("no destination takes such a guest")]
+    Guest(#[source] WireError),
     /// The policy needs what this guest or ground does not offer.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),

@@ -47,6 +47,15 @@ impl StableStore for NoRoom {
 
 /// Sends a guest of its own to whoever listens at this hub.
 fn send(id: MigrationId, store: &mut dyn StableStore, hub: &MemoryHub) -> Result<SourceResult, SourceError> {
+    send_named("lab", id, store, hub)
+}
+
+fn send_named(
+    name: &str,
+    id: MigrationId,
+    store: &mut dyn StableStore,
+    hub: &MemoryHub,
+) -> Result<SourceResult, SourceError> {
     let layout = RamLayout::contiguous(mib(1), PageSize::Kib4).expect("whole pages");
     let ram = Arc::new(GuestMemory::new(layout.clone(), Backing::Private).expect("memory"));
     let mut log = SoftwareLog::new(&layout);
@@ -55,7 +64,7 @@ fn send(id: MigrationId, store: &mut dyn StableStore, hub: &MemoryHub) -> Result
     guest.resume().expect("it runs");
     let policy = presets::build("fixed-rounds", &BTreeMap::new()).expect("a preset");
     let (log, guest, connect) = (&mut log, &mut guest, Arc::new(hub.connector()));
-    let name = "lab".to_owned();
+    let name = name.to_owned();
     let outgoing = Outgoing { name, vcpus: 1, ram, log, guest, policy, connect, store };
     let mut settings = SourceSettings::new(id, Token::new(b"open sesame").expect("short enough"));
     settings.patience = Duration::from_secs(20);
@@ -97,4 +106,16 @@ fn a_record_of_an_earlier_attempt_outlives_one_that_finds_nobody() -> Result<(),
     assert!(matches!(nobody, Err(SourceError::Connect(_))), "{nobody:?}");
     assert_eq!(store.load(id)?, Some(StableRecord::Go));
     Ok(())
+}
+
+/// Of a guest of which no destination could be told nobody is asked, and none keeps room for it.
+#[test]
+fn a_name_that_no_destination_takes_is_refused_before_anybody_is_called() {
+    let (hub, mut store) = (MemoryHub::new(), MemoryStore::new(Role::Source));
+    let sent = send_named(&"x".repeat(256), MigrationId(7), &mut store, &hub);
+    let Err(SourceError::Guest(error)) = sent else { panic!("{sent:?}") };
+    assert!(error.to_string().contains("256"), "{error}");
+    // With one byte less it finds out that nobody listens.
+    let sent = send_named(&"x".repeat(255), MigrationId(7), &mut store, &hub);
+    assert!(matches!(sent, Err(SourceError::Connect(_))), "{sent:?}");
 }

@@ -175,7 +175,7 @@ impl Sending {
             return Failure::failed(broken);
         }
         let bad_input = match &error {
-            SourceError::Streams(_) | SourceError::Unsupported(_) => true,
+            SourceError::Streams(_) | SourceError::Unsupported(_) | SourceError::Guest(_) => true,
             // Plain TCP that would have left the machine; a socket that is not ours is the system's affair.
             SourceError::Connect(error) => {
                 self.to.starts_with("tcp:") && error.cause.kind() == ErrorKind::PermissionDenied
