@@ -21,6 +21,7 @@ use whimbrel_engine::transport::Connect as _;
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_wire::hello::{Capabilities, Hello, Role, Token, Versions};
 
+use super::between::Through;
 use super::deaf::who_does_not_hear_running_is_told_when_it_comes_again;
 use super::left::Left;
 use super::uneven::Uneven;
@@ -253,7 +254,8 @@ fn world(case: Case) -> (World, Way) {
         Some(Ends { way, connect, listen }) => (world.over(connect, listen), way),
     };
     if let Some(seed) = case.uneven {
-        world = world.through(move |inner| Arc::new(Uneven::new(inner, seed)));
+        world =
+            world.each_connection(move |number, inner| Box::new(Through(Uneven::new(inner, seed ^ number))));
     }
     (world, way)
 }
