@@ -24,7 +24,7 @@ use whimbrel_engine::destination::{
     self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
 };
 use whimbrel_engine::observer::{Event, Observer};
-use whimbrel_engine::orders::{Orders, Remote};
+use whimbrel_engine::orders::{Order, Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, Restarted, SourceResult, SourceSettings, settle};
 use whimbrel_engine::stable::{self, FaultyStore, MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::MemoryHub;
@@ -38,6 +38,12 @@ use whimbrel_wire::hello::Token;
 pub(crate) fn mib(mib: u64) -> ByteCount {
     ByteCount::mib(mib)
 }
+
+/// Longer than anybody waits for a peer that is there.
+const LONG: Duration = Duration::from_mins(1);
+
+/// What came of a source that has panicked.
+pub(crate) const PANICKED: &str = "somebody has panicked";
 
 /// What is to be moved, and how.
 pub(crate) struct World {
@@ -98,11 +104,14 @@ impl World {
     /// A guest with so much memory that does nothing but beat, over connections within the process.
     pub(crate) fn of(memory: ByteCount) -> Self {
         let hub = MemoryHub::new();
+        let mut settings = SourceSettings::new(MigrationId(7), token());
+        // Whoever asks for ever hangs where it should fail.
+        settings.asking = Some(LONG);
         Self {
             layout: RamLayout::contiguous(memory, PageSize::Kib4).expect("whole pages"),
             lab: LabConfig { device_rate: 0.0, ..LabConfig::default() },
             policy: ("qemu-default", &[]),
-            settings: SourceSettings::new(MigrationId(7), token()),
+            settings,
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
             host: Host {
@@ -187,6 +196,7 @@ impl World {
         let (mut there, mut lines) = (None, Vec::new());
         let over = AtomicBool::default();
         let (source, destination) = thread::scope(|scope| {
+            let _ended = Ended { remote: remote_there.clone(), over: &over };
             let mut store = FaultyStore::new(Announced::new(Role::Destination), disk_there);
             let (there, over, lab) = (&mut there, &over, &lab);
             let orders_there = &orders_there;
@@ -231,6 +241,21 @@ impl World {
     }
 }
 
+/// The destination ends although somebody panics here: its thread is waited for.
+struct Ended<'a> {
+    remote: Remote,
+    over: &'a AtomicBool,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.over.store(true, Ordering::Release);
+            self.remote.give(Order::Leave);
+        }
+    }
+}
+
 /// What both sides came to, or why nothing was begun: then it is so on both.
 fn came_to(
     source: Result<(SourceResult, bool), String>,
@@ -266,7 +291,7 @@ fn sent<'a>(
 ) -> Result<SourceResult, String> {
     match catch_unwind(AssertUnwindSafe(|| source::send(outgoing, settings, orders, observer))) {
         Ok(source) => source.map_err(|error| error.to_string()),
-        Err(_) => Err("somebody has panicked".to_owned()),
+        Err(_) => Err(PANICKED.to_owned()),
     }
 }
 
@@ -280,8 +305,7 @@ fn started_anew(
     let in_doubt = source.right == Right::Undecided;
     if in_doubt {
         let restarted = Restarted { id: MigrationId(7), token: token(), connect, store, patience };
-        let settled =
-            settle(restarted, Some(Duration::from_mins(1)), &Orders::new()).expect("its own record");
+        let settled = settle(restarted, Some(LONG), &Orders::new()).expect("its own record");
         assert!(settled.settled, "nobody has answered: {settled:?}");
         source.right = settled.right;
     }
@@ -439,14 +463,19 @@ impl NotBegun {
     }
 }
 
-/// A guest that stayed goes on exactly.
-fn check_here(mut here: LabGuest, memory: &GuestMemory) {
-    let (beats, begun) = (here.heartbeat().beats, Instant::now());
-    while here.heartbeat().beats == beats {
+/// A guest runs.
+pub(crate) fn runs(guest: &LabGuest) {
+    let (beats, begun) = (guest.heartbeat().beats, Instant::now());
+    while guest.heartbeat().beats == beats {
         // Its heart beats thousands of times a second, where it is let.
-        assert!(begun.elapsed() < Duration::from_mins(1), "it stands still");
+        assert!(begun.elapsed() < LONG, "it stands still");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A guest that stayed goes on exactly.
+fn check_here(mut here: LabGuest, memory: &GuestMemory) {
+    runs(&here);
     thread::sleep(Duration::from_millis(20));
     here.pause().expect("it stops");
     let state = here.save().expect("it is paused");
