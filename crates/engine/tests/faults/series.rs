@@ -71,7 +71,7 @@ impl Fault {
 /// and takes nearly all at once; the step that suffices comes two periods later. From its 20 % on it would be at that after 17 s.
 const SLOWING: &[(&str, &str)] = &[("downtime-limit", "5ms"), ("throttle-initial", "90%")];
 
-/// By then such a guest is slowed, and not yet moved.
+/// Within this time a fault comes to such a guest: before it is slowed, while it is, or when it is there already.
 const SLOWED: Duration = Duration::from_millis(3_500);
 
 /// One move of the series.

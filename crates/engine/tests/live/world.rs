@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(crate) disks: [Vec<stable::Fault>; 2],
     /// What happens when the source is about to write *go*.
     pub(crate) at_go: Option<Box<dyn FnMut() + Send>>,
+    /// How often a record was said to be near, at the source and at the destination.
+    pub(crate) near: [Arc<AtomicU32>; 2],
 }
 
 /// What came of it.
@@ -125,6 +127,7 @@ impl World {
             best_log: false,
             disks: Default::default(),
             at_go: None,
+            near: Default::default(),
         }
     }
 
@@ -187,7 +190,7 @@ impl World {
         let Self {
             layout, lab, policy, settings, destination, hub: _, connect, watch, host, best_log, ..
         } = self;
-        let ([disk, disk_there], at_go) = (self.disks, self.at_go);
+        let ([disk, disk_there], [near, near_there], at_go) = (self.disks, self.near, self.at_go);
         let (late, patience) = (host.late, settings.patience);
         let (memory, mut log, mut here) = guest_that_runs(&layout, &lab, best_log);
 
@@ -197,14 +200,14 @@ impl World {
         let over = AtomicBool::default();
         let (source, destination) = thread::scope(|scope| {
             let _ended = Ended { remote: remote_there.clone(), over: &over };
-            let mut store = FaultyStore::new(Announced::new(Role::Destination), disk_there);
+            let mut store = FaultyStore::new(Announced::new(Role::Destination, near_there), disk_there);
             let (there, over, lab) = (&mut there, &over, &lab);
             let orders_there = &orders_there;
             let receiving =
                 scope.spawn(move || host.receive(lab, destination, orders_there, (&mut store, over), there));
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
-            let records = FaultyStore::new(Announced::new(Role::Source), disk);
+            let records = FaultyStore::new(Announced::new(Role::Source, near), disk);
             let mut store = Watched { records, at_go };
             let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
             let outgoing = Outgoing {
@@ -224,8 +227,8 @@ impl World {
             // However it ended.
             assert_eq!(told.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
-                // Nobody comes any more.
-                give_up.cancel();
+                // Nobody comes any more, although its replica may be ready.
+                give_up.give(Order::Leave);
             }
             (source, receiving.join().expect("no panic"))
         });
@@ -558,11 +561,13 @@ impl Moved {
 struct Announced {
     records: MemoryStore,
     near: bool,
+    /// How often that was said.
+    said: Arc<AtomicU32>,
 }
 
 impl Announced {
-    fn new(role: Role) -> Self {
-        Self { records: MemoryStore::new(role), near: false }
+    fn new(role: Role, said: Arc<AtomicU32>) -> Self {
+        Self { records: MemoryStore::new(role), near: false, said }
     }
 }
 
@@ -573,6 +578,7 @@ impl StableStore for Announced {
 
     fn warm(&mut self, _: MigrationId, within: Duration) {
         self.near = !within.is_zero();
+        self.said.fetch_add(u32::from(self.near), Ordering::Relaxed);
     }
 
     fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
