@@ -2,6 +2,9 @@
 //! nothing left of the migration. The only test of its process, because it counts threads and descriptors.
 #![cfg(target_os = "linux")]
 
+/// Connections on which something is done to what is said.
+#[path = "../live/between.rs"]
+mod between;
 /// A source that does not hear how it ended.
 mod deaf;
 /// What is left of a migration in the process.

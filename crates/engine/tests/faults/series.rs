@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rand_core::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use whimbrel_core::journal::Entry;
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::policy::RateLimit;
 use whimbrel_core::units::{Bandwidth, ByteCount};
@@ -21,11 +22,12 @@ use whimbrel_engine::transport::Connect as _;
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_wire::hello::{Capabilities, Hello, Role, Token, Versions};
 
+use super::between::Through;
 use super::deaf::who_does_not_hear_running_is_told_when_it_comes_again;
 use super::left::Left;
 use super::uneven::Uneven;
 use super::way::{Ends, Kind, Way};
-use super::world::{Where, World, mib};
+use super::world::{PANICKED, Where, World, mib};
 
 /// Longer than any move takes that goes well.
 const LONG: Duration = Duration::from_secs(30);
@@ -64,6 +66,13 @@ impl Fault {
         }
     }
 }
+
+/// Slows a guest until what it writes goes over a slow link: QEMU's rule, which begins when two periods of more than a second have passed,
+/// and takes nearly all at once; the step that suffices comes two periods later. From its 20 % on it would be at that after 17 s.
+const SLOWING: &[(&str, &str)] = &[("downtime-limit", "5ms"), ("throttle-initial", "90%")];
+
+/// Within this time a fault comes to such a guest: before it is slowed, while it is, or when it is there already.
+const SLOWED: Duration = Duration::from_millis(3_500);
 
 /// One move of the series.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +132,7 @@ fn case(seed: u64) -> Case {
         kind,
         streams,
         fault,
-        at: Duration::from_micros(dice.below(if slow { 900_000 } else { 60_000 })),
+        at: Duration::from_micros(dice.below(if slow { SLOWED.as_micros() as u64 } else { 60_000 })),
         unreachable: Duration::from_millis(dice.below(3) * 150),
         slow,
         best_log: dice.once_in(2),
@@ -198,13 +207,14 @@ fn crash(way: &Way, crashed: &Mutex<AtGo>, discard: bool, (source, destination):
         }
         if *at_go == AtGo::Lost {
             drop(at_go);
-            // Taken when the source has found out that it is in doubt, and the destination likewise.
-            thread::sleep(Duration::from_millis(20));
+            // Taken when the source has found out that it is in doubt, and the destination likewise; and before anybody can ask.
+            let found_out = Duration::from_millis(200);
+            thread::sleep(found_out);
             source.give(Order::Leave);
             if discard {
                 destination.give(Order::Discard);
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(found_out);
             break;
         }
         drop(at_go);
@@ -229,8 +239,7 @@ fn crashing(way: &Arc<Way>, crashed: &Arc<Mutex<AtGo>>) -> impl FnMut() + Send +
 fn world(case: Case) -> (World, Way) {
     let slow = Bandwidth::new(8 << 20).expect("a rate");
     let mut world = if case.slow {
-        let policy: (_, &[_]) = ("qemu-auto-converge", &[("downtime-limit", "5ms")]);
-        World::of(mib(1)).policy_with(policy.0, policy.1).limit(RateLimit::AtMost(slow))
+        World::of(mib(1)).policy_with("qemu-auto-converge", SLOWING).limit(RateLimit::AtMost(slow))
     } else {
         World::of(mib(4)).policy("fixed-rounds")
     };
@@ -253,12 +262,27 @@ fn world(case: Case) -> (World, Way) {
         Some(Ends { way, connect, listen }) => (world.over(connect, listen), way),
     };
     if let Some(seed) = case.uneven {
-        world = world.through(move |inner| Arc::new(Uneven::new(inner, seed)));
+        world =
+            world.each_connection(move |number, inner| Box::new(Through(Uneven::new(inner, seed ^ number))));
     }
     (world, way)
 }
 
-fn go(seed: u64) -> (Case, Where) {
+/// Whether somebody has slowed it.
+fn was_slowed(lines: &[Entry]) -> bool {
+    lines
+        .iter()
+        .any(|line| matches!(line, Entry::Decision { verdict, .. } if verdict.adjust.throttle.is_some()))
+}
+
+/// What was tried, and where the guest is.
+struct Tried {
+    case: Case,
+    slowed: bool,
+    whole: Where,
+}
+
+fn go(seed: u64) -> Tried {
     let case = case(seed);
     // Before it: who hangs is repeated by its seed, too.
     println!("{seed}: {case:?}");
@@ -268,20 +292,23 @@ fn go(seed: u64) -> (Case, Where) {
         world = world.at_go(crashing(&way, &crashed));
     }
     let meddle = move |source, destination| meddle(case, &way, &crashed, &source, &destination);
-    let whole = match world.attempt(meddle) {
+    let (slowed, whole) = match world.attempt(meddle) {
         Ok(moved) => {
+            let slowed = was_slowed(&moved.lines);
             println!("{seed}: {}: {}", moved.source.report.outcome, moved.source.report.why);
-            moved.check_the_guest_where_it_is()
+            (slowed, moved.check_the_guest_where_it_is())
         }
         Err(stayed) => {
+            // As if it had come to nothing; but nothing here is told to panic.
+            assert_ne!(stayed.why, PANICKED);
             println!("{seed}: not begun: {}", stayed.why);
             stayed.check_the_guest();
-            Where::Here
+            (false, Where::Here)
         }
     };
     // Who fails here is repeated by its seed.
-    println!("{seed}: {whole:?}");
-    (case, whole)
+    println!("{seed}: {whole:?}{}", if slowed { ", slowed" } else { "" });
+    Tried { case, slowed, whole }
 }
 
 /// Somebody who is let in to ask, and says nothing, while the destination leaves.
@@ -326,10 +353,10 @@ fn whatever_happens_to_the_connections_there_is_one_whole_guest_and_nothing_else
     who_does_not_hear_running_is_told_when_it_comes_again();
     let before = Left::now();
     for seed in first..first + count {
-        let (case, whole) = go(seed);
+        let Tried { case, slowed, whole } = go(seed);
         let kinds =
             [case.fault.name(), case.kind.name(), if case.uneven.is_some() { "uneven" } else { "even" }];
-        for kind in kinds.into_iter().chain(["all"]) {
+        for kind in kinds.into_iter().chain(slowed.then_some("slowed")).chain(["all"]) {
             *ended.entry(kind).or_default().entry(whole).or_default() += 1;
         }
         before.check();

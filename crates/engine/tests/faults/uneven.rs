@@ -2,14 +2,15 @@
 //! arrives in any order.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rand_core::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use whimbrel_engine::transport::{Connect, Stream, TransportError};
+use whimbrel_engine::transport::Stream;
+
+use super::between::Disturbed;
 
 /// Sizes of parts.
 const ODD: [usize; 6] = [1, 3, 17, 107, 1_441, 4_099];
@@ -17,34 +18,19 @@ const ODD: [usize; 6] = [1, 3, 17, 107, 1_441, 4_099];
 /// So many parts of each direction are odd: all of them would take for ever.
 const MOST: u64 = 200;
 
-/// The source's connections.
+/// One of the source's.
 pub(crate) struct Uneven {
-    inner: Arc<dyn Connect>,
-    seed: u64,
-    made: AtomicU64,
-}
-
-impl Uneven {
-    pub(crate) fn new(inner: Arc<dyn Connect>, seed: u64) -> Self {
-        Self { inner, seed, made: AtomicU64::new(0) }
-    }
-}
-
-impl Connect for Uneven {
-    fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError> {
-        let seed = self.seed ^ self.made.fetch_add(1, Ordering::Relaxed);
-        let dice = || Mutex::new((Xoshiro256PlusPlus::seed_from_u64(seed), 0));
-        Ok(Box::new(UnevenStream { inner: self.inner.connect(within)?, dice: [dice(), dice()] }))
-    }
-}
-
-struct UnevenStream {
     inner: Box<dyn Stream>,
     /// Of what is read, and of what is written; and how often they were thrown.
     dice: [Mutex<(Xoshiro256PlusPlus, u64)>; 2],
 }
 
-impl UnevenStream {
+impl Uneven {
+    pub(crate) fn new(inner: Box<dyn Stream>, seed: u64) -> Self {
+        let dice = || Mutex::new((Xoshiro256PlusPlus::seed_from_u64(seed), 0));
+        Self { inner, dice: [dice(), dice()] }
+    }
+
     /// How much goes in one part, of so much; waits now and then.
     fn part(&self, writing: bool, of: usize) -> usize {
         let mut dice = self.dice[usize::from(writing)].lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,13 +48,16 @@ impl UnevenStream {
     }
 }
 
-impl Stream for UnevenStream {
+impl Disturbed for Uneven {
+    fn inner(&self) -> &dyn Stream {
+        &*self.inner
+    }
+
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let part = self.part(false, into.len());
         self.inner.read(&mut into[..part])
     }
 
-    /// Without a descriptor: whoever writes to that goes past this.
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let part = self.part(true, parts.iter().map(|part| part.len()).sum());
         let mut left = part;
@@ -78,17 +67,5 @@ impl Stream for UnevenStream {
             IoSlice::new(&part[..len])
         });
         self.inner.write(&shortened.filter(|part| !part.is_empty()).collect::<Vec<_>>())
-    }
-
-    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
-        self.inner.set_patience(read, write)
-    }
-
-    fn shutdown(&self) {
-        self.inner.shutdown();
-    }
-
-    fn peer(&self) -> String {
-        self.inner.peer()
     }
 }

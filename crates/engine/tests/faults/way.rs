@@ -1,6 +1,6 @@
 //! What lies between two drivers, and can be cut: connections within the process, or sockets of the system.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,8 @@ use std::time::Duration;
 use whimbrel_engine::transport::memory::{Link, MemoryHub};
 use whimbrel_engine::transport::open::{Options, connector, listener};
 use whimbrel_engine::transport::{Connect, Listen, Stream, TransportError};
+
+use super::between::{Disturbed, Through};
 
 /// Which kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,36 +173,20 @@ impl Connect for Sockets {
         }
         let stream: Arc<dyn Stream> = Arc::from(self.to.connect(within)?);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stream));
-        Ok(Box::new(Shared(stream)))
+        Ok(Box::new(Through(Shared(stream))))
     }
 }
 
 /// A connection that somebody else holds, too.
 struct Shared(Arc<dyn Stream>);
 
-impl Stream for Shared {
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
-    }
-
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write(parts)
+impl Disturbed for Shared {
+    fn inner(&self) -> &dyn Stream {
+        &*self.0
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.0.descriptor()
-    }
-
-    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
-        self.0.set_patience(read, write)
-    }
-
-    fn shutdown(&self) {
-        self.0.shutdown();
-    }
-
-    fn peer(&self) -> String {
-        self.0.peer()
     }
 }
 

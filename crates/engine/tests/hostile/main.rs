@@ -9,8 +9,8 @@ mod destination;
 /// A source, and what it is told.
 mod source;
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,23 @@ fn connect(path: &Path) -> UnixStream {
             Ok(stream) => return stream,
             // Its queue is full, for now.
             Err(error) => assert!(begun.elapsed() < LONG, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whoever comes, and is waited for no longer than anything takes.
+fn accept(listen: &UnixListener) -> UnixStream {
+    listen.set_nonblocking(true).expect("a socket");
+    let begun = Instant::now();
+    loop {
+        match listen.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).expect("a socket");
+                stream.set_read_timeout(Some(LONG)).expect("a socket");
+                return stream;
+            }
+            Err(error) => assert!(error.kind() == ErrorKind::WouldBlock && begun.elapsed() < LONG, "{error}"),
         }
         std::thread::sleep(Duration::from_millis(5));
     }

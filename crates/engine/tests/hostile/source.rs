@@ -22,7 +22,7 @@ use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::Limits;
 use whimbrel_wire::hello::{self, Capabilities, Direction, PREFIX_LEN, Versions, Welcome};
 
-use super::{ID, MIB, address, counted, largest_state, options, path, say_on_and_on, token};
+use super::{ID, MIB, accept, address, counted, largest_state, options, path, say_on_and_on, token};
 
 /// Welcomes whoever comes.
 fn welcome(mut stream: &UnixStream) {
@@ -54,7 +54,7 @@ pub(super) fn a_destination_has_little_to_say() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let [mut control, pages] = [0, 1].map(|_| {
-                    let (stream, _) = listen.accept().expect("the source comes");
+                    let stream = accept(&listen);
                     welcome(&stream);
                     stream
                 });

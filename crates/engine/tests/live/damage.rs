@@ -3,38 +3,26 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use whimbrel_core::embed::{GuestRam, RamError};
 use whimbrel_core::layout::{Gpa, RamLayout};
 use whimbrel_core::report::Outcome;
-use whimbrel_engine::transport::{Connect, Stream, TransportError};
+use whimbrel_engine::transport::Stream;
 use whimbrel_guest::memory::GuestMemory;
 
+use super::between::{Disturbed, Through};
 use super::world::{World, mib};
 
 /// Turns one bit of all that the source writes on its connections together.
 struct Noisy {
-    inner: Arc<dyn Connect>,
+    inner: Box<dyn Stream>,
     /// Bytes until the damage.
     left: Arc<AtomicU64>,
 }
 
-struct NoisyStream {
-    inner: Box<dyn Stream>,
-    left: Arc<AtomicU64>,
-}
-
-impl Connect for Noisy {
-    fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError> {
-        let inner = self.inner.connect(within)?;
-        Ok(Box::new(NoisyStream { inner, left: Arc::clone(&self.left) }))
-    }
-}
-
-impl Stream for NoisyStream {
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(into)
+impl Disturbed for Noisy {
+    fn inner(&self) -> &dyn Stream {
+        &*self.inner
     }
 
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -47,22 +35,11 @@ impl Stream for NoisyStream {
         self.left.store(left.wrapping_sub(taken as u64), Ordering::SeqCst);
         Ok(taken)
     }
-
-    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
-        self.inner.set_patience(read, write)
-    }
-
-    fn shutdown(&self) {
-        self.inner.shutdown();
-    }
-
-    fn peer(&self) -> String {
-        self.inner.peer()
-    }
 }
 
 fn noisy(world: World, after: u64) -> World {
-    world.through(|inner| Arc::new(Noisy { inner, left: Arc::new(AtomicU64::new(after)) }))
+    let left = Arc::new(AtomicU64::new(after));
+    world.each_connection(move |_, inner| Box::new(Through(Noisy { inner, left: Arc::clone(&left) })))
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Whole moves of a lab guest between two drivers in one process.
 #![cfg(target_os = "linux")]
 
+/// Connections on which something is done to what is said.
+mod between;
 /// Bytes and pages that change on their way are found.
 mod damage;
 /// A guest whose driver at the destination panics when it runs.

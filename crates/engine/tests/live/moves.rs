@@ -1,7 +1,8 @@
 //! Whole moves of a lab guest between two drivers, over connections of every kind: the guest goes on exactly, nothing of the
 //! migration is left, and whatever goes wrong before *go* leaves it where it was.
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::world::{Where, World, mib};
@@ -87,6 +88,26 @@ fn a_long_run_shows_its_journal_as_it_goes_and_none_of_it_in_the_blackout() {
     });
     let saved = saved.expect("it was saved");
     assert!(!saved.is_empty() && saved.iter().all(|section| section.bytes.is_empty()), "{saved:?}");
+}
+
+#[test]
+fn a_record_is_near_before_the_guest_stops_at_the_source_and_before_the_bulk_round_ends_at_the_destination() {
+    static SAID: OnceLock<Arc<AtomicU32>> = OnceLock::new();
+    static WHEN_PAUSED: AtomicU32 = AtomicU32::new(0);
+    let world = World::of(mib(4)).policy("fixed-rounds").seen(|event| {
+        if matches!(event, Event::Source(SourcePhase::Pausing)) {
+            WHEN_PAUSED.store(SAID.wait().load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    });
+    SAID.set(Arc::clone(&world.near[0])).expect("once");
+    let said_there = Arc::clone(&world.near[1]);
+    let moved = world.go();
+    assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
+    assert!(WHEN_PAUSED.load(Ordering::Relaxed) > 0, "nobody was told before the guest was to stop");
+    // When each round has ended, and once before: in the first, as nobody knows which is the last.
+    let (said, rounds) = (said_there.load(Ordering::Relaxed), moved.source.report.rounds.len());
+    assert!(said as usize > rounds, "{said} times in {rounds} rounds");
+    moved.check_the_guest_there();
 }
 
 #[test]

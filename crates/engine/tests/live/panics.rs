@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use whimbrel_core::machine::SourcePhase;
 use whimbrel_core::policy::RateLimit;
@@ -12,7 +12,7 @@ use whimbrel_engine::observer::Event;
 use whimbrel_engine::transport::memory::Link;
 use whimbrel_engine::transport::{Connect, Stream, TransportError};
 
-use super::world::{Where, World, mib};
+use super::world::{PANICKED, Where, World, mib};
 
 /// Panics when the source's machine comes to this phase.
 macro_rules! panics_in {
@@ -33,7 +33,7 @@ fn a_panic_of_the_embedders_leaves_the_guest_running_and_untracked() {
     for watch in watches {
         let world = World::of(mib(4)).writing(20_000.0).policy("fixed-rounds").seen(watch);
         let stayed = world.attempt(|_, _| ()).err().expect("it panicked");
-        assert_eq!(stayed.why, "somebody has panicked");
+        assert_eq!(stayed.why, PANICKED);
         stayed.check_the_guest();
     }
 }
@@ -60,7 +60,9 @@ fn a_connection_is_made_again_although_the_first_attempt_has_panicked() {
         .through(|inner| Arc::new(PanicsOnce { inner, calls: AtomicU32::new(0) }));
     let hub = world.between();
     let moved = world.go_with(move |_, _| {
+        let begun = Instant::now();
         while hub.links().len() < 2 {
+            assert!(begun.elapsed() < Duration::from_mins(1), "nobody comes");
             thread::sleep(Duration::from_millis(1));
         }
         thread::sleep(Duration::from_millis(50));

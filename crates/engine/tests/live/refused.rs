@@ -1,5 +1,4 @@
 //! Guests that nobody takes: they run on where they are, and the source says why.
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -11,12 +10,11 @@ use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId};
-use whimbrel_core::policy::presets;
 use whimbrel_core::report::Outcome;
 use whimbrel_engine::Token;
 use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica};
 use whimbrel_engine::orders::Orders;
-use whimbrel_engine::source::{self, Outgoing, SourceSettings};
+use whimbrel_engine::source::{self, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect as _, Listen as _, Stream};
@@ -27,7 +25,8 @@ use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::{self, Capabilities, Hello, Versions};
 use whimbrel_wire::{Limits, control};
 
-use super::world::mib;
+use super::wanted::outgoing;
+use super::world::{mib, runs};
 
 /// A source that never says which guest it brings.
 #[test]
@@ -82,11 +81,11 @@ fn a_guest_that_no_host_takes_runs_on_and_the_source_says_why_with_all_causes() 
         let store = &mut MemoryStore::new(Role::Destination);
         let incoming = Incoming { listen: Arc::new(listen), host: &mut host, store };
         let mut received = destination::receive(incoming, there, &Orders::new(), &mut ())?;
-        received.afterlife.answer(std::time::Duration::from_secs(5));
+        received.afterlife.answer(Duration::from_secs(5));
         Ok::<_, destination::DestinationError>(received)
     });
     let store = &mut MemoryStore::new(Role::Source);
-    let outgoing = outgoing(ram, (&mut log, &mut guest), &hub, store)?;
+    let outgoing = outgoing(ram, (&mut log, &mut guest), &hub, store);
     let settings = SourceSettings::new(MigrationId(7), token);
     let sent = source::send(outgoing, settings, &Orders::new(), &mut ())?;
     assert_eq!((sent.report.outcome, sent.right, sent.settled), (Outcome::Refused, Right::Mine, true));
@@ -97,22 +96,8 @@ fn a_guest_that_no_host_takes_runs_on_and_the_source_says_why_with_all_causes() 
     let whole = received.why.unwrap_or_default();
     assert!(received.right == Right::Theirs && whole.starts_with(&why) && whole.len() > 2000, "{whole}");
 
-    let beats = guest.heartbeat().beats;
-    thread::sleep(std::time::Duration::from_millis(20));
-    assert!(guest.heartbeat().beats > beats, "it stands still");
+    runs(&guest);
     Ok(())
-}
-
-/// This guest, on its way to whoever listens at this hub.
-fn outgoing<'a>(
-    ram: Arc<GuestMemory>,
-    (log, guest): (&'a mut SoftwareLog, &'a mut LabGuest),
-    hub: &MemoryHub,
-    store: &'a mut MemoryStore,
-) -> Result<Outgoing<'a>, Box<dyn Error>> {
-    let policy = presets::build("fixed-rounds", &BTreeMap::new())?;
-    let connect = Arc::new(hub.connector());
-    Ok(Outgoing { name: "lab".to_owned(), vcpus: 1, ram, log, guest, policy, connect, store })
 }
 
 /// A guest, a log and the way to somebody, who does what `there` does with the connection.
@@ -128,7 +113,7 @@ fn sent_to(there: fn(Box<dyn Stream>)) -> Result<source::SourceError, Box<dyn Er
         there(stream);
     });
     let store = &mut MemoryStore::new(Role::Source);
-    let outgoing = outgoing(ram, (&mut log, &mut guest), &hub, store)?;
+    let outgoing = outgoing(ram, (&mut log, &mut guest), &hub, store);
     let mut settings = SourceSettings::new(MigrationId(7), Token::new(b"open sesame")?);
     settings.patience = Duration::from_millis(200);
     let error = source::send(outgoing, settings, &Orders::new(), &mut ()).expect_err("nobody answers");

@@ -1,6 +1,5 @@
 //! Sources whose process has died: what a new one is told of their guest, by a destination that knows, by one that was started anew
 //! too, by a fence, and by nobody.
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -10,16 +9,13 @@ use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::handoff::{Fence, Right, StableRecord};
 use whimbrel_core::machine::message::{Configuration, MigrationId};
-use whimbrel_core::policy::presets;
 use whimbrel_core::units::Timestamp;
 use whimbrel_engine::destination::{
-    self, DestinationError, DestinationResult, DestinationSettings, Incoming, Records, Replica, answer,
+    self, DestinationError, DestinationResult, DestinationSettings, Incoming, Records, answer,
 };
 use whimbrel_engine::observer::Event;
 use whimbrel_engine::orders::{Order, Orders, Remote};
-use whimbrel_engine::source::{
-    self, Outgoing, Restarted, Settled, SourceError, SourceResult, SourceSettings, settle,
-};
+use whimbrel_engine::source::{self, Restarted, Settled, SourceError, SourceResult, SourceSettings, settle};
 use whimbrel_engine::stable::{MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::{MemoryHub, MemoryListener};
 use whimbrel_guest::lab::LabGuest;
@@ -28,6 +24,7 @@ use whimbrel_guest::log::SoftwareLog;
 use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::Token;
 
+use super::wanted::{outgoing, replica};
 use super::world::mib;
 
 const ID: MigrationId = MigrationId(7);
@@ -59,11 +56,7 @@ fn receive(
     orders: &Orders,
 ) -> Result<DestinationResult, DestinationError> {
     let listen = Arc::new(listen);
-    let mut host = |wanted: &Configuration| {
-        let ram = Arc::new(GuestMemory::new(wanted.layout.clone(), Backing::Private).expect("memory"));
-        let guest = Box::new(LabGuest::new(Arc::clone(&ram), config(), None).expect("a guest"));
-        Ok(Replica { ram, guest, fresh: true })
-    };
+    let mut host = |wanted: &Configuration| replica(wanted, config());
     let settings = DestinationSettings::new(token(), mib(64));
     destination::receive(Incoming { listen, host: &mut host, store }, settings, orders, &mut ())
 }
@@ -229,17 +222,9 @@ fn attempt(
         LabGuest::new(Arc::clone(&memory), config(), Some(Arc::clone(log.bitmap()))).expect("a guest");
     guest.fill();
     guest.resume().expect("it runs");
-    let outgoing = Outgoing {
-        name: "lab".to_owned(),
-        vcpus: 1,
-        ram: memory,
-        log: &mut log,
-        guest: &mut guest,
-        policy: presets::build("fixed-rounds", &BTreeMap::new()).expect("a preset"),
-        connect: Arc::new(hub.connector()),
-        store,
-    };
-    source::send(outgoing, SourceSettings::new(ID, token()), orders, &mut ())
+    let mut settings = SourceSettings::new(ID, token());
+    settings.asking = Some(SOON);
+    source::send(outgoing(memory, (&mut log, &mut guest), hub, store), settings, orders, &mut ())
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! One migration a token: whoever comes second with the right one is turned away, and the first goes on.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -8,21 +7,21 @@ use std::thread;
 use std::time::Duration;
 
 use whimbrel_core::dirty::PageSet;
-use whimbrel_core::embed::{Cause, DirtyLog as _, Guest as _};
+use whimbrel_core::embed::{DirtyLog as _, Guest as _, GuestRam};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::SourcePhase;
 use whimbrel_core::machine::handoff::Right;
 use whimbrel_core::machine::message::{Configuration, MigrationId};
-use whimbrel_core::policy::{RateLimit, presets};
+use whimbrel_core::policy::RateLimit;
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::{Bandwidth, Timestamp};
 use whimbrel_engine::Token;
 use whimbrel_engine::destination::{
-    self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
+    self, DestinationError, DestinationResult, DestinationSettings, Incoming,
 };
 use whimbrel_engine::observer::{Event, Observer};
 use whimbrel_engine::orders::{Order, Orders};
-use whimbrel_engine::source::{self, Outgoing, SourceError, SourceResult, SourceSettings};
+use whimbrel_engine::source::{self, SourceError, SourceResult, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
 use whimbrel_engine::transport::memory::{MemoryHub, MemoryListener};
 use whimbrel_guest::lab::LabGuest;
@@ -31,7 +30,8 @@ use whimbrel_guest::log::SoftwareLog;
 use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::hello::Reject;
 
-use super::world::mib;
+use super::wanted::{outgoing, replica};
+use super::world::{mib, runs};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -64,25 +64,15 @@ impl Home {
     ) -> std::result::Result<SourceResult, SourceError> {
         let mut settings = SourceSettings::new(MigrationId(id), token.clone());
         settings.limit = RateLimit::AtMost(Bandwidth::new(125_000).expect("a rate"));
-        let outgoing = Outgoing {
-            name: "lab".to_owned(),
-            vcpus: 1,
-            ram: Arc::clone(&self.ram) as Arc<_>,
-            log: &mut self.log,
-            guest: &mut self.guest,
-            policy: presets::build("fixed-rounds", &BTreeMap::new()).expect("a preset"),
-            connect: Arc::new(hub.connector()),
-            store: &mut MemoryStore::new(Role::Source),
-        };
+        settings.asking = Some(Duration::from_mins(1));
+        let store = &mut MemoryStore::new(Role::Source);
+        let outgoing = outgoing(Arc::clone(&self.ram), (&mut self.log, &mut self.guest), hub, store);
         source::send(outgoing, settings, orders, observer)
     }
 
     /// It runs on, and nobody records what it writes.
     fn was_not_touched(&mut self) {
-        let beats = self.guest.heartbeat().beats;
-        while self.guest.heartbeat().beats == beats {
-            thread::sleep(Duration::from_millis(1));
-        }
+        runs(&self.guest);
         assert!(self.log.harvest(&mut PageSet::new(self.layout.numbers())).is_err());
     }
 }
@@ -91,14 +81,13 @@ impl Home {
 fn take_one(
     listen: MemoryListener,
     token: Token,
-    (built, away): (&mut Vec<Arc<GuestMemory>>, &mut Vec<String>),
+    (built, away): (&mut Vec<Arc<dyn GuestRam>>, &mut Vec<String>),
     (come, told): (impl FnOnce(), Receiver<()>),
 ) -> std::result::Result<DestinationResult, DestinationError> {
-    let mut host = |wanted: &Configuration| -> std::result::Result<Replica, Cause> {
-        let ram = Arc::new(GuestMemory::new(wanted.layout.clone(), Backing::Private)?);
-        built.push(Arc::clone(&ram));
-        let guest = Box::new(LabGuest::new(Arc::clone(&ram), LabConfig::default(), None)?);
-        Ok(Replica { ram, guest, fresh: true })
+    let mut host = |wanted: &Configuration| {
+        let replica = replica(wanted, LabConfig::default())?;
+        built.push(Arc::clone(&replica.ram));
+        Ok(replica)
     };
     let store = &mut MemoryStore::new(Role::Destination);
     let incoming = Incoming { listen: Arc::new(listen), host: &mut host, store };

@@ -6,22 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use whimbrel_core::embed::{Cause, GuestError};
 use whimbrel_core::layout::{PageSize, RamLayout};
 use whimbrel_core::machine::DestinationOutcome;
 use whimbrel_core::machine::message::{Configuration, Message, MigrationId};
-use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica};
+use whimbrel_engine::destination::{self, DestinationSettings, Incoming};
 use whimbrel_engine::orders::Orders;
 use whimbrel_engine::stable::{MemoryStore, Role};
 use whimbrel_engine::transport::memory::MemoryHub;
 use whimbrel_engine::transport::{Connect as _, Stream};
-use whimbrel_guest::lab::LabGuest;
 use whimbrel_guest::lab::config::LabConfig;
-use whimbrel_guest::memory::{Backing, GuestMemory};
 use whimbrel_wire::frame::{FrameHeader, FrameKind, checksum, ping};
 use whimbrel_wire::hello::{self, Capabilities, Hello, Token, Versions};
 use whimbrel_wire::{Limits, control};
 
+use super::wanted::replica;
 use super::world::mib;
 
 /// How far it goes before it only says that it is there.
@@ -110,12 +108,7 @@ fn said_of(stalls: Stalls, time_limit: Option<Duration>) -> String {
     let patience = there.patience;
     thread::scope(|scope| {
         scope.spawn(|| stall(&hub, &token, stalls, patience, &over));
-        let mut host = |configuration: &Configuration| -> Result<Replica, Cause> {
-            let ram = Arc::new(GuestMemory::new(configuration.layout.clone(), Backing::Private)?);
-            let guest = LabGuest::new(Arc::clone(&ram), LabConfig::default(), None)
-                .map_err(|error| GuestError::Failed { what: "be built", cause: Box::new(error) })?;
-            Ok(Replica { ram, guest: Box::new(guest), fresh: true })
-        };
+        let mut host = |wanted: &Configuration| replica(wanted, LabConfig::default());
         let store = &mut MemoryStore::new(Role::Destination);
         let incoming = Incoming { listen: Arc::new(listen), host: &mut host, store };
         let received = destination::receive(incoming, there, &Orders::new(), &mut ()).expect("somebody came");

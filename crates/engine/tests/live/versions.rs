@@ -4,36 +4,24 @@
 //! by byte, that of today.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
-use std::time::Duration;
 
 use whimbrel_core::report::Outcome;
-use whimbrel_engine::transport::{Connect, Stream, TransportError};
+use whimbrel_engine::transport::Stream;
 use whimbrel_wire::hello::{self, Capabilities, Direction, Hello, PREFIX_LEN, Versions};
 
+use super::between::{Disturbed, Through};
 use super::world::{World, mib};
 
 /// What a later release may know that this one does not.
 const UNKNOWN: u64 = 1 << 50;
 
-/// The source, as a release that speaks these versions.
+/// A connection of a source that is a release which speaks these versions.
 struct Later {
-    inner: Arc<dyn Connect>,
-    versions: Versions,
-}
-
-struct LaterStream {
     inner: Box<dyn Stream>,
     versions: Versions,
 }
 
-impl Connect for Later {
-    fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError> {
-        Ok(Box::new(LaterStream { inner: self.inner.connect(within)?, versions: self.versions }))
-    }
-}
-
-impl LaterStream {
+impl Later {
     /// The same hello, said by the later release; `None` of what is none.
     fn later(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let (prefix, rest) = bytes.split_first_chunk::<PREFIX_LEN>()?;
@@ -44,9 +32,9 @@ impl LaterStream {
     }
 }
 
-impl Stream for LaterStream {
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(into)
+impl Disturbed for Later {
+    fn inner(&self) -> &dyn Stream {
+        &*self.inner
     }
 
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -56,24 +44,12 @@ impl Stream for LaterStream {
         assert_eq!(self.inner.write(&[IoSlice::new(&hello)])?, hello.len(), "a hello goes whole");
         Ok(said)
     }
-
-    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
-        self.inner.set_patience(read, write)
-    }
-
-    fn shutdown(&self) {
-        self.inner.shutdown();
-    }
-
-    fn peer(&self) -> String {
-        self.inner.peer()
-    }
 }
 
 /// A world whose source speaks these.
 fn speaking(oldest: u16, newest: u16) -> World {
     let versions = Versions::new(oldest, newest).expect("versions");
-    World::of(mib(4)).streams(2).through(move |inner| Arc::new(Later { inner, versions }))
+    World::of(mib(4)).streams(2).each_connection(move |_, inner| Box::new(Through(Later { inner, versions })))
 }
 
 #[test]

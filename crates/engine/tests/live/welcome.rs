@@ -2,15 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use whimbrel_core::report::Outcome;
 use whimbrel_core::units::ByteCount;
-use whimbrel_engine::transport::{Connect, Stream, TransportError};
+use whimbrel_engine::transport::Stream;
 use whimbrel_wire::Limits;
 use whimbrel_wire::frame::{FrameHeader, HEADER_LEN};
 use whimbrel_wire::hello::{self, Direction, Hello, PREFIX_LEN};
 
+use super::between::{Disturbed, Through};
 use super::world::{World, mib};
 
 /// What the destination says: bytes of payload, and entries.
@@ -19,34 +19,24 @@ type Most = (u32, u16);
 /// All that went over each connection.
 type Written = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A destination that takes less than others.
+/// A connection to a destination that takes less than others.
 struct Modest {
-    inner: Arc<dyn Connect>,
-    most: Most,
-    written: Written,
-}
-
-struct ModestStream {
     inner: Box<dyn Stream>,
     /// Its welcome as it is told, until it was read.
     welcome: Mutex<Option<Vec<u8>>>,
-    number: usize,
     most: Most,
+    number: usize,
     written: Written,
 }
 
-impl Connect for Modest {
-    fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, TransportError> {
-        let inner = self.inner.connect(within)?;
-        let mut written = self.written.lock().expect("no panic");
-        written.push(Vec::new());
-        let (number, written) = (written.len() - 1, Arc::clone(&self.written));
-        let most = self.most;
-        Ok(Box::new(ModestStream { inner, welcome: Mutex::new(None), number, most, written }))
+impl Modest {
+    fn new(inner: Box<dyn Stream>, most: Most, written: &Written) -> Self {
+        let mut all = written.lock().expect("no panic");
+        all.push(Vec::new());
+        let (welcome, number, written) = (Mutex::new(None), all.len() - 1, Arc::clone(written));
+        Self { inner, welcome, most, number, written }
     }
-}
 
-impl ModestStream {
     fn read_exact(&self, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         let mut done = 0;
@@ -71,7 +61,11 @@ impl ModestStream {
     }
 }
 
-impl Stream for ModestStream {
+impl Disturbed for Modest {
+    fn inner(&self) -> &dyn Stream {
+        &*self.inner
+    }
+
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut welcome = self.welcome.lock().expect("no panic");
         if welcome.is_none() {
@@ -93,18 +87,6 @@ impl Stream for ModestStream {
         let all = parts.iter().flat_map(|part| part.iter().copied());
         self.written.lock().expect("no panic")[self.number].extend(all.take(taken));
         Ok(taken)
-    }
-
-    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
-        self.inner.set_patience(read, write)
-    }
-
-    fn shutdown(&self) {
-        self.inner.shutdown();
-    }
-
-    fn peer(&self) -> String {
-        self.inner.peer()
     }
 }
 
@@ -134,7 +116,7 @@ fn frames_keep_to_what_the_destination_takes() {
             .writing(20_000.0)
             .streams(2)
             .policy("fixed-rounds")
-            .through(move |inner| Arc::new(Modest { inner, most, written: seen }))
+            .each_connection(move |_, inner| Box::new(Through(Modest::new(inner, most, &seen))))
             .go();
         assert_eq!(moved.source.report.outcome, Outcome::Completed, "{}", moved.source.report.why);
         moved.check_the_guest_there();

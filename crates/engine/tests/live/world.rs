@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use whimbrel_engine::destination::{
     self, DestinationError, DestinationResult, DestinationSettings, Incoming, Replica,
 };
 use whimbrel_engine::observer::{Event, Observer};
-use whimbrel_engine::orders::{Orders, Remote};
+use whimbrel_engine::orders::{Order, Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, Restarted, SourceResult, SourceSettings, settle};
 use whimbrel_engine::stable::{self, FaultyStore, MemoryStore, PersistError, Role, StableStore, StoreError};
 use whimbrel_engine::transport::memory::MemoryHub;
@@ -38,6 +38,12 @@ use whimbrel_wire::hello::Token;
 pub(crate) fn mib(mib: u64) -> ByteCount {
     ByteCount::mib(mib)
 }
+
+/// Longer than anybody waits for a peer that is there.
+const LONG: Duration = Duration::from_mins(1);
+
+/// What came of a source that has panicked.
+pub(crate) const PANICKED: &str = "somebody has panicked";
 
 /// What is to be moved, and how.
 pub(crate) struct World {
@@ -57,6 +63,8 @@ pub(crate) struct World {
     pub(crate) disks: [Vec<stable::Fault>; 2],
     /// What happens when the source is about to write *go*.
     pub(crate) at_go: Option<Box<dyn FnMut() + Send>>,
+    /// How often a record was said to be near, at the source and at the destination.
+    pub(crate) near: [Arc<AtomicU32>; 2],
 }
 
 /// What came of it.
@@ -98,11 +106,14 @@ impl World {
     /// A guest with so much memory that does nothing but beat, over connections within the process.
     pub(crate) fn of(memory: ByteCount) -> Self {
         let hub = MemoryHub::new();
+        let mut settings = SourceSettings::new(MigrationId(7), token());
+        // Whoever asks for ever hangs where it should fail.
+        settings.asking = Some(LONG);
         Self {
             layout: RamLayout::contiguous(memory, PageSize::Kib4).expect("whole pages"),
             lab: LabConfig { device_rate: 0.0, ..LabConfig::default() },
             policy: ("qemu-default", &[]),
-            settings: SourceSettings::new(MigrationId(7), token()),
+            settings,
             destination: DestinationSettings::new(token(), ByteCount::gib(1)),
             connect: Arc::new(hub.connector()),
             host: Host {
@@ -116,6 +127,7 @@ impl World {
             best_log: false,
             disks: Default::default(),
             at_go: None,
+            near: Default::default(),
         }
     }
 
@@ -178,7 +190,7 @@ impl World {
         let Self {
             layout, lab, policy, settings, destination, hub: _, connect, watch, host, best_log, ..
         } = self;
-        let ([disk, disk_there], at_go) = (self.disks, self.at_go);
+        let ([disk, disk_there], [near, near_there], at_go) = (self.disks, self.near, self.at_go);
         let (late, patience) = (host.late, settings.patience);
         let (memory, mut log, mut here) = guest_that_runs(&layout, &lab, best_log);
 
@@ -187,14 +199,15 @@ impl World {
         let (mut there, mut lines) = (None, Vec::new());
         let over = AtomicBool::default();
         let (source, destination) = thread::scope(|scope| {
-            let mut store = FaultyStore::new(Announced::new(Role::Destination), disk_there);
+            let _ended = Ended { remote: remote_there.clone(), over: &over };
+            let mut store = FaultyStore::new(Announced::new(Role::Destination, near_there), disk_there);
             let (there, over, lab) = (&mut there, &over, &lab);
             let orders_there = &orders_there;
             let receiving =
                 scope.spawn(move || host.receive(lab, destination, orders_there, (&mut store, over), there));
             let give_up = remote_there.clone();
             scope.spawn(|| meddle(remote, remote_there));
-            let records = FaultyStore::new(Announced::new(Role::Source), disk);
+            let records = FaultyStore::new(Announced::new(Role::Source, near), disk);
             let mut store = Watched { records, at_go };
             let mut told = Told { guest: &mut here, late, throttle: Throttle::Off };
             let outgoing = Outgoing {
@@ -214,8 +227,8 @@ impl World {
             // However it ended.
             assert_eq!(told.throttle, Throttle::Off, "the guest is still slowed");
             if source.is_err() {
-                // Nobody comes any more.
-                give_up.cancel();
+                // Nobody comes any more, although its replica may be ready.
+                give_up.give(Order::Leave);
             }
             (source, receiving.join().expect("no panic"))
         });
@@ -227,6 +240,21 @@ impl World {
                 Ok(Moved { source, destination, lines, of, here, memory, there, restarted })
             }
             Err(why) => Err(Box::new(NotBegun { why, here, memory })),
+        }
+    }
+}
+
+/// The destination ends although somebody panics here: its thread is waited for.
+struct Ended<'a> {
+    remote: Remote,
+    over: &'a AtomicBool,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.over.store(true, Ordering::Release);
+            self.remote.give(Order::Leave);
         }
     }
 }
@@ -266,7 +294,7 @@ fn sent<'a>(
 ) -> Result<SourceResult, String> {
     match catch_unwind(AssertUnwindSafe(|| source::send(outgoing, settings, orders, observer))) {
         Ok(source) => source.map_err(|error| error.to_string()),
-        Err(_) => Err("somebody has panicked".to_owned()),
+        Err(_) => Err(PANICKED.to_owned()),
     }
 }
 
@@ -280,8 +308,7 @@ fn started_anew(
     let in_doubt = source.right == Right::Undecided;
     if in_doubt {
         let restarted = Restarted { id: MigrationId(7), token: token(), connect, store, patience };
-        let settled =
-            settle(restarted, Some(Duration::from_mins(1)), &Orders::new()).expect("its own record");
+        let settled = settle(restarted, Some(LONG), &Orders::new()).expect("its own record");
         assert!(settled.settled, "nobody has answered: {settled:?}");
         source.right = settled.right;
     }
@@ -439,14 +466,19 @@ impl NotBegun {
     }
 }
 
-/// A guest that stayed goes on exactly.
-fn check_here(mut here: LabGuest, memory: &GuestMemory) {
-    let (beats, begun) = (here.heartbeat().beats, Instant::now());
-    while here.heartbeat().beats == beats {
+/// A guest runs.
+pub(crate) fn runs(guest: &LabGuest) {
+    let (beats, begun) = (guest.heartbeat().beats, Instant::now());
+    while guest.heartbeat().beats == beats {
         // Its heart beats thousands of times a second, where it is let.
-        assert!(begun.elapsed() < Duration::from_mins(1), "it stands still");
+        assert!(begun.elapsed() < LONG, "it stands still");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A guest that stayed goes on exactly.
+fn check_here(mut here: LabGuest, memory: &GuestMemory) {
+    runs(&here);
     thread::sleep(Duration::from_millis(20));
     here.pause().expect("it stops");
     let state = here.save().expect("it is paused");
@@ -529,11 +561,13 @@ impl Moved {
 struct Announced {
     records: MemoryStore,
     near: bool,
+    /// How often that was said.
+    said: Arc<AtomicU32>,
 }
 
 impl Announced {
-    fn new(role: Role) -> Self {
-        Self { records: MemoryStore::new(role), near: false }
+    fn new(role: Role, said: Arc<AtomicU32>) -> Self {
+        Self { records: MemoryStore::new(role), near: false, said }
     }
 }
 
@@ -544,6 +578,7 @@ impl StableStore for Announced {
 
     fn warm(&mut self, _: MigrationId, within: Duration) {
         self.near = !within.is_zero();
+        self.said.fetch_add(u32::from(self.near), Ordering::Relaxed);
     }
 
     fn persist(&mut self, id: MigrationId, record: StableRecord) -> Result<(), PersistError> {
