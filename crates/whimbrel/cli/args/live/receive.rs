@@ -42,6 +42,9 @@ pub(crate) struct ReceiveArgs {
     /// No guest with more memory is taken; without it, what this machine has available.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) most_memory: Option<ByteCount>,
+    /// Ends, as by Ctrl-C, when standard input ends: for a program that starts it with a pipe, and may be killed.
+    #[arg(long)]
+    pub(crate) until_eof: bool,
     /// How long it runs here; without it, until Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     pub(crate) length: Option<Duration>,
