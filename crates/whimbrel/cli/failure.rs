@@ -9,7 +9,6 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const BAD_INPUT: u8 = 2;
 
 /// Nobody here can know who has the guest.
-#[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), allow(dead_code))]
 pub(super) const IN_DOUBT: u8 = 3;
 /// It was done, and could not be told.
 const UNTOLD: u8 = 4;

@@ -21,25 +21,25 @@ pub(in crate::cli) fn run(args: &AdjustArgs) -> Result<(), Failure> {
         let change = Question::Change { parameter: parameter.clone(), value: value.clone() };
         (parameter.clone(), change)
     });
-    let (mut last, mut changed) = (None, Vec::new());
+    let (mut last, mut done) = (None, Vec::new());
     for (what, question) in limit.into_iter().chain(changes) {
-        let reply = asked(&path, &question).map_err(|failure| behind(&changed, failure))?;
+        let reply = asked(&path, &question).map_err(|failure| behind(&done, failure))?;
         if let Some(why) = &reply.refused {
             let not = if reply.taken.is_some() { "was not changed" } else { "may not have been changed" };
-            return Err(behind(&changed, Failure::Failed(anyhow!("{what} {not}: {why}"))));
+            return Err(behind(&done, Failure::Failed(anyhow!("{what} {not}: {why}"))));
         }
-        changed.push(what);
+        done.push(what);
         last = Some(reply);
     }
     last.map_or(Ok(()), |reply| show(&reply, args.format))
 }
 
 /// Says of a failure what was changed before it, and stays so.
-fn behind(changed: &[String], failure: Failure) -> Failure {
+fn behind(done: &[String], failure: Failure) -> Failure {
     match failure {
-        Failure::Failed(error) if !changed.is_empty() => {
-            let were = if changed.len() == 1 { "was" } else { "were" };
-            Failure::Failed(anyhow!("{error:#}; before that {} {were} changed", changed.join(", ")))
+        Failure::Failed(error) if !done.is_empty() => {
+            let were = if done.len() == 1 { "was" } else { "were" };
+            Failure::Failed(anyhow!("{error:#}; before that {} {were} changed", done.join(", ")))
         }
         failure => failure,
     }

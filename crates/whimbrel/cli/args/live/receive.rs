@@ -23,11 +23,12 @@ Examples:
   whimbrel receive --guest guest.toml --listen tls:0.0.0.0:4444 --tls-cert b.pem --tls-key b.key --tls-peer sha256:…
 
 If the source is lost when the replica is complete, nobody here knows whether the guest still runs there. Then the replica is
-kept, paused, until the source comes back or `whimbrel resolve` ends the doubt.
+kept, paused, until the source comes back or `whimbrel resolve` ends the doubt. A second Ctrl-C ends the program at once, whatever it
+is about, and with 3. SIGTERM is as Ctrl-C.
 
 Exit codes: 0 the guest came and its memory is exact; 1 it did not, or is not; 2 the command line or a file that it names is
 wrong; 3 a complete replica was given up, and nobody here knows whether the source has the guest; 4 the guest came, and only the
-report could not be written; 130 ended by Ctrl-C before the guest was here.")]
+report could not be written; 130 ended by Ctrl-C before the guest was here (143: by SIGTERM).")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     pub(crate) guest: GuestOf,

@@ -42,7 +42,7 @@ merely does not answer is not that. They are taken only while there is no connec
 complete replica there is told to run, one that runs is left to it, and without one the guest is this host's. Without `go` the guest is
 this host's in any case, and the destination drops its replica: where that is wanted instead, say --peer-never-ran there.
 
-Exit codes: 0 it is known where the guest belongs, or what was asked for was done; 1 it is not; 2 wrong arguments; 130 Ctrl-C."
+Exit codes: 0 it is known where the guest belongs, or what was asked for was done; 1 it is not; 2 wrong arguments; 130 Ctrl-C (143: SIGTERM)."
 )]
 pub(crate) struct ResolveArgs {
     /// Unix socket of a running `send` or `receive`.

@@ -75,7 +75,7 @@ fn a_note_that_another_build_wrote_is_not_cut_off_behind_what_cannot_be_read() {
     let matrices = [matrix("a", 1000), matrix("b", 1000), matrix("c", 1000)];
     let mut series = Series::open(&args(&out, false), &matrices).expect("a new one");
     for name in ["a", "b"] {
-        series.complete(name, &[row.clone()]).expect("written");
+        series.complete(name, std::slice::from_ref(&row)).expect("written");
     }
     drop(series);
     let note = out.join(NOTE);
