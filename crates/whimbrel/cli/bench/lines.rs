@@ -4,13 +4,14 @@
 //! is only that one counts when it is whole, that nothing is written behind half a line, and that one program at a time has the file.
 //! Half a line is one without its end. One that has its end and says nothing is damage, and what is behind it is not thrown away.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use whimbrel_lab::output::keep;
 
 use super::super::failure::Failure;
 
@@ -41,8 +42,8 @@ impl Lines {
         let damaged = || damaged(path);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = opened.with_context(damaged).map_err(Failure::Failed)?;
-        // Before it is read. Where files can't be locked nobody is hindered.
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        // Before it is read.
+        if !keep(&file) {
             let place = path.display();
             return Err(Failure::Failed(anyhow!(
                 "{place} is in use: the bench that it belongs to is running"
