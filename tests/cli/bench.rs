@@ -351,3 +351,21 @@ fn ctrl_c_keeps_the_finished_rows() {
         again.err
     );
 }
+
+/// Whoever reads only the first line has seen enough; the moves are made all the same.
+#[test]
+fn a_bench_of_several_matrices_goes_on_when_nobody_reads_it_any_more() {
+    let fresh = tiny();
+    fresh.write("other.toml", TINY);
+    let args = ["bench", "matrix.toml", "other.toml", "--set", "guest.writers.0.rate=700", "--out", "all"];
+    let mut child =
+        fresh.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), &*said), (Some(0), ""));
+    for name in ["matrix", "other"] {
+        assert_eq!(rows(&fresh.read(&format!("all/{name}/fidelity.jsonl"))).len(), 1, "{name}");
+    }
+    assert!(!fresh.path("all/unfinished.jsonl").exists());
+}

@@ -197,3 +197,17 @@ fn after_the_decision_nothing_could_have_changed_it_and_that_is_no_error() {
     assert!(ended.err.contains("1 h") && ended.err.contains("ended after 28."), "{}", ended.err);
     assert!(fresh.names().is_empty());
 }
+
+#[test]
+fn of_many_runs_it_is_said_whether_they_are_a_sweeps_or_a_benchs() {
+    let fresh = Fresh::new();
+    fresh.write("sweep.toml", SMALL_SWEEP);
+    fresh.ok(&["sweep", "sweep.toml", "--out", "results", "--set", "run.repeat=1"]);
+    for what in ["a sweep", "a bench"] {
+        let ended = fresh.run(&["explain", "results"]);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        assert!(ended.err.contains(&format!("{what} has many runs: --cell says which")), "{}", ended.err);
+        // What a bench alone leaves.
+        fresh.write("results/host.toml", "");
+    }
+}

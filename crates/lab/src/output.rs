@@ -5,9 +5,11 @@
 //! nothing behind: whoever opens a result file never finds half of one.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -244,6 +246,26 @@ fn name_beside(place: &Path) -> Option<PathBuf> {
     Some(place.with_file_name(name))
 }
 
+/// How long a file that somebody keeps is waited for, and how often it is looked.
+const LET_GO: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Keeps others from a file for as long as it is open; false if somebody else does.
+///
+/// Whoever was killed while it started another process keeps its files in that one until it is a program of its own, which is a
+/// moment: that is waited for.
+pub fn keep(file: &File) -> bool {
+    let begun = Instant::now();
+    while let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if begun.elapsed() >= LET_GO {
+            return false;
+        }
+        thread::sleep(LOOK);
+    }
+    // Where files can't be locked nobody is hindered.
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +275,23 @@ mod tests {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a temporary directory");
         dir
+    }
+
+    #[test]
+    fn a_file_is_kept_by_one_and_whoever_lets_it_go_soon_is_waited_for() {
+        let dir = fresh("keep");
+        let open = || File::create(dir.join("kept")).expect("there is room");
+        let (first, second) = (open(), open());
+        assert!(keep(&first));
+        assert!(!keep(&second));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                first.unlock().expect("it was kept");
+            });
+            assert!(keep(&second));
+        });
+        let _ = fs::remove_dir_all(&dir);
     }
 
     fn names(dir: &Path) -> Vec<String> {

@@ -128,8 +128,8 @@ pub struct EncodingRecord {
     pub cache_misses: u64,
     /// Pages whose difference was longer than they are.
     pub overflow_pages: u64,
-    /// CPU seconds at the source: finding, reading, encoding and handing over pages.
-    pub source_cpu_s: f64,
+    /// CPU seconds at the source: finding, reading, encoding and handing over pages; none of a real move where the system was not asked.
+    pub source_cpu_s: Option<f64>,
 }
 
 /// The downtime ledger, milliseconds.
@@ -418,7 +418,7 @@ impl EncodingRecord {
         to.whole(name!("encoded_bytes"), self.encoded_bytes);
         to.whole(name!("cache_misses"), self.cache_misses);
         to.whole(name!("overflow_pages"), self.overflow_pages);
-        to.number(name!("source_cpu_s"), Some(self.source_cpu_s));
+        to.number(name!("source_cpu_s"), self.source_cpu_s);
         to.close();
     }
 
@@ -429,7 +429,7 @@ impl EncodingRecord {
             encoded_bytes: encoding.encoded_bytes.0,
             cache_misses: encoding.cache_misses.0,
             overflow_pages: encoding.overflow_pages.0,
-            source_cpu_s: encoding.source_cpu_s,
+            source_cpu_s: Some(encoding.source_cpu_s),
         }
     }
 }

@@ -19,7 +19,7 @@ use whimbrel_core::policy::presets::{self, PresetInfo};
 use whimbrel_core::units::{ByteCount, duration};
 
 pub use self::explanation::explanation;
-use crate::result::{EtaRecord, MigrationRecord, RoundRecord};
+use crate::result::{EncodingRecord, EtaRecord, MigrationRecord, RoundRecord};
 use crate::scenario::Setup;
 use crate::sweep::PolicySummary;
 use whimbrel_sim::config::{HostConfig, Pattern, WriterConfig};
@@ -315,11 +315,11 @@ fn outlook(progress: f64, eta: EtaRecord) -> String {
     format!("at its start {:.0} % done, {left} ({range})", progress * 100.0)
 }
 
-/// The rounds; below each the decision and its reason.
 /// More rounds than these are not read one by one: the first and the last are shown, so many of each.
 const ROUNDS: usize = 60;
 const ENDS: usize = 20;
 
+/// The rounds; below each the decision and its reason.
 fn rounds(rounds: &[RoundRecord], width: usize) -> String {
     use Align::Right;
     let between = if rounds.len() > ROUNDS { ENDS..rounds.len() - ENDS } else { 0..0 };
@@ -395,78 +395,74 @@ fn ledger(record: &MigrationRecord) -> String {
 
 /// `faults`: it is known what tracking cost the guest.
 fn totals(record: &MigrationRecord, faults: bool, width: usize) -> String {
-    let lost = &record.disruption;
-    let converged = if record.converged { "converged" } else { "not converged" };
-    let mut text = String::new();
-    let mut say = |name: &str, value: &str| {
-        let lines = wrap(value, "            ", width);
-        let _ = write!(text, "{name:<12}{}", lines.trim_start());
-    };
-    say("total time", &milliseconds(Some(record.total_ms)));
-    say(
-        "sent",
-        &format!(
-            "{} ({:.2} x memory) in {}",
-            ByteCount(record.sent_bytes).human(),
-            record.amplification,
-            counted(record.rounds as u64, "round")
-        ),
+    let sent = format!(
+        "{} ({:.2} x memory) in {}",
+        ByteCount(record.sent_bytes).human(),
+        record.amplification,
+        counted(record.rounds as u64, "round")
     );
+    let mut rows = vec![("total time", milliseconds(Some(record.total_ms))), ("sent", sent)];
+    rows.extend(post_copy(record).map(|behind| ("post-copy", behind)));
+    rows.extend(encoded(&record.encoding));
+    rows.push(("guest lost", guest_lost(record, faults)));
+    let converged = if record.converged { "converged" } else { "not converged" };
+    rows.push(("outcome", format!("{}, {converged}", record.outcome)));
+    if !record.why.is_empty() {
+        rows.push(("why", record.why.clone()));
+    }
+    rows.extend(record.near_threshold.as_ref().map(|near| {
+        let chance = format!(
+            "in round {} the {} pages pending were {:.1} standard deviations from the threshold: of exact \
+             runs some go on for a round more there",
+            near.round, near.pending_pages, near.deviations
+        );
+        ("chance", chance)
+    }));
+    named(&rows, "            ", width)
+}
+
+/// What was sent after the handover, if something was.
+fn post_copy(record: &MigrationRecord) -> Option<String> {
     let post_copy = &record.post_copy;
-    if post_copy.missing_pages > 0 {
-        say(
-            "post-copy",
-            &format!(
-                "{} pages were missing at the handover, {} of them were asked for; {} after {}",
-                post_copy.missing_pages,
-                post_copy.requests,
-                if record.outcome == "completed" { "all there" } else { "cut off" },
-                milliseconds(Some(post_copy.length_ms))
-            ),
-        );
+    (post_copy.missing_pages > 0).then(|| {
+        format!(
+            "{} pages were missing at the handover, {} of them were asked for; {} after {}",
+            post_copy.missing_pages,
+            post_copy.requests,
+            if record.outcome == "completed" { "all there" } else { "cut off" },
+            milliseconds(Some(post_copy.length_ms))
+        )
+    })
+}
+
+/// What pages became and what that took, if they were not all sent as they are.
+fn encoded(encoding: &EncodingRecord) -> Vec<(&'static str, String)> {
+    if encoding.encoded_pages + encoding.cache_misses == 0 {
+        return Vec::new();
     }
-    let encoding = &record.encoding;
-    if encoding.encoded_pages + encoding.cache_misses > 0 {
-        say(
-            "encoded",
-            &format!(
-                "{} pages in {}; {} cache misses, {} overflows",
-                encoding.encoded_pages,
-                ByteCount(encoding.encoded_bytes).human(),
-                encoding.cache_misses,
-                encoding.overflow_pages
-            ),
-        );
-        say("source CPU", &format!("{:.3} s", encoding.source_cpu_s));
-    }
+    let pages = format!(
+        "{} pages in {}; {} cache misses, {} overflows",
+        encoding.encoded_pages,
+        ByteCount(encoding.encoded_bytes).human(),
+        encoding.cache_misses,
+        encoding.overflow_pages
+    );
+    let cpu = encoding.source_cpu_s.map(|seconds| ("source CPU", format!("{seconds:.3} s")));
+    [("encoded", pages)].into_iter().chain(cpu).collect()
+}
+
+fn guest_lost(record: &MigrationRecord, faults: bool) -> String {
+    let lost = &record.disruption;
     let waiting = match lost.post_copy_vcpu_s {
         0.0 => String::new(),
         waiting => format!(", waiting for pages {waiting:.3}"),
     };
     let faults =
         if faults { format!(", tracking faults {:.3}", lost.tracking_faults_vcpu_s) } else { String::new() };
-    say(
-        "guest lost",
-        &format!(
-            "{:.3} vCPU-s: throttle {:.3}, pause {:.3}{waiting}{faults}",
-            record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s
-        ),
-    );
-    say("outcome", &format!("{}, {converged}", record.outcome));
-    if !record.why.is_empty() {
-        say("why", &record.why);
-    }
-    if let Some(near) = &record.near_threshold {
-        say(
-            "chance",
-            &format!(
-                "in round {} the {} pages pending were {:.1} standard deviations from the threshold: of exact \
-                 runs some go on for a round more there",
-                near.round, near.pending_pages, near.deviations
-            ),
-        );
-    }
-    text
+    format!(
+        "{:.3} vCPU-s: throttle {:.3}, pause {:.3}{waiting}{faults}",
+        record.disruption_vcpu_s, lost.throttle_vcpu_s, lost.pause_vcpu_s
+    )
 }
 
 /// A sweep by policy.

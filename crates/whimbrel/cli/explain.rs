@@ -107,17 +107,18 @@ fn noted(args: &ExplainArgs) -> Result<Noted, Failure> {
         Some(path) => Noted::load(path).map_err(Failure::bad_input)?,
         None => Noted::from(Scenario::builtin("default").map_err(Failure::bad_input)?),
     };
+    let real = noted.sweep.as_ref().is_some_and(|folder| folder.join(HOST).is_file());
+    let what = if real { "a bench" } else { "a sweep" };
     if let Some(folder) = noted.sweep.as_ref().filter(|folder| sweep::is_unfinished(folder)) {
         let folder = folder.display();
         tell(&format!(
-            "note: {folder} also holds a sweep that is not finished; this is of the one before it"
+            "note: {folder} also holds results that are not finished; this is of those before them"
         ));
     }
     if noted.sweep.is_some() && args.cell.is_none() {
-        return Err(wrong("a sweep has many runs: --cell says which, as its tables number them".to_owned()));
+        return Err(wrong(format!("{what} has many runs: --cell says which, as its tables number them")));
     }
     // Of real moves the rows say what was measured, and no simulation gives that again.
-    let real = noted.sweep.as_ref().is_some_and(|folder| folder.join(HOST).is_file());
     if let Some(cell) = args.cell.filter(|_| !real) {
         noted.came_to = noted.row(cell, args.repetition.unwrap_or(0));
     }

@@ -9,7 +9,7 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const BAD_INPUT: u8 = 2;
 
 /// Nobody here can know who has the guest.
-const IN_DOUBT: u8 = 3;
+pub(super) const IN_DOUBT: u8 = 3;
 /// It was done, and could not be told.
 const UNTOLD: u8 = 4;
 

@@ -7,6 +7,8 @@
 mod args;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod bench;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod beside;
 mod compare;
 mod completions;
 mod explain;

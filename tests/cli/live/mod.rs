@@ -3,6 +3,7 @@
 mod adjust;
 mod bad_input;
 mod doubt;
+mod ending;
 mod faults;
 mod network;
 pub(crate) mod process;

@@ -26,7 +26,7 @@ pub struct Totals {
     pub total_ms: f64,
     pub sent_bytes: u64,
     pub downtime_ms: f64,
-    pub source_cpu_s: f64,
+    pub source_cpu_s: Option<f64>,
 }
 
 impl Totals {
@@ -68,7 +68,10 @@ impl Errors {
             sent: share(measured.sent_bytes as f64, forecast.sent_bytes as f64),
             downtime: share(measured.downtime_ms, forecast.downtime_ms),
             downtime_ms: alike.then_some(forecast.downtime_ms - measured.downtime_ms),
-            source_cpu: share(measured.source_cpu_s, forecast.source_cpu_s),
+            source_cpu: measured
+                .source_cpu_s
+                .zip(forecast.source_cpu_s)
+                .and_then(|(measured, forecast)| share(measured, forecast)),
         }
     }
 
@@ -199,7 +202,7 @@ impl Fidelity {
                 total_ms.to_string(),
                 sent_bytes.to_string(),
                 downtime_ms.to_string(),
-                source_cpu_s.to_string(),
+                source_cpu_s.map_or_else(String::new, |seconds| seconds.to_string()),
             ]
         };
         let Errors { total, sent, downtime, downtime_ms, source_cpu } = self.error;
@@ -412,7 +415,7 @@ fn cells(text: &mut String, rows: &[Fidelity]) {
             apart(of(&|row| row.error.downtime_ms)),
             if near { String::new() } else { "*".to_owned() },
             time(of(&|row| row.guest.gap_ms)),
-            time(of(&|row| Some(row.measured.source_cpu_s * 1e3))),
+            time(of(&|row| row.measured.source_cpu_s.map(|seconds| seconds * 1e3))),
             share(of(&|row| row.error.source_cpu)),
         ]);
         line.push(outcomes(cell));
@@ -484,7 +487,7 @@ mod tests {
             total_ms,
             sent_bytes: 1000,
             downtime_ms: total_ms / 10.0,
-            source_cpu_s: total_ms / 2e3,
+            source_cpu_s: Some(total_ms / 2e3),
         };
         let (measured, forecast) = (totals(measured_ms), Totals { outcome, ..totals(forecast_ms) });
         Fidelity {

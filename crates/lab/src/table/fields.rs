@@ -292,7 +292,7 @@ mod tests {
             let near = near.then_some(NearThresholdRecord { round: 3, pending_pages: 7, deviations: numbers[3] });
             let mut record = MigrationRecord { why, near_threshold: near, sent_bytes: count, ..record() };
             (record.total_ms, record.downtime.restore_ms) = (numbers[0], numbers[1]);
-            record.encoding.source_cpu_s = numbers[2];
+            record.encoding.source_cpu_s = Some(numbers[2]);
             record.round.clear();
             prop_assert_eq!(as_json(&record), serde_json::to_string(&record).unwrap());
             let mut text = Vec::new();

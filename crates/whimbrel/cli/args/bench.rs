@@ -29,7 +29,7 @@ The machine should have nothing else to do: two cores are busy with each move, a
 a full disk keep the finished moves: the same command with --resume goes on behind them.
 
 Exit codes: 0 every move was made, and every guest was exact; 1 one was not, or a file cannot be written; 2 the command line or the
-matrix is wrong; 130 stopped by Ctrl-C.")]
+matrix is wrong; 130 stopped by Ctrl-C (143: by SIGTERM).")]
 pub(crate) struct BenchArgs {
     /// Scenario files (TOML) with a [sweep], each of which is run by itself; without one a built-in matrix that takes less than a
     /// minute.

@@ -84,8 +84,13 @@ impl Destination {
         command.arg("--control").arg(work.path("control")).arg("--memory").arg(backing.to_string());
         command.args(["--format", "json", "--for", &duration::format(RUNS)]);
         command.args(["--wait", &duration::format(PATIENCE)]);
-        // Of its own group: Ctrl-C is this process's affair, which ends it.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Of its own group: Ctrl-C is this process's affair, which ends it. Where this process is killed, the pipe ends, and it with it.
+        command
+            .arg("--until-eof")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start the destination").map_err(Failure::Failed)?;
         let (tell, said) = channel();
         if let Some(err) = child.stderr.take() {

@@ -148,6 +148,7 @@ pub(super) mod tests {
         for _ in 0..3 {
             diary.moved(&record, &row).expect("written");
         }
+        drop(diary);
         // Killed in the middle of a line.
         let whole = std::fs::read(&path).expect("there");
         std::fs::write(&path, &whole[..whole.len() - 10]).expect("written");
@@ -158,10 +159,53 @@ pub(super) mod tests {
         );
         assert_eq!(before.grounds, BTreeMap::from([(key, ground())]));
         diary.moved(&record, &row).expect("written");
+        let running = Diary::open(&path, 2, "over unix").expect_err("it is open");
+        assert!(matches!(&running, Failure::Failed(error) if error.to_string().contains("is running")));
+        drop(diary);
         let (_, before) = Diary::open(&path, 2, "over unix").expect("it holds two");
         assert_eq!(before.rows.len(), 2);
         assert!(Diary::open(&path, 3, "over unix").is_err(), "it does not hold three");
         assert!(matches!(Diary::open(&path, 2, "over tcp"), Err(Failure::BadInput(_))));
+        std::fs::remove_file(&path).expect("removed");
+    }
+
+    /// Another build may have written a line that this one cannot read; a cut would take the moves behind it along.
+    #[test]
+    fn a_whole_line_that_says_nothing_is_damage_and_nothing_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("whimbrel-diary-damaged-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (_, record, row) = made();
+        let (mut diary, _) = Diary::open(&path, 0, "over unix").expect("a new one");
+        for _ in 0..2 {
+            diary.moved(&record, &row).expect("written");
+        }
+        drop(diary);
+        let text = std::fs::read_to_string(&path).expect("there").replacen("\"total_ms\"", "\"total\"", 1);
+        std::fs::write(&path, &text).expect("written");
+        for runs in 0..=2 {
+            let damaged = Diary::open(&path, runs, "over unix").expect_err("line 2 is damaged");
+            let Failure::Failed(error) = damaged else { panic!("{damaged:?}") };
+            let says = format!("{error:#}");
+            for words in [path.to_string_lossy().as_ref(), "line 2 is damaged", "missing field", "--force"] {
+                assert!(says.contains(words), "{words}: {says}");
+            }
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), text, "nothing is cut off");
+        }
+        std::fs::remove_file(&path).expect("removed");
+    }
+
+    /// What the system was not asked stays so.
+    #[test]
+    fn a_move_whose_processor_time_is_not_known_is_read_back() {
+        let path = std::env::temp_dir().join(format!("whimbrel-diary-cpu-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (_, mut record, mut row) = made();
+        (record.encoding.source_cpu_s, row.measured.source_cpu_s) = (None, None);
+        let (mut diary, _) = Diary::open(&path, 0, "over unix").expect("a new one");
+        diary.moved(&record, &row).expect("written");
+        drop(diary);
+        let (_, before) = Diary::open(&path, 1, "over unix").expect("it holds one");
+        assert_eq!((before.records, before.rows), (vec![record], vec![row]));
         std::fs::remove_file(&path).expect("removed");
     }
 
@@ -174,6 +218,7 @@ pub(super) mod tests {
         let (mut diary, _) = Diary::open(&path, 0, "over unix").expect("a new one");
         diary.ground(&key, &ground()).expect("written");
         diary.moved(&record, &row).expect("written");
+        drop(diary);
         let whole = std::fs::read(&path).expect("there");
         // Around the ends of lines at every byte, in them here and there: all bytes would take ten seconds.
         let near = |length: &usize| {
@@ -189,6 +234,7 @@ pub(super) mod tests {
                 diary.ground(&key, &ground()).expect("written");
             }
             diary.moved(&record, &row).expect("written");
+            drop(diary);
             let (_, before) = Diary::open(&path, runs + 1, "over unix").expect("read back");
             assert_eq!(before.grounds, BTreeMap::from([(key.clone(), ground())]), "{length} bytes");
         }

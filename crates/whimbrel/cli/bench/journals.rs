@@ -39,6 +39,7 @@ impl Journals {
         resume: bool,
     ) -> Result<Self, Failure> {
         let journals = Self { begun: unfinished.join(FOLDER), place: out.join(FOLDER), wanted };
+        remove_half(&journals.begun);
         if !resume {
             remove(&journals.begun, |_, _| false)?;
         }
@@ -112,6 +113,21 @@ fn names(folder: &Path) -> Vec<String> {
     names.filter(|name| run_of(name).is_some()).collect()
 }
 
+/// Removes halves of such files, which a bench that was killed has left: nobody else has the folder.
+fn remove_half(folder: &Path) {
+    let half = |name: &str| {
+        let name = name.strip_prefix('.')?.strip_suffix(".tmp")?;
+        let (name, id) = name.rsplit_once('.')?;
+        id.parse::<u32>().ok().and_then(|_| run_of(name))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(half).is_some() {
+            // It is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Removes such files but those that are to stay, and the folder if nothing is left in it.
 fn remove(folder: &Path, stays: impl Fn(u64, u64) -> bool) -> Result<(), Failure> {
     for name in names(folder) {
@@ -130,4 +146,27 @@ fn remove(folder: &Path, stays: impl Fn(u64, u64) -> bool) -> Result<(), Failure
     // Not empty: somebody else uses it.
     let _ = fs::remove_dir(folder);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_a_killed_bench_go_and_what_is_whole_or_somebody_elses_stays() {
+        let out = std::env::temp_dir().join(format!("whimbrel-journals-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&out);
+        let (unfinished, begun) = (out.join("unfinished"), out.join("unfinished").join(FOLDER));
+        fs::create_dir_all(&begun).expect("made");
+        let stay = [".notes.7.tmp", "0-0.journal"];
+        for name in [".0-1.forecast.json.6781.tmp", ".0-1.journal.6781.tmp"].iter().chain(&stay) {
+            fs::write(begun.join(name), "").expect("written");
+        }
+        drop(Journals::begin((&out, &unfinished), true, true).expect("gone on with"));
+        let names = fs::read_dir(&begun).expect("there").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, stay);
+        fs::remove_dir_all(&out).expect("removed");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
 //! [`measuring`] finds out what moving costs here, [`forecasting`] what is to be expected, [`diary`] keeps what a bench that is cut must
-//! not lose, [`series`] runs several matrices in one command, [`journals`] what is kept to look into a run. Moves are made one after
+//! not lose, [`series`] runs several matrices in one command, [`shown`] what is printed, [`journals`] what is kept to look into a run. Moves are made one after
 //! another: each has the machine to itself.
 
 mod destination;
@@ -14,6 +14,7 @@ mod measuring;
 mod moving;
 mod plan;
 mod series;
+mod shown;
 mod work;
 
 use std::fmt::Write as _;
@@ -38,12 +39,12 @@ use self::journals::Journals;
 use self::measuring::measure;
 use self::moving::Mover;
 use self::plan::{Key, Sending};
+use self::shown::Shown;
 use self::work::Work;
 use super::args::{BenchArgs, ScenarioArgs, SweepFormat};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::live::cost::record;
-use super::print;
 use super::simulate::{Instead, scenario};
 use super::unfinished::{self, begin, cut, stopped};
 
@@ -58,7 +59,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     match <[Matrix; 1]>::try_from(matrices) {
         Ok([matrix]) => {
             let bench = Bench::ready(args, matrix, &args.out, begin(args.resume, args.force), &interrupt)?;
-            bench.run(&mut |_| Ok(())).map(drop)
+            let mut shown = Shown::default();
+            bench.run(&mut shown, &mut |_| Ok(()))?;
+            shown.end()
         }
         Err(matrices) => series::run(args, matrices, &interrupt),
     }
@@ -147,6 +150,7 @@ impl<'a> Bench<'a> {
     /// Makes all moves, writes the results, sums them up. `complete` is told when all are made, before results take their place.
     fn run(
         mut self,
+        shown: &mut Shown,
         complete: &mut dyn FnMut(&[Fidelity]) -> Result<(), Failure>,
     ) -> Result<Vec<Fidelity>, Failure> {
         let bar = bar(self.grid.runs());
@@ -200,9 +204,9 @@ impl<'a> Bench<'a> {
         complete(&rows)?;
         let cells = self.grid.cells();
         let files = self.publish(&finished, others).map_err(|error| cut("bench", &kept, error))?;
-        print(&summary(&finished, cells, &rows, &files, (before, took)))?;
+        let told = shown.print(&summary(&finished, cells, &rows, &files, (before, took)));
         broken(&rows)?;
-        Ok(rows)
+        told.map(|()| rows)
     }
 
     /// Puts the results in their place, to which `others` belong too; gives all files.

@@ -29,6 +29,7 @@ use whimbrel_wire::hello::Token;
 use whimbrel_wire::pages::Encoded;
 
 use super::super::args::Over;
+use super::super::beside::beside;
 use super::super::failure::Failure;
 use super::super::live::scribe::{Scribe, Written};
 use super::super::live::slowed::Slowed;
@@ -198,26 +199,21 @@ fn looked_at(right: Right, guest: Kept, destination: Destination) -> Result<(Opt
 
 /// While `act` goes on, cancels it if that is wanted, and changes the policy as the scenario says.
 fn meddling<T>(stop: &AtomicBool, changes: &[PolicyChange], remote: &Remote, act: impl FnOnce() -> T) -> T {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (begun, mut cancelled) = (Instant::now(), false);
-            let mut changes = changes.iter().peekable();
-            while !over.load(Ordering::Relaxed) {
-                while let Some(change) = changes.next_if(|change| begun.elapsed() >= change.at) {
-                    let PolicyChange { parameter, value, .. } = change.clone();
-                    remote.give(Order::Change { parameter, value });
-                }
-                if !cancelled && stop.load(Ordering::Relaxed) {
-                    cancelled = remote.cancel();
-                }
-                std::thread::sleep(LOOK);
+    let meddle = |over: &AtomicBool| {
+        let (begun, mut cancelled) = (Instant::now(), false);
+        let mut changes = changes.iter().peekable();
+        while !over.load(Ordering::Relaxed) {
+            while let Some(change) = changes.next_if(|change| begun.elapsed() >= change.at) {
+                let PolicyChange { parameter, value, .. } = change.clone();
+                remote.give(Order::Change { parameter, value });
             }
-        });
-        let done = act();
-        over.store(true, Ordering::Relaxed);
-        done
-    })
+            if !cancelled && stop.load(Ordering::Relaxed) {
+                cancelled = remote.cancel();
+            }
+            std::thread::sleep(LOOK);
+        }
+    };
+    beside(meddle, act)
 }
 
 /// Sees when the migration begins, and what the guest loses to the throttle.

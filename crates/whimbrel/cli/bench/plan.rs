@@ -4,9 +4,7 @@ use std::fmt;
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
-use whimbrel_core::controller::{Controller, Unsupported};
-use whimbrel_core::progress::Capabilities;
-use whimbrel_core::units::{Bandwidth, ByteCount, Pages};
+use whimbrel_core::units::{Bandwidth, ByteCount};
 use whimbrel_guest::memory::available;
 use whimbrel_lab::real::guest::lab_guest;
 use whimbrel_lab::scenario::{Cell, Grid, Scenario, ScenarioError, Setup};
@@ -14,6 +12,7 @@ use whimbrel_sim::config::HostConfig;
 use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding, Encodings};
 
 use super::super::failure::Failure;
+use super::super::live::offered;
 
 /// The most streams that the engine has.
 const STREAMS: u32 = 64;
@@ -22,15 +21,6 @@ const STREAMS: u32 = 64;
 const METHOD: &str = "host.compression.method";
 /// The keys about encodings; with the point behind them.
 const COMPRESSION: &str = "host.compression.";
-
-/// What the engine can do with a lab guest: the same that it finds when it asks one.
-const CAPABILITIES: Capabilities = Capabilities {
-    throttle: true,
-    dirty_limit: false,
-    post_copy: false,
-    harvest_on_demand: true,
-    pause: true,
-};
 
 /// How pages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -175,12 +165,7 @@ fn check_cell(cell: &Cell) -> Result<(), String> {
     if !link.changes.is_empty() || !link.outages.is_empty() || link.lost_at.is_some() {
         return Err("link.changes, link.outages and link.lost-at are only simulated: the link here is the engine's limit".to_owned());
     }
-    let pages = guest.memory.0 >> guest.page_size.shift();
-    let policy = policy.build().map_err(|error| error.to_string())?;
-    Controller::new(policy, guest.page_size, Pages(pages), CAPABILITIES).map_err(|unsupported| {
-        let Unsupported { policy, capability } = unsupported;
-        format!("policy.preset = \"{policy}\" needs `{capability}`, which a real move of a lab guest does not offer")
-    })?;
+    offered::suffices(policy)?;
     let both = ByteCount(guest.memory.0.saturating_mul(2));
     match available().filter(|available| both > *available) {
         Some(available) => Err(format!(
@@ -191,6 +176,3 @@ fn check_cell(cell: &Cell) -> Result<(), String> {
         None => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,9 +16,9 @@ use whimbrel_lab::sweep::{self, Begin, ResultDir};
 use super::super::args::BenchArgs;
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
-use super::super::print;
 use super::super::unfinished::begin;
 use super::lines::Lines;
+use super::shown::Shown;
 use super::{Bench, Matrix, broken, how, results};
 
 /// The note's file.
@@ -51,23 +51,24 @@ struct Begun {
 pub(super) fn run(args: &BenchArgs, matrices: Vec<Matrix>, interrupt: &Interrupt) -> Result<(), Failure> {
     differ(&matrices)?;
     let mut series = Series::open(args, &matrices)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut shown) = (Vec::new(), Shown::default());
     for matrix in matrices {
         let (name, out) = (matrix.name.clone(), args.out.join(&matrix.name));
-        print(&format!("{name}\n\n"))?;
+        shown.print(&format!("{name}\n\n"))?;
         if let Some(before) = series.complete_before(&name) {
-            print(&format!("complete before: {}\n\n", out.display()))?;
+            shown.print(&format!("complete before: {}\n\n", out.display()))?;
             rows.extend(before);
             continue;
         }
         let bench = Bench::ready(args, matrix, &out, series.begin(&out), interrupt)?;
-        let made = bench.run(&mut |rows| series.complete(&name, rows));
+        let made = bench.run(&mut shown, &mut |rows| series.complete(&name, rows));
         rows.extend(made.map_err(|failure| series.told(failure, &name))?);
-        print("\n")?;
+        shown.print("\n")?;
     }
     series.end()?;
-    print(&fidelity::totals(&rows))?;
-    broken(&rows)
+    let told = shown.print(&fidelity::totals(&rows));
+    broken(&rows)?;
+    told.and(shown.end())
 }
 
 /// Each has a directory of its name.
@@ -119,9 +120,6 @@ impl Series {
             }
             Ok(true)
         })?;
-        if !note.lock() {
-            return Err(Failure::Failed(anyhow!("the bench in {} is running", out.display())));
-        }
         note.cut()?;
         if note.is_new() {
             note.add(&Line::Begun(now))?;

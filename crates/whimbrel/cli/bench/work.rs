@@ -14,16 +14,18 @@ pub(super) struct Work {
     sockets: PathBuf,
     /// For what must be on the disk of the results: records of migrations.
     records: PathBuf,
+    /// Of the results.
+    out: PathBuf,
 }
 
 impl Work {
     pub(super) fn begin(out: &Path) -> Result<Self, Failure> {
-        remove_left(&std::env::temp_dir(), "whimbrel-bench-");
-        remove_left(out, ".bench-");
+        remove_all_left(out);
         let id = std::process::id();
         let work = Self {
             sockets: std::env::temp_dir().join(format!("whimbrel-bench-{id}")),
             records: out.join(format!(".bench-{id}")),
+            out: out.to_owned(),
         };
         for path in [&work.sockets, &work.records] {
             DirBuilder::new()
@@ -53,6 +55,12 @@ impl Work {
     }
 }
 
+/// Removes what benches that were killed have left.
+fn remove_all_left(out: &Path) {
+    remove_left(&std::env::temp_dir(), "whimbrel-bench-");
+    remove_left(out, ".bench-");
+}
+
 /// Removes what a bench that was killed has left: its process is gone.
 fn remove_left(place: &Path, prefix: &str) {
     let left = |name: &str| {
@@ -72,5 +80,31 @@ impl Drop for Work {
         // Nobody is left to tell.
         let _ = fs::remove_dir_all(&self.sockets);
         let _ = fs::remove_dir_all(&self.records);
+        // A destination that had just been started when its bench was killed makes its directory after that was removed.
+        remove_all_left(&self.out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_bench_leaves_late_is_gone_at_the_end_too() {
+        let out = std::env::temp_dir().join(format!("whimbrel-work-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&out);
+        // More than any process is called.
+        let left = out.join(".bench-4294967295").join("destination");
+        let theirs = out.join(".bench-notes");
+        for path in [&left, &theirs] {
+            fs::create_dir_all(path).expect("made");
+        }
+        let work = Work::begin(&out).expect("there is room");
+        assert!(!left.exists());
+        fs::create_dir_all(&left).expect("made");
+        drop(work);
+        let names = fs::read_dir(&out).expect("there").map(|entry| entry.expect("an entry").file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [".bench-notes"]);
+        fs::remove_dir_all(&out).expect("removed");
     }
 }

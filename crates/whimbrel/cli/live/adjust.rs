@@ -21,15 +21,28 @@ pub(in crate::cli) fn run(args: &AdjustArgs) -> Result<(), Failure> {
         let change = Question::Change { parameter: parameter.clone(), value: value.clone() };
         (parameter.clone(), change)
     });
-    let mut last = None;
+    let (mut last, mut done) = (None, Vec::new());
     for (what, question) in limit.into_iter().chain(changes) {
-        let reply = asked(&path, &question)?;
-        if let Some(why) = reply.refused {
-            return Err(Failure::Failed(anyhow!("{what} was not changed: {why}")));
+        let reply = asked(&path, &question).map_err(|failure| behind(&done, failure))?;
+        if let Some(why) = &reply.refused {
+            let not = if reply.taken.is_some() { "was not changed" } else { "may not have been changed" };
+            return Err(behind(&done, Failure::Failed(anyhow!("{what} {not}: {why}"))));
         }
+        done.push(what);
         last = Some(reply);
     }
     last.map_or(Ok(()), |reply| show(&reply, args.format))
+}
+
+/// Says of a failure what was changed before it, and stays so.
+fn behind(done: &[String], failure: Failure) -> Failure {
+    match failure {
+        Failure::Failed(error) if !done.is_empty() => {
+            let were = if done.len() == 1 { "was" } else { "were" };
+            Failure::Failed(anyhow!("{error:#}; before that {} {were} changed", done.join(", ")))
+        }
+        failure => failure,
+    }
 }
 
 /// The one `send` that has its control socket in this directory.

@@ -21,6 +21,7 @@ use whimbrel_engine::transport::open::connector;
 use whimbrel_lab::table::named;
 
 use super::super::args::{ResolveArgs, TextFormat};
+use super::super::beside::beside;
 use super::super::failure::Failure;
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
@@ -71,20 +72,15 @@ pub(super) fn ask(args: &ResolveArgs, to: &Address, entry: &Entry, directory: &P
 
 /// Leaves what is being asked when somebody presses Ctrl-C.
 fn while_watched<T>(interrupt: &Interrupt, remote: &Remote, act: impl FnOnce() -> T) -> T {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                if interrupt.exit_code().is_some() && remote.give(Order::Leave) {
-                    return;
-                }
-                thread::sleep(LOOK);
+    let watch = |over: &AtomicBool| {
+        while !over.load(Ordering::Relaxed) {
+            if interrupt.exit_code().is_some() && remote.give(Order::Leave) {
+                return;
             }
-        });
-        let done = act();
-        over.store(true, Ordering::Relaxed);
-        done
-    })
+            thread::sleep(LOOK);
+        }
+    };
+    beside(watch, act)
 }
 
 /// Where the guest is, and whether the destination knows that.

@@ -16,6 +16,7 @@ use whimbrel_core::machine::CancelReason;
 use whimbrel_core::machine::handoff::Fence;
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_core::policy::RateLimit;
+use whimbrel_core::units::duration;
 use whimbrel_engine::orders::{Order, Remote};
 use whimbrel_engine::transport::unix::{UnixConnector, UnixListener};
 use whimbrel_engine::transport::{Connect as _, Listen as _, Stream, TransportError};
@@ -135,7 +136,7 @@ pub(super) struct Standing {
 pub(super) struct Reply {
     #[serde(flatten)]
     pub(super) standing: Standing,
-    /// Whether an order had an effect; none if none was given.
+    /// Whether an order had an effect; none if none was given, or nothing was heard of one, which `refused` then says.
     pub(super) taken: Option<bool>,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,26 +225,26 @@ impl Desk {
     }
 
     /// Gives an order and waits for its effect.
-    fn give(&self, order: Order, remote: &Remote) -> Result<(), String> {
+    fn give(&self, order: Order, remote: &Remote) -> Result<(), NotTaken> {
         let mut state = self.lock();
-        state.allows(&order)?;
+        state.allows(&order).map_err(NotTaken::Refused)?;
         // These show in no phase.
         let adjusts = matches!(order, Order::Limit(_) | Order::Change { .. });
         let before = state.standing.phase.clone();
         state.given = Some((order.clone(), None));
         drop(state);
         if !remote.give(order) {
-            return Err("it takes no more orders".to_owned());
+            return Err(NotTaken::Refused("it takes no more orders".to_owned()));
         }
         let undecided = |state: &State| matches!(state.given, Some((_, None)));
         let waits = |state: &mut State| undecided(state) && (adjusts || state.standing.phase == before);
         let waited = self.changed.wait_timeout_while(self.lock(), EFFECT, waits);
         let (mut state, late) = waited.unwrap_or_else(PoisonError::into_inner);
         if late.timed_out() {
-            return Err("it had no effect: it came too late, or too early".to_owned());
+            return Err(NotTaken::Unheard);
         }
         match state.given.take() {
-            Some((_, Some(Err(why)))) => Err(format!("it was not taken: {why}")),
+            Some((_, Some(Err(why)))) => Err(NotTaken::Refused(format!("it was not taken: {why}"))),
             _ if adjusts => Ok(()),
             _ => {
                 self.settle(state);
@@ -268,14 +269,37 @@ impl Desk {
 
     fn answer(&self, asked: &str, remote: &Remote) -> Reply {
         let done = match Question::read(asked).map(Question::into_order) {
-            None => Some(Err(format!("`{asked}` is not known to it"))),
+            None => Some(Err(NotTaken::Refused(format!("`{asked}` is not known to it")))),
             Some(None) => None,
             Some(Some(order)) => Some(self.give(order, remote)),
         };
-        Reply {
-            standing: self.now(),
-            taken: done.as_ref().map(Result::is_ok),
-            refused: done.and_then(Result::err),
+        let taken = done.as_ref().and_then(|done| match done {
+            Ok(()) => Some(true),
+            Err(NotTaken::Refused(_)) => Some(false),
+            Err(NotTaken::Unheard) => None,
+        });
+        let refused = done.and_then(Result::err).map(NotTaken::into_words);
+        Reply { standing: self.now(), taken, refused }
+    }
+}
+
+/// Why an order has shown no effect.
+enum NotTaken {
+    /// It has none, because of this.
+    Refused(String),
+    /// The driver has not come to it: it waits for a disk, say, and may yet take it.
+    Unheard,
+}
+
+impl NotTaken {
+    fn into_words(self) -> String {
+        match self {
+            Self::Refused(why) => why,
+            Self::Unheard => format!(
+                "nothing was heard of it within {}, and it may still be taken: ask with `whimbrel resolve --control`, without an \
+                 order, how it stands",
+                duration::human(EFFECT)
+            ),
         }
     }
 }

@@ -28,8 +28,7 @@ pub(in crate::cli) fn record(
         encoded_bytes: all.map(|encoding| encoded.of(encoding).bytes.0).iter().sum(),
         cache_misses: encoded.misses.0,
         overflow_pages: encoded.overflows.0,
-        // Always known where this program has real moves.
-        source_cpu_s: cpu.map_or(f64::NAN, |cpu| cpu.as_secs_f64()),
+        source_cpu_s: cpu.map(|cpu| cpu.as_secs_f64()),
     };
     MigrationRecord {
         encoding,

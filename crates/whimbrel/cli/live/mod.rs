@@ -9,6 +9,7 @@ mod control;
 pub(super) mod cost;
 #[cfg(feature = "tls")]
 pub(super) mod keygen;
+pub(super) mod offered;
 mod receive;
 pub(super) mod replay;
 pub(super) mod resolve;

@@ -26,7 +26,8 @@ use whimbrel_lab::result::milliseconds;
 use whimbrel_lab::table::{milliseconds as told_ms, named};
 
 use super::super::args::{ReceiveArgs, TextFormat};
-use super::super::failure::Failure;
+use super::super::beside::beside;
+use super::super::failure::{Failure, IN_DOUBT};
 use super::super::interrupt::Interrupt;
 use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side, usual};
@@ -56,6 +57,7 @@ pub(in crate::cli) struct Receiving {
     desk: Arc<Desk>,
     orders: Orders,
     control: Server,
+    until_eof: bool,
     length: Option<Duration>,
     format: TextFormat,
     interrupt: Interrupt,
@@ -113,14 +115,18 @@ impl Receiving {
             desk,
             orders,
             control,
+            until_eof: args.until_eof,
             length: args.length,
             format: args.format,
-            interrupt: Interrupt::listen().map_err(Failure::failed)?,
+            interrupt: Interrupt::listen_in_a_move(IN_DOUBT).map_err(Failure::failed)?,
         })
     }
 
     /// Takes a guest, runs it, and tells what it is like.
     pub(in crate::cli) fn run(mut self) -> Result<(), Failure> {
+        if self.until_eof {
+            self.interrupt.at_eof();
+        }
         tell(&format!("listening at {}, control {}", self.listen.address(), self.control.path.display()));
         tell(&format!("to be typed elsewhere: {}", self.invitation));
         let guest = Mutex::new(None);
@@ -164,13 +170,10 @@ impl Receiving {
         };
         let incoming = Incoming { listen: Arc::clone(&self.listen), host: &mut host, store: &mut self.store };
         let (settings, orders, interrupt) = (self.settings.clone(), &self.orders, &self.interrupt);
-        let over = AtomicBool::new(false);
-        let taken = std::thread::scope(|scope| {
-            scope.spawn(|| meddle(interrupt, desk, orders, &over));
-            let taken = destination::receive(incoming, settings, orders, &mut view);
-            over.store(true, Ordering::Relaxed);
-            taken
-        });
+        let taken = beside(
+            |over| meddle(interrupt, desk, orders, over),
+            || destination::receive(incoming, settings, orders, &mut view),
+        );
         (taken, view)
     }
 

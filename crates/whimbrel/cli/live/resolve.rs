@@ -22,9 +22,12 @@ pub(in crate::cli) fn run(args: &ResolveArgs) -> Result<(), Failure> {
     if let Some(path) = &args.control {
         let reply = asked(path, &question(args))?;
         show(&reply, args.format)?;
-        return match reply.refused {
-            None => Ok(()),
-            Some(why) => Err(Failure::Failed(anyhow!("the order was not carried out: {why}"))),
+        return match (reply.refused, reply.taken) {
+            (None, _) => Ok(()),
+            (Some(why), Some(_)) => Err(Failure::Failed(anyhow!("the order was not carried out: {why}"))),
+            (Some(why), None) => {
+                Err(Failure::Failed(anyhow!("it is not known whether the order was carried out: {why}")))
+            }
         };
     }
     let directory = directory(args.store.as_deref())?;

@@ -1,7 +1,8 @@
 //! The journal of a move, written while it goes on: an observer in front of another.
 //!
-//! Used by `send` and by the bench. Called on the driver's thread, and never while the guest stands still. What cannot be written is told when the move is over: nothing of
-//! the move depends on it.
+//! Used by `send` and by the bench. Called on the driver's thread, and not while the guest stands still for its handover, unless that
+//! alone has more lines than the engine keeps (512). What cannot be written is told when the move is over: nothing of the move depends
+//! on it.
 
 use std::time::Duration;
 

@@ -29,12 +29,14 @@ use whimbrel_lab::table::{named, real_migration};
 use whimbrel_wire::pages::{Compression, EncoderConfig, Encoding as PageEncoding, Encodings};
 
 use super::super::args::{Encoding, SendArgs, TextFormat};
-use super::super::failure::Failure;
+use super::super::beside::beside;
+use super::super::failure::{Failure, IN_DOUBT};
 use super::super::interrupt::Interrupt;
 use super::super::simulate;
 use super::super::{print, tell, visible, width};
 use super::control::{Desk, Server, Side, limit_words, usual};
 use super::cost::{self, As, TrackingRecord, encodings};
+use super::offered;
 use super::scribe::{Scribe, Written};
 use super::view::{SourceView, View};
 use super::{
@@ -68,6 +70,7 @@ impl Sending {
     /// Reads and opens everything. Nothing is connected yet.
     pub(in crate::cli) fn ready(args: &SendArgs) -> Result<Self, Failure> {
         let chosen = Chosen::read(&args.guest, args.policy.as_deref())?;
+        offered::suffices(&chosen.setup.policy).map_err(|why| Failure::BadInput(anyhow!("{why}")))?;
         let token = given_token(&args.peer.way)?;
         let token =
             token.context("which token does the destination expect? say it with --token or --token-file");
@@ -112,7 +115,7 @@ impl Sending {
             control,
             journal,
             format: args.format,
-            interrupt: Interrupt::listen().map_err(Failure::failed)?,
+            interrupt: Interrupt::listen_in_a_move(IN_DOUBT).map_err(Failure::failed)?,
         })
     }
 
@@ -282,7 +285,7 @@ struct Live<'a> {
     /// What pages were sent as.
     encodings: BTreeMap<&'static str, As>,
     right: Right,
-    /// `source`, `destination` or `unknown`.
+    /// `source`, `destination`, `nowhere` (it is to be started from its disks, here) or `unknown`.
     guest_runs: &'static str,
     settled: bool,
     /// Whether the memory of a guest that stayed is what its registers say; none if it did not stay.
@@ -440,13 +443,7 @@ impl<'a> Meddler<'a> {
 
     /// Meddles for as long as `act` takes.
     fn during<T>(&self, act: impl FnOnce() -> T) -> T {
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| self.meddle(&over));
-            let done = act();
-            over.store(true, Ordering::Relaxed);
-            done
-        })
+        beside(|over| self.meddle(over), act)
     }
 
     fn meddle(&self, over: &AtomicBool) {

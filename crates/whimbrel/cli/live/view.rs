@@ -128,6 +128,16 @@ pub(super) const fn destination_words(phase: DestinationPhase) -> &'static str {
     }
 }
 
+/// Of an order to cancel that comes too late at a source, where nothing else shows that.
+const TOO_LATE: &str = "\
+too late to cancel: the guest is handed over, and the destination is waited for, at most as long as --patience says. To end this \
+program before, as a second Ctrl-C does, gives up the guest's memory here and leaves open who has the guest (exit code 3)";
+
+/// The same at a destination.
+const TOO_LATE_HERE: &str = "\
+too late to cancel: the replica here is complete, and the guest may be handed over to it. The source is waited for, at most as long as \
+--patience says. To end this program before, as a second Ctrl-C does, gives up the replica and leaves open who has the guest (exit code 3)";
+
 /// Of a guest that a promise has given up.
 const LOST: &str = "the guest belongs here, and its memory is thrown away: start it from its disks, here";
 
@@ -230,7 +240,16 @@ impl Observer for SourceView {
                     self.view.say(&words);
                 }
             }
-            Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
+            Event::Ignored { order, why } => {
+                self.desk.decided(order, Err(why));
+                let waits = matches!(
+                    self.phase,
+                    SourcePhase::Committing | SourcePhase::AwaitingRunning | SourcePhase::PostCopy
+                );
+                if waits && matches!(order, Order::Cancel(_)) {
+                    self.view.warn(TOO_LATE);
+                }
+            }
             Event::GuestLost => self.lost = true,
             _ => {}
         }
@@ -316,6 +335,7 @@ pub(super) struct DestinationView {
     pub(super) view: View,
     desk: Arc<Desk>,
     doubt: String,
+    phase: DestinationPhase,
     /// The source was lost when the replica was complete.
     pub(super) doubted: bool,
     /// The guest's memory is thrown away.
@@ -324,7 +344,7 @@ pub(super) struct DestinationView {
 
 impl DestinationView {
     pub(super) fn new(view: View, desk: Arc<Desk>, doubt: String) -> Self {
-        Self { view, desk, doubt, doubted: false, lost: false }
+        Self { view, desk, doubt, phase: DestinationPhase::Listening, doubted: false, lost: false }
     }
 
     /// A replica that is complete and whose source was lost: nobody here can know.
@@ -346,6 +366,7 @@ impl Observer for DestinationView {
     fn on_event(&mut self, _at: Timestamp, event: &Event<'_>) {
         match event {
             Event::Destination(phase) => {
+                self.phase = *phase;
                 let words = if self.lost { LOST } else { destination_words(*phase) };
                 self.desk.note(|standing| standing.phase = words.into());
                 self.judge();
@@ -365,7 +386,17 @@ impl Observer for DestinationView {
                 self.view.warn(&format!("a record cannot be written, and is tried again: {what}"));
             }
             Event::Taken { order } => self.desk.decided(order, Ok(())),
-            Event::Ignored { order, why } => self.desk.decided(order, Err(why)),
+            Event::Ignored { order, why } => {
+                self.desk.decided(order, Err(why));
+                let waits = matches!(
+                    self.phase,
+                    DestinationPhase::Prepared | DestinationPhase::Committing | DestinationPhase::Resuming
+                );
+                // In doubt it was said already what ends that.
+                if waits && matches!(order, Order::Cancel(_)) && !self.desk.now().in_doubt {
+                    self.view.warn(TOO_LATE_HERE);
+                }
+            }
             Event::TurnedAway { peer, why } => self.view.say(&format!("{peer} was turned away: {why}")),
             Event::GuestLost => self.lost = true,
             Event::Answered { id, record } => {

@@ -23,11 +23,12 @@ Examples:
   whimbrel receive --guest guest.toml --listen tls:0.0.0.0:4444 --tls-cert b.pem --tls-key b.key --tls-peer sha256:…
 
 If the source is lost when the replica is complete, nobody here knows whether the guest still runs there. Then the replica is
-kept, paused, until the source comes back or `whimbrel resolve` ends the doubt.
+kept, paused, until the source comes back or `whimbrel resolve` ends the doubt. A second Ctrl-C ends the program at once, whatever it
+is about, and with 3. SIGTERM is as Ctrl-C.
 
 Exit codes: 0 the guest came and its memory is exact; 1 it did not, or is not; 2 the command line or a file that it names is
 wrong; 3 a complete replica was given up, and nobody here knows whether the source has the guest; 4 the guest came, and only the
-report could not be written; 130 ended by Ctrl-C before the guest was here.")]
+report could not be written; 130 ended by Ctrl-C before the guest was here (143: by SIGTERM).")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     pub(crate) guest: GuestOf,
@@ -42,6 +43,9 @@ pub(crate) struct ReceiveArgs {
     /// No guest with more memory is taken; without it, what this machine has available.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) most_memory: Option<ByteCount>,
+    /// Ends, as by Ctrl-C, when standard input ends: for a program that starts it with a pipe, and may be killed.
+    #[arg(long)]
+    pub(crate) until_eof: bool,
     /// How long it runs here; without it, until Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     pub(crate) length: Option<Duration>,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{Arg, Args as ClapArgs, ValueEnum};
 use whimbrel_core::machine::message::MigrationId;
 use whimbrel_engine::transport::Address;
 
@@ -16,7 +16,9 @@ use super::{WayArgs, address, migration};
 /// Without an order, lists the records on stable storage, and the commands that run and can be reached. With --control and an order, tells
 /// it a running `whimbrel send` or `whimbrel receive`, and prints how that stands afterwards.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_a_question),
+    after_help = "\
 Examples:
   whimbrel resolve
   whimbrel resolve --control ~/.local/state/whimbrel/receive-4711.control
@@ -40,7 +42,8 @@ merely does not answer is not that. They are taken only while there is no connec
 complete replica there is told to run, one that runs is left to it, and without one the guest is this host's. Without `go` the guest is
 this host's in any case, and the destination drops its replica: where that is wanted instead, say --peer-never-ran there.
 
-Exit codes: 0 it is known where the guest belongs, or what was asked for was done; 1 it is not; 2 wrong arguments; 130 Ctrl-C.")]
+Exit codes: 0 it is known where the guest belongs, or what was asked for was done; 1 it is not; 2 wrong arguments; 130 Ctrl-C (143: SIGTERM)."
+)]
 pub(crate) struct ResolveArgs {
     /// Unix socket of a running `send` or `receive`.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["store", "id", "side", "forget", "ask"])]
@@ -83,6 +86,13 @@ pub(crate) struct ResolveArgs {
     /// Text to read, or JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: TextFormat,
+}
+
+/// What a connection needs is for a question alone.
+fn of_a_question(arg: Arg) -> Arg {
+    const WAY: [&str; 8] =
+        ["token", "token_file", "insecure", "certificate", "key", "pinned", "authority", "patience"];
+    if WAY.contains(&arg.get_id().as_str()) { arg.requires("ask") } else { arg }
 }
 
 /// The side of a migration.

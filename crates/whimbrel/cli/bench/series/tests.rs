@@ -70,6 +70,27 @@ fn a_note_is_gone_on_with_wherever_it_was_cut() {
 }
 
 #[test]
+fn a_note_that_another_build_wrote_is_not_cut_off_behind_what_cannot_be_read() {
+    let (out, (_, _, row)) = (place("damaged"), made());
+    let matrices = [matrix("a", 1000), matrix("b", 1000), matrix("c", 1000)];
+    let mut series = Series::open(&args(&out, false), &matrices).expect("a new one");
+    for name in ["a", "b"] {
+        series.complete(name, std::slice::from_ref(&row)).expect("written");
+    }
+    drop(series);
+    let note = out.join(NOTE);
+    let text = fs::read_to_string(&note).expect("kept").replacen("\"total_ms\"", "\"total\"", 1);
+    fs::write(&note, &text).expect("written");
+    let Err(Failure::Failed(error)) = Series::open(&args(&out, true), &matrices) else {
+        panic!("it was gone on with");
+    };
+    let says = format!("{error:#}");
+    assert!(says.contains(&*note.to_string_lossy()) && says.contains("line 2 is damaged"), "{says}");
+    assert_eq!(fs::read_to_string(&note).expect("kept"), text);
+    fs::remove_dir_all(&out).expect("removed");
+}
+
+#[test]
 fn where_nothing_was_begun_there_is_nothing_left_and_nothing_to_go_on_with() {
     let (out, matrices) = (place("none"), [matrix("a", 1000), matrix("b", 1000)]);
     drop(Series::open(&args(&out, false), &matrices).expect("a new one"));

@@ -96,6 +96,19 @@ fn a_limit_is_given_to_a_source_that_sends_and_to_nobody_else() {
 }
 
 #[test]
+fn an_order_of_which_nothing_was_heard_may_still_be_taken_and_whoever_gave_it_is_told_so() {
+    let (orders, desk) = (Orders::new(), desk(Side::Source));
+    let reply = desk.answer("cancel", &orders.remote());
+    let why = reply.refused.expect("not heard of");
+    assert_eq!(reply.taken, None, "{why}");
+    for words in
+        ["nothing was heard of it within 3.00 s", "it may still be taken", "`whimbrel resolve --control`"]
+    {
+        assert!(why.contains(words), "{words}: {why}");
+    }
+}
+
+#[test]
 fn an_order_has_effect_when_the_phase_changes() {
     let (orders, desk) = (Orders::new(), Arc::new(desk(Side::Destination)));
     desk.note(|standing| standing.in_doubt = true);
