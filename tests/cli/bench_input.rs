@@ -1,8 +1,6 @@
 //! What `whimbrel bench` makes of a matrix that asks for what is not so here.
 
-use serde_json::Value;
-
-use crate::run::Fresh;
+use crate::run::{Fresh, rows};
 
 /// One cell.
 const TINY: &str = r#"
@@ -20,10 +18,6 @@ fn tiny() -> Fresh {
     let fresh = Fresh::new();
     fresh.write("matrix.toml", TINY);
     fresh
-}
-
-fn rows(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 fn refused(fresh: &Fresh, set: &[&str], words: &[&str]) {

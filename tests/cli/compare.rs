@@ -1,8 +1,6 @@
 //! `whimbrel compare`.
 
-use serde_json::Value;
-
-use crate::run::{Fresh, SMALL};
+use crate::run::{Fresh, SMALL, json};
 
 /// Two workloads of milliseconds.
 fn workloads(fresh: &Fresh) {
@@ -43,13 +41,13 @@ fn results_are_a_page_a_summary_and_a_row_a_run() {
     assert!(out.contains("results/compare.html"), "{out}");
     let rows = fresh.read("results/runs.jsonl");
     assert_eq!(rows.lines().count(), 3 * 2 * 3);
-    let row: Value = serde_json::from_str(rows.lines().nth(4).unwrap()).unwrap();
+    let row = json(rows.lines().nth(4).unwrap());
     assert_eq!(
         (&row["workload"], &row["policy"], &row["seed"]),
         (&"wild".into(), &"xen-5".into(), &0.into())
     );
     assert!(row["total_s"].as_f64().unwrap() > 0.1 && row["completed"].is_boolean(), "{row}");
-    let summary: Value = serde_json::from_str(&fresh.read("results/summary.json")).unwrap();
+    let summary = json(&fresh.read("results/summary.json"));
     assert_eq!(summary["overall"].as_array().unwrap().len(), 3);
     assert_eq!(summary["by_workload"].as_array().unwrap().len(), 6);
     assert_eq!(summary["overall"][2]["policy"], "patient");
@@ -69,7 +67,7 @@ fn the_summary_as_json_is_the_stored_one() {
     mine(&fresh);
     let out = compare(&fresh, &["--out", "results", "--format", "json", "--seeds", "independent"]);
     assert_eq!(out, fresh.read("results/summary.json"));
-    let summary: Value = serde_json::from_str(&out).unwrap();
+    let summary = json(&out);
     assert_eq!(summary["seeds"], "independent");
 }
 

@@ -7,24 +7,61 @@ use serde_json::Value;
 
 use crate::live::process::{receive, send};
 use crate::live::with_guest;
-use crate::run::Fresh;
+use crate::run::{Fresh, json, rows};
 
 /// Maps whose keys are the user's, or of which there is a page of its own.
 const OTHERS: [&str; 5] = ["axes", "axis_numbers", "outcomes", "policy", "scenario"];
 
-/// Names in the first column of a page's tables, of rows whose second one says `of`, or `all`.
-fn explained(page: &str, of: &str) -> BTreeSet<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
-    let text = std::fs::read_to_string(path).expect("the page");
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    std::fs::read_to_string(path).expect("the page")
+}
+
+/// What stands between the first and the second back-tick, between the third and the fourth, …
+fn names_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Names in the rows of a page's tables whose second column says `of` among others, or `all`.
+fn explained(name: &str, of: &str) -> BTreeSet<String> {
+    let text = page(name);
     let mut names = BTreeSet::new();
     for row in text.lines().filter_map(|line| line.strip_prefix("| ")) {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        if cells.get(1).is_some_and(|place| place.contains(of) || *place == "all") {
-            // Between the first and the second back-tick, between the third and the fourth, …
-            names.extend(row.split('`').skip(1).step_by(2).map(str::to_owned));
+        let places = row.split(" | ").nth(1).unwrap_or_default();
+        if places.split(", ").any(|one| one == of || one == "all") {
+            names.extend(names_in(row).map(str::to_owned));
         }
     }
     names
+}
+
+/// Columns of `fidelity`, each with all that it lies in. A name that ends in `.…` has those beside it under it.
+fn explained_of_fidelity() -> BTreeSet<String> {
+    let text = page("bench.md");
+    let table = text.split_once("\n| column | what |\n").expect("its table").1;
+    let mut names = BTreeSet::new();
+    for row in table.lines().map_while(|line| line.strip_prefix('|')) {
+        let (columns, what) = row.split_once(" | ").unwrap_or_default();
+        for name in names_in(columns) {
+            match name.strip_suffix(".…") {
+                Some(above) => names.extend(names_in(what).map(|name| format!("{above}.{name}"))),
+                None => _ = names.insert(name.to_owned()),
+            }
+        }
+    }
+    names
+}
+
+/// The columns of a row of `fidelity`.
+fn columns(row: &Value, before: &str, all: &mut BTreeSet<String>) {
+    for (name, value) in row.as_object().expect("a row") {
+        let name = format!("{before}{name}");
+        match value {
+            Value::Object(_) if name == "axes" => _ = all.insert("axes.KEY".to_owned()),
+            Value::Object(_) => columns(value, &format!("{name}."), all),
+            _ => _ = all.insert(name),
+        }
+    }
 }
 
 /// Each field is `known`: one of the outermost after `before`, those in it by their name.
@@ -53,10 +90,20 @@ fn every_column_of_a_bench_is_explained() {
     fresh.ok(&["sweep", "matrix.toml", "--out", "results", "--rounds"]);
     for table in ["migrations", "cells", "rounds"] {
         let known = explained("bench.md", table);
-        for line in fresh.read(&format!("results/{table}.jsonl")).lines() {
-            look(&serde_json::from_str(line).expect("JSON"), "", &known);
+        for row in rows(&fresh.read(&format!("results/{table}.jsonl"))) {
+            look(&row, "", &known);
         }
     }
+}
+
+#[test]
+fn every_column_beside_a_forecast_is_explained_and_no_other() {
+    let fresh = Fresh::new();
+    fresh.write("matrix.toml", "[guest]\nmemory = \"16MiB\"\n[sweep]\n\"host.streams\" = [1]\n");
+    fresh.ok(&["bench", "matrix.toml", "--out", "results"]);
+    let mut all = BTreeSet::new();
+    columns(&rows(&fresh.read("results/fidelity.jsonl"))[0], "", &mut all);
+    assert_eq!(all, explained_of_fidelity());
 }
 
 #[test]
@@ -65,15 +112,13 @@ fn every_field_of_send_and_receive_is_explained() {
     let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0", "--for", "100ms", "--format", "json"]);
     let here = send(&fresh, &there, &["--format", "json", "--warm-up", "100ms"]);
     let (sent, received) = (here.end(), there.end());
-    let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
     let Value::Object(mut sent) = json(&sent.out) else { panic!("{}", sent.out) };
     look(&sent.remove("live").expect("what is not simulated"), "live.", &explained("live.md", "`send`"));
     look(&json(&received.out), "", &explained("live.md", "`receive`"));
     // The rest is a row of migrations, with its rounds and what it was made of.
     let rounds = sent.remove("round").expect("rounds");
     look(&rounds, "", &explained("bench.md", "rounds"));
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/live.md"));
-    let page = page.expect("the page");
+    let page = page("live.md");
     for name in ["policy", "policy_approximate", "scenario"] {
         assert!(page.contains(&format!("`{name}`")), "`{name}`");
         sent.remove(name);

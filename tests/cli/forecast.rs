@@ -1,8 +1,6 @@
 //! `whimbrel forecast`.
 
-use serde_json::Value;
-
-use crate::run::{Fresh, SMALL};
+use crate::run::{Fresh, SMALL, json};
 
 const POLICIES: [&str; 4] = ["--policy", "qemu-default", "--policy", "xen-5"];
 
@@ -30,7 +28,7 @@ fn what_cannot_be_kept_is_said_with_what_would_do() {
     fresh.write("small.toml", SMALL.replace("rate = 500", "rate = 200000"));
     let args = ["forecast", "small.toml", "--samples", "20", "--downtime", "20ms", "--format", "json"];
     let out = fresh.ok(&[&args[..], &POLICIES[..], &["--set", "link.bandwidth=50Mbit/s"]].concat());
-    let forecast: Value = serde_json::from_str(&out).unwrap();
+    let forecast = json(&out);
     let words = forecast["words"].as_str().unwrap();
     assert!(words.starts_with("no policy stays below 20.0 ms at 50.0 Mbit/s"), "{words}");
     assert!(words.contains("would do"), "{words}");

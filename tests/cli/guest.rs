@@ -1,8 +1,6 @@
 //! `whimbrel guest run`: a real guest beside its simulation.
 
-use serde_json::Value;
-
-use crate::run::{Fresh, SMALL};
+use crate::run::{Fresh, SMALL, json};
 
 /// A guest that gives a dirty log something to do.
 fn busy() -> String {
@@ -15,7 +13,7 @@ fn a_real_guest_dirties_what_its_simulation_does_and_its_trace_is_one() {
     fresh.write("guest.toml", busy());
     let run = ["guest", "run", "guest.toml", "--for", "2s", "--interval", "50ms", "--format", "json"];
     let text = fresh.ok(&[&run[..], &["--record", "real.csv"]].concat());
-    let found: Value = serde_json::from_str(&text).expect("JSON");
+    let found = json(&text);
     assert_eq!(found["agrees"], true, "{text}");
     assert!(["userfaultfd", "software"].contains(&found["log"].as_str().expect("a name")));
     let held = found["rates"][0]["held"].as_f64().expect("a number");
@@ -23,7 +21,7 @@ fn a_real_guest_dirties_what_its_simulation_does_and_its_trace_is_one() {
     let harvests = found["harvests"].as_array().expect("an array");
     let pages: f64 = harvests.iter().filter_map(|one| one["pages"]["measured"].as_f64()).sum();
     let stats = fresh.ok(&["trace", "stats", "real.csv", "--format", "json"]);
-    let stats: Value = serde_json::from_str(&stats).expect("JSON");
+    let stats = json(&stats);
     let points = stats[0]["rate"].as_array().expect("an array");
     let traced: f64 = points.iter().filter_map(|point| point["pages"].as_f64()).sum();
     // The statistics leave out a last interval that is shorter.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::run::{Fresh, SMALL};
+use crate::run::{Fresh, SMALL, json};
 
 const CLUSTER: &str = "\
 apiVersion: kubevirt.io/v1
@@ -41,7 +41,7 @@ fn fresh() -> Fresh {
 fn told(fresh: &Fresh, args: &[&str]) -> Value {
     let ended = fresh.run(&[args, &["--format", "json"]].concat());
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    serde_json::from_str(&ended.out).expect("JSON")
+    json(&ended.out)
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::{Fresh, SMALL, SMALL_SWEEP};
+use crate::run::{Fresh, SMALL, SMALL_SWEEP, json};
 
 /// Sends a signal as a person at another terminal does.
 pub(crate) fn signal(name: &str, process: u32) {
@@ -49,7 +49,7 @@ fn check(name: &str, code: i32) {
     let rows = fresh.read("results/unfinished/migrations.jsonl");
     let count = rows.lines().count();
     assert!(count > 0 && rows.ends_with('\n'));
-    assert!(rows.lines().all(|row| serde_json::from_str::<serde_json::Value>(row).is_ok()));
+    assert!(rows.lines().all(|row| json(row).is_object()));
     assert!(
         told.contains(&format!(
             "{count} of 8000000 migrations were finished and are kept in results/unfinished; the same command with \
@@ -78,7 +78,7 @@ fn ctrl_c_ends_a_comparison_and_keeps_whole_repetitions() {
     let (fresh, ended) = stopped("INT", SMALL, &[&args[..], &["--repeat", "500000", "--jobs", "2"]].concat());
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(130), "{told}");
-    let summary: serde_json::Value = serde_json::from_str(&fresh.read("results/summary.json")).expect("JSON");
+    let summary = json(&fresh.read("results/summary.json"));
     let kept = summary["repeat"].as_u64().expect("repetitions");
     assert!((1..500_000).contains(&kept), "{kept}");
     assert!(told.contains(&format!("{kept} of 500000 repetitions")), "{told}");

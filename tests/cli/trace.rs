@@ -1,8 +1,6 @@
 //! `whimbrel trace`, and a trace as a guest.
 
-use serde_json::Value;
-
-use crate::run::{Fresh, SMALL};
+use crate::run::{Fresh, SMALL, json};
 
 fn recorded() -> Fresh {
     let fresh = Fresh::new();
@@ -26,9 +24,9 @@ fn a_recorded_guest_migrates_as_the_model_and_the_same_seed_gives_the_same_trace
     fresh.write("traced.toml", scenario("guest.csv"));
     let total = |scenario: &str| -> f64 {
         let text = fresh.ok(&["simulate", scenario, "--set", "link.bandwidth=50Mbit/s", "--format", "json"]);
-        let json: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(json["outcome"], "completed");
-        json["total_ms"].as_f64().expect("a number")
+        let run = json(&text);
+        assert_eq!(run["outcome"], "completed");
+        run["total_ms"].as_f64().expect("a number")
     };
     let (model, traced) = (total("guest.toml"), total("traced.toml"));
     assert!((traced / model - 1.0).abs() < 0.02, "{model} {traced}");
@@ -68,15 +66,14 @@ fn statistics_are_told_as_text_and_json_and_drawn() {
     fresh.ok(&["trace", "stats", "guest.csv", "--plot", "all.svg"]);
     assert_eq!(fresh.read("all.svg").matches("<svg ").count(), 5);
     let curves = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/qemu/programs/curves.jsonl");
-    let json = fresh.ok(&["trace", "stats", "guest.csv", curves, "--format", "json"]);
-    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let stats = json(&fresh.ok(&["trace", "stats", "guest.csv", curves, "--format", "json"]));
     let names: Vec<_> =
-        json.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+        stats.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names[..3], ["guest.csv", "sqlite, 50 ms", "sqlite, 500 ms"]);
     // 500 writes a second on 2048 pages: in 50 ms about 25 different ones.
-    let mean = json[0]["curve"][0]["mean"].as_f64().expect("a number");
+    let mean = stats[0]["curve"][0]["mean"].as_f64().expect("a number");
     assert!((mean - 24.8).abs() < 1.0, "{mean}");
-    assert_eq!(json[1]["curve"][0]["mean"].as_f64(), Some(1653.5));
+    assert_eq!(stats[1]["curve"][0]["mean"].as_f64(), Some(1653.5));
 }
 
 #[test]

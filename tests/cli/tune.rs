@@ -1,6 +1,6 @@
 //! `whimbrel tune`: what it writes, that it goes on after an interruption, and what it refuses.
 
-use crate::run::{Ended, Fresh};
+use crate::run::{Ended, Fresh, json};
 
 /// Small guests that converge or not by the downtime limit.
 const SCENARIO: &str = "
@@ -59,11 +59,11 @@ fn it_ends_in_a_front_a_picture_and_a_policy() {
         assert!(names.contains(&name.to_owned()), "{names:?}");
     }
     assert_eq!(names.len(), 7, "nothing is left behind: {names:?}");
-    let json: serde_json::Value = serde_json::from_str(&fresh.read("out/tune.json")).expect("JSON");
-    assert_eq!(json["schema"], 1);
-    assert_eq!(json["objectives"], serde_json::json!(["downtime", "total-time", "failures"]));
-    assert!(json["front"].as_array().is_some_and(|front| !front.is_empty()));
-    assert_eq!(json["held_out"], serde_json::json!(["other"]));
+    let told = json(&fresh.read("out/tune.json"));
+    assert_eq!(told["schema"], 1);
+    assert_eq!(told["objectives"], serde_json::json!(["downtime", "total-time", "failures"]));
+    assert!(told["front"].as_array().is_some_and(|front| !front.is_empty()));
+    assert_eq!(told["held_out"], serde_json::json!(["other"]));
     assert!(fresh.read("out/tune.svg").contains("front, held out"));
 }
 
@@ -96,8 +96,8 @@ fn a_policy_file_that_it_wrote_is_compared_and_searched_on() {
         })
         .collect();
     fresh.ok(&again);
-    let json: serde_json::Value = serde_json::from_str(&fresh.read("again/tune.json")).expect("JSON");
-    let limit = json["start"]["parameters"]["downtime-limit"].as_str().expect("a text");
+    let told = json(&fresh.read("again/tune.json"));
+    let limit = told["start"]["parameters"]["downtime-limit"].as_str().expect("a text");
     assert!(fresh.read("out/policy.toml").contains(&format!("downtime-limit = \"{limit}\"")), "{limit}");
 }
 

@@ -1,8 +1,8 @@
 //! Test support: a tiny world around both machines, driven by bytes.
 //!
-//! Used by the fuzz target `machines`, by property tests and by the tests that replay the corpus; not
-//! part of the interface. The target `peer` sets one machine against a peer that says anything. Every byte is a choice: deliver this, lose that, write there, fail here. After
-//! each step and at the end the promises of the engine are asserted, so a panic is a finding.
+//! Used by the fuzz target `machines`, by property tests and by the tests that replay the corpus; not part of the interface. The target
+//! `peer` sets one machine against a peer that says anything. Every byte is a choice: deliver this, lose that, write there, fail here.
+//! After each step and at the end the promises of the engine are asserted, so a panic is a finding.
 
 mod obeying;
 mod peer;

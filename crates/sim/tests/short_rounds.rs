@@ -11,6 +11,8 @@ use whimbrel_sim::config::{BandwidthChange, GuestConfig, LinkConfig, WriterConfi
 use whimbrel_sim::{Run, Setup, simulate};
 
 const WINDOW: Duration = Duration::from_millis(100);
+/// The preset's slice of sending, more than 50 ms in whole milliseconds: a window ends with the slice in which it is over, so by so much
+/// late at most.
 const SLICE: Duration = Duration::from_millis(51);
 
 /// A small guest that writes 100,000 pages a second, under a downtime limit of 50 ms. A harvest takes 2 ms.

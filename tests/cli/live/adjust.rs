@@ -2,17 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::process::{Running, receive, send};
+use super::process::{receive, send};
 use super::{json, with_guest};
 use crate::run::Fresh;
 
 /// At this rate the guest would be on its way for four minutes.
 const CRAWLING: [&str; 2] = ["--limit", "1Mbit/s"];
-
-/// The control socket that a source says that it has.
-fn control(here: &mut Running) -> String {
-    here.line_with(", control ").split_once(", control ").expect("its path").1.to_owned()
-}
 
 fn refused(fresh: &Fresh, args: &[&str], code: i32, says: &str) {
     let ended = fresh.run(&[&["adjust"], args].concat());
@@ -38,10 +33,10 @@ fn a_move_that_crawls_is_let_go_and_whoever_comes_meanwhile_is_turned_away() {
     let told =
         fresh.ok(&["adjust", "--store", "store", "--set", "downtime-limit=400ms", "--limit", "2Mbit/s"]);
     assert!(told.contains("side       source") && told.contains("limit      2Mbit/s"), "{told}");
-    let path = control(&mut here);
+    let path = here.control();
     let says = "mood was not changed: it was not taken: parameter `mood` of policy `qemu-default`";
     refused(&fresh, &["--control", &path, "--set", "mood=better"], 1, says);
-    let path_there = control(&mut there.running);
+    let path_there = there.running.control();
     refused(&fresh, &["--control", &path_there, "--limit", "1MB/s"], 1, "only a source decides");
     let told = fresh.ok(&["adjust", "--control", &path, "--limit", "unlimited", "--format", "json"]);
     let told = json(&told);

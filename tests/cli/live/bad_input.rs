@@ -1,7 +1,6 @@
 //! Wrong command lines and places: each ends in an error that names what is wrong, and nothing is moved.
 
-use super::process::{receive, send};
-use super::{json, with_guest};
+use super::with_guest;
 use crate::run::Fresh;
 
 fn refused(fresh: &Fresh, args: &[&str], says: &str) {
@@ -121,15 +120,4 @@ fn a_place_that_is_taken_is_not_taken_away() {
         ended.err
     );
     assert_eq!(fresh.read("guest.toml"), super::GUEST);
-}
-
-#[test]
-fn a_journal_that_cannot_be_written_takes_nothing_from_the_move() {
-    let fresh = with_guest();
-    let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0", "--for", "50ms"]);
-    let sent = send(&fresh, &there, &["--journal", "/dev/full", "--format", "json"]).end();
-    assert_eq!(sent.code, Some(4));
-    assert!(sent.err.contains("/dev/full"), "{}", sent.err);
-    assert_eq!(json(&sent.out)["live"]["guest_runs"], "destination");
-    assert_eq!(there.end().code, Some(0));
 }

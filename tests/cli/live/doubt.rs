@@ -1,26 +1,21 @@
 //! The moves that only the peer, or a person, can end: nobody starts a guest who does not know, and who is told does.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use whimbrel::core::machine::handoff::{HandoffMessage, Standing};
 use whimbrel::core::machine::message::{Message, MigrationId};
 use whimbrel::core::units::ByteCount;
-use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
-use whimbrel::wire::hello::{self, Capabilities, Direction, Hello, PREFIX_LEN, Role, Token, Versions};
+use whimbrel::wire::hello::{self, Capabilities, Direction, Hello, Role, Token, Versions};
 use whimbrel::wire::{Limits, control};
 
+use super::conversation::{first_words, next_frame};
 use super::process::{Receive, Running, receive, send_to};
 use super::relay::Relay;
 use super::{json, with_guest};
 use crate::interrupt::signal;
 use crate::run::{Ended, Fresh};
-
-/// The control socket that a command says that it has.
-fn control(line: &str) -> String {
-    line.split_once("control ").expect("its path").1.to_owned()
-}
 
 /// A move of which the source is never told something, and what it was.
 fn without(fresh: &Fresh, lost: HandoffMessage, more: &[&str]) -> (Running, Receive, Relay) {
@@ -47,7 +42,7 @@ fn without_for(
 fn a_complete_replica_whose_source_was_killed_runs_only_when_somebody_says_so() {
     let fresh = with_guest();
     let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Ready, &[]);
-    let path = control(&there.line_with("listening at "));
+    let path = there.running.control();
     // As long as the source is there, it is asked.
     let ended = fresh.run(&["resolve", "--control", &path, "--peer-never-ran"]);
     assert_eq!(ended.code, Some(1));
@@ -79,7 +74,7 @@ fn a_complete_replica_is_given_up_when_somebody_says_so() {
         let (mut here, mut there, _relay) = without(&fresh, HandoffMessage::Ready, &["--id", "2a"]);
         here.kill();
         there.line_with("in doubt");
-        let path = control(&there.line_with("listening at "));
+        let path = there.running.control();
         let told = fresh.ok(&["resolve", "--control", &path, order, "--format", "json"]);
         assert!(!told.contains("the guest runs here"), "{told}");
         if order == "--discard" {
@@ -109,25 +104,15 @@ fn asked(to: &Path, id: u64) -> HandoffMessage {
         token: Token::new(b"sesame").expect("short enough"),
     };
     stream.write_all(&hello.encode()).expect("a hello");
-    let mut prefix = [0; PREFIX_LEN];
-    stream.read_exact(&mut prefix).expect("an answer");
-    let mut rest = vec![0; hello::rest(&prefix, Direction::FromDestination).expect("an answer")];
-    stream.read_exact(&mut rest).expect("an answer");
+    let (prefix, rest) = first_words(&mut stream, Direction::FromDestination).expect("an answer");
     hello::decode_answer(&prefix, &rest).expect("an answer").expect("a welcome");
-    let limits = Limits::default();
-    let ask = control::encode(&Message::handoff(HandoffMessage::Ask), &limits).expect("a question");
-    stream.write_all(&ask).expect("a question");
+    let ask = Message::handoff(HandoffMessage::Ask);
+    stream.write_all(&control::encode(&ask, &Limits::default()).expect("a question")).expect("a question");
     loop {
-        let mut header = [0; HEADER_LEN];
-        stream.read_exact(&mut header).expect("an answer");
-        let header = FrameHeader::decode(&header, &limits).expect("a frame");
-        let mut body = vec![0; header.length as usize];
-        stream.read_exact(&mut body).expect("an answer");
-        if header.kind == FrameKind::Control {
-            match control::decode(&body, &limits).expect("a message") {
-                Message::Handoff { message, .. } => return message,
-                other => panic!("{other:?}"),
-            }
+        match next_frame(&mut stream).expect("an answer").expect("an answer").message {
+            Some(Message::Handoff { message, .. }) => return message,
+            Some(other) => panic!("{other:?}"),
+            None => {}
         }
     }
 }

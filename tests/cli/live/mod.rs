@@ -2,6 +2,7 @@
 
 mod adjust;
 mod bad_input;
+mod conversation;
 mod doubt;
 mod ending;
 mod faults;
@@ -90,26 +91,30 @@ fn a_guest_moves_over_every_kind_of_plain_connection_and_is_exact() {
                 - 1e-6,
             "{gap}: {sent}"
         );
-        // What pages became is told of each of them, and what tracking took.
-        let live = &sent["live"];
-        let encodings = live["encodings"].as_object().expect("by encoding");
-        let number = |of: &Value| of.as_u64().unwrap_or_else(|| panic!("{live}"));
-        assert_eq!(&received["encodings"], &live["encodings"], "{received}\n{live}");
-        assert!(encodings.values().filter(|sent| number(&sent["pages"]) > 0).count() >= 2, "{live}");
-        let pages: u64 = encodings.values().map(|sent| number(&sent["pages"])).sum();
-        let rounds = sent["round"].as_array().expect("rounds").iter();
-        let handed_over: u64 = rounds.map(|round| number(&round["sent_pages"])).sum();
-        assert_eq!(pages + number(&sent["unchanged_pages"]), handed_over, "{live}");
-        assert!(sent["encoding"]["source_cpu_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{sent}");
-        let tracking = &live["tracking"];
-        assert!(number(&tracking["harvests"]) >= 1 && number(&tracking["found_pages"]) > 0, "{tracking}");
-        assert!(tracking["longest_harvest_ms"].as_f64() <= tracking["harvesting_ms"].as_f64(), "{tracking}");
+        what_pages_became_and_tracking_took_is_told(&sent, &received);
     }
     // Nothing is left of it but what a source may still ask for.
     let listed = json(&fresh.ok(&["resolve", "--store", "store", "--format", "json"]));
     assert_eq!(listed["running"].as_array().map(Vec::len), Some(0));
     let records = listed["records"].as_array().expect("records");
     assert!(records.len() == 3 && records.iter().all(|one| one["record"] == "running"), "{listed}");
+}
+
+/// Of each encoding, by both sides alike, and all of it together.
+fn what_pages_became_and_tracking_took_is_told(sent: &Value, received: &Value) {
+    let live = &sent["live"];
+    let encodings = live["encodings"].as_object().expect("by encoding");
+    let number = |of: &Value| of.as_u64().unwrap_or_else(|| panic!("{live}"));
+    assert_eq!(&received["encodings"], &live["encodings"], "{received}\n{live}");
+    assert!(encodings.values().filter(|sent| number(&sent["pages"]) > 0).count() >= 2, "{live}");
+    let pages: u64 = encodings.values().map(|sent| number(&sent["pages"])).sum();
+    let rounds = sent["round"].as_array().expect("rounds").iter();
+    let handed_over: u64 = rounds.map(|round| number(&round["sent_pages"])).sum();
+    assert_eq!(pages + number(&sent["unchanged_pages"]), handed_over, "{live}");
+    assert!(sent["encoding"]["source_cpu_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{sent}");
+    let tracking = &live["tracking"];
+    assert!(number(&tracking["harvests"]) >= 1 && number(&tracking["found_pages"]) > 0, "{tracking}");
+    assert!(tracking["longest_harvest_ms"].as_f64() <= tracking["harvesting_ms"].as_f64(), "{tracking}");
 }
 
 #[test]

@@ -59,6 +59,12 @@ impl Running {
         }
     }
 
+    /// The control socket that it says that it has.
+    pub(crate) fn control(&mut self) -> String {
+        let line = self.line_with(", control ");
+        line.split_once(", control ").expect("its path").1.to_owned()
+    }
+
     /// Whether a line with these words has come by now.
     pub(crate) fn has_said(&mut self, words: &str) -> bool {
         self.said.extend(self.lines.try_iter());

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use whimbrel::core::machine::handoff::HandoffMessage;
 use whimbrel::core::machine::message::Message;
-use whimbrel::wire::Limits;
-use whimbrel::wire::control;
-use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
-use whimbrel::wire::hello::{self, Direction, PREFIX_LEN};
+use whimbrel::wire::hello::Direction;
+
+use super::conversation::{Frame, first_words, next_frame};
 
 /// Carries connections on to a Unix socket, but nothing that the destination says from `lost` on.
 pub(crate) struct Relay {
@@ -79,28 +78,19 @@ fn carry(source: TcpStream, destination: UnixStream, state: &Arc<State>) {
 
 /// Carries what the destination says, frame by frame.
 fn answers(mut source: &TcpStream, mut destination: UnixStream, state: &State) -> std::io::Result<()> {
-    let mut prefix = [0; PREFIX_LEN];
-    destination.read_exact(&mut prefix)?;
-    let mut rest = vec![0; hello::rest(&prefix, Direction::FromDestination).expect("an answer")];
-    destination.read_exact(&mut rest)?;
+    let (prefix, rest) = first_words(&mut destination, Direction::FromDestination)?;
     source.write_all(&[&prefix[..], &rest].concat())?;
-    let limits = Limits::default();
-    loop {
-        let mut header = [0; HEADER_LEN];
-        destination.read_exact(&mut header)?;
-        let decoded = FrameHeader::decode(&header, &limits).expect("a header");
-        let mut body = vec![0; decoded.length as usize];
-        destination.read_exact(&mut body)?;
-        let is_lost = decoded.kind == FrameKind::Control
-            && state.losing.load(Ordering::Relaxed)
-            && matches!(control::decode(&body, &limits), Ok(Message::Handoff { message, .. }) if message == state.lost);
+    while let Some(Frame { bytes, message }) = next_frame(&mut destination)? {
+        let is_lost = state.losing.load(Ordering::Relaxed)
+            && matches!(message, Some(Message::Handoff { message, .. }) if message == state.lost);
         if is_lost {
             *state.has_lost.0.lock().expect("no panic") = true;
             state.has_lost.1.notify_all();
             return swallow(&mut destination, state);
         }
-        source.write_all(&[&header[..], &body].concat())?;
+        source.write_all(&bytes)?;
     }
+    Ok(())
 }
 
 /// Hears what nobody is told, until the destination hangs up or nothing is lost any more.

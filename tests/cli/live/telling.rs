@@ -31,13 +31,8 @@ fn the_exit_code_of_a_move_says_where_the_guest_is_whatever_becomes_of_telling_i
 
     // A guest that stays is never told as one that was moved: nobody reads, and there is no room.
     for out in [None, Some(full())] {
-        let args = sending("tcp:127.0.0.1:1", "sesame", &["--time-limit", "1ms"]);
-        let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0", "--token", "sesame"]);
-        let args: Vec<&str> = args
-            .iter()
-            .map(|arg| if arg.starts_with("tcp:") { there.address.as_str() } else { arg })
-            .collect();
-        let mut here = fresh.command(&args);
+        let there = receive(&fresh, &["--listen", "tcp:127.0.0.1:0"]);
+        let mut here = fresh.command(&sending(&there.address, &there.token, &["--time-limit", "1ms"]));
         here.stdout(out.map_or_else(Stdio::piped, Stdio::from)).stderr(Stdio::piped());
         let mut here = here.spawn().expect("it starts");
         drop(here.stdout.take());

@@ -109,7 +109,7 @@ impl Checksum {
         self.0.update(bytes);
     }
 
-    /// What `behind` was taken of comes next.
+    /// Goes on with the bytes of which `behind` was taken, as if they had come by [`update`](Self::update).
     pub fn append(&mut self, behind: &Self) {
         self.0.combine(&behind.0);
     }

@@ -51,7 +51,7 @@ impl Cache {
     /// If the system has no memory for the list of them.
     pub(super) fn new(memory: ByteCount, page: usize, sharding: Sharding) -> io::Result<Self> {
         let count = (memory.0 / (page as u64 + PLACE_BYTES)).checked_ilog2().map_or(0, |log| 1_usize << log);
-        let together = (CHUNK / page.max(1)).max(1);
+        let together = (CHUNK / page.max(1)).clamp(1, count.max(1));
         Ok(Self {
             sharding,
             page,
@@ -182,6 +182,18 @@ mod tests {
         let mut cache = cache(1 << 16);
         cache.insert(PageNumber(3), &[1; 8]);
         assert_eq!(cache.content.iter().filter(|chunk| !chunk.is_empty()).count(), 1);
+    }
+
+    #[test]
+    fn a_small_cache_takes_no_more_memory_than_it_may() {
+        for places in [1, 2, 8] {
+            let memory = ByteCount(places * (4096 + PLACE_BYTES));
+            let mut cache = Cache::new(memory, 4096, Sharding::ONE).expect("memory");
+            (0..places).for_each(|page| cache.insert(PageNumber(page), &[1; 4096]));
+            assert!((0..places).all(|page| cache.find(PageNumber(page)).is_some()));
+            let content: usize = cache.content.iter().map(|chunk| chunk.len()).sum();
+            assert_eq!(content as u64 + places * PLACE_BYTES, memory.0);
+        }
     }
 
     proptest! {

@@ -105,7 +105,7 @@ pub struct Encoder {
     packer: Packer,
     clock: Option<Clock>,
     look: Look,
-    /// The first bytes of the pages of a stretch.
+    /// The first bytes of the pages of a stretch; none where pages are copied anyway.
     firsts: Vec<[u8; 8]>,
     cache: Option<Cache>,
     pass: Pass,
@@ -180,8 +180,8 @@ impl Encoder {
         })
     }
 
-    /// With a clock, by which packing is timed: of the thread's processor time, best, for what keeps it from its processor is no cost of
-    /// packing. [`Compression::Adaptive`] assumes what it costs otherwise.
+    /// With a clock by which packing is timed; best the thread's processor time, because being kept from the processor is no cost of
+    /// packing. Without a clock [`Compression::Adaptive`] goes on assuming what packing costs.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
@@ -308,7 +308,7 @@ impl Encoder {
                 self.known(page, at, ram, frame)?;
             } else if self.plan.encoding != Encoding::Raw || self.plan.attempt.is_some() {
                 self.packed(page, at, ram, frame)?;
-            } else if !self.copy && self.firsts.get(index as usize).is_some_and(|first| *first != [0; 8]) {
+            } else if self.firsts.get(index as usize).is_some_and(|first| *first != [0; 8]) {
                 self.unseen(page);
                 frame.ram(page, 1, RamRange { at, len: self.page_size.bytes() });
             } else {

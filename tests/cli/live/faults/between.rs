@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use whimbrel::core::machine::handoff::HandoffMessage;
 use whimbrel::core::machine::message::Message;
-use whimbrel::wire::Limits;
-use whimbrel::wire::control;
-use whimbrel::wire::frame::{FrameHeader, FrameKind, HEADER_LEN};
-use whimbrel::wire::hello::{self, Direction, Hello, PREFIX_LEN, Role};
+use whimbrel::wire::hello::{Direction, Hello, Role};
 
+use super::super::conversation::{first_words, next_frame};
 use super::case::{Arrival, Case, Deed, Dice, Fault, Impostor, Step, When};
 use super::ends::{End, Opening, Way};
 use super::hosts::Hosts;
@@ -21,14 +19,14 @@ use super::hosts::Hosts;
 /// How often it is looked whether something has changed.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// How many parts of a chunk are of odd sizes, and those sizes, less one.
+/// How many parts of a chunk are of odd sizes, and those sizes.
 const CRUMBS: usize = 24;
-const ODD: [usize; 6] = [0, 2, 16, 106, 1_440, 4_098];
+const ODD: [usize; 6] = [1, 3, 17, 107, 1_441, 4_099];
 
-/// For so long in all a direction is held up, so that nobody's patience ends.
+/// For so long in all a connection is held up, so that nobody's patience ends.
 const HELD_UP: Duration = Duration::from_millis(120);
 
-/// When one direction of a connection is held up.
+/// When what a connection carries to the destination is held up.
 struct Steadiness {
     dice: Dice,
     held_up: Duration,
@@ -221,7 +219,9 @@ impl Shared {
 
     fn carry(self: &Arc<Self>, opening: Opening, impostor: Option<Impostor>) {
         let Ok([source, destination]) = opening() else { return };
-        let Ok((first, role)) = first_words(&*source) else { return };
+        let Ok((prefix, rest)) = first_words(&mut &*source, Direction::FromSource) else { return };
+        let Ok(Hello { role, .. }) = Hello::decode(&prefix, &rest) else { return };
+        let first = [&prefix[..], &rest].concat();
         if impostor.is_some_and(|impostor| impostor.to_the_source) {
             self.betrayed.store(true, Ordering::Relaxed);
         }
@@ -258,16 +258,11 @@ impl Shared {
 
     /// What the destination says.
     fn answers(&self, link: &Link, pages: bool, to_an_impostor: bool) -> io::Result<()> {
-        let destination = &link.destination;
-        let mut prefix = [0; PREFIX_LEN];
-        destination.read_exact(&mut prefix)?;
-        let rest = hello::rest(&prefix, Direction::FromDestination).map_err(io::Error::other)?;
-        let mut answer = [&prefix[..], &vec![0; rest]].concat();
-        destination.read_exact(&mut answer[PREFIX_LEN..])?;
+        let (prefix, rest) = first_words(&mut &*link.destination, Direction::FromDestination)?;
         if to_an_impostor {
             self.betrayed.store(true, Ordering::Relaxed);
         }
-        self.pass(link, false, &mut answer, None)?;
+        self.pass(link, false, &mut [&prefix[..], &rest].concat(), None)?;
         if pages { self.bytes(link, false) } else { self.frames(link, false) }
     }
 
@@ -277,7 +272,7 @@ impl Shared {
         loop {
             let rounds = self.rounds.load(Ordering::Relaxed);
             let count = link.from(to_destination).read(&mut chunk)?;
-            self.hold_up(link, to_destination, rounds, &mut steadiness);
+            self.hold_up(link, rounds, steadiness.as_mut());
             if count == 0 {
                 return Ok(());
             }
@@ -288,11 +283,12 @@ impl Shared {
     fn frames(&self, link: &Link, to_destination: bool) -> io::Result<()> {
         let mut steadiness = self.steadiness(link, to_destination);
         loop {
-            let Some((mut frame, step)) = next_frame(link.from(to_destination))? else { return Ok(()) };
+            let Some(mut frame) = next_frame(&mut link.from(to_destination))? else { return Ok(()) };
+            let step = frame.message.as_ref().and_then(step);
             if step.is_some_and(|step| !self.hosts.has_written_before(step)) {
                 self.rash.store(true, Ordering::Relaxed);
             }
-            self.hold_up(link, to_destination, 0, &mut steadiness);
+            self.hold_up(link, 0, steadiness.as_mut());
             // What both hold is known from outside now, and nobody writes it but a guest that runs.
             match step {
                 Some(Step::State) => self.hosts.look_at_the_source(),
@@ -300,7 +296,7 @@ impl Shared {
                 Some(Step::Running | Step::Answer) => self.hosts.tell_the_source(),
                 _ => {}
             }
-            self.pass(link, to_destination, &mut frame, step)?;
+            self.pass(link, to_destination, &mut frame.bytes, step)?;
             if step == Some(Step::RoundEnd) {
                 self.rounds.fetch_add(1, Ordering::Relaxed);
             }
@@ -360,7 +356,7 @@ impl Shared {
             let mut dice = Dice::of(self.seed ^ carried);
             // A few of each chunk: all of them would take for ever.
             for _ in 0..CRUMBS {
-                let (crumb, behind) = rest.split_at(rest.len().min(1 + dice.one_of(&ODD)));
+                let (crumb, behind) = rest.split_at(rest.len().min(dice.one_of(&ODD)));
                 to.write_all(crumb)?;
                 rest = behind;
             }
@@ -368,18 +364,16 @@ impl Shared {
         to.write_all(rest)
     }
 
-    /// Numbers for one direction of a connection.
-    fn steadiness(&self, link: &Link, to_destination: bool) -> Steadiness {
+    /// Of what goes to the destination: what comes back is never held up.
+    fn steadiness(&self, link: &Link, to_destination: bool) -> Option<Steadiness> {
         let number = link.number.unwrap_or(99) as u64;
-        let dice = Dice::of(self.seed ^ (number << 1 | u64::from(to_destination)) << 20);
-        Steadiness { dice, held_up: Duration::ZERO }
+        let dice = Dice::of(self.seed ^ (number << 1 | 1) << 20);
+        to_destination.then_some(Steadiness { dice, held_up: Duration::ZERO })
     }
 
     /// Waits, where what comes is to arrive in another order than it was sent. `rounds` had ended when it was sent.
-    fn hold_up(&self, link: &Link, to_destination: bool, rounds: u64, steadiness: &mut Steadiness) {
-        if steadiness.held_up >= HELD_UP || !to_destination {
-            return;
-        }
+    fn hold_up(&self, link: &Link, rounds: u64, steadiness: Option<&mut Steadiness>) {
+        let Some(steadiness) = steadiness.filter(|of| of.held_up < HELD_UP) else { return };
         let most = match self.arrival {
             Arrival::AsSent | Arrival::Crumbs => return,
             Arrival::Unsteady if !steadiness.dice.once_in(4) => return,
@@ -424,32 +418,6 @@ impl Shared {
             Deed::FillSource(how_long) => self.hosts.fill_the_disk(true, how_long),
         }
     }
-}
-
-/// The source's first words on a connection, and what it is for.
-fn first_words(source: &dyn End) -> io::Result<(Vec<u8>, Role)> {
-    let mut prefix = [0; PREFIX_LEN];
-    source.read_exact(&mut prefix)?;
-    let mut rest = vec![0; hello::rest(&prefix, Direction::FromSource).map_err(io::Error::other)?];
-    source.read_exact(&mut rest)?;
-    let hello = Hello::decode(&prefix, &rest).map_err(io::Error::other)?;
-    Ok(([&prefix[..], &rest].concat(), hello.role))
-}
-
-/// None where it ends.
-fn next_frame(from: &dyn End) -> io::Result<Option<(Vec<u8>, Option<Step>)>> {
-    let limits = Limits::default();
-    let mut header = [0; HEADER_LEN];
-    match from.read(&mut header)? {
-        0 => return Ok(None),
-        count => from.read_exact(&mut header[count..])?,
-    }
-    let decoded = FrameHeader::decode(&header, &limits).map_err(io::Error::other)?;
-    let mut body = vec![0; decoded.length as usize];
-    from.read_exact(&mut body)?;
-    let message =
-        (decoded.kind == FrameKind::Control).then(|| control::decode(&body, &limits).ok()).flatten();
-    Ok(Some(([&header[..], &body].concat(), message.as_ref().and_then(step))))
 }
 
 fn step(message: &Message) -> Option<Step> {

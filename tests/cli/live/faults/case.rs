@@ -140,7 +140,7 @@ pub(super) enum Arrival {
     AsSent,
     /// In parts of odd sizes.
     Crumbs,
-    /// Each connection is held up now and then, whatever the others do, and gives odd parts.
+    /// Each connection is held up now and then on its way to the destination, whatever the others do, and gives odd parts.
     Unsteady,
     /// This page connection is behind control, and behind the others with it.
     Behind { link: usize },
@@ -214,11 +214,14 @@ impl Case {
     pub(super) fn draw(seed: u64) -> Self {
         let dice = &mut Dice::of(seed);
         let streams = dice.one_of(&[1, 1, 2, 3]);
-        let tls = cfg!(feature = "tls") && dice.once_in(4);
-        let impostor = (tls && dice.once_in(6)).then(|| Impostor {
+        // Drawn without TLS too, so that all else of a seed is the same.
+        let veiled = dice.once_in(4);
+        let impostor = (veiled && dice.once_in(6)).then(|| Impostor {
             to_the_source: dice.once_in(2),
             connection: dice.below(u64::from(streams) + 3) as usize,
         });
+        let tls = veiled && cfg!(feature = "tls");
+        let impostor = impostor.filter(|_| tls);
         let arrival = draw_arrival(dice, streams);
         let when = draw_when(dice, streams);
         // Most of what passes is pages: there a bit turns more often than elsewhere.

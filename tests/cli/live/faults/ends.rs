@@ -1,6 +1,6 @@
 //! What the relay holds of a connection: one end at the source and one at the destination, plain here, and under TLS in `veiled`.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -28,47 +28,32 @@ pub(super) trait End: Send + Sync {
     }
 }
 
-impl dyn End + '_ {
-    pub(super) fn read_exact(&self, mut into: &mut [u8]) -> io::Result<()> {
-        while !into.is_empty() {
-            match self.read(into) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => into = &mut into[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+impl Read for &dyn End {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        End::read(*self, into)
+    }
+}
+
+/// Sockets that can be read and written through a shared reference.
+macro_rules! plain_end {
+    ($($socket:ty),*) => {$(
+        impl End for $socket {
+            fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+                (&mut &*self).read(into)
+            }
+
+            fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+                (&mut &*self).write_all(bytes)
+            }
+
+            fn cut(&self) {
+                let _ = self.shutdown(Shutdown::Both);
             }
         }
-        Ok(())
-    }
+    )*};
 }
 
-impl End for TcpStream {
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(into)
-    }
-
-    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        (&mut &*self).write_all(bytes)
-    }
-
-    fn cut(&self) {
-        let _ = self.shutdown(Shutdown::Both);
-    }
-}
-
-impl End for UnixStream {
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(into)
-    }
-
-    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        (&mut &*self).write_all(bytes)
-    }
-
-    fn cut(&self) {
-        let _ = self.shutdown(Shutdown::Both);
-    }
-}
+plain_end!(TcpStream, UnixStream);
 
 /// Turns a bit, of one of the bytes in the middle.
 pub(super) fn turn(chunk: &mut [u8]) {
