@@ -17,10 +17,14 @@ proptest! {
         }),
         window in -8.0..8.0f64,
     ) {
-        // What is a curve: a longer window holds what a shorter one does. Of numbers that contradict one another the mixture
-        // may make a kink that no table of these steps follows within a twentieth.
+        // What is a curve: a longer window holds what a shorter one does, and no more a second than that. Of numbers that contradict
+        // one another the mixture may make a kink that no table of these steps follows within a twentieth.
         windows.sort_by(f64::total_cmp);
         dirtied.sort_unstable();
+        for next in 1..windows.len() {
+            let most = dirtied[next - 1] as f64 * windows[next] / windows[next - 1];
+            dirtied[next] = dirtied[next].min(most as u64).max(dirtied[next - 1]);
+        }
         let mut curve = DirtyCurve::default();
         for (seconds, pages) in windows.into_iter().zip(dirtied) {
             curve.observe(Duration::from_secs_f64(seconds), Pages(pages));
