@@ -25,8 +25,8 @@
 //! some harvest that is told after that, and makes the chunk stale again. On the destination, who writes a page tells it after
 //! the write.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use whimbrel_core::dirty::{PageSet, RangeError};
 use whimbrel_core::embed::{GuestRam, RamError};
@@ -75,6 +75,8 @@ pub struct Digest {
     shift: u32,
     /// Bit `i` is set if chunk `i` changed since it was hashed.
     stale: Vec<AtomicU64>,
+    /// All of memory was hashed once.
+    whole: AtomicBool,
     table: Mutex<Table>,
     /// What a piece of zeroes gives.
     zeroes: u64,
@@ -103,6 +105,7 @@ impl Digest {
             layout: layout.clone(),
             shift,
             stale: (0..chunks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            whole: AtomicBool::new(false),
             table: Mutex::new(Table {
                 chunks: vec![0; chunks],
                 groups: vec![[0; 32]; chunks.div_ceil(GROUP)],
@@ -168,6 +171,25 @@ impl Digest {
     /// What `ram` says, which is to be memory of this layout. What was not hashed is still stale.
     pub fn refresh(&self, ram: &dyn GuestRam, budget: ByteCount) -> Result<Hashed, RamError> {
         self.hash_stale(&mut self.table(), ram, budget)
+    }
+
+    /// The same, if nobody else is at it; none if somebody is: who keeps on refreshing may keep others out for long.
+    ///
+    /// # Errors
+    ///
+    /// As of [`refresh`](Self::refresh).
+    pub fn try_refresh(&self, ram: &dyn GuestRam, budget: ByteCount) -> Result<Option<Hashed>, RamError> {
+        let mut table = match self.table.try_lock() {
+            Ok(table) => table,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        self.hash_stale(&mut table, ram, budget).map(Some)
+    }
+
+    /// Whether all of memory was hashed once, however much of it changed since.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
     }
 
     /// The digest of all memory, which must not change from before this is called, and all changes of which were told.
@@ -242,6 +264,9 @@ impl Digest {
         // Once round: what is before the beginning in its word comes last.
         for turn in 0..=words {
             let index = (begin / 64 + turn) % words;
+            if begin / 64 + turn == words {
+                self.whole.store(true, Ordering::Relaxed);
+            }
             let behind = u64::MAX << (begin % 64);
             let mask = if turn == 0 { behind } else { u64::MAX };
             let mask = if turn == words { !behind } else { mask };

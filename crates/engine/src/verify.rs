@@ -1,7 +1,7 @@
 //! The digest of guest memory, kept up to date beside a migration, and how it travels.
 //!
 //! Both drivers have a [`Verifier`] where both sides agreed on it. A thread hashes in the background what was written; when memory
-//! stands still only what changed last is left. Where that thread has no core to itself the drivers help it ([`Verifier::hash_some`]): a round
+//! stands still only what changed last is left. Where that thread is late the drivers wait for it, or hash in its place ([`Verifier::hash_some`]): a round
 //! is over when it is hashed, too, so that what a busy machine adds is added to the rounds, where the policy sees it, and not to the
 //! downtime. The source puts the root behind the guest's state, in a section of its own that
 //! no guest sees; the destination compares it before it says that it is ready. Nothing is decided here.
@@ -27,6 +27,9 @@ const VERSION: u32 = 1;
 /// Hashed at a time, and how long the thread rests when it has nothing to do.
 const STEP: ByteCount = ByteCount(4 << 20);
 const REST: Duration = Duration::from_millis(5);
+
+/// How long a driver leaves the table to that thread before it looks again.
+const BREATH: Duration = Duration::from_micros(500);
 
 /// What is wrong with memory, or with what was said of it.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +80,24 @@ impl Verifier {
         Written(Arc::clone(&self.digest))
     }
 
-    /// Hashes some of what was written and is not hashed yet, or waits for the thread that does; says whether there is more.
+    /// Hashes some of what was written and is not hashed yet, or lets the thread go on that does; says whether there is more. Takes a
+    /// few milliseconds at most.
     pub(crate) fn hash_some(&self) -> bool {
-        // What cannot be read is found when the root is wanted.
-        self.digest.refresh(&*self.ram, STEP).is_ok_and(|hashed| !hashed.done)
+        match self.digest.try_refresh(&*self.ram, STEP) {
+            Ok(Some(hashed)) => !hashed.done,
+            Ok(None) => {
+                thread::sleep(BREATH);
+                // One of these may be the last, in the middle of which that thread is.
+                true
+            }
+            // What cannot be read is found when the root is wanted.
+            Err(_) => false,
+        }
+    }
+
+    /// Whether all of memory was hashed once.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.digest.is_whole()
     }
 
     /// The root, when memory stands still.

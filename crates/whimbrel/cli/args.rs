@@ -59,7 +59,8 @@ Exit codes:
   0    done; a migration that does not converge is a result too
   1    it could not be done: a file that cannot be written, the disk, an internal error
   2    the command line is wrong, or a scenario or another file that it names is wrong or missing
-  3    only `send` and `receive`: nobody here knows who has the guest; 4: all is done, and could not be told
+  3    only `send` and `receive`: nobody here knows who has the guest, or a second Ctrl-C ended it at once
+  4    only those: all is done, and could not be told
   130  ended by Ctrl-C; finished rows of a sweep were kept, to be resumed (143: by SIGTERM)";
 
 #[derive(Debug, Subcommand)]

@@ -138,6 +138,7 @@ fn a_bench_that_is_killed_takes_its_destination_along() {
         if let Some(child) = child_of(bench.id()) {
             break child;
         }
+        std::thread::sleep(Duration::from_millis(5));
     };
     // Most likely nobody has come to it yet: it would wait for a minute.
     bench.kill();

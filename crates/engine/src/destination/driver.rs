@@ -44,6 +44,8 @@ pub(super) struct Driver<'a> {
     housed: Housed,
     preparing: Option<Preparing>,
     verifier: Option<Verifier>,
+    /// Since when a round that is here is being hashed.
+    hashing: Option<Timestamp>,
     shown: DestinationPhase,
     /// The replica is not wanted any more.
     dropping: bool,
@@ -94,6 +96,7 @@ impl<'a> Driver<'a> {
             housed: Housed::default(),
             preparing: None,
             verifier: None,
+            hashing: None,
             shown: DestinationPhase::Listening,
             dropping: false,
             resume_failed: None,
@@ -165,8 +168,7 @@ impl<'a> Driver<'a> {
     // ---- waiting ------------------------------------------------------------------------------------------------------
 
     fn step(&mut self) {
-        // What is here and was not heard is being hashed.
-        let hashing = self.core.has_a_round();
+        let hashing = self.hashing.is_some();
         let timeout = if hashing { Duration::ZERO } else { self.at_once() };
         match self.core.wait(Some(self.orders), timeout) {
             Happened::Arrived(arrived) => {
@@ -192,11 +194,18 @@ impl<'a> Driver<'a> {
     }
 
     /// The next message. A round is here when it is hashed, too, if a digest is kept: what comes after it is then all that is left to hash
-    /// when the guest stands still.
+    /// when the guest stands still. It is not waited for if the source has gone on meanwhile, nor for so long that the source might
+    /// give up.
     fn next_message(&mut self) -> Option<Message> {
-        if self.core.has_a_round() && self.verifier.as_ref().is_some_and(Verifier::hash_some) {
-            return None;
+        if self.core.held.len() == 1 && self.core.has_a_round() {
+            let now = self.core.now();
+            let begun = *self.hashing.get_or_insert(now);
+            let in_time = now.since(begun) < self.core.patience / 4;
+            if in_time && self.verifier.as_ref().is_some_and(Verifier::hash_some) {
+                return None;
+            }
         }
+        self.hashing = None;
         self.core.next_message()
     }
 

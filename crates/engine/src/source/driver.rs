@@ -472,16 +472,18 @@ impl<'a> Driver<'a> {
         self.verifier.as_ref().is_some_and(Verifier::hash_some)
     }
 
-    /// A policy may pause the guest in the middle of a round, when not all is hashed that was harvested: better now than when it stands
-    /// still. Nobody is heard meanwhile, so not for longer than a peer hears nothing anyway.
+    /// A policy may pause the guest before all of its memory was hashed once: better waited for now than when it stands still. What was
+    /// written since is left to the blackout, or the guest would write on meanwhile. Nobody is heard, so not for longer than a peer
+    /// hears nothing anyway.
     fn hash_before_the_pause(&self) {
         let until = self.clock.now().saturating_add(self.ping_after());
-        while self.hash_some() && self.clock.now() < until {}
+        let is_to_go_on = |verifier: &Verifier| !verifier.is_whole() && verifier.hash_some();
+        while self.verifier.as_ref().is_some_and(is_to_go_on) && self.clock.now() < until {}
     }
 
     fn pause(&mut self) {
-        self.record_is_near();
         self.hash_before_the_pause();
+        self.record_is_near();
         // This thread comes from a harvest: guest threads that waited for its processor meanwhile go on before they are stopped.
         thread::yield_now();
         let told = self.clock.now();

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use whimbrel_core::embed::{Cause, Guest as _, GuestRam, RamError};
 use whimbrel_core::layout::{Gpa, PageSize, RamLayout};
-use whimbrel_core::machine::SourcePhase;
 use whimbrel_core::machine::message::{Configuration, MigrationId};
+use whimbrel_core::machine::{CancelReason, SourcePhase};
 use whimbrel_core::policy::{RateLimit, presets};
-use whimbrel_core::report::Outcome;
+use whimbrel_core::report::{Outcome, Report};
 use whimbrel_core::units::{Bandwidth, ByteCount, Timestamp};
 use whimbrel_engine::Token;
 use whimbrel_engine::destination::{self, DestinationSettings, Incoming, Replica};
 use whimbrel_engine::observer::Event;
-use whimbrel_engine::orders::Orders;
+use whimbrel_engine::orders::{Order, Orders, Remote};
 use whimbrel_engine::source::{self, Outgoing, SourceSettings};
 use whimbrel_engine::stable::{MemoryStore, Role};
 use whimbrel_engine::transport::memory::MemoryHub;
@@ -75,11 +75,23 @@ impl GuestRam for Slow {
     }
 }
 
-/// Moves a guest that does nothing, of 64 pieces, each of which takes so long to be hashed at either side; says how much was hashed
-/// there when it stood still.
+/// Moves a guest that does nothing, whose pieces take so long each to be hashed at either side; says how much was hashed there when it
+/// stood still.
 fn hashed_in_the_blackout(policy: &str, takes: [Duration; 2], limit: RateLimit) -> Result<[ByteCount; 2]> {
+    let (sent, hashed) = moved(policy, takes, limit, |_, _| ())?;
+    assert_eq!(sent.outcome, Outcome::Completed, "{}", sent.why);
+    Ok(hashed)
+}
+
+/// The same, watched by somebody who may give orders; with what the source reports.
+fn moved(
+    policy: &str,
+    takes: [Duration; 2],
+    limit: RateLimit,
+    watch: impl Fn(&Remote, &Event<'_>),
+) -> Result<(Report, [ByteCount; 2])> {
     let (hub, token) = (MemoryHub::new(), Token::new(b"open sesame")?);
-    let (listen, layout) = (Arc::new(hub.listen()?), RamLayout::contiguous(mib(4), PageSize::Kib4)?);
+    let (listen, layout) = (Arc::new(hub.listen()?), RamLayout::contiguous(MEMORY, PageSize::Kib4)?);
     let (here, there) = (Slow::new(layout.clone(), takes[0])?, Slow::new(layout.clone(), takes[1])?);
     let lab = LabConfig { device_rate: 0.0, ..LabConfig::default() };
     let mut log = SoftwareLog::new(&layout);
@@ -102,13 +114,15 @@ fn hashed_in_the_blackout(policy: &str, takes: [Duration; 2], limit: RateLimit) 
         connect: Arc::new(hub.connector()),
         store: &mut MemoryStore::new(Role::Source),
     };
+    let orders = Orders::new();
+    let remote = orders.remote();
     let mut watch = |_: Timestamp, event: &Event<'_>| {
+        watch(&remote, event);
         if matches!(event, Event::Source(SourcePhase::LastHarvest)) {
             here.forget();
             there.forget();
         }
     };
-    let orders = Orders::new();
     let sent = thread::scope(|scope| {
         scope.spawn(|| -> Result<()> {
             let store = &mut MemoryStore::new(Role::Destination);
@@ -120,14 +134,16 @@ fn hashed_in_the_blackout(policy: &str, takes: [Duration; 2], limit: RateLimit) 
         });
         source::send(outgoing, settings, &orders, &mut watch)
     })?;
-    assert_eq!(sent.report.outcome, Outcome::Completed, "{}", sent.report.why);
-    Ok([here.hashed(), there.hashed()])
+    Ok((sent.report, [here.hashed(), there.hashed()]))
 }
 
 /// The guest's heartbeat, the page of its registers, and what is next to either.
 const CHANGED: ByteCount = ByteCount(4 * PIECE as u64);
 
-const SLOWLY: Duration = Duration::from_millis(5);
+/// Several times as much as is hashed before anybody looks around.
+const MEMORY: ByteCount = ByteCount::mib(16);
+/// A whole second for all of it.
+const SLOWLY: Duration = Duration::from_millis(4);
 const AT_ONCE: Duration = Duration::ZERO;
 
 #[test]
@@ -143,8 +159,26 @@ fn a_round_is_over_when_it_is_hashed_too() -> Result<()> {
 /// By QEMU's rule it may be when what is left takes 300 ms: here of 400.
 #[test]
 fn a_guest_that_is_paused_within_a_round_was_hashed_before() -> Result<()> {
-    let limit = RateLimit::AtMost(Bandwidth::new(10_000_000).ok_or("no rate")?);
-    let [here, _] = hashed_in_the_blackout("qemu-default", [2 * SLOWLY, AT_ONCE], limit)?;
+    let limit = RateLimit::AtMost(Bandwidth::new(40_000_000).ok_or("no rate")?);
+    let [here, _] = hashed_in_the_blackout("qemu-default", [SLOWLY, AT_ONCE], limit)?;
     assert!(here <= CHANGED, "{here}");
+    Ok(())
+}
+
+/// All was sent long ago, and what is left to hash takes five seconds.
+#[test]
+fn a_move_is_cancelled_while_its_round_is_hashed() -> Result<()> {
+    let cancel = |remote: &Remote, event: &Event<'_>| {
+        if matches!(event, Event::Source(SourcePhase::Sending)) {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(300));
+                remote.give(Order::Cancel(CancelReason::Requested));
+            });
+        }
+    };
+    let (report, [here, _]) = moved("fixed-rounds", [5 * SLOWLY, AT_ONCE], RateLimit::Unlimited, cancel)?;
+    assert_eq!(report.outcome, Outcome::Cancelled, "{}", report.why);
+    assert!(here < MEMORY, "all was hashed before anybody was heard: {here}");
     Ok(())
 }

@@ -5,8 +5,9 @@
 mod between;
 /// Bytes and pages that change on their way are found.
 mod damage;
-/// A guest whose driver at the destination panics when it runs.
+/// A digest, and what of it is in the blackout.
 mod hashed;
+/// A guest whose driver at the destination panics when it runs.
 mod left;
 /// Moves that go well.
 mod moves;

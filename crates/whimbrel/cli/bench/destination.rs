@@ -153,6 +153,7 @@ impl Drop for Destination {
         // It has ended, as a rule; a process that is waited for keeps its id until then.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
+            // Not before: it closes the pipe whose end is as Ctrl-C.
             let _ = self.child.wait();
         }
     }

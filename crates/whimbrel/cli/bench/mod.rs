@@ -2,8 +2,8 @@
 //!
 //! [`plan`] reads what is to be run and refuses what cannot be, [`destination`] is the other process, [`moving`] makes one move,
 //! [`measuring`] finds out what moving costs here, [`forecasting`] what is to be expected, [`diary`] keeps what a bench that is cut must
-//! not lose, [`series`] runs several matrices in one command, [`shown`] what is printed, [`journals`] what is kept to look into a run. Moves are made one after
-//! another: each has the machine to itself.
+//! not lose, [`series`] runs several matrices in one command, [`shown`] what is printed, [`journals`] what is kept to look into a
+//! run. Moves are made one after another: each has the machine to itself.
 
 mod destination;
 mod diary;

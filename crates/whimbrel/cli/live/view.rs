@@ -138,6 +138,29 @@ const TOO_LATE_HERE: &str = "\
 too late to cancel: the replica here is complete, and the guest may be handed over to it. The source is waited for, at most as long as \
 --patience says. To end this program before, as a second Ctrl-C does, gives up the replica and leaves open who has the guest (exit code 3)";
 
+/// The same at either side, a moment before or after.
+const TOO_LATE_TO_WRITE: &str = "\
+too late to cancel: a record of the handover is being written. To end this program before, as a second Ctrl-C does, leaves open who has \
+the guest (exit code 3)";
+
+/// What to say at a source to whoever cancels too late, if nothing else shows it.
+const fn too_late(phase: SourcePhase) -> Option<&'static str> {
+    match phase {
+        SourcePhase::Committing => Some(TOO_LATE_TO_WRITE),
+        SourcePhase::AwaitingRunning | SourcePhase::PostCopy => Some(TOO_LATE),
+        _ => None,
+    }
+}
+
+/// The same at a destination.
+const fn too_late_here(phase: DestinationPhase) -> Option<&'static str> {
+    match phase {
+        DestinationPhase::Prepared => Some(TOO_LATE_HERE),
+        DestinationPhase::Committing => Some(TOO_LATE_TO_WRITE),
+        _ => None,
+    }
+}
+
 /// Of a guest that a promise has given up.
 const LOST: &str = "the guest belongs here, and its memory is thrown away: start it from its disks, here";
 
@@ -242,12 +265,8 @@ impl Observer for SourceView {
             }
             Event::Ignored { order, why } => {
                 self.desk.decided(order, Err(why));
-                let waits = matches!(
-                    self.phase,
-                    SourcePhase::Committing | SourcePhase::AwaitingRunning | SourcePhase::PostCopy
-                );
-                if waits && matches!(order, Order::Cancel(_)) {
-                    self.view.warn(TOO_LATE);
+                if let (Order::Cancel(_), Some(words)) = (order, too_late(self.phase)) {
+                    self.view.warn(words);
                 }
             }
             Event::GuestLost => self.lost = true,
@@ -388,13 +407,11 @@ impl Observer for DestinationView {
             Event::Taken { order } => self.desk.decided(order, Ok(())),
             Event::Ignored { order, why } => {
                 self.desk.decided(order, Err(why));
-                let waits = matches!(
-                    self.phase,
-                    DestinationPhase::Prepared | DestinationPhase::Committing | DestinationPhase::Resuming
-                );
                 // In doubt it was said already what ends that.
-                if waits && matches!(order, Order::Cancel(_)) && !self.desk.now().in_doubt {
-                    self.view.warn(TOO_LATE_HERE);
+                if let (Order::Cancel(_), Some(words), false) =
+                    (order, too_late_here(self.phase), self.desk.now().in_doubt)
+                {
+                    self.view.warn(words);
                 }
             }
             Event::TurnedAway { peer, why } => self.view.say(&format!("{peer} was turned away: {why}")),

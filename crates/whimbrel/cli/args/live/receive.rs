@@ -27,8 +27,8 @@ kept, paused, until the source comes back or `whimbrel resolve` ends the doubt. 
 is about, and with 3. SIGTERM is as Ctrl-C.
 
 Exit codes: 0 the guest came and its memory is exact; 1 it did not, or is not; 2 the command line or a file that it names is
-wrong; 3 a complete replica was given up, and nobody here knows whether the source has the guest; 4 the guest came, and only the
-report could not be written; 130 ended by Ctrl-C before the guest was here (143: by SIGTERM).")]
+wrong; 3 a complete replica was given up, and nobody here knows whether the source has the guest, or a second Ctrl-C ended it at
+once; 4 the guest came, and only the report could not be written; 130 ended by Ctrl-C before the guest was here (143: by SIGTERM).")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     pub(crate) guest: GuestOf,
@@ -43,7 +43,8 @@ pub(crate) struct ReceiveArgs {
     /// No guest with more memory is taken; without it, what this machine has available.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) most_memory: Option<ByteCount>,
-    /// Ends, as by Ctrl-C, when standard input ends: for a program that starts it with a pipe, and may be killed.
+    /// Ends, as by Ctrl-C, when standard input ends: for a program that starts it with a pipe, and may be killed. A Ctrl-C after that is a
+    /// second one.
     #[arg(long)]
     pub(crate) until_eof: bool,
     /// How long it runs here; without it, until Ctrl-C.

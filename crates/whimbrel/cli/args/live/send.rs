@@ -30,8 +30,8 @@ knows who has the guest: then the guest stays paused, the destination is asked a
 `whimbrel resolve` ends that. A second Ctrl-C ends the program at once, whatever it is about, and with 3. SIGTERM is as Ctrl-C.
 
 Exit codes, which say where the guest is: 0 at the destination; 1 it stayed here; 2 nothing was begun: the command line or a file that
-it names is wrong; 3 nobody here knows, see `whimbrel resolve`; 4 at the destination, and only the report or the journal could not be
-written; 130 it stayed here, cancelled by Ctrl-C (143: by SIGTERM).")]
+it names is wrong; 3 nobody here knows, or a second Ctrl-C ended it at once, see `whimbrel resolve`; 4 at the destination, and only
+the report or the journal could not be written; 130 it stayed here, cancelled by Ctrl-C (143: by SIGTERM).")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     pub(crate) guest: GuestOf,
