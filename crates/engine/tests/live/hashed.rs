@@ -1,5 +1,6 @@
 //! A digest costs a blackout what changed last and no more, however slowly its thread hashes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
@@ -78,17 +79,17 @@ impl GuestRam for Slow {
 /// Moves a guest that does nothing, whose pieces take so long each to be hashed at either side; says how much was hashed there when it
 /// stood still.
 fn hashed_in_the_blackout(policy: &str, takes: [Duration; 2], limit: RateLimit) -> Result<[ByteCount; 2]> {
-    let (sent, hashed) = moved(policy, takes, limit, |_, _| ())?;
+    let (sent, hashed) = moved(policy, takes, limit, |_, _, _| ())?;
     assert_eq!(sent.outcome, Outcome::Completed, "{}", sent.why);
     Ok(hashed)
 }
 
-/// The same, watched by somebody who may give orders; with what the source reports.
+/// The same, watched by somebody who is told what the source has hashed and may give orders; with what the source reports.
 fn moved(
     policy: &str,
     takes: [Duration; 2],
     limit: RateLimit,
-    watch: impl Fn(&Remote, &Event<'_>),
+    watch: impl Fn(&Event<'_>, ByteCount, &Remote),
 ) -> Result<(Report, [ByteCount; 2])> {
     let (hub, token) = (MemoryHub::new(), Token::new(b"open sesame")?);
     let (listen, layout) = (Arc::new(hub.listen()?), RamLayout::contiguous(MEMORY, PageSize::Kib4)?);
@@ -117,7 +118,7 @@ fn moved(
     let orders = Orders::new();
     let remote = orders.remote();
     let mut watch = |_: Timestamp, event: &Event<'_>| {
-        watch(&remote, event);
+        watch(event, here.hashed(), &remote);
         if matches!(event, Event::Source(SourcePhase::LastHarvest)) {
             here.forget();
             there.forget();
@@ -148,7 +149,15 @@ const AT_ONCE: Duration = Duration::ZERO;
 
 #[test]
 fn a_round_is_over_when_it_is_hashed_too() -> Result<()> {
-    let [here, _] = hashed_in_the_blackout("fixed-rounds", [SLOWLY, AT_ONCE], RateLimit::Unlimited)?;
+    let at_its_end = Cell::new(None);
+    let look = |event: &Event<'_>, hashed: ByteCount, _: &Remote| {
+        if matches!(event, Event::Source(SourcePhase::Harvesting)) && at_its_end.get().is_none() {
+            at_its_end.set(Some(hashed));
+        }
+    };
+    let (report, [here, _]) = moved("fixed-rounds", [SLOWLY, AT_ONCE], RateLimit::Unlimited, look)?;
+    assert_eq!(report.outcome, Outcome::Completed, "{}", report.why);
+    assert!(at_its_end.get().is_some_and(|hashed| hashed >= MEMORY), "{at_its_end:?}");
     assert!(here <= CHANGED, "{here}");
     // A policy that waits until the destination has acknowledged a round.
     let [_, there] = hashed_in_the_blackout("whimbrel", [AT_ONCE, SLOWLY], RateLimit::Unlimited)?;
@@ -168,17 +177,20 @@ fn a_guest_that_is_paused_within_a_round_was_hashed_before() -> Result<()> {
 /// All was sent long ago, and what is left to hash takes five seconds.
 #[test]
 fn a_move_is_cancelled_while_its_round_is_hashed() -> Result<()> {
-    let cancel = |remote: &Remote, event: &Event<'_>| {
-        if matches!(event, Event::Source(SourcePhase::Sending)) {
+    let when_cancelled = Cell::new(MEMORY);
+    let cancel = |event: &Event<'_>, hashed: ByteCount, remote: &Remote| match event {
+        Event::Source(SourcePhase::Sending) => {
             let remote = remote.clone();
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(300));
                 remote.give(Order::Cancel(CancelReason::Requested));
             });
         }
+        Event::Source(SourcePhase::Returning) => when_cancelled.set(hashed),
+        _ => {}
     };
-    let (report, [here, _]) = moved("fixed-rounds", [5 * SLOWLY, AT_ONCE], RateLimit::Unlimited, cancel)?;
+    let (report, _) = moved("fixed-rounds", [5 * SLOWLY, AT_ONCE], RateLimit::Unlimited, cancel)?;
     assert_eq!(report.outcome, Outcome::Cancelled, "{}", report.why);
-    assert!(here < MEMORY, "all was hashed before anybody was heard: {here}");
+    assert!(when_cancelled.get() < MEMORY, "all was hashed before anybody was heard");
     Ok(())
 }
