@@ -81,9 +81,9 @@ pub struct SourceSettings {
     pub encoding: EncoderConfig,
     /// Whether the destination is to compare a digest of all memory before it says that it is ready, if it can. Default: no. Costs a
     /// thread and 0.0124 % of the guest's memory on either side, and at the switchover the time to hash what was written last: a round is
-    /// over when it is hashed, too, and a guest is paused when all is that was harvested. The destination's part of that is waited for where
-    /// the policy waits for its acknowledgement; under another policy it may have more to hash while the guest stands still, if
-    /// its threads have no core to themselves.
+    /// over when it is hashed, too, and no guest is paused before all of its memory was hashed once. The destination's part of that is
+    /// waited for where the policy waits for its acknowledgement; under another policy it may have more to hash while the guest
+    /// stands still, if its threads have no core to themselves.
     pub verify: bool,
     /// How long to wait for an answer, or for the peer to take or give anything, before it counts as lost. Default: 30 s. Shorter than
     /// the destination needs to build a replica, or to restore its state, no migration succeeds.
