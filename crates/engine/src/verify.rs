@@ -1,10 +1,10 @@
 //! The digest of guest memory, kept up to date beside a migration, and how it travels.
 //!
 //! Both drivers have a [`Verifier`] where both sides agreed on it. A thread hashes in the background what was written; when memory
-//! stands still only what changed last is left. Where that thread is late the drivers wait for it, or hash in its place ([`Verifier::hash_some`]): a round
-//! is over when it is hashed, too, so that what a busy machine adds is added to the rounds, where the policy sees it, and not to the
-//! downtime. The source puts the root behind the guest's state, in a section of its own that
-//! no guest sees; the destination compares it before it says that it is ready. Nothing is decided here.
+//! stands still only what changed last is left. Where that thread is late the drivers wait for it, or hash in its place
+//! ([`Verifier::hash_some`]): a round is over when it is hashed, too, so that what a busy machine adds is added to the rounds, where the
+//! policy sees it, and not to the downtime. The source puts the root behind the guest's state, in a section of its own that no guest
+//! sees; the destination compares it before it says that it is ready. Nothing is decided here.
 
 use std::io;
 use std::sync::Arc;

@@ -246,15 +246,15 @@ fn name_beside(place: &Path) -> Option<PathBuf> {
     Some(place.with_file_name(name))
 }
 
-/// How long a file that somebody keeps is waited for, and how often it is looked.
+/// How long a file that somebody has locked is waited for, and how often it is looked.
 const LET_GO: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Keeps others from a file for as long as it is open; false if somebody else does.
+/// Locks a file for as long as it is open; false if somebody else has it locked.
 ///
-/// Whoever was killed while it started another process keeps its files in that one until it is a program of its own, which is a
+/// Whoever was killed while it started another process leaves its locks in that one until it is a program of its own, which is a
 /// moment: that is waited for.
-pub fn keep(file: &File) -> bool {
+pub fn lock_patiently(file: &File) -> bool {
     let begun = Instant::now();
     while let Err(TryLockError::WouldBlock) = file.try_lock() {
         if begun.elapsed() >= LET_GO {
@@ -278,18 +278,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_kept_by_one_and_whoever_lets_it_go_soon_is_waited_for() {
+    fn a_file_is_locked_by_one_and_whoever_lets_it_go_soon_is_waited_for() {
         let dir = fresh("keep");
         let open = || File::create(dir.join("kept")).expect("there is room");
         let (first, second) = (open(), open());
-        assert!(keep(&first));
-        assert!(!keep(&second));
+        assert!(lock_patiently(&first));
+        assert!(!lock_patiently(&second));
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(Duration::from_millis(100));
                 first.unlock().expect("it was kept");
             });
-            assert!(keep(&second));
+            assert!(lock_patiently(&second));
         });
         let _ = fs::remove_dir_all(&dir);
     }

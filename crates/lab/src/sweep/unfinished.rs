@@ -21,7 +21,7 @@ use super::kept;
 use super::tally::{Sums, Tally};
 use super::values::{STORED, Values};
 use super::{ResumeError, SweepError};
-use crate::output::{OutputError, keep, write_whole};
+use crate::output::{OutputError, lock_patiently, write_whole};
 
 /// The folder of what is not finished.
 pub(super) const FOLDER: &str = "unfinished";
@@ -378,7 +378,11 @@ fn fetch_back(results: &Path, tables: &[String], progress: &Progress) -> Result<
 fn lock(folder: &Path) -> Result<File, SweepError> {
     let path = folder.join(SWEEP);
     let file = File::open(&path).map_err(fail(&path))?;
-    if keep(&file) { Ok(file) } else { Err(ResumeError::Running { path: folder.to_owned() }.into()) }
+    if lock_patiently(&file) {
+        Ok(file)
+    } else {
+        Err(ResumeError::Running { path: folder.to_owned() }.into())
+    }
 }
 
 /// Reads a note.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use whimbrel_lab::output::keep;
+use whimbrel_lab::output::lock_patiently;
 
 use super::super::failure::Failure;
 
@@ -43,7 +43,7 @@ impl Lines {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = opened.with_context(damaged).map_err(Failure::Failed)?;
         // Before it is read.
-        if !keep(&file) {
+        if !lock_patiently(&file) {
             let place = path.display();
             return Err(Failure::Failed(anyhow!(
                 "{place} is in use: the bench that it belongs to is running"
